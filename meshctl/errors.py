@@ -1,0 +1,27 @@
+"""Every error that meshctl raises on purpose, and the exit code each one ends a command with.
+
+Texts are for people: what was wrong, where, what to do. They never carry patient data, so callers may
+print and log them as they are.
+"""
+
+
+class MeshctlError(Exception):
+    """Something a person has to know about; the command ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(MeshctlError):
+    """Wrong usage or configuration: exit code 2."""
+
+    exit_code = 2
+
+
+class Refusal(MeshctlError):
+    """Why a dropped file cannot be sent: `code` for programs, `text` and `advice` for people."""
+
+    def __init__(self, code: str, text: str, advice: str) -> None:
+        super().__init__(f"{text} {advice}")
+        self.code = code
+        self.text = text
+        self.advice = advice

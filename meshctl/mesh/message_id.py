@@ -1,0 +1,20 @@
+"""Message ids: the one name of a message in ledger, log, commands, OUT and SENT.
+
+The shape is that of MESH's own ids, `YYYYMMDDHHMMSSffffff_XXXXXX` (UTC, six upper-case hex digits).
+"""
+
+import re
+import secrets
+from datetime import UTC, datetime
+
+_SHAPE = re.compile(r"[0-9]{20}_[0-9A-F]{6}")
+
+
+def new_message_id(now: datetime) -> str:
+    """Return a fresh message id for the instant `now` (an aware datetime)."""
+    return f"{now.astimezone(UTC):%Y%m%d%H%M%S%f}_{secrets.token_hex(3).upper()}"
+
+
+def is_message_id(text: str) -> bool:
+    """Tell whether `text` has the shape of a message id."""
+    return _SHAPE.fullmatch(text) is not None
