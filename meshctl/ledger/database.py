@@ -1,0 +1,141 @@
+"""Opening the ledger's SQLite file: journal mode, durability, migrations, transactions.
+
+A migration and the record that it ran commit together. Reading commands open the file read-only, and
+neither create nor change it.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from meshctl.errors import MeshctlError
+
+_BUSY_SECONDS = 5.0
+_CACHE_KIB = 6144
+
+
+class LedgerError(MeshctlError):
+    """The ledger cannot be opened or read."""
+
+
+class LedgerDamagedError(LedgerError):
+    """The file is there but is not a whole SQLite database."""
+
+
+class LedgerTooNewError(LedgerError):
+    """The file was written by a newer meshctl."""
+
+
+def migrations() -> list[str]:
+    """Return the SQL scripts that make the ledger, in order; the ledger's version is how many have run."""
+    folder = resources.files("meshctl.ledger") / "migrations"
+    return [entry.read_text(encoding="utf-8") for entry in sorted(folder.iterdir(), key=lambda e: e.name)]
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open the ledger, making or migrating it as needed; the caller holds the daemon's lock.
+
+    Raises LedgerDamagedError, LedgerTooNewError, LedgerError.
+    """
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(path.as_uri())
+        # FULL: a commit that has returned survives a power cut, which the hand-off relies on.
+        connection.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+            f"PRAGMA cache_size = -{_CACHE_KIB}; PRAGMA journal_size_limit = 16777216;"
+            "PRAGMA temp_store = MEMORY;"
+        )
+        _migrate(connection, path)
+    except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
+        raise _translated(error, path) from None
+    except LedgerError:
+        if connection is not None:
+            connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open an existing ledger read-only. Raises LedgerError when it is missing, damaged or too new."""
+    if not path.exists():
+        raise LedgerError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
+    try:
+        connection = _connect(f"{path.as_uri()}?mode=ro")
+        version = _version(connection)
+    except sqlite3.DatabaseError as error:
+        raise _translated(error, path) from None
+    known = len(migrations())
+    if version > known:
+        connection.close()
+        raise _too_new(path, version, known)
+    if version < known:
+        connection.close()
+        raise LedgerError(
+            f"The ledger at {path} is of version {version}, this meshctl works with {known}. "
+            "Start 'meshctl run' once to migrate it."
+        )
+    return connection
+
+
+@contextmanager
+def atomic(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run a block in one transaction; an error rolls it back and is never masked by the clean-up."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    scripts = migrations()
+    version = _version(connection)
+    if version > len(scripts):
+        raise _too_new(path, version, len(scripts))
+    if 0 < version < len(scripts):
+        _keep_copy(connection, path, version)
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        # executescript commits what is open, so the script brings its own transaction.
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _keep_copy(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    copy = sqlite3.connect(path.with_name(f"{path.name}.version-{version}"))
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
+
+
+def _too_new(path: Path, version: int, known: int) -> LedgerTooNewError:
+    return LedgerTooNewError(
+        f"The ledger at {path} is of version {version}, newer than this meshctl knows ({known}). "
+        "Install the newer meshctl again, or restore the ledger kept from before the upgrade."
+    )
+
+
+def _translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
+    # SQLite's own texts name tables and pages, never values.
+    if isinstance(error, sqlite3.OperationalError):
+        return LedgerError(f"The ledger at {path} cannot be used: {error}.")
+    return LedgerDamagedError(f"The ledger at {path} is damaged: {error}.")

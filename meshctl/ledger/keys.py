@@ -1,0 +1,60 @@
+"""Keyed hashes: how the ledger finds a patient or an id again without holding it.
+
+The key lies in the state folder, readable by the owner only. Whoever has the ledger alone can neither read
+nor guess an NHS number from it.
+"""
+
+import os
+import secrets
+from hashlib import blake2b
+from pathlib import Path
+
+from meshctl.errors import MeshctlError
+
+_KEY_BYTES = 32
+_HASH_BYTES = 16
+
+
+class KeyMissingError(MeshctlError):
+    """The state folder has no usable key."""
+
+
+class Keys:
+    """Makes keyed hashes of texts with one secret key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def of(self, text: str) -> bytes:
+        """Return the 16-byte keyed hash of `text`."""
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=self._key).digest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells this key from another without giving it away."""
+        return blake2b(b"fingerprint", digest_size=8, key=self._key).hexdigest()
+
+
+def read_keys(path: Path) -> Keys:
+    """Read the key file. Raises KeyMissingError when it is missing or not a key."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        raise KeyMissingError(f"There is no key at {path}. It is made when 'meshctl run' first starts.") from None
+    if len(key) != _KEY_BYTES:
+        raise KeyMissingError(f"The key at {path} is not {_KEY_BYTES} bytes long. Restore it from a back-up.")
+    return Keys(key)
+
+
+def make_keys(path: Path) -> Keys:
+    """Write a fresh key to `path`, durably, and return it."""
+    key = secrets.token_bytes(_KEY_BYTES)
+    temporary = path.with_name(f"{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, key)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    return Keys(key)

@@ -1,0 +1,239 @@
+"""Writing the ledger: each method is one transaction, durable when it returns.
+
+Only the daemon writes, and it does so from one thread. No patient data comes in here: names are masked and
+ids are keyed hashes before they reach this module.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshctl.ledger.database import atomic, open_for_writing
+from meshctl.ledger.records import NewMessage
+from meshctl.mesh.evidence import Acknowledgement, Evidence, Standing, State, advance
+
+_INSERT = """
+INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting, local_id_key,
+    patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event, reason_text, reason_advice,
+    created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_HISTORY = "INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_NEXT_STEP = "(SELECT coalesce(max(step), 0) + 1 FROM history WHERE message_id = :message_id)"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one piece of evidence did to one message."""
+
+    message_id: str
+    before: Standing
+    after: Standing
+    overdue_before: str | None
+    is_new: bool
+
+    @property
+    def moved(self) -> bool:
+        """Tell whether the message came into another state."""
+        return self.before.state is not self.after.state
+
+
+class Ledger:
+    """The ledger of one mailbox, open for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = open_for_writing(path)
+
+    def close(self) -> None:
+        """Close the file, folding the write-ahead log into it."""
+        self.connection.close()
+
+    def enter(self, claimed: Sequence[NewMessage], rejected: Sequence[NewMessage] = ()) -> None:
+        """Enter new messages: those that will be handed over, and those that were refused."""
+        with atomic(self.connection):
+            self._insert(claimed, State.CLAIMED, "CLAIM")
+            self._insert(rejected, State.REJECTED, "CHECK")
+
+    def mark_queued(self, message_ids: Sequence[str], at: str, clock: float) -> None:
+        """Record that the pairs of these messages are in OUT."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "UPDATE messages SET state = 'queued', updated_at = ?, queued_clock = ? "
+                "WHERE message_id = ? AND state = 'claimed'",
+                [(at, clock, message_id) for message_id in message_ids],
+            )
+            self.connection.executemany(
+                _INSERT_HISTORY,
+                [(message_id, 2, at, "HANDOFF", "queued", None, None) for message_id in message_ids],
+            )
+
+    def withdraw(self, message_ids: Sequence[str]) -> None:
+        """Take back claims of which the client has seen nothing; their files will be claimed anew."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "DELETE FROM messages WHERE message_id = ? AND state = 'claimed'",
+                [(message_id,) for message_id in message_ids],
+            )
+
+    def record(self, message_id: str, evidence: Evidence, at: str, clock: float) -> Change | None:
+        """Apply one piece of evidence in a transaction of its own; see `record_all`."""
+        return self.record_all([(message_id, evidence)], at, clock)[0]
+
+    def record_all(
+        self, pieces: Iterable[tuple[str, Evidence]], at: str, clock: float
+    ) -> list[Change | None]:
+        """Apply evidence to messages, in one transaction; None for a message that is not in the ledger.
+
+        `clock` is the steady clock's reading in seconds. Evidence already in the history changes nothing.
+        """
+        with atomic(self.connection):
+            return [self._apply(message_id, evidence, at, clock) for message_id, evidence in pieces]
+
+    def mark_overdue(self, message_ids: Sequence[str], deadline: str, at: str, text: str) -> None:
+        """Flag messages that missed `deadline` (its settings name)."""
+        with atomic(self.connection):
+            for message_id in message_ids:
+                state = self._value("SELECT state FROM messages WHERE message_id = ?", message_id)
+                self.connection.execute(
+                    "UPDATE messages SET overdue = ?, updated_at = ? WHERE message_id = ?",
+                    (deadline, at, message_id),
+                )
+                self._note(message_id, at, "DEADLINE", str(state), deadline, text)
+
+    def remember_files(self, folder: str, outcomes: Iterable[tuple[bytes, str]]) -> None:
+        """Remember files of a client's folder, by keyed hash of their names, as dealt with."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO seen_files (folder, name_key, outcome) VALUES (?, ?, ?)",
+                [(folder, key, outcome) for key, outcome in outcomes],
+            )
+
+    def forget_files(self, folder: str, name_keys: Iterable[bytes]) -> None:
+        """Forget files that no longer lie in the folder."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "DELETE FROM seen_files WHERE folder = ? AND name_key = ?", [(folder, key) for key in name_keys]
+            )
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Keep a small named value."""
+        with atomic(self.connection):
+            self.connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+    def fact(self, name: str) -> str | None:
+        """Return a small named value, or None."""
+        value = self._value("SELECT value FROM facts WHERE name = ?", name)
+        return None if value is None else str(value)
+
+    def remove_final(self, before: str, limit: int) -> int:
+        """Remove up to `limit` final messages last changed before the instant `before`; return how many."""
+        with atomic(self.connection):
+            cursor = self.connection.execute(
+                "DELETE FROM messages WHERE message_id IN (SELECT message_id FROM messages WHERE "
+                "state IN ('rejected', 'completed', 'failed') AND updated_at < ? LIMIT ?)",
+                (before, limit),
+            )
+            return cursor.rowcount
+
+    def _insert(self, messages: Sequence[NewMessage], state: State, event: str) -> None:
+        rows, history, references = [], [], []
+        for message in messages:
+            reason = message.reason
+            asked = ",".join(message.asked)
+            rows.append(
+                (message.message_id, message.claim, message.file_name, message.use_case, message.workflow_id,
+                 state.value, asked, asked, message.local_id_key, message.patient_key, message.repeat_of,
+                 message.resend_of, message.size_bytes, message.sha256, reason and reason.code,
+                 reason and reason.event, reason and reason.text, reason and reason.advice,
+                 message.created_at, message.created_at)
+            )  # fmt: skip
+            history.append(
+                (message.message_id, 1, message.created_at, event, state.value,
+                 reason and reason.code, reason and reason.text)
+            )  # fmt: skip
+            references.extend((key, message.message_id) for key in set(message.reference_keys))
+        self.connection.executemany(_INSERT, rows)
+        self.connection.executemany(_INSERT_HISTORY, history)
+        self.connection.executemany(
+            "INSERT INTO message_references (reference_key, message_id) VALUES (?, ?)", references
+        )
+
+    def _apply(self, message_id: str, evidence: Evidence, at: str, clock: float) -> Change | None:
+        row = self.connection.execute(
+            "SELECT state, asked, awaiting, assumed, overdue, mesh_id FROM messages WHERE message_id = ?",
+            (message_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        before = Standing(
+            State(row["state"]), _levels(row["asked"]), _levels(row["awaiting"]), bool(row["assumed"])
+        )
+        after = advance(before, evidence)
+        learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
+        if self._known(message_id, evidence) and after == before and learnt is None:
+            return Change(message_id, before, after, row["overdue"], is_new=False)
+        failed_now = after.state is State.FAILED and before.state is not State.FAILED
+        parameters = {
+            "message_id": message_id, "state": after.state.value, "awaiting": ",".join(after.awaiting),
+            "assumed": after.assumed, "mesh_id": learnt, "at": at, "clock": clock,
+            "overdue": _still_overdue(row["overdue"], after), "failed_now": failed_now,
+            "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
+        }  # fmt: skip
+        self.connection.execute(_UPDATE, parameters)
+        self._note(message_id, at, evidence.event, after.state.value, evidence.code, evidence.text)
+        return Change(message_id, before, after, row["overdue"], is_new=True)
+
+    def _known(self, message_id: str, evidence: Evidence) -> bool:
+        found = self.connection.execute(
+            "SELECT 1 FROM history WHERE message_id = ? AND event = ? AND code IS ?",
+            (message_id, evidence.event, evidence.code),
+        ).fetchone()
+        return found is not None
+
+    def _note(
+        self, message_id: str, at: str, event: str, state: str, code: str | None, text: str | None
+    ) -> None:
+        self.connection.execute(
+            "INSERT INTO history (message_id, step, at, event, state, code, text) "
+            f"VALUES (:message_id, {_NEXT_STEP}, :at, :event, :state, :code, :text)",
+            {"message_id": message_id, "at": at, "event": event, "state": state, "code": code, "text": text},
+        )
+
+    def _value(self, query: str, *parameters: object) -> object:
+        row = self.connection.execute(query, parameters).fetchone()
+        return None if row is None else row[0]
+
+
+_UPDATE = """
+UPDATE messages SET
+    state = :state, awaiting = :awaiting, assumed = :assumed, overdue = :overdue, updated_at = :at,
+    mesh_id = coalesce(:mesh_id, mesh_id),
+    sent_clock = CASE WHEN sent_clock IS NULL AND :state IN ('sent', 'received', 'completed')
+        THEN :clock ELSE sent_clock END,
+    received_clock = CASE WHEN received_clock IS NULL AND :state IN ('received', 'completed')
+        THEN :clock ELSE received_clock END,
+    queued_clock = coalesce(queued_clock, :clock),
+    reason_code = CASE WHEN :failed_now THEN :code ELSE reason_code END,
+    reason_event = CASE WHEN :failed_now THEN :event ELSE reason_event END,
+    reason_text = CASE WHEN :failed_now THEN :text ELSE reason_text END,
+    reason_advice = CASE WHEN :failed_now THEN :advice ELSE reason_advice END
+WHERE message_id = :message_id
+"""
+
+
+def _levels(text: str) -> tuple[Acknowledgement, ...]:
+    return tuple(Acknowledgement(level) for level in text.split(",") if level)
+
+
+def _still_overdue(overdue: str | None, after: Standing) -> str | None:
+    """Return the deadline that is still missed after this standing, if any."""
+    if overdue is None or after.state in (State.COMPLETED, State.FAILED):
+        return None
+    arrived = {
+        "collected": after.state is not State.QUEUED,
+        "sent": after.state in (State.SENT, State.RECEIVED),
+        "infrastructure_ack": Acknowledgement.INFRASTRUCTURE not in after.awaiting,
+        "business_ack": Acknowledgement.BUSINESS not in after.awaiting,
+    }
+    return None if arrived.get(overdue, False) else overdue

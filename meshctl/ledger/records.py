@@ -1,0 +1,99 @@
+"""The shapes in which messages enter and leave the ledger."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from meshctl.mesh.evidence import Acknowledgement, Standing, State
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a message was rejected or failed; no patient data."""
+
+    code: str | None
+    event: str | None
+    text: str | None
+    advice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message as it enters the ledger, claimed or rejected. `file_name` is already masked."""
+
+    message_id: str
+    claim: str
+    file_name: str
+    size_bytes: int
+    sha256: bytes | None
+    created_at: str
+    use_case: str | None = None
+    workflow_id: str | None = None
+    asked: tuple[Acknowledgement, ...] = ()
+    local_id_key: bytes | None = None
+    patient_key: bytes | None = None
+    reference_keys: tuple[bytes, ...] = ()
+    repeat_of: str | None = None
+    resend_of: str | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One step in the life of a message."""
+
+    at: str
+    event: str
+    state: str
+    code: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as the ledger knows it."""
+
+    message_id: str
+    file_name: str
+    use_case: str | None
+    workflow_id: str | None
+    state: State
+    overdue: str | None
+    assumed: bool
+    asked: tuple[Acknowledgement, ...]
+    awaiting: tuple[Acknowledgement, ...]
+    mesh_id: str | None
+    repeat_of: str | None
+    resend_of: str | None
+    created_at: str
+    updated_at: str
+    size_bytes: int
+    sha256: str | None
+    reason: Reason | None
+    history: tuple[HistoryEntry, ...] = field(default=())
+
+    @property
+    def standing(self) -> Standing:
+        """Return what evidence works on."""
+        return Standing(self.state, self.asked, self.awaiting, self.assumed)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the message as the commands print it."""
+        return {
+            "message_id": self.message_id,
+            "file_name": self.file_name,
+            "use_case": self.use_case,
+            "workflow_id": self.workflow_id,
+            "state": self.state.value,
+            "overdue": self.overdue is not None,
+            "assumed": self.assumed,
+            "mesh_id": self.mesh_id,
+            "repeat_of": self.repeat_of,
+            "resend_of": self.resend_of,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "size": self.size_bytes,
+            "sha256": self.sha256,
+            "reason": None if self.reason is None else asdict(self.reason),
+            "awaiting": [level.value for level in self.awaiting],
+            "history": [asdict(entry) for entry in self.history],
+        }
