@@ -1,0 +1,268 @@
+"""The control file (`.ctl`): its model, and the one place that knows its tags, order, limits and Y/N.
+
+Written UTF-8 without an XML declaration: the published GP Connect example has none, and UTF-8 is what
+XML means without one. Read in every shape seen in the wild. Reading never follows an entity, a DTD or
+the network, and no error text quotes what a file holds: To_DTS and Subject carry patient data.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from lxml import etree
+
+from meshctl.errors import MeshctlError
+
+CONTROL_FILE_MAX_BYTES: Final = 1_048_576
+"""A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
+
+_ROOT = "DTSControl"
+_STATUS_TAG = "StatusRecord"
+
+# The order of the GP Connect 1.3 example, with AllowChunking after Compress.
+_TAGS: Final = (
+    ("Version", "version"),
+    ("AddressType", "address_type"),
+    ("MessageType", "message_type"),
+    ("From_DTS", "from_dts"),
+    ("To_DTS", "to_dts"),
+    ("From_ESMTP", "from_esmtp"),
+    ("To_ESMTP", "to_esmtp"),
+    ("Subject", "subject"),
+    ("LocalId", "local_id"),
+    ("DTSId", "dts_id"),
+    ("PartnerId", "partner_id"),
+    ("Compress", "compress"),
+    ("AllowChunking", "allow_chunking"),
+    ("Encrypted", "encrypted"),
+    ("WorkflowId", "workflow_id"),
+    ("ProcessId", "process_id"),
+    ("DataChecksum", "data_checksum"),
+    ("IsCompressed", "is_compressed"),
+)
+_STATUS_TAGS: Final = (
+    ("DateTime", "date_time"),
+    ("Event", "event"),
+    ("Status", "status"),
+    ("StatusCode", "status_code"),
+    ("Description", "description"),
+)
+_LEFT_OUT_WHEN_EMPTY: Final = frozenset({"From_ESMTP", "To_ESMTP"})
+_REQUIRED_IN_DATA: Final = frozenset({"From_DTS", "To_DTS", "WorkflowId"})
+# Field limits of the DTS Client v4, which MESH kept.
+_MAX_CHARACTERS: Final = {"LocalId": 255, "DTSId": 100, "PartnerId": 255, "WorkflowId": 32, "ProcessId": 32}
+
+# Lower case, because files disagree: DataChecksum and DataCheckSum are both around.
+_KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
+_KNOWN_IN_STATUS: Final = frozenset(tag.lower() for tag, _ in _STATUS_TAGS)
+_SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
+_FLAG_BY_TEXT: Final = {"Y": True, "y": True, "N": False, "n": False}
+
+
+def _parser(encoding: str | None = None) -> etree.XMLParser:
+    return etree.XMLParser(
+        encoding=encoding,
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+
+
+_PARSER: Final = _parser()
+# For files that declare no encoding and are not UTF-8: a client on Windows, an accent in a Subject.
+_LATIN_1_PARSER: Final = _parser("iso-8859-1")
+
+
+class ControlFileError(MeshctlError):
+    """A control file that cannot be written or read; the text names the element, never its value."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StatusRecord:
+    """What happened to a message: in SENT and in reports, never on sending. Strings as found."""
+
+    date_time: str = ""
+    event: str = ""
+    status: str = ""
+    status_code: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class ControlFile:
+    """One control file. The defaults are those of a data message on its way out.
+
+    A flag that is None has no element in the file. `is_compressed` goes with `compress` on sending,
+    as in the GP Connect example, although the client guide calls it "not applicable" there.
+    """
+
+    from_dts: str
+    to_dts: str
+    subject: str
+    workflow_id: str
+    version: str = "1.0"
+    address_type: str = "DTS"
+    message_type: str = "Data"
+    from_esmtp: str = ""
+    to_esmtp: str = ""
+    local_id: str = ""
+    dts_id: str = ""
+    partner_id: str = ""
+    compress: bool | None = True
+    allow_chunking: bool | None = True
+    encrypted: bool | None = False
+    process_id: str = ""
+    data_checksum: str = ""
+    is_compressed: bool | None = True
+    status: StatusRecord | None = None
+
+    @property
+    def is_report(self) -> bool:
+        """Whether this is a report on a message rather than a message."""
+        return self.message_type.lower() == "report"
+
+
+def write_control_file(control: ControlFile) -> bytes:
+    """Return the bytes of a control file, one element a line.
+
+    Raises:
+        ControlFileError: a data message without From_DTS, To_DTS or WorkflowId; a value longer than
+            its field; a character that XML cannot carry.
+
+    """
+    root = etree.Element(_ROOT)
+    root.text = "\n"
+    required = frozenset[str]() if control.is_report else _REQUIRED_IN_DATA
+    for tag, field in _TAGS:
+        value = getattr(control, field)
+        if value is None or (value == "" and tag in _LEFT_OUT_WHEN_EMPTY):
+            continue
+        if value == "" and tag in required:
+            raise ControlFileError(f"The control file needs a {tag}, and there is none.")
+        _add(root, tag, value)
+    if control.status is not None:
+        record = etree.SubElement(root, _STATUS_TAG)
+        record.text = record.tail = "\n"
+        for tag, field in _STATUS_TAGS:
+            _add(record, tag, getattr(control.status, field))
+    return etree.tostring(root, encoding="utf-8", xml_declaration=False) + b"\n"
+
+
+def _add(parent: etree._Element, tag: str, value: str | bool) -> None:
+    text = value if isinstance(value, str) else "Y" if value else "N"
+    limit = _MAX_CHARACTERS.get(tag)
+    if limit is not None and len(text) > limit:
+        raise ControlFileError(f"{tag} has {len(text)} characters; a control file takes at most {limit}.")
+    element = etree.SubElement(parent, tag)
+    try:
+        element.text = text
+    except ValueError:
+        raise ControlFileError(f"{tag} holds a character that a control file cannot carry.") from None
+    element.tail = "\n"
+
+
+def read_control_file(data: bytes) -> ControlFile:
+    """Return what a control file says; an element that it lacks comes back empty, a flag as None.
+
+    Blanks around a value are dropped, unknown elements ignored.
+
+    Raises:
+        ControlFileError: not XML, not a control file, cut short, too large, with a DTD, or with one
+            element twice (which of the two to believe would be a guess).
+
+    """
+    if len(data) > CONTROL_FILE_MAX_BYTES:
+        raise ControlFileError(
+            f"The control file has {len(data)} bytes; one of more than {CONTROL_FILE_MAX_BYTES} is not read."
+        )
+    root = _parse(data)
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise ControlFileError("The control file has a DTD, which is never read: it can hide entities.")
+    if _local_name(root) != _ROOT.lower():
+        raise ControlFileError(f"The file is XML, but its root element is not {_ROOT}.")
+    texts = _texts(root, _KNOWN)
+    return ControlFile(
+        version=texts.get("version", ""),
+        address_type=texts.get("addresstype", ""),
+        message_type=texts.get("messagetype", ""),
+        from_dts=texts.get("from_dts", ""),
+        to_dts=texts.get("to_dts", ""),
+        from_esmtp=texts.get("from_esmtp", ""),
+        to_esmtp=texts.get("to_esmtp", ""),
+        subject=texts.get("subject", ""),
+        local_id=texts.get("localid", ""),
+        dts_id=texts.get("dtsid", ""),
+        partner_id=texts.get("partnerid", ""),
+        compress=_flag(texts, "compress"),
+        allow_chunking=_flag(texts, "allowchunking"),
+        encrypted=_flag(texts, "encrypted"),
+        workflow_id=texts.get("workflowid", ""),
+        process_id=texts.get("processid", ""),
+        data_checksum=texts.get("datachecksum", ""),
+        is_compressed=_flag(texts, "iscompressed"),
+        status=_status(root),
+    )
+
+
+def _parse(data: bytes) -> etree._Element:
+    try:
+        return etree.fromstring(data, _PARSER)
+    except etree.XMLSyntaxError:
+        # Never `raise ... from`: the parser's own text may quote what the file holds.
+        if _is_utf_8(data):
+            raise _not_xml() from None
+    try:
+        return etree.fromstring(data, _LATIN_1_PARSER)
+    except etree.XMLSyntaxError:
+        raise _not_xml() from None
+
+
+def _not_xml() -> ControlFileError:
+    return ControlFileError("The control file is not well-formed XML, or is cut short.")
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _texts(parent: etree._Element, known: frozenset[str]) -> dict[str, str]:
+    """Return the texts of the known children of `parent` by their tags in lower case."""
+    texts: dict[str, str] = {}
+    for element in parent:
+        name = _local_name(element)
+        if name not in known:
+            continue
+        if name in texts:
+            raise ControlFileError(f"The control file has more than one {_SPELLING[name]}.")
+        texts[name] = (element.text or "").strip()
+    return texts
+
+
+def _flag(texts: dict[str, str], name: str) -> bool | None:
+    return _FLAG_BY_TEXT.get(texts.get(name, ""))
+
+
+def _status(root: etree._Element) -> StatusRecord | None:
+    records = [element for element in root if _local_name(element) == _STATUS_TAG.lower()]
+    if not records:
+        return None
+    if len(records) > 1:
+        raise ControlFileError(f"The control file has more than one {_STATUS_TAG}.")
+    texts = _texts(records[0], _KNOWN_IN_STATUS)
+    return StatusRecord(
+        date_time=texts.get("datetime", ""),
+        event=texts.get("event", ""),
+        status=texts.get("status", ""),
+        status_code=texts.get("statuscode", ""),
+        description=texts.get("description", ""),
+    )
+
+
+def _local_name(element: etree._Element) -> str:
+    return element.tag.rpartition("}")[2].lower()

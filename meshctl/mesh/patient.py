@@ -1,0 +1,138 @@
+"""The three facts MESH finds a patient's registered practice by, and the checks each must pass.
+
+MESH answers a wrong NHS number, date of birth or surname hours later with EPL-152, 153 or 154; these
+checks say it at once. Nothing here ever puts a value it was given into an error text or a repr.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from nhs_number.validate import is_valid
+
+from meshctl.errors import Refusal
+
+SURNAME_MAX_CHARACTERS = 35
+"""The longest family name that PDS holds."""
+
+_NHS_NUMBER_DIGITS = 10
+_PLACEHOLDER = "0000000000"
+# What people and word processors put between the groups of an NHS number.
+_SEPARATORS = dict.fromkeys(map(ord, " \t\u00a0\u2007\u2009\u202f-\u2010\u2011\u2012\u2013"))
+_WHOLE_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class NhsNumberCheck(StrEnum):
+    """How strictly an NHS number is checked before it is sent."""
+
+    MOD11 = "mod11"
+    DIGITS = "digits"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Patient:
+    """A patient as endpoint lookup wants them; each value has passed its check below."""
+
+    nhs_number: str
+    date_of_birth: date
+    surname: str
+
+
+def check_nhs_number(text: str, check: NhsNumberCheck) -> str:
+    """Return the digits of an NHS number, without the spaces and hyphens people write in it.
+
+    `mod11` demands ten digits and the right check digit, `digits` ten digits, `off` digits of any count:
+    the published examples (12345678, 1234567890) fail the stricter ones.
+
+    Raises:
+        Refusal: `nhs_number_invalid`, when the check is not passed.
+
+    """
+    digits = text.translate(_SEPARATORS)
+    if not digits:
+        raise _nhs_number_refusal("The NHS number is empty.")
+    # str.isdigit and \d let other scripts' digits through, which MESH does not.
+    if not (digits.isascii() and digits.isdigit()):
+        raise _nhs_number_refusal("The NHS number holds a character that is not a digit.")
+    if check is NhsNumberCheck.OFF:
+        return digits
+    if len(digits) != _NHS_NUMBER_DIGITS:
+        raise _nhs_number_refusal(f"The NHS number has {len(digits)} digits instead of ten.")
+    # Ten zeros pass Mod 11, and are what systems write when they know no number.
+    if check is NhsNumberCheck.MOD11 and (digits == _PLACEHOLDER or not is_valid(digits)):
+        raise _nhs_number_refusal("The NHS number fails its check digit (Mod 11).")
+    return digits
+
+
+def check_date_of_birth(text: str, today: date) -> date:
+    """Return the date that `text` gives as YYYY-MM-DD; `today` is the date where the sender is.
+
+    FHIR also allows YYYY and YYYY-MM, by which MESH can route nothing.
+
+    Raises:
+        Refusal: `date_of_birth_invalid`, for anything but a whole, real date up to `today`.
+
+    """
+    written = text.strip()
+    if not written:
+        raise _date_of_birth_refusal("The date of birth is empty.")
+    if _WHOLE_DATE.fullmatch(written) is None:
+        raise _date_of_birth_refusal("The date of birth is not a whole date.")
+    try:
+        date_of_birth = date.fromisoformat(written)
+    except ValueError:
+        raise _date_of_birth_refusal("The date of birth is not a day of the calendar.") from None
+    if date_of_birth > today:
+        raise _date_of_birth_refusal("The date of birth is in the future.")
+    return date_of_birth
+
+
+def check_surname(text: str) -> str:
+    """Return the surname without the blanks around it.
+
+    Spaces, hyphens, apostrophes and accents within it are fine; an underscore would break the routing
+    string that MESH splits at underscores.
+
+    Raises:
+        Refusal: `surname_invalid`, for an empty or too long surname, an underscore, a control character.
+
+    """
+    # Before trimming: a line break is a sign of a broken export even at the end.
+    if not text.isprintable() and any(_is_control(character) for character in text):
+        raise _surname_refusal("The surname holds a line break or another control character.")
+    surname = text.strip()
+    if not surname:
+        raise _surname_refusal("The surname is empty.")
+    if "_" in surname:
+        raise _surname_refusal("The surname holds an underscore.")
+    if len(surname) > SURNAME_MAX_CHARACTERS:
+        raise _surname_refusal(
+            f"The surname has {len(surname)} characters; PDS holds at most {SURNAME_MAX_CHARACTERS}."
+        )
+    return surname
+
+
+def _is_control(character: str) -> bool:
+    return not character.isprintable() and unicodedata.category(character) != "Zs"
+
+
+def _nhs_number_refusal(text: str) -> Refusal:
+    return Refusal(
+        "nhs_number_invalid",
+        text,
+        "Correct it in the sidecar or the payload and drop the file again;"
+        ' for test data set nhs_number_check = "digits" or "off".',
+    )
+
+
+def _date_of_birth_refusal(text: str) -> Refusal:
+    return Refusal(
+        "date_of_birth_invalid", text, "Give the full date of birth as YYYY-MM-DD and drop the file again."
+    )
+
+
+def _surname_refusal(text: str) -> Refusal:
+    return Refusal("surname_invalid", text, "Give the family name as PDS holds it and drop the file again.")
