@@ -1,0 +1,187 @@
+"""The log file itself: append-only, private, rotated by size, at peace with logrotate and with a full disk.
+
+Writing never raises. While the file cannot be written, lines wait in memory up to a bound; once it can be
+written again they follow, and a line says how many were lost. Not thread-safe: its handler holds a lock.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+# Looking whether logrotate has moved the file costs a stat; once a second is often enough.
+CHECK_SECONDS = 1.0
+MAX_WAITING_BYTES = 1 << 20
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_OPEN_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def rotated_name(path: Path, number: int) -> Path:
+    """Return the name of the old log file `number`; 1 is the newest."""
+    return path.with_name(f"{path.name}.{number}")
+
+
+class LogFile:
+    """Appends lines to `path`, at most `rotate_bytes` a file (0: no rotation), and keeps `keep` old files.
+
+    `gap_line` makes the line that says how many lines were lost.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_bytes: int,
+        keep: int,
+        gap_line: Callable[[int], bytes],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
+        self._gap_line = gap_line
+        self._monotonic = monotonic
+        self._descriptor = -1
+        self._was_open = False
+        self._size_bytes = 0
+        self._next_check_at = 0.0
+        self._next_rotation_at = 0.0
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._lost_lines = 0
+        self._pause_seconds = 0.0
+        self._next_try_at = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines, each with its line end."""
+        if self._waiting_bytes + len(data) > MAX_WAITING_BYTES and self._waiting:
+            self._lost_lines += data.count(b"\n")
+        else:
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+        now = self._monotonic()
+        if now < self._next_try_at:
+            return
+        try:
+            self._follow_moves(now)
+            self._write_waiting(now)
+        except OSError as error:
+            self._pause(now, error)
+        else:
+            self._pause_seconds = 0.0
+
+    def reopen(self) -> None:
+        """Close the file, so that the next line goes to whatever then has its name, without delay."""
+        self.close()
+        self._next_try_at = 0.0
+
+    def close(self) -> None:
+        """Close the file; writing opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _write_waiting(self, now: float) -> None:
+        while self._waiting or self._lost_lines:
+            if not self._waiting:
+                line, self._lost_lines = self._gap_line(self._lost_lines), 0
+                self._waiting.append(line)
+                self._waiting_bytes += len(line)
+            if self._descriptor < 0:
+                self._open(0o600)
+            if self._rotate_bytes and self._size_bytes + len(self._waiting[0]) > self._rotate_bytes:
+                self._rotate(now)
+            written = os.write(self._descriptor, self._waiting[0])
+            self._size_bytes += written
+            self._waiting_bytes -= written
+            # What a short write left over stays first in line, so that a full disk tears no line.
+            rest = self._waiting.popleft()[written:]
+            if rest:
+                self._waiting.appendleft(rest)
+
+    def _follow_moves(self, now: float) -> None:
+        if self._descriptor < 0 or now < self._next_check_at:
+            return
+        self._next_check_at = now + CHECK_SECONDS
+        if self._still_ours():
+            self._size_bytes = os.fstat(self._descriptor).st_size
+        else:
+            self.close()
+
+    def _still_ours(self) -> bool:
+        try:
+            named = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(self._descriptor))
+
+    def _open(self, mode: int) -> None:
+        folder = self._path.parent
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+            folder.chmod(0o700)
+        try:
+            self._descriptor = os.open(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            self._descriptor = os.open(self._path, _OPEN_FLAGS)
+        else:
+            self._path.chmod(mode)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if not self._was_open:
+            _end_torn_line(self._descriptor, status.st_size)
+        self._size_bytes, self._was_open = status.st_size, True
+
+    def _rotate(self, now: float) -> None:
+        if now < self._next_rotation_at or not self._size_bytes:
+            return
+        mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+        # Another process that shares the log may have rotated it a moment ago.
+        if self._still_ours():
+            try:
+                self._shift_old_files()
+            except OSError:
+                # Better a log file too long than none: append on, and try to rotate again later.
+                self._next_rotation_at = now + _LONGEST_PAUSE_SECONDS
+                return
+        self.close()
+        self._open(mode)
+
+    def _shift_old_files(self) -> None:
+        beyond = self._keep + 1
+        while rotated_name(self._path, beyond).exists():
+            rotated_name(self._path, beyond).unlink()
+            beyond += 1
+        for number in range(self._keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(rotated_name(self._path, number), rotated_name(self._path, number + 1))
+        if self._keep:
+            os.replace(self._path, rotated_name(self._path, 1))
+        else:
+            self._path.unlink()
+
+    def _pause(self, now: float, error: OSError) -> None:
+        self.close()
+        if not self._pause_seconds:
+            reason = os.strerror(error.errno) if error.errno else "unknown reason"
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(
+                    f"meshctl: cannot write the log {self._path}: {reason}. "
+                    "Lines wait in memory until it can be written; free space or mend the folder's rights.\n"
+                )
+                sys.stderr.flush()
+        self._pause_seconds = min(max(_FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), _LONGEST_PAUSE_SECONDS)
+        self._next_try_at = now + self._pause_seconds
+
+
+def _end_torn_line(descriptor: int, size_bytes: int) -> None:
+    """End the line that an earlier process was killed in, so that ours does not continue it."""
+    if size_bytes and hasattr(os, "pread") and os.pread(descriptor, 1, size_bytes - 1) != b"\n":
+        os.write(descriptor, b"\n")

@@ -1,0 +1,76 @@
+"""Makes names and texts that others chose safe to log: no patient, no control character, no endless line.
+
+Masking leans to the safe side: a digit run that merely could be an NHS number is masked; message ids and
+time stamps stay, because operators search for them. Nothing here reads a file or knows a patient.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+MASK = "**********"
+MAX_NAME_CHARACTERS = 200
+
+_SEPARATOR = r"(?:%20|[\s._+\-\u2010-\u2015]){0,3}"
+# Ten digits as people write NHS numbers (3-3-4), or any longer run, which may hide one among other digits.
+_NUMBER = re.compile(rf"(?<!\d)(?:(?P<run>\d{{11,}})|\d{{3}}{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}})(?!\d)")
+# YYYYMMDDHHMM, then seconds and fractions: the stamps in our own, MESH's and DTS's message ids.
+_STAMP = re.compile(
+    r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d\d{0,6})?"
+)
+_ROUTING = re.compile(r"GPPROVIDER_.*", re.IGNORECASE | re.DOTALL)
+# Words this short occur inside others; masked as words of their own only, or "Ng" would hollow out "meeting".
+_SHORT_WORD_CHARACTERS = 2
+
+
+def mask_numbers(text: str) -> str:
+    """Return `text` with everything like an NHS number or a GPPROVIDER address masked."""
+    if "GPPROVIDER_" in text.upper():
+        text = _ROUTING.sub(f"GPPROVIDER_{MASK}", text)
+    return _NUMBER.sub(_mask_unless_stamp, text)
+
+
+def escape_unprintable(text: str) -> str:
+    r"""Return `text` with control, format, bidi and private characters as `\x1b` or `\u202e`.
+
+    A byte that is not UTF-8 (Python holds it as a lone surrogate) comes out as that byte: `\xff`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _visible(character) for character in text)
+
+
+def mask_file_name(name: str, also: Sequence[str] = ()) -> str:
+    """Return a file name fit for a log line, an error text or a terminal.
+
+    Masks anything like an NHS number and, regardless of case, every word in `also` (a surname, say); then
+    makes unprintable characters visible and cuts the middle out of what exceeds `MAX_NAME_CHARACTERS`.
+    """
+    for word in also:
+        name = _mask_word(name, word)
+    name = escape_unprintable(mask_numbers(name))
+    if len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    tail_characters = MAX_NAME_CHARACTERS // 4
+    return f"{name[: MAX_NAME_CHARACTERS - tail_characters - 1]}…{name[-tail_characters:]}"
+
+
+def _mask_unless_stamp(match: re.Match[str]) -> str:
+    run = match["run"]
+    return run if run is not None and _STAMP.fullmatch(run) else MASK
+
+
+def _mask_word(name: str, word: str) -> str:
+    word = unicodedata.normalize("NFC", word.strip())
+    if not word:
+        return name
+    pattern = re.escape(word)
+    if len(word) <= _SHORT_WORD_CHARACTERS:
+        pattern = rf"(?<![^\W\d_]){pattern}(?![^\W\d_])"
+    return re.sub(pattern, MASK, unicodedata.normalize("NFC", name), flags=re.IGNORECASE)
+
+
+def _visible(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) & 0xFF:02x}"
+    return character.encode("ascii", "backslashreplace").decode()
