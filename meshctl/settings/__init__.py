@@ -1,0 +1,1 @@
+"""The settings of one mailbox: read, checked as a whole, and frozen."""

@@ -1,0 +1,345 @@
+"""The settings of one mailbox: every section, key, default and explanation, once.
+
+The file that `init` writes, the checks and the error texts all come from these models. A relative path
+starts at the folder of the settings file. The models are frozen: a changed file makes new settings.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
+
+from meshctl.mesh.address import DateOfBirthFormat
+from meshctl.mesh.patient import NhsNumberCheck
+from meshctl.mesh.use_cases import UseCase
+from meshctl.settings import values
+from meshctl.settings.client_config import ClientConfig
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are refused, values stay as read, errors quote no input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class MailboxSettings(Section):
+    """The mailbox: its id, and the folder in which the MESH Client serves it."""
+
+    id: values.MailboxId = Field(
+        description="The id of your MESH mailbox; it becomes From_DTS. With client_config it may be left"
+        " out if the MESH Client serves only one mailbox.",
+        examples=["X26ABC1"],
+    )
+    folder: Annotated[
+        values.SettingPath, values.Expected("the folder that holds IN and OUT, unless client_config says it")
+    ] = Field(
+        description="The mailbox's folder, the one that holds IN, OUT, SENT and FAILED. With client_config"
+        " it may be left out: the client's InterfaceRoot is taken.",
+        examples=["/MESH-DATA-HOME/X26ABC1"],
+    )
+    client_config: values.OptionalPath = Field(
+        None,
+        description="The settings file of the MESH Client, meshclient.cfg: meshctl reads the mailbox's id,"
+        " folder and flags from it, never its secrets. Empty: not read.",
+        examples=["/MESH-APP-HOME/meshclient.cfg"],
+    )
+    ods_code: values.OptionalOdsCode = Field(
+        None,
+        description="The ODS code of your organisation, for subjects and local ids when the document does"
+        " not name it. Empty: not known.",
+        examples=["A81001"],
+    )
+    organisation: values.OptionalText = Field(
+        None,
+        description="The name of your organisation, for subjects when the document does not name it."
+        " Empty: not known.",
+        examples=["Riverside Federation"],
+    )
+    file_prefix: values.FilePrefix = Field(
+        "",
+        description="What the names of our files in OUT begin with, before the message id. Empty: nothing.",
+        examples=["letters-"],
+    )
+    file_mode: values.FileMode = Field(
+        0o640,
+        description="The permissions of our files in OUT; the MESH Client must be able to read them.",
+        examples=["0640"],
+    )
+    group: values.OptionalGroupName = Field(
+        None,
+        description="The group of our files in OUT, one that the MESH Client's user belongs to. Empty: the"
+        " group that the system gives them.",
+        examples=["mesh"],
+    )
+    _client: ClientConfig | None = PrivateAttr(None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Take over what the loader read from the MESH Client's own settings."""
+        self._client = context.client if isinstance(context, values.Origin) else None
+
+    @property
+    def client(self) -> ClientConfig | None:
+        """The MESH Client's flags for this mailbox; None without `client_config`."""
+        return self._client
+
+    @property
+    def in_folder(self) -> Path:
+        """Where the MESH Client puts what arrives."""
+        return self._child("IN")
+
+    @property
+    def out_folder(self) -> Path:
+        """Where the MESH Client takes pairs from."""
+        return self._child("OUT")
+
+    @property
+    def sent_folder(self) -> Path:
+        """Where the MESH Client keeps pairs it has transferred, if SaveSent=Y."""
+        return self._child("SENT")
+
+    @property
+    def failed_folder(self) -> Path:
+        """Where the MESH Client puts pairs it could not process."""
+        return self._child("FAILED")
+
+    @property
+    def temp_folder(self) -> Path:
+        """The MESH Client's own folder; not ours to use."""
+        return self._child("TEMP")
+
+    def _child(self, name: str) -> Path:
+        # Upper case on a default install, lower case in the user guide: what is there counts.
+        upper, lower = self.folder / name, self.folder / name.lower()
+        return lower if lower.exists() and not upper.exists() else upper
+
+
+class StagingSettings(Section):
+    """Staging: where payloads are dropped, and when a dropped file counts as complete."""
+
+    outbox: values.SettingPath = Field(
+        Path("outbox"),
+        validate_default=True,
+        description="Drop payloads here, or in a sub-folder named after a use case.",
+    )
+    rejected: values.SettingPath = Field(
+        Path("rejected"),
+        validate_default=True,
+        description="What could not be sent comes here, with NAME.error.json beside it.",
+    )
+    work: values.SettingPath = Field(
+        Path(".work"),
+        validate_default=True,
+        description="Claimed files. On the outbox's file system, best on the mailbox's too: then files are"
+        " moved, never copied. Nobody else may touch it.",
+    )
+    watch: Annotated[Literal["events", "poll"], values.Expected('"events" or "poll"')] = Field(
+        "events",
+        description='"events": the system says when something lands in the outbox, and the folder is looked'
+        ' through every rescan_seconds all the same. "poll": only that, for network shares.',
+    )
+    quiet_seconds: values.Seconds = Field(
+        2.0,
+        description="A file written in place is complete when nobody has written to it for this long."
+        " Files renamed into the outbox do not wait.",
+    )
+    rescan_seconds: values.Seconds = Field(15.0, description="How often the folders are looked through.")
+    sidecar_wait_seconds: values.Seconds = Field(
+        300.0, description="How long a file that cannot be sent alone waits for its sidecar, NAME.meta.json."
+    )
+    default_use_case: values.OptionalUseCaseName = Field(
+        None,
+        description="The use case of a file whose sidecar, folder and event do not say it. Empty: such a"
+        " file is rejected.",
+        examples=["send-document"],
+    )
+    max_payload_bytes: values.PayloadBytes = Field(
+        20_000_000_000, description="Larger files are rejected; MESH takes up to 20 GB, in chunks."
+    )
+
+
+class RoutingSettings(Section):
+    """Routing to the patient's registered practice, for every use case that says nothing else."""
+
+    nhs_number_check: Annotated[NhsNumberCheck, values.Expected('"mod11", "digits" or "off"')] = Field(
+        NhsNumberCheck.MOD11,
+        description='"mod11": ten digits and the check digit. "digits": ten digits. "off": any digits, for'
+        " test data; MESH answers a wrong number with EPL-152, hours later.",
+    )
+    date_of_birth_format: Annotated[DateOfBirthFormat, values.Expected('"DDMMYYYY" or "YYYYMMDD"')] = Field(
+        DateOfBirthFormat.DDMMYYYY,
+        description="How To_DTS writes the date of birth: DDMMYYYY in every GP Connect document, YYYYMMDD"
+        " in NHS England's endpoint-lookup guide.",
+    )
+
+
+class UseCaseSettings(Section):
+    """Use cases: what differs from the shipped table (`meshctl use-cases`), and workflows of your own.
+
+    A name from that table changes the keys given here; a new name adds a use case and needs workflow_id.
+    """
+
+    workflow_id: values.WorkflowId | None = Field(
+        None, description="The workflow id that payloads travel under.", examples=["LOCAL_REPORT"]
+    )
+    ack_workflow_id: values.OptionalWorkflowId = Field(
+        None,
+        description="The workflow id that acknowledgements come back under. Empty: none come.",
+        examples=["LOCAL_REPORT_ACK"],
+    )
+    events: values.EventCodes | None = Field(
+        None, description="The MessageHeader events that tell this use case.", examples=[["LOCAL01D"]]
+    )
+    subject: values.SubjectTemplate | None = Field(
+        None,
+        description="The Subject of the control file. Names in braces are filled in: title, patient_name,"
+        " nhs_number, practice_name, ods_code, version, message_id. A part in [brackets] is left out when a"
+        " value in it is missing.",
+        examples=["{title} for {patient_name}, NHS Number: {nhs_number}[, ODS code: {ods_code}]"],
+    )
+    local_id: values.LocalIdTemplate | None = Field(
+        None,
+        description="The LocalId of the control file, with the same names in braces. Reports echo it.",
+        examples=["{message_id}"],
+    )
+    version: values.DocumentVersion | None = Field(
+        None, description="The Version of the control file.", examples=["1.0"]
+    )
+    compress: values.Flag | None = Field(
+        None, description="Whether the MESH Client may compress the payload.", examples=[True]
+    )
+    allow_chunking: values.Flag | None = Field(
+        None,
+        description="Whether the payload may travel in chunks; needed above 75 MB compressed.",
+        examples=[True],
+    )
+    acknowledgements: values.Acknowledgements | None = Field(
+        None,
+        description="Which acknowledgements to await when neither payload nor sidecar says it.",
+        examples=[["infrastructure", "business"]],
+    )
+    nhs_number_check: Annotated[NhsNumberCheck | None, values.Expected('"mod11", "digits" or "off"')] = Field(
+        None, description="Instead of [routing] nhs_number_check.", examples=["mod11"]
+    )
+    date_of_birth_format: Annotated[DateOfBirthFormat | None, values.Expected('"DDMMYYYY" or "YYYYMMDD"')] = (
+        Field(None, description="Instead of [routing] date_of_birth_format.", examples=["DDMMYYYY"])
+    )
+
+
+class ReportSettings(Section):
+    """Reports and acknowledgements that the MESH Client puts into IN."""
+
+    archive: values.SettingPath = Field(
+        Path("archive"),
+        validate_default=True,
+        description="Reports and acknowledgements that were ours come here once recorded.",
+    )
+    unmatched: Annotated[Literal["leave", "archive"], values.Expected('"leave" or "archive"')] = Field(
+        "leave",
+        description='Reports that cannot be tied to one message for certain: "leave" them in IN, where'
+        ' another application may want them, or "archive" them.',
+    )
+    deliver: values.OptionalPath = Field(
+        None,
+        description="A folder for the data messages that arrive for this mailbox. Empty: they stay in IN.",
+        examples=["arrived"],
+    )
+
+
+class DeadlineSettings(Section):
+    """Deadlines: a message that misses one is flagged overdue, logged and sent to the alert command."""
+
+    collected: values.Duration = Field(
+        timedelta(hours=2), description="From OUT to the MESH Client; well above the client's PollPeriod."
+    )
+    sent: values.Duration = Field(timedelta(hours=4), description="From OUT to MESH.")
+    infrastructure_ack: values.Duration = Field(
+        timedelta(days=1), description="To the infrastructure acknowledgement, where one is awaited."
+    )
+    business_ack: values.Duration = Field(
+        timedelta(days=5), description="To the business acknowledgement, where one is awaited."
+    )
+    undelivered_after: values.Duration = Field(
+        timedelta(days=6),
+        description="A message that awaits no acknowledgement counts as completed after this long without a"
+        " report; MESH reports an undelivered message after 5 days.",
+    )
+    client_silent_after: values.Duration = Field(
+        timedelta(hours=2),
+        description="With pairs in OUT and no sign of life for this long, the MESH Client is reported as"
+        " stalled.",
+    )
+
+
+class AlertSettings(Section):
+    """Alerts: a program of yours that hears of every failure and every missed deadline."""
+
+    command: values.Arguments = Field(
+        (),
+        description="The program and its arguments; it gets the event as JSON on standard input, without"
+        " patient data. Empty: none.",
+        examples=[["/usr/local/bin/page-duty", "--service", "mesh"]],
+    )
+    timeout: values.Duration = Field(
+        timedelta(seconds=30), description="A program that runs longer is stopped."
+    )
+
+
+class LogSettings(Section):
+    """The log: one line an event, without patient data."""
+
+    file: values.SettingPath = Field(
+        Path("log/meshctl.log"), validate_default=True, description="The log file."
+    )
+    format: Annotated[Literal["logfmt", "json"], values.Expected('"logfmt" or "json"')] = Field(
+        "logfmt", description='"logfmt" for eyes and grep, "json" for log shippers.'
+    )
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        values.Expected('"DEBUG", "INFO", "WARNING" or "ERROR"'),
+    ] = Field("INFO", description="The least important events that are still logged.")
+    rotate_bytes: values.LogBytes = Field(
+        10_000_000, description="A log file that has grown to this size is renamed and a new one begun."
+    )
+    keep: values.Count = Field(10, description="How many renamed log files are kept.")
+
+
+class StateSettings(Section):
+    """State: what meshctl must remember over a restart."""
+
+    folder: values.SettingPath = Field(
+        Path("state"),
+        validate_default=True,
+        description="The ledger, the lock and the key. Back it up; nobody else may read it.",
+    )
+    keep_days: values.Days = Field(
+        90, description="How long the ledger keeps messages whose story has ended."
+    )
+
+
+class Settings(Section):
+    """All settings of one mailbox, checked as a whole; see `meshctl.settings.load`."""
+
+    file: Path
+    mailbox: MailboxSettings
+    staging: StagingSettings
+    routing: RoutingSettings
+    use_cases: dict[str, InstanceOf[UseCase]]
+    reports: ReportSettings
+    deadlines: DeadlineSettings
+    alerts: AlertSettings
+    log: LogSettings
+    state: StateSettings
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "mailbox": MailboxSettings,
+    "staging": StagingSettings,
+    "routing": RoutingSettings,
+    "reports": ReportSettings,
+    "deadlines": DeadlineSettings,
+    "alerts": AlertSettings,
+    "log": LogSettings,
+    "state": StateSettings,
+}
+"""The sections with fixed keys, in the order of the file; [use_cases.NAME] comes beside them."""
