@@ -30,8 +30,8 @@ _NEEDS_QUOTES = re.compile(r'[\s"=]')
 
 def iso_utc(at_seconds: float) -> str:
     """Return the instant as `2026-11-22T09:15:02.481Z`; `at_seconds` counts from 1970, as `time.time()`."""
-    whole = math.floor(at_seconds)
-    return f"{_second(whole)}.{int((at_seconds - whole) * 1000):03d}Z"
+    whole_seconds, milliseconds = divmod(round(at_seconds * 1000), 1000)
+    return f"{_second(whole_seconds)}.{milliseconds:03d}Z"
 
 
 def logfmt_fields(fields: Fields) -> str:

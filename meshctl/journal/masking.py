@@ -11,9 +11,13 @@ from collections.abc import Sequence
 MASK = "**********"
 MAX_NAME_CHARACTERS = 200
 
-_SEPARATOR = r"(?:%20|[\s._+\-\u2010-\u2015]){0,3}"
+_ESCAPED = "%[0-9A-Fa-f]{2}"
+_SEPARATOR = rf"(?:{_ESCAPED}|[\W_]){{0,3}}"
 # Ten digits as people write NHS numbers (3-3-4), or any longer run, which may hide one among other digits.
-_NUMBER = re.compile(rf"(?<!\d)(?:(?P<run>\d{{11,}})|\d{{3}}{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}})(?!\d)")
+_NUMBER = re.compile(
+    rf"(?:(?<!\d)|(?<={_ESCAPED}))"
+    rf"(?:(?P<run>\d{{11,}})|\d{{3}}{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}})(?!\d)"
+)
 # YYYYMMDDHHMM, then seconds and fractions: the stamps in our own, MESH's and DTS's message ids.
 _STAMP = re.compile(
     r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d\d{0,6})?"
@@ -71,6 +75,6 @@ def _mask_word(name: str, word: str) -> str:
 
 
 def _visible(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":
+    if character < "\x80" or "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) & 0xFF:02x}"
     return character.encode("ascii", "backslashreplace").decode()
