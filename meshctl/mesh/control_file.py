@@ -15,6 +15,8 @@ from meshctl.errors import MeshctlError
 CONTROL_FILE_MAX_BYTES: Final = 1_048_576
 """A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
 
+WORKFLOW_ID_MAX_CHARACTERS: Final = 32
+
 _ROOT = "DTSControl"
 _STATUS_TAG = "StatusRecord"
 
@@ -49,7 +51,13 @@ _STATUS_TAGS: Final = (
 _LEFT_OUT_WHEN_EMPTY: Final = frozenset({"From_ESMTP", "To_ESMTP"})
 _REQUIRED_IN_DATA: Final = frozenset({"From_DTS", "To_DTS", "WorkflowId"})
 # Field limits of the DTS Client v4, which MESH kept.
-_MAX_CHARACTERS: Final = {"LocalId": 255, "DTSId": 100, "PartnerId": 255, "WorkflowId": 32, "ProcessId": 32}
+_MAX_CHARACTERS: Final = {
+    "LocalId": 255,
+    "DTSId": 100,
+    "PartnerId": 255,
+    "WorkflowId": WORKFLOW_ID_MAX_CHARACTERS,
+    "ProcessId": 32,
+}
 
 # Lower case, because files disagree: DataChecksum and DataCheckSum are both around.
 _KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
