@@ -1,0 +1,46 @@
+"""Tables for people: as wide as the terminal, coloured only there and not under NO_COLOR.
+
+Never interprets a value: control characters become visible, and markup in a file name stays text.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from meshctl.journal.masking import escape_unprintable
+
+# Wide enough that nothing is cut when the output goes to a file or another program.
+_WIDTH_WITHOUT_TERMINAL = 400
+
+
+def make_console() -> Console:
+    """Return a console on the present stdout; colours follow the terminal and NO_COLOR."""
+    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def plain_text(value: object, style: str = "") -> Text:
+    """Return a value as text to show: None is a dash, nothing in it is interpreted."""
+    return Text("-" if value is None or value == "" else escape_unprintable(str(value)), style=style)
+
+
+def make_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object | Text]], title: str | None = None
+) -> Table:
+    """Return a table; a cell that is a `Text` keeps its style, any other value is shown as it is."""
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else plain_text(cell) for cell in row))
+    return table
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object | Text]], title: str | None = None
+) -> None:
+    """Print a table on stdout."""
+    make_console().print(make_table(headings, rows, title))

@@ -1,0 +1,41 @@
+"""`meshctl use-cases`: the table in force."""
+
+from dataclasses import asdict
+
+import click
+
+from meshctl.commands.context import settings_if_any
+from meshctl.commands.output import epilog, print_json
+from meshctl.commands.tables import print_table
+from meshctl.mesh.use_cases import shipped_use_cases
+
+_EPILOG = epilog(
+    {
+        "meshctl use-cases": "the use cases, their workflow ids and events",
+        "meshctl use-cases --json": "all of each: Subject, LocalId, flags, and the document it is from",
+    },
+    {0: "listed", 2: "the settings are wrong"},
+)
+
+
+@click.command("use-cases", epilog=_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List the use cases in force: the shipped table, with what [use_cases.NAME] in the settings changes.
+
+    Without settings it is the shipped table alone. A use case is named by a sub-folder of the outbox, by
+    the sidecar, by the message's event or by default_use_case.
+    """
+    settings = settings_if_any(ctx)
+    table = shipped_use_cases() if settings is None else settings.use_cases
+    if as_json:
+        print_json([asdict(use_case) for use_case in table.values()])
+        return
+    print_table(
+        ("USE CASE", "WORKFLOW ID", "ACKNOWLEDGEMENTS UNDER", "EVENTS", "TITLE"),
+        (
+            (use.name, use.workflow_id, use.ack_workflow_id, " ".join(use.events), use.title)
+            for use in table.values()
+        ),
+    )
