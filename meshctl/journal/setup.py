@@ -52,6 +52,7 @@ class _Setup:
     """What `configure_log` has put in place, so that the next call or `release_log` can take it away."""
 
     handlers: tuple[LineHandler, ...] = ()
+    former_hook = staticmethod(sys.__excepthook__)
 
 
 def configure_log(log: LogSettings, *, to_terminal: bool = False) -> Journal:
@@ -79,6 +80,7 @@ def configure_log(log: LogSettings, *, to_terminal: bool = False) -> Journal:
             if record.levelno >= level:
                 for handler in handlers:
                     handler.handle(record)
+    _Setup.former_hook = staticmethod(sys.excepthook)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
     return journal
@@ -102,7 +104,7 @@ def release_log() -> None:
     if held_back not in root.handlers:
         root.addHandler(held_back)
     if sys.excepthook is _log_uncaught:
-        sys.excepthook = sys.__excepthook__
+        sys.excepthook = _Setup.former_hook
     if threading.excepthook is _log_uncaught_in_thread:
         threading.excepthook = threading.__excepthook__
 
@@ -145,15 +147,15 @@ def _stderr_is_systemd_journal() -> bool:
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-        return
-    fields = error_fields(error.with_traceback(trace))
-    journal.error("daemon.error", **fields)
-    StandardError().write(
-        f"meshctl: a fault in meshctl itself: {fields['error']} at {fields['where']}. "
-        "Please report it with this line; the log has it too.\n".encode()
-    )
+    if not issubclass(kind, KeyboardInterrupt):
+        fields = error_fields(error.with_traceback(trace))
+        journal.error("daemon.error", **fields)
+        if _Setup.former_hook is sys.__excepthook__:
+            # Python's own hook would print the exception's text, which may quote a value.
+            text = f"meshctl: a fault in meshctl itself: {fields['error']} at {fields['where']}."
+            StandardError().write(f"{text} Please report it with this line; the log has it too.\n".encode())
+            return
+    _Setup.former_hook(kind, error, trace)
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:

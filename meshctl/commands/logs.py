@@ -1,0 +1,76 @@
+"""`meshctl logs`: the log for a person, across its rotated files. Writes nothing."""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import click
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.output import epilog
+from meshctl.errors import MeshctlError
+from meshctl.journal.read import LEVELS, Entry, LogReader, parse_line
+
+_LOOK_SECONDS = 0.2
+# As `tail -f`: what just happened, to know where one is.
+_LINES_BEFORE_FOLLOWING = 10
+_COLOURS = {"DEBUG": "bright_black", "INFO": "green", "WARNING": "yellow", "ERROR": "red"}
+
+_EPILOG = epilog(
+    {
+        "meshctl logs": "The whole log.",
+        "meshctl logs -f --level WARNING": "Trouble, as it comes.",
+        "meshctl logs --message 20261122091502480113_7F3A9C": "The story of one message.",
+    },
+    {0: "the log was shown, even if nothing in it fits", 1: "there is no log, or it cannot be read"},
+)
+
+
+@click.command(epilog=_EPILOG)
+@click.option("-f", "--follow", is_flag=True, help="Show the last lines, then what is written from now on.")
+@click.option("--message", metavar="ID", help="Only lines that name this message.")
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    help="Only lines of this level or above.",
+)
+@click.pass_context
+def command(ctx: click.Context, follow: bool, message: str | None, level: str | None) -> None:
+    """Read the log, with colours on a terminal (NO_COLOR is respected)."""
+    path = settings_of(ctx).log.file
+    message_id = message.removesuffix(".ctl").removesuffix(".dat") if message else None
+    try:
+        if not follow and not path.parent.exists():
+            raise MeshctlError(f"There is no log at {path} yet. `meshctl run` writes it.")
+        with LogReader(path) as reader:
+            past = _fitting(reader.new_lines(), message_id, level)
+            _show(deque(past, _LINES_BEFORE_FOLLOWING) if follow and message_id is None else past)
+            while follow:
+                time.sleep(_LOOK_SECONDS)
+                _show(_fitting(reader.new_lines(), message_id, level))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise MeshctlError(f"The log {path} cannot be read: {error.strerror}.") from None
+
+
+def _fitting(lines: Iterable[str], message_id: str | None, level: str | None) -> Iterator[Entry]:
+    for line in lines:
+        if message_id is not None and message_id not in line:
+            continue
+        entry = parse_line(line)
+        if (level is None or entry.reaches(level)) and (message_id is None or entry.concerns(message_id)):
+            yield entry
+
+
+def _show(entries: Iterable[Entry]) -> None:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for entry in entries:
+        at, level, event = entry.at, entry.level, entry.event
+        if colour and event:
+            at = click.style(at, dim=True)
+            level = click.style(f"{level:<7}", fg=_COLOURS.get(level))
+            event = click.style(event, bold=True)
+        click.echo(" ".join(part for part in (at, level, event, entry.text) if part), color=colour)
