@@ -1,0 +1,131 @@
+"""`meshctl init`: the folders and the settings file of one mailbox."""
+
+import shlex
+from pathlib import Path
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from meshctl.commands.output import epilog
+from meshctl.errors import ConfigError
+from meshctl.settings.client_config import choose_client
+from meshctl.settings.layout import Layout, Mailbox, folder_layout, make_layout, system_layout
+from meshctl.settings.values import MailboxId
+
+PLACEHOLDER_ID = "YOURMAILBOX"
+_MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
+_EPILOG = epilog(
+    {
+        "meshctl init /srv/mesh --mailbox X26ABC1": "everything under /srv/mesh, mailbox folders included",
+        "meshctl init /srv/mesh --client-config /MESH-APP-HOME/meshclient.cfg": "beside a MESH Client",
+        "meshctl init --system letters --mailbox X26ABC1": "for the service meshctl@letters, as root",
+    },
+    {0: "made", 2: "not made: wrong usage, settings that are already there, a folder that cannot be made"},
+)
+
+
+@click.command("init", epilog=_EPILOG)
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--mailbox", "mailbox_id", metavar="ID", help="The id of your MESH mailbox.")
+@click.option(
+    "--client-config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The MESH Client's meshclient.cfg: mailbox id, folder and flags are taken from it, no secrets.",
+)
+@click.option("--force", is_flag=True, help="Write new settings where there are some; the old are kept.")
+@click.option(
+    "--system",
+    "instance",
+    metavar="NAME",
+    help="Lay out for the service meshctl@NAME: /etc/meshctl, /var/lib/meshctl, /var/log/meshctl.",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="With --system: put all of it below DIR, to build an image.",
+)
+def command(
+    folder: Path | None,
+    mailbox_id: str | None,
+    client_config: Path | None,
+    force: bool,
+    instance: str | None,
+    root: Path | None,
+) -> None:
+    """Make the folders of a mailbox and a commented meshctl.toml, in DIR or here.
+
+    With a meshclient.cfg the mailbox is where the MESH Client has it; without one, its folders are made
+    too. Folders that are there already stay as they are.
+    """
+    mailbox = _mailbox(mailbox_id, client_config)
+    if instance is None:
+        if root is not None:
+            raise click.UsageError("--root goes with --system only.")
+        layout = folder_layout((folder or Path()).absolute(), mailbox)
+    elif folder is not None:
+        raise click.UsageError("Give either DIR or --system.")
+    elif not instance.replace("-", "").replace("_", "").isalnum() or not instance.isascii():
+        raise click.UsageError("--system takes a name of letters, digits, hyphens and underscores.")
+    else:
+        layout = system_layout(instance, mailbox, (root or Path("/")).absolute())
+    kept = make_layout(layout, replace=force)
+    _report(layout, mailbox, kept, instance)
+
+
+def _mailbox(mailbox_id: str | None, client_config: Path | None) -> Mailbox:
+    if mailbox_id is not None:
+        _check_id(mailbox_id, "--mailbox")
+    if client_config is None:
+        return Mailbox(mailbox_id or PLACEHOLDER_ID)
+    client = choose_client(client_config, mailbox_id)
+    _check_id(client.mailbox_id, str(client_config))
+    return Mailbox(client.mailbox_id, client_config.absolute(), client)
+
+
+def _check_id(mailbox_id: str, source: str) -> None:
+    try:
+        _MAILBOX_ID.validate_python(mailbox_id)
+    except ValidationError:
+        raise ConfigError(
+            f"{source}: {mailbox_id!a} is not a MESH mailbox id: 3 to 32 capital letters and digits,"
+            " for example X26ABC1."
+        ) from None
+
+
+def _report(layout: Layout, mailbox: Mailbox, kept: Path | None, instance: str | None) -> None:
+    """Say what was made, and what to do next."""
+    click.echo(f"Settings: {layout.settings_file}")
+    if kept is not None:
+        click.echo(f"The old ones are kept as {kept}")
+    for folder in layout.folders:
+        click.echo(f"Folder:   {folder}")
+    click.echo("\nNext:")
+    for number, step in enumerate(_steps(layout, mailbox, instance), start=1):
+        click.echo(f"  {number}. {step}")
+
+
+def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
+    file = shlex.quote(str(layout.settings_file))
+    steps = []
+    if mailbox.mailbox_id == PLACEHOLDER_ID:
+        steps.append(f"Change [mailbox] id: {PLACEHOLDER_ID} only stands for the id of your MESH mailbox.")
+    if layout.problem is not None:
+        steps.append(f"Set [mailbox] folder. {layout.problem}")
+    elif mailbox.client is None:
+        steps.append(
+            "Set [mailbox] folder to where your MESH Client has the mailbox, or let its InterfaceRoot be"
+            f" the one made here. To try without a client: meshctl -c {file} simulate"
+        )
+    elif instance is not None:
+        steps.append(
+            f"Let the service reach the mailbox: systemctl edit meshctl@{instance}, [Service],"
+            f" ReadWritePaths={mailbox.client.interface_root}"
+        )
+    steps.append(f"meshctl -c {file} check")
+    run = f"meshctl -c {file} run" if instance is None else f"systemctl enable --now meshctl@{instance}"
+    steps.append(run)
+    outbox = next(folder for folder in layout.folders if folder.name == "outbox")
+    steps.append(f"Drop a file into {outbox}; meshctl -c {file} status shows what became of it.")
+    return steps

@@ -1,0 +1,172 @@
+"""The folders of one mailbox and its settings file, laid out the first time.
+
+Never changes a folder that is already there, and never overwrites settings unasked; replaced ones are kept
+under another name.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from meshctl.errors import ConfigError
+from meshctl.settings.client_config import ClientConfig, interface_folder
+from meshctl.settings.load import FILE_NAME
+from meshctl.settings.template import settings_text
+
+MAILBOX_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
+SERVICE_USER = "meshctl"
+_PRIVATE, _SHARED, _PUBLIC, _SETTINGS_MODE = 0o700, 0o750, 0o755, 0o640
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What `make_layout` makes: folders with their permissions, and the settings file with its values.
+
+    `parents` are folders of the system, shared with others. `owner` is the user and group that the folders
+    are given to if root makes them and the system has both. `problem` is what the person has to settle
+    before the settings can be used, None if nothing.
+    """
+
+    settings_file: Path
+    folders: Mapping[Path, int]
+    values: Mapping[str, Mapping[str, str | Path]]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    problem: str | None = None
+    parents: tuple[Path, ...] = ()
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """The mailbox to lay out for: its id, and where the MESH Client's settings are, if there are any."""
+
+    mailbox_id: str
+    client_config: Path | None = None
+    client: ClientConfig | None = None
+
+
+def folder_layout(folder: Path, mailbox: Mailbox) -> Layout:
+    """Lay everything under one folder, with settings that name no path: it can be moved as a whole."""
+    folders = {folder: _SHARED, **_own_folders(folder), folder / "log": _PRIVATE}
+    ours = Path("mailbox") / mailbox.mailbox_id
+    values, remarks, problem = _mailbox_values(mailbox, ours)
+    if mailbox.client is None:
+        folders |= _mailbox_folders(folder / ours)
+    return Layout(folder / FILE_NAME, folders, {"mailbox": values}, remarks, problem)
+
+
+def system_layout(name: str, mailbox: Mailbox, root: Path = Path("/")) -> Layout:
+    """Lay out for the service meshctl@NAME: settings in /etc/meshctl, data in /var/lib, log in /var/log.
+
+    Outbox, work folder and mailbox share one parent: systemd mounts each writable path by itself, and a
+    rename between two mounts fails (EXDEV). `root` is where the file system of the target begins.
+    """
+    data, log = Path("/var/lib/meshctl") / name, Path("/var/log/meshctl") / name
+    inside = root / data.relative_to("/")
+    settings_file = root / "etc" / "meshctl" / f"{name}.toml"
+    log_inside = root / log.relative_to("/")
+    folders = {inside: _SHARED, **_own_folders(inside), log_inside: _PRIVATE}
+    ours = data / "mailbox" / mailbox.mailbox_id
+    mailbox_values, remarks, problem = _mailbox_values(mailbox, ours)
+    if mailbox.client is None:
+        folders |= _mailbox_folders(root / ours.relative_to("/"))
+    values: dict[str, dict[str, str | Path]] = {
+        "mailbox": mailbox_values,
+        "staging": {"outbox": data / "outbox", "rejected": data / "rejected", "work": data / ".work"},
+        "reports": {"archive": data / "archive"},
+        "log": {"file": log / "meshctl.log"},
+        "state": {"folder": data / "state"},
+    }
+    parents = (settings_file.parent, inside.parent, log_inside.parent)
+    owner = SERVICE_USER if root == Path("/") else None
+    return Layout(settings_file, folders, values, remarks, problem, parents, owner)
+
+
+def make_layout(layout: Layout, *, replace: bool) -> Path | None:
+    """Make the folders that are missing and write the settings file.
+
+    Returns where replaced settings are kept, None if there were none. Raises ConfigError if there are
+    settings and `replace` is false, or if a folder cannot be made.
+    """
+    file = layout.settings_file
+    if file.exists() and not replace:
+        raise ConfigError(
+            f"{file} is already there. Nothing was changed; --force writes a new one and keeps the old."
+        )
+    try:
+        for folder in layout.parents:
+            _make_folder(folder, _PUBLIC, None)
+        for folder, mode in layout.folders.items():
+            _make_folder(folder, mode, layout.owner)
+        kept = _keep(file) if file.exists() else None
+        _write(file, settings_text(layout.values, layout.remarks), layout.owner)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or file} cannot be made: {error.strerror}.") from None
+    return kept
+
+
+def _own_folders(parent: Path) -> dict[Path, int]:
+    return {
+        parent / "outbox": _SHARED,
+        parent / "rejected": _SHARED,
+        parent / ".work": _PRIVATE,
+        parent / "archive": _SHARED,
+        parent / "state": _PRIVATE,
+    }
+
+
+def _mailbox_folders(mailbox: Path) -> dict[Path, int]:
+    return dict.fromkeys((mailbox.parent, mailbox, *(mailbox / n for n in MAILBOX_FOLDERS)), _SHARED)
+
+
+def _mailbox_values(mailbox: Mailbox, ours: Path) -> tuple[dict[str, str | Path], dict[str, str], str | None]:
+    """Return the keys of [mailbox], remarks on them, and what is left to settle."""
+    values: dict[str, str | Path] = {"id": mailbox.mailbox_id}
+    if mailbox.client is None or mailbox.client_config is None:
+        return values | {"folder": ours}, {}, None
+    values["client_config"] = mailbox.client_config
+    try:
+        interface_folder(mailbox.client)
+    except ConfigError as error:
+        return values, {"mailbox.folder": str(error)}, str(error)
+    return values, {}, None
+
+
+def _make_folder(folder: Path, mode: int, owner: str | None) -> None:
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    # After mkdir, which the umask narrows: what programs need must not depend on who ran init.
+    folder.chmod(mode)
+    if owner is not None:
+        _give(folder, owner, owner)
+
+
+def _keep(file: Path) -> Path:
+    """Rename the settings file out of the way and return its new name."""
+    kept = next(name for n in count(1) if not (name := file.with_name(f"{file.name}.old-{n}")).exists())
+    return file.rename(kept)
+
+
+def _write(file: Path, text: str, group: str | None) -> None:
+    temporary = file.with_name(f".{file.name}.new")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.chmod(_SETTINGS_MODE)
+    if group is not None:
+        _give(temporary, None, group)
+    temporary.replace(file)
+
+
+def _give(path: Path, user: str | None, group: str) -> None:
+    """Give what root has made to the service; a system without that user keeps it as it is."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        with suppress(LookupError):
+            shutil.chown(path, user, group)
