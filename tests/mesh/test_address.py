@@ -1,0 +1,75 @@
+"""The routing string: both date formats, the published examples, and taking it apart again."""
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshctl.mesh.address import DateOfBirthFormat, gp_provider, split_gp_provider
+from meshctl.mesh.patient import Patient, check_surname
+
+
+@pytest.mark.parametrize(
+    ("patient", "date_of_birth_format", "routing_string"),
+    [
+        (
+            Patient("12345678", date(2001, 2, 14), "Smith"),
+            DateOfBirthFormat.DDMMYYYY,
+            "GPPROVIDER_12345678_14022001_Smith",
+        ),
+        (
+            Patient("1234567890", date(1955, 1, 9), "Smith"),
+            DateOfBirthFormat.DDMMYYYY,
+            "GPPROVIDER_1234567890_09011955_Smith",
+        ),
+        (
+            Patient("1234567890", date(1967, 1, 26), "Smith"),
+            DateOfBirthFormat.YYYYMMDD,
+            "GPPROVIDER_1234567890_19670126_Smith",
+        ),
+        (
+            Patient("9990000042", date(987, 6, 5), "O'Neill-Smith"),
+            DateOfBirthFormat.YYYYMMDD,
+            "GPPROVIDER_9990000042_09870605_O'Neill-Smith",
+        ),
+    ],
+)
+def test_published_examples_come_out_to_the_letter(
+    patient: Patient, date_of_birth_format: DateOfBirthFormat, routing_string: str
+) -> None:
+    """The routing string is that of the specifications, with the date in the chosen format."""
+    assert routing_string == gp_provider(patient, date_of_birth_format)
+
+
+_SURNAMES = st.text(
+    st.characters(exclude_categories=["C", "Z"], exclude_characters="_"), min_size=1, max_size=35
+)
+
+
+@given(st.from_regex("[0-9]{10}", fullmatch=True), st.dates(), _SURNAMES, st.sampled_from(DateOfBirthFormat))
+def test_routing_string_always_splits_into_what_it_was_made_of(
+    nhs_number: str, day: date, surname: str, date_of_birth_format: DateOfBirthFormat
+) -> None:
+    """Whatever passed the checks, MESH can tell the three parts apart."""
+    checked = check_surname(surname)
+
+    routing_string = gp_provider(Patient(nhs_number, day, checked), date_of_birth_format)
+
+    parts = split_gp_provider(routing_string)
+    assert parts is not None
+    written = parts[1] if date_of_birth_format is DateOfBirthFormat.YYYYMMDD else _day_last(parts[1])
+    assert (nhs_number, day, checked) == (parts[0], date.fromisoformat(written), parts[2])
+
+
+def _day_last(written: str) -> str:
+    return f"{written[4:]}{written[2:4]}{written[:2]}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "GP0001", "GPPROVIDER", "GPPROVIDER_1_2", "GPPROVIDER_1_2_A_B", "gpprovider_1_2_A", "X_1_2_A"],
+)
+def test_anything_else_is_no_routing_string(text: str) -> None:
+    """A mailbox id, too few or too many parts, and another first word do not count."""
+    assert split_gp_provider(text) is None
