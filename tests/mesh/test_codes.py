@@ -1,0 +1,219 @@
+"""The codes of reports and acknowledgements: every row, every wild spelling, and the unknown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshctl.mesh.codes import Effect, all_codes, explain_report, explain_response, find_code
+from meshctl.mesh.evidence import Acknowledgement
+
+REPORTS = [
+    ("COLLECT", "SUCCESS", "00", Effect.COLLECTED, "took the message"),
+    ("COLLECT", "ERROR", "01", Effect.FAILED, ".ctl"),
+    ("COLLECT", "ERROR", "02", Effect.FAILED, ".dat"),
+    ("TRANSFER", "SUCCESS", "00", Effect.TRANSFERRED, "transferred"),
+    ("TRANSFER", "SUCCESS", "05", Effect.DELAYED, "delayed"),
+    ("TRANSFER", "ERROR", "03", Effect.FAILED, "authenticate the MESH server"),
+    ("TRANSFER", "ERROR", "04", Effect.FAILED, "authentication of the MESH Client"),
+    ("TRANSFER", "ERROR", "06", Effect.FAILED, "gave up"),
+    ("SEND", "ERROR", "07", Effect.FAILED, "From_DTS"),
+    ("SEND", "ERROR", "08", Effect.FAILED, "To_DTS"),
+    ("SEND", "ERROR", "09", Effect.FAILED, "version"),
+    ("SEND", "ERROR", "11", Effect.FAILED, "message type"),
+    ("SEND", "ERROR", "12", Effect.FAILED, "not registered"),
+    ("SEND", "ERROR", "13", Effect.FAILED, "SMTP"),
+    ("SEND", "ERROR", "14", Effect.UNDELIVERED, "five days"),
+    ("SEND", "ERROR", "17", Effect.FAILED, "workflow id"),
+    ("SEND", "ERROR", "18", Effect.FAILED, "ONS"),
+    ("SEND", "ERROR", "19", Effect.FAILED, "expiry"),
+    ("SEND", "ERROR", "EPL-150", Effect.FAILED, "several mailboxes"),
+    ("SEND", "ERROR", "EPL-151", Effect.FAILED, "no mailbox"),
+    ("SEND", "ERROR", "EPL-152", Effect.FAILED, "not valid"),
+    ("SEND", "ERROR", "EPL-153", Effect.FAILED, "did not find"),
+    ("SEND", "ERROR", "EPL-154", Effect.FAILED, "surname and date of birth"),
+    ("RECEIVE", "SUCCESS", "00", Effect.CLIENT, "Poll report"),
+    ("RECEIVE", "ERROR", "15", Effect.CLIENT, "could not ask"),
+    ("RECEIVE", "ERROR", "16", Effect.CLIENT, "authenticate the server"),
+    ("RECEIVE", "ERROR", "17", Effect.CLIENT, "authentication"),
+]
+POSITIVE = {
+    *(
+        "20013",
+        "30001",
+        "30004",
+        "30005",
+        "30006",
+        "30008",
+        "30009",
+        "30010",
+        "30011",
+        "30013",
+        "30016",
+        "30019",
+    ),
+}
+RESPONSES = [
+    *(f"{number}" for number in (*range(10001, 10006), *range(10007, 10011))),
+    *(f"{number}" for number in range(20001, 20016)),
+    *(f"{number}" for number in range(30001, 30026)),
+]
+
+
+@pytest.mark.parametrize(("event", "status", "code", "effect", "words"), REPORTS)
+def test_report_code_is_read_with_its_event(
+    event: str, status: str, code: str, effect: Effect, words: str
+) -> None:
+    """Each row of the user guide's table has its own meaning, effect and advice."""
+    meaning = explain_report(event, status, code)
+
+    assert (event, status, code, effect) == (meaning.event, meaning.status, meaning.code, meaning.effect)
+    assert words in meaning.meaning
+    assert meaning.advice.endswith(".")
+    assert meaning.final is (effect in (Effect.FAILED, Effect.UNDELIVERED))
+    assert meaning.level is None
+    assert meaning.known
+
+
+@pytest.mark.parametrize("code", RESPONSES)
+def test_response_code_has_its_level_and_its_sign(code: str) -> None:
+    """Prefix 1 and 2 answer at infrastructure level, 3 at business level; every negative code is final."""
+    meaning = explain_response(code)
+
+    level = Acknowledgement.BUSINESS if code.startswith("3") else Acknowledgement.INFRASTRUCTURE
+    sign = "positive" if code in POSITIVE else "negative"
+    assert (f"{level}_{sign}", level) == (meaning.effect, meaning.level)
+    assert meaning.final is (sign == "negative")
+    assert (meaning.event, meaning.code, meaning.known) == ("ITK3", code, True)
+    assert meaning.meaning.endswith((".", ")."))
+    assert meaning.advice.endswith(".")
+
+
+def test_tables_hold_nothing_else() -> None:
+    """The two tables above are all the codes that ship, each one once."""
+    expected = [(event, code) for event, _, code, _, _ in REPORTS] + [("ITK3", code) for code in RESPONSES]
+
+    assert expected == [(meaning.event, meaning.code) for meaning in all_codes()]
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code", "label"),
+    [
+        ("Transfer to DTS Server", "Success", "0", "TRANSFER SUCCESS 00"),
+        ("collect", "success", "00", "COLLECT SUCCESS 00"),
+        (" SEND\n", " Error ", " 14 ", "SEND ERROR 14"),
+        ("TRANSFER", "SUCCESS", "5", "TRANSFER SUCCESS 05"),
+        ("TRANSFER", "Failed", "6", "TRANSFER ERROR 06"),
+        ("SEND", "ERROR", "epl-154", "SEND ERROR EPL-154"),
+        ("SEND", "ERROR", "EPL154", "SEND ERROR EPL-154"),
+        ("SEND", "ERROR", "EPL_151", "SEND ERROR EPL-151"),
+        ("", "ERROR", "EPL-153", "SEND ERROR EPL-153"),
+        ("DELIVER", "ERROR", "14", "SEND ERROR 14"),
+    ],
+)
+def test_wild_spellings_are_understood(event: str, status: str, code: str, label: str) -> None:
+    """Case, blanks, missing zeros and hyphens, longer events and a missing event do not matter."""
+    meaning = explain_report(event, status, code)
+
+    assert (label, True) == (meaning.label, meaning.known)
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code", "effect"),
+    [
+        ("SEND", "ERROR", "42", Effect.FAILED),
+        ("SEND", "ERROR", "00", Effect.FAILED),
+        ("SEND", "ERROR", "", Effect.FAILED),
+        ("", "ERROR", "17", Effect.FAILED),
+        ("COLLECT", "ERROR", "EPL-999", Effect.FAILED),
+        ("SEND", "SUCCESS", "00", Effect.NOTE),
+        ("TRANSFER", "SUCCESS", "42", Effect.NOTE),
+        ("", "SUCCESS", "00", Effect.NOTE),
+        ("", "", "", Effect.NOTE),
+        ("SEND", "PENDING", "14", Effect.NOTE),
+        ("RECEIVE", "ERROR", "42", Effect.CLIENT),
+        ("RECEIVE", "SUCCESS", "42", Effect.CLIENT),
+    ],
+)
+def test_unknown_report_code_comes_back_as_it_stands(
+    event: str, status: str, code: str, effect: Effect
+) -> None:
+    """An error fails the message, anything else is a note, and RECEIVE is always about the client."""
+    meaning = explain_report(event, status, code)
+
+    assert (event, code, effect, False) == (meaning.event, meaning.code, meaning.effect, meaning.known)
+    assert meaning.meaning
+    assert meaning.advice
+
+
+@pytest.mark.parametrize(
+    ("code", "response_code", "effect"),
+    [
+        ("10006", "fatal-error", Effect.INFRASTRUCTURE_NEGATIVE),
+        ("20099", "transient-error", Effect.INFRASTRUCTURE_NEGATIVE),
+        ("20099", "OK", Effect.INFRASTRUCTURE_POSITIVE),
+        ("30099", "ok", Effect.BUSINESS_POSITIVE),
+        ("30099", "fatal-error", Effect.BUSINESS_NEGATIVE),
+        ("30099", "", Effect.NOTE),
+        ("", "fatal-error", Effect.FAILED),
+        ("", "ok", Effect.NOTE),
+        ("", "", Effect.NOTE),
+        ("XYZ", "perhaps", Effect.NOTE),
+    ],
+)
+def test_unknown_response_code_takes_its_sign_from_the_header(
+    code: str, response_code: str, effect: Effect
+) -> None:
+    """The level is that of the prefix; without level or sign nothing positive is concluded."""
+    meaning = explain_response(code, response_code)
+
+    assert (code, effect, False) == (meaning.code, meaning.effect, meaning.known)
+
+
+def test_known_response_code_outweighs_the_header() -> None:
+    """The ITK3 code is the finer answer; the specification's own misprint of 20001 counts as 20001."""
+    assert explain_response("30002", "ok").effect is Effect.BUSINESS_NEGATIVE
+    assert explain_response(" 200001 ", "fatal-error").code == "20001"
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_status_record_is_too_strange_to_explain(event: str, status: str, code: str) -> None:
+    """Whatever a file holds, there is an answer of printable, short parts."""
+    report, response = explain_report(event, status, code), explain_response(code, status)
+
+    for meaning in (report, response):
+        assert meaning.label.isprintable()
+        assert len(meaning.label) < 60
+
+
+@pytest.mark.parametrize("code", ["9990000042", "999 000 0042", "x" * 17, "14\x1b[2J", "Mr Brian Smith"])
+def test_code_that_may_be_something_else_is_not_passed_on(code: str) -> None:
+    """A number, a name or a terminal command in the place of a code stays out of the log."""
+    assert explain_report("SEND", "ERROR", code).code == "unreadable"
+    assert explain_response(code, "ok").code == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("14", ["SEND ERROR 14"]),
+        ("6", ["TRANSFER ERROR 06"]),
+        ("17", ["SEND ERROR 17", "RECEIVE ERROR 17"]),
+        ("send 17", ["SEND ERROR 17"]),
+        ("00", ["COLLECT SUCCESS 00", "TRANSFER SUCCESS 00", "RECEIVE SUCCESS 00"]),
+        ("TRANSFER SUCCESS 0", ["TRANSFER SUCCESS 00"]),
+        ("EPL-154", ["SEND ERROR EPL-154"]),
+        ("epl 154", ["SEND ERROR EPL-154"]),
+        ("20013", ["ITK3 SUCCESS 20013"]),
+        ("itk 20013", ["ITK3 SUCCESS 20013"]),
+        ("ITK3 30002", ["ITK3 ERROR 30002"]),
+        ("itk 14", []),
+        ("SEND 00", []),
+        ("42", []),
+        ("14 17", []),
+        ("", []),
+        ("SEND", []),
+    ],
+)
+def test_person_finds_the_codes_that_are_meant(text: str, labels: list[str]) -> None:
+    """A code alone lists all its meanings; event, status or ITK3 before it narrow them down."""
+    assert labels == [meaning.label for meaning in find_code(text)]
