@@ -36,7 +36,7 @@ def _explain_code(text: str) -> list[str]:
     if not meanings:
         raise MeshctlError(
             "This is neither a control file nor a code that meshctl knows."
-            " Give a file that ends in .ctl, or a code as in a report or an acknowledgement: 14, EPL-154, 20013."
+            " Give a file that ends in .ctl, or a code of a report or an acknowledgement: 14, EPL-154, 20013."
         )
     return [line for meaning in meanings for line in _describe(meaning)]
 

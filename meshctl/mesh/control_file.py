@@ -183,7 +183,7 @@ def read_control_file(data: bytes) -> ControlFile:
     """
     if len(data) > CONTROL_FILE_MAX_BYTES:
         raise ControlFileError(
-            f"The control file has {len(data)} bytes; one of more than {CONTROL_FILE_MAX_BYTES} is not read."
+            f"The control file has more than {CONTROL_FILE_MAX_BYTES} bytes; it is not read."
         )
     root = _parse(data)
     if root.getroottree().docinfo.internalDTD is not None:

@@ -1,0 +1,178 @@
+"""`meshctl explain`: codes and control files in plain words, without the patient."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from meshctl.commands.explain import command
+from meshctl.errors import MeshctlError
+from meshctl.mesh.control_file import (
+    CONTROL_FILE_MAX_BYTES,
+    ControlFile,
+    StatusRecord,
+    write_control_file,
+)
+
+MESSAGE = ControlFile(
+    from_dts="GP0001",
+    to_dts="GPPROVIDER_9990000042_14022001_Smith",
+    subject="Letter for Mr Brian Smith, NHS Number: 9990000042",
+    workflow_id="GPCONNECT_SEND_DOCUMENT",
+    local_id="A12345",
+)
+PATIENT = ("9990000042", "14022001", "Smith")
+
+
+def _explain(*arguments: str) -> str:
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def _explain_file(folder: Path, control: ControlFile) -> str:
+    path = folder / "message.ctl"
+    path.write_bytes(write_control_file(control))
+    return _explain(str(path))
+
+
+def test_code_is_explained_with_advice() -> None:
+    """A code comes with its meaning, its finality and what to do."""
+    assert _explain("EPL-154").splitlines() == [
+        "SEND ERROR EPL-154",
+        "  Endpoint lookup: MESH did not find this NHS number with this surname and date of birth on PDS.",
+        "  Final: nothing more will come of the message.",
+        (
+            "  Check the demographics, correct the file, drop it again."
+            " If every message ends like this, MESH may want the other date_of_birth_format."
+        ),
+    ]
+
+
+def test_code_of_several_words_needs_no_quotes() -> None:
+    """`explain itk 20013` and `explain SEND 17` work as they are typed."""
+    assert _explain("itk", "20013").startswith("ITK3 SUCCESS 20013\n")
+    assert "RECEIVE" not in _explain("SEND", "17")
+
+
+def test_ambiguous_code_lists_all_its_meanings() -> None:
+    """17 is an error of a message under SEND and of the client under RECEIVE."""
+    output = _explain("17")
+
+    assert "SEND ERROR 17" in output
+    assert "RECEIVE ERROR 17" in output
+
+
+def test_unknown_code_is_refused_without_repeating_it() -> None:
+    """What was typed may be an NHS number, so it is not echoed; exit code 1."""
+    result = CliRunner().invoke(command, ["9990000042"])
+
+    assert isinstance(result.exception, MeshctlError)
+    assert str(result.exception) == (
+        "This is neither a control file nor a code that meshctl knows."
+        " Give a file that ends in .ctl, or a code of a report or an acknowledgement: 14, EPL-154, 20013."
+    )
+
+
+def test_message_on_its_way_out_is_described(tmp_path: Path) -> None:
+    """A sound control file: from, to, use case, and nothing that MESH would refuse."""
+    assert _explain_file(tmp_path, MESSAGE).splitlines() == [
+        "A message on its way out.",
+        "  From      GP0001",
+        "  To        the patient's registered practice, by endpoint lookup (patient not shown)",
+        "  Workflow  GPCONNECT_SEND_DOCUMENT: send-document",
+        "  Subject   49 characters, not shown",
+        "  Local id  A12345",
+        "Nothing in it that MESH would refuse.",
+    ]
+
+
+def test_errors_ahead_are_foretold(tmp_path: Path) -> None:
+    """A control file that MESH will refuse says so with code and advice."""
+    output = _explain_file(tmp_path, replace(MESSAGE, to_dts="GPPROVIDER_1234567890_09011955_Smith"))
+
+    assert "MESH will refuse it:\nSEND ERROR EPL-152\n" in output
+
+
+def test_report_is_explained_by_its_status_record(tmp_path: Path) -> None:
+    """A report says which message it is about and what became of it."""
+    status = StatusRecord("20180808160418", "SEND", "ERROR", "14", "Undelivered: Mr Brian Smith")
+    report = replace(
+        MESSAGE, message_type="Report", dts_id="20180808160418053343_B8CF9A", status=status, workflow_id="X"
+    )
+
+    output = _explain_file(tmp_path, report)
+
+    assert output.startswith("A report on a message.\n")
+    assert "  Workflow  X: not one that meshctl ships with\n" in output
+    assert "  MESH id   20180808160418053343_B8CF9A\n" in output
+    assert "\nSEND ERROR 14\n  Not delivered:" in output
+
+
+def test_file_in_sent_is_explained_in_the_user_guides_wording(tmp_path: Path) -> None:
+    """`Transfer to DTS Server`, `Success`, `0` is TRANSFER SUCCESS 00."""
+    status = StatusRecord("20180808160418", "Transfer to DTS Server", "Success", "0", "")
+
+    assert "\nTRANSFER SUCCESS 00\n" in _explain_file(tmp_path, replace(MESSAGE, status=status))
+
+
+def test_acknowledgement_names_the_use_case_it_answers(tmp_path: Path) -> None:
+    """An _ACK workflow id belongs to a use case too."""
+    received = replace(MESSAGE, workflow_id="TOC_FHIR_IP_DISCH_ACK", dts_id="20180808160418053343_B8CF9A")
+
+    output = _explain_file(tmp_path, received)
+
+    assert output.startswith("A message that MESH has taken.\n")
+    assert "TOC_FHIR_IP_DISCH_ACK: acknowledgement of inpatient-discharge" in output
+
+
+def test_report_without_status_record_says_nothing(tmp_path: Path) -> None:
+    """Such reports exist, and explain admits it."""
+    output = _explain_file(tmp_path, replace(MESSAGE, message_type="Report"))
+
+    assert output.endswith("It has no StatusRecord, so it says nothing about the message.\n")
+
+
+def test_no_patient_is_shown(tmp_path: Path) -> None:
+    """What explain prints ends up in tickets: no number, date or name, whichever field holds them."""
+    status = StatusRecord("20180808160418", "SEND", "ERROR", "9990000042", "Smith 9990000042")
+    output = _explain_file(tmp_path, replace(MESSAGE, local_id="999 000 0042", status=status))
+
+    assert not any(secret in output for secret in (*PATIENT, "999 000 0042"))
+
+
+def test_control_file_cannot_drive_the_terminal(tmp_path: Path) -> None:
+    """Control characters that XML lets through come out visible."""
+    assert "\x9b" not in _explain_file(tmp_path, replace(MESSAGE, local_id="\x9b2J"))
+
+
+def test_unreadable_files_end_in_one_plain_sentence(tmp_path: Path) -> None:
+    """Missing, broken, huge and special files; exit code 1 and no waiting."""
+    (tmp_path / "broken.ctl").write_bytes(b"<DTSControl>")
+    (tmp_path / "huge.CTL").write_bytes(b" " * (CONTROL_FILE_MAX_BYTES * 2))
+    (tmp_path / "folder.ctl").mkdir()
+    texts = {
+        "missing.ctl": "The control file cannot be read: No such file or directory.",
+        "broken.ctl": "The control file is not well-formed XML, or is cut short.",
+        "huge.CTL": "The control file has more than 1048576 bytes; it is not read.",
+        "folder.ctl": "This is not a regular file. Give a control file (.ctl).",
+        f"{'n' * 300}.ctl": "The control file cannot be read: File name too long.",
+    }
+
+    for name, text in texts.items():
+        result = CliRunner().invoke(command, [str(tmp_path / name)])
+
+        assert isinstance(result.exception, MeshctlError)
+        assert (str(result.exception), result.exception.exit_code) == (text, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_fifo_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    """A FIFO that nobody writes to would hold the command for ever."""
+    os.mkfifo(tmp_path / "pipe.ctl")
+
+    result = CliRunner().invoke(command, [str(tmp_path / "pipe.ctl")])
+
+    assert str(result.exception) == "This is not a regular file. Give a control file (.ctl)."
