@@ -1,0 +1,1 @@
+"""Reading what was dropped: FHIR messages, opaque files and sidecars."""

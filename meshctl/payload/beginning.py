@@ -1,0 +1,146 @@
+"""What a file is, judged by how it begins: XML, JSON, or a thing that is not read; and whether it may be
+parsed.
+
+XML is passed on only once everything before its root element has been seen, however long, so that no parser
+ever meets a DOCTYPE. Promises never to decode, expand or keep content.
+"""
+
+import re
+from enum import Enum, auto
+from typing import Final
+
+from meshctl.errors import Refusal
+
+_BLANK: Final = b" \t\r\n"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_ENCODING: Final = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]{0,40})["']""")
+# Encodings in which markup is ASCII, so that looking for it in bytes finds what a parser would find.
+_READABLE: Final = frozenset(
+    {b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"}
+)
+_WIDE: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_TAG_NAME: Final = re.compile(rb"<(?:[^\s<>/:=\"']*:)?([^\s<>/:=\"']+)")
+_MESSAGE_HINT: Final = re.compile(r'"resourceType"(?!\s*:\s*"(?!Bundle")[A-Za-z]+")')
+_BLANKS: Final = re.compile(rb"[ \t\r\n]*")
+_DOCTYPE: Final = b"<!DOCTYPE"
+_DOCTYPE_HTML: Final = re.compile(rb"<!DOCTYPE\s+html(?:\s[^\[>]*)?>", re.IGNORECASE)
+_LONGEST_TAG_BYTES: Final = 4096
+
+
+class Form(Enum):
+    """What a file looks like."""
+
+    XML = auto()
+    JSON = auto()
+    OPAQUE = auto()
+
+
+def form_of(head: bytes) -> Form:
+    """Say what a file is that begins with `head`, which holds all of it or at least its first KiB.
+
+    Raises Refusal `payload_encoding` for XML and FHIR messages in UTF-16 or UTF-32.
+    """
+    if b"\0" in head[:4] or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        _refuse_wide_message(head[: 64 * 1024])
+        return Form.OPAQUE
+    first = head.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)[:1]
+    return {b"<": Form.XML, b"{": Form.JSON}.get(first, Form.OPAQUE)
+
+
+def looks_like_message(head: bytes) -> bool:
+    """Say whether JSON that begins with `head` names itself a FHIR Bundle within its first KiB."""
+    return _MESSAGE_HINT.search(head[:1024].decode("latin-1")) is not None
+
+
+def _refuse_wide_message(head: bytes) -> None:
+    for encoding in _WIDE:
+        content = head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n")
+        is_markup = content[:1] == "<" and not content[:9].casefold().startswith(("<html", "<!doctype"))
+        if is_markup or (content[:1] == "{" and '"resourceType"' in content):
+            raise _wrong_encoding("UTF-16 or UTF-32")
+
+
+def _wrong_encoding(name: str) -> Refusal:
+    return Refusal(
+        "payload_encoding",
+        f"The file is XML or JSON in {name}; FHIR messages are UTF-8.",
+        "Have the system that made it write UTF-8, and drop the file again.",
+    )
+
+
+class Prolog:
+    """Reads what stands before the root element of XML, in pieces; the first has 1 KiB or is all there is.
+
+    `feed` returns Form.XML once the root element is reached and may be parsed, Form.OPAQUE for HTML, and None
+    while that is open. It raises Refusal `payload_dtd` for a DOCTYPE and `payload_encoding` for an encoding
+    in which markup could hide. What is not XML at all is left for the parser to refuse.
+    """
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._rest = b""
+        self._inside = b""
+        self._is_html = False
+
+    def feed(self, data: bytes) -> Form | None:
+        """Take the next bytes."""
+        if not self._begun:
+            _check_declared_encoding(data)
+            data = data.removeprefix(_BYTE_ORDER_MARK)
+            self._begun = True
+        data = self._rest + data
+        at = 0
+        while True:
+            if self._inside:
+                end = data.find(self._inside, at)
+                if end < 0:
+                    self._rest = data[max(at, len(data) - 2) :]
+                    return None
+                at, self._inside = end + len(self._inside), b""
+            at = _past_blanks(data, at)
+            if data.startswith(b"<!--", at):
+                at, self._inside = at + 4, b"-->"
+            elif data.startswith(b"<?", at):
+                at, self._inside = at + 2, b"?>"
+            else:
+                start = data[at : at + _LONGEST_TAG_BYTES]
+                if len(start) < _LONGEST_TAG_BYTES and b">" not in start:
+                    self._rest = start
+                    return None
+                if start[: len(_DOCTYPE)].upper() != _DOCTYPE:
+                    return self._root(start)
+                at += self._html_doctype_bytes(start)
+
+    def _html_doctype_bytes(self, start: bytes) -> int:
+        doctype = _DOCTYPE_HTML.match(start)
+        if doctype is None or self._is_html:
+            raise _dtd()
+        self._is_html = True
+        return doctype.end()
+
+    def _root(self, start: bytes) -> Form:
+        tag = _TAG_NAME.match(start)
+        name = tag[1] if tag else b""
+        # HTML needs no sidecar's leave to be opaque, but a message is not made HTML by saying so.
+        if self._is_html and name == b"Bundle":
+            raise _dtd()
+        return Form.OPAQUE if self._is_html or name.lower() == b"html" else Form.XML
+
+
+def _past_blanks(data: bytes, at: int) -> int:
+    blanks = _BLANKS.match(data, at)
+    return blanks.end() if blanks else at
+
+
+def _check_declared_encoding(head: bytes) -> None:
+    declared = _ENCODING.match(head[:1024])
+    if declared and declared[1].lower() not in _READABLE:
+        raise _wrong_encoding("an encoding other than UTF-8")
+
+
+def _dtd() -> Refusal:
+    return Refusal(
+        "payload_dtd",
+        "The file is XML with a DTD (a DOCTYPE), and XML with a DTD is not read.",
+        "FHIR messages have none: have the system that made the file leave the DOCTYPE out.",
+    )

@@ -1,0 +1,77 @@
+"""What one dropped file says about itself: the values that addressing and matching need.
+
+Promises never to judge: values are as the sender wrote them, checks belong to `meshctl.mesh`. No record shows
+its content in a repr, so that neither a traceback nor a log line can carry a patient.
+"""
+
+from dataclasses import dataclass
+
+SEVERAL_PATIENTS = "several_patients"
+SEVERAL_NHS_NUMBERS = "several_nhs_numbers"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PatientFacts:
+    """The patient a message is about, each part None where the message does not give it.
+
+    `date_of_birth` is as written and may be `1957` or `1957-01`, which FHIR allows and MESH cannot route.
+    `display_name` is for the Subject: "Mr Richard Smith".
+    """
+
+    nhs_number: str | None
+    date_of_birth: str | None
+    surname: str | None
+    display_name: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ResponseFacts:
+    """What an ITK3 response (event ITK008M) answers, and how.
+
+    `identifier` names the request by one of its `MessageFacts.references`; it is empty where the sender left
+    it out. `response_code` is `ok`, `transient-error` or `fatal-error`; `codes` are the ITK3 codes in the
+    OperationOutcome, in order.
+    """
+
+    identifier: str
+    response_code: str
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MessageFacts:
+    """What a FHIR message says about its handling, its document and its patient.
+
+    `references` are the ids by which an acknowledgement can refer back: the Bundle's identifier, the Bundle's
+    id, the MessageHeader's id. `acknowledgements` are those requested ("infrastructure", "business"), None
+    where the message says nothing about either. `practice_name` and `ods_code` are the document's
+    custodian's, else the sender's. `patient_problem` says why `patient` is None although there are
+    candidates: `SEVERAL_PATIENTS` (and the document's subject tells none of them apart) or
+    `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
+    """
+
+    event: str | None
+    endpoint: str | None
+    references: tuple[str, ...]
+    acknowledgements: tuple[str, ...] | None
+    title: str | None
+    confidential: bool
+    practice_name: str | None
+    ods_code: str | None
+    patient: PatientFacts | None
+    patient_problem: str | None
+    document_version: str | None
+    response: ResponseFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The outcome of reading one file.
+
+    `facts` is None for an opaque file, which only a sidecar can address. `sha256` is lower-case hex, None for
+    an opaque file too large to be worth reading.
+    """
+
+    facts: MessageFacts | None
+    sha256: str | None
+    size_bytes: int

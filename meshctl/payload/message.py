@@ -1,0 +1,177 @@
+"""What an ITK3 message says: its handling, its document, its organisation, what it answers.
+
+Pure: works on the small tree of `outline`, so that XML and JSON obey the same rules. Promises never to raise
+on missing or odd parts: what is not there is None.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from meshctl.payload.facts import MessageFacts, ResponseFacts
+from meshctl.payload.outline import Tree, part, parts, text
+from meshctl.payload.patients import Resource, choose_patient, resolve
+
+_HANDLING = re.compile(r"Extension-ITK-MessageHandling-[0-9]+", re.IGNORECASE)
+_ACKNOWLEDGEMENTS = {"InfAckRequested": "infrastructure", "BusAckRequested": "business"}
+_ODS_CODE_SYSTEMS = frozenset(
+    {
+        "https://fhir.nhs.uk/id/ods-organization-code",
+        "http://fhir.nhs.uk/id/ods-organization-code",
+        "http://fhir.nhs.net/id/ods-organization-code",
+        "https://fhir.nhs.net/id/ods-organization-code",
+    }
+)
+_ITK_CODE = re.compile(r"[123][0-9]{4}")
+_VERSION_NUMBER = "composition-clinicaldocument-versionNumber"
+# N normal, R restricted, V very restricted (HL7 v3 Confidentiality, which Composition.confidentiality takes).
+_CONFIDENTIAL = frozenset({"R", "V"})
+
+
+def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
+    """Return what the Bundle says, None if it is not a message; `today` is an ISO date.
+
+    It is a message if its type says so and it has a MessageHeader, or if its first entry is one.
+    """
+    resources = list(_resources(bundle))
+    header = next((one for one in resources if one.kind == "MessageHeader" and one.home == id(bundle)), None)
+    if header is None or not (text(bundle, "type") == "message" or _is_first(header, bundle)):
+        return None
+    compositions = _compositions(header, resources)
+    document = compositions[0].tree if compositions else {}
+    patient, problem = choose_patient(
+        [(part(one.tree, "subject"), one.home) for one in compositions], resources, today
+    )
+    practice = _organisation(compositions[:1], header, resources)
+    return MessageFacts(
+        event=_stripped(text(part(header.tree, "event"), "code")),
+        endpoint=_stripped(text(part(header.tree, "source"), "endpoint")),
+        references=_references(bundle, header),
+        acknowledgements=_acknowledgements(header.tree),
+        title=_stripped(text(document, "title")),
+        confidential=(text(document, "confidentiality") or "").strip().upper() in _CONFIDENTIAL,
+        practice_name=_stripped(text(practice, "name")),
+        ods_code=_ods_code(practice),
+        patient=patient,
+        patient_problem=problem,
+        document_version=_document_version(document),
+        response=_response(header.tree, resources),
+    )
+
+
+def _resources(bundle: Tree) -> Iterator[Resource]:
+    for entry in parts(bundle, "entry"):
+        full_url = text(entry, "fullUrl")
+        for kind, trees in part(entry, "resource").items():
+            for tree in trees:
+                if isinstance(tree, dict):
+                    yield Resource(kind, full_url, id(bundle), contained=False, tree=tree)
+                    yield from _contained(tree)
+                    if kind == "Bundle":
+                        yield from _resources(tree)
+
+
+def _contained(holder: Tree) -> Iterator[Resource]:
+    for slot in parts(holder, "contained"):
+        for kind in slot:
+            for tree in parts(slot, kind):
+                yield Resource(kind, None, id(holder), contained=True, tree=tree)
+
+
+def _is_first(header: Resource, bundle: Tree) -> bool:
+    first = next(iter(parts(bundle, "entry")), {})
+    return part(part(first, "resource"), "MessageHeader") is header.tree
+
+
+def _compositions(header: Resource, resources: Sequence[Resource]) -> list[Resource]:
+    """Return the Compositions of the documents in the header's focus, without any: all there are."""
+    focused = []
+    for focus in parts(header.tree, "focus"):
+        reference = text(focus, "reference") or ""
+        for document in resolve(reference, "Bundle", resources, header.home):
+            inside = (one for one in resources if one.kind == "Composition" and one.home == id(document.tree))
+            focused += [first for first in [next(inside, None)] if first]
+        focused += resolve(reference, "Composition", resources, header.home)
+    return focused or [one for one in resources if one.kind == "Composition"]
+
+
+def _organisation(document: Sequence[Resource], header: Resource, resources: Sequence[Resource]) -> Tree:
+    """Return the document's custodian, without one the message's sender."""
+    asked = [(part(one.tree, "custodian"), one) for one in document]
+    for element, holder in [*asked, (part(header.tree, "sender"), header)]:
+        reference = text(element, "reference") or ""
+        home = id(holder.tree) if reference.startswith("#") else holder.home
+        for organisation in resolve(reference, "Organization", resources, home):
+            if text(organisation.tree, "name") or _ods_code(organisation.tree):
+                return organisation.tree
+    return {}
+
+
+def _ods_code(organisation: Tree) -> str | None:
+    for identifier in parts(organisation, "identifier"):
+        system = (text(identifier, "system") or "").strip().rstrip("/").casefold()
+        if system in _ODS_CODE_SYSTEMS and text(identifier, "use") != "old":
+            return _stripped(text(identifier, "value"))
+    return None
+
+
+def _references(bundle: Tree, header: Resource) -> tuple[str, ...]:
+    """Return the ids by which a response can name this message; senders use any of the three."""
+    header_id = text(header.tree, "id") or (header.full_url or "").rpartition(":")[2]
+    found = [text(part(bundle, "identifier"), "value"), text(bundle, "id"), header_id]
+    return tuple(dict.fromkeys(one.strip() for one in found if one and one.strip()))
+
+
+def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
+    """Return what the handling extension asks for, None where it is silent on both.
+
+    ITK3 Message Distribution: the extension's url is absolute and versioned; its parts' urls are names,
+    absolute in what some senders write.
+    """
+    asked: dict[str, bool] = {}
+    for extension in parts(header, "extension"):
+        if _HANDLING.fullmatch(_last_segment(text(extension, "url"))):
+            for item in parts(extension, "extension"):
+                name = _ACKNOWLEDGEMENTS.get(_last_segment(text(item, "url")))
+                flag = (text(item, "valueBoolean") or "").strip().casefold()
+                if name and flag in {"true", "false"}:
+                    asked[name] = flag == "true"
+    return tuple(name for name in _ACKNOWLEDGEMENTS.values() if asked.get(name)) if asked else None
+
+
+def _last_segment(url: str | None) -> str:
+    return re.split(r"[/#:]", (url or "").strip().rstrip("/"))[-1]
+
+
+def _document_version(document: Tree) -> str | None:
+    """Return the version that FHIR's own extension gives; Composition has no element for it."""
+    for extension in parts(document, "extension"):
+        if _last_segment(text(extension, "url")) == _VERSION_NUMBER:
+            return _stripped(text(extension, "valueString"))
+    return None
+
+
+def _response(header: Tree, resources: Iterable[Resource]) -> ResponseFacts | None:
+    response = part(header, "response")
+    if not response:
+        return None
+    return ResponseFacts(
+        identifier=_stripped(text(response, "identifier")) or "",
+        response_code=_stripped(text(response, "code")) or "",
+        codes=tuple(_itk_codes(resources)),
+    )
+
+
+def _itk_codes(resources: Iterable[Resource]) -> Iterator[str]:
+    for outcome in resources:
+        if outcome.kind == "OperationOutcome":
+            for issue in parts(outcome.tree, "issue"):
+                for coding in parts(part(issue, "details"), "coding"):
+                    code = _stripped(text(coding, "code")) or ""
+                    if "itk-responsecodes" in (
+                        text(coding, "system") or ""
+                    ).casefold() or _ITK_CODE.fullmatch(code):
+                        yield code
+
+
+def _stripped(value: str | None) -> str | None:
+    return value.strip() if value is not None else None

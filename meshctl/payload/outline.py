@@ -1,0 +1,99 @@
+"""The outline of a FHIR message: which parts of which resources are read, in one table for XML and JSON
+alike.
+
+Both readers bring a message into the same small tree: each element is a dict from name to a list, each
+primitive a string. What the table does not name is never looked at, however large it is. The tree promises
+nothing about content: values are the sender's own, except that one longer than `VALUE_CHARS` is left out.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+VALUE_CHARS: Final = 1000
+"""No value that routes or names anything is this long; trimmed attachments always are longer."""
+
+Tree = dict[str, list["str | Tree"]]
+Outline = Mapping[str, "Outline | None"]
+
+_VALUE: Final = None
+_REFERENCE: Final[Outline] = {"reference": _VALUE}
+_PERIOD: Final[Outline] = {"end": _VALUE}
+_IDENTIFIER: Final[Outline] = {"use": _VALUE, "system": _VALUE, "value": _VALUE, "period": _PERIOD}
+_EXTENSION_PART: Final[Outline] = {"url": _VALUE, "valueBoolean": _VALUE}
+_EXTENSION: Final[Outline] = {"url": _VALUE, "valueString": _VALUE, "extension": _EXTENSION_PART}
+_NAME: Final[Outline] = {
+    "use": _VALUE,
+    "text": _VALUE,
+    "family": _VALUE,
+    "given": _VALUE,
+    "prefix": _VALUE,
+    "period": _PERIOD,
+}
+_PATIENT: Final[Outline] = {"id": _VALUE, "identifier": _IDENTIFIER, "name": _NAME, "birthDate": _VALUE}
+_ORGANIZATION: Final[Outline] = {"id": _VALUE, "identifier": _IDENTIFIER, "name": _VALUE}
+_CONTAINED: Final[Outline] = {"Patient": _PATIENT, "Organization": _ORGANIZATION}
+_COMPOSITION: Final[Outline] = {
+    "id": _VALUE,
+    "contained": _CONTAINED,
+    "extension": _EXTENSION,
+    "title": _VALUE,
+    "confidentiality": _VALUE,
+    "subject": {"reference": _VALUE, "identifier": _IDENTIFIER},
+    "custodian": _REFERENCE,
+}
+_MESSAGE_HEADER: Final[Outline] = {
+    "id": _VALUE,
+    "contained": _CONTAINED,
+    "extension": _EXTENSION,
+    "event": {"code": _VALUE},
+    "source": {"endpoint": _VALUE},
+    "sender": _REFERENCE,
+    "focus": _REFERENCE,
+    "response": {"identifier": _VALUE, "code": _VALUE},
+}
+_OPERATION_OUTCOME: Final[Outline] = {"issue": {"details": {"coding": {"system": _VALUE, "code": _VALUE}}}}
+_RESOURCES: Final[dict[str, Outline | None]] = {
+    "MessageHeader": _MESSAGE_HEADER,
+    "Composition": _COMPOSITION,
+    "Patient": _PATIENT,
+    "Organization": _ORGANIZATION,
+    "OperationOutcome": _OPERATION_OUTCOME,
+}
+BUNDLE: Final[Outline] = {
+    "id": _VALUE,
+    "identifier": _IDENTIFIER,
+    "type": _VALUE,
+    "entry": {"fullUrl": _VALUE, "resource": _RESOURCES},
+}
+_RESOURCES["Bundle"] = BUNDLE
+
+RESOURCE_SLOTS: Final = frozenset({"resource", "contained"})
+"""Elements whose child is a whole resource, named by its type."""
+
+_NOTHING: Final[Tree] = {}
+
+
+def text(tree: Tree, name: str) -> str | None:
+    """Return the first value of `name`, None where it is missing or blank."""
+    for item in tree.get(name, ()):
+        if isinstance(item, str) and item.strip():
+            return item
+    return None
+
+
+def texts(tree: Tree, name: str) -> list[str]:
+    """Return every value of `name` that is not blank, stripped."""
+    return [item.strip() for item in tree.get(name, ()) if isinstance(item, str) and item.strip()]
+
+
+def part(tree: Tree, name: str) -> Tree:
+    """Return the first element `name`, an empty one where it is missing."""
+    for item in tree.get(name, ()):
+        if isinstance(item, dict):
+            return item
+    return _NOTHING
+
+
+def parts(tree: Tree, name: str) -> list[Tree]:
+    """Return every element `name`."""
+    return [item for item in tree.get(name, ()) if isinstance(item, dict)]

@@ -1,0 +1,131 @@
+"""Reads one dropped file: its facts if it is a FHIR message, its SHA-256, and whether it may be read at all.
+
+Memory and time stay bounded whatever was dropped: up to `SMALL_BYTES` a file is read whole, above that in
+pieces. Promises never to quote content in an error, never to expand an entity or fetch anything, and never to
+write.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from meshctl.errors import Refusal
+from meshctl.payload.beginning import Form, Prolog, form_of
+from meshctl.payload.facts import MessageFacts, Reading
+from meshctl.payload.fhir_json import read_json
+from meshctl.payload.fhir_xml import broken, read_xml
+from meshctl.payload.message import message_facts
+from meshctl.payload.outline import Tree
+from meshctl.payload.trimming import JSON, XML, Trimmer
+from meshctl.payload.xml_stream import XmlStream, too_complex
+
+SMALL_BYTES: Final = 1024 * 1024
+OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
+_PIECE_BYTES: Final = 256 * 1024
+_MOST_JSON_BYTES: Final = 16 * 1024 * 1024
+
+
+def read_payload(descriptor: int, size_bytes: int) -> Reading:
+    """Read the regular file open at `descriptor` from its start; the descriptor's position stays where it is.
+
+    A small file that begins with `<` must be well-formed XML, unless it is HTML; a large one that is no FHIR
+    message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and has no
+    SHA-256.
+
+    Raises Refusal: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
+    `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
+    """
+    if size_bytes == 0:
+        raise Refusal("payload_empty", "The file is empty.", "Drop it again with its content.")
+    try:
+        if size_bytes <= SMALL_BYTES:
+            return _read_small(descriptor, size_bytes)
+        return _read_large(descriptor, size_bytes)
+    except RecursionError:
+        raise too_complex("It is nested hundreds of levels deep.") from None
+
+
+def _read_small(descriptor: int, size_bytes: int) -> Reading:
+    data = os.pread(descriptor, size_bytes + 1, 0)
+    if len(data) != size_bytes:
+        raise _changed()
+    tree = _tree_of(data)
+    return Reading(_facts(tree), hashlib.sha256(data).hexdigest(), size_bytes)
+
+
+def _tree_of(data: bytes) -> Tree | None:
+    form = form_of(data)
+    if form is Form.JSON:
+        return read_json(data)
+    if form is Form.XML:
+        begun = Prolog().feed(data)
+        if begun is None:
+            raise broken("")
+        if begun is Form.XML:
+            return read_xml(data)
+    return None
+
+
+def _facts(tree: Tree | None) -> MessageFacts | None:
+    return None if tree is None else message_facts(tree, datetime.now(UTC).date().isoformat())
+
+
+def _read_large(descriptor: int, size_bytes: int) -> Reading:
+    head = os.pread(descriptor, SMALL_BYTES, 0)
+    form = form_of(head)
+    sha256 = hashlib.sha256()
+    pieces = _pieces(descriptor, size_bytes, sha256.update)
+    tree = None
+    if form is Form.XML:
+        tree = _stream_xml(pieces)
+    elif form is Form.JSON and b'"resourceType"' in head:
+        tree = _gather_json(pieces)
+    if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING:
+        return Reading(None, None, size_bytes)
+    for _ in pieces:
+        pass
+    return Reading(_facts(tree), sha256.hexdigest(), size_bytes)
+
+
+def _pieces(descriptor: int, size_bytes: int, see: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Yield the whole file in pieces, each shown to `see` first."""
+    at = 0
+    while piece := os.pread(descriptor, _PIECE_BYTES, at):
+        at += len(piece)
+        see(piece)
+        yield piece
+    if at != size_bytes:
+        raise _changed()
+
+
+def _stream_xml(pieces: Iterator[bytes]) -> Tree | None:
+    prolog, trimmer, stream = Prolog(), Trimmer(XML), XmlStream()
+    form = None
+    for piece in pieces:
+        form = form or prolog.feed(piece)
+        if form is Form.OPAQUE or not stream.feed(trimmer.trim(piece)):
+            return None
+    if form is None:
+        raise broken("")
+    return stream.close() if stream.feed(trimmer.rest()) else None
+
+
+def _gather_json(pieces: Iterator[bytes]) -> Tree | None:
+    trimmer = Trimmer(JSON)
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += trimmer.trim(piece)
+        if len(gathered) > _MOST_JSON_BYTES:
+            raise too_complex("Beside its attachments it has more than 16 MiB of JSON, which XML may have.")
+    gathered += trimmer.rest()
+    return read_json(bytes(gathered))
+
+
+def _changed() -> Refusal:
+    return Refusal(
+        "payload_changed",
+        "The file changed while it was read.",
+        "Write it elsewhere and rename it into the outbox once it is complete.",
+    )

@@ -1,0 +1,197 @@
+"""The sidecar `NAME.meta.json`: what a person or program says about a dropped file.
+
+Every key may be left out, none may be unknown, so that a misspelt `patient` is not ignored. Promises that
+neither an error nor a repr shows a value; it names keys, and of unknown keys only those that look like one.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final, Literal, NoReturn
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from meshctl.errors import Refusal
+
+SIDECAR_BYTES: Final = 1024 * 1024
+
+# The control file is XML, which cannot carry these; a line end is left for the check of the field it is in.
+_NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_LIKE_A_KEY: Final = re.compile(r"[a-z_][A-Za-z_-]{0,39}[0-9]{0,2}")
+_MOST_FAULTS_TOLD: Final = 5
+
+
+def _carried(text: str) -> str:
+    if _NOT_TEXT.search(text):
+        raise ValueError
+    return text
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+_Short = Annotated[str, Field(max_length=64), AfterValidator(_carried)]
+_Long = Annotated[str, Field(max_length=255), AfterValidator(_carried)]
+_Line = Annotated[str, Field(max_length=1000), AfterValidator(_carried)]
+_Number = Annotated[int, Field(ge=0, le=999_999_999)]
+_Acknowledgement = Literal["infrastructure", "business"]
+
+_TEXT = "text in quotes, at most {} characters, none of them a control character"
+_EXPECTED: Final = {
+    "patient": "an object with `nhs_number`, `date_of_birth` and `surname`",
+    "patient.surname": _TEXT.format(255),
+    "patient.nhs_number": _TEXT.format(64) + ', such as "999 000 0042"',
+    "patient.date_of_birth": _TEXT.format(64) + ", as YYYY-MM-DD",
+    "use_case": _TEXT.format(64),
+    "to_mailbox": _TEXT.format(64),
+    "title": _TEXT.format(1000),
+    "patient_name": _TEXT.format(255),
+    "version": "a whole number or text in quotes of at most 64 characters",
+    "subject": _TEXT.format(1000),
+    "local_id": _TEXT.format(255),
+    "acknowledgements": 'a list with "infrastructure", "business", both or neither',
+}
+
+
+class _Said(BaseModel):
+    """Keys as agreed, values hidden wherever the object is shown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ()
+
+
+class SidecarPatient(_Said):
+    """Who the patient is, as written; `meshctl.mesh.patient` checks it."""
+
+    nhs_number: _Short | None = None
+    date_of_birth: _Short | None = None
+    surname: _Long | None = None
+
+
+class Sidecar(_Said):
+    """A sidecar's keys, each None where it is left out or null.
+
+    `acknowledgements` says which to await: None leaves it to payload and use case, empty means none.
+    """
+
+    use_case: _Short | None = None
+    patient: SidecarPatient | None = None
+    to_mailbox: _Short | None = None
+    title: _Line | None = None
+    patient_name: _Long | None = None
+    version: _Number | _Short | None = None
+    subject: _Line | None = None
+    local_id: _Long | None = None
+    acknowledgements: (
+        Annotated[tuple[_Acknowledgement, ...], Field(strict=False), AfterValidator(_each_once)] | None
+    ) = None
+
+
+def read_sidecar(data: bytes) -> Sidecar:
+    """Read a sidecar's bytes, UTF-8 with or without a byte order mark.
+
+    Raises Refusal: `sidecar_too_large`, `sidecar_not_json`, `sidecar_duplicate_key`, `sidecar_not_object`,
+    `sidecar_unknown_key`, `sidecar_wrong_value`.
+    """
+    said = _loaded(data)
+    if not isinstance(said, dict):
+        raise _refusal(
+            "not_object", "The sidecar is JSON but not an object.", "Put its keys between { and }."
+        )
+    try:
+        return Sidecar.model_validate(said)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    unknown = [fault["loc"] for fault in found if fault["type"] == "extra_forbidden"]
+    wrong = [fault["loc"] for fault in found if fault["type"] != "extra_forbidden"]
+    told = [_unknown_key(place, said) for place in unknown] + list(
+        dict.fromkeys(_wrong_value(at) for at in wrong)
+    )
+    if len(told) > _MOST_FAULTS_TOLD:
+        told[_MOST_FAULTS_TOLD:] = [f"there is more of that, {len(told)} faults in all"]
+    text = f"The sidecar cannot be used: {'; '.join(told)}."
+    if unknown:
+        raise _refusal("unknown_key", text, f"A sidecar may have the keys {_listed(Sidecar.model_fields)}.")
+    raise _refusal(
+        "wrong_value", text, "Correct it and drop file and sidecar again; leave out what is not known."
+    )
+
+
+class _RepeatedKeyError(Exception):
+    """An object gives the key in `args` twice."""
+
+
+def _loaded(data: bytes) -> object:
+    if len(data) > SIDECAR_BYTES:
+        raise _refusal(
+            "too_large", "The sidecar is over 1 MiB.", "A sidecar says who and what, not the document."
+        )
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise _not_json("is UTF-16 text", "Save it as UTF-8.")
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except _RepeatedKeyError as repeated:
+        text = f"The sidecar gives {_shown(repeated.args[0])} twice in one object."
+        raise _refusal("duplicate_key", text, "Leave one of the two out.") from None
+    except UnicodeDecodeError:
+        raise _not_json("is not UTF-8 text", "Save it as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        where = f"is not JSON: line {error.lineno}, column {error.colno} cannot be read"
+        raise _not_json(where, "Check quotes, commas and braces there.") from None
+    except ValueError:
+        raise _not_json(
+            "is not JSON: a number in it is none", "Write numbers as digits, text in quotes."
+        ) from None
+    except RecursionError:
+        raise _not_json(
+            "is nested far too deeply", "A sidecar has one object within another at most."
+        ) from None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedKeyError(next(name for name in names if names.count(name) > 1))
+    return made
+
+
+def _no_constant(_name: str) -> NoReturn:
+    raise ValueError
+
+
+def _unknown_key(place: Sequence[str | int], said: dict[str, Any]) -> str:
+    holder, fields = (said["patient"], SidecarPatient) if len(place) > 1 else (said, Sidecar)
+    key = str(place[-1])
+    within = " of `patient`" if len(place) > 1 else ""
+    shown = f"key {list(holder).index(key) + 1}{within}" if not _LIKE_A_KEY.fullmatch(key) else f"`{key}`"
+    if len(place) == 1 and key in SidecarPatient.model_fields:
+        return f"{shown} belongs inside `patient`"
+    meant = difflib.get_close_matches(key.lower(), fields.model_fields, n=1)
+    return f"{shown} is not a key it may have" + (f" (is `{meant[0]}` meant?)" if meant else "")
+
+
+def _wrong_value(place: Sequence[str | int]) -> str:
+    names = [one for one in place if one in Sidecar.model_fields or one in SidecarPatient.model_fields]
+    key = ".".join(str(name) for name in names[: 2 if names[0] == "patient" else 1])
+    return f"`{key}` must be {_EXPECTED[key]}"
+
+
+def _shown(key: str) -> str:
+    return f"`{key}`" if _LIKE_A_KEY.fullmatch(key) else "a key"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _not_json(what: str, advice: str) -> Refusal:
+    return _refusal("not_json", f"The sidecar {what}.", advice)
+
+
+def _refusal(code: str, text: str, advice: str) -> Refusal:
+    return Refusal(f"sidecar_{code}", text, advice)
