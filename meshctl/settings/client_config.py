@@ -77,7 +77,7 @@ def choose_client(file: Path, mailbox_id: str | None) -> ClientConfig:
     ids = ", ".join(client.mailbox_id for client in clients)
     if mailbox_id is None and len(clients) > 1:
         raise ConfigError(
-            f"{file}: has several mailboxes: {ids}. Say which is yours: init --mailbox ID, or id in [mailbox]."
+            f"{file}: has several mailboxes: {ids}. Name yours: init --mailbox ID, or id in [mailbox]."
         )
     for client in clients:
         if mailbox_id in {None, client.mailbox_id}:

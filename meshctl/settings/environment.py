@@ -38,7 +38,7 @@ def apply_environment(
         model, tables = _place(parts)
         field = model.model_fields.get(parts[-1]) if model else None
         if model is None or field is None:
-            faults.append(Fault(variable, _unknown(parts, model)))
+            faults.append(Fault(variable, _unknown(parts)))
             continue
         table = document
         for name in tables:
@@ -61,18 +61,18 @@ def _place(parts: list[str]) -> tuple[type[Section] | None, list[str]]:
     return None, []
 
 
-def _unknown(parts: list[str], model: type[Section] | None) -> str:
-    if model is not None:
-        near = nearest(parts[-1], model.model_fields)
-        known = (
-            f"did you mean {near.upper()}?" if near else f"known are {', '.join(model.model_fields).upper()}"
-        )
-        return f"no such setting: {parts[-1].upper()} is unknown; {known}"
-    sections = ", ".join(name.upper() for name in SECTIONS)
-    return (
-        "no such setting; expected MESHCTL_SECTION__KEY, where SECTION is one of"
-        f" {sections}, or MESHCTL_USE_CASES__NAME__KEY, for example MESHCTL_MAILBOX__ID"
-    )
+def _unknown(parts: list[str]) -> str:
+    """Say that a variable names no key, with the nearest one that does or the shape it should have."""
+    if parts[0] == _USE_CASES:
+        lead = _SEPARATOR.join(parts[:2])
+        known = [f"{lead}{_SEPARATOR}{key}" for key in UseCaseSettings.model_fields]
+        shape = "MESHCTL_USE_CASES__NAME__KEY, for example MESHCTL_USE_CASES__SEND_DOCUMENT__VERSION"
+    else:
+        known = [f"{name}{_SEPARATOR}{key}" for name, model in SECTIONS.items() for key in model.model_fields]
+        shape = "MESHCTL_SECTION__KEY, for example MESHCTL_MAILBOX__ID"
+    near = nearest(_SEPARATOR.join(parts), known) if len(parts) == known[0].count(_SEPARATOR) + 1 else None
+    hint = f"did you mean {_PREFIX}{near.upper()}?" if near else f"expected {shape}"
+    return f"no such setting; {hint}"
 
 
 def _value(field: FieldInfo, text: str) -> object:

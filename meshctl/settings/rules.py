@@ -90,18 +90,10 @@ def _inside(inner: _Folder, outer: _Folder) -> Fault:
 
 
 def _folders(sections: Mapping[str, Section]) -> list[_Folder]:
+    """Return the folders that files are put into or taken from; ours first, as faults are told about them."""
     paths: list[tuple[str, Path | None, str]] = []
-    for section in sections.values():
+    for section in sorted(sections.values(), key=lambda section: isinstance(section, MailboxSettings)):
         match section:
-            case MailboxSettings():
-                theirs = (
-                    section.in_folder,
-                    section.out_folder,
-                    section.sent_folder,
-                    section.failed_folder,
-                    section.temp_folder,
-                )
-                paths.extend(("mailbox.folder", path, path.name) for path in theirs)
             case StagingSettings():
                 paths.append(("staging.outbox", section.outbox, ""))
                 paths.append(("staging.rejected", section.rejected, ""))
@@ -111,4 +103,13 @@ def _folders(sections: Mapping[str, Section]) -> list[_Folder]:
                 paths.append(("reports.deliver", section.deliver, ""))
             case StateSettings():
                 paths.append(("state.folder", section.folder, ""))
+            case MailboxSettings():
+                theirs = (
+                    section.in_folder,
+                    section.out_folder,
+                    section.sent_folder,
+                    section.failed_folder,
+                    section.temp_folder,
+                )
+                paths.extend(("mailbox.folder", path, path.name) for path in theirs)
     return [_Folder(key, path, path.resolve(), child) for key, path, child in paths if path is not None]

@@ -99,6 +99,12 @@ def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
     return arguments
 
 
+def _without_repeats(items: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(items)) < len(items):
+        raise ExplainedError("one of them is there twice")
+    return items
+
+
 def _list(value: object) -> object:
     """Take a list as a tuple: settings do not change."""
     return tuple(value) if isinstance(value, list) else value
@@ -202,6 +208,7 @@ DocumentVersion = Annotated[
 Acknowledgements = Annotated[
     tuple[Literal["infrastructure", "business"], ...],
     BeforeValidator(_list),
+    AfterValidator(_without_repeats),
     Expected('a list that holds "infrastructure", "business", both or neither'),
 ]
 
