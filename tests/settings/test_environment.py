@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.test_faults import faults
-from tests.settings.test_load import MINIMAL, load
+from tests.settings.loading import MINIMAL, faults, load
 
 
 def test_variables_override_the_file(tmp_path: Path) -> None:

@@ -1,19 +1,11 @@
 """Wrong settings: each fault names its key, what was found, what is expected, and an example; all at once."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from meshctl.errors import ConfigError
-from tests.settings.test_load import MINIMAL, load
-
-
-def faults(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return the fault lines that settings with this text give, without the headline."""
-    with pytest.raises(ConfigError) as caught:
-        load(folder, text, environ)
-    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+from tests.settings.loading import MINIMAL, faults, load
 
 
 @pytest.mark.parametrize(
@@ -36,15 +28,15 @@ def faults(folder: Path, text: str, environ: Mapping[str, str] | None = None) ->
         (
             'id = "X26ABC1"',
             (
-                "mailbox.folder: missing; expected the folder that holds IN and OUT, unless client_config says"
-                ' it, for example folder = "/MESH-DATA-HOME/X26ABC1"'
+                "mailbox.folder: missing; expected the folder that holds IN and OUT, unless client_config"
+                ' says it, for example folder = "/MESH-DATA-HOME/X26ABC1"'
             ),
         ),
         (
             f"{MINIMAL}file_mode = 640".removeprefix("[mailbox]\n"),
             (
-                'mailbox.file_mode: found 640; expected an octal text between "0600" and "0664": others may read'
-                ' but never write, and nobody executes, for example file_mode = "0640"'
+                'mailbox.file_mode: found 640; expected an octal text between "0600" and "0664": others may'
+                ' read but never write, and nobody executes, for example file_mode = "0640"'
             ),
         ),
     ],
@@ -102,15 +94,15 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
         (
             '[use_cases.send-document]\nlocal_id = "{nhs_number}"',
             (
-                'use_cases.send-document.local_id: found "{nhs_number}": a local id must not tell who the patient'
-                ' is, so it cannot hold {nhs_number}; for example local_id = "{message_id}"'
+                'use_cases.send-document.local_id: found "{nhs_number}": a local id must not tell who the'
+                ' patient is, so it cannot hold {nhs_number}; for example local_id = "{message_id}"'
             ),
         ),
         (
             '[use_cases.send-documents]\nversion = "2"',
             (
-                "use_cases.send-documents.workflow_id: missing; a use case that does not ship with meshctl needs"
-                " one; did you mean use_cases.send-document?"
+                "use_cases.send-documents.workflow_id: missing; a use case that does not ship with meshctl"
+                " needs one; did you mean use_cases.send-document?"
             ),
         ),
         (
@@ -123,8 +115,8 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
         (
             f'[use_cases.local]\nworkflow_id = "{"A" * 33}"',
             (
-                f'use_cases.local.workflow_id: found "{"A" * 33}"; expected a workflow id: at most 32 letters,'
-                ' digits, dots, hyphens and underscores, for example workflow_id = "LOCAL_REPORT"'
+                f'use_cases.local.workflow_id: found "{"A" * 33}"; expected a workflow id: at most 32'
+                ' letters, digits, dots, hyphens and underscores, for example workflow_id = "LOCAL_REPORT"'
             ),
         ),
         (

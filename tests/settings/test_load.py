@@ -1,6 +1,5 @@
 """Loading settings: which file counts, what a file may say, and what the loaded settings hold."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,19 +10,11 @@ from meshctl.errors import ConfigError
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
 from meshctl.settings.load import load_settings
-from meshctl.settings.model import Settings
+from tests.settings.loading import MINIMAL, load
 
-MINIMAL = '[mailbox]\nid = "X26ABC1"\nfolder = "mailbox"\n'
 CLIENT_CONFIG = """<MESHConfig><PollPeriod>60</PollPeriod>
 <Client><ClientIdentity>X26ABC1</ClientIdentity><InterfaceRoot>{root}</InterfaceRoot><SaveSent>N</SaveSent></Client>
 {more}</MESHConfig>"""
-
-
-def load(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> Settings:
-    """Load settings from a file with this text in `folder`."""
-    file = folder / "meshctl.toml"
-    file.write_text(text, encoding="utf-8")
-    return load_settings(file, environ or {})
 
 
 def test_defaults_are_laid_beside_the_file(tmp_path: Path) -> None:
