@@ -40,7 +40,9 @@ def read_keys(path: Path) -> Keys:
     try:
         key = path.read_bytes()
     except FileNotFoundError:
-        raise KeyMissingError(f"There is no key at {path}. It is made when 'meshctl run' first starts.") from None
+        raise KeyMissingError(
+            f"There is no key at {path}. It is made when 'meshctl run' first starts."
+        ) from None
     if len(key) != _KEY_BYTES:
         raise KeyMissingError(f"The key at {path} is not {_KEY_BYTES} bytes long. Restore it from a back-up.")
     return Keys(key)

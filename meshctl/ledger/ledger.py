@@ -4,7 +4,6 @@ Only the daemon writes, and it does so from one thread. No patient data comes in
 ids are keyed hashes before they reach this module.
 """
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from meshctl.ledger.records import NewMessage
 from meshctl.mesh.evidence import Acknowledgement, Evidence, Standing, State, advance
 
 _INSERT = """
-INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting, local_id_key,
-    patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event, reason_text, reason_advice,
-    created_at, updated_at)
+INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
+    local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
+    reason_text, reason_advice, created_at, updated_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_HISTORY = "INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_NEXT_STEP = "(SELECT coalesce(max(step), 0) + 1 FROM history WHERE message_id = :message_id)"
+_INSERT_HISTORY = """
+INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,8 @@ class Ledger:
         """Forget files that no longer lie in the folder."""
         with atomic(self.connection):
             self.connection.executemany(
-                "DELETE FROM seen_files WHERE folder = ? AND name_key = ?", [(folder, key) for key in name_keys]
+                "DELETE FROM seen_files WHERE folder = ? AND name_key = ?",
+                [(folder, key) for key in name_keys],
             )
 
     def set_fact(self, name: str, value: str) -> None:
@@ -126,6 +127,30 @@ class Ledger:
         value = self._value("SELECT value FROM facts WHERE name = ?", name)
         return None if value is None else str(value)
 
+    def claimed_messages(self) -> dict[str, list[str]]:
+        """Return the ids of messages in state `claimed`, by claim."""
+        claimed: dict[str, list[str]] = {}
+        for row in self.connection.execute("SELECT claim, message_id FROM messages WHERE state = 'claimed'"):
+            claimed.setdefault(row["claim"], []).append(row["message_id"])
+        return claimed
+
+    def has_claim(self, claim: str) -> bool:
+        """Tell whether any message of this claim is in the ledger."""
+        return self._value("SELECT 1 FROM messages WHERE claim = ? LIMIT 1", claim) is not None
+
+    def knows(self, message_id: str) -> bool:
+        """Tell whether the message is in the ledger."""
+        return self._value("SELECT 1 FROM messages WHERE message_id = ?", message_id) is not None
+
+    def earlier_with_content(self, sha256: bytes) -> str | None:
+        """Return the newest message that was handed over with this content, or None."""
+        found = self._value(
+            "SELECT message_id FROM messages WHERE sha256 = ? AND state != 'rejected' "
+            "ORDER BY message_id DESC LIMIT 1",
+            sha256,
+        )
+        return None if found is None else str(found)
+
     def remove_final(self, before: str, limit: int) -> int:
         """Remove up to `limit` final messages last changed before the instant `before`; return how many."""
         with atomic(self.connection):
@@ -137,7 +162,8 @@ class Ledger:
             return cursor.rowcount
 
     def _insert(self, messages: Sequence[NewMessage], state: State, event: str) -> None:
-        rows, history, references = [], [], []
+        rows, history = [], []
+        references: list[tuple[bytes, str]] = []
         for message in messages:
             reason = message.reason
             asked = ",".join(message.asked)
@@ -194,11 +220,8 @@ class Ledger:
     def _note(
         self, message_id: str, at: str, event: str, state: str, code: str | None, text: str | None
     ) -> None:
-        self.connection.execute(
-            "INSERT INTO history (message_id, step, at, event, state, code, text) "
-            f"VALUES (:message_id, {_NEXT_STEP}, :at, :event, :state, :code, :text)",
-            {"message_id": message_id, "at": at, "event": event, "state": state, "code": code, "text": text},
-        )
+        step = self._value("SELECT coalesce(max(step), 0) + 1 FROM history WHERE message_id = ?", message_id)
+        self.connection.execute(_INSERT_HISTORY, (message_id, step, at, event, state, code, text))
 
     def _value(self, query: str, *parameters: object) -> object:
         row = self.connection.execute(query, parameters).fetchone()

@@ -1,0 +1,72 @@
+"""Time, and what to do when it jumps.
+
+Three readings: `now` (the wall clock, for people), `monotonic` (for pauses) and `steady`, seconds on which
+deadlines are measured. The steady clock is the wall clock less every jump that was seen while running, and
+the sum of the jumps is kept in the ledger: a clock set back a day or forward a year neither makes every
+message overdue nor hides one that is, also after a restart.
+"""
+
+import time
+from datetime import UTC, datetime
+
+# A step smaller than this is how NTP keeps a clock right; larger is a jump.
+_JUMP_SECONDS = 30.0
+_NANOSECONDS = 1_000_000_000
+
+
+def _elapsing() -> float:
+    """Return seconds that go on while the machine sleeps, where the system has such a clock."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+def iso(instant: datetime) -> str:
+    """Return an instant as the ledger, the log and the commands write it: ISO 8601 UTC, milliseconds."""
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{instant.microsecond // 1000:03d}Z"
+
+
+class Clock:
+    """The clocks of one run. `jumps_seconds` is the sum of earlier jumps, from the ledger."""
+
+    def __init__(self, jumps_seconds: float = 0.0) -> None:
+        self.jumps_seconds = jumps_seconds
+        self._offset = time.time() - _elapsing()
+        self._trusted_since = float("-inf")
+
+    def now(self) -> datetime:
+        """Return the wall clock's instant, UTC."""
+        return datetime.now(UTC)
+
+    def stamp(self) -> str:
+        """Return now as ISO 8601 UTC."""
+        return iso(self.now())
+
+    def monotonic(self) -> float:
+        """Return seconds that only go forward."""
+        return _elapsing()
+
+    def steady(self) -> float:
+        """Return the seconds that deadlines are measured on."""
+        return time.time() - self.jumps_seconds
+
+    def age_seconds(self, changed_ns: int) -> float | None:
+        """Return how long ago a file changed (`st_mtime_ns`), or None when its time lies in the future.
+
+        After a jump no file counts as older than the jump: its stamp and the clock may not belong together.
+        """
+        age = time.time() - changed_ns / _NANOSECONDS
+        if age < 0:
+            return None
+        return min(age, self.monotonic() - self._trusted_since)
+
+    def notice_jump(self) -> float | None:
+        """Return by how many seconds the wall clock has jumped since the last look, or None."""
+        offset = time.time() - _elapsing()
+        jump = offset - self._offset
+        self._offset = offset
+        if abs(jump) < _JUMP_SECONDS:
+            return None
+        self.jumps_seconds += jump
+        self._trusted_since = self.monotonic()
+        return jump

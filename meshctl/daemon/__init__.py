@@ -1,0 +1,1 @@
+"""The background daemon: one loop, its lock, its wake-ups, its signals."""

@@ -1,0 +1,162 @@
+"""One session of the daemon: from open books to a stop, a reload or a lost ledger.
+
+Each turn looks at everything that is due: the outbox, then the client's folders. Turns follow each other as
+events, waiting files and the rescan demand, and no turn relies on an event having come.
+"""
+
+import os
+from collections.abc import Callable
+from enum import Enum, auto
+
+from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.obstacles import Attempts
+from meshctl.daemon.signals import Inbox
+from meshctl.daemon.watching import Watcher
+from meshctl.errors import MeshctlError
+from meshctl.inbound.incoming import Incoming
+from meshctl.ledger.opening import Opened, keep_clock, ledger_identity
+from meshctl.outbound.outgoing import Outgoing
+from meshctl.settings.model import Settings
+
+_AT_ONCE_SECONDS = 0.0
+
+
+class End(Enum):
+    """Why a session ended."""
+
+    STOP = auto()
+    RELOAD = auto()
+    LEDGER_GONE = auto()
+
+
+class Session:
+    """The work on one mailbox under one set of settings."""
+
+    def __init__(self, settings: Settings, opened: Opened, inbox: Inbox) -> None:
+        self._settings = settings
+        self._books = opened.books
+        self._ledger_identity = opened.identity
+        self._inbox = inbox
+        self._backlog = False
+        self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
+        self._watch_problem: str | None = None
+        self._alerts = Alerts(settings.alerts, self._books.journal)
+        self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog)
+        self._incoming = Incoming(settings, self._books, self._alerts.send, self._should_stop)
+        self._outbound = Attempts("outbound", self._books.clock, self._books.journal)
+        self._inbound = Attempts("inbound", self._books.clock, self._books.journal)
+
+    def run(self, on_turn: Callable[[], None]) -> End:
+        """Work until told to stop or reload; `on_turn` hears of every finished turn."""
+        while True:
+            pause = self._turn()
+            on_turn()
+            if self._inbox.stop_requested:
+                return End.STOP
+            if self._inbox.reload_requested:
+                return End.RELOAD
+            if self._ledger_gone():
+                return End.LEDGER_GONE
+            self._inbox.wait(pause)
+
+    def run_once(self) -> None:
+        """Do all that can be done now, waiting out `quiet_seconds` for files just written.
+
+        Raises MeshctlError when a folder, the disk or the ledger stood in the way.
+        """
+        clock = self._books.clock
+        quiet = self._settings.staging.quiet_seconds
+        give_up_at: float | None = None
+        while True:
+            outlook = self._outbound.run(self._outgoing.work)
+            self._inbound.run(self._incoming.work)
+            self._report_obstacles()
+            if give_up_at is None:
+                give_up_at = clock.monotonic() + 2 * quiet + 0.5
+            if outlook is None or self._inbox.stop_requested:
+                return
+            if self._backlog:
+                self._backlog = False
+                continue
+            if not outlook.settling or clock.monotonic() > give_up_at:
+                return
+            self._inbox.wait(min(outlook.next_look_seconds or quiet, quiet))
+
+    def close(self) -> None:
+        """Stop watching and let running alerts end."""
+        if self._watcher is not None:
+            self._watcher.close()
+        self._alerts.close(timeout=3.0)
+
+    def _turn(self) -> float:
+        """Do what is due; return how long to wait for the next turn when nothing wakes us."""
+        self._notice_clock()
+        self._backlog = False
+        arrivals = self._watch()
+        outlook = self._outbound.run(lambda: self._outgoing.work(arrivals))
+        inbound = self._inbound.run(self._incoming.work)
+        if self._backlog:
+            return _AT_ONCE_SECONDS
+        waits = [
+            self._settings.staging.rescan_seconds,
+            outlook.next_look_seconds if outlook else None,
+            inbound.next_look_seconds if inbound else None,
+            self._outbound.pause_seconds,
+            self._inbound.pause_seconds,
+        ]
+        if inbound is not None and inbound.busy:
+            return _AT_ONCE_SECONDS
+        return min(wait for wait in waits if wait is not None)
+
+    def _watch(self) -> set[str]:
+        """Watch the folders that are there, and return what was renamed into place in them."""
+        if self._watcher is None:
+            return set()
+        mailbox = self._settings.mailbox
+        folders = [str(folder) for folder in (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder)]
+        try:
+            folders += [folder for folder, _ in self._outgoing.staging.folders()]
+        except OSError:
+            folders.append(self._outgoing.staging.outbox)
+        problem = self._watcher.watch(folders)
+        self._tell_watch(None if problem is None else os.strerror(problem.errno or 0))
+        return self._watcher.arrivals()
+
+    def _tell_watch(self, problem: str | None) -> None:
+        journal = self._books.journal
+        if problem is not None and problem != self._watch_problem:
+            journal.warning(
+                "daemon.watch_lost",
+                text=problem,
+                advice="Files are still found every rescan_seconds. Raise fs.inotify.max_user_watches or "
+                'max_user_instances, or set watch = "poll".',
+            )
+        elif problem is None and self._watch_problem is not None:
+            journal.info("daemon.watch_restored")
+        self._watch_problem = problem
+
+    def _on_backlog(self) -> None:
+        """Take the watches down while there is more to do than events could say."""
+        self._backlog = True
+        if self._watcher is not None:
+            self._watcher.pause()
+
+    def _should_stop(self) -> bool:
+        return self._inbox.stop_requested
+
+    def _notice_clock(self) -> None:
+        jump = self._books.clock.notice_jump()
+        if jump is not None:
+            self._books.journal.warning("daemon.clock_jumped", seconds=round(jump))
+            self._outbound.run(lambda: keep_clock(self._books))
+
+    def _ledger_gone(self) -> bool:
+        try:
+            return ledger_identity(self._settings.state.folder) != self._ledger_identity
+        except OSError:
+            return True
+
+    def _report_obstacles(self) -> None:
+        obstacles = [attempts.obstacle for attempts in (self._outbound, self._inbound) if attempts.obstacle]
+        if obstacles:
+            raise MeshctlError(" ".join(dict.fromkeys(obstacles)))

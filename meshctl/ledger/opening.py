@@ -1,0 +1,91 @@
+"""Opening the books of a mailbox: ledger and key, made on the first start.
+
+A damaged ledger is set aside, never deleted, and a new one begun; the caller rebuilds what the folders prove.
+A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshctl.clock import Clock
+from meshctl.journal.events import Journal
+from meshctl.ledger.books import Books
+from meshctl.ledger.database import LedgerDamagedError
+from meshctl.ledger.keys import KeyMissingError, Keys, make_keys, read_keys
+from meshctl.ledger.ledger import Ledger
+
+LEDGER_NAME = "ledger.sqlite"
+KEY_NAME = "key"
+
+_JUMPS = "clock_jumps_seconds"
+_KEY_FINGERPRINT = "key_fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Open books, and whether the ledger is a new one in a mailbox that may have a past."""
+
+    books: Books
+    is_new_ledger: bool
+    identity: tuple[int, int]
+
+
+def open_books(state_folder: Path, journal: Journal) -> Opened:
+    """Open ledger and key, making what is missing; the caller holds the lock. Raises LedgerError, OSError."""
+    state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = state_folder / LEDGER_NAME
+    is_new = not path.exists()
+    if is_new:
+        # Made here, so that nobody else can read it whatever the umask says.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    try:
+        ledger = Ledger(path)
+    except LedgerDamagedError as error:
+        kept = _set_aside(path)
+        journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        ledger, is_new = Ledger(path), True
+    keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
+    clock = Clock(float(ledger.fact(_JUMPS) or 0.0))
+    return Opened(Books(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
+
+
+def ledger_identity(state_folder: Path) -> tuple[int, int]:
+    """Return which file the ledger is, so that one replaced under us is noticed. Raises OSError."""
+    status = os.stat(state_folder / LEDGER_NAME)
+    return status.st_dev, status.st_ino
+
+
+def keep_clock(books: Books) -> None:
+    """Keep the sum of the clock's jumps, on which deadlines depend."""
+    books.ledger.set_fact(_JUMPS, repr(books.clock.jumps_seconds))
+
+
+def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
+    known = ledger.fact(_KEY_FINGERPRINT)
+    try:
+        keys = read_keys(path)
+    except KeyMissingError:
+        keys = make_keys(path)
+    if known is not None and known != keys.fingerprint:
+        journal.error(
+            "daemon.key_changed",
+            text="The key is not the one that the ledger was written with.",
+            advice="Restore state/key from a back-up; until then older messages cannot be found by NHS "
+            "number, and acknowledgements of them cannot be matched.",
+        )
+    if known != keys.fingerprint:
+        ledger.set_fact(_KEY_FINGERPRINT, keys.fingerprint)
+    return keys
+
+
+def _set_aside(path: Path) -> str:
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for end in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + end)
+        if part.exists():
+            part.replace(kept.with_name(kept.name + end))
+    return kept.name

@@ -1,0 +1,89 @@
+"""The work folder: files that were taken out of the outbox, and control files about to be handed over.
+
+    .work/claims/<claim>/               a batch taken from the outbox itself, under the files' own names
+    .work/claims/<claim>.<use case>/    a batch taken from a use case's sub-folder
+    .work/ready/<stem>.ctl              control files, complete, where only we look
+
+A claim takes a sidecar before its payload, so a crash between the two leaves a sidecar that can be put back,
+never a payload that has lost what it needs. Nothing here is ever overwritten: each claim has a fresh folder.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from meshctl.outbound.names import SIDECAR_SUFFIX
+
+_PRIVATE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One batch in the work folder: `name` is its folder's, `use_case` the sub-folder it came from."""
+
+    name: str
+    folder: str
+    use_case: str | None
+
+    def path(self, name: str) -> str:
+        """Return where a claimed file lies."""
+        return f"{self.folder}/{name}"
+
+    def take(self, outbox_folder: str, name: str, *, with_sidecar: bool) -> None:
+        """Move a file, and first its sidecar, out of the outbox. Raises OSError."""
+        if with_sidecar:
+            sidecar = name + SIDECAR_SUFFIX
+            os.rename(f"{outbox_folder}/{sidecar}", self.path(sidecar))
+        os.rename(f"{outbox_folder}/{name}", self.path(name))
+
+    def names(self) -> list[str]:
+        """Return the names of what still lies in the claim."""
+        try:
+            return sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return []
+
+    def close(self) -> None:
+        """Remove the sidecars, which have been read, and the folder."""
+        for name in self.names():
+            os.unlink(self.path(name))
+        os.rmdir(self.folder)
+
+
+class WorkFolder:
+    """The layout of `.work`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.claims = f"{folder}/claims"
+        self.ready = f"{folder}/ready"
+
+    def make(self) -> None:
+        """Make the folders if they are missing. Raises OSError."""
+        for folder in (self.claims, self.ready):
+            os.makedirs(folder, mode=_PRIVATE, exist_ok=True)
+
+    def open_claim(self, now: datetime, use_case: str | None) -> Claim:
+        """Make the folder for a new claim."""
+        name = f"{now.astimezone(UTC):%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}" + (
+            f".{use_case}" if use_case else ""
+        )
+        claim = self._claim(name)
+        os.mkdir(claim.folder, _PRIVATE)
+        return claim
+
+    def left_claims(self) -> Iterator[Claim]:
+        """Yield the claims that lie in the work folder, oldest first."""
+        for name in sorted(os.listdir(self.claims)):
+            if os.path.isdir(f"{self.claims}/{name}"):
+                yield self._claim(name)
+
+    def left_stems(self) -> list[str]:
+        """Return the stems of the control files that wait to be handed over."""
+        return sorted(name.removesuffix(".ctl") for name in os.listdir(self.ready))
+
+    def _claim(self, name: str) -> Claim:
+        use_case = name.partition(".")[2] or None
+        return Claim(name, f"{self.claims}/{name}", use_case)

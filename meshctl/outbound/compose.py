@@ -1,0 +1,329 @@
+"""From what a file and its sidecar say to the control file that is written for it. Pure.
+
+The payload speaks first; the sidecar adds what it lacks, and both must agree on the patient (GPCM-SD-038:
+surname, date of birth and NHS number in To_DTS are those of the Patient in the payload).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from meshctl.errors import Refusal
+from meshctl.mesh.address import DateOfBirthFormat, gp_provider
+from meshctl.mesh.control_file import ControlFile
+from meshctl.mesh.evidence import Acknowledgement
+from meshctl.mesh.patient import (
+    NhsNumberCheck,
+    Patient,
+    check_date_of_birth,
+    check_nhs_number,
+    check_surname,
+)
+from meshctl.mesh.subject import render
+from meshctl.mesh.use_cases import UseCase, use_case_for_event
+from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
+from meshctl.payload.sidecar import Sidecar, SidecarPatient
+
+_MAILBOX_ID = re.compile(r"[A-Za-z0-9]{2,32}")
+# The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
+_RESPONSE_EVENT = "ITK008M"
+
+
+class IncompleteError(Refusal):
+    """The file cannot be sent as it is, but a sidecar could add what it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What compose needs to know of our side."""
+
+    mailbox_id: str
+    ods_code: str | None
+    organisation: str | None
+    use_cases: Mapping[str, UseCase]
+    default_use_case: str | None
+    nhs_number_check: NhsNumberCheck
+    date_of_birth_format: DateOfBirthFormat
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Draft:
+    """A message ready to be written: its control file, and what the ledger keeps of it."""
+
+    control: ControlFile
+    use_case: str
+    asked: tuple[Acknowledgement, ...]
+    nhs_number: str | None
+    references: tuple[str, ...]
+    resend_of: str | None
+
+
+def compose(
+    facts: MessageFacts | None,
+    sidecar: Sidecar | None,
+    folder_use_case: str | None,
+    sender: Sender,
+    message_id: str,
+    today: date,
+) -> Draft:
+    """Return the draft of a message.
+
+    Raises IncompleteError when something is missing that a sidecar could add, Refusal when it is wrong.
+    """
+    sidecar = sidecar or Sidecar()
+    use_case = sender.use_cases[_choose_use_case(facts, sidecar, folder_use_case, sender)]
+    is_response = facts is not None and facts.event == _RESPONSE_EVENT
+    named = facts.patient if facts else None
+    _check_agreement(named, sidecar.patient, today)
+    check = use_case.nhs_number_check or sender.nhs_number_check
+    if sidecar.to_mailbox is not None:
+        to_dts = _check_mailbox(sidecar.to_mailbox)
+        nhs_number = _known_nhs_number(named, sidecar.patient, check)
+    elif is_response:
+        raise IncompleteError(
+            "response_without_mailbox",
+            "The file is an ITK3 response, which goes to a mailbox, and nothing says to which.",
+            "Add a sidecar with to_mailbox.",
+        )
+    else:
+        patient = _routed_patient(facts, sidecar.patient, check, today)
+        to_dts = gp_provider(patient, use_case.date_of_birth_format or sender.date_of_birth_format)
+        nhs_number = patient.nhs_number
+    values = _values(facts, sidecar, sender, use_case, nhs_number, message_id)
+    return Draft(
+        control=ControlFile(
+            version=render(use_case.version, values),
+            from_dts=sender.mailbox_id,
+            to_dts=to_dts,
+            subject=sidecar.subject
+            if sidecar.subject is not None
+            else render(use_case.subject, values | _hidden(facts)),
+            local_id=sidecar.local_id if sidecar.local_id is not None else render(use_case.local_id, values),
+            compress=use_case.compress,
+            allow_chunking=use_case.allow_chunking,
+            is_compressed=use_case.compress,
+            workflow_id=_workflow_id(use_case, is_response=is_response),
+        ),
+        use_case=use_case.name,
+        asked=_asked(facts, sidecar, use_case, is_response=is_response),
+        nhs_number=nhs_number,
+        references=facts.references if facts else (),
+        resend_of=sidecar.resend_of,
+    )
+
+
+def _choose_use_case(
+    facts: MessageFacts | None, sidecar: Sidecar, folder_use_case: str | None, sender: Sender
+) -> str:
+    event = facts.event if facts else None
+    by_event = use_case_for_event(event, sender.use_cases) if event else ()
+    by_event_alone = by_event[0] if len(by_event) == 1 else None
+    chosen = sidecar.use_case or folder_use_case or by_event_alone or sender.default_use_case
+    if chosen is None:
+        if by_event:
+            raise IncompleteError(
+                "use_case_ambiguous",
+                f"The event {event} belongs to several use cases: {', '.join(by_event)}.",
+                "Drop the file into the sub-folder of its use case, name the use case in a sidecar, "
+                "or set default_use_case.",
+            )
+        raise IncompleteError(
+            "use_case_missing",
+            "Nothing says which use case the file belongs to.",
+            "Drop the file into the sub-folder of its use case, name the use case in a sidecar, "
+            "or set default_use_case.",
+        )
+    if chosen not in sender.use_cases:
+        raise Refusal(
+            "use_case_unknown",
+            "The use case that is named is not in the table.",
+            "See 'meshctl use-cases' for the names, or add the use case to the settings.",
+        )
+    return chosen
+
+
+def _check_agreement(named: PatientFacts | None, given: SidecarPatient | None, today: date) -> None:
+    if named is None or given is None:
+        return
+    pairs = (
+        ("NHS number", named.nhs_number, given.nhs_number, _digits),
+        ("date of birth", named.date_of_birth, given.date_of_birth, _date_prefix),
+        ("surname", named.surname, given.surname, _folded),
+    )
+    for what, one, other, comparable in pairs:
+        if not one or not other:
+            continue
+        left, right = comparable(one), comparable(other)
+        # A payload may hold only the year, or year and month; the sidecar's whole date must begin with it.
+        if left != right and not (what == "date of birth" and right.startswith(f"{left}-")):
+            raise Refusal(
+                "patient_disagreement",
+                f"Payload and sidecar disagree on the patient: the {what} differs.",
+                "Check that the sidecar belongs to this file, correct it and drop both again.",
+            )
+
+
+def _routed_patient(
+    facts: MessageFacts | None, given: SidecarPatient | None, check: NhsNumberCheck, today: date
+) -> Patient:
+    named = facts.patient if facts else None
+    nhs_number = _either(given and given.nhs_number, named and named.nhs_number)
+    date_of_birth = _either(given and given.date_of_birth, named and named.date_of_birth)
+    surname = _either(given and given.surname, named and named.surname)
+    missing = [
+        what
+        for what, value in (
+            ("NHS number", nhs_number),
+            ("date of birth", date_of_birth),
+            ("surname", surname),
+        )
+        if value is None
+    ]
+    if nhs_number is None or date_of_birth is None or surname is None:
+        raise _missing_patient(facts, missing)
+    return Patient(
+        nhs_number=check_nhs_number(nhs_number, check),
+        date_of_birth=check_date_of_birth(date_of_birth, today),
+        surname=check_surname(surname),
+    )
+
+
+def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> IncompleteError:
+    advice = "Add a sidecar NAME.meta.json with nhs_number, date_of_birth and surname, or with to_mailbox."
+    if facts is None:
+        return IncompleteError(
+            "patient_missing", "The file does not say which patient it is about, and no sidecar does.", advice
+        )
+    if facts.patient_problem == SEVERAL_NHS_NUMBERS:
+        return IncompleteError(
+            "patient_ambiguous", "The patient has several NHS numbers that differ.", advice
+        )
+    if facts.patient_problem is not None:
+        return IncompleteError(
+            "patient_ambiguous", "The message holds several patients and no subject that names one.", advice
+        )
+    if facts.patient is None:
+        return IncompleteError("patient_missing", "The message names no patient.", advice)
+    return IncompleteError("patient_incomplete", f"The patient's {' and '.join(missing)} is missing.", advice)
+
+
+def _check_mailbox(mailbox_id: str) -> str:
+    if _MAILBOX_ID.fullmatch(mailbox_id) is None:
+        raise Refusal(
+            "to_mailbox_invalid",
+            "The to_mailbox of the sidecar is not a mailbox id.",
+            "Give the recipient's MESH mailbox id: letters and digits only, such as X26ABC1.",
+        )
+    return mailbox_id
+
+
+def _known_nhs_number(
+    named: PatientFacts | None, given: SidecarPatient | None, check: NhsNumberCheck
+) -> str | None:
+    """Return the patient's number for `find`, when the message does not need it for its way."""
+    number = _either(given and given.nhs_number, named and named.nhs_number)
+    if number is None:
+        return None
+    try:
+        return check_nhs_number(number, check)
+    except Refusal:
+        return None
+
+
+def _workflow_id(use_case: UseCase, *, is_response: bool) -> str:
+    if not is_response:
+        return use_case.workflow_id
+    if use_case.ack_workflow_id is None:
+        raise Refusal(
+            "response_without_workflow",
+            f"The file is an ITK3 response; the use case {use_case.name} has no acknowledgement workflow id.",
+            "Set ack_workflow_id for the use case, or choose the use case that the response answers.",
+        )
+    return use_case.ack_workflow_id
+
+
+def _asked(
+    facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, *, is_response: bool
+) -> tuple[Acknowledgement, ...]:
+    if facts is not None and facts.acknowledgements is not None:
+        asked = facts.acknowledgements
+    elif sidecar.acknowledgements is not None:
+        asked = sidecar.acknowledgements
+    else:
+        asked = () if is_response else use_case.acknowledgements
+    return tuple(level for level in Acknowledgement if level in asked)
+
+
+def _values(
+    facts: MessageFacts | None,
+    sidecar: Sidecar,
+    sender: Sender,
+    use_case: UseCase,
+    nhs_number: str | None,
+    message_id: str,
+) -> dict[str, str | None]:
+    named = facts.patient if facts else None
+    given = sidecar.patient
+    return {
+        "title": sidecar.title or (facts.title if facts else None) or use_case.title,
+        "patient_name": sidecar.patient_name
+        or (named.display_name if named else None)
+        or (given.surname if given else None),
+        "nhs_number": nhs_number,
+        "practice_name": (facts.practice_name if facts else None) or sender.organisation,
+        "ods_code": (facts.ods_code if facts else None) or sender.ods_code,
+        "version": str(sidecar.version)
+        if sidecar.version is not None
+        else (facts.document_version if facts else None) or "1",
+        "message_id": message_id,
+    }
+
+
+def _hidden(facts: MessageFacts | None) -> dict[str, str | None]:
+    """Return what must not appear in the Subject of a confidential document (GP Connect Messaging 1.3)."""
+    if facts is None or not facts.confidential:
+        return {}
+    return {"practice_name": None, "ods_code": None}
+
+
+def confidants(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
+    """Return the values that must be masked where somebody else's file name repeats them."""
+    known: set[str] = set()
+    named = facts.patient if facts else None
+    for part in (named, sidecar.patient if sidecar else None):
+        if part is not None:
+            known.update(value for value in (part.nhs_number, part.surname) if value)
+            known.update(_date_spellings(part.date_of_birth))
+    names = (named.display_name if named else None, sidecar.patient_name if sidecar else None)
+    for name in names:
+        known.update((name or "").split())
+    return tuple(sorted(value for value in known if len(value) > 1))
+
+
+def _date_spellings(written: str | None) -> list[str]:
+    if not written:
+        return []
+    try:
+        day = date.fromisoformat(written.strip())
+    except ValueError:
+        return [written.strip()]
+    forms = ("%d%m%Y", "%Y%m%d", "%Y-%m-%d", "%d-%m-%Y", "%d.%m.%Y", "%d_%m_%Y", "%Y_%m_%d", "%d%m%y")
+    return [day.strftime(form) for form in forms]
+
+
+def _either(given: str | SidecarPatient | None, named: str | PatientFacts | None) -> str | None:
+    """Return the sidecar's value where it has one, else the payload's; an empty one is a value."""
+    return next((value for value in (given, named) if isinstance(value, str)), None)
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if character.isdigit())
+
+
+def _date_prefix(text: str) -> str:
+    return text.strip()[:10]
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,180 @@
+"""One batch, from the outbox or a reopened claim to OUT and `rejected/`.
+
+The order is written down in handoff.py. Rejections of a batch are moved before the ledger's first transaction
+and entered in it, so that from then on every payload left in the claim is one that goes to OUT.
+"""
+
+import os
+from collections.abc import Sequence
+
+from meshctl.journal.events import Journal
+from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.books import Books
+from meshctl.ledger.records import NewMessage, Reason
+from meshctl.outbound import durable
+from meshctl.outbound.claims import Claim, WorkFolder
+from meshctl.outbound.examine import Examined, Identity, Refused, Sendable
+from meshctl.outbound.handoff import HandOff, Parcel
+from meshctl.outbound.names import SIDECAR_SUFFIX
+from meshctl.outbound.rejection import RejectedFolder, Rejection
+
+
+class Dispatcher:
+    """Hands examined files over, a batch at a time."""
+
+    def __init__(self, work: WorkFolder, handoff: HandOff, rejected: RejectedFolder, books: Books) -> None:
+        self._work = work
+        self._handoff = handoff
+        self._rejected = rejected
+        self._ledger = books.ledger
+        self._keys = books.keys
+        self._clock = books.clock
+        self._journal = books.journal
+
+    def dispatch(self, folder: str, use_case: str | None, examined: Sequence[Examined]) -> int:
+        """Claim files of one outbox folder and hand them over; return how many were dealt with.
+
+        Raises OSError or LedgerError: what was claimed by then is settled by the next recovery.
+        """
+        claim = self._work.open_claim(self._clock.now(), use_case)
+        taken = [item for item in examined if self._take(folder, claim, item)]
+        self._hand_over(claim, taken, changed_folders=[folder, self._work.claims])
+        return len(taken)
+
+    def dispatch_again(self, claim: Claim, examined: Sequence[Examined]) -> None:
+        """Hand over what a recovery left in a claim."""
+        self._hand_over(claim, examined, changed_folders=[])
+
+    def _take(self, folder: str, claim: Claim, item: Examined) -> bool:
+        """Move one file into the claim; False when it is gone, or is no longer what was examined."""
+        try:
+            claim.take(folder, item.name, with_sidecar=item.sidecar is not None)
+        except FileNotFoundError:
+            self._put_back(folder, claim, item)
+            return False
+        if self._is_unchanged(claim, item):
+            return True
+        self._put_back(folder, claim, item)
+        return False
+
+    def _is_unchanged(self, claim: Claim, item: Examined) -> bool:
+        path = claim.path(item.name)
+        if Identity.of(os.lstat(path)) != item.identity:
+            return False
+        return item.sidecar is None or Identity.of(os.lstat(path + SIDECAR_SUFFIX)) == item.sidecar
+
+    def _put_back(self, folder: str, claim: Claim, item: Examined) -> None:
+        """Return to the outbox what changed under our hands; it will be looked at again."""
+        for name in (item.name, item.name + SIDECAR_SUFFIX):
+            if os.path.lexists(claim.path(name)) and not os.path.lexists(f"{folder}/{name}"):
+                os.rename(claim.path(name), f"{folder}/{name}")
+
+    def _hand_over(self, claim: Claim, items: Sequence[Examined], changed_folders: list[str]) -> None:
+        started = self._clock.monotonic()
+        parcels = self._parcels(claim, [item for item in items if isinstance(item, Sendable)])
+        refusals = [item for item in items if isinstance(item, Refused)]
+        written = self._handoff.stage(claim, parcels)
+        folders = [claim.folder, *changed_folders]
+        if parcels:
+            folders += self._handoff.staging_folders()
+        for item in refusals:
+            written += self._rejected.put(claim, self._rejection(item))
+        if refusals:
+            folders.append(self._rejected.folder)
+        durable.barrier(written, folders)
+        refused = [self._refused_row(claim, item) for item in refusals]
+        self._ledger.enter([parcel.row for parcel in parcels], refused)
+        if parcels:
+            self._handoff.release(claim, parcels)
+        took_ms = round((self._clock.monotonic() - started) * 1000)
+        with self._journal.batch():
+            for parcel in parcels:
+                self._tell_queued(parcel.row, took_ms)
+            for row in refused:
+                tell_rejected(self._journal, row)
+        if items:
+            claim.close()
+
+    def _parcels(self, claim: Claim, items: Sequence[Sendable]) -> list[Parcel]:
+        in_batch: dict[bytes, str] = {}
+        parcels = []
+        for item in items:
+            row = self._row(claim, item, in_batch)
+            if row.sha256 is not None:
+                in_batch[row.sha256] = row.message_id
+            parcels.append(Parcel(item.name, item.control, row))
+        return parcels
+
+    def _row(self, claim: Claim, item: Sendable, in_batch: dict[bytes, str]) -> NewMessage:
+        draft = item.draft
+        sha256 = bytes.fromhex(item.sha256) if item.sha256 else None
+        earlier = (in_batch.get(sha256) or self._ledger.earlier_with_content(sha256)) if sha256 else None
+        local_id = draft.control.local_id
+        return NewMessage(
+            message_id=item.message_id,
+            claim=claim.name,
+            file_name=mask_file_name(item.name, item.confidants),
+            size_bytes=item.identity.size_bytes,
+            sha256=sha256,
+            created_at=self._clock.stamp(),
+            use_case=draft.use_case,
+            workflow_id=draft.control.workflow_id,
+            asked=draft.asked,
+            local_id_key=self._keys.of(local_id) if local_id else None,
+            patient_key=self._keys.of(draft.nhs_number) if draft.nhs_number else None,
+            reference_keys=tuple(self._keys.of(reference) for reference in draft.references),
+            repeat_of=earlier,
+            resend_of=draft.resend_of,
+        )
+
+    def _rejection(self, item: Refused) -> Rejection:
+        return Rejection(
+            message_id=item.message_id,
+            name=item.name,
+            file_name=mask_file_name(item.name, item.confidants),
+            refusal=item.refusal,
+            at=self._clock.stamp(),
+            with_sidecar=item.sidecar is not None,
+        )
+
+    def _refused_row(self, claim: Claim, item: Refused) -> NewMessage:
+        refusal = item.refusal
+        return NewMessage(
+            message_id=item.message_id,
+            claim=claim.name,
+            file_name=mask_file_name(item.name, item.confidants),
+            size_bytes=item.identity.size_bytes,
+            sha256=bytes.fromhex(item.sha256) if item.sha256 else None,
+            created_at=self._clock.stamp(),
+            reason=Reason(refusal.code, "CHECK", refusal.text, refusal.advice),
+        )
+
+    def _tell_queued(self, row: NewMessage, took_ms: int) -> None:
+        self._journal.info(
+            "message.queued",
+            message_id=row.message_id,
+            use_case=row.use_case,
+            workflow_id=row.workflow_id,
+            file=row.file_name,
+            size=row.size_bytes,
+            took_ms=took_ms,
+        )
+        if row.repeat_of is not None:
+            self._journal.warning(
+                "message.repeat", message_id=row.message_id, repeat_of=row.repeat_of, file=row.file_name
+            )
+        if row.resend_of is not None:
+            self._journal.info("message.resent", message_id=row.message_id, resend_of=row.resend_of)
+
+
+def tell_rejected(journal: Journal, row: NewMessage) -> None:
+    """Write the line of a rejection."""
+    reason = row.reason or Reason(None, None, None, None)
+    journal.warning(
+        "message.rejected",
+        message_id=row.message_id,
+        file=row.file_name,
+        code=reason.code,
+        text=reason.text,
+        advice=reason.advice,
+    )

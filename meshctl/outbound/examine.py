@@ -1,0 +1,253 @@
+"""Looking into one file: open it safely, read it and its sidecar, and say what is to become of it.
+
+Nothing is moved here. Files are opened without following a symbolic link and without waiting for a FIFO's
+writer, and what was looked at is remembered by device, inode, size and time, so that the hand-off notices
+when something else lies there afterwards.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict
+
+from meshctl.errors import Refusal
+from meshctl.mesh.control_file import ControlFileError, write_control_file
+from meshctl.mesh.message_id import new_message_id
+from meshctl.outbound.compose import Draft, IncompleteError, Sender, compose, confidants
+from meshctl.outbound.names import SIDECAR_SUFFIX, check_name
+from meshctl.payload.facts import Reading
+from meshctl.payload.reader import read_payload
+from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
+
+OPEN_SAFELY = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file was looked at, and in which state."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Identity":
+        """Return the identity behind a stat result."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Sighting:
+    """A dropped file as it was found. `confidants` are values that must be masked in its name."""
+
+    name: str
+    message_id: str
+    identity: Identity
+    sidecar: Identity | None
+    sha256: str | None = None
+    confidants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Sendable(Sighting):
+    """A file that can be sent, with the control file that goes before it."""
+
+    draft: Draft
+    control: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Refused(Sighting):
+    """A file that cannot be sent, and why."""
+
+    refusal: Refusal
+
+    @property
+    def lacks_sidecar(self) -> bool:
+        """Tell whether a sidecar that has not come yet could make the file sendable."""
+        return self.sidecar is None and isinstance(self.refusal, IncompleteError)
+
+
+Examined = Sendable | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Examines files for one mailbox. `now` gives the wall clock's instant."""
+
+    sender: Sender
+    file_prefix: str
+    max_payload_bytes: int
+    now: Callable[[], datetime]
+
+    def examine(self, folder: str, name: str, use_case: str | None) -> Examined | None:
+        """Look into a file; None when it is no longer there. Raises OSError when the disk fails.
+
+        A refusal is an outcome, not an error.
+        """
+        path = f"{folder}/{name}"
+        message_id = self.file_prefix + new_message_id(self.now())
+        try:
+            status = os.lstat(path)
+            sidecar_status = _status(path + SIDECAR_SUFFIX)
+        except FileNotFoundError:
+            return None
+        found = Sighting(
+            name=name,
+            message_id=message_id,
+            identity=Identity.of(status),
+            sidecar=Identity.of(sidecar_status) if sidecar_status else None,
+        )
+        reading: Reading | None = None
+        sidecar: Sidecar | None = None
+        try:
+            check_name(name)
+            sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status) if sidecar_status else None
+            reading = self._read(path, status)
+            draft = self._compose(reading, sidecar, use_case, message_id)
+            control = write_control_file(draft.control)
+        except FileNotFoundError:
+            return None
+        except Refusal as refusal:
+            if refusal.code == "payload_changed":
+                return None
+            return Refused(**_known(found, reading, sidecar), refusal=refusal)
+        except ControlFileError as error:
+            impossible = Refusal(
+                "control_file_impossible", str(error), "Correct the value and drop the file again."
+            )
+            return Refused(**_known(found, reading, sidecar), refusal=impossible)
+        return Sendable(**_known(found, reading, sidecar), draft=draft, control=control)
+
+    def _read(self, path: str, status: os.stat_result) -> Reading:
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_a_file(status)
+        if status.st_size > self.max_payload_bytes:
+            raise Refusal(
+                "payload_too_large",
+                f"The file has {status.st_size} bytes; at most {self.max_payload_bytes} are sent.",
+                "Send a smaller file, or raise max_payload_bytes.",
+            )
+        with _opened(path, status) as descriptor:
+            return read_payload(descriptor, status.st_size)
+
+    def _compose(
+        self, reading: Reading, sidecar: Sidecar | None, use_case: str | None, message_id: str
+    ) -> Draft:
+        # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
+        today = self.now().astimezone().date()
+        return compose(reading.facts, sidecar, use_case, self.sender, message_id, today)
+
+
+def refuse_sidecar_alone(folder: str, name: str, message_id: str) -> Refused | None:
+    """Return the refusal of a sidecar whose payload did not come; None when it is gone."""
+    status = _status(f"{folder}/{name}")
+    if status is None:
+        return None
+    refusal = Refusal(
+        "sidecar_alone",
+        "The file is a sidecar, and the file that it describes did not come.",
+        "Drop the payload and its sidecar together; the sidecar's name is the payload's plus .meta.json.",
+    )
+    return Refused(
+        name=name, message_id=message_id, identity=Identity.of(status), sidecar=None, refusal=refusal
+    )
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # A name so long that no sidecar could stand beside it has none.
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
+
+
+class _Known(TypedDict):
+    name: str
+    message_id: str
+    identity: Identity
+    sidecar: Identity | None
+    sha256: str | None
+    confidants: tuple[str, ...]
+
+
+def _known(found: Sighting, reading: Reading | None, sidecar: Sidecar | None) -> _Known:
+    return {
+        "name": found.name,
+        "message_id": found.message_id,
+        "identity": found.identity,
+        "sidecar": found.sidecar,
+        "sha256": reading.sha256 if reading else None,
+        "confidants": confidants(reading.facts if reading else None, sidecar),
+    }
+
+
+def _read_sidecar(path: str, status: os.stat_result) -> Sidecar:
+    if not stat.S_ISREG(status.st_mode):
+        raise Refusal(
+            "sidecar_not_a_file",
+            "The sidecar is a link, a folder or a device.",
+            "Drop the sidecar as an ordinary file.",
+        )
+    if status.st_size > SIDECAR_BYTES:
+        raise Refusal(
+            "sidecar_too_large",
+            f"The sidecar has {status.st_size} bytes; at most {SIDECAR_BYTES} are read.",
+            "Check that the payload and its sidecar were not mixed up.",
+        )
+    with _opened(path, status) as descriptor:
+        return read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1))
+
+
+@contextlib.contextmanager
+def _opened(path: str, status: os.stat_result) -> Iterator[int]:
+    """Open the very file that was looked at; Refusal when it may not be read or another lies there now."""
+    try:
+        descriptor = os.open(path, OPEN_SAFELY)
+    except PermissionError:
+        raise Refusal(
+            "file_unreadable",
+            "The file may not be read by the user that meshctl runs as.",
+            "Give that user the right to read it and drop it again.",
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _not_a_file(os.lstat(path)) from None
+        raise
+    try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode):
+            raise _not_a_file(opened)
+        if (opened.st_dev, opened.st_ino) != (status.st_dev, status.st_ino):
+            raise FileNotFoundError(errno.ENOENT, "replaced while being looked at")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _not_a_file(status: os.stat_result) -> Refusal:
+    kinds = (
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISCHR, "a device"),
+    )
+    kind = next((text for test, text in kinds if test(status.st_mode)), "not an ordinary file")
+    return Refusal("not_a_file", f"What was dropped is {kind}.", "Drop an ordinary file, by copy or rename.")

@@ -1,0 +1,162 @@
+"""The hand-off: from a claimed batch to pairs in OUT, never twice and never half.
+
+The steps, each durable before the next begins:
+
+1. The files lie in `.work/claims/<claim>/`; their control files are written where only we look. Where OUT is
+   on another file system, payload copies and control files go into OUT itself under hidden names.
+2. The ledger says `claimed`, one transaction for the batch.
+3. Every payload is renamed into OUT. The client does not react to a `.dat`.
+4. Every control file is renamed into OUT: **the point of no return**, one rename a message.
+5. The ledger says `queued`, one transaction.
+
+What a restart finds, and does (see recovery): before step 2 no row, so the claim is examined again; before
+step 4 has begun a payload still in the claim, so nothing of that message was seen and it is taken back; from
+then on no staged control file, so the message was handed over and is never written again.
+
+Step 4 begins only when every payload of the batch has left its claim for good. Hence a payload in a claim
+proves that no control file of that batch has been shown to the client.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshctl.ledger.books import Books
+from meshctl.ledger.records import NewMessage
+from meshctl.outbound import durable
+from meshctl.outbound.claims import Claim, WorkFolder
+
+_HIDDEN_END = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One message of a batch: the claimed file's name, and the control file's bytes."""
+
+    name: str
+    control: bytes
+    row: NewMessage
+
+    @property
+    def stem(self) -> str:
+        """Return the name of the pair in OUT, which is the message id."""
+        return self.row.message_id
+
+
+class HandOff:
+    """Hands batches over to one OUT folder."""
+
+    def __init__(
+        self, work: WorkFolder, out_folder: Path, file_mode: int, group_id: int | None, books: Books
+    ) -> None:
+        self._work = work
+        self._out = str(out_folder)
+        self._mode = file_mode
+        self._group_id = group_id
+        self._ledger = books.ledger
+        self._clock = books.clock
+        self.copies = not durable.same_device(work.claims, out_folder)
+
+    def stage(self, claim: Claim, parcels: Sequence[Parcel]) -> list[str]:
+        """Step 1: write the control files, and the copies where there must be any; return what to sync."""
+        written: list[str] = []
+        for parcel in parcels:
+            path = self.staged_control(parcel.stem)
+            durable.write_new(path, parcel.control, self._mode)
+            self._give_group(path)
+            written.append(path)
+            source = claim.path(parcel.name)
+            if self.copies:
+                durable.copy_new(source, self._staged_payload(parcel.stem), self._mode)
+                written.append(self._staged_payload(parcel.stem))
+                source = self._staged_payload(parcel.stem)
+            self._admit(source)
+            if not self.copies:
+                written.append(source)
+        return written
+
+    def staging_folders(self) -> list[str]:
+        """Return the folders whose names step 1 changed, beside the claim's own."""
+        return [self._out] if self.copies else [self._work.ready]
+
+    def release(self, claim: Claim, parcels: Sequence[Parcel]) -> None:
+        """Steps 3 to 5, for a batch that the ledger knows as claimed."""
+        for parcel in parcels:
+            source = self._staged_payload(parcel.stem) if self.copies else claim.path(parcel.name)
+            os.rename(source, self.payload(parcel.stem))
+        durable.sync_folder(self._out)
+        if self.copies:
+            for parcel in parcels:
+                os.unlink(claim.path(parcel.name))
+        durable.sync_folder(claim.folder)
+        self.show([parcel.stem for parcel in parcels])
+
+    def show(self, stems: Sequence[str]) -> None:
+        """Steps 4 and 5: the control files appear in OUT, and the ledger says so."""
+        for stem in stems:
+            os.rename(self.staged_control(stem), f"{self._out}/{stem}.ctl")
+        durable.sync_folder(self._out)
+        self.note_shown(stems)
+
+    def show_again(self, stems: Sequence[str]) -> None:
+        """Steps 4 and 5 after a restart, which must not take it on trust that step 3 was durable."""
+        durable.sync_folder(self._out)
+        self.show(stems)
+
+    def note_shown(self, stems: Sequence[str]) -> None:
+        """Step 5 alone."""
+        self._ledger.mark_queued(stems, self._clock.stamp(), self._clock.steady())
+
+    def payload(self, stem: str) -> str:
+        """Return where the payload of a message lies once it is in OUT."""
+        return f"{self._out}/{stem}.dat"
+
+    def staged_control(self, stem: str) -> str:
+        """Return where a control file waits for its turn; on OUT's own file system, so that a rename does."""
+        return f"{self._out}/.{stem}.ctl{_HIDDEN_END}" if self.copies else f"{self._work.ready}/{stem}.ctl"
+
+    def staged_stems(self) -> list[str]:
+        """Return the stems of all control files that wait."""
+        if not self.copies:
+            return self._work.left_stems()
+        end = f".ctl{_HIDDEN_END}"
+        return sorted(
+            name[1:].removesuffix(end)
+            for name in os.listdir(self._out)
+            if name.startswith(".") and name.endswith(end)
+        )
+
+    def discard(self, stem: str, *, payload_too: bool) -> None:
+        """Remove what is staged of a message that was never shown; with copies, also the copy in OUT."""
+        paths = [self.staged_control(stem)]
+        if self.copies:
+            # The control file goes last: as long as it lies there, a restart knows of the rest.
+            paths.insert(0, self._staged_payload(stem))
+            if payload_too:
+                paths.insert(0, self.payload(stem))
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
+
+    def staged_copies(self) -> list[str]:
+        """Return the stems of payload copies that wait in OUT under hidden names."""
+        end = f".dat{_HIDDEN_END}"
+        return [
+            name[1:].removesuffix(end)
+            for name in os.listdir(self._out)
+            if name.startswith(".") and name.endswith(end)
+        ]
+
+    def _staged_payload(self, stem: str) -> str:
+        return f"{self._out}/.{stem}.dat{_HIDDEN_END}"
+
+    def _admit(self, path: str) -> None:
+        """Give the MESH Client its rights on a payload."""
+        if sys.platform != "win32":
+            os.chmod(path, self._mode)
+        self._give_group(path)
+
+    def _give_group(self, path: str) -> None:
+        if self._group_id is not None and sys.platform != "win32":
+            os.chown(path, -1, self._group_id)

@@ -1,0 +1,214 @@
+"""The outbound half of the daemon: everything between the outbox and OUT, put together from the settings."""
+
+import os
+import sys
+from collections.abc import Callable, Collection
+
+from meshctl.errors import ConfigError, Refusal
+from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.books import Books
+from meshctl.outbound.claims import Claim, WorkFolder
+from meshctl.outbound.compose import Sender
+from meshctl.outbound.dispatch import Dispatcher, tell_rejected
+from meshctl.outbound.examine import Examined, Examiner, Refused
+from meshctl.outbound.handoff import HandOff
+from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.rebuild import rebuilt_row
+from meshctl.outbound.recovery import Recovered, Recovery
+from meshctl.outbound.rejection import RejectedFolder, Rejection
+from meshctl.outbound.staging import Limits, Outlook, Staging
+from meshctl.settings.model import Settings
+
+if sys.platform != "win32":
+    import grp
+
+# The knee of batch size against rate lies at 32 to 64; beyond that only latency and memory grow.
+BATCH = 64
+
+
+class Outgoing:
+    """Takes what is ready out of the outbox and hands it over.
+
+    `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is told
+    that there is more than one batch to do.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        books: Books,
+        should_stop: Callable[[], bool],
+        on_backlog: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._books = books
+        self._journal = books.journal
+        self._should_stop = should_stop
+        self._on_backlog = on_backlog
+        self._needs_recovery = True
+        self._told: set[str] = set()
+        self._work = WorkFolder(settings.staging.work)
+        self._rejected = RejectedFolder(settings.staging.rejected)
+        self._examiner = Examiner(
+            _sender(settings),
+            settings.mailbox.file_prefix,
+            settings.staging.max_payload_bytes,
+            books.clock.now,
+        )
+        self.staging = Staging(
+            str(settings.staging.outbox),
+            settings.use_cases.keys(),
+            Limits(settings.staging.quiet_seconds, settings.staging.sidecar_wait_seconds),
+            self._examiner,
+            books.clock,
+            self._tell_waiting,
+            self._tell_folder,
+            self._tell_unreadable,
+        )
+
+    def work(self, arrived: Collection[str] = ()) -> Outlook:
+        """Settle what was interrupted, then hand over all that is ready; return what is not.
+
+        Raises OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
+        """
+        outlook = Outlook()
+        self.staging.note_arrivals(arrived)
+        handoff = self._handoff()
+        dispatcher = Dispatcher(self._work, handoff, self._rejected, self._books)
+        if self._needs_recovery:
+            self._recover(handoff, dispatcher)
+        self._needs_recovery = True
+        for folder, use_case in self.staging.folders():
+            self._drain(folder, use_case, dispatcher, outlook)
+        self._needs_recovery = False
+        self.staging.forget_gone()
+        return outlook
+
+    def _drain(self, folder: str, use_case: str | None, dispatcher: Dispatcher, outlook: Outlook) -> None:
+        batch: list[Examined] = []
+        try:
+            for examined in self.staging.scan(folder, use_case, outlook):
+                batch.append(examined)
+                if len(batch) == BATCH:
+                    self._dispatch(folder, use_case, batch, dispatcher, outlook)
+                    batch = []
+                    self._on_backlog()
+                    if self._should_stop():
+                        return
+        except FileNotFoundError:
+            # A sub-folder that was removed meanwhile; the outbox itself is missed by folders().
+            if use_case is None:
+                raise
+        if batch:
+            self._dispatch(folder, use_case, batch, dispatcher, outlook)
+
+    def _dispatch(
+        self,
+        folder: str,
+        use_case: str | None,
+        batch: list[Examined],
+        dispatcher: Dispatcher,
+        outlook: Outlook,
+    ) -> None:
+        if dispatcher.dispatch(folder, use_case, batch) < len(batch):
+            outlook.look_again_in(self._settings.staging.quiet_seconds)
+
+    def _handoff(self) -> HandOff:
+        self._work.make()
+        self._rejected.make()
+        mailbox = self._settings.mailbox
+        return HandOff(
+            self._work, mailbox.out_folder, mailbox.file_mode, _group_id(mailbox.group), self._books
+        )
+
+    def _recover(self, handoff: HandOff, dispatcher: Dispatcher) -> None:
+        recovery = Recovery(
+            self._work, handoff, self._rejected, self._books.ledger, self.staging.outbox, self._client_has
+        )
+        recovered = recovery.settle()
+        for stem in recovered.unknown:
+            self._books.ledger.enter([rebuilt_row(handoff.staged_control(stem), stem, self._books)])
+            handoff.show_again([stem])
+        for claim in recovered.reopened:
+            self._examine_again(claim, dispatcher)
+        self._tell_recovered(recovered)
+        for row in recovered.rejections:
+            tell_rejected(self._journal, row)
+
+    def _examine_again(self, claim: Claim, dispatcher: Dispatcher) -> None:
+        names = [name for name in claim.names() if kind_of(name) is not Kind.SIDECAR]
+        looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
+        examined = [found for found in looked if found is not None]
+        dispatcher.dispatch_again(claim, examined)
+
+    def _client_has(self, stem: str) -> bool:
+        """Tell whether the MESH Client has kept the pair: it acted before a power cut undid our rename."""
+        folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
+        return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
+
+    def _tell_recovered(self, recovered: Recovered) -> None:
+        for message_id in recovered.handed_over:
+            self._journal.warning("message.recovered", message_id=message_id, outcome="handed_over")
+        for message_id in recovered.taken_back:
+            self._journal.warning("message.recovered", message_id=message_id, outcome="taken_back")
+        for message_id in recovered.unknown:
+            self._journal.warning("message.recovered", message_id=message_id, outcome="rebuilt")
+        if recovered.missing:
+            self._journal.error("message.payload_missing", messages=recovered.missing, folder="OUT")
+
+    def _tell_waiting(self, examined: Refused) -> None:
+        self._journal.info(
+            "file.waiting",
+            file=mask_file_name(examined.name, examined.confidants),
+            code=examined.refusal.code,
+            text=examined.refusal.text,
+            wait_seconds=self._settings.staging.sidecar_wait_seconds,
+        )
+
+    def _tell_folder(self, path: str) -> None:
+        """Tell once of a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
+        if path in self._told:
+            return
+        self._told.add(path)
+        name = os.path.basename(path)
+        refusal = Refusal(
+            "folder_ignored",
+            "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
+            "See 'meshctl use-cases' for the names, or move the folder away.",
+        )
+        rejection = Rejection(None, name, mask_file_name(name), refusal, self._books.clock.stamp(), False)
+        if self._rejected.explain_only(rejection):
+            self._journal.warning(
+                "file.folder_ignored", folder=rejection.file_name, text=refusal.text, advice=refusal.advice
+            )
+
+    def _tell_unreadable(self, path: str, error: OSError) -> None:
+        if path in self._told:
+            return
+        self._told.add(path)
+        self._journal.warning(
+            "file.ignored", file=mask_file_name(os.path.basename(path)), reason=os.strerror(error.errno or 0)
+        )
+
+
+def _sender(settings: Settings) -> Sender:
+    return Sender(
+        mailbox_id=settings.mailbox.id,
+        ods_code=settings.mailbox.ods_code,
+        organisation=settings.mailbox.organisation,
+        use_cases=settings.use_cases,
+        default_use_case=settings.staging.default_use_case,
+        nhs_number_check=settings.routing.nhs_number_check,
+        date_of_birth_format=settings.routing.date_of_birth_format,
+    )
+
+
+def _group_id(group: str | None) -> int | None:
+    if group is None:
+        return None
+    if sys.platform == "win32":
+        raise ConfigError("mailbox.group cannot be used on Windows. Take it out of the settings.")
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f"mailbox.group: there is no group {group!r} on this system.") from None

@@ -1,0 +1,155 @@
+"""Moving what cannot be sent to `rejected/`, with the reason beside it.
+
+Order: `NAME.error.json` complete under its name, then the sidecar, then the payload. A crash in between
+leaves the payload in the claim, to be refused again; the explanation of the first attempt is found by its
+message id and removed. The payload's own move is the point of no return.
+"""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from meshctl.errors import Refusal
+from meshctl.outbound import durable
+from meshctl.outbound.claims import Claim
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX
+
+_TEMPORARY_PREFIX = ".meshctl-"
+_BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
+_FILE_MODE = 0o640
+_LONGEST_NAME_BYTES = 255 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A refused file on its way to `rejected/`; `file_name` is masked, `name` is as dropped."""
+
+    message_id: str | None
+    name: str
+    file_name: str
+    refusal: Refusal
+    at: str
+    with_sidecar: bool
+
+    def explanation(self) -> dict[str, Any]:
+        """Return what `NAME.error.json` holds."""
+        return {
+            "message_id": self.message_id,
+            "file": self.file_name,
+            "at": self.at,
+            "code": self.refusal.code,
+            "text": self.refusal.text,
+            "advice": self.refusal.advice,
+        }
+
+
+class RejectedFolder:
+    """The folder of refused files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def make(self) -> None:
+        """Make the folder if it is missing. Raises OSError."""
+        os.makedirs(self.folder, mode=0o750, exist_ok=True)
+
+    def put(self, claim: Claim, rejection: Rejection) -> list[str]:
+        """Move a refused file out of its claim; return the files a barrier has to make durable."""
+        name, error_file = self._explain(rejection)
+        if rejection.with_sidecar:
+            _move(claim.path(rejection.name + SIDECAR_SUFFIX), f"{self.folder}/{name}{SIDECAR_SUFFIX}")
+        _move(claim.path(rejection.name), f"{self.folder}/{name}")
+        return [error_file]
+
+    def explain_only(self, rejection: Rejection) -> bool:
+        """Explain something that is left where it lies; False when that has been done before."""
+        if os.path.lexists(f"{self.folder}/{_fitting(rejection.name)}{ERROR_SUFFIX}"):
+            return False
+        self._explain(rejection)
+        return True
+
+    def explanations(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each explanation's path and content; what cannot be read is passed over."""
+        for entry in os.scandir(self.folder):
+            if not entry.name.endswith(ERROR_SUFFIX) or not entry.is_file(follow_symlinks=False):
+                continue
+            try:
+                content = json.loads(Path(entry.path).read_bytes())
+            except (OSError, ValueError):
+                continue
+            if isinstance(content, dict):
+                yield entry.path, content
+
+    def remove_unfinished(self, is_known: Callable[[str], bool]) -> None:
+        """Remove what a crash left: explanations half written, or of a payload that never came here."""
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith(_TEMPORARY_PREFIX):
+                os.unlink(entry.path)
+        for path, content in list(self.explanations()):
+            message_id = content.get("message_id")
+            payload = path.removesuffix(ERROR_SUFFIX)
+            if isinstance(message_id, str) and not is_known(message_id) and not os.path.lexists(payload):
+                os.unlink(path)
+
+    def _explain(self, rejection: Rejection) -> tuple[str, str]:
+        """Write the explanation under a name that is free; return the payload's name and its path."""
+        data = json.dumps(rejection.explanation(), ensure_ascii=False, indent=2).encode() + b"\n"
+        temporary = f"{self.folder}/{_TEMPORARY_PREFIX}{rejection.message_id or 'folder'}"
+        durable.write_new(temporary, data, _FILE_MODE)
+        for name in _candidates(_fitting(rejection.name)):
+            target = f"{self.folder}/{name}{ERROR_SUFFIX}"
+            if not any(os.path.lexists(f"{self.folder}/{name}{suffix}") for suffix in _BESIDE):
+                break
+        os.rename(temporary, target)
+        return name, target
+
+
+def _candidates(name: str) -> Iterator[str]:
+    yield name
+    stem, dot, ending = name.rpartition(".")
+    number = 2
+    while True:
+        yield f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
+        number += 1
+
+
+def _fitting(name: str) -> str:
+    """Return the name, shortened where an explanation could not stand beside it."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME_BYTES:
+        return name
+    mark = blake2b(encoded, digest_size=4).hexdigest()
+    return os.fsdecode(encoded[: _LONGEST_NAME_BYTES - 20]) + f"~{mark}"
+
+
+def _move(source: str, target: str) -> None:
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _move_across(source, target)
+
+
+def _move_across(source: str, target: str) -> None:
+    mode = os.lstat(source).st_mode
+    if stat.S_ISREG(mode):
+        temporary = (
+            f"{os.path.dirname(target)}/{_TEMPORARY_PREFIX}{os.path.basename(os.path.dirname(source))}"
+        )
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        durable.copy_new(source, temporary, stat.S_IMODE(mode))
+        durable.sync_file(temporary)
+        os.rename(temporary, target)
+        durable.sync_folder(os.path.dirname(target))
+    elif stat.S_ISLNK(mode):
+        os.symlink(os.readlink(source), target)
+    # A FIFO, socket or device holds nothing that could be lost; a folder cannot come here.
+    os.unlink(source)

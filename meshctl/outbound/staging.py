@@ -1,0 +1,262 @@
+"""Looking through the outbox for files that are ready. The folder is the truth; events only say when to look.
+
+A file is ready when nobody has written to it for `quiet_seconds`, or at once when an event said that it
+was renamed into place. It then waits for its sidecar only if it cannot be sent without one. Nothing is
+moved here.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from meshctl.clock import Clock
+from meshctl.mesh.message_id import new_message_id
+from meshctl.outbound.examine import OPEN_SAFELY, Examined, Examiner, Identity, Refused, refuse_sidecar_alone
+from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, kind_of
+from meshctl.outbound.writers import is_being_written
+
+# Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
+_SORTED_AT_ONCE = 2048
+_SOON_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class Outlook:
+    """What a scan saw and did not hand out."""
+
+    settling: int = 0
+    waiting: int = 0
+    next_look_seconds: float | None = None
+
+    def look_again_in(self, seconds: float) -> None:
+        """Note that something may be ready after `seconds`."""
+        seconds = max(seconds, 0.005)
+        if self.next_look_seconds is None or seconds < self.next_look_seconds:
+            self.next_look_seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The waiting times of the staging settings."""
+
+    quiet_seconds: float
+    sidecar_wait_seconds: float
+
+
+@dataclass(slots=True)
+class _Unchanged:
+    """A file whose stamp lies in the future: how long it has been seen unchanged decides instead."""
+
+    identity: Identity
+    since: float
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered between scans, only of files that still lie in the outbox."""
+
+    future: dict[str, _Unchanged] = field(default_factory=dict)
+    arrived: dict[str, Identity | None] = field(default_factory=dict)
+    waiting: dict[str, Identity] = field(default_factory=dict)
+
+
+class Staging:
+    """The outbox of one mailbox. The callables hear of what stays where it is."""
+
+    def __init__(
+        self,
+        outbox: str,
+        use_cases: Collection[str],
+        limits: Limits,
+        examiner: Examiner,
+        clock: Clock,
+        on_waiting: Callable[[Refused], None],
+        on_folder: Callable[[str], None],
+        on_unreadable: Callable[[str, OSError], None],
+    ) -> None:
+        self.outbox = outbox
+        self._use_cases = use_cases
+        self._limits = limits
+        self._examiner = examiner
+        self._clock = clock
+        self._on_waiting = on_waiting
+        self._on_folder = on_folder
+        self._on_unreadable = on_unreadable
+        self._memory = Memory()
+
+    def folders(self) -> list[tuple[str, str | None]]:
+        """Return the outbox and its use-case sub-folders, with the use case each stands for."""
+        with os.scandir(self.outbox) as entries:
+            named = [
+                (entry.path, entry.name)
+                for entry in entries
+                if entry.name in self._use_cases and entry.is_dir(follow_symlinks=False)
+            ]
+        return [(self.outbox, None), *named]
+
+    def note_arrivals(self, paths: Collection[str]) -> None:
+        """Note files that were renamed into place, and so are complete."""
+        for path in paths:
+            self._memory.arrived[path] = None
+
+    def scan(self, folder: str, use_case: str | None, outlook: Outlook) -> Iterator[Examined]:
+        """Yield the files of one folder that are ready, examined, oldest first; fill the outlook.
+
+        Raises OSError when the folder cannot be read; a file that cannot be is passed over and told of.
+        """
+        with os.scandir(folder) as entries:
+            while chunk := list(islice(entries, _SORTED_AT_ONCE)):
+                for name, status in self._by_age(chunk, is_root=use_case is None):
+                    try:
+                        found = self._look(folder, name, status, use_case, outlook)
+                    except OSError as error:
+                        self._on_unreadable(f"{folder}/{name}", error)
+                        continue
+                    if found is not None:
+                        yield found
+
+    def forget_gone(self) -> None:
+        """Forget files that no longer lie in the outbox."""
+        memory = self._memory
+        for path in {*memory.future, *memory.waiting, *memory.arrived}:
+            if not os.path.lexists(path):
+                memory.future.pop(path, None)
+                memory.waiting.pop(path, None)
+                memory.arrived.pop(path, None)
+
+    def _by_age(self, entries: list[os.DirEntry[str]], *, is_root: bool) -> list[tuple[str, os.stat_result]]:
+        found = []
+        for entry in entries:
+            if kind_of(entry.name) is Kind.IGNORED:
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if not (is_root and entry.name in self._use_cases):
+                    self._on_folder(entry.path)
+                continue
+            found.append((entry.name, status))
+        found.sort(key=lambda item: item[1].st_mtime_ns)
+        return found
+
+    def _look(
+        self,
+        folder: str,
+        name: str,
+        status: os.stat_result,
+        use_case: str | None,
+        outlook: Outlook,
+    ) -> Examined | None:
+        path = f"{folder}/{name}"
+        if kind_of(name) is Kind.SIDECAR:
+            return self._look_at_lone_sidecar(folder, name, status, outlook)
+        if not self._is_quiet(path, status, outlook):
+            return None
+        sidecar = _lstat(path + SIDECAR_SUFFIX)
+        if sidecar is None:
+            must_wait = self._still_waits(path, status, outlook)
+        else:
+            must_wait = not self._is_quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
+        if must_wait:
+            return None
+        examined = self._examiner.examine(folder, name, use_case)
+        if isinstance(examined, Refused) and examined.lacks_sidecar and self._waits(path, examined, outlook):
+            return None
+        return examined
+
+    def _is_quiet(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
+        if not stat.S_ISREG(status.st_mode):
+            return True
+        if status.st_size > 0 and self._was_renamed_in(path, status):
+            return True
+        quiet_for = self._unchanged_for(path, status, status.st_mtime_ns)
+        if quiet_for < self._limits.quiet_seconds:
+            outlook.settling += 1
+            outlook.look_again_in(self._limits.quiet_seconds - quiet_for)
+            return False
+        if is_being_written(path, OPEN_SAFELY):
+            outlook.settling += 1
+            outlook.look_again_in(max(self._limits.quiet_seconds, _SOON_SECONDS))
+            return False
+        return True
+
+    def _was_renamed_in(self, path: str, status: os.stat_result) -> bool:
+        """Tell whether an event said so, and nobody has written to the file since."""
+        if path not in self._memory.arrived:
+            return False
+        identity = Identity.of(status)
+        seen = self._memory.arrived[path]
+        if seen is None:
+            self._memory.arrived[path] = identity
+        elif seen != identity:
+            del self._memory.arrived[path]
+            return False
+        return True
+
+    def _unchanged_for(self, path: str, status: os.stat_result, stamp_ns: int) -> float:
+        """Return for how many seconds a file has been as it is."""
+        age = self._clock.age_seconds(stamp_ns)
+        if age is not None:
+            self._memory.future.pop(path, None)
+            return age
+        now = self._clock.monotonic()
+        seen = self._memory.future.get(path)
+        if seen is None or seen.identity != Identity.of(status):
+            self._memory.future[path] = _Unchanged(Identity.of(status), now)
+            return 0.0
+        return now - seen.since
+
+    def _look_at_lone_sidecar(
+        self, folder: str, name: str, status: os.stat_result, outlook: Outlook
+    ) -> Examined | None:
+        path = f"{folder}/{name}"
+        if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
+            return None
+        waited = self._unchanged_for(path, status, status.st_ctime_ns)
+        if waited < self._limits.sidecar_wait_seconds:
+            outlook.waiting += 1
+            outlook.look_again_in(self._limits.sidecar_wait_seconds - waited)
+            return None
+        message_id = self._examiner.file_prefix + new_message_id(self._clock.now())
+        return refuse_sidecar_alone(folder, name, message_id)
+
+    def _still_waits(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
+        """Tell, without reading it again, whether a file that lacks its sidecar has time left."""
+        known = self._memory.waiting.get(path)
+        if known != Identity.of(status):
+            return False
+        left = self._time_left(path, status)
+        if left <= 0:
+            return False
+        outlook.waiting += 1
+        outlook.look_again_in(left)
+        return True
+
+    def _waits(self, path: str, examined: Refused, outlook: Outlook) -> bool:
+        status = _lstat(path)
+        if status is None:
+            return True
+        left = self._time_left(path, status)
+        if left <= 0:
+            return False
+        if path not in self._memory.waiting:
+            self._on_waiting(examined)
+        self._memory.waiting[path] = examined.identity
+        outlook.waiting += 1
+        outlook.look_again_in(left)
+        return True
+
+    def _time_left(self, path: str, status: os.stat_result) -> float:
+        # The status change time is when the file came to lie here: a rename sets it, and nobody can fake it.
+        return self._limits.sidecar_wait_seconds - self._unchanged_for(path, status, status.st_ctime_ns)
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
