@@ -16,10 +16,18 @@ from meshctl.journal.masking import escape_unprintable
 _WIDTH_WITHOUT_TERMINAL = 400
 
 
+class _Console(Console):
+    """A console that leaves the end of a broken pipe to the command line, as all other output does."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass on that the reader has gone."""
+        raise BrokenPipeError
+
+
 def make_console() -> Console:
     """Return a console on the present stdout; colours follow the terminal and NO_COLOR."""
     width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+    return _Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def plain_text(value: object, style: str = "") -> Text:

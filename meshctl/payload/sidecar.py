@@ -51,6 +51,7 @@ _EXPECTED: Final = {
     "version": "a whole number or text in quotes of at most 64 characters",
     "subject": _TEXT.format(1000),
     "local_id": _TEXT.format(255),
+    "resend_of": "the message id of the message that this file sends again",
     "acknowledgements": 'a list with "infrastructure", "business", both or neither',
 }
 
@@ -86,6 +87,7 @@ class Sidecar(_Said):
     version: _Number | _Short | None = None
     subject: _Line | None = None
     local_id: _Long | None = None
+    resend_of: _Short | None = None
     acknowledgements: (
         Annotated[tuple[_Acknowledgement, ...], Field(strict=False), AfterValidator(_each_once)] | None
     ) = None

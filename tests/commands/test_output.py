@@ -1,0 +1,90 @@
+"""What commands print: JSON for programs, times and tables for people."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from meshctl.commands.output import print_json, relative_time
+from meshctl.commands.tables import make_table, print_table
+
+NOW = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
+
+
+def test_json_is_one_ascii_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """Instants become ISO 8601 UTC, paths text, and a name that is not UTF-8 does no harm."""
+    at = datetime(2026, 11, 22, 10, 15, tzinfo=timezone(timedelta(hours=1)))
+
+    print_json({"at": at, "file": Path("/srv/mesh"), "name": "l\udcfctter"})
+
+    output = capsys.readouterr().out
+    assert output.isascii()
+    assert json.loads(output) == {
+        "at": "2026-11-22T09:15:00.000Z",
+        "file": "/srv/mesh",
+        "name": "l\udcfctter",
+    }
+
+
+def test_json_refuses_what_it_does_not_know() -> None:
+    """A value without a JSON form is a fault of the program, not silently a text."""
+    with pytest.raises(TypeError, match="no JSON for a set"):
+        print_json({1, 2})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "just now"),
+        (9.9, "just now"),
+        (10, "10 s ago"),
+        (119, "119 s ago"),
+        (120, "2 min ago"),
+        (7199, "119 min ago"),
+        (7200, "2 h ago"),
+        (172_799, "47 h ago"),
+        (172_800, "2 d ago"),
+        (-30, "in 30 s"),
+        (-7200, "in 2 h"),
+    ],
+)
+def test_relative_times(seconds: float, expected: str) -> None:
+    """Times are told in the largest unit that still tells them apart."""
+    assert expected == relative_time(NOW - timedelta(seconds=seconds), NOW)
+
+
+def test_a_table_is_not_cut_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Into a pipe or a file a long value goes whole, and without colour."""
+    print_table(["NAME", "STATE"], [["x" * 200, Text("failed", style="red")], [None, 5]])
+
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == f"{'x' * 200}  failed"
+    assert lines[2].split() == ["-", "5"]
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [(False, True), (True, False)])
+def test_colour_is_for_terminals_without_no_color(
+    monkeypatch: pytest.MonkeyPatch, no_color: bool, coloured: bool
+) -> None:
+    """A table is coloured on a terminal, unless NO_COLOR is set."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    stream = io.StringIO()
+
+    Console(file=stream, force_terminal=True).print(make_table(["S"], [[Text("failed", style="red")]]))
+
+    assert ("\x1b[31m" in stream.getvalue()) is coloured
+
+
+def test_values_are_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Markup and control characters in a file name stay text and cannot move the cursor."""
+    print_table(["FILE"], [["[red]a\x1b[2Jb\n.pdf"]])
+
+    output = capsys.readouterr().out
+    assert "[red]a\\x1b[2Jb\\x0a.pdf" in output
