@@ -98,12 +98,16 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
             f"{file} is already there. Nothing was changed; --force writes a new one and keeps the old."
         )
     try:
+        text = settings_text(layout.values, layout.remarks).encode()
+    except UnicodeEncodeError:
+        raise ConfigError("A name that is not UTF-8 cannot stand in TOML; rename that folder.") from None
+    try:
         for folder in layout.parents:
             _make_folder(folder, _PUBLIC, None)
         for folder, mode in layout.folders.items():
             _make_folder(folder, mode, layout.owner)
         kept = _keep(file) if file.exists() else None
-        _write(file, settings_text(layout.values, layout.remarks), layout.owner)
+        _write(file, text, layout.owner)
     except OSError as error:
         raise ConfigError(f"{error.filename or file} cannot be made: {error.strerror}.") from None
     return kept
@@ -152,10 +156,10 @@ def _keep(file: Path) -> Path:
     return file.rename(kept)
 
 
-def _write(file: Path, text: str, group: str | None) -> None:
+def _write(file: Path, text: bytes, group: str | None) -> None:
     temporary = file.with_name(f".{file.name}.new")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())

@@ -186,6 +186,19 @@ def test_a_windows_folder_is_left_to_the_person(tmp_path: Path) -> None:
     assert load_settings(file, {}).mailbox.folder == Path("/mnt/mesh")
 
 
+def test_a_path_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
+    """A folder name that is not UTF-8 is refused before anything is made."""
+    odd = tmp_path / "m\udcfcsh"
+    odd.mkdir()
+    config = _client_config(odd, ("X26ABC1", "/mesh/1"))
+
+    result = _init(tmp_path / "ours", "--client-config", config)
+
+    assert result.exit_code == 2
+    assert "not UTF-8" in result.stderr
+    assert not (tmp_path / "ours").exists()
+
+
 def test_the_service_layout_has_one_parent_for_what_is_renamed(tmp_path: Path) -> None:
     """--system puts settings, data and log where the service looks, outbox, work and mailbox together."""
     result = _init("--system", "letters", "--mailbox", "X26ABC1", "--root", tmp_path)
