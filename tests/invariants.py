@@ -1,0 +1,138 @@
+"""What must hold on a site whatever happened: each file once, no pair half, books and folders agree."""
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from meshctl.mesh.message_id import is_message_id
+from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site
+
+_STATE_FILES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "key", "lock", "holder"}
+_CLIENT_FOLDERS = ("OUT", "SENT", "FAILED")
+
+
+def check_invariants(
+    site: Site,
+    dropped: Iterable[Dropped] | None = None,
+    *,
+    taken: Mapping[str, bytes] | None = None,
+    settled: bool = True,
+    prefix: str = "",
+) -> None:
+    """Check all guarantees of design section 4 that folders and ledger can show.
+
+    `dropped` is what was dropped, the site's own record if not given. `taken` are pairs that a client took
+    without a trace: stem to payload. `settled` is false while a run may still have files in hand.
+    """
+    taken = taken or {}
+    check_each_once(site, site.dropped if dropped is None else dropped, taken)
+    check_pairs(site, taken)
+    check_explanations(site)
+    if settled:
+        check_nothing_temporary(site)
+        check_ledger(site, taken, prefix)
+
+
+def check_each_once(site: Site, dropped: Iterable[Dropped], taken: Mapping[str, bytes]) -> None:
+    """Every dropped file is in exactly one place, byte for byte, and nothing else is there."""
+    wanted = Counter(_digest(each.data) for each in dropped)
+    found = Counter(_digest(data) for data in taken.values())
+    places: dict[str, list[str]] = {}
+    for path in payloads_on(site):
+        digest = fingerprint(path)
+        found[digest] += 1
+        places.setdefault(digest, []).append(str(path.relative_to(site.root)))
+    lost = wanted - found
+    surplus = found - wanted
+    shown = {digest: places.get(digest, []) for digest in surplus}
+    assert not lost, f"{lost.total()} dropped files are nowhere, or changed"
+    assert not surplus, f"{surplus.total()} files too many: {shown}"
+
+
+def check_pairs(site: Site, taken: Mapping[str, bytes]) -> None:
+    """Every control file is whole and stands beside its payload, which its message's ledger row describes."""
+    for folder in _CLIENT_FOLDERS:
+        for stem in site.stems(folder):
+            control = site.control(stem, folder)
+            assert control.from_dts, f"{stem}.ctl names no sender"
+            assert (site.client_folder(folder) / f"{stem}.dat").is_file(), f"{stem}.ctl has no payload"
+    stems = Counter([stem for folder in _CLIENT_FOLDERS for stem in site.stems(folder)] + list(taken))
+    assert not stems or max(stems.values()) == 1, "a message is in two folders"
+
+
+def check_explanations(site: Site) -> None:
+    """Every explanation stands beside its file, and every refused file has one."""
+    explained = {
+        explanation.payload.name
+        for explanation in site.explanations()
+        if explanation.content["message_id"] is not None
+    }
+    refused = {path.name for path in _payloads_in(site.rejected)}
+    assert explained == refused
+
+
+def check_nothing_temporary(site: Site) -> None:
+    """No work folder, half-written file or hidden name is left."""
+    left = [path for path in site.work.rglob("*") if path.parent != site.work]
+    left += [path for path in (*site.out.iterdir(), *site.rejected.iterdir()) if path.name.startswith(".")]
+    left += [path for path in site.state.iterdir() if path.name not in _STATE_FILES]
+    lone = {path.stem for path in site.out.glob("*.dat")} - set(site.stems())
+    assert [str(path.relative_to(site.root)) for path in left] == []
+    assert lone == set(), "payloads in OUT without a control file"
+
+
+def check_ledger(site: Site, taken: Mapping[str, bytes], prefix: str = "") -> None:
+    """The ledger holds exactly the messages that the folders show, in a state that fits."""
+    rows = site.messages()
+    refused = {each.content["message_id"] for each in site.explanations() if each.content["message_id"]}
+    handed_over = {stem for folder in _CLIENT_FOLDERS for stem in site.stems(folder)} | set(taken)
+    assert {key for key, row in rows.items() if row["state"] == "rejected"} == refused
+    assert {key for key, row in rows.items() if row["state"] != "rejected"} == handed_over
+    assert not [key for key, row in rows.items() if row["state"] == "claimed"]
+    for stem in handed_over:
+        assert stem.startswith(prefix)
+        assert is_message_id(stem.removeprefix(prefix))
+    for folder in _CLIENT_FOLDERS:
+        for stem in site.stems(folder):
+            data, row = site.payload(stem, folder), rows[stem]
+            assert row["size_bytes"] == len(data)
+            assert row["sha256"] in (None, hashlib.sha256(data).digest())
+
+
+def payloads_on(site: Site) -> Iterator[Path]:
+    """Yield every payload on the site: in the outbox, the work folder, `rejected/` and with the client."""
+    for folder, _, _ in os.walk(site.outbox):
+        yield from _payloads_in(Path(folder))
+    for claim in (site.work / "claims").glob("*/"):
+        yield from _payloads_in(claim)
+    yield from _payloads_in(site.rejected)
+    for name in _CLIENT_FOLDERS:
+        yield from site.client_folder(name).glob("*.dat")
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells contents apart: of a link where it leads, of a FIFO only that it is one."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return f"link to {os.readlink(path)}"
+    if stat.S_ISFIFO(mode):
+        return "FIFO"
+    return _digest(path.read_bytes())
+
+
+def _payloads_in(folder: Path) -> Iterator[Path]:
+    """Yield what is neither a folder, a sidecar beside its payload, nor an explanation beside its file."""
+    names = {entry.name for entry in os.scandir(folder) if not entry.is_dir(follow_symlinks=False)}
+    for name in sorted(names):
+        for suffix in (SIDECAR_SUFFIX, ERROR_SUFFIX):
+            if name.endswith(suffix) and name.removesuffix(suffix) in names:
+                break
+        else:
+            yield folder / name
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

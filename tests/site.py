@@ -1,0 +1,327 @@
+"""A site to test on: real folders under one root, the real `meshctl` as a process, and what it left behind.
+
+A test drops files, runs `run --once` or a daemon, and judges by folders, log and a second connection to the
+ledger; `tests/invariants.py` checks that nothing was lost, doubled or left half done.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshctl.journal.read import Entry, parse_line
+from meshctl.ledger.database import open_for_reading
+from meshctl.ledger.opening import LEDGER_NAME
+from meshctl.mesh.control_file import ControlFile, read_control_file
+from meshctl.settings.layout import Mailbox, folder_layout, make_layout
+
+MAILBOX_ID = "X26ABC1"
+SIDECAR_SUFFIX = ".meta.json"
+ERROR_SUFFIX = ".error.json"
+# Short, so that tests are; a test of a waiting time sets its own.
+QUICK: Mapping[str, Mapping[str, Any]] = {"staging": {"quiet_seconds": 0.2, "sidecar_wait_seconds": 0.3}}
+_POLL_SECONDS = 0.005
+_RUN_SECONDS = 50.0
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A payload that was dropped, and its sidecar if it had one. Files are told apart by their content."""
+
+    path: Path
+    data: bytes
+    sidecar: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that has ended: what it printed, and its exit code."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A `NAME.error.json` in `rejected/`, and the path of the file it stands beside."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def payload(self) -> Path:
+        """Return where the refused file lies."""
+        return Path(str(self.path).removesuffix(ERROR_SUFFIX))
+
+
+@dataclass
+class Site:
+    """One mailbox with everything around it. `dropped` grows with every file that is dropped through it."""
+
+    root: Path
+    environ: dict[str, str] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    @property
+    def settings_file(self) -> Path:
+        """Return the settings file."""
+        return self.root / "meshctl.toml"
+
+    @property
+    def outbox(self) -> Path:
+        """Return the staging folder."""
+        return self.root / "outbox"
+
+    @property
+    def rejected(self) -> Path:
+        """Return the folder of refused files."""
+        return self.root / "rejected"
+
+    @property
+    def work(self) -> Path:
+        """Return the work folder."""
+        return self.root / ".work"
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of ledger, lock and key."""
+        return self.root / "state"
+
+    @property
+    def log_file(self) -> Path:
+        """Return the log."""
+        return self.root / "log" / "meshctl.log"
+
+    def client_folder(self, name: str) -> Path:
+        """Return a folder of the MESH Client: IN, OUT, SENT or FAILED."""
+        return self.root / "mailbox" / MAILBOX_ID / name
+
+    @property
+    def out(self) -> Path:
+        """Return the folder that the MESH Client takes pairs from."""
+        return self.client_folder("OUT")
+
+    def settle(self, **sections: Mapping[str, Any]) -> None:
+        """Write the settings file anew: `settle(staging={"watch": "poll"})`, on top of what is quick."""
+        told: dict[str, Mapping[str, Any]] = {
+            "mailbox": {"id": MAILBOX_ID, "folder": f"mailbox/{MAILBOX_ID}"},
+            **QUICK,
+        }
+        for name, values in sections.items():
+            told[name] = {**told.get(name, {}), **values}
+        # JSON's texts, numbers, truth values and lists are TOML's.
+        lines = (
+            f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+            for name, values in told.items()
+        )
+        temporary = self.settings_file.with_suffix(".new")
+        temporary.write_text("\n".join(lines), encoding="utf-8")
+        temporary.replace(self.settings_file)
+
+    def place(
+        self, name: str | bytes, data: bytes, *, folder: str | None = None, sidecar: object = None
+    ) -> Path:
+        """Rename a complete file into the outbox, its sidecar first; return where it came to lie."""
+        target = self.target(name, folder)
+        said = _sidecar_bytes(sidecar)
+        if said is not None:
+            self._rename_in(Path(f"{target}{SIDECAR_SUFFIX}"), said)
+        self._rename_in(target, data)
+        self.dropped.append(Dropped(target, data, said))
+        return target
+
+    def place_sidecar(self, name: str, said: object, *, folder: str | None = None) -> None:
+        """Rename the sidecar of payload `name` into the outbox; it counts as that payload's."""
+        self._rename_in(Path(f"{self.target(name, folder)}{SIDECAR_SUFFIX}"), _sidecar_bytes(said) or b"")
+
+    def write(
+        self, name: str | bytes, data: bytes, *, folder: str | None = None, sidecar: object = None
+    ) -> Path:
+        """Write a file in place, as a copy from a share does; its sidecar first."""
+        target = self.target(name, folder)
+        said = _sidecar_bytes(sidecar)
+        if said is not None:
+            Path(f"{target}{SIDECAR_SUFFIX}").write_bytes(said)
+        target.write_bytes(data)
+        self.dropped.append(Dropped(target, data, said))
+        return target
+
+    def target(self, name: str | bytes, folder: str | None = None) -> Path:
+        """Return the path in the outbox, or in its sub-folder, for a name."""
+        return (self.outbox / folder if folder else self.outbox) / os.fsdecode(name)
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line that runs meshctl on this site."""
+        return [sys.executable, "-m", "meshctl", "-c", str(self.settings_file), *arguments]
+
+    def process_environ(self) -> dict[str, str]:
+        """Return the environment that meshctl runs in: ours without meshctl's own variables."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("MESHCTL_")}
+        return {**inherited, **self.environ}
+
+    def meshctl(self, *arguments: str, prefix: tuple[str, ...] = ()) -> Finished:
+        """Run one command to its end; `prefix` is a program that runs it, such as strace."""
+        ended = subprocess.run(
+            [*prefix, *self.command(*arguments)],
+            env=self.process_environ(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_RUN_SECONDS,
+            check=False,
+        )
+        return Finished(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+    def run_once(self) -> Finished:
+        """Run `run --once`, which must be able to do its work."""
+        ended = self.meshctl("run", "--once")
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
+        return ended
+
+    @contextmanager
+    def daemon(self, *, started: bool = True) -> Iterator["Daemon"]:
+        """Run the daemon while the block lasts; with `started`, from when it says so. It must end well."""
+        seen = len(self.events("daemon.started"))
+        process = subprocess.Popen(
+            self.command("run"),
+            env=self.process_environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        daemon = Daemon(self, process)
+        try:
+            if started:
+                daemon.wait_for(lambda: len(self.events("daemon.started")) > seen, "the daemon to start")
+            yield daemon
+            ended = daemon.stop()
+            assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    def log(self) -> list[Entry]:
+        """Return every line of the log."""
+        try:
+            text = self.log_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        # Not splitlines(), which takes more for a line end than the log does.
+        return [parse_line(line) for line in text.split("\n") if line]
+
+    def events(self, event: str) -> list[Entry]:
+        """Return the log's lines of one event."""
+        return [entry for entry in self.log() if entry.event == event]
+
+    def messages(self) -> dict[str, dict[str, Any]]:
+        """Return the ledger's rows by message id, as another process sees them."""
+        with closing(open_for_reading(self.state / LEDGER_NAME)) as connection:
+            return {row["message_id"]: dict(row) for row in connection.execute("SELECT * FROM messages")}
+
+    def explanations(self) -> list[Explanation]:
+        """Return every explanation in `rejected/`."""
+        found = []
+        for path in sorted(self.rejected.iterdir()):
+            if path.name.endswith(ERROR_SUFFIX) and not path.name.startswith("."):
+                content = json.loads(path.read_bytes())
+                if isinstance(content, dict) and "code" in content:
+                    found.append(Explanation(path, content))
+        return found
+
+    def stems(self, folder: str = "OUT") -> list[str]:
+        """Return the stems of the pairs whose control file is in a folder of the client, oldest first."""
+        return sorted(path.stem for path in self.client_folder(folder).glob("*.ctl"))
+
+    def payload(self, stem: str, folder: str = "OUT") -> bytes:
+        """Return the payload of a pair."""
+        return (self.client_folder(folder) / f"{stem}.dat").read_bytes()
+
+    def control(self, stem: str, folder: str = "OUT") -> ControlFile:
+        """Return the control file of a pair."""
+        return read_control_file((self.client_folder(folder) / f"{stem}.ctl").read_bytes())
+
+    def sent_contents(self) -> list[bytes]:
+        """Return the payloads of all pairs in OUT, oldest first."""
+        return [self.payload(stem) for stem in self.stems()]
+
+    def _rename_in(self, target: Path, data: bytes) -> None:
+        elsewhere = self.root / "elsewhere"
+        elsewhere.mkdir(exist_ok=True)
+        (elsewhere / "file").write_bytes(data)
+        (elsewhere / "file").rename(target)
+
+
+@dataclass
+class Daemon:
+    """A daemon that runs on a site."""
+
+    site: Site
+    process: "subprocess.Popen[bytes]"
+
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+        """Return once the condition holds; fail when the time is over or the daemon has ended before."""
+
+        def holds() -> object:
+            held = condition()
+            if not held and self.process.poll() is not None:
+                out, error = self.process.communicate()
+                message = f"the daemon ended with {self.process.returncode}: {out!r} {error!r}"
+                raise AssertionError(message)
+            return held
+
+        wait_until(holds, what, seconds)
+
+    def wait_for_event(self, event: str, count: int = 1) -> None:
+        """Return once the log has so many lines of an event."""
+        self.wait_for(lambda: len(self.site.events(event)) >= count, f"{count} x {event}")
+
+    def wait_for_pairs(self, count: int, seconds: float = 20.0) -> None:
+        """Return once so many pairs are in OUT."""
+        self.wait_for(lambda: len(self.site.stems()) >= count, f"{count} pairs in OUT", seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the daemon a signal."""
+        self.process.send_signal(number)
+
+    def stop(self, seconds: float = 10.0) -> Finished:
+        """Stop the daemon with SIGTERM and return how it ended."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        out, error = self.process.communicate(timeout=seconds)
+        return Finished(self.process.returncode, out.decode(), error.decode())
+
+
+def make_site(root: Path, **sections: Mapping[str, Any]) -> Site:
+    """Make the folders as `meshctl init` does, and settings as `Site.settle` writes them."""
+    make_layout(folder_layout(root, Mailbox(MAILBOX_ID)), replace=False)
+    site = Site(root)
+    site.settle(**sections)
+    return site
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Return once the condition holds; fail, saying what was waited for, when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(_POLL_SECONDS)
+
+
+def sidecar(nhs_number: str = "9990000042", **said: Any) -> dict[str, Any]:
+    """Return a sidecar that says all that an opaque file needs, changed as asked."""
+    patient = {"nhs_number": nhs_number, "date_of_birth": "2001-02-14", "surname": "Smith"}
+    return {"use_case": "send-document", "patient": patient, **said}
+
+
+def _sidecar_bytes(said: object) -> bytes | None:
+    if said is None or isinstance(said, bytes):
+        return said
+    return json.dumps(said).encode()
