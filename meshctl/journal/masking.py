@@ -50,8 +50,8 @@ def mask_file_name(name: str, also: Sequence[str] = ()) -> str:
     Masks anything like an NHS number and, regardless of case, every word in `also` (a surname, say); then
     makes unprintable characters visible and cuts the middle out of what exceeds `MAX_NAME_CHARACTERS`.
     """
-    for word in also:
-        name = _mask_word(name, word)
+    if also:
+        name = _mask_words(name, also)
     name = escape_unprintable(mask_numbers(name))
     if len(name) <= MAX_NAME_CHARACTERS:
         return name
@@ -62,6 +62,15 @@ def mask_file_name(name: str, also: Sequence[str] = ()) -> str:
 def _mask_unless_stamp(match: re.Match[str]) -> str:
     run = match["run"]
     return run if run is not None and _STAMP.fullmatch(run) else MASK
+
+
+def _mask_words(name: str, words: Sequence[str]) -> str:
+    folded = unicodedata.normalize("NFC", name).casefold()
+    for word in words:
+        # Compiling a pattern costs more than all the rest of a log line; few names hold any of the words.
+        if unicodedata.normalize("NFC", word.strip()).casefold() in folded:
+            name = _mask_word(name, word)
+    return name
 
 
 def _mask_word(name: str, word: str) -> str:

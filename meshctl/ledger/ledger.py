@@ -145,9 +145,7 @@ class Ledger:
     def earlier_with_content(self, sha256: bytes) -> str | None:
         """Return the newest message that was handed over with this content, or None."""
         found = self._value(
-            "SELECT message_id FROM messages WHERE sha256 = ? AND state != 'rejected' "
-            "ORDER BY message_id DESC LIMIT 1",
-            sha256,
+            "SELECT max(message_id) FROM messages WHERE sha256 = ? AND state != 'rejected'", sha256
         )
         return None if found is None else str(found)
 

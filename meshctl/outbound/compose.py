@@ -308,8 +308,9 @@ def _date_spellings(written: str | None) -> list[str]:
         day = date.fromisoformat(written.strip())
     except ValueError:
         return [written.strip()]
-    forms = ("%d%m%Y", "%Y%m%d", "%Y-%m-%d", "%d-%m-%Y", "%d.%m.%Y", "%d_%m_%Y", "%Y_%m_%d", "%d%m%y")
-    return [day.strftime(form) for form in forms]
+    dd, mm, yyyy = f"{day.day:02}", f"{day.month:02}", f"{day.year:04}"
+    joined = [separator.join(parts) for separator in "-._" for parts in ((yyyy, mm, dd), (dd, mm, yyyy))]
+    return [f"{dd}{mm}{yyyy}", f"{yyyy}{mm}{dd}", f"{dd}{mm}{yyyy[2:]}", *joined]
 
 
 def _either(given: str | SidecarPatient | None, named: str | PatientFacts | None) -> str | None:
