@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.journal.read import Entry, parse_line
-from meshctl.ledger.database import open_for_reading
-from meshctl.ledger.opening import LEDGER_NAME
+from meshctl.ledger.database import LEDGER_NAME, open_for_reading
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from meshctl.errors import MeshctlError
 
+LEDGER_NAME = "ledger.sqlite"
+"""The ledger's name in the state folder."""
+
 _BUSY_SECONDS = 5.0
 _CACHE_KIB = 6144
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from meshctl.errors import MeshctlError
 
+KEY_NAME = "key"
+"""The key's name in the state folder."""
+
 _KEY_BYTES = 32
 _HASH_BYTES = 16
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshctl.ledger.database import atomic, open_for_writing
-from meshctl.ledger.records import NewMessage
+from meshctl.ledger.records import NewMessage, levels_of
 from meshctl.mesh.evidence import Acknowledgement, Evidence, Standing, State, advance
 
 _INSERT = """
@@ -191,7 +191,7 @@ class Ledger:
         if row is None:
             return None
         before = Standing(
-            State(row["state"]), _levels(row["asked"]), _levels(row["awaiting"]), bool(row["assumed"])
+            State(row["state"]), levels_of(row["asked"]), levels_of(row["awaiting"]), bool(row["assumed"])
         )
         after = advance(before, evidence)
         learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
@@ -241,10 +241,6 @@ UPDATE messages SET
     reason_advice = CASE WHEN :failed_now THEN :advice ELSE reason_advice END
 WHERE message_id = :message_id
 """
-
-
-def _levels(text: str) -> tuple[Acknowledgement, ...]:
-    return tuple(Acknowledgement(level) for level in text.split(",") if level)
 
 
 def _still_overdue(overdue: str | None, after: Standing) -> str | None:

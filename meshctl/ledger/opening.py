@@ -11,14 +11,11 @@ from pathlib import Path
 from meshctl.clock import Clock
 from meshctl.journal.events import Journal
 from meshctl.ledger.books import Books
-from meshctl.ledger.database import LedgerDamagedError
-from meshctl.ledger.keys import KeyMissingError, Keys, make_keys, read_keys
+from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError
+from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys
 from meshctl.ledger.ledger import Ledger
+from meshctl.ledger.records import CLOCK_JUMPS_FACT
 
-LEDGER_NAME = "ledger.sqlite"
-KEY_NAME = "key"
-
-_JUMPS = "clock_jumps_seconds"
 _KEY_FINGERPRINT = "key_fingerprint"
 
 
@@ -47,7 +44,7 @@ def open_books(state_folder: Path, journal: Journal) -> Opened:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         ledger, is_new = Ledger(path), True
     keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
-    clock = Clock(float(ledger.fact(_JUMPS) or 0.0))
+    clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
     return Opened(Books(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
 
 
@@ -59,7 +56,7 @@ def ledger_identity(state_folder: Path) -> tuple[int, int]:
 
 def keep_clock(books: Books) -> None:
     """Keep the sum of the clock's jumps, on which deadlines depend."""
-    books.ledger.set_fact(_JUMPS, repr(books.clock.jumps_seconds))
+    books.ledger.set_fact(CLOCK_JUMPS_FACT, repr(books.clock.jumps_seconds))
 
 
 def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:

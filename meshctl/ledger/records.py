@@ -5,6 +5,14 @@ from typing import Any
 
 from meshctl.mesh.evidence import Acknowledgement, Standing, State
 
+CLOCK_JUMPS_FACT = "clock_jumps_seconds"
+"""The fact that keeps the sum of the clock's jumps."""
+
+
+def levels_of(text: str) -> tuple[Acknowledgement, ...]:
+    """Return the acknowledgements that a column of the ledger lists."""
+    return tuple(Acknowledgement(level) for level in text.split(",") if level)
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
