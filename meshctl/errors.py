@@ -25,3 +25,6 @@ class Refusal(MeshctlError):
         self.code = code
         self.text = text
         self.advice = advice
+
+    def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
+        return type(self), (self.code, self.text, self.advice)

@@ -86,6 +86,7 @@ class Session:
         """Stop watching and let running alerts end."""
         if self._watcher is not None:
             self._watcher.close()
+        self._outgoing.close()
         self._alerts.close(timeout=3.0)
 
     def _turn(self) -> float:

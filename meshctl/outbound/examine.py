@@ -9,16 +9,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypedDict
 
 from meshctl.errors import Refusal
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Draft, IncompleteError, Sender, compose, confidants
-from meshctl.outbound.names import SIDECAR_SUFFIX, check_name
+from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, check_name, kind_of
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
@@ -84,12 +84,11 @@ Examined = Sendable | Refused
 
 @dataclass(frozen=True, slots=True)
 class Examiner:
-    """Examines files for one mailbox. `now` gives the wall clock's instant."""
+    """Examines files for one mailbox."""
 
     sender: Sender
     file_prefix: str
     max_payload_bytes: int
-    now: Callable[[], datetime]
 
     def examine(self, folder: str, name: str, use_case: str | None) -> Examined | None:
         """Look into a file; None when it is no longer there. Raises OSError when the disk fails.
@@ -97,7 +96,7 @@ class Examiner:
         A refusal is an outcome, not an error.
         """
         path = f"{folder}/{name}"
-        message_id = self.file_prefix + new_message_id(self.now())
+        message_id = self.file_prefix + new_message_id(datetime.now(UTC))
         try:
             status = os.lstat(path)
             sidecar_status = _status(path + SIDECAR_SUFFIX)
@@ -113,6 +112,8 @@ class Examiner:
         sidecar: Sidecar | None = None
         try:
             check_name(name)
+            if kind_of(name) is Kind.SIDECAR:
+                raise _sidecar_alone()
             sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status) if sidecar_status else None
             reading = self._read(path, status)
             draft = self._compose(reading, sidecar, use_case, message_id)
@@ -146,23 +147,8 @@ class Examiner:
         self, reading: Reading, sidecar: Sidecar | None, use_case: str | None, message_id: str
     ) -> Draft:
         # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
-        today = self.now().astimezone().date()
+        today = datetime.now(UTC).astimezone().date()
         return compose(reading.facts, sidecar, use_case, self.sender, message_id, today)
-
-
-def refuse_sidecar_alone(folder: str, name: str, message_id: str) -> Refused | None:
-    """Return the refusal of a sidecar whose payload did not come; None when it is gone."""
-    status = _status(f"{folder}/{name}")
-    if status is None:
-        return None
-    refusal = Refusal(
-        "sidecar_alone",
-        "The file is a sidecar, and the file that it describes did not come.",
-        "Drop the payload and its sidecar together; the sidecar's name is the payload's plus .meta.json.",
-    )
-    return Refused(
-        name=name, message_id=message_id, identity=Identity.of(status), sidecar=None, refusal=refusal
-    )
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -238,6 +224,14 @@ def _opened(path: str, status: os.stat_result) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _sidecar_alone() -> Refusal:
+    return Refusal(
+        "sidecar_alone",
+        "The file is a sidecar, and the file that it describes did not come.",
+        "Drop the payload and its sidecar together; the sidecar's name is the payload's plus .meta.json.",
+    )
 
 
 def _not_a_file(status: os.stat_result) -> Refusal:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 
 from meshctl.errors import ConfigError, Refusal
 from meshctl.journal.masking import mask_file_name
@@ -13,6 +14,7 @@ from meshctl.outbound.dispatch import Dispatcher, tell_rejected
 from meshctl.outbound.examine import Examined, Examiner, Refused
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.reading import Batch, Outcome, ReadingRoom
 from meshctl.outbound.rebuild import rebuilt_row
 from meshctl.outbound.recovery import Recovered, Recovery
 from meshctl.outbound.rejection import RejectedFolder, Rejection
@@ -50,20 +52,16 @@ class Outgoing:
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
         self._examiner = Examiner(
-            _sender(settings),
-            settings.mailbox.file_prefix,
-            settings.staging.max_payload_bytes,
-            books.clock.now,
+            _sender(settings), settings.mailbox.file_prefix, settings.staging.max_payload_bytes
         )
+        self._reading = ReadingRoom(self._examiner)
         self.staging = Staging(
             str(settings.staging.outbox),
             settings.use_cases.keys(),
             Limits(settings.staging.quiet_seconds, settings.staging.sidecar_wait_seconds),
-            self._examiner,
             books.clock,
             self._tell_waiting,
             self._tell_folder,
-            self._tell_unreadable,
         )
 
     def work(self, arrived: Collection[str] = ()) -> Outlook:
@@ -82,16 +80,19 @@ class Outgoing:
             self._drain(folder, use_case, dispatcher, outlook)
         self._needs_recovery = False
         self.staging.forget_gone()
+        self._reading.rest()
         return outlook
 
+    def close(self) -> None:
+        """End what runs beside us."""
+        self._reading.close()
+
     def _drain(self, folder: str, use_case: str | None, dispatcher: Dispatcher, outlook: Outlook) -> None:
-        batch: list[Examined] = []
         try:
-            for examined in self.staging.scan(folder, use_case, outlook):
-                batch.append(examined)
-                if len(batch) == BATCH:
-                    self._dispatch(folder, use_case, batch, dispatcher, outlook)
-                    batch = []
+            ready = self.staging.ready(folder, use_case, outlook)
+            for batch, outcomes in self._reading.examine(_batches(folder, use_case, ready)):
+                self._dispatch(batch, outcomes, dispatcher, outlook)
+                if len(batch.names) == BATCH:
                     self._on_backlog()
                     if self._should_stop():
                         return
@@ -99,18 +100,20 @@ class Outgoing:
             # A sub-folder that was removed meanwhile; the outbox itself is missed by folders().
             if use_case is None:
                 raise
-        if batch:
-            self._dispatch(folder, use_case, batch, dispatcher, outlook)
 
     def _dispatch(
-        self,
-        folder: str,
-        use_case: str | None,
-        batch: list[Examined],
-        dispatcher: Dispatcher,
-        outlook: Outlook,
+        self, batch: Batch, outcomes: list[Outcome], dispatcher: Dispatcher, outlook: Outlook
     ) -> None:
-        if dispatcher.dispatch(folder, use_case, batch) < len(batch):
+        examined: list[Examined] = []
+        for name, outcome in zip(batch.names, outcomes, strict=True):
+            if isinstance(outcome, OSError):
+                self._tell_unreadable(f"{batch.folder}/{name}", outcome)
+            elif isinstance(outcome, Refused) and outcome.lacks_sidecar:
+                if not self.staging.must_wait(batch.folder, outcome, outlook):
+                    examined.append(outcome)
+            elif outcome is not None:
+                examined.append(outcome)
+        if examined and dispatcher.dispatch(batch.folder, batch.use_case, examined) < len(examined):
             outlook.look_again_in(self._settings.staging.quiet_seconds)
 
     def _handoff(self) -> HandOff:
@@ -189,6 +192,11 @@ class Outgoing:
         self._journal.warning(
             "file.ignored", file=mask_file_name(os.path.basename(path)), reason=os.strerror(error.errno or 0)
         )
+
+
+def _batches(folder: str, use_case: str | None, names: Iterator[str]) -> Iterator[Batch]:
+    while some := list(islice(names, BATCH)):
+        yield Batch(folder, use_case, some)
 
 
 def _sender(settings: Settings) -> Sender:

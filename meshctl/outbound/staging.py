@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from meshctl.clock import Clock
-from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.examine import OPEN_SAFELY, Examined, Examiner, Identity, Refused, refuse_sidecar_alone
+from meshctl.outbound.examine import OPEN_SAFELY, Identity, Refused
 from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, kind_of
 from meshctl.outbound.writers import is_being_written
 
@@ -70,20 +69,16 @@ class Staging:
         outbox: str,
         use_cases: Collection[str],
         limits: Limits,
-        examiner: Examiner,
         clock: Clock,
         on_waiting: Callable[[Refused], None],
         on_folder: Callable[[str], None],
-        on_unreadable: Callable[[str, OSError], None],
     ) -> None:
         self.outbox = outbox
         self._use_cases = use_cases
         self._limits = limits
-        self._examiner = examiner
         self._clock = clock
         self._on_waiting = on_waiting
         self._on_folder = on_folder
-        self._on_unreadable = on_unreadable
         self._memory = Memory()
 
     def folders(self) -> list[tuple[str, str | None]]:
@@ -101,21 +96,32 @@ class Staging:
         for path in paths:
             self._memory.arrived[path] = None
 
-    def scan(self, folder: str, use_case: str | None, outlook: Outlook) -> Iterator[Examined]:
-        """Yield the files of one folder that are ready, examined, oldest first; fill the outlook.
+    def ready(self, folder: str, use_case: str | None, outlook: Outlook) -> Iterator[str]:
+        """Yield the names of the files in one folder that are ready to be looked into, oldest first.
 
-        Raises OSError when the folder cannot be read; a file that cannot be is passed over and told of.
+        Raises OSError when the folder cannot be read.
         """
         with os.scandir(folder) as entries:
             while chunk := list(islice(entries, _SORTED_AT_ONCE)):
                 for name, status in self._by_age(chunk, is_root=use_case is None):
-                    try:
-                        found = self._look(folder, name, status, use_case, outlook)
-                    except OSError as error:
-                        self._on_unreadable(f"{folder}/{name}", error)
-                        continue
-                    if found is not None:
-                        yield found
+                    if self._is_ready(folder, name, status, outlook):
+                        yield name
+
+    def must_wait(self, folder: str, examined: Refused, outlook: Outlook) -> bool:
+        """Tell whether a file that cannot be sent without a sidecar has time left for one to come."""
+        path = f"{folder}/{examined.name}"
+        status = _lstat(path)
+        if status is None:
+            return True
+        left = self._time_left(path, status)
+        if left <= 0:
+            return False
+        if path not in self._memory.waiting:
+            self._on_waiting(examined)
+        self._memory.waiting[path] = examined.identity
+        outlook.waiting += 1
+        outlook.look_again_in(left)
+        return True
 
     def forget_gone(self) -> None:
         """Forget files that no longer lie in the outbox."""
@@ -143,30 +149,16 @@ class Staging:
         found.sort(key=lambda item: item[1].st_mtime_ns)
         return found
 
-    def _look(
-        self,
-        folder: str,
-        name: str,
-        status: os.stat_result,
-        use_case: str | None,
-        outlook: Outlook,
-    ) -> Examined | None:
+    def _is_ready(self, folder: str, name: str, status: os.stat_result, outlook: Outlook) -> bool:
         path = f"{folder}/{name}"
         if kind_of(name) is Kind.SIDECAR:
-            return self._look_at_lone_sidecar(folder, name, status, outlook)
+            return self._is_abandoned(path, status, outlook)
         if not self._is_quiet(path, status, outlook):
-            return None
+            return False
         sidecar = _lstat(path + SIDECAR_SUFFIX)
         if sidecar is None:
-            must_wait = self._still_waits(path, status, outlook)
-        else:
-            must_wait = not self._is_quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
-        if must_wait:
-            return None
-        examined = self._examiner.examine(folder, name, use_case)
-        if isinstance(examined, Refused) and examined.lacks_sidecar and self._waits(path, examined, outlook):
-            return None
-        return examined
+            return not self._still_waits(path, status, outlook)
+        return self._is_quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
 
     def _is_quiet(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
         if not stat.S_ISREG(status.st_mode):
@@ -210,19 +202,16 @@ class Staging:
             return 0.0
         return now - seen.since
 
-    def _look_at_lone_sidecar(
-        self, folder: str, name: str, status: os.stat_result, outlook: Outlook
-    ) -> Examined | None:
-        path = f"{folder}/{name}"
+    def _is_abandoned(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
+        """Tell whether the payload of a sidecar has had its time to come."""
         if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
-            return None
+            return False
         waited = self._unchanged_for(path, status, status.st_ctime_ns)
         if waited < self._limits.sidecar_wait_seconds:
             outlook.waiting += 1
             outlook.look_again_in(self._limits.sidecar_wait_seconds - waited)
-            return None
-        message_id = self._examiner.file_prefix + new_message_id(self._clock.now())
-        return refuse_sidecar_alone(folder, name, message_id)
+            return False
+        return True
 
     def _still_waits(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
         """Tell, without reading it again, whether a file that lacks its sidecar has time left."""
@@ -232,20 +221,6 @@ class Staging:
         left = self._time_left(path, status)
         if left <= 0:
             return False
-        outlook.waiting += 1
-        outlook.look_again_in(left)
-        return True
-
-    def _waits(self, path: str, examined: Refused, outlook: Outlook) -> bool:
-        status = _lstat(path)
-        if status is None:
-            return True
-        left = self._time_left(path, status)
-        if left <= 0:
-            return False
-        if path not in self._memory.waiting:
-            self._on_waiting(examined)
-        self._memory.waiting[path] = examined.identity
         outlook.waiting += 1
         outlook.look_again_in(left)
         return True
