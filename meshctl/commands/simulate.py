@@ -1,0 +1,123 @@
+"""`meshctl simulate`: stands in for MESH Client, MESH and practice; nothing leaves this machine."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import click
+from filelock import FileLock, Timeout
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.output import epilog
+from meshctl.errors import MeshctlError
+from meshctl.standin.rules import load_rules
+from meshctl.standin.simulator import Simulator, make_mailbox_folders, refuse_used_mailbox, work_folder
+from meshctl.standin.world import World, flags_in_force
+
+_LOOK_SECONDS = 0.1
+_FASTEST = 10_000_000
+_LINES_AT_ONCE = 200
+
+_EPILOG = epilog(
+    {
+        "meshctl simulate": "Deliver everything; answer as the messages ask.",
+        "meshctl simulate --rules rules.toml --speed 3600": "An hour in a second, with the answers wanted.",
+        "meshctl simulate --once": "Take what is in OUT, deliver what is due, and end.",
+    },
+    {
+        0: "ended, by --once or a signal",
+        1: "the mailbox cannot be served",
+        2: "wrong usage, settings or rules",
+    },
+)
+
+
+class _Screen:
+    """Prints a line about each step, with the time; many at once when there are many."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self._lines.append(f"{time.strftime('%H:%M:%S')} {text}")
+        if len(self._lines) >= _LINES_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            click.echo("\n".join(self._lines))
+            self._lines.clear()
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--rules",
+    "rules_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What is answered, and when, as TOML.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, _FASTEST, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How many times faster than life.",
+)
+@click.option("--once", is_flag=True, help="Do all that can be done now, then end.")
+@click.option("--test-mailbox", is_flag=True, help="Serve a mailbox that has messages in IN, SENT or FAILED.")
+@click.pass_context
+def command(
+    ctx: click.Context, rules_file: Path | None, speed: float, once: bool, test_mailbox: bool
+) -> None:
+    """Stand in for MESH Client, MESH and practice, on the folders of the mailbox.
+
+    Takes pairs from OUT, moves them to SENT or FAILED, and lets reports and acknowledgements come into IN, as
+    the rules say. Nothing leaves this machine: never run it on a mailbox that a MESH Client serves.
+    """
+    settings = settings_of(ctx)
+    rules = load_rules(rules_file)
+    mailbox = settings.mailbox
+    if not test_mailbox:
+        refuse_used_mailbox(mailbox)
+    make_mailbox_folders(mailbox)
+    flags = flags_in_force(rules.client, mailbox.client)
+    world = World(mailbox.id, settings.use_cases, rules, flags, speed)
+    screen = _Screen()
+    pause_seconds = rules.timing.pick_up.total_seconds() / speed if once else _LOOK_SECONDS
+    try:
+        with FileLock(work_folder(mailbox) / "lock", timeout=0):
+            screen.say(f"standing in for MESH at {mailbox.folder}; nothing leaves this machine")
+            simulator = Simulator(mailbox, world, rules.timing, flags, speed, screen.say)
+            _serve(simulator, screen, pause_seconds, once)
+    except Timeout:
+        raise MeshctlError(f"Another stand-in serves {mailbox.folder}; end that one first.") from None
+    screen.say(f"ended, with {simulator.outstanding} answers still to come")
+    screen.flush()
+
+
+def _serve(simulator: Simulator, screen: _Screen, pause_seconds: float, once: bool) -> None:
+    """Work until told to stop by a signal; with `once`, until what is in OUT now is old enough and taken."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    blocked = ""
+    while True:
+        try:
+            simulator.step()
+            blocked = ""
+        except OSError as error:
+            if once:
+                raise
+            # Said once; the folder may come back, as shares do.
+            reason = f"cannot go on: {error.strerror}; trying again"
+            if reason != blocked:
+                screen.say(reason)
+            blocked = reason
+        screen.flush()
+        if stop.wait(pause_seconds):
+            return
+        if once:
+            simulator.step()
+            return

@@ -1,0 +1,136 @@
+"""What MESH and the practices write: reports, ITK3 acknowledgements, messages as they arrive. Pure.
+
+Every id is derived from what it belongs to, so that the same answer made twice, as after a kill, is the same.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from string import Template
+from xml.sax.saxutils import escape
+
+from meshctl.mesh.codes import SUCCESS, CodeMeaning
+from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
+
+_REPORT = "Report"
+# Who answers for a practice that only endpoint lookup knows.
+SOME_PRACTICE = "STANDIN1"
+_ARRIVED = "Transferred to recipient mailbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an acknowledgement needs to know of the message that it answers."""
+
+    request_id: str
+    practice: str
+    requester: str
+    ack_workflow_id: str
+
+
+def mesh_id(seed: str, at_seconds: float) -> str:
+    """Return a message id as MESH would give it at an instant; the same seed gives the same id."""
+    at = datetime.fromtimestamp(at_seconds, UTC)
+    return (
+        f"{at:%Y%m%d%H%M%S%f}_{hashlib.sha256(seed.encode(errors='surrogateescape')).hexdigest()[:6].upper()}"
+    )
+
+
+def status_record(meaning: CodeMeaning, at_seconds: float) -> StatusRecord:
+    """Return the record of a code, as a report or a file in SENT or FAILED carries it."""
+    return StatusRecord(
+        date_time=f"{datetime.fromtimestamp(at_seconds, UTC):%Y%m%d%H%M%S}",
+        event=meaning.event,
+        status=meaning.status,
+        status_code=meaning.code,
+        description=meaning.meaning,
+    )
+
+
+def with_status(control: ControlFile, dts_id: str, status: StatusRecord) -> bytes:
+    """Return a message's own control file as it is in SENT or FAILED.
+
+    Raises ControlFileError where the message itself is not what a control file can be.
+    """
+    return write_control_file(replace(control, dts_id=dts_id, status=status))
+
+
+def report(about: ControlFile | None, mailbox_id: str, dts_id: str, status: StatusRecord) -> bytes:
+    """Return a report on a message (None: one whose control file cannot be read, or the client itself)."""
+    told = about or ControlFile(from_dts=mailbox_id, to_dts=mailbox_id, subject="", workflow_id="")
+    return write_control_file(
+        ControlFile(
+            address_type="ALL",
+            message_type=_REPORT,
+            from_dts=told.from_dts,
+            to_dts=told.to_dts,
+            subject=told.subject,
+            local_id=told.local_id,
+            workflow_id=told.workflow_id,
+            process_id=told.process_id,
+            dts_id=dts_id,
+            compress=None,
+            allow_chunking=None,
+            encrypted=None,
+            is_compressed=None,
+            status=status,
+        )
+    )
+
+
+def arrived(control: ControlFile, dts_id: str, at_seconds: float) -> bytes:
+    """Return the control file of a message as its recipient finds it in IN."""
+    moment = f"{datetime.fromtimestamp(at_seconds, UTC):%Y%m%d%H%M%S}"
+    status = StatusRecord(moment, "TRANSFER", SUCCESS, "00", _ARRIVED)
+    return write_control_file(replace(control, address_type="ALL", dts_id=dts_id, status=status))
+
+
+def acknowledgement(
+    request: Request, meaning: CodeMeaning, dts_id: str, at_seconds: float
+) -> tuple[bytes, bytes]:
+    """Return the control file and the FHIR message of an ITK3 acknowledgement (event ITK008M)."""
+    positive = meaning.status == SUCCESS
+    at = datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="seconds")
+    bundle_id, header_id, outcome_id = _uuids(dts_id)
+    text = _template().substitute(
+        bundle_id=bundle_id,
+        header_id=header_id,
+        outcome_id=outcome_id,
+        at=at,
+        endpoint=_quoted(request.practice),
+        request_id=_quoted(request.request_id),
+        response_code="ok" if positive else "fatal-error",
+        severity="information" if positive else "fatal",
+        issue_code="informational" if positive else "processing",
+        code=meaning.code,
+        meaning=_quoted(meaning.meaning),
+    )
+    control = ControlFile(
+        from_dts=request.practice,
+        to_dts=request.requester,
+        subject="",
+        workflow_id=request.ack_workflow_id,
+    )
+    return arrived(control, dts_id, at_seconds), text.encode()
+
+
+def _uuids(seed: str) -> tuple[str, str, str]:
+    digest = hashlib.sha384(seed.encode()).digest()
+    return (
+        str(uuid.UUID(bytes=digest[:16])),
+        str(uuid.UUID(bytes=digest[16:32])),
+        str(uuid.UUID(bytes=digest[32:])),
+    )
+
+
+def _quoted(text: str) -> str:
+    return escape(text, {'"': "&quot;"})
+
+
+@cache
+def _template() -> Template:
+    text = resources.files(__package__).joinpath("acknowledgement.xml").read_text(encoding="utf-8")
+    return Template(text)
