@@ -8,9 +8,10 @@ A claim takes a sidecar before its payload, so a crash between the two leaves a 
 never a payload that has lost what it needs. Nothing here is ever overwritten: each claim has a fresh folder.
 """
 
+import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,11 +47,17 @@ class Claim:
         except FileNotFoundError:
             return []
 
-    def close(self) -> None:
-        """Remove the sidecars, which have been read, and the folder."""
-        for name in self.names():
-            os.unlink(self.path(name))
-        os.rmdir(self.folder)
+    def close(self, done: Iterable[str] = ()) -> bool:
+        """Remove the sidecars of payloads that are done, then the folder; False when something is left."""
+        for name in done:
+            Path(self.path(name + SIDECAR_SUFFIX)).unlink(missing_ok=True)
+        try:
+            os.rmdir(self.folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        return True
 
 
 class WorkFolder:

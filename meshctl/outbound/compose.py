@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from meshctl.errors import Refusal
 from meshctl.mesh.address import DateOfBirthFormat, gp_provider
@@ -47,16 +48,27 @@ class Sender:
     date_of_birth_format: DateOfBirthFormat
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Draft:
-    """A message ready to be written: its control file, and what the ledger keeps of it."""
+class Particulars(NamedTuple):
+    """What the ledger keeps of a message beside its name and size; no repr, since it knows the patient."""
 
-    control: ControlFile
     use_case: str
+    workflow_id: str
+    local_id: str
     asked: tuple[Acknowledgement, ...]
     nhs_number: str | None
     references: tuple[str, ...]
     resend_of: str | None
+
+    def __repr__(self) -> str:
+        return "Particulars()"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Draft:
+    """A message ready to be written."""
+
+    control: ControlFile
+    particulars: Particulars
 
 
 def compose(
@@ -91,26 +103,28 @@ def compose(
         to_dts = gp_provider(patient, use_case.date_of_birth_format or sender.date_of_birth_format)
         nhs_number = patient.nhs_number
     values = _values(facts, sidecar, sender, use_case, nhs_number, message_id)
-    return Draft(
-        control=ControlFile(
-            version=render(use_case.version, values),
-            from_dts=sender.mailbox_id,
-            to_dts=to_dts,
-            subject=sidecar.subject
-            if sidecar.subject is not None
-            else render(use_case.subject, values | _hidden(facts)),
-            local_id=sidecar.local_id if sidecar.local_id is not None else render(use_case.local_id, values),
-            compress=use_case.compress,
-            allow_chunking=use_case.allow_chunking,
-            is_compressed=use_case.compress,
-            workflow_id=_workflow_id(use_case, is_response=is_response),
-        ),
+    subject, local_id = sidecar.subject, sidecar.local_id
+    control = ControlFile(
+        version=render(use_case.version, values),
+        from_dts=sender.mailbox_id,
+        to_dts=to_dts,
+        subject=render(use_case.subject, values | _hidden(facts)) if subject is None else subject,
+        local_id=render(use_case.local_id, values) if local_id is None else local_id,
+        compress=use_case.compress,
+        allow_chunking=use_case.allow_chunking,
+        is_compressed=use_case.compress,
+        workflow_id=_workflow_id(use_case, is_response=is_response),
+    )
+    particulars = Particulars(
         use_case=use_case.name,
+        workflow_id=control.workflow_id,
+        local_id=control.local_id,
         asked=_asked(facts, sidecar, use_case, is_response=is_response),
         nhs_number=nhs_number,
         references=facts.references if facts else (),
         resend_of=sidecar.resend_of,
     )
+    return Draft(control, particulars)
 
 
 def _choose_use_case(

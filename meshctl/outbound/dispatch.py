@@ -20,7 +20,10 @@ from meshctl.outbound.rejection import RejectedFolder, Rejection
 
 
 class Dispatcher:
-    """Hands examined files over, a batch at a time."""
+    """Hands examined files over, a batch at a time.
+
+    `left_behind` tells that a claim could not be emptied, which the next recovery has to see to.
+    """
 
     def __init__(self, work: WorkFolder, handoff: HandOff, rejected: RejectedFolder, books: Books) -> None:
         self._work = work
@@ -30,6 +33,7 @@ class Dispatcher:
         self._keys = books.keys
         self._clock = books.clock
         self._journal = books.journal
+        self.left_behind = False
 
     def dispatch(self, folder: str, use_case: str | None, examined: Sequence[Examined]) -> int:
         """Claim files of one outbox folder and hand them over; return how many were dealt with.
@@ -92,8 +96,8 @@ class Dispatcher:
                 self._tell_queued(parcel.row, took_ms)
             for row in refused:
                 tell_rejected(self._journal, row)
-        if items:
-            claim.close()
+        if not claim.close(item.name for item in items if item.sidecar is not None):
+            self.left_behind = True
 
     def _parcels(self, claim: Claim, items: Sequence[Sendable]) -> list[Parcel]:
         in_batch: dict[bytes, str] = {}
@@ -106,10 +110,9 @@ class Dispatcher:
         return parcels
 
     def _row(self, claim: Claim, item: Sendable, in_batch: dict[bytes, str]) -> NewMessage:
-        draft = item.draft
+        known = item.particulars
         sha256 = bytes.fromhex(item.sha256) if item.sha256 else None
         earlier = (in_batch.get(sha256) or self._ledger.earlier_with_content(sha256)) if sha256 else None
-        local_id = draft.control.local_id
         return NewMessage(
             message_id=item.message_id,
             claim=claim.name,
@@ -117,14 +120,14 @@ class Dispatcher:
             size_bytes=item.identity.size_bytes,
             sha256=sha256,
             created_at=self._clock.stamp(),
-            use_case=draft.use_case,
-            workflow_id=draft.control.workflow_id,
-            asked=draft.asked,
-            local_id_key=self._keys.of(local_id) if local_id else None,
-            patient_key=self._keys.of(draft.nhs_number) if draft.nhs_number else None,
-            reference_keys=tuple(self._keys.of(reference) for reference in draft.references),
+            use_case=known.use_case,
+            workflow_id=known.workflow_id,
+            asked=known.asked,
+            local_id_key=self._keys.of(known.local_id) if known.local_id else None,
+            patient_key=self._keys.of(known.nhs_number) if known.nhs_number else None,
+            reference_keys=tuple(self._keys.of(reference) for reference in known.references),
             repeat_of=earlier,
-            resend_of=draft.resend_of,
+            resend_of=known.resend_of,
         )
 
     def _rejection(self, item: Refused) -> Rejection:

@@ -12,12 +12,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from meshctl.errors import Refusal
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Draft, IncompleteError, Sender, compose, confidants
+from meshctl.outbound.compose import Draft, IncompleteError, Particulars, Sender, compose, confidants
 from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, check_name, kind_of
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import read_payload
@@ -32,8 +32,7 @@ OPEN_SAFELY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Which file was looked at, and in which state."""
 
     device: int
@@ -63,7 +62,7 @@ class Sighting:
 class Sendable(Sighting):
     """A file that can be sent, with the control file that goes before it."""
 
-    draft: Draft
+    particulars: Particulars
     control: bytes
 
 
@@ -106,7 +105,10 @@ class Examiner:
             name=name,
             message_id=message_id,
             identity=Identity.of(status),
-            sidecar=Identity.of(sidecar_status) if sidecar_status else None,
+            # A folder that is named like a sidecar stays where it is, like every folder.
+            sidecar=Identity.of(sidecar_status)
+            if sidecar_status and not stat.S_ISDIR(sidecar_status.st_mode)
+            else None,
         )
         reading: Reading | None = None
         sidecar: Sidecar | None = None
@@ -129,7 +131,7 @@ class Examiner:
                 "control_file_impossible", str(error), "Correct the value and drop the file again."
             )
             return Refused(**_known(found, reading, sidecar), refusal=impossible)
-        return Sendable(**_known(found, reading, sidecar), draft=draft, control=control)
+        return Sendable(**_known(found, reading, sidecar), particulars=draft.particulars, control=control)
 
     def _read(self, path: str, status: os.stat_result) -> Reading:
         if not stat.S_ISREG(status.st_mode):

@@ -78,7 +78,7 @@ class Outgoing:
         self._needs_recovery = True
         for folder, use_case in self.staging.folders():
             self._drain(folder, use_case, dispatcher, outlook)
-        self._needs_recovery = False
+        self._needs_recovery = dispatcher.left_behind
         self.staging.forget_gone()
         self._reading.rest()
         return outlook
