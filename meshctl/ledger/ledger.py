@@ -21,6 +21,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 _INSERT_HISTORY = """
 INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+_UNTOLD_FACT = "untold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,24 @@ class Change:
     before: Standing
     after: Standing
     overdue_before: str | None
+    overdue_after: str | None
     is_new: bool
 
     @property
     def moved(self) -> bool:
         """Tell whether the message came into another state."""
         return self.before.state is not self.after.state
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether this is what made the message fail."""
+        return self.moved and self.after.state is State.FAILED
+
+    @property
+    def mended(self) -> bool:
+        """Tell whether what an overdue message was waiting for has come; an assumption is no mending."""
+        cleared = self.overdue_before is not None and self.overdue_after is None
+        return cleared and not self.failed and not (self.after.assumed and not self.before.assumed)
 
 
 class Ledger:
@@ -86,13 +99,17 @@ class Ledger:
         """Apply evidence to messages, in one transaction; None for a message that is not in the ledger.
 
         `clock` is the steady clock's reading in seconds. Evidence already in the history changes nothing.
+        Messages that failed are kept as untold until `told` is called.
         """
         with atomic(self.connection):
-            return [self._apply(message_id, evidence, at, clock) for message_id, evidence in pieces]
+            changes = [self._apply(message_id, evidence, at, clock) for message_id, evidence in pieces]
+            self._note_untold([change.message_id for change in changes if change and change.failed])
+        return changes
 
     def mark_overdue(self, message_ids: Sequence[str], deadline: str, at: str, text: str) -> None:
-        """Flag messages that missed `deadline` (its settings name)."""
+        """Flag messages that missed `deadline` (its settings name); untold until `told` is called."""
         with atomic(self.connection):
+            self._note_untold(message_ids)
             for message_id in message_ids:
                 state = self._value("SELECT state FROM messages WHERE message_id = ?", message_id)
                 self.connection.execute(
@@ -100,6 +117,15 @@ class Ledger:
                     (deadline, at, message_id),
                 )
                 self._note(message_id, at, "DEADLINE", str(state), deadline, text)
+
+    def untold(self) -> list[str]:
+        """Return the messages whose failure or missed deadline no log and no alert may have heard of yet."""
+        return str(self._value("SELECT value FROM facts WHERE name = ?", _UNTOLD_FACT) or "").split()
+
+    def told(self) -> None:
+        """Note that log and alerts have heard of every failure and missed deadline so far."""
+        with atomic(self.connection):
+            self.connection.execute("DELETE FROM facts WHERE name = ?", (_UNTOLD_FACT,))
 
     def remember_files(self, folder: str, outcomes: Iterable[tuple[bytes, str]]) -> None:
         """Remember files of a client's folder, by keyed hash of their names, as dealt with."""
@@ -190,23 +216,34 @@ class Ledger:
         ).fetchone()
         if row is None:
             return None
+        overdue = row["overdue"]
         before = Standing(
             State(row["state"]), levels_of(row["asked"]), levels_of(row["awaiting"]), bool(row["assumed"])
         )
         after = advance(before, evidence)
         learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
         if self._known(message_id, evidence) and after == before and learnt is None:
-            return Change(message_id, before, after, row["overdue"], is_new=False)
+            return Change(message_id, before, after, overdue, overdue, is_new=False)
+        still_overdue = _still_overdue(overdue, after)
         failed_now = after.state is State.FAILED and before.state is not State.FAILED
         parameters = {
             "message_id": message_id, "state": after.state.value, "awaiting": ",".join(after.awaiting),
             "assumed": after.assumed, "mesh_id": learnt, "at": at, "clock": clock,
-            "overdue": _still_overdue(row["overdue"], after), "failed_now": failed_now,
+            "overdue": still_overdue, "failed_now": failed_now,
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
         }  # fmt: skip
         self.connection.execute(_UPDATE, parameters)
         self._note(message_id, at, evidence.event, after.state.value, evidence.code, evidence.text)
-        return Change(message_id, before, after, row["overdue"], is_new=True)
+        return Change(message_id, before, after, overdue, still_overdue, is_new=True)
+
+    def _note_untold(self, message_ids: Sequence[str]) -> None:
+        # A message id holds no blank.
+        if message_ids:
+            self.connection.execute(
+                "INSERT INTO facts (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = value || ' ' || excluded.value",
+                (_UNTOLD_FACT, " ".join(message_ids)),
+            )
 
     def _known(self, message_id: str, evidence: Evidence) -> bool:
         found = self.connection.execute(

@@ -1,0 +1,210 @@
+"""What matching, deadlines and the client watch ask of the ledger, a batch at a time. Reads only.
+
+No answer grows with what the ledger holds, unless its docstring says so.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from meshctl.ledger.records import Reason
+from meshctl.mesh.evidence import Acknowledgement, State
+
+_BY_MESSAGE_ID = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+WHERE message_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
+"""
+_BY_MESH_ID = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+WHERE mesh_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
+"""
+_BY_LOCAL_ID = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+WHERE local_id_key = ? AND state != 'rejected' LIMIT ?
+"""
+_BY_REFERENCE = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event
+FROM message_references JOIN messages USING (message_id)
+WHERE reference_key = ? AND state != 'rejected' LIMIT ?
+"""
+_DESCRIBED = """
+SELECT message_id, state, overdue, file_name, use_case, workflow_id, mesh_id, queued_clock,
+    reason_code, reason_event, reason_text, reason_advice
+FROM messages WHERE message_id IN (SELECT value FROM json_each(?))
+"""
+# A pair is handed over before MESH has it, so the index on queued_clock may cut off first.
+_MISSED = """
+SELECT message_id FROM messages
+WHERE state IN (SELECT value FROM json_each(:states))
+    AND queued_clock > :queued_since AND queued_clock <= :until
+    AND coalesce(sent_clock, queued_clock) > :since AND coalesce(sent_clock, queued_clock) <= :until
+    AND (:level IS NULL OR instr(awaiting, :level) > 0)
+    AND NOT EXISTS (SELECT 1 FROM history WHERE history.message_id = messages.message_id
+        AND history.event = 'DEADLINE' AND history.code = :deadline)
+"""
+_STILL_MISSED = """
+SELECT message_id FROM messages
+WHERE message_id IN (SELECT value FROM json_each(:message_ids))
+    AND state IN (SELECT value FROM json_each(:states))
+    AND (:level IS NULL OR instr(awaiting, :level) > 0)
+"""
+_UNASKED = """
+SELECT message_id FROM messages
+WHERE state IN (SELECT value FROM json_each(:states)) AND asked = ''
+    AND queued_clock <= :until AND coalesce(sent_clock, queued_clock) <= :until LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A message that a report or an acknowledgement may be about; never a rejected one."""
+
+    message_id: str
+    state: State
+    mesh_id: str | None
+    local_id_key: bytes | None
+    workflow_id: str | None
+    use_case: str | None
+    failed_by: str | None
+    """The event that made the message fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the log and the alerts say of a message."""
+
+    message_id: str
+    state: State
+    overdue: str | None
+    file_name: str
+    use_case: str | None
+    workflow_id: str | None
+    mesh_id: str | None
+    queued_clock: float | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Messages that something is still expected of: in these states, awaiting `level` if it is not None."""
+
+    states: tuple[State, ...]
+    level: Acknowledgement | None = None
+
+
+def by_message_id(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Candidate]:
+    """Return the messages with these ids."""
+    rows = connection.execute(_BY_MESSAGE_ID, (json.dumps(list(message_ids)),))
+    return {row["message_id"]: _candidate(row) for row in rows}
+
+
+def by_mesh_id(connection: sqlite3.Connection, mesh_ids: Collection[str]) -> dict[str, list[Candidate]]:
+    """Return the messages that MESH knows under these ids, by MESH id."""
+    found: dict[str, list[Candidate]] = {}
+    for row in connection.execute(_BY_MESH_ID, (json.dumps(list(mesh_ids)),)):
+        found.setdefault(row["mesh_id"], []).append(_candidate(row))
+    return found
+
+
+def by_local_id(connection: sqlite3.Connection, local_id_key: bytes, limit: int) -> list[Candidate]:
+    """Return up to `limit` messages that went out with this LocalId, given as its keyed hash."""
+    return [_candidate(row) for row in connection.execute(_BY_LOCAL_ID, (local_id_key, limit))]
+
+
+def by_reference(connection: sqlite3.Connection, reference_key: bytes, limit: int) -> list[Candidate]:
+    """Return up to `limit` messages whose payload bears this id, given as its keyed hash."""
+    return [_candidate(row) for row in connection.execute(_BY_REFERENCE, (reference_key, limit))]
+
+
+def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Description]:
+    """Return what there is to say of these messages."""
+    rows = connection.execute(_DESCRIBED, (json.dumps(list(message_ids)),))
+    return {row["message_id"]: _description(row) for row in rows}
+
+
+def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the ids of all messages whose pairs are in OUT as far as is known; as many as there are."""
+    for row in connection.execute("SELECT message_id FROM messages WHERE state = 'queued'"):
+        yield row[0]
+
+
+def oldest_queued_clock(connection: sqlite3.Connection) -> float | None:
+    """Return the steady clock's reading when the longest-waiting pair came into OUT; None: none waits."""
+    row = connection.execute(
+        "SELECT queued_clock FROM messages WHERE state = 'queued' ORDER BY queued_clock LIMIT 1"
+    ).fetchone()
+    return None if row is None or row[0] is None else float(row[0])
+
+
+def count_queued(connection: sqlite3.Connection) -> int:
+    """Return how many pairs wait in OUT."""
+    return int(connection.execute("SELECT count(*) FROM messages WHERE state = 'queued'").fetchone()[0])
+
+
+def seen_files(connection: sqlite3.Connection, folder: str) -> dict[bytes, str]:
+    """Return the outcomes of files dealt with in a client's folder, by the keyed hash of their names."""
+    rows = connection.execute("SELECT name_key, outcome FROM seen_files WHERE folder = ?", (folder,))
+    return {row["name_key"]: row["outcome"] for row in rows}
+
+
+def missed(
+    connection: sqlite3.Connection, waiting: Waiting, deadline: str, since: float, until: float
+) -> list[str]:
+    """Return the messages that missed a deadline and were not flagged for it before; as many as there are.
+
+    Their time began to run after `since` and not after `until`, readings of the steady clock: when MESH had
+    them, or with the hand-off where that is not known.
+    """
+    before_mesh_has_it = State.SENT not in waiting.states
+    parameters = {
+        "states": json.dumps(waiting.states),
+        "level": waiting.level,
+        "deadline": deadline,
+        "since": since,
+        "queued_since": since if before_mesh_has_it else float("-inf"),
+        "until": until,
+    }
+    return [row[0] for row in connection.execute(_MISSED, parameters)]
+
+
+def still_missed(connection: sqlite3.Connection, waiting: Waiting, message_ids: Collection[str]) -> list[str]:
+    """Return those of the messages of which the same is still expected."""
+    parameters = {
+        "message_ids": json.dumps(list(message_ids)),
+        "states": json.dumps(waiting.states),
+        "level": waiting.level,
+    }
+    return [row[0] for row in connection.execute(_STILL_MISSED, parameters)]
+
+
+def unasked(connection: sqlite3.Connection, states: tuple[State, ...], until: float, limit: int) -> list[str]:
+    """Return up to `limit` messages of which no answer was asked and whose time began to run by `until`."""
+    parameters = {"states": json.dumps(states), "until": until, "limit": limit}
+    return [row[0] for row in connection.execute(_UNASKED, parameters)]
+
+
+def _candidate(row: sqlite3.Row) -> Candidate:
+    return Candidate(
+        row["message_id"],
+        State(row["state"]),
+        row["mesh_id"],
+        row["local_id_key"],
+        row["workflow_id"],
+        row["use_case"],
+        row["reason_event"],
+    )
+
+
+def _description(row: sqlite3.Row) -> Description:
+    return Description(
+        row["message_id"],
+        State(row["state"]),
+        row["overdue"],
+        row["file_name"],
+        row["use_case"],
+        row["workflow_id"],
+        row["mesh_id"],
+        row["queued_clock"],
+        Reason(row["reason_code"], row["reason_event"], row["reason_text"], row["reason_advice"]),
+    )
