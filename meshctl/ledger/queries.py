@@ -125,20 +125,18 @@ def message(connection: sqlite3.Connection, message_id: str) -> Message | None:
     return found[0] if found else None
 
 
-def ids_beginning(connection: sqlite3.Connection, beginning: str, limit: int) -> list[str]:
-    """Return up to `limit` ids of messages that begin so, in order."""
-    rows = connection.execute(
-        "SELECT message_id FROM messages WHERE message_id >= ? AND message_id < ? "
-        "ORDER BY message_id LIMIT ?",
-        (beginning, beginning + _LAST, limit),
+def beginning(connection: sqlite3.Connection, text: str, limit: int) -> list[Message]:
+    """Return up to `limit` messages whose ids begin so, oldest first."""
+    return _messages(
+        connection,
+        "SELECT * FROM messages WHERE message_id >= ? AND message_id < ? ORDER BY message_id LIMIT ?",
+        (text, text + _LAST, limit),
     )
-    return [row[0] for row in rows]
 
 
-def ids_with_mesh_id(connection: sqlite3.Connection, mesh_id: str) -> list[str]:
-    """Return the ids of the messages that MESH knows under this id: one, unless a mailbox was restored."""
-    rows = connection.execute("SELECT message_id FROM messages WHERE mesh_id = ?", (mesh_id,))
-    return [row[0] for row in rows]
+def with_mesh_id(connection: sqlite3.Connection, mesh_id: str) -> list[Message]:
+    """Return the messages that MESH knows under this id."""
+    return _messages(connection, "SELECT * FROM messages WHERE mesh_id = ?", (mesh_id,))
 
 
 def entered_since(connection: sqlite3.Connection, message_id: str) -> list[Message]:

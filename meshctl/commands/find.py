@@ -1,0 +1,66 @@
+"""`meshctl find`: the messages about a patient, by a keyed hash of the NHS number; it is never printed."""
+
+import click
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
+from meshctl.commands.message_tables import print_messages
+from meshctl.commands.output import epilog, print_json
+from meshctl.errors import Refusal
+from meshctl.ledger.keys import KEY_NAME, read_keys
+from meshctl.ledger.queries import about_patient
+from meshctl.ledger.records import Message
+from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
+from meshctl.settings.model import Settings
+
+_EPILOG = epilog(
+    {
+        'meshctl find --nhs-number "999 000 0042"': "what was sent about this patient, newest first",
+        "meshctl find --nhs-number 9990000042 --json": "the same for a program, histories included",
+    },
+    {
+        0: "searched, even if nothing was found",
+        1: "this cannot be an NHS number, or ledger or key cannot be read",
+        2: "wrong usage or settings",
+    },
+)
+_STRICTEST_FIRST = tuple(NhsNumberCheck)
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--nhs-number", required=True, metavar="N", help="The patient's; spaces and hyphens are fine.")
+@click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
+@click.pass_context
+def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> None:
+    """Find the messages about a patient, newest first.
+
+    The ledger holds no NHS numbers, only keyed hashes of them; the key lies in the state folder. Messages
+    that were refused before they were sent are not found: look for their files in rejected/.
+    """
+    settings = settings_of(ctx)
+    tell_if_no_ledger(settings)
+    found = _find(settings, _checked(nhs_number, settings))
+    if as_json:
+        print_json([message.as_json() for message in found])
+    elif found:
+        print_messages(found, exact=exact)
+    else:
+        click.echo("No message about this patient.")
+
+
+def _checked(nhs_number: str, settings: Settings) -> str:
+    """Return the digits, checked as leniently as any use case does: what was sent can be found."""
+    checks = {settings.routing.nhs_number_check}
+    checks.update(use.nhs_number_check for use in settings.use_cases.values() if use.nhs_number_check)
+    try:
+        return check_nhs_number(nhs_number, max(checks, key=_STRICTEST_FIRST.index))
+    except Refusal as refusal:
+        raise Refusal(refusal.code, refusal.text, "Correct --nhs-number.") from None
+
+
+def _find(settings: Settings, nhs_number: str) -> list[Message]:
+    with ledger_if_any(settings) as connection:
+        if connection is None:
+            return []
+        return about_patient(connection, read_keys(settings.state.folder / KEY_NAME).of(nhs_number))

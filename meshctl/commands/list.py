@@ -1,0 +1,93 @@
+"""`meshctl list`: messages, newest first. Reads the ledger only."""
+
+from datetime import datetime
+
+import click
+
+from meshctl.clock import iso
+from meshctl.commands.context import settings_of
+from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
+from meshctl.commands.message_tables import print_messages
+from meshctl.commands.output import epilog, print_json
+from meshctl.commands.since import parse_since
+from meshctl.ledger.queries import EVERY, Selection, select
+from meshctl.ledger.records import Message
+from meshctl.mesh.evidence import State
+from meshctl.settings.model import Settings
+
+_DEFAULT_LIMIT = 50
+_EPILOG = epilog(
+    {
+        "meshctl list": f"the newest {_DEFAULT_LIMIT} messages",
+        "meshctl list --overdue": "what somebody should look after",
+        "meshctl list --state failed --state rejected --since 1d": "what went wrong since yesterday",
+        "meshctl list --use-case send-document --limit 0 --json": "all of a use case, for a program",
+    },
+    {0: "listed, even if no message fits", 1: "the ledger cannot be read", 2: "wrong usage or settings"},
+)
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in State]),
+    multiple=True,
+    help="Only messages in this state; may be given several times.",
+)
+@click.option("--overdue", is_flag=True, help="Only messages that have missed a deadline.")
+@click.option("--use-case", metavar="U", help="Only messages of this use case.")
+@click.option(
+    "--since",
+    metavar="T",
+    callback=parse_since,
+    help="Only messages created since: 90m, 2h, 1d, or 2026-11-22, 2026-11-22T09:15 (local time).",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=_DEFAULT_LIMIT,
+    show_default=True,
+    help="At most so many; 0 is all.",
+)
+@click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    states: tuple[str, ...],
+    overdue: bool,
+    use_case: str | None,
+    since: datetime | None,
+    limit: int,
+    exact: bool,
+    as_json: bool,
+) -> None:
+    """List messages, newest first."""
+    selection = Selection(
+        states=tuple(State(state) for state in states),
+        overdue=overdue,
+        use_case=use_case,
+        since=None if since is None else iso(since),
+        # One more than is shown tells whether there are more.
+        limit=limit + 1 if limit else EVERY,
+    )
+    settings = settings_of(ctx)
+    tell_if_no_ledger(settings)
+    found = _select(settings, selection)
+    shown = found[:limit] if limit else found
+    if as_json:
+        print_json([message.as_json() for message in shown])
+        return
+    if not shown:
+        click.echo("No message fits.")
+        return
+    print_messages(shown, exact=exact)
+    if len(found) > len(shown):
+        click.echo(f"There are more than these {limit}; --limit 0 lists all.", err=True)
+
+
+def _select(settings: Settings, selection: Selection) -> list[Message]:
+    with ledger_if_any(settings) as connection:
+        return [] if connection is None else select(connection, selection)

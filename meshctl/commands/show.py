@@ -1,0 +1,40 @@
+"""`meshctl show`: one message and its history. Reads the ledger only."""
+
+import click
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.lookup import message_named
+from meshctl.commands.message_tables import print_message
+from meshctl.commands.output import epilog, print_json
+from meshctl.ledger.queries import snapshot
+
+_EPILOG = epilog(
+    {
+        "meshctl show 20261122091502480113_7F3A9C": "all that is known of a message",
+        "meshctl show 2026112209150248 --exact": "the beginning of an id will do where it is the only one",
+        "meshctl show 20261122091502480113_7F3A9C --json": "the same for a program",
+    },
+    {
+        0: "shown",
+        1: "no message fits, several do, or there is no ledger yet",
+        2: "wrong usage or settings",
+    },
+)
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("named", metavar="ID")
+@click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
+    """Show one message and its history.
+
+    ID is the message id, the beginning of it, the name of a file of the pair, or the id that MESH gave.
+    """
+    with snapshot(settings_of(ctx).state.folder) as connection:
+        message = message_named(connection, named)
+    if as_json:
+        print_json(message.as_json())
+    else:
+        print_message(message, exact=exact)

@@ -1,0 +1,91 @@
+"""`meshctl status`: how things stand, in numbers. Reads ledger and folders, changes nothing.
+
+Must stay quick, so it asks the ledger's indexes, counts files by their names, and loads what draws tables
+only for people.
+"""
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
+from meshctl.commands.output import epilog, print_json
+from meshctl.ledger import queries
+from meshctl.mesh.evidence import State
+from meshctl.outbound.tally import count_rejected, tally_outbox
+from meshctl.settings.model import Settings
+
+_EPILOG = epilog(
+    {
+        "meshctl status": "messages by state, the outbox, the MESH Client",
+        "meshctl status --watch": "the same, live, until Ctrl-C",
+        "meshctl status --json": "one JSON object, for a program",
+    },
+    {
+        0: "shown, also when something is overdue (see meshctl check) and before the first start",
+        1: "ledger or folders cannot be read",
+        2: "wrong usage or settings",
+    },
+)
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--watch", is_flag=True, help="Show it live, renewed every second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
+    """Count messages by state; say what is overdue and whether the MESH Client lives.
+
+    The outbox is counted by file names and times alone: "ready" is what the daemon takes at its next look,
+    "waiting" what is still being written or waits for its sidecar or its payload.
+    """
+    if watch and as_json:
+        raise click.UsageError("Give either --watch or --json.")
+    settings = settings_of(ctx)
+    tell_if_no_ledger(settings)
+    if as_json:
+        print_json(collect(settings))
+        return
+    # Most of what this command takes to start; a program that wants JSON need not wait for it.
+    from meshctl.commands.status_view import print_status, watch_status  # noqa: PLC0415
+
+    if not watch:
+        print_status(settings, collect(settings))
+    elif not sys.stdout.isatty():
+        raise click.UsageError("--watch needs a terminal; for a program there is --json.")
+    else:
+        watch_status(settings, lambda: collect(settings))
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """Return the status as `--json` prints it. Raises LedgerError, OSError."""
+    staging = settings.staging
+    now_seconds = time.time()
+    status: dict[str, Any] = {
+        "mailbox": settings.mailbox.id,
+        "states": {state.value: 0 for state in State},
+        "overdue": 0,
+        "oldest_queued_seconds": None,
+        "client": {"state": "unknown", "last_seen": None},
+    }
+    with ledger_if_any(settings) as connection:
+        if connection is not None:
+            oldest = queries.oldest_queued_seconds(connection, now_seconds)
+            status["states"] = {
+                state.value: count for state, count in queries.counts_by_state(connection).items()
+            }
+            status["overdue"] = queries.count_overdue(connection)
+            status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
+    outbox = tally_outbox(
+        staging.outbox,
+        settings.use_cases,
+        staging.quiet_seconds,
+        staging.sidecar_wait_seconds,
+        now_seconds,
+    )
+    status["outbox"] = {"ready": outbox.ready, "waiting": outbox.waiting}
+    status["rejected"] = count_rejected(staging.rejected)
+    return status
