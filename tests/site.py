@@ -229,7 +229,8 @@ class Site:
         """Return every explanation in `rejected/`."""
         found = []
         for path in sorted(self.rejected.iterdir()):
-            if path.name.endswith(ERROR_SUFFIX) and not path.name.startswith("."):
+            is_explained = Path(f"{path}{ERROR_SUFFIX}").exists()
+            if path.name.endswith(ERROR_SUFFIX) and not path.name.startswith(".") and not is_explained:
                 content = json.loads(path.read_bytes())
                 if isinstance(content, dict) and "code" in content:
                     found.append(Explanation(path, content))

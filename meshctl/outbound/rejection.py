@@ -79,6 +79,9 @@ class RejectedFolder:
         for entry in os.scandir(self.folder):
             if not entry.name.endswith(ERROR_SUFFIX) or not entry.is_file(follow_symlinks=False):
                 continue
+            # An old explanation that was itself dropped, with all of `rejected/` say, is a refused file.
+            if os.path.lexists(entry.path + ERROR_SUFFIX):
+                continue
             try:
                 content = json.loads(Path(entry.path).read_bytes())
             except (OSError, ValueError):
@@ -101,6 +104,8 @@ class RejectedFolder:
         """Write the explanation under a name that is free; return the payload's name and its path."""
         data = json.dumps(rejection.explanation(), ensure_ascii=False, indent=2).encode() + b"\n"
         temporary = f"{self.folder}/{_TEMPORARY_PREFIX}{rejection.message_id or 'folder'}"
+        # A crash may have left one of the same name.
+        Path(temporary).unlink(missing_ok=True)
         durable.write_new(temporary, data, _FILE_MODE)
         for name in _candidates(_fitting(rejection.name)):
             target = f"{self.folder}/{name}{ERROR_SUFFIX}"

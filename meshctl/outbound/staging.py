@@ -204,7 +204,7 @@ class Staging:
 
     def _is_abandoned(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
         """Tell whether the payload of a sidecar has had its time to come."""
-        if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
+        if _will_be_taken(path.removesuffix(SIDECAR_SUFFIX)):
             return False
         waited = self._unchanged_for(path, status, status.st_ctime_ns)
         if waited < self._limits.sidecar_wait_seconds:
@@ -228,6 +228,13 @@ class Staging:
     def _time_left(self, path: str, status: os.stat_result) -> float:
         # The status change time is when the file came to lie here: a rename sets it, and nobody can fake it.
         return self._limits.sidecar_wait_seconds - self._unchanged_for(path, status, status.st_ctime_ns)
+
+
+def _will_be_taken(path: str) -> bool:
+    """Tell whether there is a payload, and not a folder or a name that is ignored, which never leave."""
+    status = _lstat(path)
+    is_ignored = kind_of(os.path.basename(path)) is Kind.IGNORED
+    return status is not None and not stat.S_ISDIR(status.st_mode) and not is_ignored
 
 
 def _lstat(path: str) -> os.stat_result | None:

@@ -42,7 +42,7 @@ _TEXT = "text in quotes, at most {} characters, none of them a control character
 _EXPECTED: Final = {
     "patient": "an object with `nhs_number`, `date_of_birth` and `surname`",
     "patient.surname": _TEXT.format(255),
-    "patient.nhs_number": _TEXT.format(64) + ', such as "999 000 0042"',
+    "patient.nhs_number": _TEXT.format(64) + ", ten digits with or without blanks",
     "patient.date_of_birth": _TEXT.format(64) + ", as YYYY-MM-DD",
     "use_case": _TEXT.format(64),
     "to_mailbox": _TEXT.format(64),

@@ -1,0 +1,282 @@
+"""The table of bad input, and of input that only looks bad: what is dropped, and what is to become of it."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+
+from tests.outbound.cases import (
+    GIVEN,
+    NHS_NUMBER,
+    PATIENT,
+    SAID,
+    SURNAME,
+    Case,
+    fhir_json,
+    given,
+    link,
+    message,
+    named,
+    odd_sidecar,
+    patient,
+    raw_sidecar,
+    said,
+    sparse,
+    special,
+    xml,
+)
+from tests.payloads import (
+    NHS_NUMBER_SYSTEM,
+    make_response_xml,
+    person_name,
+    synthetic_nhs_number,
+)
+
+MAX_PAYLOAD_BYTES = 16_000_000
+_OTHER_NUMBER = synthetic_nhs_number(77)
+_OTHER = replace(PATIENT, nhs_number=_OTHER_NUMBER, resource_id="other", full_url="urn:uuid:other")
+_SAID_BYTES = json.dumps(SAID).encode()
+
+
+def _identifiers(*numbers: str) -> tuple[dict[str, str], ...]:
+    return tuple({"system": NHS_NUMBER_SYSTEM, "value": number} for number in numbers)
+
+
+def _with_doctype(doctype: str) -> Callable[[bytes], bytes]:
+    return lambda data: data.replace(b"<Bundle", doctype.encode() + b"\n<Bundle", 1)
+
+
+def _bomb(levels: int) -> str:
+    """Return the billion laughs: each entity is ten of the one before."""
+    entities = "".join(
+        f'<!ENTITY l{level} "{"".join(f"&l{level - 1};" for _ in range(10))}">' for level in range(1, levels)
+    )
+    return f'<!DOCTYPE Bundle [<!ENTITY l0 "lol">{entities}]>'
+
+
+PATIENTS = [
+    message("no-patient", "patient_missing", None),
+    message("two-patients-no-subject", "patient_ambiguous", patients=(PATIENT, _OTHER), subject=None),
+    message("subject-is-neither-of-two", "patient_ambiguous", patients=(PATIENT, _OTHER), subject="#nobody"),
+    message("subject-tells-two-apart", None, patients=(PATIENT, _OTHER)),
+    patient("two-nhs-numbers", "patient_ambiguous", identifiers=_identifiers(NHS_NUMBER, _OTHER_NUMBER)),
+    patient("same-nhs-number-twice", None, identifiers=_identifiers(NHS_NUMBER, NHS_NUMBER)),
+    patient("no-nhs-number", "patient_incomplete", nhs_number=None),
+    patient("no-birth-date", "patient_incomplete", date_of_birth=None),
+    patient("no-surname", "patient_incomplete", surname=None),
+    patient("number-of-another-system", "patient_incomplete", nhs_number_system="https://example.org/id"),
+    message("nhs-numbers-disagree", "patient_disagreement",
+            sidecar={"patient": {**GIVEN, "nhs_number": _OTHER_NUMBER}}),
+    message("birth-dates-disagree", "patient_disagreement",
+            sidecar={"patient": {**GIVEN, "date_of_birth": "2001-02-15"}}),
+    message("surnames-disagree", "patient_disagreement", sidecar={"patient": {**GIVEN, "surname": "Other"}}),
+    message("surnames-agree-but-for-case", None, sidecar={"patient": {**GIVEN, "surname": SURNAME.upper()}}),
+    message("sidecar-completes-year-of-birth", None, replace(PATIENT, date_of_birth="2001"),
+            sidecar={"patient": GIVEN}),
+    message("sidecar-contradicts-year-of-birth", "patient_disagreement",
+            replace(PATIENT, date_of_birth="2002"), sidecar={"patient": GIVEN}),
+    patient("nhs-number-of-9-digits", "nhs_number_invalid", nhs_number="999000004"),
+    patient("nhs-number-of-11-digits", "nhs_number_invalid", nhs_number="99900000421"),
+    patient("nhs-number-wrong-check-digit", "nhs_number_invalid", nhs_number="9990000043"),
+    patient("nhs-number-with-letters", "nhs_number_invalid", nhs_number="99900000A2"),
+    patient("nhs-number-of-zeros", "nhs_number_invalid", nhs_number="0000000000"),
+    patient("nhs-number-in-arabic-digits", "nhs_number_invalid", nhs_number="٩٩٩٠٠٠٠٠٤٢"),
+    patient("nhs-number-with-spaces", None, nhs_number=" 999 000 0042 "),
+    patient("nhs-number-with-hyphens", None, nhs_number="999-000-0042"),
+    given("nhs-number-empty", "nhs_number_invalid", nhs_number=""),
+    patient("birth-year", "date_of_birth_invalid", date_of_birth="1980"),
+    patient("birth-month", "date_of_birth_invalid", date_of_birth="1980-02"),
+    patient("birth-date-february-30", "date_of_birth_invalid", date_of_birth="1980-02-30"),
+    patient("birth-date-in-future", "date_of_birth_invalid", date_of_birth="2999-01-01"),
+    patient("birth-date-british", "date_of_birth_invalid", date_of_birth="03/02/1980"),
+    patient("birth-date-with-time", "date_of_birth_invalid", date_of_birth="1980-02-03T10:00:00Z"),
+    patient("birth-date-without-hyphens", "date_of_birth_invalid", date_of_birth="19800203"),
+    given("birth-date-empty", "date_of_birth_invalid", date_of_birth=""),
+    given("surname-empty", "surname_invalid", surname=""),
+    given("surname-blank", "surname_invalid", surname=" \t "),
+    patient("surname-with-underscore", "surname_invalid", surname="Quibble_thwaite"),
+    patient("surname-with-newline", "surname_invalid", surname="Quibble\nthwaite"),
+    given("surname-ends-in-newline", "surname_invalid", surname=f"{SURNAME}\n"),
+    patient("surname-with-direction-override", "surname_invalid", surname="Quibble\u202ethwaite"),
+    patient("surname-of-36-characters", "surname_invalid", surname="Q" * 36),
+    patient("surname-of-35-characters", None, surname="Q" * 35),
+    patient("surname-with-apostrophe", None, surname="O'Quibble-Thwaite d'Été"),
+    message("former-name-is-not-taken", None, replace(PATIENT, names=(
+        person_name("Maiden_name", use="maiden"), person_name(SURNAME)))),
+]  # fmt: skip
+
+USE_CASES = [
+    message("use-case-ambiguous", "use_case_ambiguous", folder=None),
+    Case("use-case-missing", "use_case_missing", b"opaque, and nothing says what it is"),
+    Case("patient-missing", "patient_missing", b"opaque, in its folder", folder="send-document"),
+    said("use-case-unknown", "use_case_unknown", use_case="send-documents"),
+    said("use-case-with-path", "use_case_unknown", use_case="../send-document"),
+    said("to-mailbox-is-a-path", "to_mailbox_invalid", to_mailbox="../../etc"),
+    said("to-mailbox-is-an-address", "to_mailbox_invalid", to_mailbox="GPPROVIDER_1_2_3"),
+    said("to-mailbox-empty", "to_mailbox_invalid", to_mailbox=""),
+    said("to-mailbox-with-newline", "to_mailbox_invalid", to_mailbox="X26ABC2\n"),
+    said("to-mailbox", None, to_mailbox="X26ABC2"),
+    Case("response-without-mailbox", "response_without_mailbox", make_response_xml(request_id="one"),
+         folder="send-document"),
+    Case("response", None, make_response_xml(request_id="two"), {"to_mailbox": "X26ABC2"},
+         folder="send-document"),
+]  # fmt: skip
+
+SIDECARS = [
+    raw_sidecar("sidecar-empty", "sidecar_not_json", b""),
+    raw_sidecar("sidecar-not-json", "sidecar_not_json", b"use_case: send-document"),
+    raw_sidecar("sidecar-cut-short", "sidecar_not_json", _SAID_BYTES[:-1]),
+    raw_sidecar("sidecar-goes-on", "sidecar_not_json", _SAID_BYTES + b" {}"),
+    raw_sidecar("sidecar-single-quotes", "sidecar_not_json", _SAID_BYTES.replace(b'"', b"'")),
+    raw_sidecar("sidecar-array", "sidecar_not_object", b"[" + _SAID_BYTES + b"]"),
+    raw_sidecar("sidecar-text", "sidecar_not_object", b'"send-document"'),
+    raw_sidecar("sidecar-null", "sidecar_not_object", b"null"),
+    said("sidecar-unknown-key", "sidecar_unknown_key", patiens=GIVEN),
+    given("sidecar-unknown-key-of-patient", "sidecar_unknown_key", dob="2001-02-14"),
+    said("sidecar-key-is-a-patient", "sidecar_unknown_key", **{f"{SURNAME} {NHS_NUMBER}": 1}),
+    said("sidecar-patient-outside", "sidecar_unknown_key", surname=SURNAME),
+    raw_sidecar("sidecar-duplicate-key", "sidecar_duplicate_key", b'{"title": "a", "title": "b"}'),
+    raw_sidecar("sidecar-duplicate-patient-key", "sidecar_duplicate_key",
+                b'{"patient": {"surname": "A", "surname": "B"}}'),
+    said("sidecar-patient-is-text", "sidecar_wrong_value", patient=SURNAME),
+    given("sidecar-number-not-text", "sidecar_wrong_value", nhs_number=9990000042),
+    said("sidecar-version-true", "sidecar_wrong_value", version=True),
+    said("sidecar-version-fraction", "sidecar_wrong_value", version=1.5),
+    said("sidecar-version-enormous", "sidecar_wrong_value", version=10**30),
+    said("sidecar-acknowledgement-unknown", "sidecar_wrong_value", acknowledgements=["postal"]),
+    said("sidecar-acknowledgements-text", "sidecar_wrong_value", acknowledgements="business"),
+    said("sidecar-nul", "sidecar_wrong_value", title="Letter\0"),
+    said("sidecar-escape-sequence", "sidecar_wrong_value", title="\x1b]0;owned\x07"),
+    said("sidecar-lone-surrogate", "sidecar_wrong_value", title="\ud800"),
+    said("sidecar-title-long", "sidecar_wrong_value", title="t" * 1001),
+    given("sidecar-surname-long", "sidecar_wrong_value", surname="Q" * 256),
+    raw_sidecar("sidecar-not-a-number", "sidecar_not_json", b'{"version": NaN}'),
+    raw_sidecar("sidecar-infinite", "sidecar_not_json", b'{"version": -Infinity}'),
+    raw_sidecar("sidecar-exponent", "sidecar_wrong_value", b'{"version": 1e999}'),
+    raw_sidecar("sidecar-number-of-5000-digits", "sidecar_not_json", b'{"version": ' + b"9" * 5000 + b"}"),
+    raw_sidecar("sidecar-10000-arrays-deep", "sidecar_not_json", b"[" * 10_000 + b"]" * 10_000),
+    raw_sidecar("sidecar-10000-objects-deep", "sidecar_not_json",
+                b'{"title":' * 10_000 + b"1" + b"}" * 10_000),
+    raw_sidecar("sidecar-raw-control-character", "sidecar_not_json", b'{"title": "a\nb"}'),
+    raw_sidecar("sidecar-utf-16", "sidecar_not_json", json.dumps(SAID).encode("utf-16")),
+    raw_sidecar("sidecar-latin-1", "sidecar_not_json", '{"title": "Été"}'.encode("latin-1")),
+    raw_sidecar("sidecar-byte-order-mark", None, b"\xef\xbb\xbf" + _SAID_BYTES),
+    raw_sidecar("sidecar-one-byte-over-1-mib", "sidecar_too_large", _SAID_BYTES.ljust(1024 * 1024 + 1)),
+    raw_sidecar("sidecar-of-1-mib", None, _SAID_BYTES.ljust(1024 * 1024)),
+    odd_sidecar("sidecar-of-100-mb", "sidecar_too_large", lambda path: sparse(path, 10**8)),
+    odd_sidecar("sidecar-link", "sidecar_not_a_file", lambda path: path.symlink_to("/etc/hosts")),
+    odd_sidecar("sidecar-fifo", "sidecar_not_a_file", os.mkfifo),
+    odd_sidecar("sidecar-folder", "sidecar_not_a_file", lambda path: path.mkdir()),
+    Case("sidecar-alone", "sidecar_alone", _SAID_BYTES, name="no-such-payload.pdf.meta.json"),
+    Case("sidecar-of-a-folder", "sidecar_alone", _SAID_BYTES + b" ", name="send-document.meta.json"),
+    Case("sidecar-of-a-sidecar", "sidecar_alone", _SAID_BYTES + b"  ", name="x.pdf.meta.json.meta.json"),
+]  # fmt: skip
+
+XML = [
+    xml("xml-cut-short", "payload_xml_broken", lambda data: data[: len(data) // 2]),
+    xml("xml-wrong-end-tag", "payload_xml_broken", lambda data: data.replace(b"</Bundle>", b"</Bundel>")),
+    xml("xml-two-roots", "payload_xml_broken", lambda data: data + b"<Bundle/>"),
+    xml("xml-nul", "payload_xml_broken", lambda data: data.replace(b"<Bundle", b"<!--\0--><Bundle", 1)),
+    xml("xml-undeclared-entity", "payload_xml_broken", lambda data: data.replace(b"Brian", b"&brian;")),
+    xml("xml-not-utf-8-inside", "payload_xml_broken", lambda data: data.replace(b"Brian", b"Andr\xe9")),
+    xml("xml-control-reference", "payload_xml_broken", lambda data: data.replace(b"Brian", b"&#8;")),
+    xml("xml-dtd", "payload_dtd", _with_doctype("<!DOCTYPE Bundle>")),
+    xml("xml-dtd-of-html", "payload_dtd", _with_doctype("<!DOCTYPE html>")),
+    xml("xml-dtd-far-down", "payload_dtd", _with_doctype(f"<!--{'x' * 9000}--><!DOCTYPE Bundle>")),
+    xml("xml-dtd-behind-instruction", "payload_dtd", _with_doctype("<?pi ?><!DOCTYPE Bundle>")),
+    xml("xml-external-dtd", "payload_dtd", _with_doctype('<!DOCTYPE Bundle SYSTEM "http://127.0.0.1:9/x">')),
+    xml("xml-billion-laughs", "payload_dtd",
+        lambda data: _with_doctype(_bomb(10))(data).replace(b"Brian", b"&l9;")),
+    xml("xml-billion-laughs-in-attribute", "payload_dtd", _with_doctype(_bomb(12))),
+    xml("xml-quadratic-blow-up", "payload_dtd",
+        lambda data: _with_doctype(f'<!DOCTYPE Bundle [<!ENTITY a "{"a" * 50_000}">]>')(data)
+        .replace(b"Brian", b"&a;" * 50_000)),
+    xml("xml-entity-that-holds-itself", "payload_dtd", _with_doctype('<!DOCTYPE B [<!ENTITY a "&a;">]>')),
+    xml("xml-external-entity-file", "payload_dtd",
+        lambda data: _with_doctype('<!DOCTYPE Bundle [<!ENTITY x SYSTEM "file:///etc/passwd">]>')(data)
+        .replace(b"Brian", b"&x;")),
+    xml("xml-external-entity-network", "payload_dtd",
+        _with_doctype('<!DOCTYPE Bundle [<!ENTITY x SYSTEM "http://127.0.0.1:9/">]>')),
+    xml("xml-parameter-entity", "payload_dtd",
+        _with_doctype('<!DOCTYPE Bundle [<!ENTITY % p SYSTEM "http://127.0.0.1:9/">%p;]>')),
+    xml("xml-300-levels-deep", "payload_too_complex",
+        lambda data: data.replace(b"</Bundle>\n", b"<a>" * 300 + b"</a>" * 300 + b"</Bundle>", 1)),
+    xml("xml-text-of-11-mb", "payload_too_complex",
+        lambda data: data + b"<!--" + b" ." * 5_500_000 + b"-->"),
+    xml("xml-utf-16", "payload_encoding", lambda data: data.decode().encode("utf-16")),
+    xml("xml-utf-16-without-mark", "payload_encoding", lambda data: data.decode().encode("utf-16-be")),
+    xml("xml-utf-32", "payload_encoding", lambda data: data.decode().encode("utf-32")),
+    xml("xml-declares-utf-7", "payload_encoding", lambda data: data.replace(b'"UTF-8"', b'"UTF-7"', 1)),
+    xml("xml-declares-ebcdic", "payload_encoding", lambda data: data.replace(b'"UTF-8"', b'"cp037"', 1)),
+    xml("xml-byte-order-mark", None, lambda data: b"\xef\xbb\xbf" + data),
+    xml("xml-latin-1-declared", None, lambda data: data.replace(b'"UTF-8"', b'"ISO-8859-1"', 1)
+        .replace(b"Brian", b"Andr\xe9")),
+    xml("xml-include-is-not-followed", None, lambda data: data.replace(b"</Bundle>\n",
+        b'<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="/etc/passwd"/></Bundle>', 1)),
+    Case("xml-of-another-kind", "patient_missing", b"<letter>xml</letter>", folder="send-document"),
+    Case("html", None, b"<!DOCTYPE html><html><br>one</html>", SAID),
+    Case("xml-only-a-bracket", "payload_xml_broken", b"<", SAID),
+]  # fmt: skip
+
+JSON = [
+    fhir_json("json-cut-short", "payload_json_broken", lambda data: data[:-1]),
+    fhir_json("json-goes-on", "payload_json_broken", lambda data: data + b"}"),
+    fhir_json("json-duplicate-key", "payload_json_broken", lambda data: data[:-1] + b', "type": "message"}'),
+    fhir_json("json-not-a-number", "payload_json_broken", lambda data: data[:-1] + b', "total": NaN}'),
+    fhir_json("json-control-character", "payload_json_broken",
+              lambda data: data.replace(b"Brian", b"\\u0007")),
+    fhir_json("json-10000-deep", "payload_too_complex",
+              lambda data: data[:-1] + b', "x": ' + b"[" * 10_000 + b"]" * 10_000 + b"}"),
+    fhir_json("json-number-of-5000-digits", "payload_json_broken",
+              lambda data: data[:-1] + b', "total": ' + b"9" * 5000 + b"}"),
+    fhir_json("json-utf-16", "payload_encoding", lambda data: data.decode().encode("utf-16")),
+    fhir_json("json-byte-order-mark", None, lambda data: b"\xef\xbb\xbf" + data),
+    Case("json-of-another-kind", "patient_missing", b'{"letter": "json"}', folder="send-document"),
+    Case("json-broken-of-another-kind", None, b'{"letter": ', SAID),
+]  # fmt: skip
+
+FILES = [
+    Case("dat-by-hand", "control_file_by_hand", b"dat", SAID, "letter.dat"),
+    Case("ctl-by-hand", "control_file_by_hand", b"<DTSControl><!--mine--></DTSControl>", name="letter.ctl"),
+    Case("dat-in-capitals", "control_file_by_hand", b"DAT", SAID, "LETTER2.DAT"),
+    Case("explanation-dropped-again", "use_case_missing", b'{"message_id": "x", "code": "y"}',
+         name="letter.pdf.error.json"),
+    Case("empty", "payload_empty", b"", SAID),
+    Case("empty-fhir", "payload_empty", b"", name="empty.xml", folder="send-document"),
+    Case("too-large", "payload_too_large", bytes(MAX_PAYLOAD_BYTES + 1), SAID),
+    link("link-to-a-file", "/etc/hostname"),
+    link("link-to-nothing", "/nonexistent/letter.pdf"),
+    link("link-to-itself", "link-to-itself.pdf"),
+    link("link-to-a-folder", "/etc"),
+    link("link-into-the-outbox", "html.pdf"),
+    special("fifo", os.mkfifo),
+    special("socket", lambda path: os.mknod(path, stat.S_IFSOCK | 0o600)),
+    special("device", lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))),
+]  # fmt: skip
+
+NAMES = [
+    Case("name-of-255-bytes", "file_name_unsafe", b"opaque 255", name="n" * 251 + ".pdf"),
+    Case("name-without-room-for-a-sidecar", "file_name_unsafe", b"opaque 246", name="é" * 121 + ".pdf"),
+    named("name-of-245-bytes", None, "m" * 241 + ".pdf"),
+    Case("name-too-long-for-an-explanation", "use_case_missing", b"opaque 240", name="é" * 118 + ".pdf"),
+    named("name-not-utf-8", "file_name_unsafe", b"lett\xe9r.pdf"),
+    named("name-with-newline", "file_name_unsafe", "a\n2026-11-22T09:15:02.481Z ERROR message.failed.pdf"),
+    named("name-with-tab", "file_name_unsafe", "a\tb.pdf"),
+    named("name-with-escape-sequence", "file_name_unsafe", "\x1b[2J\x1b]0;owned\x07.pdf"),
+    named("name-with-c1-control", "file_name_unsafe", "a\x9b2Jb.pdf"),
+    named("name-with-double-quotes", "file_name_unsafe", 'a" code="fine.pdf'),
+    named("name-with-backslash", "file_name_unsafe", "a\\n.pdf"),
+    named("name-with-two-dots", "file_name_unsafe", "a..b.pdf"),
+    named("name-with-equals-sign", None, "a level=ERROR code=x.pdf"),
+    named("name-with-apostrophe", None, "O'Leary's letter.pdf"),
+    named("name-with-spaces", None, " two  spaces .pdf"),
+    named("name-for-a-shell", None, "$(touch owned); `id` | & > x.pdf"),
+    named("name-of-an-option", None, "--help.pdf"),
+    named("name-with-a-glob", None, "*?[a].pdf"),
+    named("name-turned-round", None, "a\u202efdp.exe"),
+    named("name-with-nhs-number", None, f"{NHS_NUMBER} letter.pdf"),
+    named("name-without-ending", None, "letter"),
+]  # fmt: skip
+
+CASES = [*PATIENTS, *USE_CASES, *SIDECARS, *XML, *JSON, *FILES, *NAMES]
