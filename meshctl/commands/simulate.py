@@ -100,24 +100,32 @@ def command(
 def _serve(simulator: Simulator, screen: _Screen, pause_seconds: float, once: bool) -> None:
     """Work until told to stop by a signal; with `once`, until what is in OUT now is old enough and taken."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    blocked = ""
-    while True:
-        try:
-            simulator.step()
-            blocked = ""
-        except OSError as error:
-            if once:
-                raise
-            # Said once; the folder may come back, as shares do.
-            reason = f"cannot go on: {error.strerror}; trying again"
-            if reason != blocked:
-                screen.say(reason)
-            blocked = reason
-        screen.flush()
-        if stop.wait(pause_seconds):
-            return
+    former = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
         if once:
             simulator.step()
+            stop.wait(pause_seconds)
+            simulator.step()
             return
+        blocked = ""
+        while not stop.is_set():
+            blocked = _try_step(simulator, screen, blocked)
+            screen.flush()
+            stop.wait(pause_seconds)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _try_step(simulator: Simulator, screen: _Screen, blocked: str) -> str:
+    """Work on; what is in the way is said once, and returned: a share may come back."""
+    try:
+        simulator.step()
+    except OSError as error:
+        reason = f"cannot go on, {error.strerror}; trying again"
+        if reason != blocked:
+            screen.say(reason)
+        return reason
+    return ""

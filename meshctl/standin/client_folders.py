@@ -106,14 +106,19 @@ class ClientFolders:
         return [self._pair(stem) for stem in _stems(self._taken) if stem not in decided]
 
     def decide(self, pair: TakenPair, outcome: Outcome, control: bytes | None, finish_at: float) -> None:
-        """Settle what becomes of a pair, and when; `control` None leaves its control file as it is."""
-        final = pair.control
-        if control is not None:
-            final = self._write_next(control)
+        """Settle what becomes of a pair, and when.
+
+        With `control` None its control file stays as it is, and it is to be finished at once.
+        """
+        decided = f"{self._decided[outcome]}/{pair.stem}{_CONTROL}"
+        if control is None:
+            # Not even its time may change before the rename: the fingerprint is made of it.
+            os.replace(pair.control, decided)
+            return
+        final = self._write_next(control)
         os.utime(final, (finish_at, finish_at))
-        os.replace(final, f"{self._decided[outcome]}/{pair.stem}{_CONTROL}")
-        if control is not None:
-            os.replace(pair.control, self._spare)
+        os.replace(final, decided)
+        os.replace(pair.control, self._spare)
 
     def decided(self) -> list[DecidedPair]:
         """Return the pairs that are decided upon and not finished."""

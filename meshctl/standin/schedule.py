@@ -7,7 +7,7 @@ control files and payloads is written, so that patient data stays where it belon
 
 import heapq
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _DUE_DIGITS = 15
@@ -20,8 +20,8 @@ class Delivery:
 
     due_ms: int
     stem: str
-    control: str
-    data: str | None
+    control: str = field(compare=False)
+    data: str | None = field(compare=False)
 
 
 class Schedule:
