@@ -1,0 +1,130 @@
+"""The README is true: its tables, commands, examples, keys and names are those of the code."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from meshctl.cli import cli
+from meshctl.journal.events import event_table
+from meshctl.journal.read import parse_line
+from meshctl.mesh.evidence import State
+from meshctl.outbound.names import Kind, kind_of
+from meshctl.payload.sidecar import Sidecar, read_sidecar
+from meshctl.settings.layout import Mailbox, folder_layout
+from tests.readme_tables import README, TABLES, code_blocks, section, table_in
+
+TEXT = README.read_text(encoding="utf-8")
+CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+
+
+def _commands() -> list[str]:
+    """Return every line that begins with `meshctl` in the README's blocks and in its prose."""
+    shell = [line for block in code_blocks(TEXT, "sh") for line in block.splitlines()]
+    prose = re.findall(r"`(meshctl [^`]+)`", TEXT)
+    lines = [line.removesuffix(" &") for line in (*shell, *prose) if line.startswith("meshctl ")]
+    return [line for line in dict.fromkeys(lines) if not re.search(r" (COMMAND|ID|CODE)\b", line)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_made_from_the_code_is_up_to_date(name: str) -> None:
+    """The tables of settings and events equal the code's; `python -m tests.readme_tables` renews them."""
+    assert table_in(TEXT, name) == TABLES[name]()
+
+
+def test_newcomer_is_told_two_commands() -> None:
+    """The first block has two lines, the demo and the tests, which .ci/run runs as they stand."""
+    first, second = code_blocks(TEXT, "sh")[0].splitlines()
+
+    assert first.endswith("&& .venv/bin/meshctl demo")
+    assert second == ".venv/bin/pytest"
+
+
+def test_every_command_is_named_and_no_other() -> None:
+    """The table of commands has exactly the commands that there are."""
+    context = click.Context(cli)
+
+    named = CELL.findall(section(TEXT, "Commands"))
+
+    assert isinstance(cli, click.Group)
+    assert sorted(named) == sorted(cli.list_commands(context))
+
+
+@pytest.mark.parametrize("line", _commands())
+def test_every_command_line_can_be_typed(line: str) -> None:
+    """Each command line in the README has options and arguments that meshctl takes."""
+    assert isinstance(cli, click.Group)
+    words = shlex.split(line)[1:]
+    if words[:1] == ["-c"]:
+        words = words[2:]
+    name, *arguments = words
+    parent = click.Context(cli, info_name="meshctl")
+    command = cli.get_command(parent, name)
+
+    assert command is not None, f"no command {name}"
+    command.make_context(name, arguments, parent=parent).close()
+
+
+def test_sidecar_keys_are_those_that_are_read() -> None:
+    """The table of sidecar keys has every key and no other."""
+    assert sorted(CELL.findall(section(TEXT, "What may be dropped"))) == sorted(Sidecar.model_fields)
+
+
+def test_sidecar_example_is_a_sidecar() -> None:
+    """The sidecar in the README is one that meshctl reads."""
+    (example,) = code_blocks(TEXT, "json")
+
+    assert read_sidecar(example.encode()).use_case == "send-document"
+
+
+def test_states_are_those_of_the_ledger() -> None:
+    """The table of states has every state, in order, and no other."""
+    assert CELL.findall(section(TEXT, "States")) == [state.value for state in State]
+
+
+def test_folders_are_those_that_init_makes() -> None:
+    """The table of folders has each folder of our own that `init` makes."""
+    folders = CELL.findall(section(TEXT, "Folders"))
+    made = folder_layout(Path("/srv/mesh"), Mailbox("X26ABC1")).folders
+    ours = {path.name for path in made if path.parent == Path("/srv/mesh")} - {"mailbox"}
+
+    assert ours <= {name.rstrip("/") for name in folders}
+
+
+def test_ignored_names_are_those_that_are_ignored() -> None:
+    """What the README calls names that are never taken are such names."""
+    told = section(TEXT, "When a file counts as complete")
+    starts = re.search(r"Names that begin with `(.)` or `(.)` or end in", told)
+    ends = re.findall(r"`(\.[a-z]+)`", told)
+
+    assert starts
+    assert [kind_of(f"{start}letter.xml") for start in starts.groups()] == [Kind.IGNORED] * 2
+    assert len(ends) == 6
+    assert {kind_of(f"letter{end}") for end in ends} == {Kind.IGNORED}
+
+
+def test_log_line_is_one_of_the_log() -> None:
+    """The line shown as an example of the log is one that the log's reader takes apart."""
+    (line,) = re.findall(r"^    (\d{4}-.*)$", section(TEXT, "The log"), re.MULTILINE)
+
+    entry = parse_line(line)
+
+    assert entry.event == "message.queued"
+    assert entry.values["file"] == "letter.pdf"
+
+
+def test_events_named_in_prose_exist() -> None:
+    """Every event that the prose speaks of is in the table of events."""
+    named = re.findall(r"`((?:message|report|ack|file|client|daemon)\.[a-z_]+)`", TEXT)
+
+    assert set(named) <= set(event_table())
+
+
+def test_links_lead_somewhere() -> None:
+    """Every link into the repository is to something that is there."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
