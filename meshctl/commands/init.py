@@ -9,10 +9,16 @@ from pydantic import TypeAdapter, ValidationError
 from meshctl.commands.output import epilog
 from meshctl.errors import ConfigError
 from meshctl.settings.client_config import choose_client
-from meshctl.settings.layout import Layout, Mailbox, folder_layout, make_layout, system_layout
+from meshctl.settings.layout import (
+    PLACEHOLDER_ID,
+    Layout,
+    Mailbox,
+    folder_layout,
+    make_layout,
+    system_layout,
+)
 from meshctl.settings.values import MailboxId
 
-PLACEHOLDER_ID = "YOURMAILBOX"
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
 _EPILOG = epilog(
     {

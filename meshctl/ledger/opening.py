@@ -16,7 +16,7 @@ from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read
 from meshctl.ledger.ledger import Ledger
 from meshctl.ledger.records import CLOCK_JUMPS_FACT
 
-_KEY_FINGERPRINT = "key_fingerprint"
+KEY_FINGERPRINT_FACT = "key_fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def keep_clock(books: Books) -> None:
 
 
 def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
-    known = ledger.fact(_KEY_FINGERPRINT)
+    known = ledger.fact(KEY_FINGERPRINT_FACT)
     try:
         keys = read_keys(path)
     except KeyMissingError:
@@ -73,7 +73,7 @@ def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
             "number, and acknowledgements of them cannot be matched.",
         )
     if known != keys.fingerprint:
-        ledger.set_fact(_KEY_FINGERPRINT, keys.fingerprint)
+        ledger.set_fact(KEY_FINGERPRINT_FACT, keys.fingerprint)
     return keys
 
 

@@ -19,6 +19,8 @@ from meshctl.settings.template import settings_text
 
 MAILBOX_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
 SERVICE_USER = "meshctl"
+PLACEHOLDER_ID = "YOURMAILBOX"
+"""What stands for a mailbox id that nobody has given yet."""
 _PRIVATE, _SHARED, _PUBLIC, _SETTINGS_MODE = 0o700, 0o750, 0o755, 0o640
 
 

@@ -1,0 +1,1 @@
+"""What `meshctl check` looks at: one idea a module, each a function from the surroundings to findings."""

@@ -1,0 +1,129 @@
+"""Whether reports will find their messages, and whether the MESH Client's flags leave a trace to follow.
+
+A report names its message by LocalId and MESH id. A LocalId without {message_id}, such as the ODS code that
+GP Connect wants, is the same for all; then the MESH id has to be learnt from SENT, which SaveSent=N leaves
+empty. A failure that cannot be tied to its message is never guessed at, and the message would in the end
+count as delivered.
+"""
+
+from collections.abc import Iterator
+
+from meshctl.checks.finding import Finding, error, remark, right, warning
+from meshctl.checks.surroundings import Surroundings
+from meshctl.errors import ConfigError
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.queries import snapshot
+from meshctl.settings.client_config import ClientConfig, interface_folder
+
+_OWN_ID = "{message_id}"
+
+
+def check_reports(surroundings: Surroundings) -> Iterator[Finding]:
+    """Look at the MESH Client's flags, with the use cases in force."""
+    client = surroundings.settings.mailbox.client
+    yield from _matching(surroundings, client)
+    if client is None:
+        return
+    yield _trace(client)
+    yield from _same_folder(surroundings, client)
+
+
+def shared_local_ids(surroundings: Surroundings) -> list[str]:
+    """Return the use cases whose LocalId does not tell one message from another."""
+    use_cases = surroundings.settings.use_cases.values()
+    return [use_case.name for use_case in use_cases if _OWN_ID not in use_case.local_id]
+
+
+def _matching(surroundings: Surroundings, client: ClientConfig | None) -> Iterator[Finding]:
+    name = "reports.matching"
+    shared = shared_local_ids(surroundings)
+    if not shared:
+        yield right(name, "Every use case has the message id in its LocalId: reports find their message.")
+        return
+    which = f"LocalId does not tell messages apart in {', '.join(shared)}"
+    remedy = (
+        "Set SaveSent=Y for this mailbox in meshclient.cfg and restart the MESH Client; or, where the"
+        f' receivers do not ask for the ODS code, set local_id = "{_OWN_ID}" in [use_cases.NAME].'
+    )
+    if client is None or client.save_sent is None:
+        yield remark(
+            name,
+            f"{which}, so reports can be matched only if the MESH Client runs with SaveSent=Y, which is not"
+            " known here.",
+            f"Let client_config in [mailbox] name the MESH Client's meshclient.cfg. {remedy}",
+        )
+        return
+    if client.save_sent:
+        yield right(name, f"{which}; SaveSent=Y lets reports find their message all the same.")
+        return
+    used = sorted(_used(surroundings).intersection(shared))
+    text = (
+        f"{which}, and the MESH Client runs with SaveSent=N: their reports cannot be matched, and a failure"
+        " will not be seen at its message."
+    )
+    if used:
+        yield error(name, f"{text} In use here: {', '.join(used)}.", remedy)
+    else:
+        yield warning(name, f"{text} None of them seems to be in use here.", remedy)
+
+
+def _used(surroundings: Surroundings) -> set[str]:
+    """Return the use cases that are in use: named in the settings, with a sub-folder, or in the ledger."""
+    settings = surroundings.settings
+    used = {name for name in settings.use_cases if (settings.staging.outbox / name).is_dir()}
+    if settings.staging.default_use_case is not None:
+        used.add(settings.staging.default_use_case)
+    try:
+        with snapshot(settings.state.folder) as connection:
+            used.update(row[0] for row in connection.execute("SELECT DISTINCT use_case FROM messages"))
+    except LedgerError:
+        # What is wrong with the ledger is a finding of its own.
+        pass
+    return used
+
+
+def _trace(client: ClientConfig) -> Finding:
+    name = "reports.flags"
+    if client.save_sent is False and client.transfer_report is not True:
+        return warning(
+            name,
+            "The MESH Client runs with SaveSent=N and without TransferReport=Y: nothing shows that a message"
+            " has reached MESH, so every one without an acknowledgement misses the deadline for that.",
+            "Set SaveSent=Y (or TransferReport=Y) for this mailbox in meshclient.cfg; restart the client.",
+        )
+    if client.save_sent is not True and client.collect_report is not True:
+        return remark(
+            name,
+            "Without CollectReport=Y or SaveSent=Y, only its leaving OUT shows that a pair was taken.",
+            "Set CollectReport=Y for this mailbox in meshclient.cfg, and restart the client.",
+        )
+    flags = {
+        "SaveSent": client.save_sent,
+        "CollectReport": client.collect_report,
+        "TransferReport": client.transfer_report,
+        "DelayReport": client.delay_report,
+        "PollReport": client.poll_report,
+    }
+    shown = ", ".join(f"{flag}={_SHOWN[value]}" for flag, value in flags.items())
+    return right(name, f"The MESH Client's flags let messages be followed: {shown}.")
+
+
+def _same_folder(surroundings: Surroundings, client: ClientConfig) -> Iterator[Finding]:
+    folder = surroundings.settings.mailbox.folder
+    try:
+        theirs = interface_folder(client)
+    except ConfigError:
+        # A path of another system: the settings had to say where the folder is found here.
+        return
+    name = "client.folder"
+    if theirs.resolve() == folder.resolve():
+        yield right(name, f"The MESH Client serves the mailbox in the same folder, {folder}.")
+    else:
+        yield warning(
+            name,
+            f"The MESH Client serves the mailbox in {theirs} (InterfaceRoot), the settings say {folder}.",
+            "Take folder out of [mailbox], or see that both are one folder under two names.",
+        )
+
+
+_SHOWN = {True: "Y", False: "N", None: "?"}

@@ -1,0 +1,96 @@
+"""`meshctl check`: whether everything is right, and what to do where it is not."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from meshctl.checks.every import run_checks
+from meshctl.checks.finding import Finding, Severity, any_error
+from meshctl.checks.settings_file import wrong_settings
+from meshctl.commands.context import settings_of
+from meshctl.commands.output import epilog, print_json
+from meshctl.commands.tables import make_console, plain_text
+from meshctl.errors import ConfigError
+
+_EPILOG = epilog(
+    {
+        "meshctl check": "what is wrong or unwise, each with what to do, then a summary",
+        "meshctl check --all": "what is in order as well",
+        "meshctl check --json": "all of it, for Nagios and the like",
+        "sudo -u meshctl meshctl -c FILE check": "as the user whose rights matter, the daemon's",
+    },
+    {
+        0: "no error was found; there may be warnings",
+        1: "an error was found: messages cannot pass, may be lost sight of, or be seen by others",
+        2: "wrong usage or settings",
+    },
+)
+_MARKS = {
+    Severity.ERROR: ("ERROR", "bold red"),
+    Severity.WARNING: ("WARNING", "yellow"),
+    Severity.INFO: ("NOTE", "cyan"),
+}
+_RIGHT_MARK = ("OK", "green")
+_COUNTED = {
+    Severity.ERROR: ("error", "errors"),
+    Severity.WARNING: ("warning", "warnings"),
+    Severity.INFO: ("note", "notes"),
+}
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--all", "show_all", is_flag=True, help="Show what is in order as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, show_all: bool, as_json: bool) -> None:
+    """Say whether everything is right, and what to do where it is not.
+
+    Looks at settings, folders, rights, room, the MESH Client's flags and life, deadlines, clock and ledger.
+    Changes nothing, and may be run while the daemon runs.
+    """
+    try:
+        settings = settings_of(ctx)
+    except ConfigError as problem:
+        if as_json:
+            _print_json([wrong_settings(problem)])
+            ctx.exit(problem.exit_code)
+        raise
+    findings = run_checks(settings, datetime.now(UTC))
+    if as_json:
+        _print_json(findings)
+    else:
+        _print(findings, show_all=show_all)
+    ctx.exit(1 if any_error(findings) else 0)
+
+
+def _print_json(findings: list[Finding]) -> None:
+    print_json({"ok": not any_error(findings), "checks": [asdict(finding) for finding in findings]})
+
+
+def _print(findings: list[Finding], *, show_all: bool) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        if show_all or not finding.ok:
+            mark, style = _RIGHT_MARK if finding.ok else _MARKS[finding.severity]
+            said = Text.assemble(plain_text(finding.name, "bold"), "  ", plain_text(finding.text))
+            if finding.advice:
+                said.append("\n").append_text(plain_text(finding.advice, "dim"))
+            table.add_row(Text(mark, style=style), said)
+    console = make_console()
+    if table.row_count:
+        console.print(table)
+    console.print(_summary(findings))
+
+
+def _summary(findings: list[Finding]) -> Text:
+    parts = [Text(f"{sum(finding.ok for finding in findings)} in order", style="green")]
+    for severity, (one, many) in _COUNTED.items():
+        count = sum(not finding.ok and finding.severity is severity for finding in findings)
+        if count:
+            parts.append(Text(f"{count} {one if count == 1 else many}", style=_MARKS[severity][1]))
+    return Text(", ").join(parts).append(".")
