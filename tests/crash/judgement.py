@@ -1,0 +1,108 @@
+"""What may have gone wrong by a kill or a power cut, by kind."""
+
+import hashlib
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+from meshctl.mesh.control_file import ControlFile
+from tests.crash.client import HastyClient
+from tests.invariants import (
+    check_explanations,
+    check_ledger,
+    check_none_doubled,
+    check_none_lost,
+    check_nothing_temporary,
+    check_pairs,
+)
+from tests.site import SIDECAR_SUFFIX, Site
+
+_CLIENT_FOLDERS = ("OUT", "SENT", "FAILED")
+
+
+class Wrong(StrEnum):
+    """The kinds of broken promises, as the table names them."""
+
+    LOST = "lost"
+    DOUBLED = "doubled"
+    HALF = "half"
+    DISAGREEING = "disagreeing"
+    SILENT = "silent"
+
+
+Verdict = list[tuple[Wrong, str]]
+Fates = Counter[tuple[str, ...]]
+
+
+def fates(site: Site, client: HastyClient | None) -> Fates:
+    """Return what became of each content: handed over to whom, or refused why and with which sidecar."""
+    found: Fates = Counter()
+    for folder in _CLIENT_FOLDERS:
+        for stem in site.stems(folder):
+            found[_handed_over(site.payload(stem, folder), site.control(stem, folder))] += 1
+    if client is not None:
+        for stem, data in client.taken.items():
+            found[_handed_over(data, client.controls[stem])] += 1
+    for explanation in site.explanations():
+        if explanation.content["message_id"] is None:
+            continue
+        beside = explanation.payload.with_name(explanation.payload.name + SIDECAR_SUFFIX)
+        said = _digest(beside.read_bytes()) if beside.exists() else "no sidecar"
+        content = explanation.payload.read_bytes() if explanation.payload.is_file() else b""
+        found[_digest(content), "refused", str(explanation.content["code"]), said] += 1
+    return found
+
+
+def judge_visible(site: Site) -> Verdict:
+    """Judge what the client can see at this instant: whole pairs, byte for byte what was dropped."""
+    verdict = _tried(Wrong.HALF, lambda: check_pairs(site, {}))
+    dropped = {each.data for each in site.dropped}
+    for stem in [] if verdict else site.stems():
+        if site.payload(stem) not in dropped:
+            verdict.append((Wrong.HALF, f"{stem}.dat is not what was dropped"))
+    return verdict
+
+
+def judge(site: Site, client: HastyClient | None, expected: Fates, prefix: str = "") -> Verdict:
+    """Judge a site on which all has been done, against what becomes of its files undisturbed."""
+    taken = client.taken if client else {}
+    verdict = [(Wrong.HALF, fault) for fault in client.faults] if client else []
+    verdict += _tried(Wrong.LOST, lambda: check_none_lost(site, site.dropped, taken))
+    verdict += _tried(Wrong.DOUBLED, lambda: check_none_doubled(site, site.dropped, taken))
+    verdict += _tried(Wrong.HALF, lambda: check_pairs(site, taken))
+    verdict += _tried(Wrong.DISAGREEING, lambda: check_explanations(site))
+    verdict += _tried(Wrong.DISAGREEING, lambda: check_nothing_temporary(site))
+    verdict += _tried(Wrong.DISAGREEING, lambda: check_ledger(site, taken, prefix))
+    if not verdict:
+        found = fates(site, client)
+        if found != expected:
+            text = f"other fates: {dict(found - expected)} for {dict(expected - found)}"
+            verdict.append((Wrong.DISAGREEING, text))
+        verdict += [(Wrong.SILENT, f"{one} is not in the log") for one in _unmentioned(site)]
+    return verdict
+
+
+def _unmentioned(site: Site) -> Iterator[str]:
+    """Yield the messages of the ledger that no line of the log names."""
+    log = site.log()
+    for message_id in site.messages():
+        if not any(entry.concerns(message_id) for entry in log):
+            yield message_id
+
+
+def _tried(wrong: Wrong, check: Callable[[], None]) -> Verdict:
+    try:
+        check()
+    except (AssertionError, OSError) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return [(wrong, str(error) or str(place.line))]
+    return []
+
+
+def _handed_over(data: bytes, control: ControlFile) -> tuple[str, ...]:
+    return _digest(data), "handed over", control.to_dts, control.workflow_id
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]

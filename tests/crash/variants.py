@@ -1,0 +1,170 @@
+"""The situations in which meshctl is killed: what lies where, what is dropped, who else is at work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tests.crash.client import HastyClient
+from tests.crash.place import Place
+from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, synthetic_nhs_number
+from tests.site import Site, make_site, sidecar
+
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "staging": {
+        "watch": "poll",
+        "quiet_seconds": 0.001,
+        "sidecar_wait_seconds": 0.001,
+        "default_use_case": "send-document",
+    }
+}
+
+
+class Client(StrEnum):
+    """Whether a MESH Client takes pairs at once, and how it is set up."""
+
+    NONE = "none"
+    SAVES_SENT = "SaveSent=Y"
+    SAVES_NOTHING = "SaveSent=N"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One situation. `moved` are folders on a second file system; `is_first_start` is without a ledger.
+
+    `before` makes a past that has been dealt with undisturbed; `after` changes what it left.
+    """
+
+    title: str
+    drop: Callable[[Site], None]
+    before: Callable[[Site], None] | None = None
+    after: Callable[[Site], None] | None = None
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
+    client: Client = Client.NONE
+    is_first_start: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """Return what the names of our files in OUT begin with."""
+        return str(self.sections.get("mailbox", {}).get("file_prefix", ""))
+
+    def lay_out(self, root: Path, other: Path) -> Place:
+        """Make the folders and settings."""
+        sections = {**_SETTINGS, **self.sections}
+        for name, values in _SETTINGS.items():
+            sections[name] = {**values, **self.sections.get(name, {})}
+        return Place(make_site(root, **sections), other).move(*self.moved)
+
+    def client_of(self, site: Site) -> HastyClient | None:
+        """Return the client that is at work, if any."""
+        if self.client is Client.NONE:
+            return None
+        return HastyClient(site, saves_sent=self.client is Client.SAVES_SENT)
+
+
+def _letter(index: int) -> bytes:
+    """Return a message that says all itself."""
+    patient = MadePatient(nhs_number=synthetic_nhs_number(index), surname="Smith")
+    return make_bundle_xml(patients=(patient,), identifier=f"letter-{index}")
+
+
+def _json_letter(index: int) -> bytes:
+    patient = MadePatient(nhs_number=synthetic_nhs_number(index))
+    return make_bundle_json(patients=(patient,), identifier=f"letter-{index}")
+
+
+def _one_message(site: Site) -> None:
+    site.place("letter.xml", _letter(1))
+
+
+def _opaque_with_sidecar(site: Site) -> None:
+    site.place("scan.pdf", b"%PDF opaque", sidecar=sidecar(synthetic_nhs_number(2)))
+
+
+def _refused(site: Site) -> None:
+    site.place("nobody.pdf", b"%PDF nobody is named")
+
+
+def _refused_with_sidecar(site: Site) -> None:
+    """Sendable without its sidecar, which contradicts it."""
+    site.place("letter.xml", _letter(1), sidecar=sidecar(synthetic_nhs_number(9)))
+
+
+def _refused_under_taken_names(site: Site) -> None:
+    """Refused under names that lie in `rejected/` already, and one that looks like the second of another."""
+    for name in ("nobody.pdf", "nobody.2.pdf"):
+        site.place(name, f"%PDF nobody again {name}".encode(), sidecar={"title": f"Title of {name}"})
+
+
+def _mixed(site: Site) -> None:
+    """More than the few that are synced one by one; good and bad, with and without sidecars."""
+    site.place("a.xml", _letter(11))
+    site.place("b.json", _json_letter(12))
+    site.place("c.pdf", b"%PDF c", sidecar=sidecar(synthetic_nhs_number(13)))
+    site.place("d.pdf", b"%PDF d, whose sidecar is broken", sidecar=b"{")
+    site.place("e.pdf", b"%PDF e", sidecar=sidecar(synthetic_nhs_number(14), to_mailbox="X26ABC2"))
+    site.place("f.xml", _letter(15), sidecar=sidecar(synthetic_nhs_number(16)))
+    site.place("g.xml", b"<not-xml")
+    site.place("a again.xml", _letter(11))
+
+
+def _sub_folder(site: Site) -> None:
+    (site.outbox / "send-document").mkdir(exist_ok=True)
+    site.place("one.pdf", b"%PDF in its folder", folder="send-document", sidecar=_no_use_case(21))
+    site.place("one.pdf", b"%PDF outside", sidecar=_no_use_case(22))
+    site.place("two.pdf", b"%PDF refused", folder="send-document")
+
+
+def _no_use_case(index: int) -> dict[str, Any]:
+    said = sidecar(synthetic_nhs_number(index))
+    return {key: value for key, value in said.items() if key != "use_case"}
+
+
+def _lone_sidecar(site: Site) -> None:
+    site.place("letter.pdf.meta.json", b"{}")
+    site.place("other.xml", _letter(3))
+
+
+def _past(site: Site) -> None:
+    site.place("old.xml", _letter(31))
+    site.place("old.pdf", b"%PDF old", sidecar=sidecar(synthetic_nhs_number(32)))
+    _refused_before(site)
+
+
+def _refused_before(site: Site) -> None:
+    site.place("nobody.pdf", b"%PDF nobody is named, long ago")
+
+
+def _lose_ledger(site: Site) -> None:
+    for end in ("", "-wal", "-shm"):
+        (site.state / f"ledger.sqlite{end}").unlink(missing_ok=True)
+
+
+def _damage_ledger(site: Site) -> None:
+    (site.state / "ledger.sqlite").write_bytes(b"not a database" * 1000)
+
+
+_TWO = ("mailbox",)
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("first start", _opaque_with_sidecar, is_first_start=True),
+    Variant("one message", _one_message),
+    Variant("with sidecar", _opaque_with_sidecar),
+    Variant("refused", _refused),
+    Variant("refused with its sidecar", _refused_with_sidecar),
+    Variant("refused, name taken", _refused_under_taken_names, before=_refused_before),
+    Variant("refused, other file system", _refused_with_sidecar, moved=("rejected",)),
+    Variant("sidecar alone", _lone_sidecar),
+    Variant("use-case folder", _sub_folder),
+    Variant("mixed batch", _mixed),
+    Variant("prefix, group", _mixed, sections={"mailbox": {"file_prefix": "lab-", "group": "root"}}),
+    Variant("SaveSent=Y", _mixed, client=Client.SAVES_SENT),
+    Variant("SaveSent=N", _mixed, client=Client.SAVES_NOTHING),
+    Variant("two file systems", _mixed, moved=_TWO),
+    Variant("two file systems, Y", _mixed, moved=_TWO, client=Client.SAVES_SENT),
+    Variant("two file systems, N", _mixed, moved=_TWO, client=Client.SAVES_NOTHING),
+    Variant("ledger lost", _mixed, before=_past, after=_lose_ledger),
+    Variant("ledger damaged", _one_message, before=_past, after=_damage_ledger),
+)
