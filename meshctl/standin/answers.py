@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
-from string import Template
 from xml.sax.saxutils import escape
 
 from meshctl.mesh.codes import SUCCESS, CodeMeaning
@@ -95,7 +94,7 @@ def acknowledgement(
     positive = meaning.status == SUCCESS
     at = datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="seconds")
     bundle_id, header_id, outcome_id = _uuids(dts_id)
-    text = _template().substitute(
+    text = _template().format(
         bundle_id=bundle_id,
         header_id=header_id,
         outcome_id=outcome_id,
@@ -131,6 +130,5 @@ def _quoted(text: str) -> str:
 
 
 @cache
-def _template() -> Template:
-    text = resources.files(__package__).joinpath("acknowledgement.xml").read_text(encoding="utf-8")
-    return Template(text)
+def _template() -> str:
+    return resources.files(__package__).joinpath("acknowledgement.xml").read_text(encoding="utf-8")
