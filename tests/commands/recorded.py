@@ -1,0 +1,78 @@
+"""A site whose ledger holds what a test wants, written as the daemon writes it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from meshctl.cli import cli
+from meshctl.clock import iso
+from meshctl.journal.events import Journal
+from meshctl.ledger.books import Books
+from meshctl.ledger.opening import open_books
+from meshctl.ledger.records import NewMessage
+from meshctl.mesh.evidence import Evidence, State
+from meshctl.mesh.message_id import new_message_id
+from tests.site import Site
+
+
+def invoke(site: Site, *arguments: str) -> Result:
+    """Run one command in this process."""
+    return CliRunner().invoke(cli, ["-c", str(site.settings_file), *arguments])
+
+
+@dataclass
+class Recorder:
+    """Writes messages into a ledger; each is a minute younger than the one before, the first a day old."""
+
+    books: Books
+    now: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(days=1))
+
+    def enter(self, state: State = State.QUEUED, *, nhs_number: str | None = None, **fields: Any) -> str:
+        """Enter a message that has come as far as `state`; return its id."""
+        self.now += timedelta(minutes=1)
+        message = NewMessage(
+            **{
+                "message_id": new_message_id(self.now),
+                "claim": "c",
+                "file_name": "letter.pdf",
+                "size_bytes": 10,
+                "sha256": None,
+                "created_at": iso(self.now),
+                "use_case": "send-document",
+                "workflow_id": "GPCONNECT_SEND_DOCUMENT",
+                "patient_key": self.books.keys.of(nhs_number) if nhs_number else None,
+                **fields,
+            }
+        )
+        if state is State.REJECTED:
+            self.books.ledger.enter([], [message])
+            return message.message_id
+        self.books.ledger.enter([message])
+        if state is not State.CLAIMED:
+            self.books.ledger.mark_queued([message.message_id], iso(self.now), self.books.clock.steady())
+        if state not in (State.CLAIMED, State.QUEUED):
+            self.record(message.message_id, Evidence("SENT", state, "00"))
+        return message.message_id
+
+    def record(self, message_id: str, evidence: Evidence) -> None:
+        """Apply evidence to a message."""
+        self.books.ledger.record(message_id, evidence, iso(self.now), self.books.clock.steady())
+
+    def overdue(self, message_id: str) -> None:
+        """Let a message have missed the deadline for being sent."""
+        self.books.ledger.mark_overdue([message_id], "sent", iso(self.now), "Not sent in time.")
+
+
+@contextmanager
+def recording(site: Site) -> Iterator[Recorder]:
+    """Open the ledger of a site as the daemon does, for as long as the block lasts."""
+    books = open_books(site.state, Journal(logging.getLogger("tests"))).books
+    try:
+        yield Recorder(books)
+    finally:
+        books.ledger.close()

@@ -1,0 +1,102 @@
+"""`meshctl find`: a patient's messages by keyed hash, and never the number itself."""
+
+import json
+
+import pytest
+
+from meshctl.ledger.keys import KEY_NAME
+from meshctl.mesh.evidence import State
+from tests.commands.recorded import invoke, recording
+from tests.site import Site
+
+NUMBER = "9990000042"
+OTHER = "9990000018"
+
+
+@pytest.mark.parametrize("written", [NUMBER, "999 000 0042", "999-000-0042"])
+def test_a_patients_messages_are_found(site: Site, written: str) -> None:
+    """The messages about a patient come newest first, however the NHS number is spaced."""
+    with recording(site) as recorder:
+        first = recorder.enter(nhs_number=NUMBER)
+        recorder.enter(nhs_number=OTHER)
+        recorder.enter()
+        second = recorder.enter(State.FAILED, nhs_number=NUMBER)
+
+        result = invoke(site, "find", "--nhs-number", written, "--json")
+
+    messages = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert [message["message_id"] for message in messages] == [second, first]
+    assert [len(message["history"]) for message in messages] == [3, 2]
+
+
+def test_people_see_a_line_a_message_without_the_number(site: Site) -> None:
+    """The table names messages, not the patient."""
+    with recording(site) as recorder:
+        message_id = recorder.enter(nhs_number=NUMBER)
+
+        result = invoke(site, "find", "--nhs-number", NUMBER)
+
+    assert message_id in result.stdout
+    assert NUMBER not in result.output
+
+
+def test_nobody_found_is_said(site: Site) -> None:
+    """A patient without messages is no trouble: a plain line, exit 0, an empty array for programs."""
+    with recording(site):
+        result = invoke(site, "find", "--nhs-number", NUMBER)
+        as_json = invoke(site, "find", "--nhs-number", NUMBER, "--json")
+
+    assert (result.exit_code, result.output) == (0, "No message about this patient.\n")
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (0, [])
+
+
+@pytest.mark.parametrize("wrong", ["9990000043", "999000004", "99900000a2", ""])
+def test_what_cannot_be_an_nhs_number_is_refused(site: Site, wrong: str) -> None:
+    """A wrong number ends with 1 and one line about it that does not repeat it."""
+    with recording(site):
+        result = invoke(site, "find", "--nhs-number", wrong)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("meshctl: The NHS number ")
+    assert result.stderr.endswith(" Correct --nhs-number.\n")
+    assert not wrong or wrong not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"routing": {"nhs_number_check": "digits"}},
+        {"use_cases.send-document": {"nhs_number_check": "off"}},
+    ],
+    ids=["for all", "for one use case"],
+)
+def test_the_check_is_as_lenient_as_the_settings(site: Site, sections: dict[str, dict[str, str]]) -> None:
+    """A number that could be sent under these settings can be searched for."""
+    site.settle(**sections)
+    with recording(site) as recorder:
+        message_id = recorder.enter(nhs_number="9990000043")
+
+        result = invoke(site, "find", "--nhs-number", "9990000043", "--json")
+
+    assert [message["message_id"] for message in json.loads(result.stdout)] == [message_id]
+
+
+def test_without_the_key_nobody_can_be_found(site: Site) -> None:
+    """A lost key ends with 1 and says so, rather than finding nobody."""
+    with recording(site) as recorder:
+        recorder.enter(nhs_number=NUMBER)
+    (site.state / KEY_NAME).unlink()
+
+    result = invoke(site, "find", "--nhs-number", NUMBER)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "There is no key at" in result.stderr
+
+
+def test_without_a_ledger_nobody_is_found(site: Site) -> None:
+    """Before the first start the result is empty, with a hint on stderr."""
+    result = invoke(site, "find", "--nhs-number", NUMBER, "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert "There is no ledger in" in result.stderr

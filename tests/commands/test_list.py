@@ -1,0 +1,205 @@
+"""`meshctl list`: which messages, in which order, for people and for programs."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from meshctl.mesh.evidence import Acknowledgement, Evidence, State
+from tests.commands.recorded import Recorder, invoke, recording
+from tests.site import Site
+
+KEYS = [
+    "message_id",
+    "file_name",
+    "use_case",
+    "workflow_id",
+    "state",
+    "overdue",
+    "assumed",
+    "mesh_id",
+    "repeat_of",
+    "resend_of",
+    "created_at",
+    "updated_at",
+    "size",
+    "sha256",
+    "reason",
+    "awaiting",
+    "history",
+]
+
+
+def _listed(site: Site, *arguments: str) -> list[dict[str, Any]]:
+    result = invoke(site, "list", "--json", *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    messages: list[dict[str, Any]] = json.loads(result.stdout)
+    return messages
+
+
+def _ids(site: Site, *arguments: str) -> list[str]:
+    return [message["message_id"] for message in _listed(site, *arguments)]
+
+
+def test_a_message_is_told_whole(site: Site) -> None:
+    """Each element has every agreed key, its history and, when it failed, the reason with its advice."""
+    with recording(site) as recorder:
+        message_id = recorder.enter(
+            State.QUEUED,
+            sha256=bytes(range(32)),
+            asked=(Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS),
+            repeat_of="20261121091502480113_7F3A9C",
+        )
+        recorder.record(message_id, Evidence("SENT", State.SENT, "00", mesh_id="20261122091600000000_ABCDEF"))
+        waiting = _listed(site)[0]
+        recorder.record(
+            message_id, Evidence("SEND", State.FAILED, "14", "Not collected.", "Ask the practice.")
+        )
+        failed = _listed(site)[0]
+
+    assert list(waiting) == KEYS
+    assert waiting["state"] == "sent"
+    assert waiting["mesh_id"] == "20261122091600000000_ABCDEF"
+    assert waiting["sha256"] == bytes(range(32)).hex()
+    assert waiting["awaiting"] == ["infrastructure", "business"]
+    assert waiting["overdue"] is False
+    assert waiting["reason"] is None
+    assert failed["awaiting"] == []
+    assert failed["reason"] == {
+        "code": "14",
+        "event": "SEND",
+        "text": "Not collected.",
+        "advice": "Ask the practice.",
+    }
+    assert [(step["event"], step["state"], step["code"]) for step in failed["history"]] == [
+        ("CLAIM", "claimed", None),
+        ("HANDOFF", "queued", None),
+        ("SENT", "sent", "00"),
+        ("SEND", "failed", "14"),
+    ]
+    assert list(failed["history"][0]) == ["at", "event", "state", "code", "text"]
+
+
+def test_newest_first_whatever_the_ids(site: Site) -> None:
+    """Messages come newest first by the time they were created, also when a file prefix was set between."""
+    with recording(site) as recorder:
+        plain = recorder.enter()
+        prefixed = recorder.enter(message_id="a-20200101000000000000_000000")
+        last = recorder.enter()
+
+        assert [last, prefixed, plain] == _ids(site)
+
+
+def test_filters_select_together(site: Site) -> None:
+    """--state, --overdue, --use-case and --since each leave out messages; given together, all must hold."""
+    with recording(site) as recorder:
+        old = recorder.enter(State.SENT)
+        recorder.now = datetime.now(UTC) - timedelta(minutes=30)
+        late = recorder.enter(State.SENT)
+        recorder.overdue(late)
+        refused = recorder.enter(State.REJECTED, use_case=None)
+        failed = recorder.enter(State.FAILED, use_case="vaccination")
+
+        assert [failed, refused, late, old] == _ids(site)
+        assert [late, old] == _ids(site, "--state", "sent")
+        assert [failed, refused] == _ids(site, "--state", "rejected", "--state", "failed")
+        assert [late] == _ids(site, "--overdue")
+        assert [failed] == _ids(site, "--use-case", "vaccination")
+        assert [failed, refused, late] == _ids(site, "--since", "2h")
+        assert [late] == _ids(site, "--since", "2h", "--state", "sent", "--use-case", "send-document")
+        assert _ids(site, "--overdue", "--state", "failed") == []
+
+
+@pytest.mark.parametrize(
+    ("since", "shown"),
+    [
+        ("2h", False),
+        ("3d", True),
+        ("2020-01-01", True),
+        ("2020-01-01T09:15:00+01:00", True),
+        ("2999-01-01T00:00Z", False),
+    ],
+)
+def test_since_takes_spans_and_instants(site: Site, since: str, shown: bool) -> None:
+    """--since is so long ago or an instant; a day-old message is listed or not accordingly."""
+    with recording(site) as recorder:
+        message_id = recorder.enter()
+
+        assert _ids(site, "--since", since) == ([message_id] if shown else [])
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--since", "yesterday"), ("--since", "90"), ("--state", "lost"), ("--limit", "-1")]
+)
+def test_wrong_filters_are_wrong_usage(site: Site, arguments: tuple[str, ...]) -> None:
+    """A filter that cannot be understood ends with 2 and says which option it was."""
+    result = invoke(site, "list", *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"'{arguments[0]}'" in result.stderr
+
+
+def _enter_many(recorder: Recorder, count: int) -> list[str]:
+    return [recorder.enter() for _ in range(count)][::-1]
+
+
+def test_the_limit_keeps_the_newest(site: Site) -> None:
+    """Fifty are listed unless --limit says otherwise; 0 is all; a person is told that there are more."""
+    with recording(site) as recorder:
+        ids = _enter_many(recorder, 60)
+
+        assert ids[:50] == _ids(site)
+        assert ids[:2] == _ids(site, "--limit", "2")
+        assert ids == _ids(site, "--limit", "0")
+        assert invoke(site, "list").stderr == "There are more than these 50; --limit 0 lists all.\n"
+        assert invoke(site, "list", "--limit", "60").stderr == ""
+
+
+def test_more_messages_than_one_query_for_histories_takes(site: Site) -> None:
+    """Every message has its own history, however many are listed."""
+    with recording(site) as recorder:
+        _enter_many(recorder, 600)
+
+        messages = _listed(site, "--limit", "0")
+
+    assert len(messages) == 600
+    assert all(len(message["history"]) == 2 for message in messages)
+
+
+def test_without_a_ledger_the_list_is_empty(site: Site) -> None:
+    """Before the first start the list is empty, a hint on stderr says why, and the exit code is 0."""
+    result = invoke(site, "list", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert "There is no ledger in" in result.stderr
+    assert invoke(site, "list").stdout == "No message fits.\n"
+
+
+def test_people_see_a_line_a_message(site: Site) -> None:
+    """A line has id, state with code and overdue, age, use case and file; --exact gives the instant."""
+    with recording(site) as recorder:
+        failed = recorder.enter(State.SENT)
+        recorder.record(failed, Evidence("SEND", State.FAILED, "EPL-152", "No such number."))
+        late = recorder.enter(State.SENT)
+        recorder.overdue(late)
+
+        _, first, second = invoke(site, "list").stdout.splitlines()
+        created_at = _listed(site)[0]["created_at"]
+        exact = invoke(site, "list", "--exact", "--limit", "1").stdout
+
+    assert first.split() == [late, "sent", "overdue", "23", "h", "ago", "send-document", "letter.pdf"]
+    assert second.split() == [failed, "failed", "EPL-152", "23", "h", "ago", "send-document", "letter.pdf"]
+    assert created_at in exact
+
+
+def test_no_escape_sequence_reaches_the_terminal(site: Site) -> None:
+    """Whatever a name holds, control characters come out visible."""
+    with recording(site) as recorder:
+        message_id = recorder.enter(file_name="a\x1b[2Jb\x9b1m.pdf")
+
+        for arguments in (["list"], ["show", message_id]):
+            shown = invoke(site, *arguments).stdout
+            assert "a\\x1b[2Jb\\x9b1m.pdf" in shown
+            assert "\x1b" not in shown
+            assert "\x9b" not in shown

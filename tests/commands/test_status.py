@@ -1,0 +1,232 @@
+"""`meshctl status`: the numbers, before the first start, beside a ledger in use, live on a terminal."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshctl.ledger.database import LEDGER_NAME
+from meshctl.mesh.evidence import State
+from tests.commands.recorded import invoke, recording
+from tests.site import MAILBOX_ID, Site, wait_until
+
+NOTHING = {
+    "mailbox": MAILBOX_ID,
+    "states": {
+        "rejected": 0,
+        "claimed": 0,
+        "queued": 0,
+        "collected": 0,
+        "sent": 0,
+        "received": 0,
+        "completed": 0,
+        "failed": 0,
+    },
+    "overdue": 0,
+    "oldest_queued_seconds": None,
+    "client": {"state": "unknown", "last_seen": None},
+    "outbox": {"ready": 0, "waiting": 0},
+    "rejected": 0,
+}
+HOUR = 3600
+
+
+def _status(site: Site) -> dict[str, Any]:
+    result = invoke(site, "status", "--json")
+    assert result.exit_code == 0
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+def _drop(path: Path, *, age_seconds: float = 0.0) -> None:
+    path.write_bytes(b"x")
+    then = time.time() - age_seconds
+    os.utime(path, (then, then))
+
+
+def test_before_the_first_start_all_is_zero(site: Site) -> None:
+    """Without a ledger every number is zero, a hint says why, the exit code is 0 and nothing is made."""
+    result = invoke(site, "status", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)) == (0, NOTHING)
+    assert "There is no ledger in" in result.stderr
+    assert list(site.state.iterdir()) == []
+
+
+def test_messages_are_counted_by_state(site: Site) -> None:
+    """Each state has its count, zeros included, and overdue messages are counted beside it."""
+    with recording(site) as recorder:
+        recorder.enter(State.REJECTED)
+        recorder.enter(State.QUEUED)
+        recorder.enter(State.QUEUED)
+        recorder.overdue(recorder.enter(State.COLLECTED))
+        recorder.enter(State.FAILED)
+
+        status = _status(site)
+
+    assert status["states"] == NOTHING["states"] | {"rejected": 1, "queued": 2, "collected": 1, "failed": 1}
+    assert status["overdue"] == 1
+
+
+def test_the_oldest_pair_in_out_is_told(site: Site) -> None:
+    """oldest_queued_seconds is the age of the oldest pair in OUT; messages in other states do not count."""
+    with recording(site) as recorder:
+        ledger, clock = recorder.books.ledger, recorder.books.clock
+        for state, age_seconds in ((State.QUEUED, 60), (State.QUEUED, 600), (State.SENT, HOUR)):
+            message_id = recorder.enter(State.CLAIMED)
+            ledger.mark_queued([message_id], clock.stamp(), clock.steady() - age_seconds)
+            if state is State.SENT:
+                ledger.connection.execute(
+                    "UPDATE messages SET state = 'sent' WHERE message_id = ?", (message_id,)
+                )
+
+        assert 600 <= _status(site)["oldest_queued_seconds"] < 630
+
+
+def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
+    """Jumps of the wall clock that the daemon has seen are left out of oldest_queued_seconds."""
+    with recording(site) as recorder:
+        clock = recorder.books.clock
+        message_id = recorder.enter(State.CLAIMED)
+        recorder.books.ledger.mark_queued([message_id], clock.stamp(), clock.steady() - 24 * HOUR)
+        recorder.books.ledger.set_fact("clock_jumps_seconds", str(24 * HOUR - 60))
+
+        assert 60 <= _status(site)["oldest_queued_seconds"] < 90
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"letter.pdf": HOUR, "letter.pdf.meta.json": HOUR}, (1, 0)),
+        ({"report.xml": HOUR, "report.json": HOUR, "REPORT.XML": HOUR}, (3, 0)),
+        ({"letter.pdf": HOUR}, (0, 1)),
+        ({"report.xml": 0}, (0, 1)),
+        ({"letter.pdf.meta.json": HOUR}, (0, 1)),
+        ({".hidden": HOUR, "~lock": HOUR, "a.tmp": HOUR, "b.PART": HOUR}, (0, 0)),
+    ],
+    ids=[
+        "with sidecar",
+        "messages",
+        "may yet get a sidecar",
+        "just written",
+        "sidecar alone",
+        "ignored names",
+    ],
+)
+def test_the_outbox_is_counted_by_names_and_times(
+    site: Site, files: dict[str, float], expected: tuple[int, int]
+) -> None:
+    """Complete files count as ready; those just written or without their partner count as waiting."""
+    site.settle(staging={"sidecar_wait_seconds": 300, "quiet_seconds": 30})
+    (site.outbox / "send-document").mkdir()
+    (site.outbox / "no-use-case").mkdir()
+    for name, age_seconds in files.items():
+        _drop(site.outbox / name, age_seconds=age_seconds)
+        _drop(site.outbox / "send-document" / name, age_seconds=age_seconds)
+        _drop(site.outbox / "no-use-case" / name, age_seconds=age_seconds)
+
+    outbox = _status(site)["outbox"]
+
+    assert (outbox["ready"], outbox["waiting"]) == tuple(2 * count for count in expected)
+
+
+def test_a_file_whose_sidecar_time_is_over_is_ready(site: Site) -> None:
+    """A file that has waited for its sidecar long enough is taken at the next look, so it is ready."""
+    site.settle(staging={"sidecar_wait_seconds": 0.2})
+    _drop(site.outbox / "letter.pdf", age_seconds=HOUR)
+
+    wait_until(lambda: _status(site)["outbox"] == {"ready": 1, "waiting": 0}, "the time to be over")
+
+
+def test_rejected_counts_files_not_what_lies_beside_them(site: Site) -> None:
+    """Explanations and sidecars of refused files are not counted; a sidecar refused itself is."""
+    for name in (
+        "letter.pdf",
+        "letter.pdf.meta.json",
+        "letter.pdf.error.json",
+        "report.xml",
+        "report.xml.error.json",
+        "lost.pdf.meta.json",
+        "lost.pdf.meta.json.error.json",
+        "folder.error.json",
+        ".meshctl-unfinished",
+    ):
+        (site.rejected / name).write_bytes(b"{}")
+
+    assert _status(site)["rejected"] == 3
+
+
+def test_people_see_what_needs_them(site: Site) -> None:
+    """The table shows every state, what is overdue with the command that lists it, and the folders."""
+    with recording(site) as recorder:
+        recorder.overdue(recorder.enter(State.QUEUED))
+
+        result = invoke(site, "status")
+
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert result.exit_code == 0
+    assert ["Mailbox", MAILBOX_ID] in lines
+    assert ["queued", "1", "the", "oldest", "since", "just", "now"] in lines
+    assert ["overdue", "1", "meshctl", "list", "--overdue"] in lines
+    assert ["Outbox", str(site.outbox)] in lines
+
+
+def test_a_damaged_ledger_is_one_plain_line(site: Site) -> None:
+    """A ledger that is no database ends the command with 1 and one line that names the file."""
+    (site.state / LEDGER_NAME).write_bytes(b"not a database, for certain" * 100)
+
+    result = invoke(site, "status", "--json")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert LEDGER_NAME in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")])
+def test_watch_is_for_a_terminal(site: Site, arguments: tuple[str, ...]) -> None:
+    """--watch into a pipe, or with --json, is wrong usage."""
+    result = invoke(site, "status", *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_watch_follows_until_ctrl_c(site: Site) -> None:
+    """On a terminal --watch shows what changes, and Ctrl-C ends it without a complaint."""
+    screen, terminal = pty.openpty()
+    with recording(site) as recorder:
+        recorder.enter(State.QUEUED)
+        process = subprocess.Popen(
+            site.command("status", "--watch"),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            env=site.process_environ() | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100", "LINES": "40"},
+        )
+        os.close(terminal)
+        try:
+            shown = _read_until(screen, r"overdue +0")
+            assert re.search(r"queued +1 ", shown)
+            assert re.search(r"failed +0 ", shown)
+
+            recorder.enter(State.FAILED)
+            _read_until(screen, r"failed +1 ")
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, complaint = process.communicate(timeout=10)
+            os.close(screen)
+
+    assert (process.returncode, complaint) == (0, b"")
+
+
+def _read_until(screen: int, awaited: str) -> str:
+    shown = ""
+    while not re.search(awaited, shown):
+        shown += os.read(screen, 4096).decode()
+    return shown
