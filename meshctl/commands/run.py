@@ -5,11 +5,14 @@ import sys
 
 import click
 
+from meshctl.checks.guards import refuse_world_writable, warn_of_root
 from meshctl.commands.context import settings_of
 from meshctl.daemon.daemon import Daemon
+from meshctl.daemon.service import Service
 from meshctl.daemon.signals import Inbox
 from meshctl.journal.setup import configure_log
 from meshctl.settings.load import load_settings
+from meshctl.settings.model import Settings
 
 
 @click.command(
@@ -20,19 +23,37 @@ Examples:
 
 \b
 Exit codes: 0 it could do its work, also when files were refused; 1 something stood in the way;
-2 wrong settings."""
+2 wrong settings, or an outbox or settings file that everybody can write to."""
 )
 @click.option("--once", is_flag=True, help="Do all that can be done now, then exit.")
+@click.option(
+    "--allow-world-writable",
+    is_flag=True,
+    help="Run although everybody on this computer can write to the outbox or the settings.",
+)
 @click.pass_context
-def command(ctx: click.Context, once: bool) -> None:
+def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
     """Send what is dropped into the outbox, and follow it.
 
     Runs in the foreground and logs to the file that the settings name; at a terminal the lines are
     shown as well.
     """
-    settings = settings_of(ctx)
+
+    def checked(settings: Settings) -> Settings:
+        if not allow_world_writable:
+            refuse_world_writable(settings)
+        return settings
+
+    settings = checked(settings_of(ctx))
     journal = configure_log(settings.log, to_terminal=sys.stderr.isatty())
-    daemon = Daemon(settings, lambda: load_settings(settings.file, os.environ), journal, Inbox())
+    warn_of_root(journal)
+    daemon = Daemon(
+        settings,
+        lambda: checked(load_settings(settings.file, os.environ)),
+        journal,
+        Inbox(),
+        Service(os.environ),
+    )
     if once:
         daemon.run_once()
     else:

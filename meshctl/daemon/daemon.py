@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from meshctl import __version__
 from meshctl.clock import Clock
 from meshctl.daemon.lock import single_instance
+from meshctl.daemon.service import Service
 from meshctl.daemon.session import End, Session
 from meshctl.daemon.signals import Inbox
 from meshctl.errors import ConfigError
@@ -22,39 +23,46 @@ class Daemon:
     """Works on one mailbox until told to stop. `load` reads the settings again."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[], Settings], journal: Journal, inbox: Inbox
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        journal: Journal,
+        inbox: Inbox,
+        service: Service,
     ) -> None:
         self._settings = settings
         self._load = load
         self._journal = journal
         self._inbox = inbox
+        self._service = service
 
-    def run(self, on_turn: Callable[[], None] = lambda: None) -> None:
+    def run(self) -> None:
         """Work until SIGTERM. Raises AlreadyRunningError, LedgerError, OSError at the start only."""
         with self._alone():
             self._journal.info("daemon.started", version=__version__, mailbox=self._settings.mailbox.id)
             end = End.RELOAD
             while end is not End.STOP:
-                end = self._run_session(on_turn)
+                end = self._run_session()
             self._journal.info("daemon.stopped")
 
     def run_once(self) -> None:
         """Do all that can be done now. Raises MeshctlError when something stood in the way."""
         with self._alone(), self._opened() as opened:
-            session = Session(self._settings, opened, self._inbox)
+            session = Session(self._settings, opened, self._inbox, self._service)
             try:
                 session.run_once()
             finally:
                 session.close()
 
-    def _run_session(self, on_turn: Callable[[], None]) -> End:
+    def _run_session(self) -> End:
         with self._opened() as opened:
-            session = Session(self._settings, opened, self._inbox)
+            session = Session(self._settings, opened, self._inbox, self._service)
             try:
-                end = session.run(on_turn)
+                end = session.run()
                 while end is End.RELOAD and not self._reload():
-                    end = session.run(on_turn)
+                    end = session.run()
                 if end is End.STOP:
+                    self._service.stopping()
                     self._journal.info("daemon.stopping")
             finally:
                 session.close()
@@ -67,6 +75,7 @@ class Daemon:
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""
         self._inbox.reload_requested = False
+        self._service.reloading()
         try:
             settings = self._load()
             _check_unchanged(self._settings, settings)

@@ -5,15 +5,17 @@ events, waiting files and the rescan demand, and no turn relies on an event havi
 """
 
 import os
-from collections.abc import Callable
+import sqlite3
 from enum import Enum, auto
 
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.obstacles import Attempts
+from meshctl.daemon.service import Service
 from meshctl.daemon.signals import Inbox
 from meshctl.daemon.watching import Watcher
 from meshctl.errors import MeshctlError
 from meshctl.inbound.incoming import Incoming
+from meshctl.ledger import queries
 from meshctl.ledger.opening import Opened, keep_clock, ledger_identity
 from meshctl.outbound.outgoing import Outgoing
 from meshctl.settings.model import Settings
@@ -32,11 +34,12 @@ class End(Enum):
 class Session:
     """The work on one mailbox under one set of settings."""
 
-    def __init__(self, settings: Settings, opened: Opened, inbox: Inbox) -> None:
+    def __init__(self, settings: Settings, opened: Opened, inbox: Inbox, service: Service) -> None:
         self._settings = settings
         self._books = opened.books
         self._ledger_identity = opened.identity
         self._inbox = inbox
+        self._service = service
         self._backlog = False
         self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
@@ -46,18 +49,18 @@ class Session:
         self._outbound = Attempts("outbound", self._books.clock, self._books.journal)
         self._inbound = Attempts("inbound", self._books.clock, self._books.journal)
 
-    def run(self, on_turn: Callable[[], None]) -> End:
-        """Work until told to stop or reload; `on_turn` hears of every finished turn."""
+    def run(self) -> End:
+        """Work until told to stop or reload; the service manager hears of every finished turn."""
         while True:
             pause = self._turn()
-            on_turn()
+            self._service.turned(self._obstacles(), self._standing)
             if self._inbox.stop_requested:
                 return End.STOP
             if self._inbox.reload_requested:
                 return End.RELOAD
             if self._ledger_gone():
                 return End.LEDGER_GONE
-            self._inbox.wait(pause)
+            self._inbox.wait(min(pause, self._service.longest_wait_seconds))
 
     def run_once(self) -> None:
         """Do all that can be done now, waiting out `quiet_seconds` for files just written.
@@ -143,6 +146,8 @@ class Session:
             self._watcher.pause()
 
     def _should_stop(self) -> bool:
+        # Asked between batches, so a turn that takes long on much work is told from one that hangs.
+        self._service.alive()
         return self._inbox.stop_requested
 
     def _notice_clock(self) -> None:
@@ -158,6 +163,20 @@ class Session:
             return True
 
     def _report_obstacles(self) -> None:
-        obstacles = [attempts.obstacle for attempts in (self._outbound, self._inbound) if attempts.obstacle]
+        obstacles = self._obstacles()
         if obstacles:
-            raise MeshctlError(" ".join(dict.fromkeys(obstacles)))
+            raise MeshctlError(" ".join(obstacles))
+
+    def _obstacles(self) -> list[str]:
+        found = (attempts.obstacle for attempts in (self._outbound, self._inbound))
+        return list(dict.fromkeys(obstacle for obstacle in found if obstacle))
+
+    def _standing(self) -> str:
+        """Say in numbers how the messages stand."""
+        connection = self._books.ledger.connection
+        try:
+            counts, overdue = queries.counts_by_state(connection), queries.count_overdue(connection)
+        except sqlite3.Error:
+            return "At work; the ledger cannot be read."
+        told = [f"{count} {state.value}" for state, count in counts.items() if count]
+        return f"At work. Messages: {', '.join(told) or 'none yet'}; {overdue} overdue."
