@@ -11,7 +11,7 @@ from meshctl.commands.demo_view import print_opening, print_summary, show_live, 
 from meshctl.commands.output import epilog
 from meshctl.commands.tables import make_console
 from meshctl.standin.demo import Demo
-from meshctl.standin.sample import copy_sample
+from meshctl.standin.sample import copy_sample, sample_folder
 
 _EPILOG = epilog(
     {
@@ -42,7 +42,7 @@ def command(folder: Path | None) -> None:
     the log is kept; the last lines say where it is and how to remove it.
     """
     console = make_console()
-    copy = copy_sample(folder)
+    copy = copy_sample(sample_folder(), folder)
     demo = Demo(copy)
     print_opening(copy, len(demo.script), console)
     present = show_live if sys.stdout.isatty() else tell_plainly

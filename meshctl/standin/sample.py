@@ -52,8 +52,8 @@ def sample_folder() -> Path:
     raise MeshctlError(f"The sample mailbox is missing: there is no {installed}. Install meshctl again.")
 
 
-def copy_sample(folder: Path | None) -> Path:
-    """Copy the sample into `folder`, made if need be, else into a new temporary one; return which.
+def copy_sample(sample: Path, folder: Path | None) -> Path:
+    """Copy a sample into `folder`, made if need be, else into a new temporary one; return which.
 
     Raises MeshctlError when `folder` is there and not an empty folder.
     """
@@ -64,7 +64,6 @@ def copy_sample(folder: Path | None) -> Path:
         target = folder.absolute()
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise MeshctlError(f"{target} is there already. Name an empty folder, or a new one.")
-    sample = sample_folder()
 
     def left_behind(inside: str, names: list[str]) -> set[str]:
         below = Path(inside).relative_to(sample).parts

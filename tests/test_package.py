@@ -1,0 +1,94 @@
+"""The package as it is installed: a wheel with all that belongs in it, which runs without the test extras."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+CHECKOUT = Path(__file__).parents[1]
+SAMPLE, SAMPLE_IN_WHEEL = "sample_mailbox/", "meshctl/standin/sample_mailbox/"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The wheel, and a virtual environment with nothing but it and what it needs."""
+
+    wheel: Path
+    bin: Path
+
+    def run(self, *command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        """Run a program of the environment to its end, outside the checkout."""
+        return _run([str(self.bin / command[0]), *command[1:]], cwd)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Build the wheel and install it, as `pip install` would for a user."""
+    root = tmp_path_factory.mktemp("package")
+    environment = root / "venv"
+    bin_folder = environment / ("Scripts" if os.name == "nt" else "bin")
+    for command in (
+        [sys.executable, "-m", "venv", str(environment)],
+        [str(bin_folder / "pip"), "wheel", "--quiet", "--no-deps", "-w", str(root), str(CHECKOUT)],
+    ):
+        built = _run(command, root)
+        assert built.returncode == 0, built.stderr
+    (wheel,) = root.glob("meshctl-*.whl")
+    put = _run([str(bin_folder / "pip"), "install", "--quiet", str(wheel)], root)
+    assert put.returncode == 0, put.stderr
+    return Installed(wheel, bin_folder)
+
+
+def test_wheel_holds_what_git_holds_and_nothing_else(installed: Installed) -> None:
+    """Every tracked file of package and sample is in the wheel; nothing that a run left behind is."""
+    listed = _run(["git", "ls-files", "meshctl", "sample_mailbox"], CHECKOUT)
+    if listed.returncode != 0:
+        pytest.skip("not a clone, so git cannot say what belongs to it")
+    tracked = {
+        SAMPLE_IN_WHEEL + name.removeprefix(SAMPLE) if name.startswith(SAMPLE) else name
+        for name in listed.stdout.splitlines()
+        if (CHECKOUT / name).exists()
+    }
+
+    with zipfile.ZipFile(installed.wheel) as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+    assert held == tracked
+
+
+def test_installed_command_needs_no_test_extra(installed: Installed, tmp_path: Path) -> None:
+    """Every command's help can be shown with the dependencies of the wheel alone."""
+    listed = installed.run("python", "-m", "pip", "list", "--format=freeze", cwd=tmp_path)
+    shown = installed.run("meshctl", "--help", cwd=tmp_path)
+    commands = [
+        line.split()[0] for line in shown.stdout.splitlines() if line[:2] == "  " and line[2:3].isalpha()
+    ]
+
+    assert "pytest" not in listed.stdout
+    assert shown.returncode == 0
+    assert "demo" in commands
+    for command in commands:
+        if command not in {"Drop", "you", "meshctl"}:
+            helped = installed.run("meshctl", command, "--help", cwd=tmp_path)
+            assert (helped.returncode, helped.stderr) == (0, ""), command
+
+
+def test_demo_runs_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
+    """The demo finds its sample in the installed package and comes out as its script says."""
+    played = installed.run("meshctl", "demo", "--folder", "played", cwd=tmp_path)
+
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert f"Log:         {tmp_path / 'played' / 'log' / 'meshctl.log'}" in played.stdout
+
+
+def _run(command: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MESHCTL_", "PYTHON"))}
+    return subprocess.run(
+        command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
