@@ -89,16 +89,18 @@ class Examiner:
     file_prefix: str
     max_payload_bytes: int
 
-    def examine(self, folder: str, name: str, use_case: str | None) -> Examined | None:
+    def examine(
+        self, folder: str, name: str, use_case: str | None, said: Sidecar | None = None
+    ) -> Examined | None:
         """Look into a file; None when it is no longer there. Raises OSError when the disk fails.
 
-        A refusal is an outcome, not an error.
+        A refusal is an outcome, not an error. With `said` a sidecar beside the file is not looked at.
         """
         path = f"{folder}/{name}"
         message_id = self.file_prefix + new_message_id(datetime.now(UTC))
         try:
             status = os.lstat(path)
-            sidecar_status = _status(path + SIDECAR_SUFFIX)
+            sidecar_status = None if said else _status(path + SIDECAR_SUFFIX)
         except FileNotFoundError:
             return None
         found = Sighting(
@@ -111,12 +113,13 @@ class Examiner:
             else None,
         )
         reading: Reading | None = None
-        sidecar: Sidecar | None = None
+        sidecar = said
         try:
             check_name(name)
             if kind_of(name) is Kind.SIDECAR:
                 raise _sidecar_alone()
-            sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status) if sidecar_status else None
+            if sidecar_status:
+                sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
             reading = self._read(path, status)
             draft = self._compose(reading, sidecar, use_case, message_id)
             control = write_control_file(draft.control)
@@ -151,6 +154,12 @@ class Examiner:
         # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
         today = datetime.now(UTC).astimezone().date()
         return compose(reading.facts, sidecar, use_case, self.sender, message_id, today)
+
+
+def sidecar_beside(path: str) -> Sidecar | None:
+    """Return what the sidecar beside a file says, None when there is none. Raises Refusal, OSError."""
+    status = _status(path + SIDECAR_SUFFIX)
+    return None if status is None else _read_sidecar(path + SIDECAR_SUFFIX, status)
 
 
 def _status(path: str) -> os.stat_result | None:

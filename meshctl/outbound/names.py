@@ -1,7 +1,9 @@
 """What the name of a dropped file says about it. Pure."""
 
 import re
+from collections.abc import Iterator
 from enum import Enum, auto
+from itertools import count
 
 from meshctl.errors import Refusal
 
@@ -51,6 +53,14 @@ def check_name(name: str) -> None:
             "The file's name ends in .dat or .ctl, which only meshctl and the MESH Client make.",
             "Drop the payload under its own name; meshctl writes the control file.",
         )
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Yield a name and then, without end, the name with a number: `letter.pdf`, `letter.2.pdf` ..."""
+    yield name
+    stem, dot, ending = name.rpartition(".")
+    for number in count(2):
+        yield f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
 
 
 def _refused(text: str) -> Refusal:

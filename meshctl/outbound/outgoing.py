@@ -51,9 +51,7 @@ class Outgoing:
         self._told: set[str] = set()
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
-        self._examiner = Examiner(
-            _sender(settings), settings.mailbox.file_prefix, settings.staging.max_payload_bytes
-        )
+        self._examiner = examiner_for(settings)
         self._reading = ReadingRoom(self._examiner)
         self.staging = Staging(
             str(settings.staging.outbox),
@@ -199,8 +197,9 @@ def _batches(folder: str, use_case: str | None, names: Iterator[str]) -> Iterato
         yield Batch(folder, use_case, some)
 
 
-def _sender(settings: Settings) -> Sender:
-    return Sender(
+def examiner_for(settings: Settings) -> Examiner:
+    """Return the examiner of a mailbox, for the daemon and for whoever wants to know beforehand."""
+    sender = Sender(
         mailbox_id=settings.mailbox.id,
         ods_code=settings.mailbox.ods_code,
         organisation=settings.mailbox.organisation,
@@ -209,6 +208,7 @@ def _sender(settings: Settings) -> Sender:
         nhs_number_check=settings.routing.nhs_number_check,
         date_of_birth_format=settings.routing.date_of_birth_format,
     )
+    return Examiner(sender, settings.mailbox.file_prefix, settings.staging.max_payload_bytes)
 
 
 def _group_id(group: str | None) -> int | None:

@@ -18,7 +18,7 @@ from typing import Any
 from meshctl.errors import Refusal
 from meshctl.outbound import durable
 from meshctl.outbound.claims import Claim
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, numbered
 
 _TEMPORARY_PREFIX = ".meshctl-"
 _BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
@@ -107,21 +107,12 @@ class RejectedFolder:
         # A crash may have left one of the same name.
         Path(temporary).unlink(missing_ok=True)
         durable.write_new(temporary, data, _FILE_MODE)
-        for name in _candidates(_fitting(rejection.name)):
+        for name in numbered(_fitting(rejection.name)):
             target = f"{self.folder}/{name}{ERROR_SUFFIX}"
             if not any(os.path.lexists(f"{self.folder}/{name}{suffix}") for suffix in _BESIDE):
                 break
         os.rename(temporary, target)
         return name, target
-
-
-def _candidates(name: str) -> Iterator[str]:
-    yield name
-    stem, dot, ending = name.rpartition(".")
-    number = 2
-    while True:
-        yield f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
-        number += 1
 
 
 def _fitting(name: str) -> str:

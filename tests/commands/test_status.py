@@ -17,7 +17,7 @@ from meshctl.mesh.evidence import State
 from tests.commands.recorded import invoke, recording
 from tests.site import MAILBOX_ID, Site, wait_until
 
-NOTHING = {
+NOTHING: dict[str, Any] = {
     "mailbox": MAILBOX_ID,
     "states": {
         "rejected": 0,
