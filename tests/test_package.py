@@ -46,11 +46,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 def test_wheel_holds_what_git_holds_and_nothing_else(installed: Installed) -> None:
-    """Every tracked file of package and sample is in the wheel; nothing that a run left behind is."""
-    listed = _run(["git", "ls-files", "meshctl", "sample_mailbox"], CHECKOUT)
+    """Every file of package and sample that git does not ignore is in the wheel, and no other."""
+    listed = _run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "meshctl", "sample_mailbox"],
+        CHECKOUT,
+    )
     if listed.returncode != 0:
         pytest.skip("not a clone, so git cannot say what belongs to it")
-    tracked = {
+    belonging = {
         SAMPLE_IN_WHEEL + name.removeprefix(SAMPLE) if name.startswith(SAMPLE) else name
         for name in listed.stdout.splitlines()
         if (CHECKOUT / name).exists()
@@ -59,7 +62,7 @@ def test_wheel_holds_what_git_holds_and_nothing_else(installed: Installed) -> No
     with zipfile.ZipFile(installed.wheel) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
-    assert held == tracked
+    assert held == belonging
 
 
 def test_installed_command_needs_no_test_extra(installed: Installed, tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""What the package imports is what it declares, so that it runs where only its dependencies are."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def _imported() -> Iterator[str]:
+    for source in (CHECKOUT / "meshctl").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                yield node.module.partition(".")[0]
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9_.-]", one)[0].lower().replace("_", "-") for one in requirements}
+
+
+def test_imports_and_declared_dependencies_are_the_same() -> None:
+    """Every package that meshctl imports is declared, in the core or in an extra of its own, and none else."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    core = _names(project["dependencies"])
+    optional = set().union(*(_names(extras[extra]) for extra in extras if extra != "test"))
+    providers = packages_distributions()
+    third_party = {name for name in _imported() if name not in {*sys.stdlib_module_names, "meshctl"}}
+
+    imported = {provider.lower().replace("_", "-") for name in third_party for provider in providers[name]}
+
+    assert core <= imported
+    assert imported <= core | optional
