@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ class Site:
     ) -> Path:
         """Rename a complete file into the outbox, its sidecar first; return where it came to lie."""
         target = self.target(name, folder)
-        said = _sidecar_bytes(sidecar)
+        said = None if sidecar is None else sidecar_bytes(sidecar)
         if said is not None:
             self._rename_in(Path(f"{target}{SIDECAR_SUFFIX}"), said)
         self._rename_in(target, data)
@@ -139,14 +139,14 @@ class Site:
 
     def place_sidecar(self, name: str, said: object, *, folder: str | None = None) -> None:
         """Rename the sidecar of payload `name` into the outbox; it counts as that payload's."""
-        self._rename_in(Path(f"{self.target(name, folder)}{SIDECAR_SUFFIX}"), _sidecar_bytes(said) or b"")
+        self._rename_in(Path(f"{self.target(name, folder)}{SIDECAR_SUFFIX}"), sidecar_bytes(said))
 
     def write(
         self, name: str | bytes, data: bytes, *, folder: str | None = None, sidecar: object = None
     ) -> Path:
         """Write a file in place, as a copy from a share does; its sidecar first."""
         target = self.target(name, folder)
-        said = _sidecar_bytes(sidecar)
+        said = None if sidecar is None else sidecar_bytes(sidecar)
         if said is not None:
             Path(f"{target}{SIDECAR_SUFFIX}").write_bytes(said)
         target.write_bytes(data)
@@ -287,6 +287,19 @@ class Daemon:
         """Return once so many pairs are in OUT."""
         self.wait_for(lambda: len(self.site.stems()) >= count, f"{count} pairs in OUT", seconds)
 
+    def wait_for_watches(self, folders: int = 4) -> None:
+        """Return once the kernel tells the daemon of changes in so many folders; at once where it cannot."""
+        if sys.platform == "linux":
+            self.wait_for(lambda: self.count_watches() >= folders, f"watches on {folders} folders")
+
+    def count_watches(self) -> int:
+        """Return how many folders the kernel tells the daemon of."""
+        count = 0
+        for path in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                count += path.read_text().count("inotify wd:")
+        return count
+
     def signal(self, number: signal.Signals) -> None:
         """Send the daemon a signal."""
         self.process.send_signal(number)
@@ -315,13 +328,20 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0
         time.sleep(_POLL_SECONDS)
 
 
+def must_hold(condition: Callable[[], object], what: str, seconds: float) -> None:
+    """Return after `seconds` in which the condition held all the time; fail as soon as it does not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert condition(), f"no longer: {what}"
+        time.sleep(_POLL_SECONDS)
+
+
 def sidecar(nhs_number: str = "9990000042", **said: Any) -> dict[str, Any]:
     """Return a sidecar that says all that an opaque file needs, changed as asked."""
     patient = {"nhs_number": nhs_number, "date_of_birth": "2001-02-14", "surname": "Smith"}
     return {"use_case": "send-document", "patient": patient, **said}
 
 
-def _sidecar_bytes(said: object) -> bytes | None:
-    if said is None or isinstance(said, bytes):
-        return said
-    return json.dumps(said).encode()
+def sidecar_bytes(said: object) -> bytes:
+    """Return a sidecar as it is written to a file."""
+    return said if isinstance(said, bytes) else json.dumps(said).encode()
