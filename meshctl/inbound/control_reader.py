@@ -1,0 +1,150 @@
+"""Reading control files that others wrote, or may still be writing.
+
+A file that cannot be read is first taken for one that is not finished, and read again until nobody has
+written to it for a while. Links are not followed, FIFOs not waited for, and no text of a file gets into a
+reason.
+"""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from meshctl.clock import Clock
+from meshctl.journal.events import error_fields
+from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
+from meshctl.safe_open import OPEN_SAFELY
+
+_GENERAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
+
+
+class Trouble(Enum):
+    """Why there is no control file."""
+
+    GONE = auto()
+    UNFINISHED = auto()
+    UNREADABLE = auto()
+    NOT_A_FILE = auto()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Unread:
+    """A control file that was not read; `reason` is for people and holds nothing of the file."""
+
+    trouble: Trouble
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Read:
+    """A control file, and when it was last written."""
+
+    control: ControlFile
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A file that is known to be no control file, as long as it stays as it is."""
+
+    size_bytes: int
+    changed_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Future:
+    """A file whose time of change lies in the future: how long it was seen unchanged counts instead."""
+
+    changed_ns: int
+    since: float
+
+
+class ControlReader:
+    """Reads control files. A file that nobody wrote to for `patience_seconds` is taken as it is."""
+
+    def __init__(self, clock: Clock, patience_seconds: float) -> None:
+        self._clock = clock
+        self.patience_seconds = patience_seconds
+        self._refused: dict[str, _Refused] = {}
+        self._future: dict[str, _Future] = {}
+
+    def read(self, path: str) -> Read | Unread:
+        """Read a control file. Raises OSError only for what is not the fault of this file."""
+        try:
+            found = self._read(path)
+        except FileNotFoundError:
+            found = Unread(Trouble.GONE)
+        except OSError as error:
+            if is_general(error):
+                raise
+            if error.errno in _NOT_A_FILE:
+                return _not_a_file()
+            # Rights may be given yet, a network share may come back: whoever calls looks again later.
+            return Unread(Trouble.UNREADABLE, f"It cannot be read: {os.strerror(error.errno or 0)}.")
+        except Exception as error:  # noqa: BLE001 - one file never stops the others
+            return Unread(Trouble.UNREADABLE, fault_text(error))
+        if isinstance(found, Unread) and found.trouble is Trouble.GONE:
+            self._refused.pop(path, None)
+            self._future.pop(path, None)
+        return found
+
+    def _read(self, path: str) -> Read | Unread:
+        descriptor = os.open(path, OPEN_SAFELY)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return _not_a_file()
+            known = self._refused.get(path)
+            if known is not None:
+                if (known.size_bytes, known.changed_ns) == (status.st_size, status.st_mtime_ns):
+                    return Unread(Trouble.UNREADABLE, known.reason)
+                del self._refused[path]
+            if status.st_size > CONTROL_FILE_MAX_BYTES:
+                return self._refuse(
+                    path, status, f"It has {status.st_size} bytes; at most {CONTROL_FILE_MAX_BYTES} are read."
+                )
+            data = os.read(descriptor, CONTROL_FILE_MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        try:
+            return Read(read_control_file(data), status.st_mtime_ns)
+        except ControlFileError as error:
+            if not self.is_settled(path, status.st_mtime_ns):
+                return Unread(Trouble.UNFINISHED)
+            return self._refuse(path, status, str(error))
+
+    def is_settled(self, path: str, changed_ns: int) -> bool:
+        """Tell whether a file that was written at `changed_ns` is unlikely to be written again."""
+        age_seconds = self._clock.age_seconds(changed_ns)
+        if age_seconds is None:
+            now = self._clock.monotonic()
+            seen = self._future.get(path)
+            if seen is None or seen.changed_ns != changed_ns:
+                seen = self._future[path] = _Future(changed_ns, now)
+            age_seconds = now - seen.since
+        if age_seconds < self.patience_seconds:
+            return False
+        self._future.pop(path, None)
+        return True
+
+    def _refuse(self, path: str, status: os.stat_result, reason: str) -> Unread:
+        self._refused[path] = _Refused(status.st_size, status.st_mtime_ns, reason)
+        return Unread(Trouble.UNREADABLE, reason)
+
+
+def is_general(error: OSError) -> bool:
+    """Tell whether the whole process suffers from this, and not one file."""
+    return error.errno in _GENERAL
+
+
+def fault_text(error: Exception) -> str:
+    """Return what to say of an error that nobody foresaw: its kind and place, never its text."""
+    fields = error_fields(error)
+    return f"A fault in meshctl itself, please report it: {fields['error']} at {fields['where']}."
+
+
+def _not_a_file() -> Unread:
+    return Unread(Trouble.NOT_A_FILE, "It is no ordinary file but a link, a folder, a FIFO or a device.")

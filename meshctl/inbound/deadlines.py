@@ -1,0 +1,174 @@
+"""Deadlines: messages of which something expected has not come in time, and those that are done by waiting.
+
+Time is measured on the steady clock, so a clock that is set back or forward makes no message late or early.
+The ledger is asked only for messages whose time ran out since the last look, and each is told of once.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from typing import Final
+
+from meshctl.inbound.kept_pairs import BATCH
+from meshctl.inbound.recorder import Piece, Recorder
+from meshctl.ledger import lookups
+from meshctl.ledger.books import Books
+from meshctl.ledger.lookups import Waiting
+from meshctl.mesh.evidence import Acknowledgement, Evidence, State
+from meshctl.settings.durations import format_duration
+from meshctl.settings.model import DeadlineSettings, Settings
+
+_OPEN: Final = (State.QUEUED, State.COLLECTED, State.SENT, State.RECEIVED)
+# A look costs little, but more with many open messages, and deadlines are hours and days.
+_LOOKS_PER_DEADLINE: Final = 20
+_SHORTEST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+
+_ASSUMED = Evidence(
+    "DEADLINE",
+    State.COMPLETED,
+    text="No acknowledgement was asked for, and no report came: taken for delivered.",
+    assumed=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Expectation:
+    """One deadline: of which messages it expects what. `{time}` stands for the setting."""
+
+    name: str
+    waiting: Waiting
+    text: str
+    advice: str
+
+
+_EXPECTATIONS: Final = (
+    _Expectation(
+        "collected",
+        Waiting((State.QUEUED,)),
+        "The MESH Client has not taken the pair from OUT within {time}.",
+        "Check that the MESH Client runs, its log, and that it may read the files in OUT.",
+    ),
+    _Expectation(
+        "sent",
+        Waiting((State.QUEUED, State.COLLECTED)),
+        "Nothing shows within {time} that MESH has the message.",
+        "Check the MESH Client's log and its connection to MESH, and that SaveSent=Y or TransferReport=Y.",
+    ),
+    _Expectation(
+        "infrastructure_ack",
+        Waiting(_OPEN, Acknowledgement.INFRASTRUCTURE),
+        "The infrastructure acknowledgement has not come within {time}.",
+        "Ask the recipient whether its system has the message; without this answer it counts as not arrived.",
+    ),
+    _Expectation(
+        "business_ack",
+        Waiting(_OPEN, Acknowledgement.BUSINESS),
+        "The business acknowledgement has not come within {time}.",
+        "Ask the recipient whether somebody has dealt with the message.",
+    ),
+)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one deadline has been looked after: messages due but not yet flagged, and until when."""
+
+    until: float = float("-inf")
+    due: deque[str] = field(default_factory=deque)
+
+
+class Deadlines:
+    """The deadlines of one mailbox."""
+
+    def __init__(self, settings: Settings, recorder: Recorder, books: Books) -> None:
+        self._times = _times(settings.deadlines)
+        self._undelivered_after = settings.deadlines.undelivered_after.total_seconds()
+        self._recorder = recorder
+        self._books = books
+        shows_sent = _can_show_sent(settings)
+        self._expectations = tuple(one for one in _EXPECTATIONS if one.name != "sent" or shows_sent)
+        # Without any sign that MESH has it, a message that was taken is all that can be waited with.
+        self._delivered_states = (State.SENT, State.RECEIVED) + (() if shows_sent else (State.COLLECTED,))
+        self._progress = {one.name: _Progress() for one in self._expectations}
+        shortest = min(*(time.total_seconds() for time in self._times.values()), self._undelivered_after)
+        self._pause = min(
+            max(shortest / _LOOKS_PER_DEADLINE, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS
+        )
+        self._next_look = float("-inf")
+        self._may_assume = False
+
+    def work(self) -> None:
+        """Look if that is due, and deal with one batch of each deadline. Raises sqlite3.Error."""
+        now = self._books.clock.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + self._pause
+            self._look()
+        for expectation in self._expectations:
+            self._flag(expectation)
+        self._assume_delivered()
+
+    def texts(self) -> dict[str, tuple[str, str]]:
+        """Return text and advice by the deadline's settings name."""
+        return {one.name: self._told(one) for one in _EXPECTATIONS}
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether more messages are due."""
+        return self._may_assume or any(progress.due for progress in self._progress.values())
+
+    @property
+    def next_look_seconds(self) -> float:
+        """Return in how many seconds to look again."""
+        return max(0.0, self._next_look - self._books.clock.monotonic())
+
+    def _look(self) -> None:
+        steady = self._books.clock.steady()
+        for one in self._expectations:
+            progress = self._progress[one.name]
+            until = steady - self._times[one.name].total_seconds()
+            connection = self._books.ledger.connection
+            progress.due.extend(lookups.missed(connection, one.waiting, one.name, progress.until, until))
+            progress.until = until
+        self._may_assume = True
+
+    def _flag(self, expectation: _Expectation) -> None:
+        due = self._progress[expectation.name].due
+        batch = list(islice(due, BATCH))
+        if not batch:
+            return
+        # Evidence may have come since the look.
+        late = lookups.still_missed(self._books.ledger.connection, expectation.waiting, batch)
+        if late:
+            self._recorder.mark_overdue(late, expectation.name, *self._told(expectation))
+        for _ in batch:
+            due.popleft()
+
+    def _assume_delivered(self) -> None:
+        if not self._may_assume:
+            return
+        until = self._books.clock.steady() - self._undelivered_after
+        done = lookups.unasked(self._books.ledger.connection, self._delivered_states, until, BATCH)
+        self._recorder.record([Piece(message_id, _ASSUMED) for message_id in done])
+        self._may_assume = len(done) == BATCH
+
+    def _told(self, expectation: _Expectation) -> tuple[str, str]:
+        time = format_duration(self._times[expectation.name])
+        return expectation.text.format(time=time), expectation.advice
+
+
+def _times(deadlines: DeadlineSettings) -> Mapping[str, timedelta]:
+    return {
+        "collected": deadlines.collected,
+        "sent": deadlines.sent,
+        "infrastructure_ack": deadlines.infrastructure_ack,
+        "business_ack": deadlines.business_ack,
+    }
+
+
+def _can_show_sent(settings: Settings) -> bool:
+    """Tell whether anything can show that MESH has a message, unless the client's flags rule it out."""
+    client = settings.mailbox.client
+    return client is None or client.save_sent is not False or client.transfer_report is not False

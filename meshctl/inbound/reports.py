@@ -1,0 +1,99 @@
+"""What a control file in SENT, FAILED or IN proves of its message. Pure.
+
+Free text of a file is never taken over: what people read is the table's meaning of the code.
+"""
+
+import re
+from dataclasses import replace
+
+from meshctl.journal.masking import mask_numbers
+from meshctl.mesh.codes import CodeMeaning, Effect, explain_report
+from meshctl.mesh.control_file import ControlFile
+from meshctl.mesh.evidence import Evidence, State
+
+_REACHES = {
+    Effect.COLLECTED: State.COLLECTED,
+    Effect.TRANSFERRED: State.SENT,
+    Effect.FAILED: State.FAILED,
+    Effect.UNDELIVERED: State.FAILED,
+}
+# 20180808160418053343_B8CF9A, DTS-20101216101210-927652, dtsapp05-201301201947406678: all hold a time stamp.
+# A DTSId of another kind, which might hold anything, is kept out of ledger and log.
+_MESH_ID = re.compile(r"(?=(?:\D*\d){12})[A-Za-z0-9_.:-]{12,100}")
+
+_DELAY = ("TRANSFER", "05")
+
+SENT_EVENT = "SENT"
+FAILED_EVENT = "FAILED"
+OUT_EVENT = "OUT"
+REPORT_EVENT = "REPORT"
+
+LEFT_OUT = Evidence(OUT_EVENT, State.COLLECTED, text="The pair left OUT: the MESH Client took it.")
+FAILED_WITHOUT_RECORD = Evidence(
+    FAILED_EVENT,
+    State.FAILED,
+    text="The MESH Client could not process the pair and put it into FAILED, without saying why.",
+    advice="Look into the client's log, then send the message again.",
+)
+
+
+def mesh_id_of(control: ControlFile) -> str | None:
+    """Return the MESH id that a control file gives, None without one that is fit to be kept."""
+    dts_id = control.dts_id
+    return dts_id if _MESH_ID.fullmatch(dts_id) and mask_numbers(dts_id) == dts_id else None
+
+
+def meaning_of(control: ControlFile) -> CodeMeaning | None:
+    """Return what the status record says; None when there is none."""
+    status = control.status
+    return None if status is None else explain_report(status.event, status.status, status.status_code)
+
+
+def is_delay(evidence: Evidence) -> bool:
+    """Tell whether the client says that it could not transfer the message yet (code 05)."""
+    return evidence.reaches is None and (evidence.event, evidence.code) == _DELAY
+
+
+def evidence_of_report(control: ControlFile) -> Evidence:
+    """Return what a report proves. A delay, and what nobody knows the meaning of, is only noted."""
+    mesh_id = mesh_id_of(control)
+    meaning = meaning_of(control)
+    if meaning is None:
+        text = "A report without a StatusRecord, which says nothing about the message."
+        return Evidence(REPORT_EVENT, None, text=text, mesh_id=mesh_id)
+    return _evidence(meaning, mesh_id)
+
+
+def evidence_of_sent(control: ControlFile) -> Evidence:
+    """Return what a control file in SENT proves: that MESH has it, unless its record says otherwise."""
+    mesh_id = mesh_id_of(control)
+    meaning = meaning_of(control)
+    if meaning is None or not (meaning.event or meaning.status or meaning.code):
+        text = "The MESH Client put the pair into SENT: MESH has the message."
+        return Evidence(SENT_EVENT, State.SENT, text=text, mesh_id=mesh_id)
+    evidence = _evidence(meaning, mesh_id)
+    if evidence.reaches is State.FAILED or meaning.effect is Effect.DELAYED:
+        return evidence
+    return replace(evidence, reaches=State.SENT)
+
+
+def evidence_of_failed(control: ControlFile | None) -> Evidence:
+    """Return what a file in FAILED proves: that the client gave up, for its record's reason if it has one."""
+    if control is None:
+        return FAILED_WITHOUT_RECORD
+    mesh_id = mesh_id_of(control)
+    meaning = meaning_of(control)
+    if meaning is not None and meaning.final:
+        return _evidence(meaning, mesh_id)
+    return replace(FAILED_WITHOUT_RECORD, mesh_id=mesh_id)
+
+
+def _evidence(meaning: CodeMeaning, mesh_id: str | None) -> Evidence:
+    return Evidence(
+        event=meaning.event or REPORT_EVENT,
+        reaches=_REACHES.get(meaning.effect),
+        code=meaning.code or None,
+        text=meaning.meaning,
+        advice=meaning.advice,
+        mesh_id=mesh_id,
+    )
