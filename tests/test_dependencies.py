@@ -25,7 +25,7 @@ def _names(requirements: list[str]) -> set[str]:
 
 
 def test_imports_and_declared_dependencies_are_the_same() -> None:
-    """Every package that meshctl imports is declared, in the core or in an extra of its own, and none else."""
+    """Every package that meshctl imports is declared, in the core or in an extra, and no other is."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     core = _names(project["dependencies"])

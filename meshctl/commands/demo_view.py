@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ from meshctl.settings.model import Settings
 from meshctl.standin.demo import Part, Scene
 
 _REFRESHES_PER_SECOND = 8
+_INDENT = 6
 _STEPS = tuple(state for state in LADDER if state is not State.FAILED)
 
 
@@ -88,7 +90,8 @@ def print_opening(folder: Path, parts: int, console: Console) -> None:
 def _moving(parts: Iterable[Part]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("FILE", "USE CASE", "WAY", "STATE"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+        narrowest = len(_STEPS) if heading == "WAY" else None
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=narrowest)
     for part in parts:
         message = part.message
         if message is None:
@@ -121,18 +124,19 @@ def _counts(scene: Scene) -> Text:
     return Text(f"After {scene.elapsed_seconds:.0f} s: {', '.join(said) or 'no message'}.", style="bold")
 
 
-def _ending(part: Part) -> Text:
+def _ending(part: Part) -> Group:
     """Tell how one message ended, with reason and advice where it did not arrive."""
     line = Text(f"  {part.drop.name}: ")
     message = part.message
     if message is None:
-        return line.append("never seen", style="red")
+        return Group(line.append("never seen", style="red"))
     line.append_text(state_text(message))
+    said: list[str | None] = []
     if message.reason is not None:
-        for said in (message.reason.text, message.reason.advice):
-            if said:
-                line.append("\n      ").append_text(plain_text(said))
+        said = [message.reason.text, message.reason.advice]
     elif message.overdue is not None:
         awaited = " and ".join(message.awaiting)
-        line.append(f"\n      No {awaited} acknowledgement came in time; a person is told to look.")
-    return line
+        said = [f"No {awaited} acknowledgement came in time; a person is told to look."]
+    return Group(
+        line, *(Padding(plain_text(text), (0, 0, 0, _INDENT), expand=False) for text in said if text)
+    )
