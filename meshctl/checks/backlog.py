@@ -18,7 +18,7 @@ _WORK_FOLDERS = frozenset({"claims", "ready"})
 def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell whether files lie in the outbox that nobody takes."""
     staging = surroundings.settings.staging
-    if not staging.outbox.is_dir():
+    if not os.path.isdir(staging.outbox):
         return
     waits = staging.quiet_seconds + staging.sidecar_wait_seconds + staging.rescan_seconds
     patience = max(_PATIENCE_SECONDS, 2 * waits)
@@ -43,7 +43,7 @@ def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
 def check_work(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell what an interrupted run has left, and what is not meshctl's, in the work folder."""
     work = surroundings.settings.staging.work
-    if not work.is_dir():
+    if not os.path.isdir(work):
         return
     try:
         foreign = [name for name in os.listdir(work) if name not in _WORK_FOLDERS and name[0] != "."]
@@ -72,7 +72,7 @@ def check_work(surroundings: Surroundings) -> Iterator[Finding]:
 def check_out(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell whether pairs stay in OUT longer than the MESH Client may take to collect them."""
     out = surroundings.settings.mailbox.out_folder
-    if not out.is_dir():
+    if not os.path.isdir(out):
         return
     allowed = surroundings.settings.deadlines.collected.total_seconds()
     waiting = dict(_ages(out, surroundings))

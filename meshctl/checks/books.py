@@ -18,6 +18,8 @@ from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.opening import KEY_FINGERPRINT_FACT
 from meshctl.ledger.queries import fact, snapshot
 
+_OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
+
 
 def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell whether a daemon holds the lock."""
@@ -29,7 +31,7 @@ def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
             "daemon",
             f"It is not known whether a daemon runs: the lock in {state} cannot be opened"
             f" ({problem.strerror}).",
-            "Run meshctl check as the user that the daemon runs as.",
+            _OUR_USER_ADVICE,
         )
         return
     if running:
@@ -46,13 +48,18 @@ def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
 def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell whether the ledger is there, whole, and of this meshctl's version."""
     path = surroundings.settings.state.folder / LEDGER_NAME
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         yield remark(
             "ledger",
             f"There is no ledger at {path} yet.",
             "Nothing need be done before the first start. Later: stop the daemon and restore the state folder"
             " from a back-up; without one the daemon rebuilds what the folders prove.",
         )
+        return
+    except OSError as problem:
+        yield error("ledger", f"The ledger {path} cannot be looked at: {problem.strerror}.", _OUR_USER_ADVICE)
         return
     version, known = _version(surroundings), len(migrations())
     if version is not None and version < known:
@@ -78,7 +85,7 @@ def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
             yield error(
                 "ledger",
                 text,
-                "Run meshctl check as the user that the daemon runs as; look whether the disk is full.",
+                f"{_OUR_USER_ADVICE} Look whether the disk is full.",
             )
     else:
         if verdict == "ok":
@@ -106,7 +113,7 @@ def check_key(surroundings: Surroundings) -> Iterator[Finding]:
         yield error(
             "key",
             f"The key {state / KEY_NAME} cannot be read: {problem.strerror}.",
-            "Run meshctl check as the user that the daemon runs as, or give it the file: chown.",
+            f"{_OUR_USER_ADVICE} If it does, give it the file: chown.",
         )
     else:
         if known is not None and known != keys.fingerprint:
@@ -119,7 +126,7 @@ def _known_fingerprint(surroundings: Surroundings) -> str | None:
     try:
         with snapshot(surroundings.settings.state.folder) as connection:
             return fact(connection, KEY_FINGERPRINT_FACT)
-    except LedgerError:
+    except (LedgerError, OSError):
         return None
 
 

@@ -15,9 +15,9 @@ def check_client_life(surroundings: Surroundings) -> Iterator[Finding]:
     signs = [
         datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         for folder in (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder, mailbox.temp_folder)
-        if folder.is_dir()
+        if os.path.isdir(folder)
     ]
-    if not signs or not mailbox.out_folder.is_dir():
+    if not signs or not os.path.isdir(mailbox.out_folder):
         return
     silent_seconds = (surroundings.now - max(signs)).total_seconds()
     allowed = surroundings.settings.deadlines.client_silent_after.total_seconds()

@@ -33,7 +33,7 @@ def check_client_rights(surroundings: Surroundings) -> Iterator[Finding]:
         return
     mailbox = surroundings.settings.mailbox
     in_folder, out_folder = mailbox.in_folder, mailbox.out_folder
-    if not in_folder.is_dir() or not out_folder.is_dir():
+    if not os.path.isdir(in_folder) or not os.path.isdir(out_folder):
         return
     owner_id = in_folder.stat().st_uid
     client = person(owner_id)
@@ -136,7 +136,7 @@ def _we_can_read(in_folder: Path) -> Iterator[Finding]:
 def _us(surroundings: Surroundings) -> Person | None:
     """Return the daemon's user: whoever owns the state folder; before there is one, this user."""
     state = surroundings.settings.state.folder
-    return person(state.stat().st_uid) if state.is_dir() else ourselves()
+    return person(state.stat().st_uid) if os.path.isdir(state) else ourselves()
 
 
 def _group_of_our_files(surroundings: Surroundings) -> int | None:
@@ -144,7 +144,7 @@ def _group_of_our_files(surroundings: Surroundings) -> int | None:
     if settings.mailbox.group is not None:
         return group_number(settings.mailbox.group)
     for folder in (settings.staging.work / "ready", settings.staging.work):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             status = folder.stat()
             # What is made in a folder with the setgid bit gets the folder's group.
             if status.st_mode & stat.S_ISGID:

@@ -59,5 +59,5 @@ def _newest_record(surroundings: Surroundings) -> datetime | None:
                 "SELECT updated_at FROM messages ORDER BY message_id DESC LIMIT 1"
             ).fetchone()
         return None if newest is None else datetime.fromisoformat(newest[0])
-    except (LedgerError, ValueError):
+    except (LedgerError, OSError, ValueError):
         return None

@@ -31,7 +31,7 @@ def check_moves(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell between which folders files are moved, between which copied, and where neither goes."""
     outbox, work = surroundings.place("outbox").path, surroundings.place("work").path
     out = surroundings.place("OUT").path
-    if not outbox.is_dir() or not out.is_dir():
+    if not os.path.isdir(outbox) or not os.path.isdir(out):
         return
     # A work folder that is not there yet will be made in the nearest folder that is.
     if _mount(outbox) != _mount(work):
@@ -112,4 +112,4 @@ def _mount(path: Path) -> tuple[int, object]:
 
 
 def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+    return next(folder for folder in (path, *path.parents) if os.path.isdir(folder))

@@ -18,22 +18,28 @@ _RIGHTS_ADVICE = (
     " the folder's owner or group (chown, chgrp), or its permissions (chmod u+rwx or g+rwx)."
 )
 
+_CLOSED = "cannot be looked at, for lack of rights on a folder above it"
+_READ_ONLY_ADVICE = "Look at dmesg for disk errors, then mount it for writing (mount -o remount,rw)."
+
 
 def check_folders(surroundings: Surroundings) -> Iterator[Finding]:
     """Look at every folder."""
     mailbox = surroundings.settings.mailbox.folder
-    mailbox_is_there = mailbox.is_dir()
+    mailbox_is_there = os.path.isdir(mailbox)
     if not mailbox_is_there:
+        why = _why_no_folder(mailbox)
         yield error(
             "folder.mailbox",
-            f"The mailbox's folder {mailbox} {_why_no_folder(mailbox)}.",
-            "Correct folder in [mailbox], or client_config; mount the share that it is on; or start the MESH"
-            " Client once, which makes it.",
+            f"The mailbox's folder {mailbox} {why}.",
+            _RIGHTS_ADVICE
+            if why == _CLOSED
+            else "Correct folder in [mailbox], or client_config; mount the share that it is on; or start the"
+            " MESH Client once, which makes it.",
         )
     for place in surroundings.places():
         if place.setting == "mailbox.folder" and not mailbox_is_there:
             continue
-        if place.path.is_dir():
+        if os.path.isdir(place.path):
             yield right(f"folder.{place.name}", f"{place.path} is there.")
             yield from check_rights(place)
         else:
@@ -44,6 +50,9 @@ def check_rights(place: Place) -> Iterator[Finding]:
     """Tell whether we may use a folder that is there."""
     name = f"rights.{place.name}"
     wanted = os.R_OK | os.X_OK | (os.W_OK if place.writes else 0)
+    if place.writes and _is_read_only(place.path):
+        yield error(name, f"{place.path} ({place.setting}) is on a read-only file system.", _READ_ONLY_ADVICE)
+        return
     if not _accessible(place.path, wanted):
         we = ourselves()
         who = f"user {we.name}" if we else "this user"
@@ -68,7 +77,9 @@ def check_rights(place: Place) -> Iterator[Finding]:
 
 def _not_there(place: Place) -> Finding:
     name, what = f"folder.{place.name}", f"{place.path} ({place.setting}) {_why_no_folder(place.path)}"
-    if place.path.exists() or place.path.is_symlink():
+    if what.endswith(_CLOSED):
+        return error(name, f"{what}.", _RIGHTS_ADVICE)
+    if os.path.lexists(place.path):
         return error(name, f"{what}.", f"Move it away and make a folder of that name: mkdir {place.path}")
     if place.missing is Missing.MAY_BE:
         return warning(
@@ -95,18 +106,22 @@ def _why_no_folder(path: Path) -> str:
     try:
         path.stat()
     except FileNotFoundError:
-        return "leads nowhere" if path.is_symlink() else "is not there"
+        return "leads nowhere" if os.path.islink(path) else "is not there"
     except OSError as problem:
-        return f"cannot be looked at ({os.strerror(problem.errno or 0)})"
+        return _CLOSED if problem.errno == errno.EACCES else f"cannot be used: {_reason(problem)}"
     return "is not a folder"
 
 
 def _nearest(path: Path) -> Path | None:
-    return next((parent for parent in path.parents if parent.exists()), None)
+    return next((parent for parent in path.parents if os.path.exists(parent)), None)
 
 
 def _accessible(path: Path, wanted: int) -> bool:
     return os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _is_read_only(path: Path) -> bool:
+    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _reason(problem: OSError) -> str:
@@ -117,7 +132,7 @@ def _advice_for(problem: OSError) -> str:
     if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "Free space on this file system (df -h, df -i), or raise the quota."
     if problem.errno == errno.EROFS:
-        return "The file system is read-only: look at dmesg for disk errors, then mount it for writing."
+        return _READ_ONLY_ADVICE
     return _RIGHTS_ADVICE
 
 

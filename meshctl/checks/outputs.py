@@ -14,7 +14,7 @@ from meshctl.checks.surroundings import Surroundings
 def check_log(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell whether the log can be appended to; nothing is written."""
     file = surroundings.settings.log.file
-    if not file.exists():
+    if not os.path.exists(file):
         # Whether it can be made shows at its folder.
         return
     if not file.is_file():

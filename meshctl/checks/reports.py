@@ -76,7 +76,7 @@ def _used(surroundings: Surroundings) -> set[str]:
     try:
         with snapshot(settings.state.folder) as connection:
             used.update(row[0] for row in connection.execute("SELECT DISTINCT use_case FROM messages"))
-    except LedgerError:
+    except (LedgerError, OSError):
         # What is wrong with the ledger is a finding of its own.
         pass
     return used

@@ -37,7 +37,7 @@ def check_watching(surroundings: Surroundings) -> Iterator[Finding]:
         )
     else:
         yield right("watching", "The system says at once when a file lands in the outbox.")
-    mount = mount_of(staging.outbox) if staging.outbox.is_dir() else None
+    mount = mount_of(staging.outbox) if os.path.isdir(staging.outbox) else None
     if mount is not None and mount.is_network:
         yield network_remark(mount.type, staging.outbox, seconds)
 
@@ -57,7 +57,7 @@ def _try_watches(surroundings: Surroundings) -> OSError | None:
     folders = (surroundings.settings.staging.outbox, mailbox.in_folder, mailbox.sent_folder)
     watcher = Watcher(lambda: None)
     try:
-        return watcher.watch(str(folder) for folder in folders if folder.is_dir())
+        return watcher.watch(str(folder) for folder in folders if os.path.isdir(folder))
     finally:
         watcher.close()
 

@@ -4,6 +4,7 @@ The file that `init` writes, the checks and the error texts all come from these 
 starts at the folder of the settings file. The models are frozen: a changed file makes new settings.
 """
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,7 +112,8 @@ class MailboxSettings(Section):
     def _child(self, name: str) -> Path:
         # Upper case on a default install, lower case in the user guide: what is there counts.
         upper, lower = self.folder / name, self.folder / name.lower()
-        return lower if lower.exists() and not upper.exists() else upper
+        # os.path, which takes a folder that we may not look into for one that is not there.
+        return lower if os.path.exists(lower) and not os.path.exists(upper) else upper
 
 
 class StagingSettings(Section):

@@ -1,0 +1,178 @@
+"""Set-ups broken on purpose: settings, ledger, key, log, alerts, clock, and what lies about."""
+
+import os
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+
+from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
+from tests.checks.grounds import OLD_STEM, Grounds
+
+
+def _other_key(grounds: Grounds) -> None:
+    (grounds.site.state / "key").write_bytes(bytes(32))
+
+
+def _ledger_version(grounds: Grounds, version: int) -> None:
+    with closing(sqlite3.connect(grounds.site.state / "ledger.sqlite")) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _damaged_ledger(grounds: Grounds) -> None:
+    grounds.stop()
+    (grounds.site.state / "ledger.sqlite").write_bytes(b"Not a database at all, " * 1000)
+
+
+def _torn_ledger(grounds: Grounds) -> None:
+    grounds.stop()
+    file = grounds.site.state / "ledger.sqlite"
+    with file.open("r+b") as stream:
+        stream.seek(4096)
+        stream.write(os.urandom(file.stat().st_size - 4096))
+
+
+def _log_is_folder(grounds: Grounds) -> None:
+    grounds.site.log_file.unlink()
+    grounds.site.log_file.mkdir(0o700)
+
+
+def _alert_program(grounds: Grounds, mode: int) -> None:
+    program = grounds.site.root / "page-duty"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(mode)
+    grounds.set_settings(alerts={"command": [str(program)]})
+
+
+def _claim(grounds: Grounds) -> None:
+    (grounds.site.work / "claims" / "20261122091502480113_a1b2c3").mkdir(parents=True)
+
+
+def _drop(grounds: Grounds) -> None:
+    (grounds.site.outbox / "letter.pdf").write_text("x")
+
+
+BOOKS = (
+    Broken(
+        "placeholder id",
+        lambda g: g.set_settings(
+            mailbox={"id": "YOURMAILBOX", "client_config": None, "folder": str(g.mailbox)}
+        ),
+        "settings",
+        ERROR,
+        "YOURMAILBOX",
+        "Set id in [mailbox]",
+    ),
+    Broken("no daemon", lambda g: g.stop(), "daemon", INFO, "No daemon runs", "meshctl run"),
+    Broken("damaged ledger", _damaged_ledger, "ledger", ERROR, "is damaged", "restore the state folder"),
+    Broken("torn ledger", _torn_ledger, "ledger", ERROR, "ledger", "restore the state folder"),
+    Broken(
+        "ledger of tomorrow",
+        lambda g: _ledger_version(g, 99),
+        "ledger",
+        ERROR,
+        "is of version 99, newer",
+        "Install the newer meshctl",
+    ),
+    Broken(
+        "ledger of yesterday",
+        lambda g: _ledger_version(g, 0),
+        "ledger",
+        WARNING,
+        "version 0, older",
+        "migrates the ledger",
+    ),
+    Broken(
+        "key missing",
+        lambda g: (g.site.state / "key").unlink(),
+        "key",
+        ERROR,
+        "is missing, though",
+        "from a back-up",
+    ),
+    Broken(
+        "key cut",
+        lambda g: (g.site.state / "key").write_bytes(b"short"),
+        "key",
+        ERROR,
+        "not 32 bytes long",
+        "from a back-up",
+    ),
+    Broken(
+        "ledger out of reach",
+        lambda g: g.site.state.chmod(0),
+        "ledger",
+        ERROR,
+        "cannot be looked at",
+        "user that the daemon runs as",
+    ),
+    Broken("another key", _other_key, "key", ERROR, "not the one that the ledger", "from a back-up"),
+    Broken(
+        "key unreadable", lambda g: (g.site.state / "key").chmod(0), "key", ERROR, "cannot be read", "chown"
+    ),
+    Broken(
+        "log closed",
+        lambda g: g.site.log_file.chmod(0o400),
+        "log",
+        ERROR,
+        "cannot append to the log",
+        "chown",
+    ),
+    Broken("log a folder", _log_is_folder, "log", ERROR, "is no file", "Move it away"),
+    Broken(
+        "no alert command",
+        lambda g: g.set_settings(alerts={"command": []}),
+        "alerts",
+        INFO,
+        "no alert command",
+        "Set command in [alerts]",
+    ),
+    Broken(
+        "alert command gone",
+        lambda g: g.set_settings(alerts={"command": ["/srv/page-duty"]}),
+        "alerts",
+        ERROR,
+        "is not there",
+        "Correct the path",
+    ),
+    Broken(
+        "alert command no program",
+        lambda g: _alert_program(g, 0o600),
+        "alerts",
+        ERROR,
+        "cannot be executed",
+        "chmod +x",
+    ),
+    Broken(
+        "alert command for all", lambda g: _alert_program(g, 0o757), "alerts", ERROR, "Everybody", "chmod o-w"
+    ),
+    Broken(
+        "file left lying", _drop, "outbox.waiting", ERROR, "One file lies", "whether the daemon runs", HOUR
+    ),
+    Broken("claim left", _claim, "work.leftovers", WARNING, "an interrupted run", "meshctl run", HOUR),
+    Broken(
+        "strange file in work",
+        lambda g: (g.site.work / "notes.txt").touch(),
+        "work.foreign",
+        WARNING,
+        "One file lies",
+        "Move them away",
+    ),
+    Broken("clock of 1970", lambda g: None, "clock", ERROR, "cannot be", "timedatectl", -56 * 365 * DAY),
+    Broken(
+        "clock set back",
+        lambda g: g.enter(OLD_STEM, "vaccination", "2090-01-01T00:00:00.000Z"),
+        "clock",
+        WARNING,
+        "it was set back",
+        "timedatectl",
+    ),
+    Broken(
+        "share with another time",
+        lambda g: None,
+        "clock.files",
+        WARNING,
+        "are 5 min apart",
+        "the same time",
+        timedelta(minutes=5, seconds=30),
+    ),
+)

@@ -1,0 +1,164 @@
+"""Set-ups broken on purpose: folders, and who may do what in them."""
+
+from tests.checks.broken import ERROR, INFO, WARNING, Broken
+from tests.checks.grounds import Grounds
+
+
+def _file_for_folder(grounds: Grounds) -> None:
+    grounds.site.outbox.rmdir()
+    grounds.site.outbox.touch()
+
+
+def _dangling_outbox(grounds: Grounds) -> None:
+    grounds.site.outbox.rmdir()
+    grounds.site.outbox.symlink_to("/nowhere/at/all")
+
+
+def _mailbox_elsewhere(grounds: Grounds) -> None:
+    grounds.mailbox.rename(grounds.site.root / "moved")
+
+
+def _closed_parent(grounds: Grounds) -> None:
+    grounds.site.work.rmdir()
+    grounds.site.root.chmod(0o500)
+
+
+def _report_we_may_not_read(grounds: Grounds) -> None:
+    report = grounds.site.client_folder("IN") / "report.ctl"
+    report.touch()
+    report.chmod(0)
+
+
+FOLDERS = (
+    Broken(
+        "outbox missing", lambda g: g.site.outbox.rmdir(), "folder.outbox", ERROR, "is not there", "mkdir"
+    ),
+    Broken("outbox a file", _file_for_folder, "folder.outbox", ERROR, "is not a folder", "Move it away"),
+    Broken("outbox a dead link", _dangling_outbox, "folder.outbox", ERROR, "leads nowhere", "mkdir"),
+    Broken(
+        "mailbox gone", _mailbox_elsewhere, "folder.mailbox", ERROR, "is not there", "folder in [mailbox]"
+    ),
+    Broken(
+        "mailbox closed", lambda g: g.mailbox.chmod(0), "folder.OUT", ERROR, "cannot be looked at", "chmod"
+    ),
+    Broken(
+        "above the mailbox closed",
+        lambda g: g.mailbox.parent.chmod(0),
+        "folder.mailbox",
+        ERROR,
+        "lack of rights on a folder above",
+        "chmod",
+    ),
+    Broken("OUT missing", lambda g: g.site.out.rmdir(), "folder.OUT", ERROR, "OUT", "Start the MESH Client"),
+    Broken(
+        "IN missing", lambda g: g.site.client_folder("IN").rmdir(), "folder.IN", ERROR, "IN", "MESH Client"
+    ),
+    Broken(
+        "SENT missing",
+        lambda g: g.site.client_folder("SENT").rmdir(),
+        "folder.SENT",
+        WARNING,
+        "cannot be read",
+        "The MESH Client makes it",
+    ),
+    Broken("work cannot be made", _closed_parent, "folder.work", ERROR, "cannot be made in", "mkdir"),
+    Broken(
+        "deliver missing",
+        lambda g: g.set_settings(reports={"deliver": "arrived"}),
+        "folder.deliver",
+        ERROR,
+        "reports.deliver",
+        "mkdir",
+    ),
+    Broken(
+        "rejected closed",
+        lambda g: g.site.rejected.chmod(0o500),
+        "rights.rejected",
+        ERROR,
+        "may not write in",
+        "chown",
+    ),
+    Broken(
+        "state closed", lambda g: g.site.state.chmod(0o500), "rights.state", ERROR, "may not write", "chmod"
+    ),
+    Broken(
+        "work cannot be entered",
+        lambda g: g.site.work.chmod(0o600),
+        "rights.work",
+        ERROR,
+        "may not enter",
+        "chmod",
+    ),
+    Broken("OUT closed", lambda g: g.site.out.chmod(0o500), "rights.OUT", ERROR, "write in", "chgrp"),
+    Broken(
+        "IN unreadable",
+        lambda g: g.site.client_folder("IN").chmod(0o300),
+        "rights.IN",
+        ERROR,
+        "read",
+        "chgrp",
+    ),
+    Broken(
+        "reports unreadable", _report_we_may_not_read, "rights.reports", ERROR, "1 of 1 reports", "UMask=0027"
+    ),
+)
+
+EXPOSURE = (
+    Broken(
+        "outbox for all",
+        lambda g: g.site.outbox.chmod(0o777),
+        "world_writable.outbox",
+        ERROR,
+        "Everybody",
+        "chmod 2770",
+    ),
+    Broken(
+        "outbox for all, sticky",
+        lambda g: g.site.outbox.chmod(0o1777),
+        "world_writable.outbox",
+        ERROR,
+        "Everybody",
+        "chmod 2770",
+    ),
+    Broken(
+        "use case for all",
+        lambda g: g.make_use_case_folder(0o777),
+        "world_writable.outbox",
+        ERROR,
+        "outbox/send-document",
+        "chmod 2770",
+    ),
+    Broken(
+        "settings for all",
+        lambda g: g.site.settings_file.chmod(0o666),
+        "world_writable.settings",
+        ERROR,
+        "can change the settings",
+        "chmod o-w",
+    ),
+    Broken(
+        "settings folder for all",
+        lambda g: g.site.root.chmod(0o777),
+        "world_writable.settings",
+        ERROR,
+        "can replace the settings",
+        "chmod o-w",
+    ),
+    Broken("state open", lambda g: g.site.state.chmod(0o755), "mode.state", WARNING, "0755", "chmod 0700"),
+    Broken("state for all", lambda g: g.site.state.chmod(0o777), "mode.state", ERROR, "0777", "chmod 0700"),
+    Broken(
+        "key open", lambda g: (g.site.state / "key").chmod(0o640), "mode.key", ERROR, "0640", "chmod 0600"
+    ),
+    Broken("log open", lambda g: g.site.log_file.chmod(0o644), "mode.log", WARNING, "0644", "chmod 0600"),
+    Broken(
+        "log for a group", lambda g: g.site.log_file.chmod(0o640), "mode.log", INFO, "0640", "a log shipper"
+    ),
+    Broken(
+        "no such group",
+        lambda g: g.set_settings(mailbox={"group": "no-such-group"}),
+        "mailbox.group",
+        ERROR,
+        "There is no group",
+        "groupadd no-such-group",
+    ),
+)

@@ -1,0 +1,24 @@
+"""Fixtures for the checks."""
+
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from meshctl.cli import cli
+from tests.checks.grounds import Grounds, grounds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loaded() -> None:
+    """Load all that a check needs: Python itself may lie where a user without privileges cannot look."""
+    with grounds(as_root=True) as made:
+        made.set_client(SaveSent="N")
+        CliRunner().invoke(cli, ["-c", str(made.site.settings_file), "check"])
+        CliRunner().invoke(cli, ["-c", str(made.site.settings_file), "check", "--json"])
+
+
+@pytest.fixture(name="grounds")
+def _grounds() -> Iterator[Grounds]:
+    with grounds() as made:
+        yield made

@@ -1,0 +1,222 @@
+"""Each fault of a set-up is named, with its remedy, and nothing else is called wrong that is not."""
+
+import ctypes
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from meshctl.checks.finding import Severity
+from meshctl.checks.mounts import mount_of
+from meshctl.checks.watching import network_remark
+from tests.checks.broken import Broken
+from tests.checks.broken_books import BOOKS
+from tests.checks.broken_client import CLIENT
+from tests.checks.broken_folders import EXPOSURE, FOLDERS
+from tests.checks.grounds import Grounds, privileged, user
+
+
+@pytest.mark.parametrize("row", FOLDERS + EXPOSURE + CLIENT + BOOKS, ids=lambda row: row.id)
+def test_the_fault_is_named_with_its_remedy(grounds: Grounds, row: Broken) -> None:
+    """The finding of this name fails, weighs what it should, and says what is wrong and what to do."""
+    row.break_it(grounds)
+
+    found = grounds.failing(datetime.now(UTC) + row.later)
+
+    assert row.name in found
+    finding = found[row.name]
+    assert finding.severity is row.severity
+    assert row.text in finding.text
+    assert row.advice in finding.advice
+
+
+def test_no_finding_tells_a_file_name(grounds: Grounds) -> None:
+    """Names that others chose can hold a patient's number, so files are counted and never named."""
+    name = "Smith 999 000 0042 2001-02-14"
+    (grounds.site.outbox / f"{name}.pdf").touch()
+    (grounds.site.work / name).touch()
+    (grounds.site.out / f"{name}.ctl").touch()
+    (grounds.site.out / f"{name} 2.dat").touch()
+    report = grounds.site.client_folder("IN") / f"{name}.ctl"
+    report.touch()
+    report.chmod(0)
+
+    found = grounds.findings(datetime.now(UTC).replace(year=datetime.now(UTC).year + 1))
+
+    failing = {finding.name for finding in found if not finding.ok}
+    assert {"outbox.waiting", "work.foreign", "OUT.stuck", "OUT.half", "rights.reports"} <= failing
+    assert not any(word in f"{each.text} {each.advice}" for each in found for word in ("Smith", "0042"))
+
+
+def test_root_is_warned_of(grounds: Grounds) -> None:
+    """Run by root it says that rights look right which may not be."""
+    with privileged():
+        found = grounds.failing()
+
+    assert found["user"].severity is Severity.WARNING
+    assert "sudo -u" in found["user"].advice
+
+
+def test_a_group_that_we_are_not_in(grounds: Grounds) -> None:
+    """A group that exists but has other members cannot be given to our files."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to be somebody whose groups are known")
+    grounds.set_settings(mailbox={"group": "daemon"})
+
+    finding = grounds.failing()["mailbox.group"]
+
+    assert finding.severity is Severity.ERROR
+    assert "usermod -a -G daemon" in finding.advice
+
+
+def test_a_client_that_can_neither_take_nor_read(grounds: Grounds) -> None:
+    """OUT and our files are looked at with the eyes of the owner of IN, the MESH Client's user."""
+    with privileged():
+        os.chown(grounds.site.client_folder("IN"), 1, -1)
+        grounds.site.client_folder("IN").chmod(0o777)
+
+    found = grounds.failing()
+
+    assert found["client.takes"].severity is Severity.ERROR
+    assert "chmod 2770" in found["client.takes"].advice
+    assert found["client.reads"].severity is Severity.ERROR
+    assert "Set group in [mailbox]" in found["client.reads"].advice
+
+
+def test_a_client_that_shares_a_group_reads_and_takes(grounds: Grounds) -> None:
+    """A group of both, on OUT and on our files, lets the MESH Client work."""
+    with privileged():
+        os.chown(grounds.site.client_folder("IN"), 1, -1)
+        os.chown(grounds.site.out, -1, 1)
+        grounds.site.client_folder("IN").chmod(0o777)
+        grounds.site.out.chmod(0o2777)
+    grounds.set_settings(mailbox={"group": "daemon"})
+
+    found = grounds.failing()
+
+    assert "client.takes" not in found
+    assert "client.reads" not in found
+
+
+def test_sticky_folders_of_the_client(grounds: Grounds) -> None:
+    """A sticky bit lets everybody write and nobody else remove: the pair stays, and so do reports."""
+    with privileged():
+        for name in ("IN", "OUT"):
+            folder = grounds.site.client_folder(name)
+            folder.chmod(0o1777)
+        os.chown(grounds.site.client_folder("IN"), 1, -1)
+
+    found = grounds.failing()
+
+    assert "sticky" in found["client.takes"].text
+    assert "chmod -t" in found["rights.archive"].advice
+
+
+def test_a_client_unknown_to_the_system(grounds: Grounds) -> None:
+    """A number without a name is said to be unknown, not judged."""
+    with privileged():
+        os.chown(grounds.site.client_folder("IN"), 54321, -1)
+        grounds.site.client_folder("IN").chmod(0o777)
+
+    finding = grounds.failing()["client.user"]
+
+    assert finding.severity is Severity.INFO
+    assert "number 54321" in finding.text
+
+
+def test_a_full_file_system(grounds: Grounds) -> None:
+    """A file system with next to no room, or no inodes, is an error with the places to look at."""
+    grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "size=1m,nr_inodes=50,mode=0777", "none")
+
+    found = grounds.failing()
+
+    assert found["space.rejected"].severity is Severity.ERROR
+    assert "SENT" in found["space.rejected"].advice
+    assert found["inodes.rejected"].severity is Severity.ERROR
+    assert "df -i" in found["inodes.rejected"].advice
+
+
+def test_a_file_system_that_is_filling(grounds: Grounds) -> None:
+    """Little room is a warning before it is an error."""
+    grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "size=500m,nr_inodes=10000,mode=0777", "none")
+
+    found = grounds.failing()
+
+    assert found["space.rejected"].severity is Severity.WARNING
+    assert found["inodes.rejected"].severity is Severity.WARNING
+
+
+def test_a_disk_without_a_byte(grounds: Grounds) -> None:
+    """Where not even an empty file can be made, the trial says why."""
+    grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "nr_inodes=1,mode=0777", "none")
+
+    finding = grounds.failing()["rights.rejected"]
+
+    assert "No space left on device" in finding.text
+    assert "df -i" in finding.advice
+
+
+def test_a_read_only_file_system(grounds: Grounds) -> None:
+    """A file system that went read-only is told as such, not as missing rights."""
+    grounds.mount(grounds.site.outbox, "-t", "tmpfs", "-o", "ro,mode=0750,uid=65534", "none")
+
+    finding = grounds.failing()["rights.outbox"]
+
+    assert "read-only file system" in finding.text
+    assert "remount,rw" in finding.advice
+
+
+def test_outbox_and_work_folder_apart(grounds: Grounds) -> None:
+    """Two mounts of one file system keep a file from being claimed, as under systemd's ReadWritePaths."""
+    grounds.mount(grounds.site.outbox, "--bind", str(grounds.site.outbox))
+
+    finding = grounds.failing()["one_file_system.outbox"]
+
+    assert finding.severity is Severity.ERROR
+    assert "staging.work" in finding.advice
+
+
+def test_work_folder_and_out_apart(grounds: Grounds) -> None:
+    """A mailbox on another file system works, with copies; that is only noted."""
+    grounds.mount(grounds.site.out, "-t", "tmpfs", "-o", "mode=0750,uid=65534,gid=65534", "none")
+
+    finding = grounds.failing()["one_file_system.OUT"]
+
+    assert finding.severity is Severity.INFO
+    assert "copied" in finding.text
+
+
+def test_inotify_limits(grounds: Grounds) -> None:
+    """With the user's inotify instances used up, the remedy names the limit."""
+    library = ctypes.CDLL(None)
+    grounds.site.outbox.chmod(0o755)
+    grounds.site.root.chmod(0o755)
+    grounds.site.root.parent.chmod(0o755)
+    taken = []
+    with privileged(), user(31337):
+        while (descriptor := library.inotify_init()) >= 0:
+            taken.append(descriptor)
+        try:
+            found = grounds.failing()
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+
+    assert found["watching"].severity is Severity.WARNING
+    assert "max_user_instances" in found["watching"].advice
+
+
+def test_a_network_share(tmp_path: Path) -> None:
+    """The kind of a mount is read from the kernel's table, and a share's events are not relied on."""
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"40 22 0:50 / {str(tmp_path).replace('t', chr(92) + '164')} rw shared:9 - cifs //srv/mesh rw\n"
+    )
+
+    mount = mount_of(tmp_path, table)
+
+    assert mount is not None
+    assert (mount.point, mount.type, mount.is_network) == (str(tmp_path), "cifs", True)
+    assert 'watch = "poll"' in network_remark(mount.type, tmp_path, "15 s").advice
