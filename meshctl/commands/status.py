@@ -13,6 +13,7 @@ import click
 from meshctl.commands.context import settings_of
 from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
 from meshctl.commands.output import epilog, print_json
+from meshctl.inbound.client_watch import CLIENT_FACT, client_view
 from meshctl.ledger import queries
 from meshctl.mesh.evidence import State
 from meshctl.outbound.tally import count_rejected, tally_outbox
@@ -40,7 +41,8 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
     """Count messages by state; say what is overdue and whether the MESH Client lives.
 
     The outbox is counted by file names and times alone: "ready" is what the daemon takes at its next look,
-    "waiting" what is still being written or waits for its sidecar or its payload.
+    "waiting" what is still being written or waits for its sidecar or its payload. The client's state is what
+    the daemon saw last.
     """
     if watch and as_json:
         raise click.UsageError("Give either --watch or --json.")
@@ -79,6 +81,8 @@ def collect(settings: Settings) -> dict[str, Any]:
             }
             status["overdue"] = queries.count_overdue(connection)
             status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
+            view = client_view(queries.fact(connection, CLIENT_FACT))
+            status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
     outbox = tally_outbox(
         staging.outbox,
         settings.use_cases,

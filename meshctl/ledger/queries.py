@@ -68,8 +68,9 @@ def snapshot(state_folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def exists(state_folder: Path) -> bool:
-    """Tell whether there is a ledger yet."""
-    return (state_folder / LEDGER_NAME).exists()
+    """Tell whether there is a ledger yet; one that the daemon is about to make is empty for a moment."""
+    path = state_folder / LEDGER_NAME
+    return path.exists() and path.stat().st_size > 0
 
 
 def counts_by_state(connection: sqlite3.Connection) -> dict[State, int]:
@@ -140,11 +141,10 @@ def with_mesh_id(connection: sqlite3.Connection, mesh_id: str) -> list[Message]:
 
 
 def entered_since(connection: sqlite3.Connection, message_id: str) -> list[Message]:
-    """Return the messages whose ids sort at or after this one, oldest first, without their histories."""
-    rows = connection.execute(
-        "SELECT * FROM messages WHERE message_id >= ? ORDER BY message_id", (message_id,)
+    """Return the messages whose ids sort at or after this one, oldest first."""
+    return _messages(
+        connection, "SELECT * FROM messages WHERE message_id >= ? ORDER BY message_id", (message_id,)
     )
-    return [_message(row, ()) for row in rows]
 
 
 def resent_as(connection: sqlite3.Connection, message_id: str) -> list[str]:

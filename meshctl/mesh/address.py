@@ -11,6 +11,7 @@ from meshctl.mesh.patient import Patient
 
 GP_PROVIDER = "GPPROVIDER"
 _PARTS = 4
+_DATE_DIGITS = 8
 
 
 class DateOfBirthFormat(StrEnum):
@@ -38,6 +39,15 @@ def split_gp_provider(text: str) -> tuple[str, str, str] | None:
     if len(parts) != _PARTS or parts[0] != GP_PROVIDER:
         return None
     return parts[1], parts[2], parts[3]
+
+
+def read_date_of_birth(text: str, date_of_birth_format: DateOfBirthFormat) -> date:
+    """Return the date that a routing string writes. Raises ValueError when it is not written so."""
+    if len(text) != _DATE_DIGITS or not (text.isascii() and text.isdigit()):
+        raise ValueError("not a date of eight digits")
+    if date_of_birth_format is DateOfBirthFormat.YYYYMMDD:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    return date(int(text[4:]), int(text[2:4]), int(text[:2]))
 
 
 def _write_date(day: date, date_of_birth_format: DateOfBirthFormat) -> str:

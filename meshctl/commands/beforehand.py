@@ -1,0 +1,54 @@
+"""What would become of a file if it were dropped: the daemon's own examination, before anything moves."""
+
+from pathlib import Path
+
+import click
+
+from meshctl.commands.sidecar_options import laid_over
+from meshctl.errors import Refusal
+from meshctl.journal.masking import mask_file_name
+from meshctl.outbound.examine import Refused, Sendable, sidecar_beside
+from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.outgoing import examiner_for
+from meshctl.payload.sidecar import Sidecar
+from meshctl.settings.model import Settings
+
+
+def examine_beforehand(
+    settings: Settings, file: Path, said: Sidecar | None
+) -> tuple[Sendable, Sidecar | None]:
+    """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `said`.
+
+    Raises Refusal as the daemon would refuse the file, UsageError when there is no such file, OSError.
+    """
+    file = file.absolute()
+    _check_kind(file)
+    sidecar = laid_over(said, sidecar_beside(str(file)))
+    examined = examiner_for(settings).examine(
+        str(file.parent), file.name, _use_case_of(settings, file), sidecar
+    )
+    if examined is None:
+        raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
+    if isinstance(examined, Refused):
+        raise examined.refusal
+    return examined, sidecar
+
+
+def _check_kind(file: Path) -> None:
+    kind = kind_of(file.name)
+    if kind is Kind.SIDECAR:
+        raise click.UsageError(
+            "A sidecar is not sent by itself: name the file that it describes; it goes along."
+        )
+    if kind is Kind.IGNORED:
+        raise Refusal(
+            "file_name_ignored",
+            "Files with such a name (.x, ~x, x.tmp, x.part ...) count as unfinished and are never sent.",
+            "Rename the file.",
+        )
+
+
+def _use_case_of(settings: Settings, file: Path) -> str | None:
+    """Return the use case of the outbox's sub-folder that the file lies in, if it does."""
+    in_sub_folder = file.parent.parent == settings.staging.outbox and file.parent.name in settings.use_cases
+    return file.parent.name if in_sub_folder else None

@@ -1,0 +1,74 @@
+"""`meshctl resend`: a failed or undelivered message again, as a new one tied to the old.
+
+Payload and control file are those that the MESH Client has kept; they stay where they are.
+"""
+
+import sqlite3
+
+import click
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.dropping import drop
+from meshctl.commands.lookup import message_named
+from meshctl.commands.output import epilog
+from meshctl.errors import MeshctlError
+from meshctl.ledger import queries
+from meshctl.ledger.records import Message
+from meshctl.mesh.evidence import State
+from meshctl.outbound.again import kept_pair, name_again, sidecar_again
+
+_EPILOG = epilog(
+    {
+        "meshctl resend 20261122091502480113_7F3A9C": "send a failed or overdue message again",
+        "meshctl resend 2026112209150248 --force": "although it is neither, or was sent again before",
+    },
+    {
+        0: "a copy is in the outbox",
+        1: "there is no such message, there is no need, or its payload is gone; nothing was done",
+        2: "wrong usage or settings",
+    },
+)
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("named", metavar="ID")
+@click.option(
+    "--force", is_flag=True, help="Also when it has not failed and is not overdue, or was sent again before."
+)
+@click.pass_context
+def command(ctx: click.Context, named: str, force: bool) -> None:
+    """Send a failed or undelivered message again, as a new one that names the old (resend_of).
+
+    The payload is taken from the MESH Client's SENT or FAILED folder, and goes to the same recipient under
+    the same use case and Subject. With SaveSent=N nothing is kept there: drop the file again instead. A
+    message that MESH refused for the patient's details (EPL-15x) needs them corrected: use meshctl send.
+    """
+    settings = settings_of(ctx)
+    with queries.snapshot(settings.state.folder) as connection:
+        message = message_named(connection, named)
+        _check_need(connection, message, force=force)
+    pair = kept_pair(settings.mailbox, message.message_id)
+    sidecar = sidecar_again(message, pair.control, settings)
+    placed = drop(settings, str(pair.payload), name_again(message), sidecar)
+    click.echo(f"{message.message_id} -> {settings.staging.outbox / placed.name}")
+
+
+def _check_need(connection: sqlite3.Connection, message: Message, *, force: bool) -> None:
+    """Raise MeshctlError when the message must not be sent again, or need not and nobody insists."""
+    name = message.message_id
+    if message.state is State.REJECTED:
+        raise MeshctlError(
+            f"{name} was refused before it was sent. Correct its file in rejected/ and drop it again."
+        )
+    if message.state is State.CLAIMED:
+        raise MeshctlError(f"{name} is still on its way to OUT: its payload lies in .work, for the daemon.")
+    if force:
+        return
+    if message.state is not State.FAILED and message.overdue is None:
+        raise MeshctlError(f"{name} is {message.state} and not overdue. --force sends it again all the same.")
+    earlier = queries.resent_as(connection, name)
+    if earlier:
+        raise MeshctlError(
+            f"{name} was sent again before, as {', '.join(earlier)}. See 'meshctl show' on that one, or give "
+            "--force."
+        )

@@ -1,0 +1,119 @@
+"""`meshctl send`: files into the outbox the safe way, and on request followed until MESH has them."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from meshctl.commands.beforehand import examine_beforehand
+from meshctl.commands.context import settings_of
+from meshctl.commands.dropping import drop
+from meshctl.commands.following import LOST, Followed, follow
+from meshctl.commands.output import epilog, print_json
+from meshctl.commands.sidecar_options import sidecar_options
+from meshctl.errors import MeshctlError, Refusal
+from meshctl.journal.masking import escape_unprintable, mask_file_name
+from meshctl.payload.sidecar import Sidecar
+from meshctl.settings.durations import format_duration, parse_duration
+from meshctl.settings.model import Settings
+
+_EPILOG = epilog(
+    {
+        "meshctl send report.xml": "a FHIR message that says it all, or a file with its sidecar beside it",
+        "meshctl send letter.pdf --nhs-number 9990000042 --date-of-birth 2001-02-14 --surname Smith": (
+            "any other file; the options make its sidecar"
+        ),
+        "meshctl send *.csv --use-case send-document --to-mailbox X26ABC2": "several files, to a mailbox",
+        "meshctl send report.xml --wait --timeout 30m": "and see what becomes of it",
+    },
+    {
+        0: "the files are in the outbox; with --wait: MESH has them",
+        1: "a file would be refused, and none was put into the outbox; with --wait: rejected, failed, or "
+        "not sent in time",
+        2: "wrong usage or settings",
+    },
+)
+
+
+def _timeout(_ctx: click.Context, _param: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@sidecar_options
+@click.option("--wait", is_flag=True, help="Follow the files until MESH has them, or until Ctrl-C.")
+@click.option("--timeout", metavar="T", callback=_timeout, help="With --wait: no longer than 90s, 30m, 2h.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array: file, path, message.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    said: Sidecar | None,
+    wait: bool,
+    timeout: timedelta | None,
+    as_json: bool,
+) -> None:
+    """Copy files into the outbox the safe way, with what the options say as their sidecars.
+
+    Each file is checked first, as the daemon will check it; if one of them would be refused, none is sent.
+    A sidecar beside a file (FILE.meta.json) goes along, and the options override it key by key. A name
+    that is taken gets a number. The files themselves stay where they are.
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait.")
+    settings = settings_of(ctx)
+    sidecars = _checked(settings, files, said)
+    followed = []
+    for file, sidecar in zip(files, sidecars, strict=True):
+        followed.append(drop(settings, str(file), file.name, sidecar))
+        if not as_json:
+            click.echo(escape_unprintable(f"{file} -> {settings.staging.outbox / followed[-1].name}"))
+    in_time = not wait or follow(settings, followed, timeout, silent=as_json)
+    if as_json:
+        print_json([_told(settings, *pair) for pair in zip(files, followed, strict=True)])
+    _judge(followed, timeout, in_time=in_time)
+
+
+def _checked(settings: Settings, files: tuple[Path, ...], said: Sidecar | None) -> list[Sidecar | None]:
+    """Return each file's sidecar; raise when any file would be refused, naming every one of them."""
+    sidecars, refused = [], []
+    for file in files:
+        if _lies_in(file, settings.staging.outbox):
+            raise click.UsageError(
+                f"{mask_file_name(file.name)} lies in the outbox already; the daemon sends it from there."
+            )
+        try:
+            sidecars.append(examine_beforehand(settings, file, said)[1])
+        except Refusal as refusal:
+            refused.append(f"{mask_file_name(file.name)}: {refusal}")
+    if refused:
+        raise MeshctlError("\n".join([*refused, "Nothing was put into the outbox."]))
+    return sidecars
+
+
+def _lies_in(file: Path, outbox: Path) -> bool:
+    return Path(os.path.realpath(outbox)) in Path(os.path.realpath(file)).parents
+
+
+def _told(settings: Settings, file: Path, followed: Followed) -> dict[str, object]:
+    return {
+        "file": file,
+        "path": settings.staging.outbox / followed.name,
+        "message": followed.message.as_json() if followed.message else None,
+    }
+
+
+def _judge(followed: list[Followed], timeout: timedelta | None, *, in_time: bool) -> None:
+    lost = sum(file.state in LOST for file in followed)
+    if lost:
+        raise MeshctlError(f"{lost} of {len(followed)} did not get through; 'meshctl show ID' says why.")
+    if not in_time and timeout is not None:
+        open_yet = sum(not file.is_settled for file in followed)
+        raise MeshctlError(
+            f"{open_yet} of {len(followed)} not sent within {format_duration(timeout)}; the daemon goes on."
+        )
