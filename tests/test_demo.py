@@ -46,6 +46,8 @@ MESSAGE = Message(
     sha256=None,
     reason=None,
 )
+MISSED = HistoryEntry("2026-11-23T09:15:02.480Z", "DEADLINE", "sent", "infrastructure_ack", "Not come.")
+WAITED = HistoryEntry("2026-11-28T09:15:02.480Z", "DEADLINE", "completed", None, "No report came.")
 
 
 @pytest.fixture
@@ -158,18 +160,16 @@ def test_process_that_ends_by_itself_ends_the_demo(sample: Path) -> None:
     [
         (MESSAGE, set()),
         (replace(MESSAGE, state=State.COMPLETED), {"completed"}),
-        (replace(MESSAGE, state=State.COMPLETED, assumed=True), {"completed (assumed)"}),
+        (
+            replace(MESSAGE, state=State.COMPLETED, assumed=True, history=(WAITED,)),
+            {"completed (assumed)"},
+        ),
         (
             replace(MESSAGE, state=State.FAILED, reason=Reason("EPL-154", "SEND", "No.", "Look.")),
             {"failed EPL-154"},
         ),
-        (replace(MESSAGE, overdue="infrastructure_ack"), {"overdue"}),
-        (
-            replace(
-                MESSAGE, state=State.COMPLETED, history=(HistoryEntry("", "DEADLINE", "sent", "sent", None),)
-            ),
-            {"completed", "overdue"},
-        ),
+        (replace(MESSAGE, history=(MISSED,)), {"overdue"}),
+        (replace(MESSAGE, state=State.COMPLETED, history=(MISSED,)), {"completed", "overdue"}),
     ],
 )
 def test_outcomes_are_read_from_the_ledger(message: Message, outcomes: set[str]) -> None:
@@ -214,7 +214,7 @@ def test_summary_tells_what_is_missing_and_what_to_do(sample: Path) -> None:
     failed = replace(
         MESSAGE, state=State.FAILED, reason=Reason("EPL-154", "SEND", "It does not match.", "Check PDS.")
     )
-    late = replace(MESSAGE, overdue="business_ack", awaiting=(Acknowledgement.BUSINESS,))
+    late = replace(MESSAGE, overdue="business_ack", awaiting=(Acknowledgement.BUSINESS,), history=(MISSED,))
     parts = (Part(_drop("completed"), failed), Part(_drop("overdue"), late), Part(_drop("completed")))
     out = io.StringIO()
 

@@ -13,7 +13,8 @@ from meshctl.journal.read import parse_line
 from meshctl.mesh.evidence import State
 from meshctl.outbound.names import Kind, kind_of
 from meshctl.payload.sidecar import Sidecar, read_sidecar
-from meshctl.settings.layout import Mailbox, folder_layout
+from meshctl.settings.layout import Mailbox, folder_layout, make_layout
+from meshctl.settings.load import load_settings
 from tests.readme_tables import README, TABLES, code_blocks, section, table_in
 
 TEXT = README.read_text(encoding="utf-8")
@@ -113,6 +114,16 @@ def test_log_line_is_one_of_the_log() -> None:
 
     assert entry.event == "message.queued"
     assert entry.values["file"] == "letter.pdf"
+
+
+@pytest.mark.parametrize("block", code_blocks(TEXT, "toml"))
+def test_settings_shown_are_settings(block: str, tmp_path: Path) -> None:
+    """Each piece of a settings file in the README is one that meshctl takes."""
+    make_layout(folder_layout(tmp_path, Mailbox("X26ABC1")), replace=False)
+    mailbox = "[mailbox]\nid = 'X26ABC1'\nfolder = 'mailbox/X26ABC1'\n"
+    (tmp_path / "meshctl.toml").write_text(mailbox + block, encoding="utf-8")
+
+    assert load_settings(tmp_path / "meshctl.toml", {}).alerts.command
 
 
 def test_events_named_in_prose_exist() -> None:

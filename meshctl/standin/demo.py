@@ -179,7 +179,8 @@ class _Process:
 
 
 def _outcomes(message: Message) -> Iterator[str]:
-    if message.overdue is not None or any(entry.event == "DEADLINE" for entry in message.history):
+    # A deadline that was missed has its name; the one that ends the waiting has none.
+    if any(entry.event == "DEADLINE" and entry.code for entry in message.history):
         yield "overdue"
     if message.state in FINAL:
         said = [message.state.value]
