@@ -217,8 +217,9 @@ class MadeMessage:
 
 
 def entry(resource: Json) -> Json:
-    """Return a Bundle entry whose fullUrl is the resource's id as a urn."""
-    return {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource}
+    """Return a Bundle entry whose fullUrl is the resource's id, if it has one, as a urn."""
+    full_url = {"fullUrl": f"urn:uuid:{resource['id']}"} if "id" in resource else {}
+    return {**full_url, "resource": resource}
 
 
 def _organization(resource_id: str, name: str | None, ods_code: str | None) -> Json:

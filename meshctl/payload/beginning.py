@@ -1,5 +1,4 @@
-"""What a file is, judged by how it begins: XML, JSON, or a thing that is not read; and whether it may be
-parsed.
+"""What a file is, judged by how it begins (XML, JSON, or a thing not read), and whether it may be parsed.
 
 XML is passed on only once everything before its root element has been seen, however long, so that no parser
 ever meets a DOCTYPE. Promises never to decode, expand or keep content.
@@ -9,7 +8,7 @@ import re
 from enum import Enum, auto
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.payload.refusals import dtd, too_complex, wrong_encoding
 
 _BLANK: Final = b" \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -21,10 +20,12 @@ _READABLE: Final = frozenset(
 _WIDE: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _TAG_NAME: Final = re.compile(rb"<(?:[^\s<>/:=\"']*:)?([^\s<>/:=\"']+)")
 _MESSAGE_HINT: Final = re.compile(r'"resourceType"(?!\s*:\s*"(?!Bundle")[A-Za-z]+")')
+_HEADER_HINT: Final = re.compile(rb'"resourceType"[ \t\r\n]*:[ \t\r\n]*"MessageHeader"')
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*")
 _DOCTYPE: Final = b"<!DOCTYPE"
 _DOCTYPE_HTML: Final = re.compile(rb"<!DOCTYPE\s+html(?:\s[^\[>]*)?>", re.IGNORECASE)
 _LONGEST_TAG_BYTES: Final = 4096
+_LONGEST_PROLOG_BYTES: Final = 4 * 1024 * 1024
 
 
 class Form(Enum):
@@ -40,11 +41,16 @@ def form_of(head: bytes) -> Form:
 
     Raises Refusal `payload_encoding` for XML and FHIR messages in UTF-16 or UTF-32.
     """
-    if b"\0" in head[:4] or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+    if b"\0" in head[:2] or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         _refuse_wide_message(head[: 64 * 1024])
         return Form.OPAQUE
     first = head.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)[:1]
     return {b"<": Form.XML, b"{": Form.JSON}.get(first, Form.OPAQUE)
+
+
+def may_be_large_message(head: bytes) -> bool:
+    """Say whether JSON that begins with `head` has a MessageHeader, the first entry of any message."""
+    return _HEADER_HINT.search(head) is not None
 
 
 def looks_like_message(head: bytes) -> bool:
@@ -57,15 +63,7 @@ def _refuse_wide_message(head: bytes) -> None:
         content = head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n")
         is_markup = content[:1] == "<" and not content[:9].casefold().startswith(("<html", "<!doctype"))
         if is_markup or (content[:1] == "{" and '"resourceType"' in content):
-            raise _wrong_encoding("UTF-16 or UTF-32")
-
-
-def _wrong_encoding(name: str) -> Refusal:
-    return Refusal(
-        "payload_encoding",
-        f"The file is XML or JSON in {name}; FHIR messages are UTF-8.",
-        "Have the system that made it write UTF-8, and drop the file again.",
-    )
+            raise wrong_encoding("UTF-16 or UTF-32")
 
 
 class Prolog:
@@ -77,17 +75,19 @@ class Prolog:
     """
 
     def __init__(self) -> None:
-        self._begun = False
+        self._seen_bytes = 0
         self._rest = b""
         self._inside = b""
         self._is_html = False
 
     def feed(self, data: bytes) -> Form | None:
         """Take the next bytes."""
-        if not self._begun:
+        if not self._seen_bytes:
             _check_declared_encoding(data)
             data = data.removeprefix(_BYTE_ORDER_MARK)
-            self._begun = True
+        elif self._seen_bytes > _LONGEST_PROLOG_BYTES:
+            raise too_complex("More than 4 MiB of comments stand before its first element.")
+        self._seen_bytes += len(data)
         data = self._rest + data
         at = 0
         while True:
@@ -114,7 +114,7 @@ class Prolog:
     def _html_doctype_bytes(self, start: bytes) -> int:
         doctype = _DOCTYPE_HTML.match(start)
         if doctype is None or self._is_html:
-            raise _dtd()
+            raise dtd()
         self._is_html = True
         return doctype.end()
 
@@ -123,7 +123,7 @@ class Prolog:
         name = tag[1] if tag else b""
         # HTML needs no sidecar's leave to be opaque, but a message is not made HTML by saying so.
         if self._is_html and name == b"Bundle":
-            raise _dtd()
+            raise dtd()
         return Form.OPAQUE if self._is_html or name.lower() == b"html" else Form.XML
 
 
@@ -135,12 +135,4 @@ def _past_blanks(data: bytes, at: int) -> int:
 def _check_declared_encoding(head: bytes) -> None:
     declared = _ENCODING.match(head[:1024])
     if declared and declared[1].lower() not in _READABLE:
-        raise _wrong_encoding("an encoding other than UTF-8")
-
-
-def _dtd() -> Refusal:
-    return Refusal(
-        "payload_dtd",
-        "The file is XML with a DTD (a DOCTYPE), and XML with a DTD is not read.",
-        "FHIR messages have none: have the system that made the file leave the DOCTYPE out.",
-    )
+        raise wrong_encoding("an encoding other than UTF-8")

@@ -9,9 +9,9 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
-from meshctl.errors import Refusal
 from meshctl.payload.beginning import looks_like_message
 from meshctl.payload.outline import BUNDLE, RESOURCE_SLOTS, VALUE_CHARS, Outline, Tree
+from meshctl.payload.refusals import broken_json
 
 _RESOURCES: Final = frozenset(
     {"Bundle", "MessageHeader", "Composition", "Patient", "Organization", "OperationOutcome"}
@@ -20,9 +20,10 @@ _RESOURCES: Final = frozenset(
 _NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 _Object = dict[str, Any]
+_UNREAD: Final[_Object] = {}
 
 
-def read_json(data: bytes) -> Tree | None:
+def read_json(data: bytes | bytearray) -> Tree | None:
     """Return the tree of a FHIR Bundle, None for anything else that is, or is not, JSON.
 
     Raises Refusal `payload_json_broken` for what names itself a FHIR Bundle and is not sound JSON, and lets
@@ -34,12 +35,12 @@ def read_json(data: bytes) -> Tree | None:
             data.decode("utf-8-sig"), object_pairs_hook=reading.object, parse_constant=reading.constant
         )
     except ValueError:
-        if looks_like_message(data):
-            raise _broken("is not complete, sound JSON in UTF-8") from None
+        if looks_like_message(bytes(data[:1024])):
+            raise broken_json("is not complete, sound JSON in UTF-8") from None
         return None
     is_bundle = isinstance(document, dict) and document.get("resourceType") == "Bundle"
-    if reading.repeated_key and (is_bundle or looks_like_message(data)):
-        raise _broken("gives a key twice in one object")
+    if reading.repeated_key and (is_bundle or looks_like_message(bytes(data[:1024]))):
+        raise broken_json("gives a key twice in one object")
     return _tree(document, BUNDLE) if is_bundle else None
 
 
@@ -55,7 +56,8 @@ class _Strictly:
             self.repeated_key = True
         # Nothing is read of other resources, and a large message is mostly those.
         kind = made.get("resourceType")
-        return {"resourceType": ""} if isinstance(kind, str) and kind not in _RESOURCES else made
+        is_unread = isinstance(kind, str) and kind not in _RESOURCES
+        return _UNREAD if is_unread or made.get("resource") is _UNREAD else made
 
     def constant(self, _name: str) -> NoReturn:
         raise ValueError
@@ -90,13 +92,5 @@ def _value(item: object) -> str | None:
     if not isinstance(item, str) or len(item) > VALUE_CHARS:
         return None
     if _NOT_TEXT.search(item):
-        raise _broken("has a control character in a text")
+        raise broken_json("has a control character in a text")
     return item
-
-
-def _broken(what: str) -> Refusal:
-    return Refusal(
-        "payload_json_broken",
-        f"The file begins like a FHIR message in JSON but {what}.",
-        "Export it again from the system that made it, and drop the whole file.",
-    )

@@ -11,6 +11,7 @@ from lxml import etree
 
 from meshctl.errors import Refusal
 from meshctl.payload.outline import BUNDLE, VALUE_CHARS, Outline, Tree
+from meshctl.payload.refusals import broken_xml, too_complex
 
 FHIR: Final = "{http://hl7.org/fhir}"
 ROOT: Final = f"{FHIR}Bundle"
@@ -20,8 +21,7 @@ Wanted = Mapping[str, "tuple[str, Wanted | None]"]
 
 
 def _by_tag(outline: Outline, made: dict[int, dict[str, tuple[str, Wanted | None]]]) -> Wanted:
-    """Spell an outline in tags with namespace, once, so that reading compares strings only; it may hold
-    itself."""
+    """Spell an outline, which may hold itself, in tags with namespace, so that reading only compares."""
     if id(outline) not in made:
         wanted = made[id(outline)] = {}
         for name, inner in outline.items():
@@ -35,13 +35,13 @@ WANTED: Final = _by_tag(BUNDLE, {})
 def read_xml(data: bytes) -> Tree | None:
     """Return the tree of a FHIR Bundle, None for any other XML.
 
-    Raises Refusal `payload_xml_broken` for what is not well-formed.
+    Raises Refusal `payload_xml_broken` for what is not well-formed, `payload_too_complex` for excess.
     """
     try:
         root = etree.fromstring(data, safe_parser())
     except etree.XMLSyntaxError as error:
         line, column = error.position
-        raise broken(f" at line {line}, column {column}") from None
+        raise refused(error, f" at line {line}, column {column}") from None
     return _tree(root, WANTED) if root.tag == ROOT else None
 
 
@@ -60,13 +60,11 @@ def safe_parser(target: "etree.ParserTarget | None" = None) -> etree.XMLParser:
     )
 
 
-def broken(where: str) -> Refusal:
-    """Return the refusal of XML that is not well-formed; `where` begins with a blank or is empty."""
-    return Refusal(
-        "payload_xml_broken",
-        f"The file begins like XML but is not well-formed{where}.",
-        "Export it again from the system that made it, and drop the whole file.",
-    )
+def refused(error: etree.XMLSyntaxError, where: str = "") -> Refusal:
+    """Return the refusal that a parser's error amounts to; `where` begins with a blank or is empty."""
+    if getattr(error, "code", None) == etree.ErrorTypes.ERR_RESOURCE_LIMIT:
+        return too_complex("It is nested more than 256 levels deep, or one text in it is over 10 MB.")
+    return broken_xml(where)
 
 
 def _tree(element: etree._Element, wanted: Wanted) -> Tree:
@@ -76,13 +74,18 @@ def _tree(element: etree._Element, wanted: Wanted) -> Tree:
         if found is None:
             continue
         name, inner = found
+        item: str | Tree
         if inner is None:
             value = child.get("value")
-            if value is not None and len(value) <= VALUE_CHARS:
-                tree.setdefault(name, []).append(value)
-            continue
-        part = _tree(child, inner)
-        if name == "extension" and (url := child.get("url")):
-            part["url"] = [url]
-        tree.setdefault(name, []).append(part)
+            if value is None or len(value) > VALUE_CHARS:
+                continue
+            item = value
+        else:
+            item = _tree(child, inner)
+            if name == "extension" and (url := child.get("url")):
+                item["url"] = [url]
+        if name in tree:
+            tree[name].append(item)
+        else:
+            tree[name] = [item]
     return tree

@@ -11,7 +11,9 @@ from meshctl.payload.facts import MessageFacts, ResponseFacts
 from meshctl.payload.outline import Tree, part, parts, text
 from meshctl.payload.patients import Resource, choose_patient, resolve
 
-_HANDLING = re.compile(r"Extension-ITK-MessageHandling-[0-9]+", re.IGNORECASE)
+# Urls are absolute or, as in FHIR's own examples, end in the name alone.
+_HANDLING = re.compile(r"(?:.*[/#:])?Extension-ITK-MessageHandling-[0-9]+/?", re.IGNORECASE)
+_HANDLING_PART = re.compile(r"(?:.*[/#:])?(InfAckRequested|BusAckRequested)/?")
 _ACKNOWLEDGEMENTS = {"InfAckRequested": "infrastructure", "BusAckRequested": "business"}
 _ODS_CODE_SYSTEMS = frozenset(
     {
@@ -22,7 +24,7 @@ _ODS_CODE_SYSTEMS = frozenset(
     }
 )
 _ITK_CODE = re.compile(r"[123][0-9]{4}")
-_VERSION_NUMBER = "composition-clinicaldocument-versionNumber"
+_VERSION_NUMBER = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument-versionNumber"
 # N normal, R restricted, V very restricted (HL7 v3 Confidentiality, which Composition.confidentiality takes).
 _CONFIDENTIAL = frozenset({"R", "V"})
 
@@ -65,7 +67,8 @@ def _resources(bundle: Tree) -> Iterator[Resource]:
             for tree in trees:
                 if isinstance(tree, dict):
                     yield Resource(kind, full_url, id(bundle), contained=False, tree=tree)
-                    yield from _contained(tree)
+                    if "contained" in tree:
+                        yield from _contained(tree)
                     if kind == "Bundle":
                         yield from _resources(tree)
 
@@ -129,23 +132,19 @@ def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
     """
     asked: dict[str, bool] = {}
     for extension in parts(header, "extension"):
-        if _HANDLING.fullmatch(_last_segment(text(extension, "url"))):
+        if _HANDLING.fullmatch((text(extension, "url") or "").strip()):
             for item in parts(extension, "extension"):
-                name = _ACKNOWLEDGEMENTS.get(_last_segment(text(item, "url")))
+                named = _HANDLING_PART.fullmatch((text(item, "url") or "").strip())
                 flag = (text(item, "valueBoolean") or "").strip().casefold()
-                if name and flag in {"true", "false"}:
-                    asked[name] = flag == "true"
+                if named and flag in {"true", "false"}:
+                    asked[_ACKNOWLEDGEMENTS[named[1]]] = flag == "true"
     return tuple(name for name in _ACKNOWLEDGEMENTS.values() if asked.get(name)) if asked else None
-
-
-def _last_segment(url: str | None) -> str:
-    return re.split(r"[/#:]", (url or "").strip().rstrip("/"))[-1]
 
 
 def _document_version(document: Tree) -> str | None:
     """Return the version that FHIR's own extension gives; Composition has no element for it."""
     for extension in parts(document, "extension"):
-        if _last_segment(text(extension, "url")) == _VERSION_NUMBER:
+        if (text(extension, "url") or "").strip() == _VERSION_NUMBER:
             return _stripped(text(extension, "valueString"))
     return None
 

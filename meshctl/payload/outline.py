@@ -1,5 +1,4 @@
-"""The outline of a FHIR message: which parts of which resources are read, in one table for XML and JSON
-alike.
+"""The outline of a FHIR message: which parts of which resources are read, one table for XML and JSON.
 
 Both readers bring a message into the same small tree: each element is a dict from name to a list, each
 primitive a string. What the table does not name is never looked at, however large it is. The tree promises

@@ -59,7 +59,7 @@ def _match(reference: str, resource: Resource) -> int:
     """Say how well a reference fits a resource: 4 to the letter, 1 just about, 0 not at all."""
     resource_id = (text(resource.tree, "id") or "").strip()
     if resource.contained or reference.startswith("#"):
-        return 4 if resource.contained and reference == f"#{resource_id}" else 0
+        return 4 if resource.contained and resource_id and reference == f"#{resource_id}" else 0
     full_url = (resource.full_url or "").strip()
     if reference == full_url:
         return 4
@@ -152,11 +152,9 @@ def _digits(number: str) -> str:
 def _current_name(names: Sequence[Tree], today: str) -> Tree:
     """Return the official name, else the first one in use, else whatever there is."""
     in_use = [one for one in names if text(one, "use") not in _FORMER_USES and not _ended(one, today)]
-    for candidates in (in_use, names):
-        for name in candidates:
-            if text(name, "use") == "official":
-                return name
-    return next(iter(in_use or names), {})
+    candidates = in_use or names
+    official = (name for name in candidates if text(name, "use") == "official")
+    return next(official, candidates[0] if candidates else {})
 
 
 def _ended(item: Tree, today: str) -> bool:

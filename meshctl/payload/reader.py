@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from meshctl.errors import Refusal
-from meshctl.payload.beginning import Form, Prolog, form_of
+from meshctl.payload.beginning import Form, Prolog, form_of, may_be_large_message
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.fhir_json import read_json
-from meshctl.payload.fhir_xml import broken, read_xml
+from meshctl.payload.fhir_xml import read_xml
 from meshctl.payload.message import message_facts
 from meshctl.payload.outline import Tree
+from meshctl.payload.refusals import broken_xml, changed, empty, too_complex
 from meshctl.payload.trimming import JSON, XML, Trimmer
-from meshctl.payload.xml_stream import XmlStream, too_complex
+from meshctl.payload.xml_stream import XmlStream
 
 SMALL_BYTES: Final = 1024 * 1024
 OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
 def read_payload(descriptor: int, size_bytes: int) -> Reading:
-    """Read the regular file open at `descriptor` from its start; the descriptor's position stays where it is.
+    """Read the regular file open at `descriptor` from its start, wherever its position is.
 
     A small file that begins with `<` must be well-formed XML, unless it is HTML; a large one that is no FHIR
     message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and has no
@@ -38,7 +38,7 @@ def read_payload(descriptor: int, size_bytes: int) -> Reading:
     `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
     """
     if size_bytes == 0:
-        raise Refusal("payload_empty", "The file is empty.", "Drop it again with its content.")
+        raise empty()
     try:
         if size_bytes <= SMALL_BYTES:
             return _read_small(descriptor, size_bytes)
@@ -48,11 +48,20 @@ def read_payload(descriptor: int, size_bytes: int) -> Reading:
 
 
 def _read_small(descriptor: int, size_bytes: int) -> Reading:
-    data = os.pread(descriptor, size_bytes + 1, 0)
+    data = b""
+    while len(data) < size_bytes and (piece := _read_at(descriptor, size_bytes + 1 - len(data), len(data))):
+        data += piece
     if len(data) != size_bytes:
-        raise _changed()
+        raise changed()
     tree = _tree_of(data)
     return Reading(_facts(tree), hashlib.sha256(data).hexdigest(), size_bytes)
+
+
+def _read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, most_bytes, at)
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, most_bytes)
 
 
 def _tree_of(data: bytes) -> Tree | None:
@@ -62,7 +71,7 @@ def _tree_of(data: bytes) -> Tree | None:
     if form is Form.XML:
         begun = Prolog().feed(data)
         if begun is None:
-            raise broken("")
+            raise broken_xml()
         if begun is Form.XML:
             return read_xml(data)
     return None
@@ -73,14 +82,14 @@ def _facts(tree: Tree | None) -> MessageFacts | None:
 
 
 def _read_large(descriptor: int, size_bytes: int) -> Reading:
-    head = os.pread(descriptor, SMALL_BYTES, 0)
+    head = _read_at(descriptor, SMALL_BYTES, 0)
     form = form_of(head)
     sha256 = hashlib.sha256()
     pieces = _pieces(descriptor, size_bytes, sha256.update)
     tree = None
     if form is Form.XML:
         tree = _stream_xml(pieces)
-    elif form is Form.JSON and b'"resourceType"' in head:
+    elif form is Form.JSON and may_be_large_message(head):
         tree = _gather_json(pieces)
     if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING:
         return Reading(None, None, size_bytes)
@@ -92,12 +101,12 @@ def _read_large(descriptor: int, size_bytes: int) -> Reading:
 def _pieces(descriptor: int, size_bytes: int, see: Callable[[bytes], None]) -> Iterator[bytes]:
     """Yield the whole file in pieces, each shown to `see` first."""
     at = 0
-    while piece := os.pread(descriptor, _PIECE_BYTES, at):
+    while piece := _read_at(descriptor, _PIECE_BYTES, at):
         at += len(piece)
         see(piece)
         yield piece
     if at != size_bytes:
-        raise _changed()
+        raise changed()
 
 
 def _stream_xml(pieces: Iterator[bytes]) -> Tree | None:
@@ -108,7 +117,7 @@ def _stream_xml(pieces: Iterator[bytes]) -> Tree | None:
         if form is Form.OPAQUE or not stream.feed(trimmer.trim(piece)):
             return None
     if form is None:
-        raise broken("")
+        raise broken_xml()
     return stream.close() if stream.feed(trimmer.rest()) else None
 
 
@@ -118,14 +127,6 @@ def _gather_json(pieces: Iterator[bytes]) -> Tree | None:
     for piece in pieces:
         gathered += trimmer.trim(piece)
         if len(gathered) > _MOST_JSON_BYTES:
-            raise too_complex("Beside its attachments it has more than 16 MiB of JSON, which XML may have.")
+            raise too_complex("Beside its attachments it has over 16 MiB of JSON.")
     gathered += trimmer.rest()
-    return read_json(bytes(gathered))
-
-
-def _changed() -> Refusal:
-    return Refusal(
-        "payload_changed",
-        "The file changed while it was read.",
-        "Write it elsewhere and rename it into the outbox once it is complete.",
-    )
+    return read_json(gathered)

@@ -1,5 +1,4 @@
-"""Leaves the middle out of attached documents while a large file is read, so that a parser sees little of
-them.
+"""Leaves the middle out of the documents attached to a large file, so that a parser sees little of them.
 
 A piece of the file is trimmed only if all of it is base64 (and its line ends, as each format may escape
 them). Both its ends stay, which keeps any value longer than `outline.VALUE_CHARS`, so that no value that
@@ -56,8 +55,7 @@ JSON: Final = Dialect(
 
 
 class Trimmer:
-    """Passes the pieces of one file on, trimmed; what `trim` and at last `rest` return is all there is to
-    parse."""
+    """Passes the pieces of one file on; what `trim` and at last `rest` return is what there is to parse."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -72,11 +70,12 @@ class Trimmer:
         piece, self._held = (piece, b"") if cut < 0 else (piece[:cut], piece[cut:])
         plain = piece
         if piece.translate(None, dialect.alphabet):
-            if dialect.escape_begins not in piece[:_EDGE_BYTES]:
-                return piece
+            # An escape in use is in use often, so the first KiB shows which ones are worth a pass.
+            start = piece[:_EDGE_BYTES]
             for escape, meaning in dialect.escapes:
-                plain = plain.replace(escape, meaning)
-            if plain.translate(None, dialect.alphabet):
+                if escape in start:
+                    plain = plain.replace(escape, meaning)
+            if plain is piece or plain.translate(None, dialect.alphabet):
                 return piece
         if len(plain) <= 2 * _EDGE_BYTES or plain.isspace():
             return piece

@@ -9,46 +9,56 @@ from typing import Final, cast
 
 from lxml import etree
 
-from meshctl.errors import Refusal
-from meshctl.payload.fhir_xml import ROOT, WANTED, Wanted, broken, safe_parser
-from meshctl.payload.outline import VALUE_CHARS, Tree
+from meshctl.payload.fhir_xml import ROOT, WANTED, Wanted, refused, safe_parser
+from meshctl.payload.outline import VALUE_CHARS, Tree, part, text
+from meshctl.payload.refusals import too_complex
 
-_MOST_ELEMENTS: Final = 50_000
+_MOST_KEPT: Final = 50_000
+_MOST_ELEMENTS: Final = 5_000_000
+# libxml2 holds back a tag until it is complete, and by itself tens of megabytes of it.
+_MOST_BYTES_BETWEEN_TAGS: Final = 10_000_000
 
 
 class XmlStream:
-    """Takes a file's XML in pieces; `tree` is the Bundle so far, None once the XML turns out to be another
-    kind."""
+    """Takes the XML of one file in pieces and gives back its tree."""
 
     def __init__(self) -> None:
         self._outliner = _Outliner()
+        self._bytes_since_tag = 0
         # The stubs ask for `data` and `comment` too; without them lxml spares the calls.
         self._parser = safe_parser(cast("etree.ParserTarget", self._outliner))
 
     def feed(self, piece: bytes) -> bool:
-        """Take the next piece; return False if the XML is no FHIR Bundle and the rest need not be read.
+        """Take the next piece; return False once it is clear that this is no FHIR message.
 
         Raises Refusal `payload_xml_broken` or `payload_too_complex`.
         """
+        elements_before = self._outliner.elements
         try:
             self._parser.feed(piece)
-        except etree.XMLSyntaxError:
-            raise broken("") from None
+        except etree.XMLSyntaxError as error:
+            raise refused(error) from None
         except _AnotherKindError:
             return False
+        if self._outliner.elements > _MOST_ELEMENTS:
+            raise too_complex("It has over five million elements.")
+        moved_on = self._outliner.elements > elements_before
+        self._bytes_since_tag = 0 if moved_on else self._bytes_since_tag + len(piece)
+        if self._bytes_since_tag > _MOST_BYTES_BETWEEN_TAGS:
+            raise too_complex("One text in it, other than an attached document, is over 10 MB.")
         return True
 
     def close(self) -> Tree:
         """Return the Bundle's tree; raises Refusal `payload_xml_broken` if the XML is not complete."""
         try:
             self._parser.close()
-        except etree.XMLSyntaxError:
-            raise broken("") from None
+        except etree.XMLSyntaxError as error:
+            raise refused(error) from None
         return self._outliner.root
 
 
 class _AnotherKindError(Exception):
-    """The root element is not a FHIR Bundle."""
+    """The XML is no FHIR Bundle, or the Bundle no message."""
 
 
 class _Outliner:
@@ -56,62 +66,58 @@ class _Outliner:
 
     def __init__(self) -> None:
         self.root: Tree = {}
-        self._open: list[tuple[str, Wanted, Tree]] = []
+        self.elements = 0
+        self._open: list[tuple[str, Wanted, Tree, int]] = []
         self._unwanted_depth = 0
-        self._elements = 0
+        self._kept = 0
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self.elements += 1
         if self._unwanted_depth:
             self._unwanted_depth += 1
             return
         if not self._open:
             if tag != ROOT:
                 raise _AnotherKindError
-            self._open.append(("", WANTED, self.root))
+            self._open.append(("", WANTED, self.root, 0))
             return
-        _, wanted, tree = self._open[-1]
+        _, wanted, tree, _ = self._open[-1]
         found = wanted.get(tag)
         if found is None:
             self._unwanted_depth = 1
             return
         name, inner = found
+        self._kept += 1
+        if self._kept > _MOST_KEPT:
+            raise too_complex("It has far more patients, organisations and documents than a message has.")
         if inner is None:
             self._unwanted_depth = 1
             value = attributes.get("value")
             if value is not None and len(value) <= VALUE_CHARS:
                 tree.setdefault(name, []).append(value)
             return
-        self._elements += 1
-        if self._elements > _MOST_ELEMENTS:
-            raise too_complex("It has far more patients, organisations and documents than a message has.")
         url = attributes.get("url") if name == "extension" else None
-        part: Tree = {"url": [url]} if url else {}
-        tree.setdefault(name, []).append(part)
-        self._open.append((name, inner, part))
+        made: Tree = {"url": [url]} if url else {}
+        tree.setdefault(name, []).append(made)
+        self._open.append((name, inner, made, self._kept - 1))
 
     def end(self, _tag: str) -> None:
         if self._unwanted_depth:
             self._unwanted_depth -= 1
             return
-        name, _, part = self._open.pop()
-        if name == "entry" and not any(part.get("resource", ())):
-            self._forget_entry(part)
+        name, _, tree, kept_before = self._open.pop()
+        if name == "entry":
+            self._entry_ends(tree, self._open[-1][2], kept_before)
 
-    def _forget_entry(self, part: Tree) -> None:
-        siblings = self._open[-1][2]["entry"]
-        # Whether the first entry is a MessageHeader matters, so an unknown first one keeps its place.
-        if siblings[0] is not part:
-            siblings.pop()
-            self._elements -= 2
+    def _entry_ends(self, entry: Tree, bundle: Tree, kept_before: int) -> None:
+        is_first = bundle["entry"][0] is entry
+        if is_first and bundle is self.root and text(bundle, "type") != "message":
+            if "MessageHeader" not in part(entry, "resource"):
+                raise _AnotherKindError
+        # Whether the first entry is a MessageHeader matters, so a first one keeps its place.
+        elif not is_first and not part(entry, "resource"):
+            bundle["entry"].pop()
+            self._kept = kept_before
 
     def close(self) -> None:
         """Has nothing left to do; the parser asks for it."""
-
-
-def too_complex(why: str) -> Refusal:
-    """Return the refusal of a message that would take unreasonable time or memory."""
-    return Refusal(
-        "payload_too_complex",
-        f"The message is too large in structure to be read. {why}",
-        "Send it in parts, or have the system that made it leave out what the document does not need.",
-    )

@@ -1,0 +1,51 @@
+"""Reads payloads in tests the way the product does: through a real, open file."""
+
+import tempfile
+from collections.abc import Callable
+
+import pytest
+
+from meshctl.errors import Refusal
+from meshctl.payload.facts import MessageFacts, PatientFacts, Reading
+from meshctl.payload.reader import read_payload
+from tests.payloads import make_bundle_json, make_bundle_xml
+
+in_both_formats = pytest.mark.parametrize("make", [make_bundle_xml, make_bundle_json], ids=["xml", "json"])
+Make = Callable[..., bytes]
+
+
+def read(data: bytes) -> Reading:
+    """Write `data` to a file and read it as a payload."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return read_payload(file.fileno(), len(data))
+
+
+def outcome(data: bytes) -> str:
+    """Read `data` and say what became of it: `message`, `opaque`, or the code of its refusal."""
+    try:
+        return "opaque" if read(data).facts is None else "message"
+    except Refusal as refused:
+        return refused.code
+
+
+def facts(data: bytes) -> MessageFacts:
+    """Read `data`, which is a message."""
+    found = read(data).facts
+    assert found is not None
+    return found
+
+
+def patient(data: bytes) -> PatientFacts:
+    """Read `data`, a message that is about one patient."""
+    found = facts(data)
+    assert found.patient is not None, found.patient_problem
+    return found.patient
+
+
+def refusal(data: bytes) -> Refusal:
+    """Read `data`, which must be refused."""
+    with pytest.raises(Refusal) as caught:
+        read(data)
+    return caught.value

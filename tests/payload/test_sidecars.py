@@ -1,0 +1,254 @@
+"""The sidecar: every key optional, none unknown, every fault named and no value quoted."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshctl.errors import Refusal
+from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
+from tests.payloads import synthetic_nhs_number
+
+WHOLE: dict[str, Any] = {
+    "use_case": "send-document",
+    "patient": {"nhs_number": "999 000 0042", "date_of_birth": "2001-02-14", "surname": "Smith"},
+    "to_mailbox": None,
+    "title": "Discharge letter",
+    "patient_name": "Mr Brian Smith",
+    "version": 1,
+    "subject": None,
+    "local_id": None,
+    "acknowledgements": [],
+}
+
+
+def _refusal(data: bytes | dict[str, Any]) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        read_sidecar(data if isinstance(data, bytes) else json.dumps(data).encode())
+    refused = caught.value
+    assert refused.__cause__ is None
+    assert refused.__suppress_context__ or refused.__context__ is None
+    return refused
+
+
+def test_a_whole_sidecar_is_read() -> None:
+    """Every key of the contract is there under its own name."""
+    sidecar = read_sidecar(json.dumps(WHOLE).encode())
+
+    assert sidecar.use_case == "send-document"
+    assert sidecar.patient is not None
+    assert sidecar.patient.nhs_number == "999 000 0042"
+    assert sidecar.patient.date_of_birth == "2001-02-14"
+    assert sidecar.patient.surname == "Smith"
+    assert (sidecar.to_mailbox, sidecar.subject, sidecar.local_id) == (None, None, None)
+    assert (sidecar.title, sidecar.patient_name) == ("Discharge letter", "Mr Brian Smith")
+    assert sidecar.version == 1
+    assert sidecar.acknowledgements == ()
+
+
+def test_the_keys_are_exactly_those_of_the_contract() -> None:
+    """No key more and none less than the documented sidecar has, but the one that `meshctl resend` writes."""
+    assert set(Sidecar.model_fields) == {*WHOLE, "resend_of"}
+
+
+@pytest.mark.parametrize("key", list(WHOLE))
+def test_every_key_may_be_left_out_or_null(key: str) -> None:
+    """A missing key and a null both say nothing, and say it the same way."""
+    without = {name: value for name, value in WHOLE.items() if name != key}
+
+    assert getattr(read_sidecar(json.dumps(without).encode()), key) is None
+    assert getattr(read_sidecar(json.dumps({**WHOLE, key: None}).encode()), key) is None
+
+
+@pytest.mark.parametrize("version", [0, 1, 999_999_999, "1", "2.1", "v3"])
+def test_a_version_is_a_number_or_text(version: int | str) -> None:
+    """Versions pass as they were written."""
+    assert read_sidecar(json.dumps({"version": version}).encode()).version == version
+
+
+def test_acknowledgements_keep_their_order_and_repeat_nothing() -> None:
+    """Asking twice is asking once."""
+    asked = {"acknowledgements": ["business", "infrastructure", "business"]}
+
+    assert read_sidecar(json.dumps(asked).encode()).acknowledgements == ("business", "infrastructure")
+
+
+def test_a_byte_order_mark_is_accepted() -> None:
+    """Notepad's UTF-8 is UTF-8."""
+    assert read_sidecar(b"\xef\xbb\xbf" + json.dumps(WHOLE).encode()).use_case == "send-document"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "The sidecar is not JSON: line 1, column 1 cannot be read."),
+        (b"nope", "The sidecar is not JSON: line 1, column 1 cannot be read."),
+        (b'{"title": "x"', "The sidecar is not JSON: line 1, column 14 cannot be read."),
+        (b'{\n "title": "x",\n}', "The sidecar is not JSON: line 3, column 1 cannot be read."),
+        (b"{'title': 'x'}", "The sidecar is not JSON: line 1, column 2 cannot be read."),
+        (b'{"title": "a\nb"}', "The sidecar is not JSON: line 1, column 13 cannot be read."),
+        (b"{} {}", "The sidecar is not JSON: line 1, column 4 cannot be read."),
+        (b"\xff{}", "The sidecar is not UTF-8 text."),
+        ("{}".encode("utf-16"), "The sidecar is UTF-16 text."),
+        (b'{"version": NaN}', "The sidecar is not JSON: a number in it is none."),
+        (b'{"version": Infinity}', "The sidecar is not JSON: a number in it is none."),
+        (b'{"version": ' + b"9" * 5000 + b"}", "The sidecar is not JSON: a number in it is none."),
+        (b"[" * 100_000, "The sidecar is nested far too deeply."),
+        (b'{"patient":' * 90_000, "The sidecar is nested far too deeply."),
+    ],
+    ids=lambda value: str(value[:20]),
+)
+def test_what_is_not_json_is_refused(data: bytes, text: str) -> None:
+    """The refusal says in a sentence what keeps the sidecar from being JSON, and where."""
+    refused = _refusal(data)
+
+    assert (refused.code, refused.text) == ("sidecar_not_json", text)
+
+
+@pytest.mark.parametrize("data", [b"[]", b"null", b"1", b'"x"', b"true"])
+def test_json_that_is_no_object_is_refused(data: bytes) -> None:
+    """A sidecar is an object."""
+    assert _refusal(data).code == "sidecar_not_object"
+
+
+def test_a_sidecar_has_a_size_limit() -> None:
+    """A mebibyte is enough; a byte more is refused."""
+    assert read_sidecar(b" " * (SIDECAR_BYTES - 2) + b"{}") == Sidecar()
+    assert _refusal(b" " * (SIDECAR_BYTES - 1) + b"{}").code == "sidecar_too_large"
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "told"),
+    [
+        ({"pateint": {}}, "`pateint` is not a key it may have (is `patient` meant?)"),
+        ({"useCase": "x"}, "`useCase` is not a key it may have (is `use_case` meant?)"),
+        ({"nhs_number": "x"}, "`nhs_number` belongs inside `patient`"),
+        ({"patient": {"dob": "x"}}, "`dob` is not a key it may have"),
+        ({"patient": {"sur_name": "x"}}, "`sur_name` is not a key it may have (is `surname` meant?)"),
+        ({"patient": {"patient": {}}}, "`patient` is not a key it may have"),
+        ({"title": "x", "Zebedee": 1}, "key 2 is not a key it may have"),
+        ({"a b": 1}, "key 1 is not a key it may have"),
+        ({"": 1}, "key 1 is not a key it may have"),
+        ({"patient": {"surname": "x", "1957-01-09": 1}}, "key 2 of `patient` is not a key it may have"),
+    ],
+)
+def test_an_unknown_key_is_named(sidecar: dict[str, Any], told: str) -> None:
+    """A misspelt key is an error that says which key, and which one may be meant."""
+    refused = _refusal(sidecar)
+
+    assert refused.code == "sidecar_unknown_key"
+    assert refused.text == f"The sidecar cannot be used: {told}."
+
+
+@pytest.mark.parametrize("where", ["top", "patient"])
+def test_a_key_that_looks_like_a_number_is_not_named(where: str) -> None:
+    """An NHS number written as a key is not repeated in the refusal."""
+    number = synthetic_nhs_number(77)
+    said: dict[str, Any] = {number: "x"} if where == "top" else {"patient": {number: "x"}}
+
+    assert number not in str(_refusal(said))
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (b'{"title": "a", "title": "a"}', "`title`"),
+        (b'{"patient": {"surname": "a", "surname": "b"}}', "`surname`"),
+        (b'{"odd": [{"x": 1, "x": 2}]}', "`x`"),
+        (b'{"9990000042": 1, "9990000042": 2}', "a key"),
+    ],
+)
+def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
+    """Two readers could take two things from it, so neither is taken."""
+    refused = _refusal(data)
+
+    assert refused.code == "sidecar_duplicate_key"
+    assert refused.text == f"The sidecar gives {key} twice in one object."
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("patient", "x", "`patient` must be an object with `nhs_number`, `date_of_birth` and `surname`"),
+        ("patient", [], "`patient` must be an object with `nhs_number`, `date_of_birth` and `surname`"),
+        ("patient", {"nhs_number": 9990000042}, "`patient.nhs_number` must be text in quotes"),
+        ("patient", {"surname": ["x"]}, "`patient.surname` must be text in quotes"),
+        ("use_case", 1, "`use_case` must be text in quotes"),
+        ("use_case", "x" * 65, "`use_case` must be text in quotes, at most 64 characters"),
+        ("title", True, "`title` must be text in quotes"),
+        ("title", "a\x00b", "`title` must be text in quotes"),
+        ("title", "a\x1bb", "`title` must be text in quotes"),
+        ("title", "\ud800", "`title` must be text in quotes"),
+        ("title", "\ufffe", "`title` must be text in quotes"),
+        ("local_id", "x" * 256, "`local_id` must be text in quotes, at most 255 characters"),
+        ("version", True, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("version", 1.5, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("version", 1.0, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("version", -1, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("version", 10**12, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("version", {}, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("acknowledgements", "business", '`acknowledgements` must be a list with "infrastructure"'),
+        ("acknowledgements", ["both"], '`acknowledgements` must be a list with "infrastructure"'),
+        ("acknowledgements", [None], '`acknowledgements` must be a list with "infrastructure"'),
+        ("acknowledgements", {"business": True}, '`acknowledgements` must be a list with "infrastructure"'),
+    ],
+)
+def test_a_wrong_value_says_what_is_expected(key: str, value: object, expected: str) -> None:
+    """The refusal names the key and what it takes, never what it was given."""
+    refused = _refusal({key: value})
+
+    assert refused.code == "sidecar_wrong_value"
+    assert refused.text.startswith(f"The sidecar cannot be used: {expected}")
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """Several faults make one refusal, unknown keys first, and of very many the first five and the number."""
+    both = _refusal({"title": 1, "use_csae": "x", "version": 1.5})
+    many = _refusal({f"key{'x' * n}": 1 for n in range(20)})
+
+    assert both.code == "sidecar_unknown_key"
+    assert both.text.index("`use_csae`") < both.text.index("`title`") < both.text.index("`version`")
+    assert "there is more of that, 20 faults in all" in many.text
+
+
+def test_a_line_end_in_a_surname_is_left_for_its_own_check() -> None:
+    """The sidecar passes on what the check of the surname can refuse more plainly."""
+    patient = read_sidecar(b'{"patient": {"surname": "Smi\\nth"}}').patient
+
+    assert patient is not None
+    assert patient.surname == "Smi\nth"
+
+
+def test_a_sidecar_shows_nothing_in_a_repr() -> None:
+    """Neither repr nor str of a sidecar or its patient carries a value."""
+    sidecar = read_sidecar(json.dumps(WHOLE).encode())
+
+    shown = f"{sidecar!r} {sidecar} {sidecar.patient!r} {sidecar.patient}"
+
+    assert not [word for word in ("Smith", "999", "2001", "Discharge", "send") if word in shown]
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=12,
+)
+_near = st.dictionaries(st.sampled_from(list(WHOLE)) | st.text(max_size=12), _json, max_size=5)
+
+
+@given(st.binary(max_size=200) | _json.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    """Whatever lies there as a sidecar, the reader returns a Sidecar or raises a Refusal."""
+    with contextlib.suppress(Refusal):
+        assert isinstance(read_sidecar(data), Sidecar)
+
+
+@given(_near, st.text("bcdfghjklmnpqrstvwxz", min_size=12, max_size=20))
+def test_no_refusal_quotes_a_value(said: dict[str, Any], canary: str) -> None:
+    """Wherever a value stands, the refusal of its sidecar does not contain it."""
+    planted = {**said, "patient": {"surname": [canary], "nhs_number": canary * 10}, "title": {"x": canary}}
+
+    assert canary not in str(_refusal(planted))
