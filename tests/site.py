@@ -184,18 +184,23 @@ class Site:
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
         return ended
 
-    @contextmanager
-    def daemon(self, *, started: bool = True) -> Iterator["Daemon"]:
-        """Run the daemon while the block lasts; with `started`, from when it says so. It must end well."""
-        seen = len(self.events("daemon.started"))
+    def start(self, *arguments: str) -> "Daemon":
+        """Start a command that goes on; whoever starts it ends it."""
         process = subprocess.Popen(
-            self.command("run"),
+            self.command(*arguments),
             env=self.process_environ(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        daemon = Daemon(self, process)
+        return Daemon(self, process)
+
+    @contextmanager
+    def daemon(self, *, started: bool = True) -> Iterator["Daemon"]:
+        """Run the daemon while the block lasts; with `started`, from when it says so. It must end well."""
+        seen = len(self.events("daemon.started"))
+        daemon = self.start("run")
+        process = daemon.process
         try:
             if started:
                 daemon.wait_for(lambda: len(self.events("daemon.started")) > seen, "the daemon to start")
