@@ -6,9 +6,9 @@ from base64 import b64encode
 from functools import cache
 from pathlib import Path
 
-from tests.payloads import MadePatient, make_bundle_xml, synthetic_nhs_number
+from tests.payloads import MadePatient, base64_filler, make_bundle_xml, synthetic_nhs_number
 
-_FILLER = "QUJD"
+_FILLER = base64_filler(8)
 _PATIENTS = 500
 # Older than any quiet time, so that only meshctl's own work is measured.
 _AGE_SECONDS = 600
