@@ -62,4 +62,16 @@ def make_keys(path: Path) -> Keys:
     finally:
         os.close(descriptor)
     temporary.replace(path)
+    _sync_folder(path.parent)
     return Keys(key)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the key's name durable, before the ledger says that it was written with this key."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,14 +14,16 @@ from meshctl.ledger.books import Books
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys
 from meshctl.ledger.ledger import Ledger
-from meshctl.ledger.records import CLOCK_JUMPS_FACT
+from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT
+
+_PARTS = ("", "-wal", "-shm")
 
 KEY_FINGERPRINT_FACT = "key_fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Open books, and whether the ledger is a new one in a mailbox that may have a past."""
+    """Open books, and whether the ledger has yet to be told what the folders prove of a past."""
 
     books: Books
     is_new_ledger: bool
@@ -32,19 +34,19 @@ def open_books(state_folder: Path, journal: Journal) -> Opened:
     """Open ledger and key, making what is missing; the caller holds the lock. Raises LedgerError, OSError."""
     state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = state_folder / LEDGER_NAME
-    is_new = not path.exists()
-    if is_new:
-        # Made here, so that nobody else can read it whatever the umask says.
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    _make_private(path)
     try:
         ledger = Ledger(path)
     except LedgerDamagedError as error:
-        kept = _set_aside(path)
-        journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        ledger, is_new = Ledger(path), True
+        kept = _free_name(path)
+        # Told first: once it is set aside, a restart sees no damage that it could tell of.
+        journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept.name)
+        _set_aside(path, kept)
+        _make_private(path)
+        ledger = Ledger(path)
     keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
     clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
+    is_new = ledger.fact(FOLDERS_READ_FACT) is None
     return Opened(Books(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
 
 
@@ -77,12 +79,24 @@ def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
     return keys
 
 
-def _set_aside(path: Path) -> str:
+def _make_private(path: Path) -> None:
+    """Make the file if it is missing, here, so that nobody else can read it whatever the umask says."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+def _free_name(path: Path) -> Path:
     number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while any(_part(path, f".damaged-{number}{end}").exists() for end in _PARTS):
         number += 1
-    for end in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + end)
-        if part.exists():
-            part.replace(kept.with_name(kept.name + end))
-    return kept.name
+    return _part(path, f".damaged-{number}")
+
+
+def _set_aside(path: Path, kept: Path) -> None:
+    # The file itself goes last: SQLite throws a write-ahead log away that has no ledger beside it.
+    for end in reversed(_PARTS):
+        if _part(path, end).exists():
+            _part(path, end).replace(_part(kept, end))
+
+
+def _part(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)

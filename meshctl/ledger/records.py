@@ -5,6 +5,9 @@ from typing import Any
 
 from meshctl.mesh.evidence import Acknowledgement, Standing, State
 
+FOLDERS_READ_FACT = "folders_read_at"
+"""The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""
+
 CLOCK_JUMPS_FACT = "clock_jumps_seconds"
 """The fact that keeps the sum of the clock's jumps."""
 

@@ -18,6 +18,9 @@ from meshctl.outbound.handoff import HandOff, Parcel
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.rejection import RejectedFolder, Rejection
 
+# Of a name that must be changed, so that the new one is no longer than a file system allows.
+_ENOUGH_CHARACTERS = 40
+
 
 class Dispatcher:
     """Hands examined files over, a batch at a time.
@@ -68,10 +71,18 @@ class Dispatcher:
         return item.sidecar is None or Identity.of(os.lstat(path + SIDECAR_SUFFIX)) == item.sidecar
 
     def _put_back(self, folder: str, claim: Claim, item: Examined) -> None:
-        """Return to the outbox what changed under our hands; it will be looked at again."""
-        for name in (item.name, item.name + SIDECAR_SUFFIX):
-            if os.path.lexists(claim.path(name)) and not os.path.lexists(f"{folder}/{name}"):
-                os.rename(claim.path(name), f"{folder}/{name}")
+        """Return to the outbox what changed under our hands; it will be looked at again.
+
+        The payload goes first: one that a crash leaves in the claim must have its sidecar there.
+        """
+        back = item.name
+        if any(os.path.lexists(f"{folder}/{back}{end}") for end in ("", SIDECAR_SUFFIX)):
+            # Newer files of the name have come. Payload and sidecar stay together under another one: a
+            # sidecar must not come to lie beside a payload that it was not written for.
+            back = f"{claim.name}.{item.name[-_ENOUGH_CHARACTERS:]}"
+        for end in ("", SIDECAR_SUFFIX):
+            if os.path.lexists(claim.path(item.name + end)):
+                os.rename(claim.path(item.name + end), f"{folder}/{back}{end}")
 
     def _hand_over(self, claim: Claim, items: Sequence[Examined], changed_folders: list[str]) -> None:
         started = self._clock.monotonic()
@@ -87,15 +98,17 @@ class Dispatcher:
             folders.append(self._rejected.folder)
         durable.barrier(written, folders)
         refused = [self._refused_row(claim, item) for item in refusals]
+        with self._journal.batch():
+            for row in refused:
+                tell_rejected(self._journal, row)
         self._ledger.enter([parcel.row for parcel in parcels], refused)
         if parcels:
             self._handoff.release(claim, parcels)
-        took_ms = round((self._clock.monotonic() - started) * 1000)
-        with self._journal.batch():
-            for parcel in parcels:
-                self._tell_queued(parcel.row, took_ms)
-            for row in refused:
-                tell_rejected(self._journal, row)
+            took_ms = round((self._clock.monotonic() - started) * 1000)
+            with self._journal.batch():
+                for parcel in parcels:
+                    self._tell_queued(parcel.row, took_ms)
+            self._handoff.note_shown([parcel.stem for parcel in parcels])
         if not claim.close(item.name for item in items if item.sidecar is not None):
             self.left_behind = True
 

@@ -7,7 +7,8 @@ The steps, each durable before the next begins:
 2. The ledger says `claimed`, one transaction for the batch.
 3. Every payload is renamed into OUT. The client does not react to a `.dat`.
 4. Every control file is renamed into OUT: **the point of no return**, one rename a message.
-5. The ledger says `queued`, one transaction.
+5. The log says `message.queued`; then the ledger says `queued`, one transaction. What is to be told is told
+   before the ledger lets a restart forget it: a crash may make a line come twice, never not at all.
 
 What a restart finds, and does (see recovery): before step 2 no row, so the claim is examined again; before
 step 4 has begun a payload still in the claim, so nothing of that message was seen and it is taken back; from
@@ -82,7 +83,7 @@ class HandOff:
         return [self._out] if self.copies else [self._work.ready]
 
     def release(self, claim: Claim, parcels: Sequence[Parcel]) -> None:
-        """Steps 3 to 5, for a batch that the ledger knows as claimed."""
+        """Steps 3 and 4, for a batch that the ledger knows as claimed."""
         for parcel in parcels:
             source = self._staged_payload(parcel.stem) if self.copies else claim.path(parcel.name)
             os.rename(source, self.payload(parcel.stem))
@@ -94,19 +95,18 @@ class HandOff:
         self.show([parcel.stem for parcel in parcels])
 
     def show(self, stems: Sequence[str]) -> None:
-        """Steps 4 and 5: the control files appear in OUT, and the ledger says so."""
+        """Step 4: the control files appear in OUT."""
         for stem in stems:
             os.rename(self.staged_control(stem), f"{self._out}/{stem}.ctl")
         durable.sync_folder(self._out)
-        self.note_shown(stems)
 
     def show_again(self, stems: Sequence[str]) -> None:
-        """Steps 4 and 5 after a restart, which must not take it on trust that step 3 was durable."""
+        """Step 4 after a restart, which must not take it on trust that step 3 was durable."""
         durable.sync_folder(self._out)
         self.show(stems)
 
     def note_shown(self, stems: Sequence[str]) -> None:
-        """Step 5 alone."""
+        """Step 5, once the log has it."""
         self._ledger.mark_queued(stems, self._clock.stamp(), self._clock.steady())
 
     def payload(self, stem: str) -> str:

@@ -10,13 +10,12 @@ from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.books import Books
 from meshctl.outbound.claims import Claim, WorkFolder
 from meshctl.outbound.compose import Sender
-from meshctl.outbound.dispatch import Dispatcher, tell_rejected
+from meshctl.outbound.dispatch import Dispatcher
 from meshctl.outbound.examine import Examined, Examiner, Refused
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.names import Kind, kind_of
 from meshctl.outbound.reading import Batch, Outcome, ReadingRoom
-from meshctl.outbound.rebuild import rebuilt_row
-from meshctl.outbound.recovery import Recovered, Recovery
+from meshctl.outbound.recovery import Recovery
 from meshctl.outbound.rejection import RejectedFolder, Rejection
 from meshctl.outbound.staging import Limits, Outlook, Staging
 from meshctl.settings.model import Settings
@@ -124,17 +123,10 @@ class Outgoing:
 
     def _recover(self, handoff: HandOff, dispatcher: Dispatcher) -> None:
         recovery = Recovery(
-            self._work, handoff, self._rejected, self._books.ledger, self.staging.outbox, self._client_has
+            self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
         )
-        recovered = recovery.settle()
-        for stem in recovered.unknown:
-            self._books.ledger.enter([rebuilt_row(handoff.staged_control(stem), stem, self._books)])
-            handoff.show_again([stem])
-        for claim in recovered.reopened:
+        for claim in recovery.settle():
             self._examine_again(claim, dispatcher)
-        self._tell_recovered(recovered)
-        for row in recovered.rejections:
-            tell_rejected(self._journal, row)
 
     def _examine_again(self, claim: Claim, dispatcher: Dispatcher) -> None:
         names = [name for name in claim.names() if kind_of(name) is not Kind.SIDECAR]
@@ -146,16 +138,6 @@ class Outgoing:
         """Tell whether the MESH Client has kept the pair: it acted before a power cut undid our rename."""
         folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
         return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
-
-    def _tell_recovered(self, recovered: Recovered) -> None:
-        for message_id in recovered.handed_over:
-            self._journal.warning("message.recovered", message_id=message_id, outcome="handed_over")
-        for message_id in recovered.taken_back:
-            self._journal.warning("message.recovered", message_id=message_id, outcome="taken_back")
-        for message_id in recovered.unknown:
-            self._journal.warning("message.recovered", message_id=message_id, outcome="rebuilt")
-        if recovered.missing:
-            self._journal.error("message.payload_missing", messages=recovered.missing, folder="OUT")
 
     def _tell_waiting(self, examined: Refused) -> None:
         self._journal.info(

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from meshctl.ledger.books import Books
 from meshctl.ledger.ledger import Ledger
-from meshctl.ledger.records import NewMessage, Reason
+from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id
 from meshctl.outbound.examine import OPEN_SAFELY
-from meshctl.outbound.names import ERROR_SUFFIX
 from meshctl.outbound.rejection import RejectedFolder
 from meshctl.settings.model import Settings
 
@@ -24,21 +23,25 @@ _BATCH = 256
 
 
 def rebuild(settings: Settings, books: Books) -> int:
-    """Enter into a new ledger what the folders prove of earlier messages; return how many those are."""
-    rows = list(_handed_over(settings, books))
+    """Enter into a new ledger what the folders prove of earlier messages; return how many those are.
+
+    A ledger counts as new until this has come to its end; run again, it enters what is not there yet.
+    """
+    refused = list(rejected_rows(RejectedFolder(settings.staging.rejected), books.ledger))
+    rows = [row for row in _handed_over(settings, books) if not books.ledger.knows(row.message_id)]
+    if rows or refused:
+        books.journal.error("daemon.ledger_rebuilt", messages=len(rows) + len(refused))
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
         books.ledger.enter(some)
         books.ledger.mark_queued([row.message_id for row in some], books.clock.stamp(), books.clock.steady())
-    refused = list(rejected_rows(RejectedFolder(settings.staging.rejected), books.ledger))
     books.ledger.enter([], refused)
-    if rows or refused:
-        books.journal.error("daemon.ledger_rebuilt", messages=len(rows) + len(refused))
+    books.ledger.set_fact(FOLDERS_READ_FACT, books.clock.stamp())
     return len(rows) + len(refused)
 
 
-def rebuilt_row(control_path: str, message_id: str, books: Books) -> NewMessage:
-    """Return a row for a message from its control file alone. Raises ControlFileError, OSError."""
+def rebuilt_row(control_path: str, payload_path: str, message_id: str, books: Books) -> NewMessage:
+    """Return a row for a message from its pair alone. Raises ControlFileError, OSError."""
     descriptor = os.open(control_path, OPEN_SAFELY)
     try:
         control = read_control_file(os.read(descriptor, CONTROL_FILE_MAX_BYTES + 1))
@@ -49,7 +52,7 @@ def rebuilt_row(control_path: str, message_id: str, books: Books) -> NewMessage:
         message_id=message_id,
         claim="",
         file_name=UNKNOWN_FILE,
-        size_bytes=_size(control_path.removesuffix(".ctl") + ".dat"),
+        size_bytes=_size(payload_path),
         sha256=None,
         created_at=books.clock.stamp(),
         workflow_id=control.workflow_id,
@@ -60,11 +63,7 @@ def rebuilt_row(control_path: str, message_id: str, books: Books) -> NewMessage:
 
 def rejected_rows(folder: RejectedFolder, ledger: Ledger) -> Iterator[NewMessage]:
     """Yield rows for the rejections that lie complete in the folder and are not in the ledger."""
-    for path, content in folder.explanations():
-        message_id = content.get("message_id")
-        payload = path.removesuffix(ERROR_SUFFIX)
-        if not isinstance(message_id, str) or ledger.knows(message_id) or not os.path.lexists(payload):
-            continue
+    for message_id, payload, content in folder.complete(ledger.knows):
         yield NewMessage(
             message_id=message_id,
             claim="",
@@ -88,7 +87,7 @@ def _handed_over(settings: Settings, books: Books) -> Iterator[NewMessage]:
             if not is_ours or stem in seen or not stem.startswith(mailbox.file_prefix):
                 continue
             try:
-                row = rebuilt_row(f"{folder}/{name}", stem, books)
+                row = rebuilt_row(f"{folder}/{name}", f"{folder}/{stem}.dat", stem, books)
             except (ControlFileError, OSError):
                 continue
             seen.add(stem)

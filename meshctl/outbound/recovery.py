@@ -11,37 +11,22 @@ For each claim the ledger is asked first:
 - It says more: everything was done, and only sidecars are left to remove.
 
 Nothing is decided by the age of a file or by guessing; taking back comes before going on, so that a second
-crash in the middle finds one of the same cases.
+crash in the middle finds one of the same cases. Here as in the hand-off the log speaks before the ledger.
 """
 
+import filecmp
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Callable, Sequence
 
-from meshctl.ledger.ledger import Ledger
-from meshctl.ledger.records import NewMessage
+from meshctl.ledger.books import Books
 from meshctl.outbound import durable
 from meshctl.outbound.claims import Claim, WorkFolder
+from meshctl.outbound.dispatch import tell_rejected
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.names import SIDECAR_SUFFIX
-from meshctl.outbound.rebuild import rejected_rows
-from meshctl.outbound.rejection import RejectedFolder
-
-
-@dataclass(slots=True)
-class Recovered:
-    """What a recovery did, by message id; `reopened` are claims whose payloads must be examined again.
-
-    `missing` counts messages whose payload is nowhere, though no control file was ever shown: somebody has
-    removed it from OUT.
-    """
-
-    handed_over: list[str] = field(default_factory=list)
-    taken_back: list[str] = field(default_factory=list)
-    rejections: list[NewMessage] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    missing: int = 0
-    reopened: list[Claim] = field(default_factory=list)
+from meshctl.outbound.rebuild import rebuilt_row, rejected_rows
+from meshctl.outbound.rejection import RejectedFolder, is_double
 
 
 class Recovery:
@@ -52,37 +37,40 @@ class Recovery:
         work: WorkFolder,
         handoff: HandOff,
         rejected: RejectedFolder,
-        ledger: Ledger,
+        books: Books,
         outbox: str,
         was_taken: Callable[[str], bool],
     ) -> None:
         self._work = work
         self._handoff = handoff
         self._rejected = rejected
-        self._ledger = ledger
+        self._books = books
+        self._ledger = books.ledger
+        self._journal = books.journal
         self._outbox = outbox
         self._was_taken = was_taken
 
-    def settle(self) -> Recovered:
-        """Settle every claim. Raises OSError or LedgerError; run again later, it goes on where it stopped."""
-        done = Recovered()
+    def settle(self) -> list[Claim]:
+        """Settle every claim; return those whose payloads must be examined again.
+
+        Raises OSError or LedgerError; run again later, it goes on where it stopped.
+        """
         claims = list(self._work.left_claims())
         claimed = self._ledger.claimed_messages()
         for name in claimed.keys() - {claim.name for claim in claims}:
-            self._settle_messages(None, claimed[name], done)
+            self._settle_messages(None, claimed[name])
         if claims:
-            self._adopt_rejections(done)
+            self._adopt_rejections(claims)
+        reopened = []
         for claim in claims:
-            self._settle_messages(claim, claimed.get(claim.name, []), done)
+            self._settle_messages(claim, claimed.get(claim.name, []))
             self._settle_sidecars(claim)
-            if claim.names():
-                done.reopened.append(claim)
-            else:
-                claim.close()
-        self._settle_strays(done)
-        return done
+            if not claim.close():
+                reopened.append(claim)
+        self._settle_strays(reopened)
+        return reopened
 
-    def _settle_messages(self, claim: Claim | None, stems: list[str], done: Recovered) -> None:
+    def _settle_messages(self, claim: Claim | None, stems: list[str]) -> None:
         if not stems:
             return
         payloads = _payloads(claim) if claim else []
@@ -97,25 +85,32 @@ class Recovery:
             durable.sync_folder(claim.folder)
         elif payloads:
             back = [*in_out, *nowhere] if self._handoff.copies else nowhere
-            done.missing += max(0, len(nowhere) - len(payloads))
-            self._take_back(back, done)
+            if len(nowhere) > len(payloads):
+                # No control file was shown, so it was not the client that took it out of OUT.
+                missing = len(nowhere) - len(payloads)
+                self._journal.error("message.payload_missing", messages=missing, folder="OUT")
+            self._take_back(back)
             stems = [stem for stem in stems if stem not in back]
             in_out = [stem for stem in in_out if stem not in back]
-        over = [stem for stem in stems if stem not in in_out]
-        if over:
-            self._handoff.note_shown(over)
-            for stem in over:
-                self._handoff.discard(stem, payload_too=False)
+        self._hand_over(in_out, over=[stem for stem in stems if stem not in in_out])
+
+    def _hand_over(self, in_out: Sequence[str], over: Sequence[str]) -> None:
+        """Show the pairs whose payload is in OUT, and note them and those that were shown before."""
+        if not in_out and not over:
+            return
         if in_out:
             self._handoff.show_again(in_out)
-        done.handed_over.extend([*over, *in_out])
+        self._tell([*over, *in_out], "handed_over")
+        self._handoff.note_shown([*over, *in_out])
+        for stem in over:
+            self._handoff.discard(stem, payload_too=False)
 
-    def _take_back(self, stems: list[str], done: Recovered) -> None:
+    def _take_back(self, stems: list[str]) -> None:
+        self._tell(stems, "taken_back")
         # The rows go first: a row without its staged control file reads as handed over.
         self._ledger.withdraw(stems)
         for stem in stems:
             self._handoff.discard(stem, payload_too=True)
-        done.taken_back.extend(stems)
 
     def _settle_sidecars(self, claim: Claim) -> None:
         """Remove the sidecars of messages that are done; give back those whose payload was never claimed."""
@@ -140,26 +135,51 @@ class Recovery:
             os.rename(claim.path(name), target)
             durable.sync_folder(folder)
 
-    def _adopt_rejections(self, done: Recovered) -> None:
-        """Enter rejections that were moved before the ledger knew; remove explanations of unfinished ones."""
-        done.rejections.extend(rejected_rows(self._rejected, self._ledger))
-        self._ledger.enter([], done.rejections)
-        self._rejected.remove_unfinished(self._ledger.knows)
+    def _adopt_rejections(self, claims: Sequence[Claim]) -> None:
+        """Enter rejections that were complete before the ledger knew; undo those that were not.
 
-    def _settle_strays(self, done: Recovered) -> None:
-        """Deal with staged files of which the ledger knows nothing."""
-        claims_hold_payloads = any(_payloads(claim) for claim in done.reopened)
+        Of a complete one the claim may still hold the sidecar and, from another file system, the original.
+        They go before the row is entered: afterwards nothing would tell them from files yet to be settled.
+        """
+        claimed = [claim.path(name) for claim in claims for name in claim.names()]
+        for _, payload, _ in self._rejected.complete(self._ledger.knows):
+            for path in claimed:
+                if is_double(path, payload) or is_double(path, payload + SIDECAR_SUFFIX):
+                    os.unlink(path)
+        rows = list(rejected_rows(self._rejected, self._ledger))
+        for row in rows:
+            tell_rejected(self._journal, row)
+        self._ledger.enter([], rows)
+        self._rejected.remove_unfinished(self._ledger.knows, claimed)
+
+    def _settle_strays(self, reopened: Sequence[Claim]) -> None:
+        """Deal with staged files of which the ledger knows nothing; with a payload in OUT, it was lost."""
+        originals: list[str] = []
+        if self._handoff.copies:
+            paths = [claim.path(name) for claim in reopened for name in _payloads(claim)]
+            originals = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
         for stem in self._handoff.staged_stems():
-            unseen = not self._ledger.knows(stem)
-            if unseen and os.path.lexists(self._handoff.payload(stem)):
-                if not (self._handoff.copies and claims_hold_payloads):
-                    done.unknown.append(stem)
-                    continue
-                self._handoff.discard(stem, payload_too=True)
-            else:
+            in_out = self._handoff.payload(stem)
+            if self._ledger.knows(stem) or not os.path.lexists(in_out):
                 self._handoff.discard(stem, payload_too=False)
+                continue
+            original = next((path for path in originals if filecmp.cmp(path, in_out, shallow=False)), None)
+            if original is not None:
+                originals.remove(original)
+                self._handoff.discard(stem, payload_too=True)
+                continue
+            control = self._handoff.staged_control(stem)
+            self._ledger.enter([rebuilt_row(control, in_out, stem, self._books)])
+            self._handoff.show_again([stem])
+            self._tell([stem], "rebuilt")
+            self._handoff.note_shown([stem])
         for stem in self._handoff.staged_copies():
             self._handoff.discard(stem, payload_too=False)
+
+    def _tell(self, message_ids: Sequence[str], outcome: str) -> None:
+        with self._journal.batch():
+            for message_id in message_ids:
+                self._journal.warning("message.recovered", message_id=message_id, outcome=outcome)
 
 
 def _payloads(claim: Claim) -> list[str]:

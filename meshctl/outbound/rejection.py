@@ -1,15 +1,17 @@
 """Moving what cannot be sent to `rejected/`, with the reason beside it.
 
-Order: `NAME.error.json` complete under its name, then the sidecar, then the payload. A crash in between
-leaves the payload in the claim, to be refused again; the explanation of the first attempt is found by its
-message id and removed. The payload's own move is the point of no return.
+Order: `NAME.error.json` complete under its name, then a second link to the sidecar or a copy of it, then the
+payload, whose move is the point of no return. The claim's own sidecar goes when the claim is closed: a crash
+before that point leaves payload and sidecar together in the claim, to be refused again (a payload without
+its sidecar might be sent), and what the first attempt left here is found by its message id and removed.
 """
 
 import errno
+import filecmp
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -62,10 +64,11 @@ class RejectedFolder:
     def put(self, claim: Claim, rejection: Rejection) -> list[str]:
         """Move a refused file out of its claim; return the files a barrier has to make durable."""
         name, error_file = self._explain(rejection)
+        payload = f"{self.folder}/{name}"
         if rejection.with_sidecar:
-            _move(claim.path(rejection.name + SIDECAR_SUFFIX), f"{self.folder}/{name}{SIDECAR_SUFFIX}")
-        _move(claim.path(rejection.name), f"{self.folder}/{name}")
-        return [error_file]
+            _double(claim.path(rejection.name + SIDECAR_SUFFIX), payload + SIDECAR_SUFFIX)
+        _move(claim.path(rejection.name), payload)
+        return [error_file, *filter(_can_be_synced, (payload, payload + SIDECAR_SUFFIX))]
 
     def explain_only(self, rejection: Rejection) -> bool:
         """Explain something that is left where it lies; False when that has been done before."""
@@ -89,8 +92,19 @@ class RejectedFolder:
             if isinstance(content, dict):
                 yield entry.path, content
 
-    def remove_unfinished(self, is_known: Callable[[str], bool]) -> None:
-        """Remove what a crash left: explanations half written, or of a payload that never came here."""
+    def complete(self, is_known: Callable[[str], bool]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield message id, path of the payload and explanation of refused files that nobody knows yet."""
+        for path, content in self.explanations():
+            message_id = content.get("message_id")
+            payload = path.removesuffix(ERROR_SUFFIX)
+            if isinstance(message_id, str) and not is_known(message_id) and os.path.lexists(payload):
+                yield message_id, payload, content
+
+    def remove_unfinished(self, is_known: Callable[[str], bool], claimed: Sequence[str]) -> None:
+        """Remove what a crash left: explanations half written, or of a payload that never came here.
+
+        A sidecar beside such an explanation goes only if it is in a claim, too: `claimed` are those paths.
+        """
         for entry in os.scandir(self.folder):
             if entry.name.startswith(_TEMPORARY_PREFIX):
                 os.unlink(entry.path)
@@ -98,6 +112,9 @@ class RejectedFolder:
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
             if isinstance(message_id, str) and not is_known(message_id) and not os.path.lexists(payload):
+                beside = payload + SIDECAR_SUFFIX
+                if any(is_double(beside, other) for other in claimed):
+                    os.unlink(beside)
                 os.unlink(path)
 
     def _explain(self, rejection: Rejection) -> tuple[str, str]:
@@ -124,17 +141,56 @@ def _fitting(name: str) -> str:
     return os.fsdecode(encoded[: _LONGEST_NAME_BYTES - 20]) + f"~{mark}"
 
 
+def is_double(one: str, other: str) -> bool:
+    """Tell whether two files are the same one, or one a copy of the other that was made here."""
+    try:
+        first, second = os.lstat(one), os.lstat(other)
+        if os.path.samestat(first, second):
+            return True
+        if stat.S_ISLNK(first.st_mode) and stat.S_ISLNK(second.st_mode):
+            return os.readlink(one) == os.readlink(other)
+        # A copy keeps the time of its original: a file that was dropped twice is not taken for a copy.
+        is_like = (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+        both_files = stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)
+        return is_like and both_files and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _can_be_synced(path: str) -> bool:
+    """Tell whether a file can be opened without waiting and without being refused."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode) and os.access(path, os.R_OK)
+    except FileNotFoundError:
+        return False
+
+
+def _double(source: str, target: str) -> None:
+    """Let a file have a second name, or a copy where there cannot be a second name."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        try:
+            _copy(source, target)
+        except PermissionError:
+            # Not ours to link and not ours to read; nothing but its place can be kept.
+            _move(source, target)
+
+
 def _move(source: str, target: str) -> None:
     try:
         os.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _move_across(source, target)
+        _copy(source, target)
+        os.unlink(source)
 
 
-def _move_across(source: str, target: str) -> None:
-    mode = os.lstat(source).st_mode
+def _copy(source: str, target: str) -> None:
+    """Copy a file, durably, to a name that it has only when it is complete."""
+    status = os.lstat(source)
+    mode = status.st_mode
     if stat.S_ISREG(mode):
         temporary = (
             f"{os.path.dirname(target)}/{_TEMPORARY_PREFIX}{os.path.basename(os.path.dirname(source))}"
@@ -142,10 +198,10 @@ def _move_across(source: str, target: str) -> None:
         if os.path.lexists(temporary):
             os.unlink(temporary)
         durable.copy_new(source, temporary, stat.S_IMODE(mode))
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
         durable.sync_file(temporary)
         os.rename(temporary, target)
         durable.sync_folder(os.path.dirname(target))
     elif stat.S_ISLNK(mode):
         os.symlink(os.readlink(source), target)
     # A FIFO, socket or device holds nothing that could be lost; a folder cannot come here.
-    os.unlink(source)

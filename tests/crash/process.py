@@ -6,9 +6,9 @@ whole command from its arguments on; a test compares its calls with those of the
 
 import ctypes
 import os
-import pkgutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NoReturn
 
-import meshctl
 from meshctl.cli import main
 from tests.crash import strace
 from tests.crash.strace import Call
@@ -40,10 +39,8 @@ class Ended:
 
 
 def load() -> None:
-    """Load every module of meshctl, as a long import does that the forked processes then need not."""
-    for module in pkgutil.walk_packages(meshctl.__path__, "meshctl."):
-        if not module.name.endswith("__main__"):
-            import_module(module.name)
+    """Load what the command loads first of all, so that the forked processes need not."""
+    import_module("meshctl.commands.run")
 
 
 def run(site: Site, meanwhile: Meanwhile = nullcontext) -> Ended:
@@ -131,6 +128,9 @@ def _become_meshctl(site: Site, entrance: int, output: int) -> NoReturn:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     finally:
+        if sys.exc_info()[0] is not None:
+            # Leaving at once, as a child of this process must, would leave no trace of it.
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

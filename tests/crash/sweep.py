@@ -164,6 +164,8 @@ def _kill(place: Place, client: HastyClient | None, call: Call) -> Verdict | Non
 
 
 def _recover(place: Place, client: HastyClient | None, variant: Variant, expected: Fates) -> Verdict:
+    if variant.amid is not None:
+        variant.amid(place.site)
     ended = process.run(place.site, **_meanwhile(client))
     return _ended_well(ended) + judge(place.site, client, expected, variant.prefix)
 
@@ -206,7 +208,7 @@ def _template(title: str) -> Place:
         variant.before(place.site)
     if not variant.is_first_start:
         ended = process.run(place.site)
-        assert (ended.exit_code, ended.printed) == (0, "")
+        assert (ended.exit_code, ended.printed) == (0, ""), ended.printed
     if variant.after is not None:
         variant.after(place.site)
     return place

@@ -33,13 +33,15 @@ class Client(StrEnum):
 class Variant:
     """One situation. `moved` are folders on a second file system; `is_first_start` is without a ledger.
 
-    `before` makes a past that has been dealt with undisturbed; `after` changes what it left.
+    `before` makes a past that has been dealt with undisturbed; `after` changes what it left, and `amid` what
+    the kill left.
     """
 
     title: str
     drop: Callable[[Site], None]
     before: Callable[[Site], None] | None = None
     after: Callable[[Site], None] | None = None
+    amid: Callable[[Site], None] | None = None
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
     client: Client = Client.NONE
@@ -110,6 +112,17 @@ def _mixed(site: Site) -> None:
     site.place("a again.xml", _letter(11))
 
 
+def _without_sidecars(site: Site) -> None:
+    """Without the ledger nothing tells the sidecar of a sent file from one whose payload is yet to come."""
+    site.place("a.xml", _letter(11))
+    site.place("b.json", _json_letter(12))
+    site.place("c.xml", _letter(13))
+    site.place("d.xml", _letter(14))
+    site.place("e.pdf", b"%PDF e, of nobody")
+    site.place("f.xml", b"<not-xml")
+    site.place("a again.xml", _letter(11))
+
+
 def _sub_folder(site: Site) -> None:
     (site.outbox / "send-document").mkdir(exist_ok=True)
     site.place("one.pdf", b"%PDF in its folder", folder="send-document", sidecar=_no_use_case(21))
@@ -165,6 +178,8 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("two file systems", _mixed, moved=_TWO),
     Variant("two file systems, Y", _mixed, moved=_TWO, client=Client.SAVES_SENT),
     Variant("two file systems, N", _mixed, moved=_TWO, client=Client.SAVES_NOTHING),
-    Variant("ledger lost", _mixed, before=_past, after=_lose_ledger),
-    Variant("ledger damaged", _one_message, before=_past, after=_damage_ledger),
+    Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger),
+    Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),
+    Variant("ledger lost before", _mixed, before=_past, after=_lose_ledger),
+    Variant("ledger damaged before", _one_message, before=_past, after=_damage_ledger),
 )
