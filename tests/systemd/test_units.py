@@ -1,0 +1,150 @@
+"""The shipped systemd files: accepted without a word, closed as far as promised, each line explained."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from meshctl.cli import COMMANDS
+from meshctl.settings.layout import SERVICE_USER, Mailbox, system_layout
+
+FOLDER = Path(__file__).parents[2] / "systemd"
+UNIT = FOLDER / "meshctl@.service"
+HIGHEST_EXPOSURE = 0.4
+# Plain bookkeeping; everything else in [Service] has a comment on why, and on what it may break.
+EXPLAIN_THEMSELVES = {"Type", "NotifyAccess", "ExecStart", "Group", "AmbientCapabilities", "RestartSec"}
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"there is no {name} here; apt-get install systemd")
+    return path
+
+
+def _settings() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        key, separator, value = line.partition("=")
+        if separator and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
+    """systemd-analyze verify, which ends with 0 on unknown keys, prints nothing either."""
+    # As root installs it, but for a program that is there.
+    unit = tmp_path / "meshctl@letters.service"
+    program = tmp_path / "meshctl"
+    program.touch()
+    program.chmod(0o755)
+    unit.write_text(UNIT.read_text().replace("ExecStart=/opt/meshctl/bin/meshctl", f"ExecStart={program}"))
+
+    done = subprocess.run(
+        [_tool("systemd-analyze"), "verify", "--man=no", str(unit)], capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_unit_is_closed_as_far_as_it_goes() -> None:
+    """The exposure that systemd measures is at most 0.4, of 10."""
+    done = subprocess.run(
+        [_tool("systemd-analyze"), "security", "--offline=true", "--no-pager", str(UNIT)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+
+    measured = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout.decode())
+    assert measured is not None, done.stderr.decode()
+    assert float(measured[1]) <= HIGHEST_EXPOSURE
+
+
+def test_every_line_is_explained() -> None:
+    """Each setting of [Service] has a comment above it, or above the lines that it stands together with."""
+    lines = UNIT.read_text().split("\n[Service]\n")[1].split("\n[Install]\n")[0].splitlines()
+    unexplained = []
+    explained = False
+    for line in lines:
+        if line.startswith("#"):
+            explained = True
+        elif not line.strip():
+            explained = False
+        elif not explained and line.partition("=")[0] not in EXPLAIN_THEMSELVES:
+            unexplained.append(line)
+
+    assert unexplained == []
+
+
+def test_the_unit_fits_the_layout_of_init() -> None:
+    """What the service may write is what init --system makes: one parent of all data, and the log."""
+    layout = system_layout("letters", Mailbox("X26ABC1"))
+    settings = _settings()
+    writable = [Path(value.replace("%i", "letters")) for value in settings["ReadWritePaths"]]
+
+    tops = [next((top for top in writable if each.is_relative_to(top)), None) for each in layout.folders]
+    assert set(tops) == set(writable)
+    apart = [folder for folder in layout.folders if not folder.is_relative_to(writable[0])]
+    assert apart == [Path("/var/log/meshctl/letters")]
+    assert settings["AssertPathExists"] == [str(layout.settings_file).replace("letters", "%i")]
+    assert settings["User"] == [SERVICE_USER]
+
+
+def test_the_unit_starts_a_command_that_there_is() -> None:
+    """ExecStart names the settings of the instance and the command run."""
+    (line,) = _settings()["ExecStart"]
+
+    options, command = line.split()[1:-1], line.split()[-1]
+    assert options == ["--config", "/etc/meshctl/%i.toml"]
+    assert any(command in group for group in COMMANDS.values())
+
+
+def test_the_service_never_gives_up() -> None:
+    """After any failure it is started again, however often; a loop that hangs is a failure."""
+    settings = _settings()
+
+    assert settings["Restart"] == ["on-failure"]
+    assert settings["StartLimitIntervalSec"] == ["0"]
+    assert settings["Type"] == ["notify"]
+    assert "WatchdogSec" in settings
+    assert "RestartPreventExitStatus" not in settings
+
+
+def test_the_user_can_be_made(tmp_path: Path) -> None:
+    """systemd-sysusers makes the service's user and group from the shipped file."""
+    (tmp_path / "etc").mkdir()
+
+    subprocess.run(
+        [_tool("systemd-sysusers"), f"--root={tmp_path}", str(FOLDER / "meshctl.sysusers")],
+        check=True,
+        capture_output=True,
+    )
+
+    (entry,) = (tmp_path / "etc" / "passwd").read_text().splitlines()
+    assert entry.split(":")[0] == SERVICE_USER
+    assert entry.split(":")[5:] == ["/var/lib/meshctl", "/usr/sbin/nologin"]
+    assert (tmp_path / "etc" / "group").read_text().startswith(f"{SERVICE_USER}:")
+
+
+def test_the_folders_can_be_made(tmp_path: Path) -> None:
+    """systemd-tmpfiles makes the folders that init --system puts a mailbox into; no stranger writes there."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give folders away")
+    (tmp_path / "etc").mkdir()
+    root = f"--root={tmp_path}"
+    subprocess.run([_tool("systemd-sysusers"), root, str(FOLDER / "meshctl.sysusers")], check=True)
+
+    done = subprocess.run(
+        [_tool("systemd-tmpfiles"), root, "--create", str(FOLDER / "meshctl.tmpfiles")],
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    for parent in system_layout("letters", Mailbox("X26ABC1"), tmp_path).parents:
+        assert parent.is_dir()
+        assert parent.stat().st_mode & 0o022 == 0
