@@ -1,11 +1,14 @@
 """The sample mailbox and the demo: synthetic, whole, played to the end, and judged without mercy."""
 
 import io
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from meshctl.settings.load import load_settings
 from meshctl.standin.demo import Demo, Part, Scene
 from meshctl.standin.rules import load_rules
 from meshctl.standin.sample import PAYLOADS, RULES_NAME, Drop, copy_sample, read_script, sample_folder
+from tests.site import wait_until
 
 WRONG_ON_PURPOSE = "mistyped-number.xml"
 PERSONAL = re.compile(
@@ -273,6 +277,31 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
     assert str(folder / "log" / "meshctl.log") in played.stdout
     assert len(personal) > 30
     assert {value for value in personal if value in told} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -> None:
+    """Interrupted, ended, or with its terminal closed, the demo ends its daemon and its stand-in."""
+    folder = tmp_path / "played"
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "meshctl", "demo", "--folder", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: list(folder.glob("mailbox/X26DEMO/OUT/*.ctl")), "a first pair")
+
+    demo.send_signal(number)
+
+    assert demo.wait(20) == 130
+    assert not [command for command in _command_lines() if os.fsencode(folder) in command]
+
+
+def _command_lines() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 def _is_valid(number: str) -> bool:

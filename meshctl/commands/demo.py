@@ -1,5 +1,6 @@
 """`meshctl demo`: a day of a mailbox in under a minute."""
 
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,8 @@ _EPILOG = epilog(
         130: "interrupted",
     },
 )
+# What a closed terminal and a service manager send; the processes started here must not outlive the demo.
+_ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 
 
 @click.command(epilog=_EPILOG)
@@ -41,6 +44,9 @@ def command(folder: Path | None) -> None:
     whose days are seconds. Nothing leaves this machine, and no settings of yours are used. The folder with
     the log is kept; the last lines say where it is and how to remove it.
     """
+    for name in _ENDING_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     console = make_console()
     copy = copy_sample(sample_folder(), folder)
     demo = Demo(copy)
@@ -52,3 +58,7 @@ def command(folder: Path | None) -> None:
         print_summary(last, demo.settings, console)
     if last is None or not last.as_written:
         raise click.exceptions.Exit(EXIT_TROUBLE)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
