@@ -92,11 +92,11 @@ class _Outliner:
             raise too_complex("It has far more patients, organisations and documents than a message has.")
         if inner is None:
             self._unwanted_depth = 1
-            value = attributes.get("value")
+            value = _attribute(attributes, "value")
             if value is not None and len(value) <= VALUE_CHARS:
                 tree.setdefault(name, []).append(value)
             return
-        url = attributes.get("url") if name == "extension" else None
+        url = _attribute(attributes, "url") if name == "extension" else None
         made: Tree = {"url": [url]} if url else {}
         tree.setdefault(name, []).append(made)
         self._open.append((name, inner, made, self._kept - 1))
@@ -121,3 +121,9 @@ class _Outliner:
 
     def close(self) -> None:
         """Has nothing left to do; the parser asks for it."""
+
+
+def _attribute(attributes: Mapping[str, str], name: str) -> str | None:
+    value = attributes.get(name)
+    # Told to resolve no entities, libxml2 writes every `&` in what it hands to a target as `&#38;`.
+    return value.replace("&#38;", "&") if value is not None else None

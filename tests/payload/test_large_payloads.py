@@ -154,6 +154,46 @@ def test_leaving_out_never_makes_xml_well_formed(before: str, after: str, filler
     assert refusal(data).code in {"payload_xml_broken", "payload_too_complex"}
 
 
+def _hidden(filler: str, middle: str) -> str:
+    """Return `middle` with so much around it that it is in the part of a piece that is left out."""
+    return filler * 400_000 + middle + filler * 400_000
+
+
+@pytest.mark.parametrize(
+    ("before", "run", "after"),
+    [
+        ("<x a='1' ", _hidden(" ", "A"), " b='2'/>"),
+        ("<x a=", _hidden("\n", "A"), "'1'/>"),
+        ("</Patient", _hidden(" ", "A"), "><Patient>"),
+        ("<x a='&#", _hidden("0", "9"), "65;'/>"),
+        ("&#x", _hidden("0", "9"), "41;"),
+        ("<x a='1'", _hidden(" ", "/"), "/>"),
+    ],
+)
+def test_a_fault_that_is_left_out_is_still_a_fault(before: str, run: str, after: str) -> None:
+    """XML whose only fault stands where base64 is left out is refused, and without the fault it is read."""
+    data = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run}{after}".encode(), 1)
+    sound = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run[0] * 9}{after}".encode(), 1)
+
+    assert refusal(data).code == "payload_xml_broken"
+    assert facts(sound).event == "ITK007C"
+
+
+def test_a_fault_that_is_left_out_of_json_is_still_a_fault() -> None:
+    """A number with a letter in it is none, however deep the letter is in its digits."""
+    data = make_bundle_json().replace(b'"active": true', f'"active": 1.{_hidden("0", "A")}0'.encode(), 1)
+
+    assert refusal(data).code == "payload_json_broken"
+
+
+@in_both_formats
+def test_large_values_come_back_to_the_letter(make: Make) -> None:
+    """Ampersands, references and quotes read in pieces are what they are in a small message."""
+    title = "R&D <notes> \"quoted\" 'single' &amp; &#38; \N{GRINNING FACE} Ärztin"
+
+    assert facts(make(title=title, filler_bytes=2 * MEGABYTE)).title == title
+
+
 @pytest.mark.parametrize("before", ["<x a='", "<x><![CDATA[", "<!--", "<?x ", "<x>"])
 def test_base64_is_left_out_where_it_may_be(before: str) -> None:
     """Values, CDATA, comments, instructions and text may hold megabytes of base64."""
