@@ -6,12 +6,14 @@ shares may not stamp at all, so after some while a folder is looked through all 
 """
 
 import os
-import time
 
 from meshctl.clock import Clock
 
 # FAT stamps in steps of two seconds, the coarsest there is.
-_COARSEST_STAMP_NS = 2_000_000_000
+_COARSEST_STAMP_SECONDS = 2.0
+_NANOSECONDS = 1_000_000_000
+# Most file systems stamp in ticks of milliseconds: what comes in the tick of a look may have been missed.
+_TICK_SECONDS = 0.05
 # Looking through a big folder over and over again must never take more than a twentieth of a core.
 _REST_PER_LOOK = 20.0
 _NEVER = float("-inf")
@@ -24,10 +26,10 @@ class Glance:
         self._clock = clock
         self._full_look_seconds = full_look_seconds
         self._trusted_stamp_ns: int | None = None
-        self._stamp_ns = 0
+        self._stamp_ns = self._looked_stamp_ns = 0
         self._began_at = self._looked_at = _NEVER
         self._rests_until = _NEVER
-        self._is_held_up = False
+        self._wants_look = False
 
     def is_due(self, folder: str, *, at_once: bool = False) -> bool:
         """Tell whether to look through the folder now; `at_once`: also when it should rest.
@@ -38,18 +40,24 @@ class Glance:
         now = self._clock.monotonic()
         unchanged = self._stamp_ns == self._trusted_stamp_ns
         if unchanged and now - self._looked_at < self._full_look_seconds:
-            self._is_held_up = False
+            self._wants_look = False
             return False
-        self._is_held_up = now < self._rests_until and not at_once
+        if now < self._rests_until and not at_once:
+            self._wants_look |= self._stamp_ns != self._looked_stamp_ns
+            return False
         self._began_at = now
-        return not self._is_held_up
+        return True
 
     def looked(self) -> None:
         """Note that the folder has been looked through since `is_due` said so."""
-        is_well_past = abs(time.time_ns() - self._stamp_ns) > _COARSEST_STAMP_NS
-        self._trusted_stamp_ns = self._stamp_ns if is_well_past else None
+        age_seconds = abs(self._clock.now().timestamp() - self._stamp_ns / _NANOSECONDS)
+        self._looked_stamp_ns = self._stamp_ns
+        self._trusted_stamp_ns = self._stamp_ns if age_seconds > _COARSEST_STAMP_SECONDS else None
         self._looked_at = self._clock.monotonic()
         self.rest_from(self._looked_at - self._began_at)
+        self._wants_look = age_seconds < _TICK_SECONDS
+        if self._wants_look:
+            self._rests_until = max(self._rests_until, self._looked_at + _TICK_SECONDS)
 
     def rest_from(self, cost_seconds: float) -> None:
         """Let the folder rest from a look that took so long."""
@@ -57,5 +65,5 @@ class Glance:
 
     @property
     def next_look_seconds(self) -> float | None:
-        """Return in how many seconds to look at a folder that would be looked at but for its rest."""
-        return max(0.0, self._rests_until - self._clock.monotonic()) if self._is_held_up else None
+        """Return in how many seconds to look again at a folder that may hold something new."""
+        return max(0.0, self._rests_until - self._clock.monotonic()) if self._wants_look else None

@@ -46,6 +46,7 @@ class Incoming:
         self._books = books
         self._should_stop = should_stop
         self._has_told_again = False
+        self._in_has_new = False
         mailbox, staging = settings.mailbox, settings.staging
         full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
         reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
@@ -63,7 +64,7 @@ class Incoming:
         self._client = ClientWatch(settings, books, alert)
         self._retention = Retention(settings.state.keep_days, books)
         self._steps = (
-            self._look,
+            self._look_into_in,
             self._follow_sent,
             self._follow_failed,
             self._follow_out,
@@ -94,17 +95,19 @@ class Incoming:
             raise obstacle
         return self._outlook()
 
-    def _look(self) -> None:
-        """Look for what is new; what came into SENT before something came into IN is seen before it."""
-        clock, arrivals = self._books.clock, self._arrivals.tail
-        began = clock.monotonic()
-        has_new = arrivals.look()
-        self._sent.tail.look(at_once=has_new)
-        if has_new:
-            arrivals.glance.rest_from(clock.monotonic() - began)
+    def _look_into_in(self) -> None:
+        self._in_has_new = False
+        # Moving files away changes the folder, too: a backlog is worked off before it is looked at again.
+        if not self._arrivals.tail.is_busy:
+            self._in_has_new = self._arrivals.tail.look()
 
     def _follow_sent(self) -> None:
-        self._sent.tail.look()
+        # What came into SENT before something came into IN must be known before that is matched.
+        clock = self._books.clock
+        began = clock.monotonic()
+        self._sent.tail.look(at_once=self._in_has_new)
+        if self._in_has_new:
+            self._arrivals.tail.glance.rest_from(clock.monotonic() - began)
         self._sent.work()
 
     def _follow_failed(self) -> None:

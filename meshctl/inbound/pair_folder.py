@@ -43,10 +43,14 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
     """
     sources = [path for path in (payload_path, control_path) if path is not None]
     for targets in _candidates(sources, folder):
-        if all(_is_free_for(source, target) for source, target in zip(sources, targets, strict=True)):
-            for source, target in zip(sources, targets, strict=True):
+        moves = [
+            (source, target, os.path.lexists(target)) for source, target in zip(sources, targets, strict=True)
+        ]
+        if all(not taken or _is_same(source, target) for source, target, taken in moves):
+            for source, target, taken in moves:
                 with suppress(FileNotFoundError):
-                    _move(source, target)
+                    # The same content is there: a move was cut short after its copy, or the file came again.
+                    os.unlink(source) if taken else _move(source, target)
             return
 
 
@@ -99,12 +103,10 @@ def _numbers() -> Iterator[str]:
         number += 1
 
 
-def _is_free_for(source: str, target: str) -> bool:
-    if not os.path.lexists(target):
-        return True
+def _is_same(source: str, target: str) -> bool:
     try:
         with _opened(source) as one, _opened(target) as other:
-            return _is_same(one, other)
+            return _is_same_content(one, other)
     except OSError:
         return False
 
@@ -118,7 +120,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
+def _is_same_content(one: BinaryIO, other: BinaryIO) -> bool:
     if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
         return False
     while (chunk := one.read(_CHUNK_BYTES)) == other.read(_CHUNK_BYTES):
@@ -128,10 +130,6 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _move(source: str, target: str) -> None:
-    if os.path.lexists(target):
-        # The same content lies there: a move that was cut short after the copy, or the file came again.
-        os.unlink(source)
-        return
     try:
         os.rename(source, target)
     except OSError as error:

@@ -105,12 +105,13 @@ class Recorder:
             "mesh_id": evidence.mesh_id,
             "file": piece.file,
         }
+        event = piece.said.value
         if not change.is_new:
-            self._journal.debug(piece.said, **fields, repeated=True)
+            self._journal.debug(event, **fields, repeated=True)
         elif piece.said is Said.DELAY:
-            self._journal.warning(piece.said, **fields, advice=evidence.advice)
+            self._journal.warning(event, **fields, advice=evidence.advice)
         else:
-            self._journal.info(piece.said, **fields)
+            self._journal.info(event, **fields)
 
     def _tell_change(self, change: Change, evidence: Evidence, description: Description) -> None:
         if change.failed:

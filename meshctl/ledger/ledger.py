@@ -53,10 +53,10 @@ class Change:
 
 
 class Ledger:
-    """The ledger of one mailbox, open for writing."""
+    """The ledger of one mailbox, open for writing; a `suspect` one is read through to its end first."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = open_for_writing(path)
+    def __init__(self, path: Path, *, suspect: bool = False) -> None:
+        self.connection = open_for_writing(path, suspect=suspect)
 
     def close(self) -> None:
         """Close the file, folding the write-ahead log into it."""
@@ -222,7 +222,8 @@ class Ledger:
         )
         after = advance(before, evidence)
         learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
-        if self._known(message_id, evidence) and after == before and learnt is None:
+        is_known, step = self._history(message_id, evidence)
+        if is_known and after == before and learnt is None:
             return Change(message_id, before, after, overdue, overdue, is_new=False)
         still_overdue = _still_overdue(overdue, after)
         failed_now = after.state is State.FAILED and before.state is not State.FAILED
@@ -233,7 +234,10 @@ class Ledger:
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
         }  # fmt: skip
         self.connection.execute(_UPDATE, parameters)
-        self._note(message_id, at, evidence.event, after.state.value, evidence.code, evidence.text)
+        self.connection.execute(
+            _INSERT_HISTORY,
+            (message_id, step, at, evidence.event, after.state.value, evidence.code, evidence.text),
+        )
         return Change(message_id, before, after, overdue, still_overdue, is_new=True)
 
     def _note_untold(self, message_ids: Sequence[str]) -> None:
@@ -245,12 +249,14 @@ class Ledger:
                 (_UNTOLD_FACT, " ".join(message_ids)),
             )
 
-    def _known(self, message_id: str, evidence: Evidence) -> bool:
-        found = self.connection.execute(
-            "SELECT 1 FROM history WHERE message_id = ? AND event = ? AND code IS ?",
-            (message_id, evidence.event, evidence.code),
+    def _history(self, message_id: str, evidence: Evidence) -> tuple[bool, int]:
+        """Tell whether the evidence is in the message's history, and which step comes next."""
+        row = self.connection.execute(
+            "SELECT coalesce(max(event = ? AND code IS ?), 0), coalesce(max(step), 0) + 1 "
+            "FROM history WHERE message_id = ?",
+            (evidence.event, evidence.code, message_id),
         ).fetchone()
-        return found is not None
+        return bool(row[0]), row[1]
 
     def _note(
         self, message_id: str, at: str, event: str, state: str, code: str | None, text: str | None

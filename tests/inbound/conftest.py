@@ -1,0 +1,30 @@
+"""A mailbox of its own for each test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.inbound.mailbox import MailboxForTest
+
+
+@pytest.fixture
+def open_mailbox(tmp_path: Path) -> Iterator[Callable[..., MailboxForTest]]:
+    """Open mailboxes with settings of their own, and close them after the test."""
+    opened: list[MailboxForTest] = []
+
+    def _open(settings_text: str = "", client_config: str | None = None) -> MailboxForTest:
+        root = tmp_path / f"site{len(opened)}"
+        root.mkdir()
+        opened.append(MailboxForTest(root, settings_text, client_config))
+        return opened[-1]
+
+    yield _open
+    for mailbox in opened:
+        mailbox.close()
+
+
+@pytest.fixture
+def mailbox(open_mailbox: Callable[..., MailboxForTest]) -> MailboxForTest:
+    """A mailbox with default settings."""
+    return open_mailbox()

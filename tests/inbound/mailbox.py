@@ -1,0 +1,320 @@
+"""A mailbox to test the inbound half on: real folders, a real ledger, a clock that can be put forward.
+
+A test enters messages, plays the MESH Client by writing into SENT, FAILED and IN, lets the daemon's inbound
+half take its turns, and judges by ledger, log, alerts and folders.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from meshctl.clock import Clock, iso
+from meshctl.inbound.incoming import InboundOutlook, Incoming
+from meshctl.journal.events import EventRecord, Journal
+from meshctl.ledger import queries
+from meshctl.ledger.books import Books
+from meshctl.ledger.database import LEDGER_NAME
+from meshctl.ledger.keys import Keys
+from meshctl.ledger.ledger import Ledger
+from meshctl.ledger.records import Message, NewMessage
+from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
+from meshctl.mesh.evidence import Acknowledgement, State
+from meshctl.mesh.message_id import new_message_id
+from meshctl.settings.load import load_settings
+from tests.payloads import make_response_xml
+
+MAILBOX_ID = "X26ABC1"
+PRACTICE = "P81001"
+WORKFLOW = "GPCONNECT_SEND_DOCUMENT"
+ACK_WORKFLOW = "GPCONNECT_SEND_DOCUMENT_ACK"
+MESH_ID = "20260712103016418053_B8CF9A"
+_MOST_TURNS = 10_000
+# A folder rests for this long at most between two looks, if there is little in it.
+_SOON_SECONDS = 0.5
+
+
+class ClockForTest(Clock):
+    """A clock that goes as the machine's does, and can be put forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped_seconds = 0.0
+
+    def now(self) -> datetime:
+        """Return the wall clock's instant."""
+        return super().now() + timedelta(seconds=self.skipped_seconds)
+
+    def stamp(self) -> str:
+        """Return now as ISO 8601 UTC."""
+        return iso(self.now())
+
+    def monotonic(self) -> float:
+        """Return seconds that only go forward."""
+        return super().monotonic() + self.skipped_seconds
+
+    def steady(self) -> float:
+        """Return the seconds that deadlines are measured on."""
+        return super().steady() + self.skipped_seconds
+
+    def age_seconds(self, changed_ns: int) -> float | None:
+        """Return how long ago a file changed."""
+        age = super().age_seconds(changed_ns)
+        return None if age is None else age + self.skipped_seconds
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the log."""
+
+    level: str
+    event: str
+    fields: dict[str, Any]
+
+
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[Line]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert isinstance(record, EventRecord)
+        fields = {key: value for key, value in record.fields.items() if value is not None}
+        self._lines.append(Line(record.levelname, record.event, fields))
+
+
+@dataclass
+class MailboxForTest:
+    """One mailbox with its books. `settings_text` is added to the essentials of the settings."""
+
+    root: Path
+    settings_text: str = ""
+    client_config: str | None = None
+    clock: ClockForTest = field(default_factory=ClockForTest)
+    lines: list[Line] = field(default_factory=list)
+    alerts: list[dict[str, object]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("IN", "OUT", "SENT", "FAILED", "TEMP"):
+            self.folder(name).mkdir(parents=True)
+        (self.root / "state").mkdir()
+        self.start()
+
+    def start(self) -> None:
+        """Open the books and put the inbound half together, as a start of the daemon does."""
+        text = f'[mailbox]\nid = "{MAILBOX_ID}"\nfolder = "mailbox"\n'
+        if self.client_config is not None:
+            (self.root / "meshclient.cfg").write_text(self.client_config)
+            text += 'client_config = "meshclient.cfg"\n'
+        (self.root / "meshctl.toml").write_text(text + self.settings_text)
+        self.settings = load_settings(self.root / "meshctl.toml", {})
+        logger = logging.Logger("test", logging.DEBUG)
+        logger.addHandler(_Lines(self.lines))
+        self.ledger = Ledger(self.root / "state" / LEDGER_NAME)
+        self.keys = Keys(b"k" * 32)
+        self.books = Books(self.ledger, self.keys, self.clock, Journal(logger))
+        self.incoming = Incoming(self.settings, self.books, self.alerts.append, lambda: False)
+
+    def restart(self) -> None:
+        """Close the books and start again; what the log said before is forgotten."""
+        self.close()
+        self.lines.clear()
+        self.alerts.clear()
+        self.start()
+
+    def close(self) -> None:
+        """Close the books."""
+        self.ledger.close()
+
+    def folder(self, name: str) -> Path:
+        """Return one of the client's folders."""
+        return self.root / "mailbox" / name
+
+    def message(
+        self,
+        *,
+        asked: Sequence[Acknowledgement] = (),
+        local_id: str | None = None,
+        references: Sequence[str] = (),
+        use_case: str = "send-document",
+        in_out: bool = True,
+        queued: bool = True,
+        created_at: str | None = None,
+    ) -> str:
+        """Enter a message, put its pair into OUT and mark it as queued; return its id."""
+        return self.messages(
+            1,
+            asked=asked,
+            local_id=local_id,
+            references=references,
+            use_case=use_case,
+            in_out=in_out,
+            queued=queued,
+            created_at=created_at,
+        )[0]
+
+    def messages(
+        self,
+        count: int,
+        *,
+        asked: Sequence[Acknowledgement] = (),
+        local_id: str | None = None,
+        references: Sequence[str] = (),
+        use_case: str = "send-document",
+        in_out: bool = True,
+        queued: bool = True,
+        created_at: str | None = None,
+    ) -> list[str]:
+        """Enter `count` messages; `local_id` None stands for the message's own id."""
+        at = created_at or self.clock.stamp()
+        rows = []
+        for _ in range(count):
+            message_id = new_message_id(self.clock.now())
+            rows.append(
+                NewMessage(
+                    message_id=message_id,
+                    claim="",
+                    file_name="letter.xml",
+                    size_bytes=5,
+                    sha256=None,
+                    created_at=at,
+                    use_case=use_case,
+                    workflow_id=self.settings.use_cases[use_case].workflow_id,
+                    asked=tuple(asked),
+                    local_id_key=self.keys.of(message_id if local_id is None else local_id)
+                    if local_id != ""
+                    else None,
+                    reference_keys=tuple(self.keys.of(reference) for reference in references),
+                )
+            )
+        self.ledger.enter(rows)
+        ids = [row.message_id for row in rows]
+        if in_out:
+            for message_id in ids:
+                self.put("OUT", f"{message_id}.dat", b"hello")
+                self.put("OUT", f"{message_id}.ctl", write_control_file(sent_control(message_id)))
+        if queued:
+            self.ledger.mark_queued(ids, at, self.clock.steady())
+        return ids
+
+    def put(self, folder: str, name: str, data: bytes, *, age_seconds: float = 0.0) -> Path:
+        """Write a file as the client does: under another name first; `age_seconds` ago."""
+        path = self.folder(folder) / name
+        temporary = self.root / "temporary"
+        temporary.write_bytes(data)
+        if age_seconds:
+            changed_at = time.time() - age_seconds
+            os.utime(temporary, (changed_at, changed_at))
+        temporary.rename(path)
+        return path
+
+    def take_from_out(self, message_id: str) -> None:
+        """Remove a pair from OUT, as the client does when it takes it."""
+        (self.folder("OUT") / f"{message_id}.ctl").unlink()
+        (self.folder("OUT") / f"{message_id}.dat").unlink()
+
+    def save_sent(self, message_id: str, *, mesh_id: str = MESH_ID, local_id: str | None = None) -> Path:
+        """Put a pair into SENT, as the client does with SaveSent=Y."""
+        control = sent_control(message_id, local_id=local_id)
+        status = StatusRecord("20260712103016", "TRANSFER", "SUCCESS", "00", "")
+        data = write_control_file(replace(control, dts_id=mesh_id, status=status))
+        self.put("SENT", f"{message_id}.dat", b"hello")
+        return self.put("SENT", f"{message_id}.ctl", data)
+
+    def report(self, name: str, control: ControlFile) -> Path:
+        """Put a report into IN."""
+        return self.put("IN", f"{name}.ctl", write_control_file(control))
+
+    def answer(self, name: str, request_id: str, codes: tuple[str, ...] = ("20013",), **more: Any) -> Path:
+        """Put an acknowledgement into IN, payload first; return its control file."""
+        changes = {key: more.pop(key) for key in ("workflow_id", "to_dts") if key in more}
+        self.put("IN", f"{name}.dat", make_response_xml(request_id=request_id, codes=codes, **more))
+        return self.put("IN", f"{name}.ctl", write_control_file(replace(ANSWER_CONTROL, **changes)))
+
+    def turns(self) -> InboundOutlook:
+        """Let the inbound half work until there is nothing left to do at once."""
+        for _ in range(_MOST_TURNS):
+            outlook = self.incoming.work()
+            if outlook.busy:
+                continue
+            if outlook.next_look_seconds is None or outlook.next_look_seconds > _SOON_SECONDS:
+                return outlook
+            self.clock.skipped_seconds += outlook.next_look_seconds
+        raise AssertionError("the inbound half never comes to rest")
+
+    def later(self, seconds: float) -> InboundOutlook:
+        """Put the clock forward and let the inbound half work."""
+        self.clock.skipped_seconds += seconds
+        return self.turns()
+
+    def row(self, message_id: str) -> Message:
+        """Return a message as the ledger has it."""
+        with queries.snapshot(self.root / "state") as connection:
+            found = queries.message(connection, message_id)
+        assert found is not None
+        return found
+
+    def state(self, message_id: str) -> State:
+        """Return the state of a message."""
+        return self.row(message_id).state
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Return the fields of each line of this event that is not for debugging."""
+        return [line.fields for line in self.lines if line.event == event and line.level != "DEBUG"]
+
+    def alerted(self, event: str) -> list[dict[str, object]]:
+        """Return the alerts of this event."""
+        return [alert for alert in self.alerts if alert["event"] == event]
+
+    def names(self, folder: str) -> list[str]:
+        """Return what lies in one of the client's folders."""
+        return sorted(path.name for path in self.folder(folder).iterdir())
+
+    def archived(self) -> list[str]:
+        """Return the names of all archived files."""
+        return sorted(path.name for path in (self.root / "archive").rglob("*") if path.is_file())
+
+
+def sent_control(message_id: str, *, local_id: str | None = None, workflow_id: str = WORKFLOW) -> ControlFile:
+    """Return the control file of a message of ours."""
+    return ControlFile(
+        from_dts=MAILBOX_ID,
+        to_dts=PRACTICE,
+        subject="",
+        workflow_id=workflow_id,
+        local_id=message_id if local_id is None else local_id,
+    )
+
+
+def report_on(
+    local_id: str, event: str, status: str, code: str, *, mesh_id: str = "", **changes: Any
+) -> ControlFile:
+    """Return a report on a message; `changes` are fields of the control file."""
+    control = replace(
+        sent_control("", local_id=local_id),
+        address_type="ALL",
+        message_type="Report",
+        dts_id=mesh_id,
+        status=StatusRecord("20260712103016", event, status, code, "As the code says"),
+    )
+    return replace(control, **changes)
+
+
+ANSWER_CONTROL = ControlFile(
+    from_dts=PRACTICE,
+    to_dts=MAILBOX_ID,
+    subject="",
+    workflow_id=ACK_WORKFLOW,
+    dts_id="20260712110000000000_ACACAC",
+    status=StatusRecord("20260712110000", "TRANSFER", "SUCCESS", "00", ""),
+)
+
+
+def closing(mailbox: MailboxForTest) -> Iterator[MailboxForTest]:
+    """Yield the mailbox and close its books afterwards, for a fixture."""
+    yield mailbox
+    mailbox.close()
