@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from meshctl.inbound.client_watch import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.mesh.evidence import State
 from tests.commands.recorded import invoke, recording
@@ -161,6 +162,17 @@ def test_rejected_counts_files_not_what_lies_beside_them(site: Site) -> None:
         (site.rejected / name).write_bytes(b"{}")
 
     assert _status(site)["rejected"] == 3
+
+
+def test_the_client_is_as_the_daemon_saw_it_last(site: Site) -> None:
+    """The client's state and last sign of life are those that the daemon keeps in the ledger."""
+    seen_at = "2026-11-22T09:15:02.481Z"
+    with recording(site) as recorder:
+        kept = {"state": "stalled", "last_seen": seen_at, "last_seen_clock": 1.0}
+        recorder.books.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
+
+        assert _status(site)["client"] == {"state": "stalled", "last_seen": seen_at}
+        assert "stalled, last seen" in invoke(site, "status").stdout
 
 
 def test_people_see_what_needs_them(site: Site) -> None:

@@ -1,0 +1,314 @@
+"""`meshctl resend`: the same payload to the same recipient, as a new message tied to the old."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from meshctl.mesh.control_file import read_control_file, write_control_file
+from meshctl.mesh.evidence import State
+from tests.commands.client import transfer
+from tests.commands.recorded import invoke, recording
+from tests.payloads import make_bundle_xml
+from tests.site import Site, make_site, sidecar
+
+LETTER = b"%PDF a letter"
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A message that came as far as SENT or FAILED."""
+
+    site: Site
+    message_id: str
+
+    def resend(self, *arguments: str) -> Result:
+        return invoke(self.site, "resend", self.message_id, *arguments)
+
+    def said_again(self) -> dict[str, Any]:
+        [path] = self.site.outbox.glob("*.meta.json")
+        said: dict[str, Any] = json.loads(path.read_bytes())
+        return said
+
+
+def _send(
+    site: Site, *, fail: bool = True, name: str = "letter.pdf", data: bytes = LETTER, said: object = None
+) -> _Sent:
+    site.place(name, data, sidecar=sidecar() if said is None else said)
+    site.run_once()
+    [stem] = site.stems()
+    transfer(site, stem, fail=fail)
+    site.run_once()
+    return _Sent(site, stem)
+
+
+def test_a_failed_message_goes_again(site: Site) -> None:
+    """The new message has the old one's payload, recipient, Subject and use case, and names it."""
+    said = sidecar(subject="As said", local_id="L-1", acknowledgements=["business"])
+    failed = _send(site, said=said)
+
+    result = failed.resend()
+    site.run_once()
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{failed.message_id} -> {site.outbox / 'letter.pdf'}\n"
+    [stem] = site.stems()
+    old, new = site.control(failed.message_id, "FAILED"), site.control(stem)
+    assert site.payload(stem) == LETTER
+    assert (new.to_dts, new.subject, new.local_id) == (old.to_dts, "As said", "L-1")
+    told = json.loads(invoke(site, "show", stem, "--json").stdout)
+    assert told["resend_of"] == failed.message_id
+    assert told["use_case"] == "send-document"
+    assert told["awaiting"] == ["business"]
+
+
+def test_the_sidecar_says_what_the_control_file_said(site: Site) -> None:
+    """The patient is read back from To_DTS, and an empty LocalId stays empty."""
+    failed = _send(site, said=sidecar(subject="As said", local_id=""))
+
+    failed.resend()
+
+    assert failed.said_again() == {
+        "use_case": "send-document",
+        "patient": {"nhs_number": "9990000042", "date_of_birth": "2001-02-14", "surname": "Smith"},
+        "subject": "As said",
+        "local_id": "",
+        "acknowledgements": [],
+        "resend_of": failed.message_id,
+    }
+
+
+def test_an_id_in_local_id_is_not_used_twice(site: Site) -> None:
+    """A LocalId that is the old message's id is made anew, so that reports tell the two apart."""
+    failed = _send(site, said=sidecar() | {"use_case": "vaccination"})
+    assert site.control(failed.message_id, "FAILED").local_id == failed.message_id
+
+    failed.resend()
+    site.run_once()
+
+    [stem] = site.stems()
+    assert site.control(stem).local_id == stem
+
+
+def test_a_message_to_a_mailbox_goes_there_again(site: Site) -> None:
+    """A message that went to a mailbox goes to that mailbox again."""
+    failed = _send(site, said={"use_case": "send-document", "to_mailbox": "X26ABC2"})
+
+    failed.resend()
+    site.run_once()
+
+    [stem] = site.stems()
+    assert site.control(stem).to_dts == "X26ABC2"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"routing": {"date_of_birth_format": "YYYYMMDD"}},
+        {"use_cases.send-document": {"date_of_birth_format": "YYYYMMDD"}},
+    ],
+    ids=["for all", "for the use case"],
+)
+def test_the_date_of_birth_is_read_as_it_is_written(
+    site: Site, sections: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """To_DTS is read in the date format in force for the use case."""
+    site.settle(**sections)
+    failed = _send(site)
+
+    failed.resend()
+
+    assert failed.said_again()["patient"]["date_of_birth"] == "2001-02-14"
+
+
+def test_a_date_in_another_format_is_not_guessed(site: Site) -> None:
+    """When the date format has been changed since, resend says so and does nothing."""
+    failed = _send(site)
+    site.settle(routing={"date_of_birth_format": "YYYYMMDD"})
+
+    result = failed.resend()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "not written as YYYYMMDD" in result.stderr
+    assert "2001" not in result.stderr
+    assert list(site.outbox.iterdir()) == []
+
+
+def test_a_fhir_message_goes_again(site: Site) -> None:
+    """A message that names its patient itself goes again under the use case it went under."""
+    failed = _send(site, name="report.xml", data=make_bundle_xml(), said={"use_case": "consultation-report"})
+
+    failed.resend()
+    site.run_once()
+
+    [stem] = site.stems()
+    old, new = site.control(failed.message_id, "FAILED"), site.control(stem)
+    assert (new.to_dts, new.subject, new.workflow_id) == (old.to_dts, old.subject, old.workflow_id)
+
+
+def test_an_overdue_message_may_go_again(site: Site) -> None:
+    """A message that MESH took and that has missed a deadline may be sent again."""
+    sent = _send(site, fail=False)
+    with recording(site) as recorder:
+        recorder.overdue(sent.message_id)
+
+        assert sent.resend().exit_code == 0
+
+
+def test_what_needs_no_resend_is_refused_unless_forced(site: Site) -> None:
+    """A message that is neither failed nor overdue is sent again with --force only."""
+    sent = _send(site, fail=False)
+
+    refused = sent.resend()
+    forced = sent.resend("--force")
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        f"meshctl: {sent.message_id} is sent and not overdue. --force sends it again all the same.\n"
+    )
+    assert forced.exit_code == 0
+
+
+def test_a_second_resend_needs_force(site: Site) -> None:
+    """A message that was sent again is not, by mistake, sent a third time; the second one is named."""
+    failed = _send(site)
+    failed.resend()
+    site.run_once()
+    [stem] = site.stems()
+
+    refused = failed.resend()
+    forced = failed.resend("--force")
+
+    assert refused.exit_code == 1
+    assert f"was sent again before, as {stem}" in refused.stderr
+    assert forced.exit_code == 0
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_message_in_out_is_never_doubled(site: Site, force: tuple[str, ...]) -> None:
+    """What the client has not taken yet is not sent again, not even with --force."""
+    site.place("letter.pdf", LETTER, sidecar=sidecar())
+    site.run_once()
+    [stem] = site.stems()
+    with recording(site) as recorder:
+        recorder.overdue(stem)
+
+        result = invoke(site, "resend", stem, *force)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"still lies in {site.out}" in result.stderr
+    assert list(site.outbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [(State.REJECTED, "rejected/"), (State.CLAIMED, "its payload lies in .work")]
+)
+def test_what_was_never_handed_over_is_not_sent_again(site: Site, state: State, expected: str) -> None:
+    """A rejected or claimed message is refused even with --force, saying where its file is."""
+    with recording(site) as recorder:
+        message_id = recorder.enter(state)
+
+        result = invoke(site, "resend", message_id, "--force")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert expected in result.stderr
+
+
+def test_a_payload_that_is_gone_is_said(site: Site) -> None:
+    """With SaveSent=N the client keeps nothing: resend says so and what to do instead."""
+    with recording(site) as recorder:
+        message_id = recorder.enter(State.FAILED)
+
+        result = invoke(site, "resend", message_id)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"The payload of {message_id} is gone" in result.stderr
+    assert "SaveSent=Y" in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "broken", "without recipient"])
+def test_a_control_file_that_does_not_say_where_to_is_not_guessed(site: Site, damage: str) -> None:
+    """Without a readable control file and recipient nothing is sent, and the reason is plain."""
+    failed = _send(site)
+    control = site.client_folder("FAILED") / f"{failed.message_id}.ctl"
+    if damage == "missing":
+        control.unlink()
+    elif damage == "broken":
+        control.write_bytes(control.read_bytes()[:100])
+    else:
+        told = replace(read_control_file(control.read_bytes()), to_dts="GPPROVIDER_9990000042")
+        control.write_bytes(write_control_file(told))
+
+    result = failed.resend()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "9990000042" not in result.stderr
+    assert list(site.outbox.iterdir()) == []
+
+
+def test_what_the_daemon_would_refuse_is_not_dropped(site: Site) -> None:
+    """A message that today's settings refuse is refused at once, with the daemon's text."""
+    site.settle(routing={"nhs_number_check": "digits"})
+    failed = _send(site, said=sidecar("9990000043"))
+    site.settle(routing={"nhs_number_check": "mod11"})
+
+    result = failed.resend()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Mod 11" in result.stderr
+    assert list(site.outbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("letter.pdf", "letter.pdf"),
+        ("Smith 9990000042.pdf", "resend-{}.pdf"),
+        ("Smith", "resend-{}"),
+    ],
+)
+def test_a_masked_name_is_replaced(site: Site, name: str, expected: str) -> None:
+    """The file gets its old name, or, where the ledger holds that masked, one after the old message's id."""
+    failed = _send(site, name=name)
+
+    result = failed.resend()
+
+    assert result.stdout.rstrip().rpartition("/")[2] == expected.format(failed.message_id)
+
+
+def test_a_rebuilt_message_goes_by_its_workflow_id(site: Site) -> None:
+    """After the ledger was lost, the use case is found by the workflow id where only one has it."""
+    failed = _send(site)
+    with recording(site) as recorder:
+        recorder.books.ledger.connection.execute(
+            "UPDATE messages SET use_case = NULL, file_name = '(lost with the ledger)'"
+        )
+
+    result = failed.resend()
+
+    assert result.exit_code == 0
+    assert failed.said_again()["use_case"] == "send-document"
+
+
+def test_it_works_while_the_daemon_runs(site: Site) -> None:
+    """The daemon takes what resend drops, without a restart."""
+    failed = _send(site)
+
+    with site.daemon() as daemon:
+        assert failed.resend().exit_code == 0
+        daemon.wait_for_pairs(1)
+
+    assert site.sent_contents() == [LETTER]
+
+
+def test_a_prefix_of_ours_is_part_of_the_id(tmp_path: Any) -> None:
+    """With a file_prefix the pair is found under the whole id."""
+    site = make_site(tmp_path / "prefixed", mailbox={"file_prefix": "letters-"})
+    failed = _send(site)
+
+    assert failed.message_id.startswith("letters-")
+    assert failed.resend().exit_code == 0
