@@ -284,17 +284,28 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
 def test_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -> None:
     """Interrupted, ended, or with its terminal closed, the demo ends its daemon and its stand-in."""
     folder = tmp_path / "played"
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "meshctl", "demo", "--folder", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(lambda: list(folder.glob("mailbox/X26DEMO/OUT/*.ctl")), "a first pair")
+    said = tmp_path / "said"
+    with (
+        said.open("wb") as out,
+        subprocess.Popen(
+            [sys.executable, "-m", "meshctl", "demo", "--folder", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        ) as demo,
+    ):
+        try:
+            wait_until(
+                lambda: demo.poll() is not None or list(folder.glob("mailbox/X26DEMO/OUT/*.ctl")),
+                "a first pair",
+            )
+            assert demo.poll() is None, said.read_text(encoding="utf-8")
+            demo.send_signal(number)
+            ended = demo.wait(20)
+        finally:
+            demo.kill()
 
-    demo.send_signal(number)
-
-    assert demo.wait(20) == 130
+    assert ended == 130
     assert not [command for command in _command_lines() if os.fsencode(folder) in command]
 
 
