@@ -22,6 +22,11 @@ CHANGING = (
 MISSING = "strace is missing: apt-get install strace"
 
 _LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)(.*)", re.DOTALL)
+_WITHIN_A_STEP = {
+    "write", "writev", "pwrite64", "pwritev", "pwritev2", "sendfile", "copy_file_range", "truncate",
+    "ftruncate", "fallocate", "fsync", "fdatasync", "syncfs", "sync_file_range", "chmod", "fchmod",
+    "fchmodat", "chown", "fchown", "fchownat", "utimensat",
+}  # fmt: skip
 _OPENING = {"open", "openat", "creat"}
 _ATTACH_SECONDS = 10.0
 
@@ -33,6 +38,14 @@ class Call:
     kind: str
     number: int
     text: str
+
+    @property
+    def is_step(self) -> bool:
+        """Tell whether another process sees something new after it: a name, or a transaction.
+
+        SQLite writes a transaction in pieces, and syncs it when it is whole.
+        """
+        return self.kind not in _WITHIN_A_STEP or (self.kind == "fdatasync" and "sqlite-wal" in self.text)
 
 
 def is_installed() -> bool:

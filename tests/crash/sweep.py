@@ -21,8 +21,8 @@ from tests.crash.strace import Call
 from tests.crash.variants import VARIANTS, Variant
 
 _CHUNK = 8
-# At which of the first kill points the recovery is killed, too, at each of its calls.
-_SECOND_EVERY = 5
+# At which of the steps of the first run it is killed, for the recovery to be killed at each of its steps.
+_SECOND_EVERY = 3
 _numbers = count()
 
 
@@ -64,18 +64,22 @@ def sweep(
     second: bool = False,
     on_done: Callable[[Tally], None] = lambda _: None,
 ) -> list[Tally]:
-    """Kill each variant at its calls (at one in `every`), with `second` also while it recovers."""
+    """Kill each variant at its calls (at one in `every`).
+
+    With `second` kill at its steps, and then the recovery at each of its own.
+    """
     with _pool() as pool:
         plans = {variant.title: pool.submit(_plan, variant.title) for variant in variants}
         parts: dict[str, list[Future[Tally]]] = {}
         for variant in variants:
-            calls = plans[variant.title].result().calls[::every]
-            expected = plans[variant.title].result().expected
-            size = 1 if second else _CHUNK
-            step = _SECOND_EVERY if second else 1
-            chunks = [calls[at : at + size] for at in range(0, len(calls), size)][::step]
-            work = _kill_twice if second else _kill_once
-            parts[variant.title] = [pool.submit(work, variant.title, part, expected) for part in chunks]
+            plan = plans[variant.title].result()
+            if second:
+                calls = [call for call in plan.calls if call.is_step][:: every * _SECOND_EVERY]
+            else:
+                calls = plan.calls[::every]
+            work, size = (_kill_twice, 1) if second else (_kill_once, _CHUNK)
+            chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
+            parts[variant.title] = [pool.submit(work, variant.title, part, plan.expected) for part in chunks]
         tallies = []
         for variant in variants:
             tally = Tally(variant.title)
@@ -90,12 +94,6 @@ def possible(variants: Sequence[Variant] = VARIANTS) -> list[Variant]:
     """Return the variants that this machine has the file systems for."""
     two = has_two_file_systems(_fast_folder(), _other_folder())
     return [variant for variant in variants if two or not variant.moved]
-
-
-def calls_of(variant: Variant, run: Callable[[Place, Path], list[Call]]) -> list[Call]:
-    """Return the calls of one undisturbed run of a variant, started by `run`."""
-    with _fresh(variant) as place, tempfile.TemporaryDirectory() as folder:
-        return run(place, Path(folder) / "trace")
 
 
 def _plan(title: str) -> Plan:
@@ -128,13 +126,15 @@ def _kill_twice(title: str, calls: list[Call], expected: Fates) -> Tally:
             client = variant.client_of(once.site)
             if _kill(once, client, first) is None:
                 continue
+            if variant.amid is not None:
+                variant.amid(once.site)
             for second in _recovery_calls(once, client, variant):
                 with _copied(once) as place:
                     again = _successor(variant, client, place)
                     verdict = _kill(place, again, second)
                     if verdict is not None:
                         where = f"{title}, {first.text}, then {second.text}"
-                        tally.note(where, verdict or _recover(place, again, variant, expected))
+                        tally.note(where, verdict or _run_again(place, again, variant, expected))
     return tally
 
 
@@ -142,7 +142,7 @@ def _recovery_calls(once: Place, client: HastyClient | None, variant: Variant) -
     with _copied(once) as place, tempfile.TemporaryDirectory() as folder:
         again = _successor(variant, client, place)
         _, calls = process.record(place.site, place.roots, Path(folder) / "trace", **_meanwhile(again))
-    return calls
+    return [call for call in calls if call.is_step]
 
 
 def _successor(variant: Variant, client: HastyClient | None, place: Place) -> HastyClient | None:
@@ -166,6 +166,10 @@ def _kill(place: Place, client: HastyClient | None, call: Call) -> Verdict | Non
 def _recover(place: Place, client: HastyClient | None, variant: Variant, expected: Fates) -> Verdict:
     if variant.amid is not None:
         variant.amid(place.site)
+    return _run_again(place, client, variant, expected)
+
+
+def _run_again(place: Place, client: HastyClient | None, variant: Variant, expected: Fates) -> Verdict:
     ended = process.run(place.site, **_meanwhile(client))
     return _ended_well(ended) + judge(place.site, client, expected, variant.prefix)
 

@@ -33,8 +33,8 @@ class Client(StrEnum):
 class Variant:
     """One situation. `moved` are folders on a second file system; `is_first_start` is without a ledger.
 
-    `before` makes a past that has been dealt with undisturbed; `after` changes what it left, and `amid` what
-    the kill left.
+    With `is_killed_twice` the recovery is killed, too. `before` makes a past that has been dealt with
+    undisturbed; `after` changes what it left, and `amid` what the kill left.
     """
 
     title: str
@@ -46,6 +46,7 @@ class Variant:
     moved: tuple[str, ...] = ()
     client: Client = Client.NONE
     is_first_start: bool = False
+    is_killed_twice: bool = False
 
     @property
     def prefix(self) -> str:
@@ -167,19 +168,19 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("with sidecar", _opaque_with_sidecar),
     Variant("refused", _refused),
     Variant("refused with its sidecar", _refused_with_sidecar),
-    Variant("refused, name taken", _refused_under_taken_names, before=_refused_before),
-    Variant("refused, other file system", _refused_with_sidecar, moved=("rejected",)),
+    Variant("refused, name taken", _refused_under_taken_names, before=_refused_before, is_killed_twice=True),
+    Variant("refused, other file system", _refused_with_sidecar, moved=("rejected",), is_killed_twice=True),
     Variant("sidecar alone", _lone_sidecar),
-    Variant("use-case folder", _sub_folder),
-    Variant("mixed batch", _mixed),
+    Variant("use-case folder", _sub_folder, is_killed_twice=True),
+    Variant("mixed batch", _mixed, is_killed_twice=True),
     Variant("prefix, group", _mixed, sections={"mailbox": {"file_prefix": "lab-", "group": "root"}}),
     Variant("SaveSent=Y", _mixed, client=Client.SAVES_SENT),
-    Variant("SaveSent=N", _mixed, client=Client.SAVES_NOTHING),
-    Variant("two file systems", _mixed, moved=_TWO),
-    Variant("two file systems, Y", _mixed, moved=_TWO, client=Client.SAVES_SENT),
+    Variant("SaveSent=N", _mixed, client=Client.SAVES_NOTHING, is_killed_twice=True),
+    Variant("two file systems", _mixed, moved=_TWO, is_killed_twice=True),
+    Variant("two file systems, Y", _mixed, moved=_TWO, client=Client.SAVES_SENT, is_killed_twice=True),
     Variant("two file systems, N", _mixed, moved=_TWO, client=Client.SAVES_NOTHING),
-    Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger),
+    Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),
     Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),
-    Variant("ledger lost before", _mixed, before=_past, after=_lose_ledger),
+    Variant("ledger lost before", _mixed, before=_past, after=_lose_ledger, is_killed_twice=True),
     Variant("ledger damaged before", _one_message, before=_past, after=_damage_ledger),
 )
