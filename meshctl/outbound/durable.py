@@ -82,9 +82,31 @@ def copy_new(source: str, target: str, mode: int) -> None:
         shutil.copyfileobj(reader, writer, _COPY_CHUNK_BYTES)
 
 
-def same_device(one: str | Path, other: str | Path) -> bool:
-    """Tell whether a rename from one folder to the other can work."""
-    return os.stat(one).st_dev == os.stat(other).st_dev
+def same_mount(one: str | Path, other: str | Path) -> bool:
+    """Tell whether a rename from one folder to the other can work.
+
+    One file system mounted twice does not do: so systemd makes each ReadWritePaths of a service.
+    """
+    return _mount(one) == _mount(other)
+
+
+def _mount(folder: str | Path) -> tuple[int, str]:
+    """Return what tells the device, and on Linux the mount, that a folder is on."""
+    device = os.stat(folder).st_dev
+    if sys.platform != "linux":
+        return device, ""
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        # proc(5): pos, flags, mnt_id, a line each.
+        for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+            if line.startswith("mnt_id:"):
+                return device, line
+    except FileNotFoundError:
+        # No /proc here, as in some containers; the device has to do.
+        pass
+    finally:
+        os.close(descriptor)
+    return device, ""
 
 
 def _one_a_device(folders: Collection[str]) -> list[str]:
