@@ -1,8 +1,9 @@
 """Each fault of a set-up is named, with its remedy, and nothing else is called wrong that is not."""
 
 import ctypes
+import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from meshctl.checks.finding import Severity
 from meshctl.checks.mounts import mount_of
 from meshctl.checks.watching import network_remark
+from meshctl.clock import iso
+from meshctl.inbound.client_watch import CLIENT_FACT
 from tests.checks.broken import Broken
 from tests.checks.broken_books import BOOKS
 from tests.checks.broken_client import CLIENT
@@ -220,3 +223,16 @@ def test_a_network_share(tmp_path: Path) -> None:
     assert mount is not None
     assert (mount.point, mount.type, mount.is_network) == (str(tmp_path), "cifs", True)
     assert 'watch = "poll"' in network_remark(mount.type, tmp_path, "15 s").advice
+
+
+def test_a_sign_of_life_that_only_the_daemon_saw(grounds: Grounds) -> None:
+    """A client that only takes pairs away leaves no trace in its folders, but in the ledger."""
+    later = datetime.now(UTC) + timedelta(hours=3)
+    grounds.put_pair()
+    before = "client.life" in grounds.failing(later)
+    seen = {"state": "active", "last_seen": iso(later), "last_seen_clock": later.timestamp()}
+
+    grounds.books.ledger.set_fact(CLIENT_FACT, json.dumps(seen))
+
+    assert before
+    assert "client.life" not in grounds.failing(later)
