@@ -1,19 +1,23 @@
 """The life of the daemon process: lock, books, sessions, reload, stop."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from meshctl import __version__
 from meshctl.clock import Clock
-from meshctl.daemon.lock import single_instance
+from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, single_instance
+from meshctl.daemon.obstacles import Parts
 from meshctl.daemon.service import Service
 from meshctl.daemon.session import End, Session
 from meshctl.daemon.signals import Inbox
-from meshctl.errors import ConfigError
+from meshctl.errors import ConfigError, MeshctlError
 from meshctl.journal.events import Journal
 from meshctl.journal.setup import configure_log
-from meshctl.ledger.opening import Opened, open_books
+from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
+from meshctl.ledger.opening import open_books
 from meshctl.outbound.rebuild import rebuild
 from meshctl.outbound.writers import ignore_lease_breaks
 from meshctl.settings.model import Settings
@@ -35,42 +39,94 @@ class Daemon:
         self._journal = journal
         self._inbox = inbox
         self._service = service
+        self._parts = Parts(settings, journal)
 
     def run(self) -> None:
-        """Work until SIGTERM. Raises AlreadyRunningError, LedgerError, OSError at the start only."""
-        with self._alone():
+        """Work until SIGTERM. Raises AlreadyRunningError, LedgerTooNewError; OSError at the start only.
+
+        Whatever else stands in the way is waited for.
+        """
+        with self._alone() as lock:
             self._journal.info("daemon.started", version=__version__, mailbox=self._settings.mailbox.id)
-            end = End.RELOAD
-            while end is not End.STOP:
-                end = self._run_session()
+            session, end = self._begin_patiently(lock), End.STOP
+            while session is not None:
+                end = self._work(session)
+                session = None if end is End.STOP else self._begin_patiently(lock, after=end)
             self._journal.info("daemon.stopped")
 
     def run_once(self) -> None:
         """Do all that can be done now. Raises MeshctlError when something stood in the way."""
-        with self._alone(), self._opened() as opened:
-            session = Session(self._settings, opened, self._inbox, self._service)
+        with self._alone() as lock:
             try:
-                session.run_once()
-            finally:
-                session.close()
+                self._work_once(lock, after=None)
+            except (MeshctlError, sqlite3.Error) as error:
+                errors = [error, *self._parts.errors()]
+                if Ailment.DAMAGED not in map(ailment_of, errors):
+                    raise
+                self._parts = Parts(self._settings, self._journal)
+                self._work_once(lock, after=End.LEDGER_DAMAGED)
 
-    def _run_session(self) -> End:
-        with self._opened() as opened:
-            session = Session(self._settings, opened, self._inbox, self._service)
-            try:
+    def _work(self, session: Session) -> End:
+        """Run a session until the books have to be opened anew, and close it and them."""
+        try:
+            end = session.run()
+            while end is End.RELOAD and not self._reload():
                 end = session.run()
-                while end is End.RELOAD and not self._reload():
-                    end = session.run()
-                if end is End.STOP:
-                    self._service.stopping()
-                    self._journal.info("daemon.stopping")
-            finally:
-                session.close()
+            if end is End.STOP:
+                self._service.stopping()
+                self._journal.info("daemon.stopping")
+        finally:
+            session.close()
         if end is End.LEDGER_GONE:
             self._journal.error(
-                "daemon.ledger_gone", text="The ledger was removed or replaced while the daemon ran."
+                "daemon.ledger_gone",
+                text="The ledger or its lock was removed or replaced while the daemon ran.",
             )
         return end
+
+    def _work_once(self, lock: InstanceLock, after: End | None) -> None:
+        session = self._begin(lock, after)
+        try:
+            session.run_once()
+        finally:
+            session.close()
+
+    def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
+        """Begin a session as soon as the books can be opened; None when told to stop before."""
+        attempts = self._parts.ledger
+        while not self._inbox.stop_requested:
+            session = attempts.run(partial(self._begin, lock, after))
+            if session is not None:
+                return session
+            if isinstance(attempts.error, (AlreadyRunningError, LedgerTooNewError)):
+                raise attempts.error
+            if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
+                after = End.LEDGER_DAMAGED
+            self._service.turned(self._parts.obstacles(), lambda: "")
+            if self._inbox.reload_requested and self._reload():
+                attempts = self._parts.ledger
+            self._inbox.wait(min(attempts.pause_seconds or 0.0, self._service.longest_wait_seconds))
+        return None
+
+    def _begin(self, lock: InstanceLock, after: End | None) -> Session:
+        """Open the books and begin a session; `after` is why the one before ended.
+
+        Raises AlreadyRunningError, LedgerError, OSError, sqlite3.Error.
+        """
+        folder = self._settings.state.folder
+        # Not its parents: a share that is away must not come into being on the disk below.
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock.hold()
+        opened = open_books(folder, self._journal, suspect=after is End.LEDGER_DAMAGED)
+        try:
+            # One that was put in place of another, from a back-up say, may lack what was sent since.
+            if opened.is_new_ledger or after is End.LEDGER_GONE:
+                rebuild(self._settings, opened.books)
+            self._parts.forget_errors()
+            return Session(self._settings, opened, lock, self._parts, self._inbox, self._service)
+        except BaseException:
+            opened.books.ledger.close()
+            raise
 
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""
@@ -83,29 +139,21 @@ class Daemon:
             self._journal.error("daemon.reload_failed", text=str(error))
             return False
         self._settings = settings
+        # What was in the way under the old settings need not be under the new ones.
+        self._parts = Parts(settings, self._journal)
         configure_log(settings.log)
         self._journal.info("daemon.reloaded")
         return True
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with single_instance(folder, Clock().stamp()):
+        with single_instance(folder, Clock().stamp()) as lock:
             if threading.current_thread() is threading.main_thread():
                 ignore_lease_breaks()
                 self._inbox.listen()
-            yield
-
-    @contextmanager
-    def _opened(self) -> Iterator[Opened]:
-        opened = open_books(self._settings.state.folder, self._journal)
-        try:
-            if opened.is_new_ledger:
-                rebuild(self._settings, opened.books)
-            yield opened
-        finally:
-            opened.books.ledger.close()
+            yield lock
 
 
 def _check_unchanged(old: Settings, new: Settings) -> None:

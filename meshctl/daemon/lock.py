@@ -18,26 +18,72 @@ class AlreadyRunningError(MeshctlError):
     """Another daemon works on this state folder."""
 
 
-@contextmanager
-def single_instance(state_folder: Path, started_at: str) -> Iterator[None]:
-    """Hold the lock of a state folder. Raises AlreadyRunningError, at once."""
-    lock = FileLock(state_folder / "lock", timeout=0, mode=0o600)
-    holder = state_folder / "holder"
-    try:
-        lock.acquire()
-    except Timeout:
-        raise AlreadyRunningError(
-            f"Another meshctl already works on {state_folder}: {holder_of(state_folder)}. "
-            "Stop it first, or give this mailbox a state folder of its own."
-        ) from None
-    try:
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {started_at}\n")
-        yield
-    finally:
-        # The lock counts; a note that cannot be removed any more must not keep it.
+class InstanceLock:
+    """The lock of a state folder, and beside it who holds it."""
+
+    def __init__(self, state_folder: Path, started_at: str) -> None:
+        self._folder = state_folder
+        self._path = state_folder / "lock"
+        self._started_at = started_at
+        self._lock = FileLock(self._path, timeout=0, mode=0o600)
+        self._identity: tuple[int, int] | None = None
+
+    def hold(self) -> None:
+        """Take the lock, at once, also when its file was removed or replaced since.
+
+        Raises AlreadyRunningError, OSError.
+        """
+        if self.is_held():
+            return
+        self._lock.release(force=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise AlreadyRunningError(
+                f"Another meshctl already works on {self._folder}: {holder_of(self._folder)}. "
+                "Stop it first, or give this mailbox a state folder of its own."
+            ) from None
+        self._identity = _identity(self._path)
+        # Told for people alone: a full disk must not keep the daemon from starting.
         with suppress(OSError):
-            holder.unlink()
+            (self._folder / "holder").write_text(
+                f"process {os.getpid()} on {socket.gethostname()} since {self._started_at}\n"
+            )
+
+    def is_held(self) -> bool:
+        """Tell whether the lock is ours, and its file still is what another daemon would try to lock."""
+        if not self._lock.is_locked:
+            return False
+        try:
+            return self._identity == _identity(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # Somebody has withdrawn our rights, say: what cannot be looked at has not been taken from us.
+            return True
+
+    def release(self) -> None:
+        """Let others have the folder. What was removed under us is theirs already."""
+        if self.is_held():
+            with suppress(OSError):
+                (self._folder / "holder").unlink()
+        self._lock.release(force=True)
+
+
+@contextmanager
+def single_instance(state_folder: Path, started_at: str) -> Iterator[InstanceLock]:
+    """Hold the lock of a state folder. Raises AlreadyRunningError, at once."""
+    lock = InstanceLock(state_folder, started_at)
+    lock.hold()
+    try:
+        yield lock
+    finally:
         lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def holder_of(state_folder: Path) -> str:

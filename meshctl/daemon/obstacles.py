@@ -1,19 +1,19 @@
-"""What keeps one half of the work from going on: said once, tried again with growing pauses.
+"""What keeps one part of the work from going on: said once, tried again with growing pauses.
 
 A full disk, a missing folder or a locked ledger is an obstacle that somebody will mend; the daemon
 neither ends nor spins. An exception that nobody foresaw is treated alike, so that one bad turn does not
 stop the rest.
 """
 
-import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from meshctl.clock import Clock
+from meshctl.daemon.troubles import Trouble, trouble_of
 from meshctl.errors import MeshctlError
 from meshctl.journal.events import Journal, error_fields
-from meshctl.journal.masking import mask_file_name
+from meshctl.settings.model import Settings
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -22,15 +22,21 @@ Result = TypeVar("Result")
 
 
 class Attempts:
-    """Runs one half of the work (`name`: outbound, inbound) and keeps count of what stands in its way."""
+    """Runs one part of the work (`name`: outbound, inbound, ledger) and keeps count of what is in its way.
 
-    def __init__(self, name: str, clock: Clock, journal: Journal) -> None:
+    `folders` are those that the settings name; an obstacle is told by the one that it lies in.
+    """
+
+    def __init__(self, name: str, folders: Sequence[str], clock: Clock, journal: Journal) -> None:
         self._name = name
+        self._folders = folders
         self._clock = clock
         self._journal = journal
         self._pause = 0.0
         self._not_before = 0.0
+        self._told: set[object] = set()
         self.obstacle: str | None = None
+        self.error: Exception | None = None
 
     def run(self, work: Callable[[], Result]) -> Result | None:
         """Do the work unless it is too early to try again; None when it was not done."""
@@ -39,15 +45,16 @@ class Attempts:
         try:
             result = work()
         except (OSError, sqlite3.Error, MeshctlError) as error:
-            self._note(describe(error))
+            self._note(error, trouble_of(error, self._folders))
             return None
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
-            self._journal.error("daemon.error", half=self._name, **error_fields(error))
-            self._note(f"an unforeseen error ({type(error).__name__})")
+            self._tell_fault(error)
+            self._note(error, Trouble(f"an unforeseen error ({type(error).__name__})", None))
             return None
         if self.obstacle is not None:
             self._journal.info("daemon.unblocked", half=self._name)
-        self.obstacle = None
+        self.obstacle = self.error = None
+        self._told.clear()
         self._pause = 0.0
         self._not_before = 0.0
         return result
@@ -59,22 +66,53 @@ class Attempts:
             return None
         return max(0.0, self._not_before - self._clock.monotonic())
 
-    def _note(self, obstacle: str) -> None:
-        if obstacle != self.obstacle:
-            self._journal.error("daemon.blocked", half=self._name, text=obstacle)
-        self.obstacle = obstacle
+    def _note(self, error: Exception, trouble: Trouble) -> None:
+        # Two obstacles may take turns, a full disk in two folders say; each is told once until all is well.
+        if trouble.text not in self._told:
+            self._told.add(trouble.text)
+            self._journal.error("daemon.blocked", half=self._name, text=trouble.text, advice=trouble.advice)
+        self.obstacle, self.error = trouble.text, error
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._not_before = self._clock.monotonic() + self._pause
 
+    def _tell_fault(self, error: Exception) -> None:
+        fields = error_fields(error)
+        fault = tuple(fields.values())
+        if fault not in self._told:
+            self._told.add(fault)
+            self._journal.error("daemon.error", half=self._name, **fields)
 
-def describe(error: Exception) -> str:
-    """Return what is wrong and where, for a person; file names are masked."""
-    if isinstance(error, OSError) and error.errno is not None:
-        where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-        folder, name = os.path.split(where)
-        place = f"{mask_file_name(folder)}{os.sep}{mask_file_name(name)}" if where else ""
-        return f"{os.strerror(error.errno)}: {place}" if place else os.strerror(error.errno)
-    if isinstance(error, sqlite3.Error):
-        # SQLite's own texts name tables, never values.
-        return f"The ledger cannot be used: {error}"
-    return str(error)
+
+class Parts:
+    """The parts of the daemon's work, each with what stands in its way; they outlive a reopened ledger."""
+
+    def __init__(self, settings: Settings, journal: Journal) -> None:
+        clock, folders = Clock(), folders_of(settings)
+        self.outbound = Attempts("outbound", folders, clock, journal)
+        self.inbound = Attempts("inbound", folders, clock, journal)
+        self.ledger = Attempts("ledger", folders, clock, journal)
+
+    def obstacles(self) -> list[str]:
+        """Return what is in the way, each obstacle once."""
+        found = (attempts.obstacle for attempts in (self.ledger, self.outbound, self.inbound))
+        return list(dict.fromkeys(obstacle for obstacle in found if obstacle))
+
+    def forget_errors(self) -> None:
+        """Forget what went wrong with a ledger that has been opened anew since; the pauses still hold."""
+        self.outbound.error = self.inbound.error = None
+
+    def errors(self) -> list[Exception]:
+        """Return the errors of the last attempts at the work that failed."""
+        return [each.error for each in (self.outbound, self.inbound) if each.error is not None]
+
+
+def folders_of(settings: Settings) -> list[str]:
+    """Return every folder that the settings name, the deepest first."""
+    mailbox, staging, reports = settings.mailbox, settings.staging, settings.reports
+    folders = [
+        staging.outbox, staging.rejected, staging.work, settings.state.folder, reports.archive,
+        mailbox.folder, mailbox.in_folder, mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder,
+    ]  # fmt: skip
+    if reports.deliver is not None:
+        folders.append(reports.deliver)
+    return sorted({str(folder) for folder in folders}, key=len, reverse=True)

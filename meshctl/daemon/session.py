@@ -4,20 +4,24 @@ Each turn looks at everything that is due: the outbox, then the client's folders
 events, waiting files and the rescan demand, and no turn relies on an event having come.
 """
 
+import contextlib
 import os
 import sqlite3
 from enum import Enum, auto
 
 from meshctl.daemon.alerts import Alerts
-from meshctl.daemon.obstacles import Attempts
+from meshctl.daemon.lock import InstanceLock
+from meshctl.daemon.obstacles import Parts
 from meshctl.daemon.service import Service
 from meshctl.daemon.signals import Inbox
 from meshctl.daemon.watching import Watcher
 from meshctl.errors import MeshctlError
 from meshctl.inbound.incoming import Incoming
 from meshctl.ledger import queries
-from meshctl.ledger.opening import Opened, keep_clock, ledger_identity
+from meshctl.ledger.database import Ailment, ailment_of
+from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
 from meshctl.outbound.outgoing import Outgoing
+from meshctl.outbound.staging import Outlook
 from meshctl.settings.model import Settings
 
 _AT_ONCE_SECONDS = 0.0
@@ -29,13 +33,31 @@ class End(Enum):
     STOP = auto()
     RELOAD = auto()
     LEDGER_GONE = auto()
+    """The ledger's file or the lock's was removed or replaced."""
+    LEDGER_STALE = auto()
+    """The ledger has to be opened again to be of use."""
+    LEDGER_DAMAGED = auto()
+    """The ledger is not a whole database any more."""
+
+
+_ENDS = {Ailment.STALE: End.LEDGER_STALE, Ailment.DAMAGED: End.LEDGER_DAMAGED}
 
 
 class Session:
-    """The work on one mailbox under one set of settings."""
+    """The work on one mailbox under one set of settings, for as long as `lock` is held."""
 
-    def __init__(self, settings: Settings, opened: Opened, inbox: Inbox, service: Service) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        opened: Opened,
+        lock: InstanceLock,
+        parts: Parts,
+        inbox: Inbox,
+        service: Service,
+    ) -> None:
         self._settings = settings
+        self._lock = lock
+        self._parts = parts
         self._books = opened.books
         self._ledger_identity = opened.identity
         self._inbox = inbox
@@ -46,20 +68,21 @@ class Session:
         self._alerts = Alerts(settings.alerts, self._books.journal)
         self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog)
         self._incoming = Incoming(settings, self._books, self._alerts.send, self._should_stop)
-        self._outbound = Attempts("outbound", self._books.clock, self._books.journal)
-        self._inbound = Attempts("inbound", self._books.clock, self._books.journal)
+        self._outbound, self._inbound = parts.outbound, parts.inbound
+        self._clock_is_kept = True
 
     def run(self) -> End:
         """Work until told to stop or reload; the service manager hears of every finished turn."""
         while True:
             pause = self._turn()
-            self._service.turned(self._obstacles(), self._standing)
+            self._service.turned(self._parts.obstacles(), self._standing)
             if self._inbox.stop_requested:
                 return End.STOP
             if self._inbox.reload_requested:
                 return End.RELOAD
-            if self._ledger_gone():
-                return End.LEDGER_GONE
+            end = self._ledger_end()
+            if end is not None:
+                return end
             self._inbox.wait(min(pause, self._service.longest_wait_seconds))
 
     def run_once(self) -> None:
@@ -86,18 +109,20 @@ class Session:
             self._inbox.wait(min(outlook.next_look_seconds or quiet, quiet))
 
     def close(self) -> None:
-        """Stop watching and let running alerts end."""
+        """Stop watching, let running alerts end, and close the ledger."""
         if self._watcher is not None:
             self._watcher.close()
         self._outgoing.close()
         self._alerts.close(timeout=3.0)
+        with contextlib.suppress(sqlite3.Error):
+            self._books.ledger.close()
 
     def _turn(self) -> float:
         """Do what is due; return how long to wait for the next turn when nothing wakes us."""
         self._notice_clock()
         self._backlog = False
         arrivals = self._watch()
-        outlook = self._outbound.run(lambda: self._outgoing.work(arrivals))
+        outlook = self._outbound.run(lambda: self._send(arrivals))
         inbound = self._inbound.run(self._incoming.work)
         if self._backlog:
             return _AT_ONCE_SECONDS
@@ -117,11 +142,16 @@ class Session:
         if self._watcher is None:
             return set()
         mailbox = self._settings.mailbox
-        folders = [str(folder) for folder in (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder)]
-        try:
-            folders += [folder for folder, _ in self._outgoing.staging.folders()]
-        except OSError:
-            folders.append(self._outgoing.staging.outbox)
+        folders: list[str] = []
+        # While something is in the way events say nothing that helps, and each would cost a look.
+        if self._inbound.obstacle is None:
+            followed = (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder)
+            folders += [str(folder) for folder in followed]
+        if self._outbound.obstacle is None:
+            try:
+                folders += [folder for folder, _ in self._outgoing.staging.folders()]
+            except OSError:
+                folders.append(self._outgoing.staging.outbox)
         problem = self._watcher.watch(folders)
         self._tell_watch(None if problem is None else os.strerror(problem.errno or 0))
         return self._watcher.arrivals()
@@ -148,28 +178,44 @@ class Session:
     def _should_stop(self) -> bool:
         # Asked between batches, so a turn that takes long on much work is told from one that hangs.
         self._service.alive()
-        return self._inbox.stop_requested
+        return self._inbox.stop_requested or self._is_robbed()
+
+    def _send(self, arrivals: set[str]) -> Outlook:
+        if not self._clock_is_kept:
+            keep_clock(self._books)
+            self._clock_is_kept = True
+        return self._outgoing.work(arrivals)
 
     def _notice_clock(self) -> None:
         jump = self._books.clock.notice_jump()
         if jump is not None:
             self._books.journal.warning("daemon.clock_jumped", seconds=round(jump))
-            self._outbound.run(lambda: keep_clock(self._books))
+            self._clock_is_kept = False
 
-    def _ledger_gone(self) -> bool:
+    def _ledger_end(self) -> End | None:
+        """Return why the ledger has to be opened anew, None when it is as it was."""
+        if self._is_robbed():
+            return End.LEDGER_GONE
+        with contextlib.suppress(OSError):
+            keep_keys(self._settings.state.folder, self._books)
+        ends = {_ENDS.get(ailment) for error in self._parts.errors() if (ailment := ailment_of(error))}
+        return next((end for end in (End.LEDGER_DAMAGED, End.LEDGER_STALE) if end in ends), None)
+
+    def _is_robbed(self) -> bool:
+        """Tell whether the ledger or the lock was removed or replaced."""
         try:
-            return ledger_identity(self._settings.state.folder) != self._ledger_identity
-        except OSError:
+            identity = ledger_identity(self._settings.state.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return True
+        except OSError:
+            # What cannot be looked at, for want of rights say, need not be gone.
+            return False
+        return identity != self._ledger_identity or not self._lock.is_held()
 
     def _report_obstacles(self) -> None:
-        obstacles = self._obstacles()
+        obstacles = self._parts.obstacles()
         if obstacles:
             raise MeshctlError(" ".join(obstacles))
-
-    def _obstacles(self) -> list[str]:
-        found = (attempts.obstacle for attempts in (self._outbound, self._inbound))
-        return list(dict.fromkeys(obstacle for obstacle in found if obstacle))
 
     def _standing(self) -> str:
         """Say in numbers how the messages stand."""

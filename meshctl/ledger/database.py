@@ -6,7 +6,8 @@ neither create nor change it.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from importlib import resources
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from meshctl.errors import MeshctlError
 LEDGER_NAME = "ledger.sqlite"
 """The ledger's name in the state folder."""
 
-_BUSY_SECONDS = 5.0
+# How long a locked ledger is waited for. A stop must not take longer than 5 s, and two parts may wait.
+_BUSY_SECONDS = 1.5
 _CACHE_KIB = 6144
+_PRIMARY_CODE = 0xFF
 
 
 class LedgerError(MeshctlError):
@@ -37,10 +40,43 @@ def migrations() -> list[str]:
     return [entry.read_text(encoding="utf-8") for entry in sorted(folder.iterdir(), key=lambda e: e.name)]
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
+class Ailment(Enum):
+    """What an error of SQLite says about the ledger."""
+
+    PASSING = auto()
+    """Locked or full: the next attempt may succeed."""
+    STALE = auto()
+    """The connection is of no more use, the file may be: open it again."""
+    DAMAGED = auto()
+    """The file is not a whole database, or no longer."""
+
+
+_AILMENTS = {
+    sqlite3.SQLITE_BUSY: Ailment.PASSING,
+    sqlite3.SQLITE_LOCKED: Ailment.PASSING,
+    sqlite3.SQLITE_FULL: Ailment.PASSING,
+    sqlite3.SQLITE_NOMEM: Ailment.PASSING,
+    sqlite3.SQLITE_CORRUPT: Ailment.DAMAGED,
+    sqlite3.SQLITE_NOTADB: Ailment.DAMAGED,
+}
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code, 0 where the error is not SQLite's own."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY_CODE
+
+
+def ailment_of(error: Exception) -> Ailment | None:
+    """Return what an error says about the ledger, None when it is not about the ledger."""
+    if isinstance(error, LedgerDamagedError):
+        return Ailment.DAMAGED
+    return _AILMENTS.get(primary_code(error), Ailment.STALE) if isinstance(error, sqlite3.Error) else None
+
+
+def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection:
     """Open the ledger, making or migrating it as needed; the caller holds the daemon's lock.
 
-    Raises LedgerDamagedError, LedgerTooNewError, LedgerError.
+    A `suspect` one is read through to its end. Raises LedgerDamagedError, LedgerTooNewError, LedgerError.
     """
     connection: sqlite3.Connection | None = None
     try:
@@ -52,10 +88,12 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             "PRAGMA temp_store = MEMORY;"
         )
         _migrate(connection, path)
+        if suspect:
+            _read_through(connection, path)
     except sqlite3.DatabaseError as error:
         if connection is not None:
             connection.close()
-        raise _translated(error, path) from None
+        raise translated(error, path) from None
     except LedgerError:
         if connection is not None:
             connection.close()
@@ -71,7 +109,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         connection = _connect(f"{path.as_uri()}?mode=ro")
         version = _version(connection)
     except sqlite3.DatabaseError as error:
-        raise _translated(error, path) from None
+        raise translated(error, path) from None
     known = len(migrations())
     if version > known:
         connection.close()
@@ -91,11 +129,13 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        # A commit that fails, on a full disk say, leaves the transaction open: the next could not begin.
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -122,6 +162,13 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
 
+def _read_through(connection: sqlite3.Connection, path: Path) -> None:
+    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        # SQLite's own texts name tables and pages, never values; this one has several lines.
+        raise LedgerDamagedError(f"The ledger at {path} is damaged: {' '.join(str(verdict).split())}.")
+
+
 def _keep_copy(connection: sqlite3.Connection, path: Path, version: int) -> None:
     copy = sqlite3.connect(path.with_name(f"{path.name}.version-{version}"))
     try:
@@ -137,8 +184,9 @@ def _too_new(path: Path, version: int, known: int) -> LedgerTooNewError:
     )
 
 
-def _translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
+def translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
+    """Return an error of SQLite as one of ours, which says whether the file is damaged."""
     # SQLite's own texts name tables and pages, never values.
-    if isinstance(error, sqlite3.OperationalError):
+    if ailment_of(error) is not Ailment.DAMAGED:
         return LedgerError(f"The ledger at {path} cannot be used: {error}.")
     return LedgerDamagedError(f"The ledger at {path} is damaged: {error}.")

@@ -28,6 +28,11 @@ class Keys:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
+    @property
+    def secret(self) -> bytes:
+        """Return the key itself, to be written to its file and nowhere else."""
+        return self._key
+
     def of(self, text: str) -> bytes:
         """Return the 16-byte keyed hash of `text`."""
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=self._key).digest()
@@ -53,17 +58,22 @@ def read_keys(path: Path) -> Keys:
 
 def make_keys(path: Path) -> Keys:
     """Write a fresh key to `path`, durably, and return it."""
-    key = secrets.token_bytes(_KEY_BYTES)
+    keys = Keys(secrets.token_bytes(_KEY_BYTES))
+    write_keys(path, keys)
+    return keys
+
+
+def write_keys(path: Path, keys: Keys) -> None:
+    """Write a key to `path`, durably. Raises OSError."""
     temporary = path.with_name(f"{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, key)
+        os.write(descriptor, keys.secret)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     temporary.replace(path)
     _sync_folder(path.parent)
-    return Keys(key)
 
 
 def _sync_folder(folder: Path) -> None:

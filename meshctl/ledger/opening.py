@@ -5,14 +5,15 @@ A lost key is replaced: what was hashed with the old one can no longer be found,
 """
 
 import os
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshctl.clock import Clock
 from meshctl.journal.events import Journal
 from meshctl.ledger.books import Books
-from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError
-from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys
+from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
+from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
 from meshctl.ledger.ledger import Ledger
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT
 
@@ -30,30 +31,56 @@ class Opened:
     identity: tuple[int, int]
 
 
-def open_books(state_folder: Path, journal: Journal) -> Opened:
-    """Open ledger and key, making what is missing; the caller holds the lock. Raises LedgerError, OSError."""
-    state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def open_books(state_folder: Path, journal: Journal, *, suspect: bool = False) -> Opened:
+    """Open ledger and key, making what is missing; the caller holds the lock.
+
+    Pages of a `suspect` ledger that nobody has read yet are looked at, too. Raises LedgerError, OSError.
+    """
+    state_folder.mkdir(mode=0o700, exist_ok=True)
     path = state_folder / LEDGER_NAME
+    _keep_left_over_log(path, journal)
     _make_private(path)
     try:
-        ledger = Ledger(path)
+        return _open(state_folder, journal, suspect=suspect)
     except LedgerDamagedError as error:
         kept = _free_name(path)
         # Told first: once it is set aside, a restart sees no damage that it could tell of.
         journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept.name)
         _set_aside(path, kept)
         _make_private(path)
-        ledger = Ledger(path)
-    keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
-    clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
-    is_new = ledger.fact(FOLDERS_READ_FACT) is None
-    return Opened(Books(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
+        return _open(state_folder, journal, suspect=False)
+
+
+def _open(state_folder: Path, journal: Journal, *, suspect: bool) -> Opened:
+    path = state_folder / LEDGER_NAME
+    ledger = Ledger(path, suspect=suspect)
+    try:
+        keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
+        clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
+        is_new = ledger.fact(FOLDERS_READ_FACT) is None
+        return Opened(Books(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
+    except sqlite3.DatabaseError as error:
+        ledger.close()
+        raise translated(error, path) from None
+    except BaseException:
+        ledger.close()
+        raise
 
 
 def ledger_identity(state_folder: Path) -> tuple[int, int]:
     """Return which file the ledger is, so that one replaced under us is noticed. Raises OSError."""
     status = os.stat(state_folder / LEDGER_NAME)
     return status.st_dev, status.st_ino
+
+
+def keep_keys(state_folder: Path, books: Books) -> None:
+    """Write the key again if its file was lost while the daemon holds it. Raises OSError."""
+    path = state_folder / KEY_NAME
+    if not path.exists():
+        write_keys(path, books.keys)
+        books.journal.error(
+            "daemon.key_restored", text="The key file was gone. It was written again from the running daemon."
+        )
 
 
 def keep_clock(books: Books) -> None:
@@ -82,6 +109,19 @@ def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
 def _make_private(path: Path) -> None:
     """Make the file if it is missing, here, so that nobody else can read it whatever the umask says."""
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+def _keep_left_over_log(path: Path, journal: Journal) -> None:
+    """Set a write-ahead log aside whose ledger is gone: SQLite would throw it away."""
+    if path.exists() or not _part(path, "-wal").exists():
+        return
+    kept = _free_name(path)
+    journal.error(
+        "daemon.ledger_damaged",
+        text=f"The ledger at {path} is gone; only its write-ahead log was left.",
+        kept_as=_part(kept, "-wal").name,
+    )
+    _set_aside(path, kept)
 
 
 def _free_name(path: Path) -> Path:
