@@ -1,0 +1,171 @@
+"""Whatever order evidence comes in, and however often, a message ends in the same, the right state."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meshctl.ledger.records import Message
+from meshctl.mesh.evidence import Acknowledgement, State
+from tests.inbound.codes import (
+    NEGATIVE,
+    NEGATIVE_BUSINESS,
+    NEGATIVE_INFRASTRUCTURE,
+    POSITIVE_BUSINESS,
+    POSITIVE_INFRASTRUCTURE,
+    REPORTS,
+)
+from tests.inbound.mailbox import MailboxForTest, report_on
+
+INFRASTRUCTURE, BUSINESS = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS
+LADDER = list(State)
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing that the client may leave: a report, an acknowledgement with its codes, or a pair in SENT."""
+
+    report: tuple[str, str, str] | None = None
+    codes: tuple[str, ...] = ()
+
+    def leave(self, mailbox: MailboxForTest, message_id: str) -> None:
+        """Leave it where the client does."""
+        name, mesh_id = f"{next(_numbers):06d}", f"{message_id[:20]}_AAAAAA"
+        if self.report is not None:
+            mailbox.report(name, report_on(message_id, *self.report, mesh_id=mesh_id))
+        elif self.codes:
+            code = "ok" if not set(self.codes) & set(NEGATIVE) else "fatal-error"
+            mailbox.answer(name, f"request-{message_id}", self.codes, response_code=code)
+        else:
+            mailbox.save_sent(message_id, mesh_id=mesh_id)
+
+
+SENT = Piece()
+COLLECTED = Piece(("COLLECT", "SUCCESS", "00"))
+TRANSFERRED = Piece(("TRANSFER", "SUCCESS", "00"))
+ANSWERS = POSITIVE_INFRASTRUCTURE + POSITIVE_BUSINESS + NEGATIVE
+PIECES = [SENT, *(Piece(report) for report in REPORTS), *(Piece(codes=(code,)) for code in ANSWERS)]
+
+
+def expected(pieces: Sequence[Piece], asked: Sequence[Acknowledgement]) -> State:
+    """Return the state that the pieces prove, worked out from the specification's tables."""
+    codes = {code for piece in pieces for code in piece.codes}
+    reached = [REPORTS[piece.report] for piece in pieces if piece.report is not None]
+    reached += [State.SENT for piece in pieces if piece == SENT]
+    reached += [State.FAILED for code in codes if code in NEGATIVE]
+    reached += [State.RECEIVED for code in codes if code in POSITIVE_INFRASTRUCTURE]
+    reached += [State.SENT for code in codes if code in POSITIVE_BUSINESS]
+    answered = {INFRASTRUCTURE} if codes & set(POSITIVE_INFRASTRUCTURE) else set()
+    answered |= {BUSINESS} if codes & set(POSITIVE_BUSINESS) else set()
+    if asked and codes & {*POSITIVE_INFRASTRUCTURE, *POSITIVE_BUSINESS} and set(asked) <= answered:
+        reached.append(State.COMPLETED)
+    return max(reached, key=LADDER.index, default=State.QUEUED)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[MailboxForTest]:
+    """One mailbox for all examples; each brings a message of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        mailbox = MailboxForTest(Path(folder))
+        yield mailbox
+        mailbox.close()
+
+
+def _live(
+    mailbox: MailboxForTest,
+    pieces: Sequence[Piece],
+    asked: Sequence[Acknowledgement],
+    *,
+    at_once: bool = False,
+) -> Message:
+    """Let a new message live through the pieces, one a turn unless `at_once`."""
+    message_id = mailbox.message(asked=asked, in_out=True)
+    mailbox.ledger.connection.execute(
+        "INSERT INTO message_references VALUES (?, ?)", (mailbox.keys.of(f"request-{message_id}"), message_id)
+    )
+    for piece in pieces:
+        piece.leave(mailbox, message_id)
+        if not at_once:
+            mailbox.turns()
+    mailbox.turns()
+    assert mailbox.names("IN") == []
+    return mailbox.row(message_id)
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=lambda piece: "-".join(piece.report or piece.codes) or "SENT")
+def test_every_code_ends_alike_in_order_in_reverse_and_twice(shared: MailboxForTest, piece: Piece) -> None:
+    """Each row of both tables, after and before what usually goes before it, and twice, ends the same."""
+    asked = (INFRASTRUCTURE, BUSINESS)
+    usual = [COLLECTED, TRANSFERRED, piece]
+
+    lives = [
+        _live(shared, pieces, asked) for pieces in (usual, usual[::-1], usual + usual, [*usual, *usual[::-1]])
+    ]
+
+    assert {life.state for life in lives} == {expected(usual, asked)}
+    assert len({life.awaiting for life in lives}) == 1
+    assert len({life.mesh_id is None for life in lives}) == 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=6),
+    asked=st.sampled_from([(), (INFRASTRUCTURE,), (BUSINESS,), (INFRASTRUCTURE, BUSINESS)]),
+    random=st.randoms(use_true_random=False),
+    at_once=st.booleans(),
+)
+def test_any_order_ends_alike(
+    shared: MailboxForTest,
+    pieces: list[Piece],
+    asked: tuple[Acknowledgement, ...],
+    random: Random,
+    at_once: bool,
+) -> None:
+    """Any evidence, in any order, repeated or not, one by one or all at once, ends in the state it proves."""
+    shuffled = pieces + random.sample(pieces, k=random.randint(0, len(pieces)))
+    random.shuffle(shuffled)
+
+    life = _live(shared, shuffled, asked, at_once=at_once)
+
+    assert life.state is expected(pieces, asked)
+    again = _live(shared, pieces, asked)
+    assert (again.state, again.awaiting, again.assumed) == (life.state, life.awaiting, life.assumed)
+
+
+@pytest.mark.parametrize("first", [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]])
+def test_a_business_answer_may_come_before_the_infrastructure_one(shared: MailboxForTest, first: str) -> None:
+    """With both asked for, a message is completed by the second answer, whichever that is."""
+    both = [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]]
+    second = next(code for code in both if code != first)
+
+    half = _live(shared, [Piece(codes=(first,))], (INFRASTRUCTURE, BUSINESS))
+    whole = _live(shared, [Piece(codes=(first,)), Piece(codes=(second,))], (INFRASTRUCTURE, BUSINESS))
+
+    assert half.state is (State.RECEIVED if first == "20013" else State.SENT)
+    assert half.awaiting == ((BUSINESS,) if first == "20013" else (INFRASTRUCTURE,))
+    assert (whole.state, whole.awaiting) == (State.COMPLETED, ())
+
+
+def test_only_what_was_asked_for_is_awaited(shared: MailboxForTest) -> None:
+    """An infrastructure answer completes a message of which nothing else was asked."""
+    life = _live(shared, [Piece(codes=("20013",))], (INFRASTRUCTURE,))
+
+    assert life.state is State.COMPLETED
+    assert not life.assumed
+
+
+@pytest.mark.parametrize("code", [NEGATIVE_INFRASTRUCTURE[0], NEGATIVE_BUSINESS[0]])
+def test_several_codes_in_one_answer_all_count(shared: MailboxForTest, code: str) -> None:
+    """An answer that is positive at one level and negative at another fails the message."""
+    life = _live(shared, [Piece(codes=("20013", code))], (INFRASTRUCTURE, BUSINESS))
+
+    assert life.state is State.FAILED
+    assert life.reason is not None
+    assert (life.reason.code, life.reason.event) == (code, "ITK3")
