@@ -12,6 +12,7 @@ from meshctl.mesh.patient import Patient
 GP_PROVIDER = "GPPROVIDER"
 _PARTS = 4
 _DATE_DIGITS = 8
+_EARLIEST_YEAR = 1850
 
 
 class DateOfBirthFormat(StrEnum):
@@ -42,12 +43,19 @@ def split_gp_provider(text: str) -> tuple[str, str, str] | None:
 
 
 def read_date_of_birth(text: str, date_of_birth_format: DateOfBirthFormat) -> date:
-    """Return the date that a routing string writes. Raises ValueError when it is not written so."""
+    """Return the date that a routing string writes. Raises ValueError when it is not written so.
+
+    A date of the other format is never taken for one of this: it is no date, or of a year long before 1850.
+    """
     if len(text) != _DATE_DIGITS or not (text.isascii() and text.isdigit()):
         raise ValueError("not a date of eight digits")
     if date_of_birth_format is DateOfBirthFormat.YYYYMMDD:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    return date(int(text[4:]), int(text[2:4]), int(text[:2]))
+        born = date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    else:
+        born = date(int(text[4:]), int(text[2:4]), int(text[:2]))
+    if born.year < _EARLIEST_YEAR:
+        raise ValueError(f"a year before {_EARLIEST_YEAR}")
+    return born
 
 
 def _write_date(day: date, date_of_birth_format: DateOfBirthFormat) -> str:

@@ -15,6 +15,7 @@ import pytest
 from meshctl.inbound.client_watch import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.mesh.evidence import State
+from meshctl.outbound.tally import STAMPS_READ
 from tests.commands.recorded import invoke, recording
 from tests.site import MAILBOX_ID, Site, wait_until
 
@@ -144,6 +145,15 @@ def test_a_file_whose_sidecar_time_is_over_is_ready(site: Site) -> None:
     _drop(site.outbox / "letter.pdf", age_seconds=HOUR)
 
     wait_until(lambda: _status(site)["outbox"] == {"ready": 1, "waiting": 0}, "the time to be over")
+
+
+def test_a_full_outbox_is_counted_by_names_beyond_some(site: Site) -> None:
+    """Of a full outbox every file is counted, but only so many are asked how old they are."""
+    site.settle(staging={"sidecar_wait_seconds": 300})
+    for number in range(STAMPS_READ + 5):
+        _drop(site.outbox / f"letter-{number}.pdf")
+
+    assert _status(site)["outbox"] == {"ready": 5, "waiting": STAMPS_READ}
 
 
 def test_rejected_counts_files_not_what_lies_beside_them(site: Site) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.mesh.address import DateOfBirthFormat, gp_provider, split_gp_provider
+from meshctl.mesh.address import DateOfBirthFormat, gp_provider, read_date_of_birth, split_gp_provider
 from meshctl.mesh.patient import Patient, check_surname
 
 
@@ -73,3 +73,30 @@ def _day_last(written: str) -> str:
 def test_anything_else_is_no_routing_string(text: str) -> None:
     """A mailbox id, too few or too many parts, and another first word do not count."""
     assert split_gp_provider(text) is None
+
+
+@pytest.mark.parametrize("written_as", list(DateOfBirthFormat))
+@given(born=st.dates(min_value=date(1850, 1, 1)))
+def test_a_date_is_read_as_it_is_written(written_as: DateOfBirthFormat, born: date) -> None:
+    """The date in a routing string comes back whole when it is read in the format it was written in."""
+    routed = split_gp_provider(gp_provider(Patient("9990000042", born, "Smith"), written_as))
+
+    assert routed is not None
+    assert read_date_of_birth(routed[1], written_as) == born
+
+
+@pytest.mark.parametrize(
+    ("text", "written_as"),
+    [
+        ("14022001", DateOfBirthFormat.YYYYMMDD),
+        ("20010214", DateOfBirthFormat.DDMMYYYY),
+        ("1402200", DateOfBirthFormat.DDMMYYYY),
+        ("14-02-01", DateOfBirthFormat.DDMMYYYY),
+        ("\u0661\u0664\u0660\u0662\u0662\u0660\u0660\u0661", DateOfBirthFormat.DDMMYYYY),
+        ("", DateOfBirthFormat.DDMMYYYY),
+    ],
+)
+def test_what_is_no_date_in_the_format_is_not_read(text: str, written_as: DateOfBirthFormat) -> None:
+    """A text that is not eight digits, or in this format no day that anyone can be born on, is a ValueError."""
+    with pytest.raises(ValueError, match=r"day|month|eight digits|1850"):
+        read_date_of_birth(text, written_as)
