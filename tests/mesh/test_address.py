@@ -97,6 +97,6 @@ def test_a_date_is_read_as_it_is_written(written_as: DateOfBirthFormat, born: da
     ],
 )
 def test_what_is_no_date_in_the_format_is_not_read(text: str, written_as: DateOfBirthFormat) -> None:
-    """A text that is not eight digits, or in this format no day that anyone can be born on, is a ValueError."""
+    """A text that is not eight digits, or no day that anyone was born on, is a ValueError."""
     with pytest.raises(ValueError, match=r"day|month|eight digits|1850"):
         read_date_of_birth(text, written_as)
