@@ -7,6 +7,7 @@ import click
 
 from meshctl.checks.guards import refuse_world_writable, warn_of_root
 from meshctl.commands.context import settings_of
+from meshctl.commands.output import epilog
 from meshctl.daemon.daemon import Daemon
 from meshctl.daemon.service import Service
 from meshctl.daemon.signals import Inbox
@@ -15,16 +16,20 @@ from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  meshctl -c /etc/meshctl/a81001.toml run       until SIGTERM; SIGHUP reads the settings again
-  meshctl run --once                            from cron: do what can be done now, then exit
-
-\b
-Exit codes: 0 it could do its work, also when files were refused; 1 something stood in the way;
-2 wrong settings, or an outbox or settings file that everybody can write to."""
+_EPILOG = epilog(
+    {
+        "meshctl run": "until SIGTERM; SIGHUP reads the settings again",
+        "meshctl run --once": "from cron: do what can be done now, then exit",
+    },
+    {
+        0: "it could do its work, also when files were refused",
+        1: "something stood in the way",
+        2: "wrong settings, or an outbox or settings file that everybody can write to",
+    },
 )
+
+
+@click.command(epilog=_EPILOG)
 @click.option("--once", is_flag=True, help="Do all that can be done now, then exit.")
 @click.option(
     "--allow-world-writable",
