@@ -3,6 +3,7 @@
     .work/claims/<claim>/               a batch taken from the outbox itself, under the files' own names
     .work/claims/<claim>.<use case>/    a batch taken from a use case's sub-folder
     .work/ready/<stem>.ctl              control files, complete, where only we look
+    .work/copies/<stem>                 copies of other users' files, about to take their places in the claim
 
 A claim takes a sidecar before its payload, so a crash between the two leaves a sidecar that can be put back,
 never a payload that has lost what it needs. Nothing here is ever overwritten: each claim has a fresh folder.
@@ -66,10 +67,11 @@ class WorkFolder:
     def __init__(self, folder: Path) -> None:
         self.claims = f"{folder}/claims"
         self.ready = f"{folder}/ready"
+        self._copies = f"{folder}/copies"
 
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError."""
-        for folder in (self.claims, self.ready):
+        for folder in (self.claims, self.ready, self._copies):
             os.makedirs(folder, mode=_PRIVATE, exist_ok=True)
 
     def open_claim(self, now: datetime, use_case: str | None) -> Claim:
@@ -90,6 +92,15 @@ class WorkFolder:
     def left_stems(self) -> list[str]:
         """Return the stems of the control files that wait to be handed over."""
         return sorted(name.removesuffix(".ctl") for name in os.listdir(self.ready))
+
+    def copy_of(self, stem: str) -> str:
+        """Return where a copy of a claimed file grows, before it takes that file's place."""
+        return f"{self._copies}/{stem}"
+
+    def discard_copies(self) -> None:
+        """Remove the copies that an interrupted run left; none of them is the only one."""
+        for name in os.listdir(self._copies):
+            os.unlink(f"{self._copies}/{name}")
 
     def _claim(self, name: str) -> Claim:
         use_case = name.partition(".")[2] or None

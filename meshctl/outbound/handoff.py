@@ -76,6 +76,8 @@ class HandOff:
             try:
                 self._admit(source)
             except PermissionError:
+                if not _is_anothers(source):
+                    raise
                 self._take_over(source, parcel.stem)
             if not self.copies:
                 written.append(source)
@@ -161,9 +163,7 @@ class HandOff:
         self._give_group(path)
 
     def _take_over(self, path: str, stem: str) -> None:
-        """Let a copy of ours take the place of a file that is another user's: only they may change its mode."""
-        if not durable.is_anothers(path):
-            raise
+        """Let a copy of ours take the place of another user's file, whose mode only they may change."""
         copy = self._work.copy_of(stem)
         durable.copy_new(path, copy, self._mode)
         self._give_group(copy)
@@ -176,3 +176,8 @@ class HandOff:
         # the right group from folders with the setgid bit.
         if self._group_id is not None and sys.platform != "win32" and os.lstat(path).st_gid != self._group_id:
             os.chown(path, -1, self._group_id)
+
+
+def _is_anothers(path: str) -> bool:
+    """Tell whether a file belongs to another user than the one that we run as."""
+    return sys.platform != "win32" and os.lstat(path).st_uid != os.geteuid()

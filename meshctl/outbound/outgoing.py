@@ -122,6 +122,7 @@ class Outgoing:
         )
 
     def _recover(self, handoff: HandOff, dispatcher: Dispatcher) -> None:
+        self._work.discard_copies()
         recovery = Recovery(
             self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
         )
