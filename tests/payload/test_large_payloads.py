@@ -103,6 +103,23 @@ def test_base64_is_left_out_however_it_is_written(make: Make, written: str) -> N
     assert peak_bytes < 5 * MEGABYTE
 
 
+@pytest.mark.parametrize(
+    ("make", "written"),
+    [
+        (make_bundle_xml, "AA&#13;&#10;" * 1_700_000),
+        (make_bundle_json, "\\/" * 10_000_000),
+        (make_bundle_json, "A" + "\\/" * 10_000_000),
+    ],
+    ids=["xml", "json", "json, one further"],
+)
+def test_escapes_cut_by_the_end_of_a_piece_are_known(make: Make, written: str) -> None:
+    """An escape that begins in one piece and ends in the next does not bring either into the parser.
+
+    Neither 10 MB of a value in XML nor 16 MiB of JSON would be read.
+    """
+    assert _same(facts(_attached(make, written)), facts(make()))
+
+
 @pytest.mark.parametrize("around", [-1, 0, 1])
 @in_both_formats
 def test_the_limit_between_small_and_large_is_no_seam(make: Make, around: int) -> None:
@@ -156,7 +173,7 @@ def test_leaving_out_never_makes_xml_well_formed(before: str, after: str, filler
 
 def _hidden(filler: str, middle: str) -> str:
     """Return `middle` with so much around it that it is in the part of a piece that is left out."""
-    return filler * 400_000 + middle + filler * 400_000
+    return filler * 700_000 + middle + filler * 700_000
 
 
 @pytest.mark.parametrize(
@@ -292,6 +309,15 @@ def test_floods_are_refused(flood: str) -> None:
     data = make_bundle_xml().decode()
 
     assert refusal(data.replace("</Bundle>", flood + "</Bundle>", 1).encode()).code == "payload_too_complex"
+
+
+@pytest.mark.slow
+def test_millions_of_elements_are_refused() -> None:
+    """What nobody asked for may be much, but not without end."""
+    flood = "<entry><resource><Basic>" + "<a/>" * 5_000_000 + "</Basic></resource></entry>"
+    data = make_bundle_xml().decode().replace("</Bundle>", flood + "</Bundle>", 1)
+
+    assert refusal(data.encode()).code == "payload_too_complex"
 
 
 def test_much_json_beside_the_attachments_is_refused() -> None:
