@@ -10,7 +10,8 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 # Below this many files, syncing each is quicker than waiting for the whole file system.
@@ -24,7 +25,8 @@ def sync_file(path: str | Path) -> None:
     """Make the content of a file durable."""
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -35,7 +37,8 @@ def sync_folder(path: str | Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with _naming(path):
+            os.fsync(descriptor)
     except OSError as error:
         # Some network file systems do not know fsync on folders; there is nothing better to do there.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
@@ -64,8 +67,9 @@ def write_new(path: str, data: bytes, mode: int) -> None:
             # The umask has had its say in open(); the configured mode is what the MESH Client needs.
             os.fchmod(descriptor, mode)
         view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        with _naming(path):
+            while view:
+                view = view[os.write(descriptor, view) :]
     finally:
         os.close(descriptor)
 
@@ -74,6 +78,8 @@ def copy_new(source: str, target: str, mode: int) -> None:
     """Copy a file to a name that must not exist yet; not durable until a barrier."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with (
+        # Outermost, since closing may be what fails: the last bytes are written then.
+        _naming(target),
         open(source, "rb") as reader,
         open(target, "xb", opener=lambda p, _: os.open(p, flags, mode)) as writer,
     ):
@@ -107,6 +113,17 @@ def _mount(folder: str | Path) -> tuple[int, str]:
     finally:
         os.close(descriptor)
     return device, ""
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Let an error of an open file name the file: what is told to a person must say where."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
 def _one_a_device(folders: Collection[str]) -> list[str]:
