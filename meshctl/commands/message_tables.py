@@ -21,26 +21,34 @@ STYLES = {
 OVERDUE_STYLE = "yellow"
 
 _ID_CHARACTERS = 27
+_STATE_CHARACTERS = 9
+# Below this width the use case would leave no room for the file.
+_NARROW = 72
 
 
 def print_messages(messages: Sequence[Message], *, exact: bool) -> None:
-    """Print a line a message."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Print a line a message; what does not fit into the terminal ends in an ellipsis."""
+    console = make_console()
+    has_use_case = console.width >= _NARROW
+    # Only on a terminal do the last two columns share what the others leave, or lose it.
+    fits = console.is_terminal
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=fits)
     table.add_column("MESSAGE ID", no_wrap=True, min_width=_ID_CHARACTERS)
-    table.add_column("STATE", overflow="fold")
+    table.add_column("STATE", min_width=_STATE_CHARACTERS)
     table.add_column("CREATED", no_wrap=True)
-    table.add_column("USE CASE", overflow="fold")
-    table.add_column("FILE", overflow="fold")
+    if has_use_case:
+        table.add_column("USE CASE", no_wrap=True, ratio=1 if fits else None)
+    table.add_column("FILE", no_wrap=True, ratio=2 if fits else None)
     now = datetime.now(UTC)
     for message in messages:
         table.add_row(
             plain_text(message.message_id),
             state_text(message),
             told_time(message.created_at, now, exact=exact),
-            plain_text(message.use_case),
+            *([plain_text(message.use_case)] if has_use_case else []),
             plain_text(message.file_name),
         )
-    make_console().print(table)
+    console.print(table)
 
 
 def print_message(message: Message, *, exact: bool) -> None:

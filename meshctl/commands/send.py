@@ -63,6 +63,8 @@ def command(
     Each file is checked first, as the daemon will check it; if one of them would be refused, none is sent.
     A sidecar beside a file (FILE.meta.json) goes along, and the options override it key by key. A name
     that is taken gets a number. The files themselves stay where they are.
+
+    Options show in the process list and the shell's history; where that matters, write a sidecar instead.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout goes with --wait.")

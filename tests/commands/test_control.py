@@ -1,9 +1,6 @@
 """`meshctl control`: what would be written, and that nothing is."""
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import pytest
 
 from meshctl.mesh.control_file import read_control_file
 from tests.commands.recorded import invoke
+from tests.commands.screen import on_terminal
 from tests.payloads import make_bundle_xml
 from tests.site import Site, sidecar
 
@@ -175,33 +173,9 @@ def test_some_files_are_never_sent(site: Site, name: str, exit_code: int, expect
 def test_no_escape_sequence_reaches_the_terminal(site: Site) -> None:
     """On a terminal a control character that a title holds comes out visible."""
     letter = _letter(site, sidecar(title="A\u009b2Jletter"))
-    screen, terminal = pty.openpty()
 
-    subprocess.run(
-        site.command("control", str(letter)),
-        stdout=terminal,
-        stderr=subprocess.DEVNULL,
-        env=site.process_environ(),
-        check=True,
-        timeout=30,
-    )
-    os.close(terminal)
-    shown = _all_of(screen)
+    with on_terminal(site, "control", str(letter)) as screen:
+        shown = screen.read_all()
 
     assert "<Subject>A" in shown
     assert "\u009b" not in shown
-
-
-def _all_of(screen: int) -> str:
-    shown = b""
-    while True:
-        try:
-            some = os.read(screen, 4096)
-        except OSError:
-            # The last writer has gone.
-            break
-        if not some:
-            break
-        shown += some
-    os.close(screen)
-    return shown.decode()

@@ -8,6 +8,7 @@ import pytest
 
 from meshctl.mesh.evidence import Acknowledgement, Evidence, State
 from tests.commands.recorded import Recorder, invoke, recording
+from tests.commands.screen import on_terminal
 from tests.site import Site
 
 KEYS = [
@@ -191,6 +192,23 @@ def test_people_see_a_line_a_message(site: Site) -> None:
     assert first.split() == [late, "sent", "overdue", "23", "h", "ago", "send-document", "letter.pdf"]
     assert second.split() == [failed, "failed", "EPL-152", "23", "h", "ago", "send-document", "letter.pdf"]
     assert created_at in exact
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_line_fits_the_terminal(site: Site, columns: int) -> None:
+    """On a terminal each message takes one line, with the whole id and the end of a long name left out."""
+    name = "discharge-summary-ward-7-final-version-signed-by-the-consultant-and-two-others.pdf"
+    with recording(site) as recorder:
+        message_id = recorder.enter(file_name=name)
+        with on_terminal(site, "list", columns=columns) as screen:
+            lines = screen.read_all().splitlines()
+        piped = invoke(site, "list").stdout
+
+    assert len(lines) == 2
+    assert all(len(line) <= columns for line in lines)
+    assert lines[1].startswith(f"{message_id}  queued ")
+    assert lines[1].endswith("…")
+    assert name in piped
 
 
 def test_no_escape_sequence_reaches_the_terminal(site: Site) -> None:

@@ -1,8 +1,6 @@
 """`meshctl send`: into the outbox the safe way, refused early, followed on request."""
 
 import json
-import os
-import pty
 import re
 import signal
 import stat
@@ -17,8 +15,9 @@ from click.testing import Result
 
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke
+from tests.commands.screen import on_terminal
 from tests.payloads import make_bundle_xml
-from tests.site import Daemon, Site, sidecar, wait_until
+from tests.site import Daemon, Site, sidecar
 
 PATIENT = ("--nhs-number", "9990000042", "--date-of-birth", "2001-02-14", "--surname", "Smith")
 LETTER = ("--use-case", "send-document", *PATIENT)
@@ -302,30 +301,13 @@ def test_a_wrong_timeout_is_wrong_usage(site: Site, arguments: tuple[str, ...]) 
 
 def test_a_terminal_shows_progress(site: Site) -> None:
     """On a terminal the file has a line that moves, without a daemon there is a hint, and Ctrl-C ends it."""
-    screen, terminal = pty.openpty()
-    process = subprocess.Popen(
-        site.command("send", _file(site), *LETTER, "--wait"),
-        stdout=terminal,
-        stderr=terminal,
-        env=site.process_environ() | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
-    )
-    os.close(terminal)
-    try:
-        shown = _read_until(screen, "No daemon seems to be running here")
-        assert re.search(r"letter\.pdf .*in the outbox", shown)
-    finally:
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: process.poll() is not None, "the command to end")
-        os.close(screen)
+    with on_terminal(site, "send", _file(site), *LETTER, "--wait") as screen:
+        shown = screen.read_until("No daemon seems to be running here")
+        screen.process.send_signal(signal.SIGINT)
+        screen.read_all()
 
-    assert process.returncode == 130
-
-
-def _read_until(screen: int, awaited: str) -> str:
-    shown = ""
-    while awaited not in shown:
-        shown += os.read(screen, 4096).decode(errors="replace")
-    return shown
+    assert re.search(r"letter\.pdf .*in the outbox", shown)
+    assert screen.process.returncode == 130
 
 
 def test_the_sidecar_is_never_later_than_its_payload(site: Site) -> None:

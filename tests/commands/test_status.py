@@ -2,10 +2,8 @@
 
 import json
 import os
-import pty
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from meshctl.ledger.database import LEDGER_NAME
 from meshctl.mesh.evidence import State
 from meshctl.outbound.tally import STAMPS_READ
 from tests.commands.recorded import invoke, recording
+from tests.commands.screen import on_terminal
 from tests.site import MAILBOX_ID, Site, wait_until
 
 NOTHING: dict[str, Any] = {
@@ -221,34 +220,18 @@ def test_watch_is_for_a_terminal(site: Site, arguments: tuple[str, ...]) -> None
 
 def test_watch_follows_until_ctrl_c(site: Site) -> None:
     """On a terminal --watch shows what changes, and Ctrl-C ends it without a complaint."""
-    screen, terminal = pty.openpty()
     with recording(site) as recorder:
         recorder.enter(State.QUEUED)
-        process = subprocess.Popen(
-            site.command("status", "--watch"),
-            stdin=terminal,
-            stdout=terminal,
-            stderr=subprocess.PIPE,
-            env=site.process_environ() | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100", "LINES": "40"},
-        )
-        os.close(terminal)
-        try:
-            shown = _read_until(screen, r"overdue +0")
+        with on_terminal(site, "status", "--watch", NO_COLOR="1") as screen:
+            shown = screen.read_until(r"overdue +0")
             assert re.search(r"queued +1 ", shown)
             assert re.search(r"failed +0 ", shown)
 
             recorder.enter(State.FAILED)
-            _read_until(screen, r"failed +1 ")
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, complaint = process.communicate(timeout=10)
-            os.close(screen)
+            screen.read_until(r"failed +1 ")
 
-    assert (process.returncode, complaint) == (0, b"")
+            screen.process.send_signal(signal.SIGINT)
+            screen.read_all()
 
-
-def _read_until(screen: int, awaited: str) -> str:
-    shown = ""
-    while not re.search(awaited, shown):
-        shown += os.read(screen, 4096).decode()
-    return shown
+    assert screen.process.returncode == 0
+    assert "Traceback" not in screen.shown
