@@ -1,0 +1,116 @@
+"""What `meshctl run` refuses to start on, and what it warns of."""
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.site import Site, make_site, sidecar
+
+LETTER = b"%PDF-1.4 a letter"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path / "site")
+
+
+def _open_outbox(site: Site) -> None:
+    site.outbox.chmod(0o777)
+
+
+def _open_sticky_outbox(site: Site) -> None:
+    site.outbox.chmod(0o1777)
+
+
+def _open_use_case(site: Site) -> None:
+    (site.outbox / "send-document").mkdir()
+    (site.outbox / "send-document").chmod(0o777)
+
+
+def _open_settings(site: Site) -> None:
+    site.settings_file.chmod(0o646)
+
+
+def _open_settings_folder(site: Site) -> None:
+    site.root.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("make_open", "text", "remedy"),
+    [
+        (_open_outbox, "send letters as mailbox X26ABC1", "chmod 2770"),
+        (_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 2770"),
+        (_open_use_case, "outbox/send-document", "chmod 2770"),
+        (_open_settings, "can change the settings", "chmod o-w"),
+        (_open_settings_folder, "can replace the settings", "chmod o-w"),
+    ],
+)
+@pytest.mark.parametrize("once", [(), ("--once",)])
+def test_what_everybody_can_write_to_is_refused(
+    site: Site, make_open: Callable[[Site], None], text: str, remedy: str, once: tuple[str, ...]
+) -> None:
+    """The daemon ends with 2 and a plain sentence, and has sent nothing, nor written to log or state."""
+    site.place("letter.pdf", LETTER, sidecar=sidecar())
+    make_open(site)
+
+    ended = site.meshctl("run", *once)
+
+    assert ended.exit_code == 2
+    assert text in ended.stderr
+    assert remedy in ended.stderr
+    assert "--allow-world-writable" in ended.stderr
+    assert site.stems() == []
+    assert site.log() == []
+    assert list(site.state.iterdir()) == []
+
+
+def test_told_to_it_runs_all_the_same(site: Site) -> None:
+    """With --allow-world-writable, as a share without permissions needs it, files are sent."""
+    _open_outbox(site)
+    site.place("letter.pdf", LETTER, sidecar=sidecar())
+
+    ended = site.meshctl("run", "--once", "--allow-world-writable")
+
+    assert ended.exit_code == 0
+    assert site.sent_contents() == [LETTER]
+
+
+def test_a_sticky_parent_of_the_settings_is_no_matter(site: Site) -> None:
+    """In a sticky folder nobody replaces another one's file, so the settings are safe there."""
+    site.root.chmod(0o1777)
+
+    assert site.meshctl("run", "--once").exit_code == 0
+
+
+def test_a_reload_into_the_open_keeps_the_old_settings(site: Site) -> None:
+    """Settings that became writable for all are not read again; the daemon says so and goes on."""
+    with site.daemon() as daemon:
+        _open_settings(site)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_event("daemon.reload_failed")
+        site.settings_file.chmod(0o640)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_event("daemon.reloaded")
+
+    (told,) = site.events("daemon.reload_failed")
+    assert "can change the settings" in told.values["text"]
+
+
+def test_root_is_warned_of_in_the_log(site: Site) -> None:
+    """Run as root, and only then, the daemon says in its log that a user of its own would do."""
+    site.run_once()
+
+    warnings = site.events("daemon.warning")
+    assert len(warnings) == (1 if os.geteuid() == 0 else 0)
+    assert all("user of its own" in line.values["advice"] for line in warnings)
+
+
+def test_what_init_makes_is_not_open(site: Site) -> None:
+    """No folder or file that init lays out can be written by everybody."""
+    modes = [path.stat().st_mode for path in (site.root, *site.root.rglob("*"))]
+
+    assert not any(mode & stat.S_IWOTH for mode in modes)
