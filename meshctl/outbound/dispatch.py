@@ -92,11 +92,16 @@ class Dispatcher:
         folders = [claim.folder, *changed_folders]
         if parcels:
             folders += self._handoff.staging_folders()
-        for item in refusals:
-            written += self._rejected.put(claim, self._rejection(item))
-        if refusals:
+        rejections = [self._rejection(item) for item in refusals]
+        for rejection in rejections:
+            written += self._rejected.draft(claim, rejection)
+        if rejections:
             folders.append(self._rejected.folder)
         durable.barrier(written, folders)
+        for rejection in rejections:
+            self._rejected.put(claim, rejection)
+        if rejections:
+            durable.barrier([], [self._rejected.folder, claim.folder])
         refused = [self._refused_row(claim, item) for item in refusals]
         with self._journal.batch():
             for row in refused:

@@ -1,9 +1,11 @@
 """Moving what cannot be sent to `rejected/`, with the reason beside it.
 
-Order: `NAME.error.json` complete under its name, then a second link to the sidecar or a copy of it, then the
-payload, whose move is the point of no return. The claim's own sidecar goes when the claim is closed: a crash
-before that point leaves payload and sidecar together in the claim, to be refused again (a payload without
-its sidecar might be sent), and what the first attempt left here is found by its message id and removed.
+Order: the explanation under a name of ours; a barrier that makes it and the refused file durable, since an
+empty explanation would be none; `NAME.error.json` by a rename; a second link to the sidecar or a copy of it;
+then the payload, whose move is the point of no return. The claim's own sidecar goes when the claim is closed:
+a crash before that point leaves payload and sidecar together in the claim, to be refused again (a payload
+without its sidecar might be sent), and what the first attempt left here is found by its message id and
+removed.
 """
 
 import errno
@@ -61,20 +63,27 @@ class RejectedFolder:
         """Make the folder if it is missing. Raises OSError."""
         os.makedirs(self.folder, mode=0o750, exist_ok=True)
 
-    def put(self, claim: Claim, rejection: Rejection) -> list[str]:
-        """Move a refused file out of its claim; return the files a barrier has to make durable."""
-        name, error_file = self._explain(rejection)
-        payload = f"{self.folder}/{name}"
+    def draft(self, claim: Claim, rejection: Rejection) -> list[str]:
+        """Write the explanation; return the files that a barrier has to make durable before `put`."""
+        payload = claim.path(rejection.name)
+        return [
+            self._write(rejection),
+            *(path for path in (payload, payload + SIDECAR_SUFFIX) if _can_be_synced(path)),
+        ]
+
+    def put(self, claim: Claim, rejection: Rejection) -> None:
+        """Move a refused file out of its claim, once its explanation is durable; a barrier has to follow."""
+        payload = f"{self.folder}/{self._publish(rejection)}"
         if rejection.with_sidecar:
             _double(claim.path(rejection.name + SIDECAR_SUFFIX), payload + SIDECAR_SUFFIX)
         _move(claim.path(rejection.name), payload)
-        return [error_file, *filter(_can_be_synced, (payload, payload + SIDECAR_SUFFIX))]
 
     def explain_only(self, rejection: Rejection) -> bool:
         """Explain something that is left where it lies; False when that has been done before."""
         if os.path.lexists(f"{self.folder}/{_fitting(rejection.name)}{ERROR_SUFFIX}"):
             return False
-        self._explain(rejection)
+        durable.sync_file(self._write(rejection))
+        self._publish(rejection)
         return True
 
     def explanations(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -117,19 +126,25 @@ class RejectedFolder:
                     os.unlink(beside)
                 os.unlink(path)
 
-    def _explain(self, rejection: Rejection) -> tuple[str, str]:
-        """Write the explanation under a name that is free; return the payload's name and its path."""
+    def _write(self, rejection: Rejection) -> str:
+        """Write the explanation under a name of ours, and return its path."""
         data = json.dumps(rejection.explanation(), ensure_ascii=False, indent=2).encode() + b"\n"
-        temporary = f"{self.folder}/{_TEMPORARY_PREFIX}{rejection.message_id or 'folder'}"
+        temporary = self._temporary(rejection)
         # A crash may have left one of the same name.
         Path(temporary).unlink(missing_ok=True)
         durable.write_new(temporary, data, _FILE_MODE)
+        return temporary
+
+    def _publish(self, rejection: Rejection) -> str:
+        """Rename the explanation to beside a name that is free, and return that name."""
         for name in numbered(_fitting(rejection.name)):
-            target = f"{self.folder}/{name}{ERROR_SUFFIX}"
             if not any(os.path.lexists(f"{self.folder}/{name}{suffix}") for suffix in _BESIDE):
                 break
-        os.rename(temporary, target)
-        return name, target
+        os.rename(self._temporary(rejection), f"{self.folder}/{name}{ERROR_SUFFIX}")
+        return name
+
+    def _temporary(self, rejection: Rejection) -> str:
+        return f"{self.folder}/{_TEMPORARY_PREFIX}{rejection.message_id or 'folder'}"
 
 
 def _fitting(name: str) -> str:
