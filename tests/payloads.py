@@ -22,12 +22,10 @@ Json = dict[str, Any]
 
 
 def synthetic_nhs_number(index: int) -> str:
-    """Return a valid NHS number of the 999 range; every index below about 900,000 has its own."""
-    body = f"999{index:06d}"
-    while (check := _check_digit(body)) == 10:
+    """Return a valid NHS number of the 999 range, the first from `index` on; two neighbours may share one."""
+    while (check := _check_digit(f"999{index:06d}")) == 10:
         index += 1
-        body = f"999{index:06d}"
-    return f"{body}{check}"
+    return f"999{index:06d}{check}"
 
 
 def _check_digit(body: str) -> int:

@@ -4,8 +4,9 @@ import sys
 import time
 
 from tests.crash import strace
-from tests.crash.judgement import Wrong
-from tests.crash.sweep import Tally, possible, sweep
+from tests.crash.judgement import Tally, Wrong
+from tests.crash.sweep import sweep
+from tests.crash.workers import possible
 
 _WIDTH = 34
 

@@ -4,10 +4,12 @@ import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from meshctl.mesh.control_file import ControlFile
 from tests.crash.client import HastyClient
+from tests.crash.process import Ended
 from tests.invariants import (
     check_explanations,
     check_ledger,
@@ -33,6 +35,28 @@ class Wrong(StrEnum):
 
 Verdict = list[tuple[Wrong, str]]
 Fates = Counter[tuple[str, ...]]
+
+
+@dataclass
+class Tally:
+    """What a sweep over one variant has found."""
+
+    title: str
+    kill_points: int = 0
+    wrong: Counter[Wrong] = field(default_factory=Counter)
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        """Add what another part of the same sweep has found."""
+        self.kill_points += other.kill_points
+        self.wrong += other.wrong
+        self.texts += other.texts
+
+    def note(self, where: str, verdict: Verdict) -> None:
+        """Count one kill and what it did; one that breaks a promise in several ways counts for each kind."""
+        self.kill_points += 1
+        self.wrong.update({wrong for wrong, _ in verdict})
+        self.texts += [f"{where}: {wrong}: {text}" for wrong, text in verdict]
 
 
 def fates(site: Site, client: HastyClient | None) -> Fates:
@@ -83,6 +107,13 @@ def judge(site: Site, client: HastyClient | None, expected: Fates, prefix: str =
         if not site.events("daemon.ledger_rebuilt"):
             verdict += [(Wrong.SILENT, f"{one} is not in the log") for one in _unmentioned(site)]
     return verdict
+
+
+def ended_well(ended: Ended) -> Verdict:
+    """Judge how a run ended that nobody disturbed."""
+    if (ended.killed, ended.exit_code, ended.printed) == (False, 0, ""):
+        return []
+    return [(Wrong.DISAGREEING, f"the run ended with {ended.exit_code}: {ended.printed}")]
 
 
 def _unmentioned(site: Site) -> Iterator[str]:

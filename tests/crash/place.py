@@ -39,6 +39,10 @@ class Place:
         for name in self.moved:
             (root / name).unlink()
             (root / name).symlink_to(other / name)
+        return self.at(root, other)
+
+    def at(self, root: Path, other: Path) -> "Place":
+        """Return what this is elsewhere, where somebody has laid it out."""
         return Place(replace(self.site, root=root, dropped=list(self.site.dropped)), other, self.moved)
 
     def remove(self) -> None:

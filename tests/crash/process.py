@@ -58,6 +58,12 @@ def record(
     return ended, strace.changing_calls(trace, roots)
 
 
+def record_data(site: Site, trace: Path) -> Ended:
+    """Run to the end, and leave in `trace` every call with all its data."""
+    with _waiting(site) as waiting, strace.recording(waiting.process_id, trace, with_data=True):
+        return waiting.go()
+
+
 def run_until(
     site: Site, call: Call, meanwhile: Meanwhile = nullcontext, *, slow: str | None = None
 ) -> Ended:

@@ -28,6 +28,7 @@ _WITHIN_A_STEP = {
     "fchmodat", "chown", "fchown", "fchownat", "utimensat",
 }  # fmt: skip
 _OPENING = {"open", "openat", "creat"}
+_ALL_DATA_BYTES = 1 << 24
 _ATTACH_SECONDS = 10.0
 
 
@@ -54,9 +55,11 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def recording(process_id: int, record: Path) -> Iterator[None]:
+def recording(process_id: int, record: Path, *, with_data: bool = False) -> Iterator[None]:
     """Record the changing calls of a process that waits to be let go; the record is whole afterwards."""
-    with _attached(process_id, ["-y", "-s", "0", "-o", str(record), "-e", f"trace={','.join(CHANGING)}"]):
+    shown_bytes = str(_ALL_DATA_BYTES if with_data else 0)
+    options = ["-y", "-s", shown_bytes, "-o", str(record), "-e", f"trace={','.join(CHANGING)}"]
+    with _attached(process_id, options):
         yield
 
 

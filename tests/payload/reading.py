@@ -1,5 +1,6 @@
 """Reads payloads in tests the way the product does: through a real, open file."""
 
+import json
 import tempfile
 from collections.abc import Callable
 
@@ -49,3 +50,19 @@ def refusal(data: bytes) -> Refusal:
     with pytest.raises(Refusal) as caught:
         read(data)
     return caught.value
+
+
+def attached(make: Make, written: str) -> bytes:
+    """Return a message whose attached document is `written`, already escaped for the format."""
+    data = make(filler_bytes=8).decode()
+    document = json.loads(make_bundle_json(filler_bytes=8))["entry"][2]["resource"]
+    placeholder = f'"{document["entry"][1]["resource"]["content"]}"'
+    assert data.count(placeholder) == 1
+    return data.replace(placeholder, f'"{written}"').encode()
+
+
+def same_facts(one: MessageFacts, other: MessageFacts) -> bool:
+    """Say whether two messages, the first with a patient, say the same."""
+    names = [name for name in MessageFacts.__slots__ if name != "patient"]
+    assert one.patient is not None
+    return one.patient == other.patient and all(getattr(one, name) == getattr(other, name) for name in names)
