@@ -33,7 +33,7 @@ class Alerts:
         self._journal = journal
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
-        self._is_closing = False
+        self._is_closing = self._has_given_up = False
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: Thread | None = None
         # Guards everything above, and tells the thread of new alerts.
@@ -67,6 +67,7 @@ class Alerts:
         if not thread.is_alive():
             return
         with self._changed:
+            self._has_given_up = True
             unsent = len(self._waiting) + (self._process is not None)
             self._waiting.clear()
             if self._process is not None:
@@ -125,7 +126,7 @@ class Alerts:
             process.wait()
             self._tell(_reason(error))
         else:
-            if process.returncode != 0 and not self._is_closing:
+            if process.returncode != 0 and not self._has_given_up:
                 self._tell("The command failed.", exit_code=process.returncode)
         finally:
             with self._changed:

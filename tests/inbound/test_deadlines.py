@@ -1,0 +1,247 @@
+"""Deadlines: what does not come in time is told of once, and mended when it comes."""
+
+from collections.abc import Callable
+
+import pytest
+
+from meshctl.mesh.evidence import Acknowledgement, State
+from tests.inbound.mailbox import MailboxForTest, report_on
+
+HOUR, DAY = 3600.0, 86_400.0
+INFRASTRUCTURE, BUSINESS = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS
+REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
+
+
+def _overdue(mailbox: MailboxForTest) -> list[tuple[str, str]]:
+    return [(line["message_id"], line["deadline"]) for line in mailbox.said("message.overdue")]
+
+
+@pytest.mark.parametrize(
+    ("reached", "asked", "deadline", "seconds"),
+    [
+        (None, (), "collected", 2 * HOUR),
+        ("COLLECT", (), "sent", 4 * HOUR),
+        ("TRANSFER", (INFRASTRUCTURE,), "infrastructure_ack", DAY),
+        ("TRANSFER", (BUSINESS,), "business_ack", 5 * DAY),
+    ],
+)
+def test_each_deadline_is_told_of_when_it_passes(
+    mailbox: MailboxForTest,
+    reached: str | None,
+    asked: tuple[Acknowledgement, ...],
+    deadline: str,
+    seconds: float,
+) -> None:
+    """A message that misses a deadline is flagged, warned and alerted of, once, and not before its time."""
+    message_id = mailbox.message(asked=asked)
+    if reached is not None:
+        mailbox.report("report", report_on(message_id, reached, "SUCCESS", "00"))
+        mailbox.turns()
+    mailbox.later(seconds - 120)
+    assert _overdue(mailbox) == []
+
+    mailbox.later(240)
+    mailbox.later(120)
+
+    assert _overdue(mailbox) == [(message_id, deadline)]
+    assert mailbox.row(message_id).overdue == deadline
+    (alert,) = mailbox.alerted("message.overdue")
+    assert (alert["message_id"], alert["code"]) == (message_id, deadline)
+    assert alert["text"]
+    assert alert["advice"]
+    assert mailbox.row(message_id).history[-1].event == "DEADLINE"
+    assert mailbox.ledger.untold() == []
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_missed_deadline_is_told_of_once_over_a_restart(mailbox: MailboxForTest, restart: bool) -> None:
+    """The flag survives a restart, and its line is not repeated."""
+    message_id = mailbox.message()
+    mailbox.later(3 * HOUR)
+    if restart:
+        mailbox.restart()
+    mailbox.lines.clear()
+
+    mailbox.later(600)
+
+    assert _overdue(mailbox) == []
+    assert mailbox.row(message_id).overdue == "collected"
+
+
+def test_a_deadline_passes_while_the_daemon_is_down(mailbox: MailboxForTest) -> None:
+    """Time runs on while nobody looks."""
+    message_id = mailbox.message()
+    mailbox.turns()
+    mailbox.clock.skipped_seconds += 3 * HOUR
+    mailbox.restart()
+
+    mailbox.turns()
+
+    assert _overdue(mailbox) == [(message_id, "collected")]
+
+
+def test_a_further_deadline_replaces_the_flag(mailbox: MailboxForTest) -> None:
+    """Each deadline that a message misses in turn is told of, and the flag names the last."""
+    message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS])
+
+    for _ in range(50):
+        mailbox.later(3 * HOUR)
+
+    deadlines = ["collected", "sent", "infrastructure_ack", "business_ack"]
+    assert _overdue(mailbox) == [(message_id, deadline) for deadline in deadlines]
+    assert mailbox.row(message_id).overdue == "business_ack"
+
+
+def test_what_comes_late_mends_the_message(mailbox: MailboxForTest) -> None:
+    """The evidence that was missing clears the flag, and log and alert say so."""
+    message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
+    mailbox.save_sent(message_id)
+    mailbox.turns()
+    mailbox.later(DAY + HOUR)
+    assert mailbox.row(message_id).overdue == "infrastructure_ack"
+
+    mailbox.answer("ack", REQUEST)
+    mailbox.later(1)
+
+    row = mailbox.row(message_id)
+    assert (row.state, row.overdue) == (State.COMPLETED, None)
+    assert [line["deadline"] for line in mailbox.said("message.mended")] == ["infrastructure_ack"]
+    assert [alert["message_id"] for alert in mailbox.alerted("message.mended")] == [message_id]
+
+
+def test_a_failure_is_no_mending(mailbox: MailboxForTest) -> None:
+    """An overdue message that fails is told of as failed alone."""
+    message_id = mailbox.message()
+    mailbox.later(3 * HOUR)
+    mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14"))
+
+    mailbox.later(1)
+
+    assert mailbox.row(message_id).overdue is None
+    assert mailbox.said("message.mended") == []
+    assert len(mailbox.said("message.failed")) == 1
+
+
+def test_other_evidence_does_not_clear_the_flag(mailbox: MailboxForTest) -> None:
+    """A message whose acknowledgement is missing stays overdue when something else comes."""
+    message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS], references=[REQUEST])
+    mailbox.save_sent(message_id)
+    mailbox.turns()
+    mailbox.later(DAY + HOUR)
+    mailbox.answer("ack", REQUEST, ("30001",))
+
+    mailbox.later(1)
+
+    assert mailbox.row(message_id).overdue == "infrastructure_ack"
+    assert mailbox.said("message.mended") == []
+
+
+def test_silence_completes_what_asked_for_nothing(mailbox: MailboxForTest) -> None:
+    """A message that MESH has and of which nothing was asked is taken for delivered after six quiet days."""
+    message_id = mailbox.message()
+    mailbox.save_sent(message_id)
+    mailbox.turns()
+    mailbox.later(6 * DAY - HOUR)
+    assert mailbox.state(message_id) is State.SENT
+
+    mailbox.later(2 * HOUR)
+
+    row = mailbox.row(message_id)
+    assert (row.state, row.assumed) == (State.COMPLETED, True)
+    assert [line["assumed"] for line in mailbox.said("message.completed")] == [True]
+    assert mailbox.alerts == []
+
+
+def test_a_late_failure_undoes_the_assumption(mailbox: MailboxForTest) -> None:
+    """A report that comes after all is believed over silence."""
+    message_id = mailbox.message()
+    mailbox.save_sent(message_id)
+    mailbox.turns()
+    mailbox.later(7 * DAY)
+    mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14"))
+
+    mailbox.later(1)
+
+    row = mailbox.row(message_id)
+    assert (row.state, row.assumed) == (State.FAILED, False)
+    assert len(mailbox.alerted("message.failed")) == 1
+
+
+@pytest.mark.parametrize("asked", [(INFRASTRUCTURE,), (BUSINESS,)])
+def test_silence_never_completes_what_asked_for_an_answer(
+    mailbox: MailboxForTest, asked: tuple[Acknowledgement, ...]
+) -> None:
+    """A missing acknowledgement is overdue for ever, not completed."""
+    message_id = mailbox.message(asked=asked)
+    mailbox.save_sent(message_id)
+    mailbox.turns()
+
+    mailbox.later(30 * DAY)
+
+    row = mailbox.row(message_id)
+    assert row.state is State.SENT
+    assert row.overdue == f"{asked[0].value}_ack"
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_silence_never_completes_what_mesh_may_not_have(mailbox: MailboxForTest, taken: bool) -> None:
+    """A pair that lies in OUT, or of which nothing shows that MESH has it, is not taken for delivered."""
+    message_id = mailbox.message(in_out=not taken)
+
+    mailbox.later(30 * DAY)
+
+    row = mailbox.row(message_id)
+    assert row.state is (State.COLLECTED if taken else State.QUEUED)
+    assert row.overdue == "sent"
+
+
+CLIENT = """<MESHConfig><Client><ClientIdentity>X26ABC1</ClientIdentity>
+<SaveSent>N</SaveSent><TransferReport>N</TransferReport></Client></MESHConfig>"""
+
+
+def test_what_no_flag_lets_be_known_is_not_expected(open_mailbox: Callable[..., MailboxForTest]) -> None:
+    """With neither SaveSent nor TransferReport nothing can show that MESH has a message."""
+    mailbox = open_mailbox(client_config=CLIENT)
+    message_id = mailbox.message(in_out=False)
+
+    mailbox.later(5 * HOUR)
+    assert _overdue(mailbox) == []
+
+    mailbox.later(7 * DAY)
+    row = mailbox.row(message_id)
+    assert (row.state, row.assumed, row.overdue) == (State.COMPLETED, True, None)
+
+
+def test_a_thousand_late_messages_are_each_told_of_once(mailbox: MailboxForTest) -> None:
+    """A client that stood still for a morning makes a line for each message, not more."""
+    ids = mailbox.messages(1000, in_out=False)
+    mailbox.ledger.connection.execute("UPDATE messages SET state = 'collected'")
+
+    mailbox.later(5 * HOUR)
+    mailbox.later(5 * HOUR)
+
+    assert sorted(_overdue(mailbox)) == [(message_id, "sent") for message_id in sorted(ids)]
+
+
+def test_settings_change_the_deadlines(open_mailbox: Callable[..., MailboxForTest]) -> None:
+    """Deadlines are what the settings say, and the text names the time."""
+    mailbox = open_mailbox('[deadlines]\ncollected = "10s"\n')
+    mailbox.message()
+
+    mailbox.later(8)
+    assert _overdue(mailbox) == []
+    mailbox.later(4)
+
+    assert "within 10s" in mailbox.said("message.overdue")[0]["text"]
+
+
+def test_an_untold_deadline_is_told_of_at_the_next_start(mailbox: MailboxForTest) -> None:
+    """A process that ends between the flag and its line tells of it when it starts again."""
+    message_id = mailbox.message()
+    mailbox.ledger.mark_overdue([message_id], "collected", mailbox.clock.stamp(), "late")
+
+    mailbox.restart()
+    mailbox.turns()
+
+    assert _overdue(mailbox) == [(message_id, "collected")]
+    assert len(mailbox.alerted("message.overdue")) == 1

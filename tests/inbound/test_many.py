@@ -1,0 +1,88 @@
+"""Many files: each dealt with once, at a cost that does not grow with what lies there."""
+
+import tracemalloc
+
+import pytest
+
+from meshctl.mesh.evidence import State
+from tests.inbound.mailbox import MailboxForTest, report_on
+
+
+def _drop_reports(mailbox: MailboxForTest, count: int) -> list[str]:
+    ids = mailbox.messages(count, in_out=False)
+    for number, message_id in enumerate(ids):
+        mailbox.report(f"{number:05}", report_on(message_id, "SEND", "ERROR", "14"))
+    return ids
+
+
+@pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_reports_that_come_at_once_are_recorded_and_archived_once_each(
+    mailbox: MailboxForTest, count: int
+) -> None:
+    """Thousands of reports, with a restart in the middle, are a line, an alert and an archived file each."""
+    ids = _drop_reports(mailbox, count)
+    for _ in range(3):
+        mailbox.incoming.work()
+    told = [line["message_id"] for line in mailbox.said("message.failed")]
+    assert 0 < len(told) < count
+
+    mailbox.restart()
+    mailbox.turns()
+
+    told += [line["message_id"] for line in mailbox.said("message.failed")]
+    assert sorted(told) == sorted(ids)
+    assert len(mailbox.archived()) == count
+    assert mailbox.names("IN") == []
+    counts = mailbox.ledger.connection.execute(
+        "SELECT state, count(*) FROM messages GROUP BY state"
+    ).fetchall()
+    assert [tuple(row) for row in counts] == [("failed", count)]
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(mailbox: MailboxForTest) -> None:
+    """Ten thousand reports need hardly more memory than a thousand."""
+    mailbox.alerts = _Nothing()
+    mailbox.restart()
+    peaks = []
+    for count in (1000, 10_000):
+        _drop_reports(mailbox, count)
+        mailbox.lines.clear()
+        tracemalloc.start()
+        while mailbox.incoming.work().busy:
+            mailbox.lines.clear()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] - peaks[0] < 8_000_000
+
+
+def test_a_stop_is_heard_between_batches(mailbox: MailboxForTest) -> None:
+    """One turn deals with one batch of each folder, so a stop never waits for a backlog."""
+    _drop_reports(mailbox, 1000)
+
+    outlook = mailbox.incoming.work()
+
+    assert outlook.busy
+    assert len(mailbox.names("IN")) > 500
+
+
+def test_sent_is_worked_off_before_in(mailbox: MailboxForTest) -> None:
+    """However many pairs come into SENT, no report is judged before all of them are known."""
+    ids = mailbox.messages(600, local_id="A81001", in_out=False)
+    for number, message_id in enumerate(ids):
+        mailbox.save_sent(message_id, mesh_id=f"{message_id[:20]}_{number:06X}", local_id="A81001")
+    last = f"{ids[-1][:20]}_{len(ids) - 1:06X}"
+    mailbox.report("report", report_on("A81001", "SEND", "ERROR", "14", mesh_id=last))
+
+    mailbox.turns()
+
+    assert mailbox.state(ids[-1]) is State.FAILED
+    assert mailbox.said("report.unmatched") == []
+
+
+class _Nothing(list[dict[str, object]]):
+    """Alerts that nobody keeps."""
+
+    def append(self, event: dict[str, object]) -> None:
+        """Forget the alert."""
