@@ -4,12 +4,13 @@ Other people's names, ids and texts are masked or left out; each of these lines 
 """
 
 import os
+import re
 from typing import Final
 
 from meshctl.inbound.matching import Decision
 from meshctl.inbound.recorder import Alert
 from meshctl.inbound.reports import meaning_of, mesh_id_of
-from meshctl.journal.masking import mask_file_name
+from meshctl.journal.masking import mask_file_name, mask_numbers
 from meshctl.ledger.books import Books
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
@@ -22,6 +23,10 @@ _ANSWER_ADVICE: Final = (
     "Open its payload and look for the message in the system that wrote it. A document that was dropped "
     "twice has the same ids twice, so that its acknowledgements fit both."
 )
+
+# Anybody may write anything into a control file; only what has the look of an id is repeated.
+_WORKFLOW: Final = re.compile(r"(?=.*[0-9_])[A-Z0-9_]{3,32}")
+_MAILBOX: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9]{3,20}")
 
 
 class Announcer:
@@ -63,8 +68,8 @@ class Announcer:
             "file.received",
             file=mask_file_name(name),
             reason=reason,
-            workflow=mask_file_name(control.workflow_id) or None,
-            sender=mask_file_name(control.from_dts) or None,
+            workflow=_if_like(_WORKFLOW, control.workflow_id),
+            sender=_if_like(_MAILBOX, control.from_dts),
         )
 
     def delivered(self, name: str, control: ControlFile) -> None:
@@ -72,8 +77,8 @@ class Announcer:
         self._journal.info(
             "file.delivered",
             file=mask_file_name(name),
-            workflow=mask_file_name(control.workflow_id) or None,
-            sender=mask_file_name(control.from_dts) or None,
+            workflow=_if_like(_WORKFLOW, control.workflow_id),
+            sender=_if_like(_MAILBOX, control.from_dts),
         )
 
     def immovable(self, name: str, error: OSError) -> None:
@@ -134,3 +139,7 @@ class Announcer:
                 "candidates": list(decision.candidates),
             }
         )
+
+
+def _if_like(shape: re.Pattern[str], text: str) -> str | None:
+    return text if shape.fullmatch(text) and mask_numbers(text) == text else None

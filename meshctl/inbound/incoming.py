@@ -138,12 +138,12 @@ class Incoming:
 
     def _outlook(self) -> InboundOutlook:
         tails = (self._sent.tail, self._failed.tail, self._arrivals.tail)
-        busy = (*tails, self._out, self._deadlines, self._retention)
+        is_busy = any(one.is_busy for one in (*tails, self._out, self._deadlines, self._retention))
         waits = [tail.next_look_seconds for tail in tails]
         waits += [self._out.glance.next_look_seconds, self._deadlines.next_look_seconds]
         return InboundOutlook(
             next_look_seconds=min((wait for wait in waits if wait is not None), default=None),
-            busy=any(one.is_busy for one in busy),
+            busy=is_busy,
         )
 
 

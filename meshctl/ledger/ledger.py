@@ -225,7 +225,7 @@ class Ledger:
         is_known, step = self._history(message_id, evidence)
         if is_known and after == before and learnt is None:
             return Change(message_id, before, after, overdue, overdue, is_new=False)
-        still_overdue = _still_overdue(overdue, after)
+        still_overdue = self._still_overdue(message_id, overdue, after)
         failed_now = after.state is State.FAILED and before.state is not State.FAILED
         parameters = {
             "message_id": message_id, "state": after.state.value, "awaiting": ",".join(after.awaiting),
@@ -239,6 +239,17 @@ class Ledger:
             (message_id, step, at, evidence.event, after.state.value, evidence.code, evidence.text),
         )
         return Change(message_id, before, after, overdue, still_overdue, is_new=True)
+
+    def _still_overdue(self, message_id: str, overdue: str | None, after: Standing) -> str | None:
+        """Return the deadline that the flag names after this standing: the last one missed that still is."""
+        if overdue is None or _is_missed(overdue, after):
+            return overdue
+        earlier = self.connection.execute(
+            "SELECT code FROM history WHERE message_id = ? AND event = 'DEADLINE' AND code IS NOT NULL "
+            "ORDER BY step DESC",
+            (message_id,),
+        )
+        return next((row["code"] for row in earlier if _is_missed(row["code"], after)), None)
 
     def _note_untold(self, message_ids: Sequence[str]) -> None:
         # A message id holds no blank.
@@ -286,14 +297,14 @@ WHERE message_id = :message_id
 """
 
 
-def _still_overdue(overdue: str | None, after: Standing) -> str | None:
-    """Return the deadline that is still missed after this standing, if any."""
-    if overdue is None or after.state in (State.COMPLETED, State.FAILED):
-        return None
-    arrived = {
-        "collected": after.state is not State.QUEUED,
-        "sent": after.state in (State.SENT, State.RECEIVED),
-        "infrastructure_ack": Acknowledgement.INFRASTRUCTURE not in after.awaiting,
-        "business_ack": Acknowledgement.BUSINESS not in after.awaiting,
+def _is_missed(deadline: str, after: Standing) -> bool:
+    """Tell whether what a deadline was set for is still missing in this standing."""
+    if after.state in (State.COMPLETED, State.FAILED):
+        return False
+    missing = {
+        "collected": after.state is State.QUEUED,
+        "sent": after.state in (State.QUEUED, State.COLLECTED),
+        "infrastructure_ack": Acknowledgement.INFRASTRUCTURE in after.awaiting,
+        "business_ack": Acknowledgement.BUSINESS in after.awaiting,
     }
-    return None if arrived.get(overdue, False) else overdue
+    return missing.get(deadline, True)

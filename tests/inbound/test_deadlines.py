@@ -136,6 +136,26 @@ def test_other_evidence_does_not_clear_the_flag(mailbox: MailboxForTest) -> None
     assert mailbox.said("message.mended") == []
 
 
+def test_the_flag_falls_back_to_what_is_still_missing(mailbox: MailboxForTest) -> None:
+    """When the answer that was missed last comes, a message whose earlier one is missing stays overdue."""
+    message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS], references=[REQUEST])
+    mailbox.save_sent(message_id)
+    mailbox.turns()
+    mailbox.later(DAY + HOUR)
+    mailbox.later(5 * DAY)
+    assert mailbox.row(message_id).overdue == "business_ack"
+
+    mailbox.answer("1", REQUEST, ("30001",))
+    mailbox.later(1)
+    assert mailbox.row(message_id).overdue == "infrastructure_ack"
+    assert mailbox.said("message.mended") == []
+
+    mailbox.answer("2", REQUEST, ("20013",))
+    mailbox.later(1)
+    assert (mailbox.state(message_id), mailbox.row(message_id).overdue) == (State.COMPLETED, None)
+    assert len(mailbox.said("message.mended")) == 1
+
+
 def test_silence_completes_what_asked_for_nothing(mailbox: MailboxForTest) -> None:
     """A message that MESH has and of which nothing was asked is taken for delivered after six quiet days."""
     message_id = mailbox.message()
