@@ -15,7 +15,6 @@ from meshctl.journal.setup import configure_log
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 
-
 _EPILOG = epilog(
     {
         "meshctl run": "until SIGTERM; SIGHUP reads the settings again",
