@@ -7,6 +7,7 @@ events, waiting files and the rescan demand, and no turn relies on an event havi
 import contextlib
 import os
 import sqlite3
+from dataclasses import replace
 from enum import Enum, auto
 
 from meshctl.daemon.alerts import Alerts
@@ -58,14 +59,14 @@ class Session:
         self._settings = settings
         self._lock = lock
         self._parts = parts
-        self._books = opened.books
+        self._alerts = Alerts(settings.alerts, opened.books.journal)
+        self._books = replace(opened.books, alert=self._alerts.send)
         self._ledger_identity = opened.identity
         self._inbox = inbox
         self._service = service
         self._backlog = False
         self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
-        self._alerts = Alerts(settings.alerts, self._books.journal)
         self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog)
         self._incoming = Incoming(settings, self._books, self._alerts.send, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound

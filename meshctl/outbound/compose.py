@@ -27,6 +27,7 @@ from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFact
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
 
 _MAILBOX_ID = re.compile(r"[A-Za-z0-9]{2,32}")
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
 _RESPONSE_EVENT = "ITK008M"
 
@@ -86,6 +87,13 @@ def compose(
     sidecar = sidecar or Sidecar()
     use_case = sender.use_cases[_choose_use_case(facts, sidecar, folder_use_case, sender)]
     is_response = facts is not None and facts.event == _RESPONSE_EVENT
+    if sidecar.resend_of is not None and _MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
+        # It goes into ledger and log as it is, so it must be an id and nothing else.
+        raise Refusal(
+            "resend_of_invalid",
+            "The resend_of of the sidecar is not a message id.",
+            "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
+        )
     named = facts.patient if facts else None
     _check_agreement(named, sidecar.patient, today)
     check = use_case.nhs_number_check or sender.nhs_number_check

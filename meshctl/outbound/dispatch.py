@@ -7,7 +7,6 @@ and entered in it, so that from then on every payload left in the claim is one t
 import os
 from collections.abc import Sequence
 
-from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.books import Books
 from meshctl.ledger.records import NewMessage, Reason
@@ -32,6 +31,7 @@ class Dispatcher:
         self._work = work
         self._handoff = handoff
         self._rejected = rejected
+        self._books = books
         self._ledger = books.ledger
         self._keys = books.keys
         self._clock = books.clock
@@ -105,7 +105,7 @@ class Dispatcher:
         refused = [self._refused_row(claim, item) for item in refusals]
         with self._journal.batch():
             for row in refused:
-                tell_rejected(self._journal, row)
+                tell_rejected(self._books, row)
         self._ledger.enter([parcel.row for parcel in parcels], refused)
         if parcels:
             self._handoff.release(claim, parcels)
@@ -188,14 +188,27 @@ class Dispatcher:
             self._journal.info("message.resent", message_id=row.message_id, resend_of=row.resend_of)
 
 
-def tell_rejected(journal: Journal, row: NewMessage) -> None:
-    """Write the line of a rejection."""
+def tell_rejected(books: Books, row: NewMessage) -> None:
+    """Tell log and alerts of a rejection."""
     reason = row.reason or Reason(None, None, None, None)
-    journal.warning(
+    books.journal.warning(
         "message.rejected",
         message_id=row.message_id,
         file=row.file_name,
         code=reason.code,
         text=reason.text,
         advice=reason.advice,
+    )
+    books.alert(
+        {
+            "event": "message.rejected",
+            "at": row.created_at,
+            "message_id": row.message_id,
+            "use_case": row.use_case,
+            "workflow_id": row.workflow_id,
+            "file": row.file_name,
+            "code": reason.code,
+            "text": reason.text,
+            "advice": reason.advice,
+        }
     )

@@ -148,7 +148,7 @@ class Recovery:
                     os.unlink(path)
         rows = list(rejected_rows(self._rejected, self._ledger))
         for row in rows:
-            tell_rejected(self._journal, row)
+            tell_rejected(self._books, row)
         self._ledger.enter([], rows)
         self._rejected.remove_unfinished(self._ledger.knows, claimed)
 
