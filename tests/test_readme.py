@@ -40,7 +40,7 @@ def test_newcomer_is_told_two_commands() -> None:
     first, second = code_blocks(TEXT, "sh")[0].splitlines()
 
     assert first.endswith("&& .venv/bin/meshctl demo")
-    assert second == ".venv/bin/pytest"
+    assert second == ".venv/bin/pytest -n auto"
 
 
 def test_every_command_is_named_and_no_other() -> None:
