@@ -26,6 +26,7 @@ SIDECAR_SUFFIX = ".meta.json"
 ERROR_SUFFIX = ".error.json"
 # Short, so that tests are; a test of a waiting time sets its own.
 QUICK: Mapping[str, Mapping[str, Any]] = {"staging": {"quiet_seconds": 0.2, "sidecar_wait_seconds": 0.3}}
+_TROUBLES = ("daemon.blocked", "daemon.error", "daemon.library")
 _POLL_SECONDS = 0.005
 _RUN_SECONDS = 50.0
 
@@ -282,7 +283,12 @@ class Daemon:
                 raise AssertionError(message)
             return held
 
-        wait_until(holds, what, seconds)
+        try:
+            wait_until(holds, what, seconds)
+        except AssertionError as error:
+            troubles = [line.text for line in self.site.log() if line.event in _TROUBLES]
+            error.add_note(f"the log says: {troubles}")
+            raise
 
     def wait_for_event(self, event: str, count: int = 1) -> None:
         """Return once the log has so many lines of an event."""

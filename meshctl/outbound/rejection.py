@@ -176,7 +176,8 @@ def _can_be_synced(path: str) -> bool:
     """Tell whether a file can be opened without waiting and without being refused."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode) and os.access(path, os.R_OK)
-    except FileNotFoundError:
+    except OSError:
+        # It is not there, or its name is longer than any could be.
         return False
 
 
