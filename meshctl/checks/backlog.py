@@ -7,12 +7,12 @@ from pathlib import Path
 
 from meshctl.checks.finding import Finding, error, remark, right, span, warning
 from meshctl.checks.surroundings import Surroundings
+from meshctl.outbound.claims import WORK_NAMES
 from meshctl.outbound.names import Kind, kind_of
 
 _PATIENCE_SECONDS = 600.0
 # Enough to judge by; a folder with a million files is not worth minutes of a check.
 _LOOKED_AT = 20_000
-_WORK_FOLDERS = frozenset({"claims", "ready"})
 
 
 def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def check_work(surroundings: Surroundings) -> Iterator[Finding]:
     if not os.path.isdir(work):
         return
     try:
-        foreign = [name for name in os.listdir(work) if name not in _WORK_FOLDERS and name[0] != "."]
+        foreign = [name for name in os.listdir(work) if name not in WORK_NAMES and name[0] != "."]
         left = [*_ages(work / "claims", surroundings, folders=True), *_ages(work / "ready", surroundings)]
     except PermissionError:
         return

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from meshctl.outbound.names import SIDECAR_SUFFIX
 
+_CLAIMS, _READY, _COPIES = "claims", "ready", "copies"
+WORK_NAMES = frozenset({_CLAIMS, _READY, _COPIES})
+"""All that belongs into the work folder."""
 _PRIVATE = 0o700
 
 
@@ -65,9 +68,9 @@ class WorkFolder:
     """The layout of `.work`."""
 
     def __init__(self, folder: Path) -> None:
-        self.claims = f"{folder}/claims"
-        self.ready = f"{folder}/ready"
-        self._copies = f"{folder}/copies"
+        self.claims = f"{folder}/{_CLAIMS}"
+        self.ready = f"{folder}/{_READY}"
+        self._copies = f"{folder}/{_COPIES}"
 
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError."""
