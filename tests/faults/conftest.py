@@ -1,0 +1,35 @@
+"""A ground for faults: a site that is readable to other users, made anew for every test."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshctl.settings.layout import Mailbox, folder_layout, make_layout
+from tests.faults.ground import Ground, settings_for
+from tests.site import MAILBOX_ID
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder that other users may enter, as those that pytest makes may not be."""
+    folder = Path(tempfile.mkdtemp(prefix="meshctl-faults-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ground(root: Path) -> Ground:
+    """A site on which something is about to go wrong."""
+    return make_ground(root / "site")
+
+
+def make_ground(root: Path) -> Ground:
+    """Make the folders of a site, and settings under which it is looked through often."""
+    make_layout(folder_layout(root, Mailbox(MAILBOX_ID)), replace=False)
+    ground = Ground(root)
+    ground.settle(**settings_for())
+    return ground

@@ -1,0 +1,236 @@
+"""Folders removed and made again, made read-only, forbidden; a share that goes away and comes back."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import make_ground
+from tests.faults.ground import (
+    Ground,
+    goes_on,
+    is_told_once,
+    mount,
+    mounted,
+    needs_mounts,
+    needs_root,
+    stays_calm,
+)
+from tests.invariants import check_invariants
+from tests.site import Daemon, sidecar
+
+pytestmark = pytest.mark.slow
+
+Finder = Callable[[Ground], Path]
+_OUTBOUND: dict[str, Finder] = {
+    "OUT": lambda ground: ground.out,
+    "outbox": lambda ground: ground.outbox,
+    "mailbox": lambda ground: ground.out.parent,
+}
+_MADE_AGAIN: dict[str, Finder] = {
+    "work": lambda ground: ground.work,
+    "rejected": lambda ground: ground.rejected,
+    "log": lambda ground: ground.log_file.parent,
+}
+
+
+def _first_letter(ground: Ground, daemon: Daemon) -> None:
+    ground.drop("before.pdf")
+    daemon.wait_for_pairs(1)
+    # Until the batch is closed, too.
+    daemon.wait_for(lambda: not list(ground.work.glob("claims/*")), "the claim to be closed")
+
+
+@pytest.mark.parametrize("find", _OUTBOUND.values(), ids=list(_OUTBOUND))
+def test_moved_away_and_back(ground: Ground, find: Finder) -> None:
+    """Without OUT, the outbox or the whole mailbox nothing is taken, and all goes on when it is back."""
+    folder, away = find(ground), ground.root / "away"
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        folder.rename(away)
+        missing = ground.out if folder == ground.out.parent else folder
+        if folder != ground.outbox:
+            ground.drop("during.pdf")
+        is_told_once(ground, daemon, "outbound", f"No such file or directory: {missing}")
+        away.rename(folder)
+        if folder == ground.outbox:
+            ground.drop("during.pdf")
+        goes_on(ground, daemon, "outbound", 2)
+    assert not ground.events("message.payload_missing")
+    check_invariants(ground)
+
+
+def test_out_removed_and_made_anew(ground: Ground) -> None:
+    """Pairs that went with OUT are told of as missing, not taken for collected; the new OUT is used."""
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        daemon.wait_for(lambda: "queued" in ground.states(), "the first letter to be queued")
+        stays_calm(daemon, 1.0)
+        ground.out.rename(ground.root / "gone")
+        ground.drop("during.pdf")
+        is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
+        ground.out.mkdir()
+        goes_on(ground, daemon, "outbound", 1)
+        daemon.wait_for_event("message.payload_missing")
+        stays_calm(daemon, 1.0)
+    assert ground.states() == ["queued", "queued"]
+    assert [line.values["messages"] for line in ground.events("message.payload_missing")] == ["1"]
+
+
+def test_outbox_removed_and_made_anew(ground: Ground) -> None:
+    """After the outbox was made anew files in it are taken, also at once by events."""
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        for path in ground.outbox.iterdir():
+            path.rmdir()
+        ground.outbox.rmdir()
+        is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.outbox}")
+        ground.outbox.mkdir()
+        goes_on(ground, daemon, "outbound", 1)
+        ground.drop("after.pdf")
+        daemon.wait_for_pairs(2)
+    check_invariants(ground)
+
+
+@pytest.mark.parametrize("find", _MADE_AGAIN.values(), ids=list(_MADE_AGAIN))
+def test_a_folder_of_ours_is_made_again(ground: Ground, find: Finder) -> None:
+    """Work folder, `rejected/` and log folder are ours: removed, they are made again without ado."""
+    folder = find(ground)
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        folder.rename(ground.root / "away")
+        stays_calm(daemon, 1.5)
+        ground.drop("during.pdf")
+        ground.drop_bad("bad.pdf")
+        daemon.wait_for_pairs(2)
+        daemon.wait_for_event("message.rejected")
+    assert not ground.events("daemon.blocked")
+    check_invariants(ground)
+
+
+def test_in_away_keeps_nobody_from_sending(ground: Ground) -> None:
+    """Without IN the inbound half waits, the outbound one sends; a report that comes later is read."""
+    folder, away = ground.client_folder("IN"), ground.root / "away"
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        folder.rename(away)
+        is_told_once(ground, daemon, "inbound", f"No such file or directory: {folder}")
+        ground.drop("during.pdf")
+        daemon.wait_for_pairs(2)
+        assert not ground.blocked("outbound")
+        away.rename(folder)
+        daemon.wait_for(lambda: ground.unblocked("inbound"), "the inbound half to go on", 40.0)
+        ground.report(ground.stems()[0])
+        daemon.wait_for(lambda: "sent" in ground.states(), "the report to be read")
+    check_invariants(ground)
+
+
+@needs_mounts
+def test_mailbox_share_away_and_back(root: Path) -> None:
+    """With the mailbox's share unmounted nothing counts as collected, and no file is lost."""
+    with ExitStack() as stack:
+        share = root / "site" / "mailbox"
+        stack.enter_context(mounted(share, "size=4m"))
+        ground = make_ground(root / "site")
+        bound = root / "kept"
+        bound.mkdir()
+        mount("--bind", str(share), str(bound))
+        stack.callback(mount, "-l", str(bound), program="umount")
+        with ground.daemon() as daemon:
+            _first_letter(ground, daemon)
+            stays_calm(daemon, 1.0)
+            mount("-l", str(share), program="umount")
+            is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
+            ground.drop("during.pdf")
+            stays_calm(daemon, 1.0)
+            assert ground.states() == ["queued"]
+            mount("--bind", str(bound), str(share))
+            goes_on(ground, daemon, "outbound", 2)
+            stays_calm(daemon, 1.0)
+            assert ground.states() == ["queued", "queued"]
+        check_invariants(ground)
+
+
+_READ_ONLY: dict[str, tuple[Finder, str]] = {
+    "OUT": (lambda ground: ground.out, "outbound"),
+    "rejected": (lambda ground: ground.rejected, "outbound"),
+    "archive": (lambda ground: ground.root / "archive", "inbound"),
+}
+
+
+@needs_mounts
+@pytest.mark.parametrize("name", _READ_ONLY)
+def test_remounted_read_only(root: Path, name: str) -> None:
+    """A file system that turns read-only is named; once it can be written to, everything is as if not."""
+    find, half = _READ_ONLY[name]
+    folder = find(Ground(root / "site"))
+    with mounted(folder, "size=4m"):
+        ground = make_ground(root / "site")
+        with ground.daemon() as daemon:
+            _first_letter(ground, daemon)
+            mount("-o", "remount,ro", str(folder))
+            if name == "OUT":
+                ground.drop("during.pdf")
+            elif name == "rejected":
+                ground.drop_bad("bad.pdf")
+            else:
+                ground.report(ground.stems()[0])
+            is_told_once(ground, daemon, half, f"Read-only file system: {folder}.*")
+            mount("-o", "remount,rw", str(folder))
+            goes_on(ground, daemon, half, 2 if name == "OUT" else 1)
+        check_invariants(ground)
+
+
+@needs_mounts
+def test_outbox_remounted_read_only(root: Path) -> None:
+    """With outbox and work folder read-only files stay in the outbox until they can be claimed."""
+    disk = root / "site" / "disk"
+    with mounted(disk, "size=4m"):
+        ground = make_ground(root / "site")
+        ground.stage_on("disk", quiet_seconds=2.0)
+        with ground.daemon() as daemon:
+            _first_letter(ground, daemon)
+            # Written in place, it counts as complete only when the disk has turned read-only.
+            ground.write("during.pdf", b"during", sidecar=sidecar())
+            mount("-o", "remount,ro", str(disk))
+            is_told_once(ground, daemon, "outbound", f"Read-only file system: {ground.work}/claims")
+            mount("-o", "remount,rw", str(disk))
+            goes_on(ground, daemon, "outbound", 2)
+        check_invariants(ground)
+
+
+_FORBIDDEN: dict[str, tuple[Finder, int, str]] = {
+    "OUT": (lambda ground: ground.out, 0o555, "outbound"),
+    "outbox": (lambda ground: ground.outbox, 0o555, "outbound"),
+    "outbox unreadable": (lambda ground: ground.outbox, 0o000, "outbound"),
+    "work": (lambda ground: ground.work, 0o000, "outbound"),
+    "rejected": (lambda ground: ground.rejected, 0o555, "outbound"),
+    "IN": (lambda ground: ground.client_folder("IN"), 0o000, "inbound"),
+    "archive": (lambda ground: ground.root / "archive", 0o555, "inbound"),
+}
+
+
+@needs_root
+@pytest.mark.parametrize("name", _FORBIDDEN)
+def test_rights_withdrawn(ground: Ground, name: str) -> None:
+    """A folder whose rights were withdrawn is named; given back, everything goes on."""
+    find, mode, half = _FORBIDDEN[name]
+    folder = find(ground)
+    ground.as_somebody()
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        before = folder.stat().st_mode
+        folder.chmod(mode)
+        if name == "rejected":
+            ground.drop_bad("during.pdf")
+        elif name == "archive":
+            ground.report(ground.stems()[0])
+        else:
+            ground.drop("during.pdf")
+        is_told_once(ground, daemon, half, f"Permission denied: {folder}.*")
+        folder.chmod(before)
+        goes_on(ground, daemon, half, 1)
+        if name not in {"rejected", "archive"}:
+            daemon.wait_for_pairs(2)
+    check_invariants(ground)
