@@ -1,0 +1,142 @@
+"""A machine to install meshctl on: a real systemd as process 1, in namespaces of its own.
+
+Its file system is laid over this machine's; what is written there is gone with it. It has no network and no
+devices, and starts nothing that this machine does. Needs root; whatever else is missing skips the test.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PROGRAM = "/opt/meshctl/bin/meshctl"
+_PYTHON = Path("/usr/bin/python3")
+_SITE_PACKAGES = "/opt/meshctl/lib"
+_TARGET = "[Unit]\nDescription=what the tests need\nRequires=basic.target systemd-journald.service\n"
+_LAUNCHER = f"""#!{_PYTHON} -I
+import sys
+sys.path.insert(0, "{_SITE_PACKAGES}")
+from meshctl.cli import main
+main()
+"""
+# What systemd would otherwise start on the way up, and a test of one service has no use for.
+_WANTS = ("sysinit", "local-fs", "basic", "timers", "sockets")
+_NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child")
+_BOOT_SECONDS = 30.0
+
+
+class Machine:
+    """A running machine."""
+
+    def __init__(self, init: int) -> None:
+        self._init = init
+
+    def run(self, *command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine, as its root."""
+        inside = ["nsenter", "--target", str(self._init), "--all", "--root", "--wd=/"]
+        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+        done = subprocess.run(
+            [*inside, *clean, *command], capture_output=True, check=False, text=True, input=text, timeout=60
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file in the machine, its folder included."""
+        self.run("sh", "-c", f"mkdir -p $(dirname {path}); cat > {path}", text=text)
+
+    def property(self, unit: str, name: str) -> str:
+        """Return what systemd says of a unit."""
+        return self.run("systemctl", "show", "--value", "--property", name, unit).stdout.strip()
+
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+        """Return once the condition holds; fail when the time is over."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+            time.sleep(0.05)
+
+
+@contextmanager
+def machine(folder: Path) -> Iterator[Machine]:
+    """Start a machine with meshctl and its systemd files installed, and stop it in the end."""
+    _skip_where_it_cannot_be()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let us mount")
+    try:
+        for name in ("over", "work", "root"):
+            (folder / name).mkdir()
+        _install(folder / "over")
+        with (folder / "console").open("w") as console:
+            booting = subprocess.Popen(
+                ["unshare", *_NAMESPACES, "sh", str(Path(__file__).with_name("boot.sh")), str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        try:
+            yield _booted(booting, folder / "console")
+        finally:
+            booting.kill()
+            booting.wait()
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _skip_where_it_cannot_be() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    for tool in ("unshare", "nsenter", "mount", "/lib/systemd/systemd", "systemd-sysusers", str(_PYTHON)):
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool} here")
+    ask = [str(_PYTHON), "-c", "import sys; print(sys.version_info[:2])"]
+    theirs = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    if theirs != str(sys.version_info[:2]):
+        pytest.skip(f"{_PYTHON} is of another version, {theirs}, and cannot load what is installed here")
+
+
+def _install(over: Path) -> None:
+    """Put into the machine what an administrator would: the program, the unit, user and folders."""
+    for path in (_SITE_PACKAGES, str(Path(PROGRAM).parent), "/etc/systemd/system"):
+        (over / path[1:]).mkdir(parents=True)
+    for package in (Path(entry) for entry in sys.path if Path(entry).name == "site-packages"):
+        shutil.copytree(package, over / _SITE_PACKAGES[1:], dirs_exist_ok=True)
+    # What is installed for work on the code points to the code; the machine gets a copy.
+    shutil.copytree(REPOSITORY / "meshctl", over / _SITE_PACKAGES[1:] / "meshctl", dirs_exist_ok=True)
+    program = over / PROGRAM[1:]
+    program.write_text(_LAUNCHER)
+    program.chmod(0o755)
+    units = over / "etc/systemd/system"
+    for name in _WANTS:
+        for folder in (Path("/lib/systemd/system"), Path("/etc/systemd/system")):
+            for wanted in folder.glob(f"{name}.target.wants/*"):
+                if "journald" not in wanted.name and not (units / wanted.name).is_symlink():
+                    (units / wanted.name).symlink_to("/dev/null")
+    (units / "meshctl-test.target").write_text(_TARGET)
+    (over / "etc/fstab").write_text("")
+    shutil.copy(REPOSITORY / "systemd/meshctl@.service", units)
+    for kind in ("sysusers", "tmpfiles"):
+        (over / f"usr/lib/{kind}.d").mkdir(parents=True)
+        shutil.copy(REPOSITORY / f"systemd/meshctl.{kind}", over / f"usr/lib/{kind}.d/meshctl.conf")
+
+
+def _booted(booting: "subprocess.Popen[bytes]", console: Path) -> Machine:
+    children = Path(f"/proc/{booting.pid}/task/{booting.pid}/children")
+    deadline = time.monotonic() + _BOOT_SECONDS
+    state = ""
+    while time.monotonic() < deadline and booting.poll() is None:
+        if init := children.read_text().split():
+            found = Machine(int(init[0]))
+            state = found.run("systemctl", "is-system-running", check=False).stdout.strip()
+            if state in {"running", "degraded"}:
+                return found
+        time.sleep(0.1)
+    pytest.skip(f"no systemd can be started here ({state or 'it ended'}): {console.read_text()[-300:]}")

@@ -1,0 +1,154 @@
+"""The shipped unit under a real systemd: it starts, sends, and comes back whatever is done to it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.site import sidecar
+from tests.system.machine import PROGRAM, Machine, machine
+
+UNIT = "meshctl@letters.service"
+SETTINGS = "/etc/meshctl/letters.toml"
+DATA = "/var/lib/meshctl/letters"
+MAILBOX = f"{DATA}/mailbox/X26ABC1"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module", name="host")
+def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with machine(tmp_path_factory.mktemp("machine")) as started:
+        started.run("systemd-sysusers")
+        started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
+        started.run(PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1")
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _started(host: Machine) -> Iterator[None]:
+    host.run("systemctl", "start", UNIT)
+    yield
+    host.run("systemctl", "stop", UNIT, check=False)
+
+
+def _drop(host: Machine, name: str, text: str) -> None:
+    """Rename a letter and its sidecar into the outbox."""
+    elsewhere = f"{DATA}/outbox/.{name}"
+    host.write(f"{elsewhere}.meta.json", json.dumps(sidecar()))
+    host.write(elsewhere, text)
+    host.run("chown", "meshctl:meshctl", elsewhere, f"{elsewhere}.meta.json")
+    host.run("mv", f"{elsewhere}.meta.json", f"{DATA}/outbox/{name}.meta.json")
+    host.run("mv", elsewhere, f"{DATA}/outbox/{name}")
+
+
+def _sent(host: Machine, out: str = f"{MAILBOX}/OUT") -> list[str]:
+    """Return the contents of the letters in OUT."""
+    found = host.run("sh", "-c", f"for c in {out}/*.ctl; do test -f $c && cat ${{c%.ctl}}.dat; echo; done")
+    return found.stdout.split()
+
+
+def _process(host: Machine) -> str:
+    return host.property(UNIT, "MainPID")
+
+
+def test_it_is_started_when_it_is_ready(host: Machine) -> None:
+    """When systemctl start returns, the folders are watched, and the status says how things stand."""
+    _drop(host, "first.pdf", "first")
+
+    host.wait_for(lambda: "first" in _sent(host), "the letter to be sent")
+    assert host.property(UNIT, "ActiveState") == "active"
+    assert host.property(UNIT, "StatusText").startswith("At work. Messages: ")
+
+
+def test_its_own_check_finds_no_fault(host: Machine) -> None:
+    """What init lays out and the service works on passes meshctl check, run as the service's user."""
+    done = host.run("runuser", "-u", "meshctl", "--", PROGRAM, "-c", SETTINGS, "check", "--json")
+
+    document = json.loads(done.stdout)
+    failing = {each["name"]: each["text"] for each in document["checks"] if each["severity"] != "info"}
+    assert failing == {}
+    assert any(each["name"] == "daemon" and each["ok"] for each in document["checks"])
+
+
+def test_a_kill_does_not_end_it(host: Machine) -> None:
+    """After kill -9 systemd starts it again, and a letter dropped meanwhile goes out, once."""
+    killed = _process(host)
+    host.run("kill", "-9", killed)
+    _drop(host, "killed.pdf", "killed")
+
+    host.wait_for(lambda: _process(host) not in {killed, "0"}, "a new process")
+    host.wait_for(lambda: "killed" in _sent(host), "the letter to be sent")
+    assert _sent(host).count("killed") == 1
+
+
+def test_the_watchdog_ends_what_hangs_and_nothing_else(host: Machine) -> None:
+    """An idle loop feeds the watchdog; a stopped process misses it and is replaced."""
+    host.write(f"/run/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\n")
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "restart", UNIT)
+    process = _process(host)
+    # Three periods, by the machine's own clock: nothing that could be waited for happens when all is well.
+    host.run("sleep", "9")
+    assert _process(host) == process
+
+    host.run("kill", "-STOP", process)
+
+    host.wait_for(lambda: _process(host) not in {process, "0"}, "a new process")
+
+
+def test_it_reads_its_settings_again(host: Machine) -> None:
+    """A reload takes changed settings over without a new process."""
+    process = _process(host)
+    text = host.run("cat", SETTINGS).stdout
+    host.write(SETTINGS, text.replace('#level = "INFO"', 'level = "DEBUG"'))
+
+    host.run("systemctl", "reload", UNIT)
+
+    log = "/var/log/meshctl/letters/meshctl.log"
+    host.wait_for(lambda: "daemon.reloaded" in host.run("cat", log).stdout, "the settings to be read again")
+    assert _process(host) == process
+
+
+def test_it_stops_in_time(host: Machine) -> None:
+    """Systemctl stop ends it within five seconds, and systemd calls that a success."""
+    done = host.run("timeout", "5", "systemctl", "stop", UNIT)
+
+    assert done.returncode == 0
+    assert host.property(UNIT, "Result") == "success"
+
+
+def test_a_mailbox_elsewhere_is_served(host: Machine) -> None:
+    """A mailbox outside the service's own folder needs one drop-in; payloads are then copied, not moved."""
+    elsewhere = "/srv/mesh-data/X26ABC1"
+    for name in ("IN", "OUT", "SENT", "FAILED", "TEMP"):
+        host.run("install", "-d", "-o", "meshctl", "-g", "meshctl", f"{elsewhere}/{name}")
+    text = host.run("cat", SETTINGS).stdout
+    host.write(SETTINGS, text.replace(f'"{MAILBOX}"', f'"{elsewhere}"'))
+    host.write(f"/run/systemd/system/{UNIT}.d/mailbox.conf", f"[Service]\nReadWritePaths={elsewhere}\n")
+    host.run("systemctl", "daemon-reload")
+
+    host.run("systemctl", "restart", UNIT)
+    _drop(host, "elsewhere.pdf", "elsewhere")
+
+    host.wait_for(lambda: _sent(host, f"{elsewhere}/OUT") == ["elsewhere"], "the letter to be sent")
+
+
+def test_it_can_neither_see_the_network_nor_write_elsewhere(host: Machine) -> None:
+    """In the service's own surroundings there is no network interface up, and the rest is read-only."""
+    inside = ["nsenter", "--target", _process(host), "--mount", "--net", "--root"]
+
+    interfaces = host.run(*inside, "cat", "/proc/self/net/route").stdout.splitlines()
+    elsewhere = host.run(*inside, "touch", "/etc/meshctl/other", check=False)
+
+    assert len(interfaces) == 1
+    assert "Read-only file system" in elsewhere.stderr
+
+
+def test_nothing_is_readable_by_strangers(host: Machine) -> None:
+    """State and log are the service's alone."""
+    modes = host.run(
+        "stat", "-c", "%a", f"{DATA}/state", f"{DATA}/state/ledger.sqlite", f"{DATA}/state/key",
+        "/var/log/meshctl/letters", "/var/log/meshctl/letters/meshctl.log",
+    ).stdout.split()  # fmt: skip
+
+    assert modes == ["700", "600", "600", "700", "600"]
