@@ -12,7 +12,7 @@ from tests.invariants import check_invariants
 from tests.payloads import make_bundle_xml
 from tests.site import Daemon, Dropped, Site, make_site, sidecar, wait_until
 
-_BACKLOG = 4000
+_BACKLOG = 1500
 
 
 @pytest.fixture

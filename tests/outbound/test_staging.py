@@ -58,7 +58,8 @@ def test_a_file_that_grows_slowly_is_never_taken_early(site: Site) -> None:
     site.settle(staging={"quiet_seconds": 1.0, "rescan_seconds": 0.1})
     data = message("slow")
     target = site.target("slow.xml", "send-document")
-    pieces = [data[start : start + len(data) // 20 + 1] for start in range(0, len(data), len(data) // 20 + 1)]
+    size = len(data) // 12 + 1
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
     with site.daemon() as daemon:
         for piece in pieces:
             with target.open("ab") as writer:
