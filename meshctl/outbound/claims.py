@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from meshctl.outbound import durable
 from meshctl.outbound.names import SIDECAR_SUFFIX
 
 _CLAIMS, _READY, _COPIES = "claims", "ready", "copies"
@@ -43,6 +44,11 @@ class Claim:
             sidecar = name + SIDECAR_SUFFIX
             os.rename(f"{outbox_folder}/{sidecar}", self.path(sidecar))
         os.rename(f"{outbox_folder}/{name}", self.path(name))
+
+    def give_back(self, outbox_folder: str, name: str) -> None:
+        """Move a file back to where it was taken from, where nothing has come since."""
+        if not os.path.lexists(f"{outbox_folder}/{name}"):
+            os.rename(self.path(name), f"{outbox_folder}/{name}")
 
     def names(self) -> list[str]:
         """Return the names of what still lies in the claim."""
@@ -75,7 +81,9 @@ class WorkFolder:
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError."""
         for folder in (self.claims, self.ready, self._copies):
-            os.makedirs(folder, mode=_PRIVATE, exist_ok=True)
+            if not os.path.isdir(folder):
+                os.makedirs(folder, mode=_PRIVATE, exist_ok=True)
+                durable.sync_folder(os.path.dirname(folder))
 
     def open_claim(self, now: datetime, use_case: str | None) -> Claim:
         """Make the folder for a new claim."""

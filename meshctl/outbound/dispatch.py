@@ -5,7 +5,7 @@ and entered in it, so that from then on every payload left in the claim is one t
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.books import Books
@@ -24,11 +24,20 @@ _ENOUGH_CHARACTERS = 40
 class Dispatcher:
     """Hands examined files over, a batch at a time.
 
-    `left_behind` tells that a claim could not be emptied, which the next recovery has to see to.
+    `left_behind` tells that a claim could not be emptied, which the next recovery has to see to. `on_stuck`
+    hears of a file that cannot be moved out of its folder, although others can.
     """
 
-    def __init__(self, work: WorkFolder, handoff: HandOff, rejected: RejectedFolder, books: Books) -> None:
+    def __init__(
+        self,
+        work: WorkFolder,
+        handoff: HandOff,
+        rejected: RejectedFolder,
+        books: Books,
+        on_stuck: Callable[[str, OSError], None],
+    ) -> None:
         self._work = work
+        self._on_stuck = on_stuck
         self._handoff = handoff
         self._rejected = rejected
         self._books = books
@@ -58,6 +67,14 @@ class Dispatcher:
             claim.take(folder, item.name, with_sidecar=item.sidecar is not None)
         except FileNotFoundError:
             self._put_back(folder, claim, item)
+            return False
+        except PermissionError as error:
+            # One immutable file, or another user's in a folder with the sticky bit, holds up nobody else.
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise
+            if os.path.lexists(claim.path(item.name + SIDECAR_SUFFIX)):
+                claim.give_back(folder, item.name + SIDECAR_SUFFIX)
+            self._on_stuck(f"{folder}/{item.name}", error)
             return False
         if self._is_unchanged(claim, item):
             return True

@@ -69,7 +69,7 @@ class Outgoing:
         outlook = Outlook()
         self.staging.note_arrivals(arrived)
         handoff = self._handoff()
-        dispatcher = Dispatcher(self._work, handoff, self._rejected, self._books)
+        dispatcher = Dispatcher(self._work, handoff, self._rejected, self._books, self._tell_unreadable)
         if self._needs_recovery:
             self._recover(handoff, dispatcher)
         self._needs_recovery = True

@@ -87,6 +87,36 @@ def test_a_file_that_may_not_be_read_is_refused(site: Site) -> None:
 
 
 @needs_root
+def test_a_file_that_cannot_be_moved_holds_up_nobody_else(site: Site) -> None:
+    """A file that we may read and not take away stays with its sidecar, is told of, and others are sent."""
+    theirs = site.place("theirs.pdf", b"theirs", sidecar=sidecar())
+    os.chown(theirs, _ANOTHER, _ANOTHER)
+    site.place("ours.pdf", b"ours", sidecar=sidecar())
+    # Of others' files in a folder with the sticky bit, only its owner may dispose.
+    os.chown(site.outbox, _ANOTHER, 0)
+    site.outbox.chmod(0o1770)
+    ended = site.meshctl("run", "--once", prefix=_POWERLESS)
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert site.sent_contents() == [b"ours"]
+    assert {path.name for path in site.outbox.iterdir()} == {"theirs.pdf", "theirs.pdf.meta.json"}
+    told = [(line.values["file"], line.values["reason"]) for line in site.events("file.ignored")]
+    assert told == [("theirs.pdf", "Operation not permitted")]
+    check_invariants(site)
+
+
+@needs_root
+def test_an_outbox_that_may_not_be_written_to_blocks(site: Site) -> None:
+    """An outbox from which nothing can be taken is an obstacle, not a fault of the files in it."""
+    site.place("ours.pdf", b"ours", sidecar=sidecar())
+    os.chown(site.outbox, _ANOTHER, _ANOTHER)
+    site.outbox.chmod(0o755)
+    ended = site.meshctl("run", "--once", prefix=_POWERLESS)
+    assert ended.exit_code == 1
+    assert ended.stderr.startswith("meshctl: Permission denied: ")
+    check_invariants(site, settled=False)
+
+
+@needs_root
 def test_what_an_interrupted_copy_left_is_removed(site: Site) -> None:
     """A copy that a crash left half made is removed at the next start; the file itself is sent."""
     site.run_once()
