@@ -36,7 +36,7 @@ _UNMATCHED = "unmatched"
 _ANSWER_UNMATCHED = "answer_unmatched"
 _ANSWER_UNREADABLE = "answer_unreadable"
 
-# Rights on one file, or its name; anything else keeps all files back.
+# What may be wrong with one file alone: its rights, or its name.
 _ONE_FILE_ONLY = frozenset({errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EINVAL})
 _SOON = Fate(again_seconds=SOON_SECONDS)
 
@@ -203,13 +203,12 @@ class Arrivals:
                 batch.fates[name] = self._refuse_answer(name, reason, batch, again_seconds=LATER_SECONDS)
             return
         try:
-            changed_ns = os.lstat(payload).st_mtime_ns
             answer = read_answer(payload)
         except FileNotFoundError:
             batch.fates[name] = _SOON
             return
         except UnreadableAnswerError as error:
-            is_settled = self._reader.is_settled(payload, changed_ns)
+            is_settled = self._reader.is_settled(payload, _changed_ns(payload))
             batch.fates[name] = self._refuse_answer(name, str(error), batch) if is_settled else _SOON
             return
         decision = self._matcher.match_answer(answer.identifier)
@@ -281,18 +280,26 @@ class Arrivals:
             try:
                 move_in(path, payload_of(path), folder)
             except OSError as error:
-                if error.errno not in _ONE_FILE_ONLY:
+                if error.errno not in _ONE_FILE_ONLY or not self._may_move_to(folder):
                     raise
                 error_by_name[name] = error
             else:
                 moved.append(name)
-        if error_by_name and not moved:
-            raise next(iter(error_by_name.values()))
         self.tail.settle(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
             self._announcer.immovable(name, refused)
         self.tail.settle(dict.fromkeys(error_by_name, Fate(again_seconds=LATER_SECONDS)))
         return moved
+
+    def _may_move_to(self, folder: str) -> bool:
+        return os.access(folder, os.W_OK | os.X_OK) and os.access(self.tail.folder, os.W_OK | os.X_OK)
+
+
+def _changed_ns(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _is_regular(path: str) -> bool:

@@ -53,10 +53,8 @@ class Matcher:
 
     def match_answer(self, identifier: str) -> Decision:
         """Return a decision for an acknowledgement that answers `identifier`."""
-        candidates: list[Candidate] = []
-        for key in reference_keys(identifier, self._keys):
-            candidates += lookups.by_reference(self._connection, key, MOST_CANDIDATES + 1)
-        return decide_acknowledgement(candidates)
+        keys = reference_keys(identifier, self._keys)
+        return decide_acknowledgement(lookups.by_reference(self._connection, keys, MOST_CANDIDATES + 1))
 
     def _identifications(self, reports: Sequence[Report]) -> list[Identification]:
         mesh_ids = [mesh_id_of(report.control) for report in reports]

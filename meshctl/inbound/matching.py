@@ -87,12 +87,11 @@ def decide_acknowledgement(candidates: Sequence[Candidate]) -> Decision:
     The same payload sent again has the same ids. What never arrived cannot have been answered, so it steps
     back where there is another.
     """
-    distinct = list({one.message_id: one for one in candidates}.values())
-    if not distinct:
+    if not candidates:
         return Decision(None, Doubt.UNKNOWN_REFERENCE)
-    arrived = [one for one in distinct if not _never_arrived(one)] if len(distinct) > 1 else distinct
+    arrived = candidates if len(candidates) == 1 else [one for one in candidates if not _never_arrived(one)]
     if len(arrived) != 1:
-        return _undecided(Doubt.SEVERAL_REFERENCES, distinct)
+        return _undecided(Doubt.SEVERAL_REFERENCES, candidates)
     return Decision(arrived[0])
 
 

@@ -22,12 +22,13 @@ from meshctl.safe_open import OPEN_SAFELY
 _TEMPORARY_PREFIX = ".meshctl-"
 _FOLDER_MODE = 0o750
 _CHUNK_BYTES = 1 << 20
+_END_CHARACTERS = len(".ctl")
 _PAYLOAD_ENDS = {".ctl": (".dat",), ".CTL": (".DAT", ".dat")}
 
 
 def payload_of(control_path: str) -> str | None:
     """Return the path of the payload beside a control file, None when there is none."""
-    stem, end = os.path.splitext(control_path)
+    stem, end = control_path[:-_END_CHARACTERS], control_path[-_END_CHARACTERS:]
     return next((stem + other for other in _PAYLOAD_ENDS[end] if os.path.lexists(stem + other)), None)
 
 
@@ -88,11 +89,9 @@ class Archive:
 
 
 def _candidates(sources: Sequence[str], folder: str) -> Iterator[list[str]]:
+    names = [os.path.basename(source) for source in sources]
     for number in _numbers():
-        yield [
-            f"{folder}/{stem}{number}{end}"
-            for stem, end in (os.path.splitext(os.path.basename(source)) for source in sources)
-        ]
+        yield [f"{folder}/{name[:-_END_CHARACTERS]}{number}{name[-_END_CHARACTERS:]}" for name in names]
 
 
 def _numbers() -> Iterator[str]:

@@ -5,7 +5,7 @@ No answer grows with what the ledger holds, unless its docstring says so.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from meshctl.ledger.records import Reason
@@ -24,10 +24,11 @@ SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_e
 WHERE local_id_key = ? AND state != 'rejected' LIMIT ?
 """
 _BY_REFERENCE = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event
+SELECT DISTINCT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event
 FROM message_references JOIN messages USING (message_id)
-WHERE reference_key = ? AND state != 'rejected' LIMIT ?
+WHERE reference_key IN (?, ?, ?, ?, ?, ?) AND state != 'rejected' LIMIT ?
 """
+_MOST_SPELLINGS = 6
 _DESCRIBED = """
 SELECT message_id, state, overdue, file_name, use_case, workflow_id, mesh_id, queued_clock,
     reason_code, reason_event, reason_text, reason_advice
@@ -112,9 +113,18 @@ def by_local_id(connection: sqlite3.Connection, local_id_key: bytes, limit: int)
     return [_candidate(row) for row in connection.execute(_BY_LOCAL_ID, (local_id_key, limit))]
 
 
-def by_reference(connection: sqlite3.Connection, reference_key: bytes, limit: int) -> list[Candidate]:
-    """Return up to `limit` messages whose payload bears this id, given as its keyed hash."""
-    return [_candidate(row) for row in connection.execute(_BY_REFERENCE, (reference_key, limit))]
+def by_reference(
+    connection: sqlite3.Connection, reference_keys: Sequence[bytes], limit: int
+) -> list[Candidate]:
+    """Return up to `limit` messages whose payload bears an id, given as the keyed hashes of its spellings.
+
+    Raises ValueError for more than six spellings.
+    """
+    spare = _MOST_SPELLINGS - len(reference_keys)
+    if spare < 0:
+        raise ValueError(f"at most {_MOST_SPELLINGS} spellings of an id are looked up")
+    parameters = (*reference_keys, *[None] * spare, limit)
+    return [_candidate(row) for row in connection.execute(_BY_REFERENCE, parameters)]
 
 
 def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Description]:

@@ -84,6 +84,25 @@ def test_nothing_in_the_archive_is_overwritten(mailbox: MailboxForTest) -> None:
     assert mailbox.archived() == ["report.2.ctl", "report.ctl"]
 
 
+def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: MailboxForTest) -> None:
+    """A report that is recorded and cannot be archived stays, told of once; the others are archived."""
+    long_name = "x" * 251
+    ids = mailbox.messages(3)
+    mailbox.report(long_name, report_on(ids[0], *FAILURE))
+    mailbox.turns()
+    mailbox.report(long_name, report_on(ids[1], *FAILURE))
+    mailbox.report("y", report_on(ids[2], *FAILURE))
+
+    mailbox.later(1)
+    mailbox.later(120)
+
+    assert {mailbox.state(message_id) for message_id in ids} == {State.FAILED}
+    assert mailbox.names("IN") == [f"{long_name}.ctl"]
+    assert len(mailbox.archived()) == 2
+    assert len(mailbox.said("daemon.warning")) == 1
+    assert len(mailbox.alerted("message.failed")) == 3
+
+
 def test_the_archive_may_be_on_another_file_system(
     open_mailbox: Callable[..., MailboxForTest], other_file_system: Path
 ) -> None:

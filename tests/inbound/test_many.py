@@ -1,5 +1,6 @@
 """Many files: each dealt with once, at a cost that does not grow with what lies there."""
 
+import os
 import tracemalloc
 
 import pytest
@@ -79,6 +80,36 @@ def test_sent_is_worked_off_before_in(mailbox: MailboxForTest) -> None:
 
     assert mailbox.state(ids[-1]) is State.FAILED
     assert mailbox.said("report.unmatched") == []
+
+
+def test_a_folder_that_lies_about_its_changes_is_looked_through_all_the_same(
+    mailbox: MailboxForTest,
+) -> None:
+    """On a share that does not stamp its folders, reports are found after six rescans at the latest."""
+    message_id = mailbox.message()
+    old = (1_000_000_000, 1_000_000_000)
+    os.utime(mailbox.folder("IN"), old)
+    mailbox.turns()
+    mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14"))
+    os.utime(mailbox.folder("IN"), old)
+
+    mailbox.later(6 * mailbox.settings.staging.rescan_seconds + 1)
+
+    assert mailbox.state(message_id) is State.FAILED
+
+
+def test_a_file_that_comes_in_the_instant_of_a_look_is_found(mailbox: MailboxForTest) -> None:
+    """A folder whose stamp is too young to be trusted is looked at again, although it has not changed."""
+    ids = mailbox.messages(2)
+    mailbox.report("1", report_on(ids[0], "SEND", "ERROR", "14"))
+    stamp_ns = mailbox.folder("IN").stat().st_mtime_ns
+    mailbox.incoming.work()
+    mailbox.report("2", report_on(ids[1], "SEND", "ERROR", "14"))
+    os.utime(mailbox.folder("IN"), ns=(stamp_ns, stamp_ns))
+
+    mailbox.turns()
+
+    assert mailbox.state(ids[1]) is State.FAILED
 
 
 class _Nothing(list[dict[str, object]]):
