@@ -8,10 +8,9 @@ import re
 from typing import Final
 
 from meshctl.inbound.matching import Decision
-from meshctl.inbound.recorder import Alert
 from meshctl.inbound.reports import meaning_of, mesh_id_of
 from meshctl.journal.masking import mask_file_name, mask_numbers
-from meshctl.ledger.books import Books
+from meshctl.ledger.books import Alert, Books
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
 

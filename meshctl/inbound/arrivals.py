@@ -19,12 +19,12 @@ from meshctl.inbound.kept_pairs import BATCH, LATER_SECONDS, SOON_SECONDS, UNREA
 from meshctl.inbound.matcher import Matcher, Report
 from meshctl.inbound.matching import Decision, Doubt
 from meshctl.inbound.pair_folder import Archive, finish_move, make_folder, move_in, payload_of
-from meshctl.inbound.recorder import Alert, Piece, Recorder, Said
+from meshctl.inbound.recorder import Piece, Recorder, Said
 from meshctl.inbound.reports import evidence_of_report, is_delay, mesh_id_of
 from meshctl.inbound.sorting import Kind, kind_of
 from meshctl.inbound.tail import GONE, Fate, Tail
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.books import Books
+from meshctl.ledger.books import Alert, Books
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.evidence import State
 from meshctl.settings.model import Settings
@@ -269,11 +269,14 @@ class Arrivals:
             return
         make_folder(self._deliver_to)
         with self._books.journal.batch():
-            for name in self._move(controls, self._deliver_to):
-                self._announcer.delivered(name, controls[name])
+            self._move(
+                controls, self._deliver_to, lambda name: self._announcer.delivered(name, controls[name])
+            )
 
-    def _move(self, names: Collection[str], folder: str) -> list[str]:
-        """Move files out of IN and return which; one that cannot be moved does not keep the others back."""
+    def _move(
+        self, names: Collection[str], folder: str, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Move files out of IN and tell of each; one that cannot be moved does not keep the others back."""
         moved, error_by_name = [], {}
         for name in names:
             path = f"{self.tail.folder}/{name}"
@@ -284,12 +287,12 @@ class Arrivals:
                     raise
                 error_by_name[name] = error
             else:
+                tell(name)
                 moved.append(name)
         self.tail.settle(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
             self._announcer.immovable(name, refused)
         self.tail.settle(dict.fromkeys(error_by_name, Fate(again_seconds=LATER_SECONDS)))
-        return moved
 
     def _may_move_to(self, folder: str) -> bool:
         return os.access(folder, os.W_OK | os.X_OK) and os.access(self.tail.folder, os.W_OK | os.X_OK)

@@ -13,9 +13,8 @@ from enum import StrEnum
 from typing import Final
 
 from meshctl.clock import iso
-from meshctl.inbound.recorder import Alert
 from meshctl.ledger import lookups
-from meshctl.ledger.books import Books
+from meshctl.ledger.books import Alert, Books
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
 

@@ -15,10 +15,10 @@ from meshctl.inbound.control_reader import ControlReader
 from meshctl.inbound.deadlines import Deadlines
 from meshctl.inbound.kept_pairs import FAILED, SENT, UNREADABLE, Kept, KeptPairs
 from meshctl.inbound.out_watch import OutWatch
-from meshctl.inbound.recorder import Alert, Recorder
+from meshctl.inbound.recorder import Recorder
 from meshctl.inbound.retention import Retention
 from meshctl.inbound.tail import Tail
-from meshctl.ledger.books import Books
+from meshctl.ledger.books import Alert, Books
 from meshctl.settings.model import Settings
 
 # Network shares lie about when a folder changed; every so many rescans it is looked through all the same.

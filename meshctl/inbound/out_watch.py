@@ -10,10 +10,10 @@ from pathlib import Path
 
 from meshctl.inbound.glance import Glance
 from meshctl.inbound.kept_pairs import BATCH
-from meshctl.inbound.recorder import Alert, Piece, Recorder
+from meshctl.inbound.recorder import Piece, Recorder
 from meshctl.inbound.reports import LEFT_OUT
 from meshctl.ledger import lookups
-from meshctl.ledger.books import Books
+from meshctl.ledger.books import Alert, Books
 
 _CONTROL_END = ".ctl"
 _REPLACED = (

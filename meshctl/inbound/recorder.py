@@ -4,20 +4,17 @@ The ledger comes first. A failure that it holds and that nobody may have heard o
 right then, is told at the next start: better twice than never.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from meshctl.journal.logfmt import FieldValue
 from meshctl.ledger import lookups
-from meshctl.ledger.books import Books
+from meshctl.ledger.books import Alert, Books
 from meshctl.ledger.ledger import Change
 from meshctl.ledger.lookups import Description
 from meshctl.ledger.records import Reason
 from meshctl.mesh.evidence import Evidence, State
-
-Alert = Callable[[dict[str, object]], None]
-"""Takes one event, as the alert command gets it on its standard input."""
 
 
 class Said(StrEnum):
