@@ -38,6 +38,8 @@ _ADVICE: Final = {
     errno.ENOMEM: "Free memory.",
     errno.EXDEV: "Put outbox and work folder on one mount of one file system; see meshctl check.",
 }
+# Wherever these were met, they are about the process or the computer.
+_NOWHERE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _LEDGER_ADVICE: Final = {
     sqlite3.SQLITE_BUSY: "Another program keeps the ledger locked: end it.",
     sqlite3.SQLITE_LOCKED: "Another program keeps the ledger locked: end it.",
@@ -66,7 +68,7 @@ def trouble_of(error: Exception, folders: Sequence[str]) -> Trouble:
         return Trouble(text, _LEDGER_ADVICE.get(primary_code(error)))
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
-        place = _place(error, folders)
+        place = "" if error.errno in _NOWHERE else _place(error, folders)
         return Trouble(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
     return (
         Trouble(str(error), None) if isinstance(error, MeshctlError) else Trouble(type(error).__name__, None)

@@ -1,5 +1,6 @@
 """The outbound half of the daemon: everything between the outbox and OUT, put together from the settings."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -25,6 +26,8 @@ if sys.platform != "win32":
 
 # The knee of batch size against rate lies at 32 to 64; beyond that only latency and memory grow.
 BATCH = 64
+# Errors that say nothing about the file that was being looked at.
+_OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Outgoing:
@@ -103,6 +106,8 @@ class Outgoing:
     ) -> None:
         examined: list[Examined] = []
         for name, outcome in zip(batch.names, outcomes, strict=True):
+            if isinstance(outcome, OSError) and outcome.errno in _OF_THE_SYSTEM:
+                raise outcome
             if isinstance(outcome, OSError):
                 self._tell_unreadable(f"{batch.folder}/{name}", outcome)
             elif isinstance(outcome, Refused) and outcome.lacks_sidecar:

@@ -6,6 +6,7 @@ durable. It only looks, as the examiner does; every decision and every move stay
 it ends for whatever reason, batches are examined in this process and nothing else changes.
 """
 
+import contextlib
 import os
 import pickle
 import select
@@ -88,7 +89,9 @@ class ReadingRoom:
     def _call_helper(self) -> None:
         self._used_at = time.monotonic()
         if self._helper is None and os.name == "posix" and (os.cpu_count() or 1) >= _ENOUGH_PROCESSORS:
-            self._helper = _Helper(self._examiner)
+            # At a limit of processes or open files the work is done here, as on one processor.
+            with contextlib.suppress(OSError):
+                self._helper = _Helper(self._examiner)
 
     def _answered(self, batch: Batch) -> tuple[Batch, list[Outcome]]:
         answer = self._helper.answer() if self._helper is not None else None

@@ -29,11 +29,13 @@ _MEND_SECONDS = 40.0
 class Ground(Site):
     """A site; `prefix` is a program that runs meshctl, such as setpriv.
 
-    `disk` is the folder below which outbox and work folder lie, if it is not the site's own.
+    `disk` is the folder below which outbox and work folder lie, if it is not the site's own; `state_folder`
+    is where ledger, lock and key are.
     """
 
     prefix: tuple[str, ...] = ()
     disk: str = ""
+    state_folder: str = "state"
 
     @property
     def outbox(self) -> Path:
@@ -44,6 +46,16 @@ class Ground(Site):
     def work(self) -> Path:
         """Return the work folder."""
         return self.root / self.disk / ".work"
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of ledger, lock and key."""
+        return self.root / self.state_folder
+
+    def keep_state_in(self, folder: str) -> None:
+        """Have ledger, lock and key in another folder."""
+        self.state_folder = folder
+        self.settle(**settings_for(state={"folder": folder}))
 
     def stage_on(self, disk: str, **staging: Any) -> None:
         """Have outbox and work folder below another folder."""

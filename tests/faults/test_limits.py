@@ -1,0 +1,131 @@
+"""Limits of the system: inotify watches and instances, open files, processes."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ground import Ground, needs_root, stays_calm
+from tests.invariants import check_invariants
+from tests.payloads import make_bundle_xml
+from tests.site import Daemon, Dropped
+
+pytestmark = pytest.mark.slow
+
+# A user namespace has inotify limits of its own, so that nobody else on this computer is troubled.
+_OWN_LIMITS = ("unshare", "--user", "--map-root-user", "sh", "-c")
+_LIMITS = ("max_inotify_watches", "max_inotify_instances")
+
+
+def _can_limit() -> bool:
+    if sys.platform != "linux" or shutil.which("unshare") is None or shutil.which("nsenter") is None:
+        return False
+    attempt = [*_OWN_LIMITS, f"echo 100 > /proc/sys/user/{_LIMITS[0]}"]
+    return subprocess.run(attempt, capture_output=True, check=False).returncode == 0
+
+
+needs_limits = pytest.mark.skipif(not _can_limit(), reason="needs user namespaces with limits of their own")
+
+
+def _limit(daemon: Daemon, name: str, number: int) -> None:
+    inside = ["nsenter", "--user", "--preserve-credentials", f"--target={daemon.process.pid}"]
+    subprocess.run([*inside, "sh", "-c", f"echo {number} > /proc/sys/user/{name}"], check=True)
+
+
+@needs_limits
+@pytest.mark.parametrize("name", _LIMITS)
+def test_no_inotify_to_be_had(ground: Ground, name: str) -> None:
+    """Without inotify the daemon says so once, with the remedy, and finds files by looking."""
+    ground.prefix = (*_OWN_LIMITS, f'echo 0 > /proc/sys/user/{name}; exec "$@"', "sh")
+    with ground.daemon() as daemon:
+        daemon.wait_for_event("daemon.watch_lost")
+        ground.drop("found.pdf")
+        daemon.wait_for_pairs(1)
+        stays_calm(daemon)
+        assert len(ground.events("daemon.watch_lost")) == 1
+        _limit(daemon, name, 1000)
+        daemon.wait_for_event("daemon.watch_restored")
+        daemon.wait_for_watches(4)
+        ground.drop("heard.pdf")
+        daemon.wait_for_pairs(2)
+    (lost,) = ground.events("daemon.watch_lost")
+    assert lost.level == "WARNING"
+    assert lost.values["text"] in {"No space left on device", "Too many open files"}
+    assert "fs.inotify.max_user_watches" in lost.values["advice"]
+    check_invariants(ground)
+
+
+def _set_open_files(daemon: Daemon, spare: int) -> None:
+    """Let the daemon open so many files more than it has open now."""
+    numbers = [int(path.name) for path in Path(f"/proc/{daemon.process.pid}/fd").iterdir()]
+    free = sorted(set(range(max(numbers) + spare + 2)) - set(numbers))
+    # A limit is on the number of a new descriptor, so it is the first of those that shall not be had.
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (free[spare], 4096))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2)")
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_no_more_open_files(ground: Ground, spare: int) -> None:
+    """At the limit of open files no letter is refused for it; the daemon says so once, and goes on later."""
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        stays_calm(daemon, 1.0)
+        _set_open_files(daemon, spare)
+        for number in range(5):
+            ground.drop(f"during-{number}.pdf")
+        stays_calm(daemon, 4.0)
+        _set_open_files(daemon, 1000)
+        daemon.wait_for_pairs(6, 40.0)
+    for half in ("outbound", "inbound"):
+        assert len(ground.blocked(half)) <= 1
+        assert all(text == "Too many open files" for text in ground.blocked(half))
+    assert not ground.explanations()
+    assert not ground.events("file.ignored")
+    check_invariants(ground)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2)")
+def test_no_helper_to_be_had(ground: Ground) -> None:
+    """A backlog for which no helper process can be started is worked off without one."""
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        # A letter takes few open files at a time, a process that is started many at once.
+        _set_open_files(daemon, 2)
+        _drop_backlog(ground, 300)
+        daemon.wait_for_pairs(301, 40.0)
+    assert not ground.events("daemon.blocked")
+    check_invariants(ground)
+
+
+@needs_root
+def test_helper_killed_in_a_backlog(ground: Ground) -> None:
+    """Whenever the helper process is killed the daemon examines its batch, and sends nothing twice."""
+    _drop_backlog(ground, 3000)
+    killed = 0
+    with ground.daemon() as daemon:
+        children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+        while len(ground.stems()) < 3000:
+            assert daemon.process.poll() is None
+            for child in children.read_text().split():
+                subprocess.run(["kill", "-KILL", child], check=False)
+                killed += 1
+    assert killed > 0
+    assert not ground.events("daemon.blocked")
+    check_invariants(ground)
+
+
+def _drop_backlog(ground: Ground, files: int) -> None:
+    elsewhere = ground.root / "many"
+    elsewhere.mkdir()
+    template = make_bundle_xml(identifier="NUMBER")
+    for number in range(files):
+        path = elsewhere / f"{number:05}.xml"
+        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
+        ground.dropped.append(Dropped(path, data))
+    os.rename(elsewhere, ground.outbox / "send-document")
