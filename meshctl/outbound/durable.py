@@ -48,14 +48,18 @@ def sync_folder(path: str | Path) -> None:
 
 
 def barrier(files: Sequence[str], folders: Collection[str]) -> None:
-    """Return when these files and the names in these folders are durable."""
+    """Return when these files and the names in these folders are durable.
+
+    Names come first, and together: on btrfs and f2fs a sync of one file may make its own new name durable,
+    and a payload must not come to lie in its claim before its sidecar does.
+    """
     if len(files) >= _FEW and all(map(_sync_file_system, _one_a_device(folders))):
         return
+    for folder in folders:
+        sync_folder(folder)
     _start_writeback(files)
     for file in files:
         sync_file(file)
-    for folder in folders:
-        sync_folder(folder)
 
 
 def write_new(path: str, data: bytes, mode: int) -> None:

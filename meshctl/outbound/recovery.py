@@ -59,6 +59,7 @@ class Recovery:
         claimed = self._ledger.claimed_messages()
         for name in claimed.keys() - {claim.name for claim in claims}:
             self._settle_messages(None, claimed[name])
+        self._rejected.remove_half_written()
         if claims:
             self._adopt_rejections(claims)
         reopened = []

@@ -109,14 +109,18 @@ class RejectedFolder:
             if isinstance(message_id, str) and not is_known(message_id) and os.path.lexists(payload):
                 yield message_id, payload, content
 
+    def remove_half_written(self) -> None:
+        """Remove what a crash left under names of ours."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(_TEMPORARY_PREFIX):
+                    os.unlink(entry.path)
+
     def remove_unfinished(self, is_known: Callable[[str], bool], claimed: Sequence[str]) -> None:
-        """Remove what a crash left: explanations half written, or of a payload that never came here.
+        """Remove the explanations that a crash left of payloads that never came here.
 
         A sidecar beside such an explanation goes only if it is in a claim, too: `claimed` are those paths.
         """
-        for entry in os.scandir(self.folder):
-            if entry.name.startswith(_TEMPORARY_PREFIX):
-                os.unlink(entry.path)
         for path, content in list(self.explanations()):
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
