@@ -18,7 +18,7 @@ from typing import Final
 from meshctl.journal.events import Journal, error_fields
 from meshctl.settings.model import AlertSettings
 
-MOST_WAITING: Final = 1000
+MOST_WAITING: Final = 10_000
 """So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
 
 _ADVICE: Final = "Try the command of [alerts] by hand, with an event on its standard input."

@@ -22,6 +22,8 @@ from meshctl.outbound.rebuild import rebuild
 from meshctl.outbound.writers import ignore_lease_breaks
 from meshctl.settings.model import Settings
 
+_ALERTS_OF_ONE_RUN_SECONDS = 300.0
+
 
 class Daemon:
     """Works on one mailbox until told to stop. `load` reads the settings again."""
@@ -89,7 +91,8 @@ class Daemon:
         try:
             session.run_once()
         finally:
-            session.close()
+            # Nobody waits for this process, and no later turn would send what is left.
+            session.close(alert_seconds=_ALERTS_OF_ONE_RUN_SECONDS)
 
     def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
         """Begin a session as soon as the books can be opened; None when told to stop before."""

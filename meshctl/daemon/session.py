@@ -95,26 +95,26 @@ class Session:
         quiet = self._settings.staging.quiet_seconds
         give_up_at: float | None = None
         while True:
+            self._backlog = False
             outlook = self._outbound.run(self._outgoing.work)
-            self._inbound.run(self._incoming.work)
+            inbound = self._inbound.run(self._incoming.work)
             self._report_obstacles()
+            if outlook is None or inbound is None or self._inbox.stop_requested:
+                return
+            if self._backlog or inbound.busy:
+                continue
             if give_up_at is None:
                 give_up_at = clock.monotonic() + 2 * quiet + 0.5
-            if outlook is None or self._inbox.stop_requested:
-                return
-            if self._backlog:
-                self._backlog = False
-                continue
             if not outlook.settling or clock.monotonic() > give_up_at:
                 return
             self._inbox.wait(min(outlook.next_look_seconds or quiet, quiet))
 
-    def close(self) -> None:
-        """Stop watching, let running alerts end, and close the ledger."""
+    def close(self, alert_seconds: float = 3.0) -> None:
+        """Stop watching, send what alerts can be sent in so many seconds, and close the ledger."""
         if self._watcher is not None:
             self._watcher.close()
         self._outgoing.close()
-        self._alerts.close(timeout=3.0)
+        self._alerts.close(timeout=alert_seconds)
         with contextlib.suppress(sqlite3.Error):
             self._books.ledger.close()
 
