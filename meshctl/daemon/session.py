@@ -68,7 +68,7 @@ class Session:
         self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
         self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog)
-        self._incoming = Incoming(settings, self._books, self._alerts.send, self._should_stop)
+        self._incoming = Incoming(settings, self._books, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound
         self._clock_is_kept = True
 

@@ -10,7 +10,7 @@ from typing import Final
 from meshctl.inbound.matching import Decision
 from meshctl.inbound.reports import meaning_of, mesh_id_of
 from meshctl.journal.masking import mask_file_name, mask_numbers
-from meshctl.ledger.books import Alert, Books
+from meshctl.ledger.books import Books
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
 
@@ -31,10 +31,10 @@ _MAILBOX: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9]{3,20}")
 class Announcer:
     """Tells of files in IN."""
 
-    def __init__(self, books: Books, alert: Alert) -> None:
+    def __init__(self, books: Books) -> None:
         self._clock = books.clock
         self._journal = books.journal
-        self._alert = alert
+        self._alert = books.alert
         self._immovable: set[str] = set()
 
     def unreadable(self, name: str, folder: str, reason: str) -> None:
@@ -42,7 +42,11 @@ class Announcer:
         self._journal.warning("report.unreadable", file=mask_file_name(name), folder=folder, text=reason)
 
     def unmatched_report(self, name: str, control: ControlFile, decision: Decision) -> None:
-        """Tell of a report that belongs to no message for certain."""
+        """Tell of a report that belongs to no message for certain.
+
+        A person is alerted when some message has failed, or may have; that some message was collected is
+        worth a line alone, and with LocalId = ODS code there is one for each.
+        """
         meaning = meaning_of(control)
         self._unmatched(
             "report.unmatched",
@@ -51,11 +55,14 @@ class Announcer:
             code=meaning.label if meaning is not None else None,
             mesh_id=mesh_id_of(control),
             advice=_REPORT_ADVICE,
+            alerts=meaning is None or meaning.final or not meaning.known,
         )
 
     def unmatched_answer(self, name: str, decision: Decision, codes: str) -> None:
         """Tell of an acknowledgement that belongs to no message for certain."""
-        self._unmatched("ack.unmatched", name, decision, code=codes, mesh_id=None, advice=_ANSWER_ADVICE)
+        self._unmatched(
+            "ack.unmatched", name, decision, code=codes, mesh_id=None, advice=_ANSWER_ADVICE, alerts=True
+        )
 
     def unreadable_answer(self, name: str, reason: str) -> None:
         """Tell of an acknowledgement whose payload cannot be read."""
@@ -114,6 +121,7 @@ class Announcer:
         code: str | None,
         mesh_id: str | None,
         advice: str,
+        alerts: bool,
     ) -> None:
         file = mask_file_name(name)
         text = decision.doubt.value if decision.doubt is not None else ""
@@ -126,6 +134,8 @@ class Announcer:
             candidates=decision.candidates or None,
             advice=advice,
         )
+        if not alerts:
+            return
         self._alert(
             {
                 "event": event,

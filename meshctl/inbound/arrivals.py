@@ -24,7 +24,7 @@ from meshctl.inbound.reports import evidence_of_report, is_delay, mesh_id_of
 from meshctl.inbound.sorting import Kind, kind_of
 from meshctl.inbound.tail import GONE, Fate, Tail
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.books import Alert, Books
+from meshctl.ledger.books import Books
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.evidence import State
 from meshctl.settings.model import Settings
@@ -62,13 +62,12 @@ class Arrivals:
         reader: ControlReader,
         recorder: Recorder,
         books: Books,
-        alert: Alert,
         full_look_seconds: float,
     ) -> None:
         self._books = books
         self._reader = reader
         self._recorder = recorder
-        self._announcer = Announcer(books, alert)
+        self._announcer = Announcer(books)
         self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
         self._archive = Archive(settings.reports.archive)
         self._keeps_unmatched = settings.reports.unmatched == "leave"

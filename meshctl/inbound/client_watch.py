@@ -14,7 +14,7 @@ from typing import Final
 
 from meshctl.clock import iso
 from meshctl.ledger import lookups
-from meshctl.ledger.books import Alert, Books
+from meshctl.ledger.books import Books
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
 
@@ -60,11 +60,11 @@ def client_view(fact: str | None) -> ClientView:
 class ClientWatch:
     """Watches the client of one mailbox."""
 
-    def __init__(self, settings: Settings, books: Books, alert: Alert) -> None:
+    def __init__(self, settings: Settings, books: Books) -> None:
         self._mailbox = settings.mailbox
         self._silent_after = settings.deadlines.client_silent_after
         self._books = books
-        self._alert = alert
+        self._alert = books.alert
         self._view = self._kept = client_view(books.ledger.fact(CLIENT_FACT))
         self._stamps_ns: dict[str, int] | None = None
         self._next_look = self._next_keep = float("-inf")

@@ -18,7 +18,7 @@ from meshctl.inbound.out_watch import OutWatch
 from meshctl.inbound.recorder import Recorder
 from meshctl.inbound.retention import Retention
 from meshctl.inbound.tail import Tail
-from meshctl.ledger.books import Alert, Books
+from meshctl.ledger.books import Books
 from meshctl.settings.model import Settings
 
 # Network shares lie about when a folder changed; every so many rescans it is looked through all the same.
@@ -37,12 +37,10 @@ class InboundOutlook:
 class Incoming:
     """Follows messages until they have arrived, failed, or a person knows.
 
-    `alert` gets an event for each thing that a person must know; `should_stop` is asked between batches.
+    `should_stop` is asked between batches.
     """
 
-    def __init__(
-        self, settings: Settings, books: Books, alert: Alert, should_stop: Callable[[], bool]
-    ) -> None:
+    def __init__(self, settings: Settings, books: Books, should_stop: Callable[[], bool]) -> None:
         self._books = books
         self._should_stop = should_stop
         self._has_told_again = False
@@ -50,8 +48,8 @@ class Incoming:
         mailbox, staging = settings.mailbox, settings.staging
         full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
         reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
-        self._recorder = Recorder(books, alert)
-        self._arrivals = Arrivals(settings, reader, self._recorder, books, alert, full_look)
+        self._recorder = Recorder(books)
+        self._arrivals = Arrivals(settings, reader, self._recorder, books, full_look)
 
         def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> KeptPairs:
             tail = Tail(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
@@ -59,9 +57,9 @@ class Incoming:
 
         self._sent = kept_pairs(SENT, "SENT", lambda: mailbox.sent_folder)
         self._failed = kept_pairs(FAILED, "FAILED", lambda: mailbox.failed_folder)
-        self._out = OutWatch(lambda: mailbox.out_folder, self._recorder, books, alert, full_look)
+        self._out = OutWatch(lambda: mailbox.out_folder, self._recorder, books, full_look)
         self._deadlines = Deadlines(settings, self._recorder, books)
-        self._client = ClientWatch(settings, books, alert)
+        self._client = ClientWatch(settings, books)
         self._retention = Retention(settings.state.keep_days, books)
         self._steps = (
             self._look_into_in,

@@ -13,7 +13,7 @@ from meshctl.inbound.kept_pairs import BATCH
 from meshctl.inbound.recorder import Piece, Recorder
 from meshctl.inbound.reports import LEFT_OUT
 from meshctl.ledger import lookups
-from meshctl.ledger.books import Alert, Books
+from meshctl.ledger.books import Books
 
 _CONTROL_END = ".ctl"
 _REPLACED = (
@@ -32,13 +32,12 @@ class OutWatch:
         folder: Callable[[], Path],
         recorder: Recorder,
         books: Books,
-        alert: Alert,
         full_look_seconds: float,
     ) -> None:
         self._find_folder = folder
         self._recorder = recorder
         self._books = books
-        self._alert = alert
+        self._alert = books.alert
         self._identity: tuple[int, int] | None = None
         self._gone: list[str] = []
         self._lost: set[str] = set()

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from meshctl.outbound import durable
+from meshctl import durable
 from meshctl.safe_open import OPEN_SAFELY
 
 _TEMPORARY_PREFIX = ".meshctl-"

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from meshctl.journal.logfmt import FieldValue
 from meshctl.ledger import lookups
-from meshctl.ledger.books import Alert, Books
+from meshctl.ledger.books import Books
 from meshctl.ledger.ledger import Change
 from meshctl.ledger.lookups import Description
 from meshctl.ledger.records import Reason
@@ -38,11 +38,11 @@ class Piece:
 class Recorder:
     """Records evidence for one mailbox."""
 
-    def __init__(self, books: Books, alert: Alert) -> None:
+    def __init__(self, books: Books) -> None:
         self._ledger = books.ledger
         self._clock = books.clock
         self._journal = books.journal
-        self._alert = alert
+        self._alert = books.alert
 
     def record(self, pieces: Sequence[Piece]) -> list[Change | None]:
         """Record evidence in one transaction and tell what is new; None for a message that is unknown.

@@ -15,10 +15,10 @@ from meshctl.journal.masking import MASK
 from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
-from meshctl.outbound.examine import OPEN_SAFELY
 from meshctl.outbound.names import Kind, check_name, kind_of
 from meshctl.outbound.rebuild import UNKNOWN_FILE
 from meshctl.payload.sidecar import Sidecar, read_sidecar
+from meshctl.safe_open import OPEN_SAFELY
 from meshctl.settings.model import MailboxSettings, Settings
 
 _PLAIN_ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from meshctl.outbound import durable
+from meshctl import durable
 from meshctl.outbound.names import SIDECAR_SUFFIX
 
 _CLAIMS, _READY, _COPIES = "claims", "ready", "copies"

@@ -7,10 +7,10 @@ and entered in it, so that from then on every payload left in the claim is one t
 import os
 from collections.abc import Callable, Sequence
 
+from meshctl import durable
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.books import Books
 from meshctl.ledger.records import NewMessage, Reason
-from meshctl.outbound import durable
 from meshctl.outbound.claims import Claim, WorkFolder
 from meshctl.outbound.examine import Examined, Identity, Refused, Sendable
 from meshctl.outbound.handoff import HandOff, Parcel

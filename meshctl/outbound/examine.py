@@ -22,14 +22,7 @@ from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, check_name, kind_of
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
-
-OPEN_SAFELY = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+from meshctl.safe_open import OPEN_SAFELY
 
 
 class Identity(NamedTuple):

@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshctl import durable
 from meshctl.ledger.books import Books
 from meshctl.ledger.records import NewMessage
-from meshctl.outbound import durable
 from meshctl.outbound.claims import Claim, WorkFolder
 
 _HIDDEN_END = ".part"

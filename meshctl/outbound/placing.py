@@ -15,9 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO, Final
 
-from meshctl.outbound import durable
-from meshctl.outbound.examine import OPEN_SAFELY
+from meshctl import durable
 from meshctl.outbound.names import SIDECAR_SUFFIX, numbered
+from meshctl.safe_open import OPEN_SAFELY
 
 HIDDEN_PREFIX: Final = ".meshctl-"
 """What the names of files on their way begin with; scans ignore them."""

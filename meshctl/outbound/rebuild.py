@@ -14,8 +14,8 @@ from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id
-from meshctl.outbound.examine import OPEN_SAFELY
 from meshctl.outbound.rejection import RejectedFolder
+from meshctl.safe_open import OPEN_SAFELY
 from meshctl.settings.model import Settings
 
 UNKNOWN_FILE = "(lost with the ledger)"

@@ -19,8 +19,8 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 
+from meshctl import durable
 from meshctl.ledger.books import Books
-from meshctl.outbound import durable
 from meshctl.outbound.claims import Claim, WorkFolder
 from meshctl.outbound.dispatch import tell_rejected
 from meshctl.outbound.handoff import HandOff

@@ -19,8 +19,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from meshctl import durable
 from meshctl.errors import Refusal
-from meshctl.outbound import durable
 from meshctl.outbound.claims import Claim
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, numbered
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from meshctl.clock import Clock
-from meshctl.outbound.examine import OPEN_SAFELY, Identity, Refused
+from meshctl.outbound.examine import Identity, Refused
 from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, kind_of
 from meshctl.outbound.writers import is_being_written
+from meshctl.safe_open import OPEN_SAFELY
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
 _SORTED_AT_ONCE = 2048

@@ -116,8 +116,8 @@ class MailboxForTest:
         logger.addHandler(_Lines(self.lines))
         self.ledger = Ledger(self.root / "state" / LEDGER_NAME)
         self.keys = Keys(b"k" * 32)
-        self.books = Books(self.ledger, self.keys, self.clock, Journal(logger))
-        self.incoming = Incoming(self.settings, self.books, self.alerts.append, lambda: False)
+        self.books = Books(self.ledger, self.keys, self.clock, Journal(logger), self.alerts.append)
+        self.incoming = Incoming(self.settings, self.books, lambda: False)
 
     def restart(self) -> None:
         """Close the books and start again; what the log said before is forgotten."""
