@@ -13,8 +13,9 @@ _WIDTH = 34
 
 def main() -> int:
     """Run all sweeps and print the table; 1 when a promise was broken."""
-    if not strace.is_installed():
-        print(strace.MISSING, file=sys.stderr)
+    obstacle = strace.obstacle()
+    if obstacle is not None:
+        print(obstacle, file=sys.stderr)
         return 2
     started = time.monotonic()
     print("variant".ljust(_WIDTH), "kill points", *(wrong.value.rjust(11) for wrong in Wrong))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from meshctl.mesh.control_file import ControlFile
+from meshctl.mesh.control_file import ControlFile, ControlFileError
 from tests.crash.client import HastyClient
 from tests.crash.process import Ended
 from tests.invariants import (
@@ -127,7 +127,7 @@ def _unmentioned(site: Site) -> Iterator[str]:
 def _tried(wrong: Wrong, check: Callable[[], None]) -> Verdict:
     try:
         check()
-    except (AssertionError, OSError) as error:
+    except (AssertionError, OSError, ValueError, ControlFileError) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return [(wrong, str(error) or str(place.line))]
     return []

@@ -19,7 +19,6 @@ CHANGING = (
     "sendfile", "copy_file_range", "truncate", "ftruncate", "fallocate", "fsync", "fdatasync", "syncfs",
     "sync_file_range", "chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "utimensat",
 )  # fmt: skip
-MISSING = "strace is missing: apt-get install strace"
 
 _LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)(.*)", re.DOTALL)
 _WITHIN_A_STEP = {
@@ -49,9 +48,14 @@ class Call:
         return self.kind not in _WITHIN_A_STEP or (self.kind == "fdatasync" and "sqlite-wal" in self.text)
 
 
-def is_installed() -> bool:
-    """Tell whether strace is there."""
-    return shutil.which("strace") is not None
+def obstacle() -> str | None:
+    """Return why processes cannot be traced here; None when they can."""
+    if shutil.which("strace") is None:
+        return "strace is missing: apt-get install strace"
+    tried = subprocess.run(["strace", "-qqq", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    if tried.returncode != 0:
+        return "strace may not trace here: give the container the capability SYS_PTRACE"
+    return None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from tests.crash.place import Place
 from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, synthetic_nhs_number
 from tests.site import Site, make_site, sidecar
 
-_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+QUICK_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "staging": {
         "watch": "poll",
         "quiet_seconds": 0.001,
@@ -55,8 +55,8 @@ class Variant:
 
     def lay_out(self, root: Path, other: Path) -> Place:
         """Make the folders and settings."""
-        sections = {**_SETTINGS, **self.sections}
-        for name, values in _SETTINGS.items():
+        sections = {**QUICK_SETTINGS, **self.sections}
+        for name, values in QUICK_SETTINGS.items():
             sections[name] = {**values, **self.sections.get(name, {})}
         return Place(make_site(root, **sections), other).move(*self.moved)
 
@@ -101,8 +101,8 @@ def _refused_under_taken_names(site: Site) -> None:
         site.place(name, f"%PDF nobody again {name}".encode(), sidecar={"title": f"Title of {name}"})
 
 
-def _mixed(site: Site) -> None:
-    """More than the few that are synced one by one; good and bad, with and without sidecars."""
+def drop_mixed(site: Site) -> None:
+    """Drop more than the few that are synced one by one; good and bad, with and without sidecars."""
     site.place("a.xml", _letter(11))
     site.place("b.json", _json_letter(12))
     site.place("c.pdf", b"%PDF c", sidecar=sidecar(synthetic_nhs_number(13)))
@@ -172,15 +172,15 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("refused, other file system", _refused_with_sidecar, moved=("rejected",), is_killed_twice=True),
     Variant("sidecar alone", _lone_sidecar),
     Variant("use-case folder", _sub_folder, is_killed_twice=True),
-    Variant("mixed batch", _mixed, is_killed_twice=True),
-    Variant("prefix, group", _mixed, sections={"mailbox": {"file_prefix": "lab-", "group": "root"}}),
-    Variant("SaveSent=Y", _mixed, client=Client.SAVES_SENT),
-    Variant("SaveSent=N", _mixed, client=Client.SAVES_NOTHING, is_killed_twice=True),
-    Variant("two file systems", _mixed, moved=_TWO, is_killed_twice=True),
-    Variant("two file systems, Y", _mixed, moved=_TWO, client=Client.SAVES_SENT, is_killed_twice=True),
-    Variant("two file systems, N", _mixed, moved=_TWO, client=Client.SAVES_NOTHING),
+    Variant("mixed batch", drop_mixed, is_killed_twice=True),
+    Variant("prefix, group", drop_mixed, sections={"mailbox": {"file_prefix": "lab-", "group": "root"}}),
+    Variant("SaveSent=Y", drop_mixed, client=Client.SAVES_SENT),
+    Variant("SaveSent=N", drop_mixed, client=Client.SAVES_NOTHING, is_killed_twice=True),
+    Variant("two file systems", drop_mixed, moved=_TWO, is_killed_twice=True),
+    Variant("two file systems, Y", drop_mixed, moved=_TWO, client=Client.SAVES_SENT, is_killed_twice=True),
+    Variant("two file systems, N", drop_mixed, moved=_TWO, client=Client.SAVES_NOTHING),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),
     Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),
-    Variant("ledger lost before", _mixed, before=_past, after=_lose_ledger, is_killed_twice=True),
+    Variant("ledger lost before", drop_mixed, before=_past, after=_lose_ledger, is_killed_twice=True),
     Variant("ledger damaged before", _one_message, before=_past, after=_damage_ledger),
 )

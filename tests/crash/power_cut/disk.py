@@ -1,16 +1,17 @@
 """A disk that knows what has reached it: files, names, and what of both a power cut may take back.
 
 Two kinds of file system are modelled. On an ordered one (ext4, xfs) changes of names reach the disk in the
-order in which they were made, so that making one durable makes all before it durable. On an independent one,
-which is weaker than any that is in use, each change of a name may reach the disk or not until a folder that
-it touches is synced. A rename is atomic on both. Content that was not synced may be missing, zeroed or torn
-on both, whatever its name has done.
+order in which they were made, so that making those of one folder durable makes all before them durable. On
+the other kind (btrfs, f2fs, and weaker) a sync makes durable what it is asked for and nothing else: of a
+folder the names in it, of a file its own name, ahead of changes that were made before; and folders keep
+their order each by itself. A rename is atomic on both. Content that was not synced may be missing, zeroed or
+torn on both, whatever its name has done.
 """
 
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.crash.power_cut.steps import Kind, Step
@@ -86,6 +87,13 @@ class Disk:
                 self.base[str(path)] = by_inode[key]
         self._names = dict(self.base)
 
+    def forget_syncs_below(self, folder: Path) -> None:
+        """Take the contents of a folder's files as written, but not as synced."""
+        for path, number in self.base.items():
+            node = self.nodes[number]
+            if Path(path).is_relative_to(folder) and not node.is_folder and node.link_target is None:
+                node.durable, node.pending = b"", [(0, node.content)]
+
     def pending(self) -> list[int]:
         """Return the numbers of the changes of names that a power cut may take back."""
         return [number for number, change in enumerate(self.changes) if not change.is_durable]
@@ -105,6 +113,7 @@ class Disk:
 
     def take(self, step: Step) -> None:
         """Let a step happen."""
+        step = replace(step, path=self._resolved(step.path), other=self._resolved(step.other))
         if step.kind is Kind.OPEN:
             self._open_file(step)
         elif step.kind in (Kind.WRITE, Kind.TRUNCATE):
@@ -152,6 +161,9 @@ class Disk:
             return
         if not self.nodes[number].is_folder:
             self.nodes[number].sync()
+            if not self.is_ordered:
+                for change in self.changes:
+                    change.is_durable = change.is_durable or (change.added or ("", -1))[1] == number
             return
         synced = [n for n, change in enumerate(self.changes) if step.path in change.folders()]
         for number, change in enumerate(self.changes):
@@ -202,6 +214,16 @@ class Disk:
     def _add(self, node: Node) -> int:
         self.nodes.append(node)
         return len(self.nodes) - 1
+
+    def _resolved(self, path: str) -> str:
+        """Return a path without the links that lead to it."""
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            number = self._names.get("/".join(parts[:end]))
+            target = None if number is None else self.nodes[number].link_target
+            if target is not None:
+                return self._resolved("/".join([target, *parts[end:]]))
+        return path
 
     def _is_here(self, path: str) -> bool:
         return any(path.startswith(f"{root}/") for root in self.roots)

@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -64,44 +64,72 @@ def _steps(text: str) -> Iterator[Step]:
         match = _LINE.fullmatch(line)
         if match is None or int(match[3]) < 0:
             continue
-        call, arguments, result, rest = match.groups()
-        texts = [_unescaped(each) for each in _TEXT.findall(arguments)]
-        names = [each.decode(errors="surrogateescape") for each in texts]
-        found = _DESCRIPTOR.match(arguments)
-        descriptor = int(found[1]) if found else -1
-        path = _unescaped(found[2]).decode(errors="surrogateescape") if found else ""
-        numbers = [int(each) for each in re.findall(r", (\d+)", _TEXT.sub("", arguments))]
-        if call in _UNREAD and "/" in path + "".join(names):
+        call, arguments, result, _ = match.groups()
+        found = _Found(call, arguments, int(result))
+        if call in _UNREAD and "/" in found.path + "".join(found.names):
             raise ValueError(f"the model does not know {call}: {line[:200]}")
-        if call == "openat":
-            yield Step(Kind.OPEN, call, names[0], descriptor=int(result), flags=arguments)
-        elif call == "write":
-            yield Step(Kind.WRITE, call, path, descriptor=descriptor, data=texts[0][: int(result)])
-        elif call == "pwrite64":
-            data = texts[0][: int(result)]
-            yield Step(Kind.WRITE, call, path, descriptor=descriptor, data=data, offset=numbers[-1])
-        elif call == "ftruncate":
-            yield Step(Kind.TRUNCATE, call, path, descriptor=descriptor, size_bytes=numbers[-1])
-        elif call in ("fsync", "fdatasync"):
-            yield Step(Kind.SYNC, call, path, descriptor=descriptor)
-        elif call == "syncfs":
-            yield Step(Kind.SYNC_SYSTEM, call, path, descriptor=descriptor)
-        elif call == "utimensat":
-            seconds, nanoseconds = _STAMP.findall(arguments)[1]
-            yield Step(Kind.TOUCH, call, names[0], stamp_ns=int(seconds) * 10**9 + int(nanoseconds))
-        elif call in ("unlinkat", "unlink", "rmdir"):
-            removes_folder = call == "rmdir" or "AT_REMOVEDIR" in arguments
-            yield Step(Kind.REMOVE_FOLDER if removes_folder else Kind.UNLINK, call, names[0])
-        elif call in ("mkdir", "mkdirat"):
-            yield Step(Kind.MAKE_FOLDER, call, names[0])
-        elif call in ("rename", "renameat", "renameat2"):
-            yield Step(Kind.RENAME, call, names[0], names[1])
-        elif call in ("link", "linkat"):
-            yield Step(Kind.LINK, call, names[0], names[1])
-        elif call in ("symlink", "symlinkat"):
-            yield Step(Kind.SYMLINK, call, names[0], names[1])
-        # What is left changes only modes and owners.
-        del rest
+        kind = _KINDS.get(call)
+        # What has no kind changes only modes and owners.
+        if kind is not None:
+            yield found.step(kind)
+
+
+class _Found:
+    """One call, taken apart."""
+
+    def __init__(self, call: str, arguments: str, result: int) -> None:
+        self.call = call
+        self.arguments = arguments
+        self.result = result
+        self.texts = [_unescaped(each) for each in _TEXT.findall(arguments)]
+        self.names = [each.decode(errors="surrogateescape") for each in self.texts]
+        described = _DESCRIPTOR.match(arguments)
+        self.descriptor = int(described[1]) if described else -1
+        self.path = _unescaped(described[2]).decode(errors="surrogateescape") if described else ""
+
+    def step(self, kind: Kind) -> Step:
+        """Return the call as a step of this kind."""
+        step = Step(kind, self.call, self.path, descriptor=self.descriptor)
+        if kind is Kind.OPEN:
+            return replace(step, path=self.names[0], descriptor=self.result, flags=self.arguments)
+        if kind is Kind.WRITE:
+            offset = self._last_number() if self.call == "pwrite64" else None
+            return replace(step, data=self.texts[0][: self.result], offset=offset)
+        if kind is Kind.TRUNCATE:
+            return replace(step, size_bytes=self._last_number())
+        if kind is Kind.TOUCH:
+            seconds, nanoseconds = _STAMP.findall(self.arguments)[1]
+            return replace(step, path=self.names[0], stamp_ns=int(seconds) * 10**9 + int(nanoseconds))
+        if kind in (Kind.SYNC, Kind.SYNC_SYSTEM):
+            return step
+        return replace(step, path=self.names[0], other=self.names[1] if len(self.names) > 1 else "")
+
+    def _last_number(self) -> int:
+        return int(re.findall(r", (\d+)", _TEXT.sub("", self.arguments))[-1])
+
+
+_KINDS = {
+    "openat": Kind.OPEN,
+    "write": Kind.WRITE,
+    "pwrite64": Kind.WRITE,
+    "ftruncate": Kind.TRUNCATE,
+    "fsync": Kind.SYNC,
+    "fdatasync": Kind.SYNC,
+    "syncfs": Kind.SYNC_SYSTEM,
+    "utimensat": Kind.TOUCH,
+    "unlink": Kind.UNLINK,
+    "unlinkat": Kind.UNLINK,
+    "rmdir": Kind.REMOVE_FOLDER,
+    "mkdir": Kind.MAKE_FOLDER,
+    "mkdirat": Kind.MAKE_FOLDER,
+    "rename": Kind.RENAME,
+    "renameat": Kind.RENAME,
+    "renameat2": Kind.RENAME,
+    "link": Kind.LINK,
+    "linkat": Kind.LINK,
+    "symlink": Kind.SYMLINK,
+    "symlinkat": Kind.SYMLINK,
+}
 
 
 def _unescaped(text: str) -> bytes:

@@ -1,0 +1,105 @@
+"""Killed at any call, meshctl loses nothing, doubles nothing, leaves nothing half and says what it did."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from meshctl.outbound.recovery import Recovery
+from meshctl.outbound.rejection import RejectedFolder
+from tests.crash import process, strace
+from tests.crash.judgement import Tally, Wrong
+from tests.crash.sweep import sweep
+from tests.crash.workers import fresh, named, pool_of_workers, possible
+
+OBSTACLE = strace.obstacle()
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+
+
+def test_some_kill_points() -> None:
+    """At a sample of the kill points of a mixed batch and of a refused file nothing is broken."""
+    [mixed, refused] = sweep([named("mixed batch"), named("refused with its sidecar")], every=12)
+
+    assert mixed.kill_points > 8
+    assert refused.kill_points > 3
+    assert mixed.texts + refused.texts == []
+
+
+def test_forked_process_makes_the_calls_of_the_command() -> None:
+    """What is killed does, from the ledger's opening on, what `python -m meshctl` does."""
+    with pool_of_workers() as pool:
+        command, forked = pool.submit(_calls_of_command, "mixed batch"), pool.submit(_calls, "mixed batch")
+
+        assert command.result() == forked.result()
+        assert len(forked.result()) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_kill_point() -> None:
+    """At every kill point of every variant nothing is broken."""
+    tallies = sweep(possible())
+
+    assert sum(tally.kill_points for tally in tallies) > 1500
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_kill_point_of_recoveries() -> None:
+    """A recovery that is killed at any of its steps leaves what the next one can finish."""
+    tallies = sweep([variant for variant in possible() if variant.is_killed_twice], second=True)
+
+    assert sum(tally.kill_points for tally in tallies) > 1500
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_sweep_notices_a_missing_recovery() -> None:
+    """Without recovery the sweep finds broken promises, so it can find them."""
+    [tally] = sweep([named("mixed batch")], every=3, tamper=_recover_nothing)
+
+    assert tally.wrong[Wrong.LOST] + tally.wrong[Wrong.DISAGREEING] > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_sweep_notices_a_sidecar_left_behind() -> None:
+    """Where a refusal that a crash left half done is not undone, the sweep finds it."""
+    [tally] = sweep([named("refused with its sidecar")], tamper=_undo_nothing)
+
+    assert tally.wrong[Wrong.DISAGREEING] > 0
+
+
+def _texts(tallies: list[Tally]) -> list[str]:
+    return [text for tally in tallies for text in tally.texts]
+
+
+def _recover_nothing() -> None:
+    pytest.MonkeyPatch().setattr(Recovery, "settle", lambda _: [])
+
+
+def _undo_nothing() -> None:
+    pytest.MonkeyPatch().setattr(RejectedFolder, "remove_unfinished", lambda *_: None)
+
+
+def _calls(title: str) -> list[str]:
+    with fresh(named(title)) as place, tempfile.TemporaryDirectory() as folder:
+        _, calls = process.record(place.site, place.roots, Path(folder) / "trace")
+    return [call.kind for call in calls]
+
+
+def _calls_of_command(title: str) -> list[str]:
+    with fresh(named(title)) as place, tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace"
+        traced = f"trace={','.join(strace.CHANGING)}"
+        recording = ["strace", "-qqq", "-y", "-s", "0", "-o", str(trace), "-e", traced]
+        subprocess.run(
+            [*recording, *place.site.command("run", "--once")],
+            env=place.site.process_environ(),
+            check=True,
+        )
+        calls = strace.changing_calls(trace, place.roots)
+    return [call.kind for call in calls]

@@ -1,0 +1,139 @@
+"""After a power cut at any instant nothing is lost, doubled or half."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from meshctl.mesh.control_file import write_control_file
+from tests.crash import process, strace
+from tests.crash.judgement import Tally, Wrong
+from tests.crash.power_cut import ext4
+from tests.crash.power_cut.model import cut_power
+from tests.crash.variants import Client, Variant
+from tests.crash.workers import fresh, named, pool_of_workers, possible
+
+OBSTACLE = strace.obstacle()
+EXT4_OBSTACLE = ext4.obstacle()
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "unordered"])
+
+
+@BOTH_KINDS
+def test_some_cuts(is_ordered: bool) -> None:
+    """After a sample of the cuts that either kind of file system allows, nothing is broken."""
+    [tally] = cut_power([named("mixed batch")], is_ordered=is_ordered, most=16)
+
+    assert tally.kill_points == 16
+    assert tally.texts == []
+
+
+@BOTH_KINDS
+def test_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
+    """A control file that is there after a cut has its payload whole, also if the sender synced nothing."""
+    [tally] = cut_power([named("mixed batch")], is_ordered=is_ordered, most=40, are_drops_synced=False)
+
+    assert tally.texts == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_model_notices_missing_syncs() -> None:
+    """Without our syncs the model finds half pairs, so it can find them."""
+    [tally] = cut_power([named("mixed batch")], is_ordered=True, most=120, without_syncs=True)
+
+    assert tally.wrong[Wrong.HALF] > 0
+
+
+@pytest.mark.parametrize("folder", ["SENT", "FAILED"])
+def test_pair_that_the_client_kept_is_not_shown_again(folder: str) -> None:
+    """A client acts on a rename that a cut undoes; what it kept in SENT or FAILED proves the hand-over."""
+    with pool_of_workers() as pool:
+        states, shown = pool.submit(_undo_the_rename, "SaveSent=Y", folder).result()
+
+    assert shown == []
+    assert states
+    assert "claimed" not in states
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@BOTH_KINDS
+def test_every_cut(is_ordered: bool) -> None:
+    """After every cut that either kind of file system allows, nothing is broken."""
+    tallies = cut_power(_without_client(), is_ordered=is_ordered, most=1200)
+
+    assert sum(tally.kill_points for tally in tallies) > 2000
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(EXT4_OBSTACLE is not None, reason=EXT4_OBSTACLE or "")
+def test_real_cuts_on_ext4(tmp_path: Path) -> None:
+    """An ext4 file system that is shut down under a running meshctl is recovered without a broken promise."""
+    tally = _real(tmp_path, 20, without_syncs=False)
+
+    assert tally.kill_points == 20
+    assert tally.texts == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(EXT4_OBSTACLE is not None, reason=EXT4_OBSTACLE or "")
+def test_real_cuts_notice_missing_syncs(tmp_path: Path) -> None:
+    """A meshctl whose syncs do nothing fails the same test, so it tests something."""
+    tally = _real(tmp_path, 6, without_syncs=True)
+
+    assert tally.wrong[Wrong.HALF] > 0
+
+
+def _real(folder: Path, rounds: int, *, without_syncs: bool) -> Tally:
+    try:
+        return ext4.cut_for_real(folder, rounds, seed=20261122, without_syncs=without_syncs)
+    except subprocess.CalledProcessError as error:
+        if "mount" in error.cmd:
+            pytest.skip("loop mounts are not allowed here")
+        raise
+
+
+def _without_client() -> list[Variant]:
+    return [variant for variant in possible() if variant.client is Client.NONE and variant.amid is None]
+
+
+def _texts(tallies: list[Tally]) -> list[str]:
+    return [text for tally in tallies for text in tally.texts]
+
+
+def _undo_the_rename(title: str, folder: str) -> tuple[list[str], list[str]]:
+    """Take the pairs of a run killed before the ledger says `queued`, and put their control files back."""
+    variant = named(title)
+    with fresh(variant) as place:
+        site = place.site
+        client = variant.client_of(site)
+        assert client is not None
+        call = _commit_after_the_last_pair(variant)
+        assert process.run_until(site, call).killed
+        client.take_all()
+        for stem in site.stems("SENT"):
+            staged = site.work / "ready" / f"{stem}.ctl"
+            staged.write_bytes(write_control_file(client.controls[stem]))
+            for end in (".ctl", ".dat"):
+                (site.client_folder("SENT") / f"{stem}{end}").rename(
+                    site.client_folder(folder) / f"{stem}{end}"
+                )
+        assert process.run(site).exit_code == 0
+        states = [row["state"] for row in site.messages().values() if row["state"] != "rejected"]
+        return states, site.stems()
+
+
+def _commit_after_the_last_pair(variant: Variant) -> strace.Call:
+    """Return the first write to the ledger after the last control file came into OUT."""
+    with fresh(variant) as place:
+        _, calls = process.record(place.site, place.roots, place.site.root / "trace")
+    shown = max(number for number, call in enumerate(calls) if _shows_a_pair(call))
+    return next(call for call in calls[shown:] if call.kind == "pwrite64")
+
+
+def _shows_a_pair(call: strace.Call) -> bool:
+    return call.kind == "rename" and "/OUT/" in call.text and call.text.endswith('.ctl")')
