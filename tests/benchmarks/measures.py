@@ -46,7 +46,9 @@ class Bench:
 
     def site(self) -> Site:
         """Return a fresh site."""
-        return make_site(self._fresh(), staging={"quiet_seconds": 1.0}, log={"rotate_bytes": 1 << 30})
+        site = make_site(self._fresh(), staging={"quiet_seconds": 1.0}, log={"rotate_bytes": 1 << 30})
+        (site.outbox / USE_CASE).mkdir()
+        return site
 
     def plain(self, messages: int, size_bytes: int) -> float:
         """Return the rate of the plain durable loop."""
