@@ -49,8 +49,11 @@ class Daemon:
         Whatever else stands in the way is waited for.
         """
         with self._alone() as lock:
-            self._journal.info("daemon.started", version=__version__, mailbox=self._settings.mailbox.id)
             session, end = self._begin_patiently(lock), End.STOP
+            if session is not None:
+                # Who reads this line and drops a file must find us listening.
+                session.watch()
+            self._journal.info("daemon.started", version=__version__, mailbox=self._settings.mailbox.id)
             while session is not None:
                 end = self._work(session)
                 session = None if end is End.STOP else self._begin_patiently(lock, after=end)

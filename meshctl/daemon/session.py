@@ -109,36 +109,7 @@ class Session:
                 return
             self._inbox.wait(min(outlook.next_look_seconds or quiet, quiet))
 
-    def close(self, alert_seconds: float = 3.0) -> None:
-        """Stop watching, send what alerts can be sent in so many seconds, and close the ledger."""
-        if self._watcher is not None:
-            self._watcher.close()
-        self._outgoing.close()
-        self._alerts.close(timeout=alert_seconds)
-        with contextlib.suppress(sqlite3.Error):
-            self._books.ledger.close()
-
-    def _turn(self) -> float:
-        """Do what is due; return how long to wait for the next turn when nothing wakes us."""
-        self._notice_clock()
-        self._backlog = False
-        arrivals = self._watch()
-        outlook = self._outbound.run(lambda: self._send(arrivals))
-        inbound = self._inbound.run(self._incoming.work)
-        if self._backlog:
-            return _AT_ONCE_SECONDS
-        waits = [
-            self._settings.staging.rescan_seconds,
-            outlook.next_look_seconds if outlook else None,
-            inbound.next_look_seconds if inbound else None,
-            self._outbound.pause_seconds,
-            self._inbound.pause_seconds,
-        ]
-        if inbound is not None and inbound.busy:
-            return _AT_ONCE_SECONDS
-        return min(wait for wait in waits if wait is not None)
-
-    def _watch(self) -> set[str]:
+    def watch(self) -> set[str]:
         """Watch the folders that are there, and return what was renamed into place in them."""
         if self._watcher is None:
             return set()
@@ -156,6 +127,35 @@ class Session:
         problem = self._watcher.watch(folders)
         self._tell_watch(None if problem is None else os.strerror(problem.errno or 0))
         return self._watcher.arrivals()
+
+    def close(self, alert_seconds: float = 3.0) -> None:
+        """Stop watching, send what alerts can be sent in so many seconds, and close the ledger."""
+        if self._watcher is not None:
+            self._watcher.close()
+        self._outgoing.close()
+        self._alerts.close(timeout=alert_seconds)
+        with contextlib.suppress(sqlite3.Error):
+            self._books.ledger.close()
+
+    def _turn(self) -> float:
+        """Do what is due; return how long to wait for the next turn when nothing wakes us."""
+        self._notice_clock()
+        self._backlog = False
+        arrivals = self.watch()
+        outlook = self._outbound.run(lambda: self._send(arrivals))
+        inbound = self._inbound.run(self._incoming.work)
+        if self._backlog:
+            return _AT_ONCE_SECONDS
+        waits = [
+            self._settings.staging.rescan_seconds,
+            outlook.next_look_seconds if outlook else None,
+            inbound.next_look_seconds if inbound else None,
+            self._outbound.pause_seconds,
+            self._inbound.pause_seconds,
+        ]
+        if inbound is not None and inbound.busy:
+            return _AT_ONCE_SECONDS
+        return min(wait for wait in waits if wait is not None)
 
     def _tell_watch(self, problem: str | None) -> None:
         journal = self._books.journal
