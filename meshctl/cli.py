@@ -70,6 +70,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
         "show": _Entry("show", "Show one message and its history."),
         "find": _Entry("find", "Find the messages about a patient."),
         "logs": _Entry("logs", "Read the log."),
+        "report": _Entry("report", "Write what became of a day's messages as one HTML page."),
     },
     "Explain": {
         "control": _Entry("control", "Print the control file that would be written; write nothing."),

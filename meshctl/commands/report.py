@@ -1,0 +1,140 @@
+"""`meshctl report`: what became of a day's messages, as one HTML page. Reads the ledger, changes nothing.
+
+Writes one file, the one that is named, whole or not at all; it takes the place of an earlier report, and
+never of anything else.
+"""
+
+import os
+import sqlite3
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from meshctl.commands.context import settings_of
+from meshctl.commands.output import epilog
+from meshctl.commands.since import parse_since
+from meshctl.errors import ConfigError
+from meshctl.inbound.client_watch import CLIENT_FACT, client_view
+from meshctl.ledger import queries
+from meshctl.replace_file import replace_file
+from meshctl.reporting import reading
+from meshctl.reporting.figures import figures_of, quiet_periods
+from meshctl.reporting.page import MARK, Report, html_page
+from meshctl.reporting.period import Period, columns_of, since, whole_day
+from meshctl.settings.model import Settings
+
+_STANDARD_OUTPUT = Path("-")
+_EPILOG = epilog(
+    {
+        "meshctl report --html today.html": "today, as far as it has gone",
+        "meshctl report --day yesterday --html report.html": "the whole of yesterday, for cron",
+        "meshctl report --since 30d --html month.html": "the last thirty days, by the day",
+        "meshctl report --html - | mail -a 'Content-Type: text/html' ...": "by mail",
+    },
+    {0: "written", 1: "the ledger cannot be read", 2: "wrong usage or settings, or the file is another's"},
+)
+
+
+def _parse_day(_ctx: click.Context, _param: click.Parameter, value: str | None) -> date | None:
+    if value is None:
+        return None
+    today = datetime.now(UTC).astimezone().date()
+    named = {"today": today, "yesterday": today - timedelta(days=1)}
+    try:
+        day = named.get(value) or date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("give a date, such as 2026-11-22, or today or yesterday.") from None
+    if day > today:
+        raise click.BadParameter(f"{day} is yet to come.")
+    return day
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--day", metavar="D", callback=_parse_day, help="That day, local time: 2026-11-22, today, yesterday."
+)
+@click.option(
+    "--since",
+    "since_at",
+    metavar="T",
+    callback=parse_since,
+    help="From then until now: 90m, 2h, 30d, or 2026-11-22, 2026-11-22T09:15 (local time).",
+)
+@click.option(
+    "--html",
+    "file",
+    metavar="FILE",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page to write; - is standard output. An earlier report of that name is replaced.",
+)
+@click.pass_context
+def command(ctx: click.Context, day: date | None, since_at: datetime | None, file: Path) -> None:
+    """Write what became of a day's messages as one HTML page, to read, print or mail.
+
+    It has messages by hour and use case, how long they took, failures with what to do, what is overdue, and
+    when the MESH Client was quiet. It is whole in itself, runs no scripts and has no patient data in it.
+    Without --day and --since it is about today.
+    """
+    if day is not None and since_at is not None:
+        raise click.UsageError("Give either --day or --since.")
+    now = datetime.now(UTC)
+    if since_at is not None and since_at >= now:
+        raise click.UsageError("--since: that is yet to come.")
+    settings = settings_of(ctx)
+    period = since(since_at, now) if since_at is not None else whole_day(day or now.astimezone().date(), now)
+    if file != _STANDARD_OUTPUT:
+        _refuse_foreign(file)
+    with queries.snapshot(settings.state.folder) as connection:
+        page = html_page(_report(connection, settings, period, now))
+    if file == _STANDARD_OUTPUT:
+        sys.stdout.buffer.write(page)
+        sys.stdout.flush()
+        return
+    replace_file(file, page, _mode())
+    click.echo(f"Written: {file}")
+
+
+def _report(connection: sqlite3.Connection, settings: Settings, period: Period, now: datetime) -> Report:
+    silent_after = settings.deadlines.client_silent_after
+    last_seen = client_view(queries.fact(connection, CLIENT_FACT)).last_seen
+    last_seen_at = None if last_seen is None else datetime.fromisoformat(last_seen)
+    signs = reading.client_signs(connection, period)
+    if last_seen_at is not None:
+        signs.append(last_seen_at)
+    return Report(
+        mailbox=settings.mailbox.id,
+        organisation=settings.mailbox.organisation,
+        written_at=now,
+        period=period,
+        figures=figures_of(reading.taken(connection, period), columns_of(period)),
+        overdue=reading.overdue(connection),
+        quiet=quiet_periods(
+            signs, reading.waits(connection, period), (period.start_at, period.end_at), silent_after
+        ),
+        last_seen_at=last_seen_at,
+        silent_after=silent_after,
+        keep_days=settings.state.keep_days,
+    )
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Refuse to write over what is no report of ours. Raises ConfigError, OSError."""
+    try:
+        with file.open("rb") as there:
+            is_ours = there.read(len(MARK)) == MARK
+    except FileNotFoundError:
+        return
+    if not is_ours:
+        raise ConfigError(
+            f"{file} is there already and is no report of meshctl; it stays as it is. Give another name."
+        )
+
+
+def _mode() -> int:
+    """Return the permissions that the user's mask leaves a new file."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
