@@ -67,6 +67,10 @@ def finish_move(control_path: str, folder: str) -> bool:
             with suppress(FileNotFoundError):
                 _move(control_path, name + end)
             return True
+        if _is_same(control_path, name + end):
+            # From another file system: the crash came between the copy and the removal of the original.
+            Path(control_path).unlink(missing_ok=True)
+            return True
     return False
 
 

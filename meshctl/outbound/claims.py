@@ -11,6 +11,7 @@ never a payload that has lost what it needs. Nothing here is ever overwritten: e
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ _CLAIMS, _READY, _COPIES = "claims", "ready", "copies"
 WORK_NAMES = frozenset({_CLAIMS, _READY, _COPIES})
 """All that belongs into the work folder."""
 _PRIVATE = 0o700
+_STAMP = "%Y%m%d%H%M%S%f"
+_STAMP_CHARACTERS = 20
+_CLAIM_NAME = re.compile(rf"\d{{{_STAMP_CHARACTERS}}}_[0-9a-f]{{6}}(\..+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class Claim:
     name: str
     folder: str
     use_case: str | None
+
+    @property
+    def opened_at(self) -> datetime:
+        """Return when it was made, by its name."""
+        return datetime.strptime(self.name[:_STAMP_CHARACTERS], _STAMP).replace(tzinfo=UTC)
 
     def path(self, name: str) -> str:
         """Return where a claimed file lies."""
@@ -87,9 +96,7 @@ class WorkFolder:
 
     def open_claim(self, now: datetime, use_case: str | None) -> Claim:
         """Make the folder for a new claim."""
-        name = f"{now.astimezone(UTC):%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}" + (
-            f".{use_case}" if use_case else ""
-        )
+        name = f"{now.astimezone(UTC):{_STAMP}}_{secrets.token_hex(3)}" + (f".{use_case}" if use_case else "")
         claim = self._claim(name)
         os.mkdir(claim.folder, _PRIVATE)
         return claim
@@ -97,7 +104,7 @@ class WorkFolder:
     def left_claims(self) -> Iterator[Claim]:
         """Yield the claims that lie in the work folder, oldest first."""
         for name in sorted(os.listdir(self.claims)):
-            if os.path.isdir(f"{self.claims}/{name}"):
+            if _CLAIM_NAME.fullmatch(name) and os.path.isdir(f"{self.claims}/{name}"):
                 yield self._claim(name)
 
     def left_stems(self) -> list[str]:

@@ -61,9 +61,12 @@ def rebuilt_row(control_path: str, payload_path: str, message_id: str, books: Bo
     )
 
 
-def rejected_rows(folder: RejectedFolder, ledger: Ledger) -> Iterator[NewMessage]:
-    """Yield rows for the rejections that lie complete in the folder and are not in the ledger."""
-    for message_id, payload, content in folder.complete(ledger.knows):
+def rejected_rows(folder: RejectedFolder, ledger: Ledger, since: str = "") -> Iterator[NewMessage]:
+    """Yield rows for the rejections that lie complete in the folder and are not in the ledger.
+
+    `since` (ISO 8601) leaves out those that were refused earlier.
+    """
+    for message_id, payload, content in folder.complete(ledger.knows, since):
         yield NewMessage(
             message_id=message_id,
             claim="",

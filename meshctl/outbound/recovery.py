@@ -18,8 +18,10 @@ import filecmp
 import os
 import stat
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from meshctl import durable
+from meshctl.clock import iso
 from meshctl.ledger.books import Books
 from meshctl.outbound.claims import Claim, WorkFolder
 from meshctl.outbound.dispatch import tell_rejected
@@ -27,6 +29,9 @@ from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.rebuild import rebuilt_row, rejected_rows
 from meshctl.outbound.rejection import RejectedFolder, is_double
+
+# How far the clock may have been set back between the opening of a claim and a refusal out of it.
+_CLOCK_SET_BACK = timedelta(days=1)
 
 
 class Recovery:
@@ -139,15 +144,17 @@ class Recovery:
     def _adopt_rejections(self, claims: Sequence[Claim]) -> None:
         """Enter rejections that were complete before the ledger knew; undo those that were not.
 
+        Older ones than the claims are none of this run: the ledger may have forgotten them after `keep_days`.
         Of a complete one the claim may still hold the sidecar and, from another file system, the original.
         They go before the row is entered: afterwards nothing would tell them from files yet to be settled.
         """
+        since = iso(min(claim.opened_at for claim in claims) - _CLOCK_SET_BACK)
         claimed = [claim.path(name) for claim in claims for name in claim.names()]
-        for _, payload, _ in self._rejected.complete(self._ledger.knows):
+        for _, payload, _ in self._rejected.complete(self._ledger.knows, since):
             for path in claimed:
                 if is_double(path, payload) or is_double(path, payload + SIDECAR_SUFFIX):
                     os.unlink(path)
-        rows = list(rejected_rows(self._rejected, self._ledger))
+        rows = list(rejected_rows(self._rejected, self._ledger, since))
         for row in rows:
             tell_rejected(self._books, row)
         self._ledger.enter([], rows)

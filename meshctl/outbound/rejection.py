@@ -101,12 +101,19 @@ class RejectedFolder:
             if isinstance(content, dict):
                 yield entry.path, content
 
-    def complete(self, is_known: Callable[[str], bool]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield message id, path of the payload and explanation of refused files that nobody knows yet."""
+    def complete(
+        self, is_known: Callable[[str], bool], since: str = ""
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield message id, path of the payload and explanation of refused files that nobody knows yet.
+
+        `since` (ISO 8601) leaves out those that were refused earlier.
+        """
         for path, content in self.explanations():
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
-            if isinstance(message_id, str) and not is_known(message_id) and os.path.lexists(payload):
+            if not isinstance(message_id, str) or str(content.get("at", "")) < since:
+                continue
+            if not is_known(message_id) and os.path.lexists(payload):
                 yield message_id, payload, content
 
     def remove_half_written(self) -> None:

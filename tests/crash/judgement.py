@@ -10,6 +10,7 @@ from enum import StrEnum
 from meshctl.mesh.control_file import ControlFile, ControlFileError
 from tests.crash.client import HastyClient
 from tests.crash.process import Ended
+from tests.crash.variants import Variant
 from tests.invariants import (
     check_explanations,
     check_ledger,
@@ -78,6 +79,28 @@ def fates(site: Site, client: HastyClient | None) -> Fates:
     return found
 
 
+def fates_of(site: Site, client: HastyClient | None, variant: Variant | None) -> Fates:
+    """Return all that counts as what became of things in a variant."""
+    later = later_fates(site) if variant is not None and variant.is_followed else Counter()
+    return fates(site, client) + later
+
+
+def later_fates(site: Site) -> Fates:
+    """Return what became of messages after they were handed over, and of what came in IN for us."""
+    found: Fates = Counter()
+    for row in site.messages().values():
+        content = row["sha256"].hex() if row["sha256"] else ""
+        found[content, "is", str(row["state"]), str(row["awaiting"]), str(row["reason_code"])] += 1
+    for folder in (site.client_folder("IN"), site.root / "archive", site.root / "delivered"):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                # The message ids that a control file names are different in each worker.
+                data = path.read_bytes()
+                content = f"{len(data)} bytes" if path.suffix == ".ctl" else _digest(data)
+                found[folder.name, "has", path.name, content] += 1
+    return found
+
+
 def judge_visible(site: Site) -> Verdict:
     """Judge what the client can see at this instant: whole pairs, byte for byte what was dropped."""
     verdict = _tried(Wrong.HALF, lambda: check_pairs(site, {}))
@@ -88,8 +111,9 @@ def judge_visible(site: Site) -> Verdict:
     return verdict
 
 
-def judge(site: Site, client: HastyClient | None, expected: Fates, prefix: str = "") -> Verdict:
+def judge(site: Site, client: HastyClient | None, expected: Fates, variant: Variant | None = None) -> Verdict:
     """Judge a site on which all has been done, against what becomes of its files undisturbed."""
+    prefix = variant.prefix if variant else ""
     taken = client.taken if client else {}
     verdict = [(Wrong.HALF, fault) for fault in client.faults] if client else []
     verdict += _tried(Wrong.LOST, lambda: check_none_lost(site, site.dropped, taken))
@@ -99,7 +123,7 @@ def judge(site: Site, client: HastyClient | None, expected: Fates, prefix: str =
     verdict += _tried(Wrong.DISAGREEING, lambda: check_nothing_temporary(site))
     verdict += _tried(Wrong.DISAGREEING, lambda: check_ledger(site, taken, prefix))
     if not verdict:
-        found = fates(site, client)
+        found = fates_of(site, client, variant)
         if found != expected:
             text = f"other fates: {dict(found - expected)} for {dict(expected - found)}"
             verdict.append((Wrong.DISAGREEING, text))
@@ -117,10 +141,11 @@ def ended_well(ended: Ended) -> Verdict:
 
 
 def _unmentioned(site: Site) -> Iterator[str]:
-    """Yield the messages of the ledger that no line of the log names."""
+    """Yield the messages of the ledger that no line of the log names, of the failed ones no warning."""
     log = site.log()
-    for message_id in site.messages():
-        if not any(entry.concerns(message_id) for entry in log):
+    for message_id, row in site.messages().items():
+        level = "WARNING" if row["state"] in ("rejected", "failed") else "INFO"
+        if not any(entry.concerns(message_id) and entry.reaches(level) for entry in log):
             yield message_id
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.crash import process
 from tests.crash.client import HastyClient
-from tests.crash.judgement import Fates, Tally, Verdict, ended_well, fates, judge, judge_visible
+from tests.crash.judgement import Fates, Tally, Verdict, ended_well, fates_of, judge, judge_visible
 from tests.crash.place import Place
 from tests.crash.strace import Call
 from tests.crash.variants import Variant
@@ -66,8 +66,8 @@ def _plan(title: str) -> Plan:
     with fresh(variant) as place, tempfile.TemporaryDirectory() as folder:
         client = variant.client_of(place.site)
         ended, calls = process.record(place.site, place.roots, Path(folder) / "trace", **_meanwhile(client))
-        expected = fates(place.site, client)
-        verdict = ended_well(ended) + judge(place.site, client, expected, variant.prefix)
+        expected = fates_of(place.site, client, variant)
+        verdict = ended_well(ended) + judge(place.site, client, expected, variant)
         if verdict:
             raise AssertionError(f"{title} is wrong before anything is killed: {verdict}")
     return Plan(calls, expected)
@@ -131,7 +131,7 @@ def _kill(place: Place, client: HastyClient | None, call: Call) -> Verdict | Non
 
 def _run_again(place: Place, client: HastyClient | None, variant: Variant, expected: Fates) -> Verdict:
     ended = process.run(place.site, **_meanwhile(client))
-    return ended_well(ended) + judge(place.site, client, expected, variant.prefix)
+    return ended_well(ended) + judge(place.site, client, expected, variant)
 
 
 def _meanwhile(client: HastyClient | None) -> dict[str, process.Meanwhile]:

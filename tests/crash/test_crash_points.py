@@ -1,11 +1,15 @@
 """Killed at any call, meshctl loses nothing, doubles nothing, leaves nothing half and says what it did."""
 
+import json
+import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from meshctl.ledger.database import LEDGER_NAME
 from meshctl.outbound.recovery import Recovery
 from meshctl.outbound.rejection import RejectedFolder
 from tests.crash import process, strace
@@ -33,6 +37,12 @@ def test_forked_process_makes_the_calls_of_the_command() -> None:
 
         assert command.result() == forked.result()
         assert len(forked.result()) > 100
+
+
+def test_forgotten_refusals_are_not_told_again() -> None:
+    """A refusal that left the ledger after `keep_days` is not taken for one that a crash interrupted."""
+    with pool_of_workers() as pool:
+        assert pool.submit(_refusals_told_after_a_crash, "refused, name taken").result() == 1
 
 
 @pytest.mark.slow
@@ -83,6 +93,24 @@ def _recover_nothing() -> None:
 
 def _undo_nothing() -> None:
     pytest.MonkeyPatch().setattr(RejectedFolder, "remove_unfinished", lambda *_: None)
+
+
+def _refusals_told_after_a_crash(title: str) -> int:
+    """Kill a run that hands a letter over while `rejected/` holds a file that the ledger has forgotten."""
+    variant = named(title)
+    with fresh(variant) as place:
+        site = place.site
+        for path in site.outbox.iterdir():
+            path.unlink()
+        for explanation in site.explanations():
+            content = explanation.content | {"at": "2001-01-01T00:00:00.000Z"}
+            explanation.path.write_text(json.dumps(content))
+        with closing(sqlite3.connect(site.state / LEDGER_NAME)) as connection, connection:
+            connection.execute("DELETE FROM messages")
+        named("one message").drop(site)
+        assert process.run_until(site, strace.Call("rename", 2, "a control file's way into OUT")).killed
+        assert process.run(site).exit_code == 0
+        return len(site.events("message.rejected"))
 
 
 def _calls(title: str) -> list[str]:

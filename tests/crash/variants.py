@@ -1,11 +1,14 @@
 """The situations in which meshctl is killed: what lies where, what is dropped, who else is at work."""
 
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tests.crash import answers
 from tests.crash.client import HastyClient
 from tests.crash.place import Place
 from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, synthetic_nhs_number
@@ -33,7 +36,8 @@ class Client(StrEnum):
 class Variant:
     """One situation. `moved` are folders on a second file system; `is_first_start` is without a ledger.
 
-    With `is_killed_twice` the recovery is killed, too. `before` makes a past that has been dealt with
+    With `is_killed_twice` the recovery is killed, too; with `is_followed` what is known of earlier messages
+    counts among the fates. `before` makes a past that has been dealt with
     undisturbed; `after` changes what it left, and `amid` what the kill left.
     """
 
@@ -47,6 +51,7 @@ class Variant:
     client: Client = Client.NONE
     is_first_start: bool = False
     is_killed_twice: bool = False
+    is_followed: bool = False
 
     @property
     def prefix(self) -> str:
@@ -58,7 +63,9 @@ class Variant:
         sections = {**QUICK_SETTINGS, **self.sections}
         for name, values in QUICK_SETTINGS.items():
             sections[name] = {**values, **self.sections.get(name, {})}
-        return Place(make_site(root, **sections), other).move(*self.moved)
+        site = make_site(root, **sections)
+        (site.root / "delivered").mkdir()
+        return Place(site, other).move(*self.moved)
 
     def client_of(self, site: Site) -> HastyClient | None:
         """Return the client that is at work, if any."""
@@ -151,6 +158,36 @@ def _refused_before(site: Site) -> None:
     site.place("nobody.pdf", b"%PDF nobody is named, long ago")
 
 
+def _sent_letters(site: Site) -> None:
+    for index in range(41, 45):
+        site.place(f"sent-{index}.xml", _letter(index))
+
+
+def _answers(site: Site) -> None:
+    """One message is at MESH, reported and acknowledged; one only kept; two have failed, each its own way."""
+    stems = {site.payload(stem): stem for stem in site.stems()}
+    first, second, third, fourth = (stems[_letter(index)] for index in range(41, 45))
+    answers.keep(site, first, "SENT", number=1)
+    answers.report(site, first, "report-1", "TRANSFER", "SUCCESS", "00", number=1)
+    answers.acknowledge(site, "ack-1", "letter-41")
+    answers.keep(site, second, "SENT", number=2)
+    answers.keep(site, third, "FAILED")
+    answers.keep(site, fourth, "SENT", number=4)
+    answers.report(site, fourth, "report-4", "SEND", "ERROR", "14", number=4)
+    answers.report(site, "20200101000000000000_ABCDEF", "stray", "SEND", "ERROR", "14", number=9)
+    answers.send_to_us(site, "results", b"results for somebody behind us")
+    site.place("new.xml", _letter(45))
+
+
+def _make_old(site: Site) -> None:
+    """Let the refused message of the past be of a time that the ledger need no longer remember."""
+    with closing(sqlite3.connect(site.state / "ledger.sqlite")) as connection, connection:
+        connection.execute("UPDATE messages SET updated_at = '2001-01-01T00:00:00.000Z'")
+    for path in site.rejected.iterdir():
+        path.unlink()
+    site.dropped.clear()
+
+
 def _lose_ledger(site: Site) -> None:
     for end in ("", "-wal", "-shm"):
         (site.state / f"ledger.sqlite{end}").unlink(missing_ok=True)
@@ -160,6 +197,7 @@ def _damage_ledger(site: Site) -> None:
     (site.state / "ledger.sqlite").write_bytes(b"not a database" * 1000)
 
 
+_DELIVER = {"reports": {"deliver": "delivered"}}
 _TWO = ("mailbox",)
 
 VARIANTS: tuple[Variant, ...] = (
@@ -179,6 +217,24 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("two file systems", drop_mixed, moved=_TWO, is_killed_twice=True),
     Variant("two file systems, Y", drop_mixed, moved=_TWO, client=Client.SAVES_SENT, is_killed_twice=True),
     Variant("two file systems, N", drop_mixed, moved=_TWO, client=Client.SAVES_NOTHING),
+    Variant(
+        "reports",
+        _answers,
+        before=_sent_letters,
+        sections=_DELIVER,
+        is_followed=True,
+        is_killed_twice=True,
+    ),
+    Variant(
+        "archive on other file system",
+        _answers,
+        before=_sent_letters,
+        sections=_DELIVER,
+        moved=("archive", "delivered"),
+        is_followed=True,
+        is_killed_twice=True,
+    ),
+    Variant("retention", _one_message, before=_refused_before, after=_make_old, is_followed=True),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),
     Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),
     Variant("ledger lost before", drop_mixed, before=_past, after=_lose_ledger, is_killed_twice=True),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash import process
-from tests.crash.judgement import Fates, Tally, Verdict, Wrong, ended_well, fates, judge, judge_visible
+from tests.crash.judgement import Fates, Tally, Verdict, Wrong, ended_well, fates_of, judge, judge_visible
 from tests.crash.place import Place
 from tests.crash.power_cut.disk import Disk
 from tests.crash.power_cut.states import cut_states
@@ -70,7 +70,7 @@ def _cut(title: str, part: int, model: _Model, most: int | None) -> Tally:
         trace = Path(folder) / "trace"
         ended = process.record_data(place.site, trace)
         assert not ended_well(ended), ended
-        expected = fates(place.site, None)
+        expected = fates_of(place.site, None, variant)
         steps = [step for step in read_steps(trace) if not (model.without_syncs and _is_our_sync(step))]
         states = list(cut_states(disk, steps, _SEED))[part::_PARTS]
         if most is not None and len(states) > most:
@@ -93,7 +93,7 @@ def _start_again(place: Place, variant: Variant, expected: Fates) -> Verdict:
     if any(place.site.outbox.rglob("*.*")):
         # What was given back to the outbox just now may wait for its time.
         ended = process.run(place.site)
-    verdict = ended_well(ended) + judge(place.site, None, expected, variant.prefix)
+    verdict = ended_well(ended) + judge(place.site, None, expected, variant)
     # The log is not made durable line by line: its last lines may be lost.
     return [(wrong, text) for wrong, text in verdict if wrong is not Wrong.SILENT]
 
