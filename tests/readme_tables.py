@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from meshctl.journal.events import event_table
-from meshctl.settings.model import SECTIONS, Section, UseCaseSettings
+from meshctl.settings.model import SECTIONS, UseCaseSettings
+from meshctl.settings.section import Section
 from meshctl.settings.toml_text import default_of, example_of
 
 README = Path(__file__).parents[1] / "README.md"

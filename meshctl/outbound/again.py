@@ -19,7 +19,8 @@ from meshctl.outbound.names import Kind, check_name, kind_of
 from meshctl.outbound.rebuild import UNKNOWN_FILE
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.safe_open import OPEN_SAFELY
-from meshctl.settings.model import MailboxSettings, Settings
+from meshctl.settings.mailbox import MailboxSettings
+from meshctl.settings.model import Settings
 
 _PLAIN_ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
 # What masking puts where it cuts a long name.

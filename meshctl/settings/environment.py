@@ -12,7 +12,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from meshctl.settings.faults import Fault, nearest
-from meshctl.settings.model import SECTIONS, Section, UseCaseSettings
+from meshctl.settings.model import SECTIONS, UseCaseSettings
+from meshctl.settings.section import Section
 
 _PREFIX = "MESHCTL_"
 # Kubernetes sets MESHCTL_PORT and the like for a service of that name: one without "__" is not for us.

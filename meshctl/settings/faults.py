@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from meshctl.settings.model import SECTIONS, Section
+from meshctl.settings.model import SECTIONS
+from meshctl.settings.section import Section
 from meshctl.settings.toml_text import example_of, expected_of
 from meshctl.settings.values import ExplainedError
 

@@ -15,8 +15,9 @@ from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
 from meshctl.settings.environment import apply_environment
 from meshctl.settings.faults import Fault, section_faults, unknown_key
-from meshctl.settings.model import SECTIONS, Section, Settings, UseCaseSettings
+from meshctl.settings.model import SECTIONS, Settings, UseCaseSettings
 from meshctl.settings.rules import file_faults, folder_faults, use_case_faults
+from meshctl.settings.section import Section
 from meshctl.settings.use_cases import is_use_case_name, merge_use_cases
 from meshctl.settings.values import Origin
 

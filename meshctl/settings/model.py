@@ -4,116 +4,18 @@ The file that `init` writes, the checks and the error texts all come from these 
 starts at the folder of the settings file. The models are frozen: a changed file makes new settings.
 """
 
-import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic import Field, InstanceOf
 
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
 from meshctl.mesh.use_cases import UseCase
 from meshctl.settings import values
-from meshctl.settings.client_config import ClientConfig
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys are refused, values stay as read, errors quote no input."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class MailboxSettings(Section):
-    """The mailbox: its id, and the folder in which the MESH Client serves it."""
-
-    id: values.MailboxId = Field(
-        description="The id of your MESH mailbox; it becomes From_DTS. With client_config it may be left"
-        " out if the MESH Client serves only one mailbox.",
-        examples=["X26ABC1"],
-    )
-    folder: Annotated[
-        values.SettingPath, values.Expected("the folder that holds IN and OUT, unless client_config says it")
-    ] = Field(
-        description="The mailbox's folder, the one that holds IN, OUT, SENT and FAILED. With client_config"
-        " it may be left out: the client's InterfaceRoot is taken.",
-        examples=["/MESH-DATA-HOME/X26ABC1"],
-    )
-    client_config: values.OptionalPath = Field(
-        None,
-        description="The settings file of the MESH Client, meshclient.cfg: meshctl reads the mailbox's id,"
-        " folder and flags from it, never its secrets. Empty: not read.",
-        examples=["/MESH-APP-HOME/meshclient.cfg"],
-    )
-    ods_code: values.OptionalOdsCode = Field(
-        None,
-        description="The ODS code of your organisation, for subjects and local ids when the document does"
-        " not name it. Empty: not known.",
-        examples=["A81001"],
-    )
-    organisation: values.OptionalText = Field(
-        None,
-        description="The name of your organisation, for subjects when the document does not name it."
-        " Empty: not known.",
-        examples=["Riverside Federation"],
-    )
-    file_prefix: values.FilePrefix = Field(
-        "",
-        description="What the names of our files in OUT begin with, before the message id. Empty: nothing.",
-        examples=["letters-"],
-    )
-    file_mode: values.FileMode = Field(
-        0o640,
-        description="The permissions of our files in OUT; the MESH Client must be able to read them.",
-        examples=["0640"],
-    )
-    group: values.OptionalGroupName = Field(
-        None,
-        description="The group of our files in OUT, one that the MESH Client's user belongs to. Empty: the"
-        " group that the system gives them.",
-        examples=["mesh"],
-    )
-    _client: ClientConfig | None = PrivateAttr(None)
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Take over what the loader read from the MESH Client's own settings."""
-        self._client = context.client if isinstance(context, values.Origin) else None
-
-    @property
-    def client(self) -> ClientConfig | None:
-        """The MESH Client's flags for this mailbox; None without `client_config`."""
-        return self._client
-
-    @property
-    def in_folder(self) -> Path:
-        """Where the MESH Client puts what arrives."""
-        return self._child("IN")
-
-    @property
-    def out_folder(self) -> Path:
-        """Where the MESH Client takes pairs from."""
-        return self._child("OUT")
-
-    @property
-    def sent_folder(self) -> Path:
-        """Where the MESH Client keeps pairs it has transferred, if SaveSent=Y."""
-        return self._child("SENT")
-
-    @property
-    def failed_folder(self) -> Path:
-        """Where the MESH Client puts pairs it could not process."""
-        return self._child("FAILED")
-
-    @property
-    def temp_folder(self) -> Path:
-        """The MESH Client's own folder; not ours to use."""
-        return self._child("TEMP")
-
-    def _child(self, name: str) -> Path:
-        # Upper case on a default install, lower case in the user guide: what is there counts.
-        upper, lower = self.folder / name, self.folder / name.lower()
-        # os.path, which takes a folder that we may not look into for one that is not there.
-        return lower if os.path.exists(lower) and not os.path.exists(upper) else upper
+from meshctl.settings.mailbox import MailboxSettings
+from meshctl.settings.section import Section
 
 
 class StagingSettings(Section):
@@ -287,6 +189,17 @@ class AlertSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """Metrics for Prometheus, by the textfile collector of its node_exporter."""
+
+    textfile: values.OptionalPath = Field(
+        None,
+        description="The file that the daemon keeps up to date with numbers about this mailbox, in the"
+        " collector's folder; it ends in .prom. Empty: none is written.",
+        examples=["/var/lib/prometheus/node-exporter/meshctl.prom"],
+    )
+
+
 class LogSettings(Section):
     """The log: one line an event, without patient data."""
 
@@ -330,6 +243,7 @@ class Settings(Section):
     reports: ReportSettings
     deadlines: DeadlineSettings
     alerts: AlertSettings
+    metrics: MetricsSettings
     log: LogSettings
     state: StateSettings
 
@@ -341,6 +255,7 @@ SECTIONS: dict[str, type[Section]] = {
     "reports": ReportSettings,
     "deadlines": DeadlineSettings,
     "alerts": AlertSettings,
+    "metrics": MetricsSettings,
     "log": LogSettings,
     "state": StateSettings,
 }

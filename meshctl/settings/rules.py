@@ -11,15 +11,15 @@ from pathlib import Path
 
 from meshctl.mesh.use_cases import UseCase
 from meshctl.settings.faults import Fault, nearest
+from meshctl.settings.mailbox import MailboxSettings
 from meshctl.settings.model import (
     LogSettings,
-    MailboxSettings,
     ReportSettings,
-    Section,
     StagingSettings,
     StateSettings,
     UseCaseSettings,
 )
+from meshctl.settings.section import Section
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from meshctl.settings.model import SECTIONS, Section, UseCaseSettings
+from meshctl.settings.model import SECTIONS, UseCaseSettings
+from meshctl.settings.section import Section
 from meshctl.settings.toml_text import default_of, example_of, toml_value
 
 _WIDTH = 100

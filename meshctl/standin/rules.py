@@ -56,7 +56,7 @@ from meshctl.errors import ConfigError
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report, find_code
 from meshctl.settings import values
 from meshctl.settings.faults import Fault, nearest, section_faults
-from meshctl.settings.model import Section
+from meshctl.settings.section import Section
 from meshctl.settings.values import Expected
 
 REQUESTED, NEVER = "requested", "never"

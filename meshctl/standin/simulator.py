@@ -22,7 +22,7 @@ from meshctl.mesh.control_file import (
 )
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
-from meshctl.settings.model import MailboxSettings
+from meshctl.settings.mailbox import MailboxSettings
 from meshctl.standin.client_folders import ClientFolders, DecidedPair, TakenPair
 from meshctl.standin.rules import Timing
 from meshctl.standin.schedule import Delivery, Schedule

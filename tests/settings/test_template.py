@@ -5,7 +5,8 @@ import tomllib
 from pathlib import Path
 
 from meshctl.settings.load import load_settings
-from meshctl.settings.model import SECTIONS, Section, Settings, UseCaseSettings
+from meshctl.settings.model import SECTIONS, Settings, UseCaseSettings
+from meshctl.settings.section import Section
 from meshctl.settings.template import settings_text
 
 ESSENTIALS: dict[str, dict[str, str | Path]] = {"mailbox": {"id": "X26ABC1", "folder": "mailbox/X26ABC1"}}
