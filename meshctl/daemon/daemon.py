@@ -9,6 +9,7 @@ from functools import partial
 from meshctl import __version__
 from meshctl.clock import Clock
 from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, single_instance
+from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import Parts
 from meshctl.daemon.service import Service
 from meshctl.daemon.session import End, Session
@@ -42,6 +43,7 @@ class Daemon:
         self._inbox = inbox
         self._service = service
         self._parts = Parts(settings, journal)
+        self._metrics = Metrics(settings, journal)
 
     def run(self) -> None:
         """Work until SIGTERM. Raises AlreadyRunningError, LedgerTooNewError; OSError at the start only.
@@ -109,6 +111,7 @@ class Daemon:
             if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
                 after = End.LEDGER_DAMAGED
             self._service.turned(self._parts.obstacles(), lambda: "")
+            self._metrics.turned(None, self._parts)
             if self._inbox.reload_requested and self._reload():
                 attempts = self._parts.ledger
             self._inbox.wait(min(attempts.pause_seconds or 0.0, self._service.longest_wait_seconds))
@@ -129,7 +132,9 @@ class Daemon:
             if opened.is_new_ledger or after is End.LEDGER_GONE:
                 rebuild(self._settings, opened.books)
             self._parts.forget_errors()
-            return Session(self._settings, opened, lock, self._parts, self._inbox, self._service)
+            return Session(
+                self._settings, opened, lock, self._parts, self._inbox, self._service, self._metrics
+            )
         except BaseException:
             opened.books.ledger.close()
             raise
@@ -144,6 +149,8 @@ class Daemon:
         except ConfigError as error:
             self._journal.error("daemon.reload_failed", text=str(error))
             return False
+        self._metrics.retire(settings)
+        self._metrics = Metrics(settings, self._journal)
         self._settings = settings
         # What was in the way under the old settings need not be under the new ones.
         self._parts = Parts(settings, self._journal)

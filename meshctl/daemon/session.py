@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import InstanceLock
+from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import Parts
 from meshctl.daemon.service import Service
 from meshctl.daemon.signals import Inbox
@@ -55,15 +56,17 @@ class Session:
         parts: Parts,
         inbox: Inbox,
         service: Service,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._lock = lock
         self._parts = parts
         self._alerts = Alerts(settings.alerts, opened.books.journal)
-        self._books = replace(opened.books, alert=self._alerts.send)
+        self._books = replace(opened.books, alert=self._alert)
         self._ledger_identity = opened.identity
         self._inbox = inbox
         self._service = service
+        self._metrics = metrics
         self._backlog = False
         self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
@@ -77,6 +80,7 @@ class Session:
         while True:
             pause = self._turn()
             self._service.turned(self._parts.obstacles(), self._standing)
+            self._metrics.turned(self._books.ledger.connection, self._parts)
             if self._inbox.stop_requested:
                 return End.STOP
             if self._inbox.reload_requested:
@@ -134,6 +138,7 @@ class Session:
             self._watcher.close()
         self._outgoing.close()
         self._alerts.close(timeout=alert_seconds)
+        self._metrics.turned(self._books.ledger.connection, self._parts, at_once=True)
         with contextlib.suppress(sqlite3.Error):
             self._books.ledger.close()
 
@@ -156,6 +161,10 @@ class Session:
         if inbound is not None and inbound.busy:
             return _AT_ONCE_SECONDS
         return min(wait for wait in waits if wait is not None)
+
+    def _alert(self, event: dict[str, object]) -> None:
+        self._metrics.count_alert(event)
+        self._alerts.send(event)
 
     def _tell_watch(self, problem: str | None) -> None:
         journal = self._books.journal

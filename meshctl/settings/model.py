@@ -192,7 +192,7 @@ class AlertSettings(Section):
 class MetricsSettings(Section):
     """Metrics for Prometheus, by the textfile collector of its node_exporter."""
 
-    textfile: values.OptionalPath = Field(
+    textfile: values.OptionalMetricsFile = Field(
         None,
         description="The file that the daemon keeps up to date with numbers about this mailbox, in the"
         " collector's folder; it ends in .prom. Empty: none is written.",

@@ -14,6 +14,7 @@ from meshctl.settings.faults import Fault, nearest
 from meshctl.settings.mailbox import MailboxSettings
 from meshctl.settings.model import (
     LogSettings,
+    MetricsSettings,
     ReportSettings,
     StagingSettings,
     StateSettings,
@@ -54,10 +55,13 @@ def folder_faults(sections: Mapping[str, Section]) -> list[Fault]:
 
 
 def file_faults(file: Path, sections: Mapping[str, Section]) -> list[Fault]:
-    """Return where the settings file or the log lies in a folder whose files are moved or taken."""
+    """Return where the settings file, the log or the metrics lie where files are moved or taken."""
     files = {"the settings file": file}
     if isinstance(log := sections.get("log"), LogSettings):
         files["log.file"] = log.file
+    metrics = sections.get("metrics")
+    if isinstance(metrics, MetricsSettings) and metrics.textfile is not None:
+        files["metrics.textfile"] = metrics.textfile
     return [
         Fault(folder.key, f"{folder.path} holds {name}; keep them apart")
         for name, path in files.items()

@@ -61,6 +61,12 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _metrics_file(path: Path | None) -> Path | None:
+    if path is not None and path.suffix != ".prom":
+        raise ValueError("not read by the collector")
+    return path
+
+
 def _mode(value: object) -> int:
     """Read permissions such as "0640": the owner reads and writes, nobody executes, no stranger writes.
 
@@ -211,6 +217,12 @@ Acknowledgements = Annotated[
 ]
 
 OptionalPath = Annotated[SettingPath | None, BeforeValidator(_none_if_empty)]
+OptionalMetricsFile = Annotated[
+    SettingPath | None,
+    BeforeValidator(_none_if_empty),
+    AfterValidator(_metrics_file),
+    Expected("a path that ends in .prom: the collector reads no others"),
+]
 OptionalOdsCode = Annotated[OdsCode | None, BeforeValidator(_none_if_empty)]
 OptionalText = Annotated[Text | None, BeforeValidator(_none_if_empty)]
 OptionalGroupName = Annotated[GroupName | None, BeforeValidator(_none_if_empty)]

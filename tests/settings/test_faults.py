@@ -244,3 +244,11 @@ def test_work_may_lie_in_the_mailbox_beside_the_clients_folders(tmp_path: Path) 
     settings = load(tmp_path, f'{MINIMAL}[staging]\nwork = "mailbox/.work"\n')
 
     assert settings.staging.work == tmp_path / "mailbox" / ".work"
+
+
+def test_metrics_file_has_the_ending_that_is_read(tmp_path: Path) -> None:
+    """A metrics file that the collector would not read is a fault that says what it reads."""
+    (found,) = faults(tmp_path, MINIMAL + '[metrics]\ntextfile = "meshctl.txt"\n')
+
+    assert "metrics.textfile" in found
+    assert "ends in .prom" in found
