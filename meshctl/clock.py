@@ -38,6 +38,10 @@ class Clock:
         """Return the wall clock's instant, UTC."""
         return datetime.now(UTC)
 
+    def now_ns(self) -> int:
+        """Return the wall clock in nanoseconds, as file systems stamp."""
+        return time.time_ns()
+
     def stamp(self) -> str:
         """Return now as ISO 8601 UTC."""
         return iso(self.now())

@@ -26,6 +26,7 @@ if sys.platform != "win32":
 
 # The knee of batch size against rate lies at 32 to 64; beyond that only latency and memory grow.
 BATCH = 64
+_COMPARE_EVERY_SECONDS = 60.0
 # Errors that say nothing about the file that was being looked at.
 _OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -50,6 +51,8 @@ class Outgoing:
         self._should_stop = should_stop
         self._on_backlog = on_backlog
         self._needs_recovery = True
+        self._jumps_compared: float | None = None
+        self._next_comparison = 0.0
         self._told: set[str] = set()
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
@@ -76,6 +79,7 @@ class Outgoing:
         if self._needs_recovery:
             self._recover(handoff, dispatcher)
         self._needs_recovery = True
+        self._compare_clocks()
         for folder, use_case in self.staging.folders():
             self._drain(folder, use_case, dispatcher, outlook)
         self._needs_recovery = dispatcher.left_behind
@@ -87,6 +91,13 @@ class Outgoing:
         """End what runs beside us."""
         self._reading.close()
 
+    def _compare_clocks(self) -> None:
+        clock = self._books.clock
+        now, jumps = clock.monotonic(), clock.jumps_seconds
+        if jumps != self._jumps_compared or now >= self._next_comparison:
+            self.staging.note_file_clock(self._work.file_clock_ns())
+            self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
+
     def _drain(self, folder: str, use_case: str | None, dispatcher: Dispatcher, outlook: Outlook) -> None:
         try:
             ready = self.staging.ready(folder, use_case, outlook)
@@ -97,9 +108,10 @@ class Outgoing:
                     if self._should_stop():
                         return
         except FileNotFoundError:
-            # A sub-folder that was removed meanwhile; the outbox itself is missed by folders().
-            if use_case is None:
+            # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
+            if use_case is None or os.path.isdir(folder):
                 raise
+            dispatcher.left_behind = True
 
     def _dispatch(
         self, batch: Batch, outcomes: list[Outcome], dispatcher: Dispatcher, outlook: Outlook

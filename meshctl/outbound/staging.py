@@ -20,6 +20,8 @@ from meshctl.safe_open import OPEN_SAFELY
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
 _SORTED_AT_ONCE = 2048
 _SOON_SECONDS = 0.25
+# Local file systems stamp in ticks, and answers from a server take their time.
+_SAME_TIME_NS = 500_000_000
 
 
 @dataclass(slots=True)
@@ -81,6 +83,12 @@ class Staging:
         self._on_waiting = on_waiting
         self._on_folder = on_folder
         self._memory = Memory()
+        self._skew_ns = 0
+
+    def note_file_clock(self, now_ns: int) -> None:
+        """Note what time the outbox's file system has now: a share's server may not have ours."""
+        skew_ns = self._clock.now_ns() - now_ns
+        self._skew_ns = skew_ns if abs(skew_ns) > _SAME_TIME_NS else 0
 
     def folders(self) -> list[tuple[str, str | None]]:
         """Return the outbox and its use-case sub-folders, with the use case each stands for."""
@@ -192,7 +200,7 @@ class Staging:
 
     def _unchanged_for(self, path: str, status: os.stat_result, stamp_ns: int) -> float:
         """Return for how many seconds a file has been as it is."""
-        age = self._clock.age_seconds(stamp_ns)
+        age = self._clock.age_seconds(stamp_ns + self._skew_ns)
         if age is not None:
             self._memory.future.pop(path, None)
             return age

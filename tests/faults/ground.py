@@ -16,7 +16,8 @@ import pytest
 
 from meshctl.journal.read import Entry
 from meshctl.mesh.control_file import StatusRecord, write_control_file
-from tests.site import Daemon, Site, sidecar
+from tests.payloads import make_bundle_xml
+from tests.site import Daemon, Dropped, Site, sidecar
 
 # One that owns nothing here; the tests' own user is root, whom modes do not bind.
 SOMEBODY = 54321
@@ -238,3 +239,15 @@ def settings_for(**sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     for name, values in sections.items():
         told[name] = {**told.get(name, {}), **values}
     return told
+
+
+def drop_backlog(ground: Ground, files: int) -> None:
+    """Drop many letters at once: a whole sub-folder of the outbox comes into being."""
+    elsewhere = ground.root / "many"
+    elsewhere.mkdir()
+    template = make_bundle_xml(identifier="NUMBER")
+    for number in range(files):
+        path = elsewhere / f"{number:05}.xml"
+        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
+        ground.dropped.append(Dropped(path, data))
+    os.rename(elsewhere, ground.outbox / "send-document")

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.conftest import make_ground
 from tests.faults.ground import (
     Ground,
+    drop_backlog,
     goes_on,
     is_told_once,
     mount,
@@ -76,6 +77,21 @@ def test_out_removed_and_made_anew(ground: Ground) -> None:
         stays_calm(daemon, 1.0)
     assert ground.states() == ["queued", "queued"]
     assert [line.values["messages"] for line in ground.events("message.payload_missing")] == ["1"]
+
+
+def test_out_away_in_a_backlog(ground: Ground) -> None:
+    """OUT taken away in the middle of a batch leaves nothing behind in the work folder."""
+    total = 1500
+    drop_backlog(ground, total)
+    away = ground.root / "away"
+    with ground.daemon() as daemon:
+        daemon.wait_for_pairs(100)
+        ground.out.rename(away)
+        is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
+        away.rename(ground.out)
+        goes_on(ground, daemon, "outbound", total)
+        daemon.wait_for(lambda: ground.states() == ["queued"] * total, "all to be queued")
+    check_invariants(ground)
 
 
 def test_outbox_removed_and_made_anew(ground: Ground) -> None:

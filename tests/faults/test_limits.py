@@ -1,6 +1,5 @@
 """Limits of the system: inotify watches and instances, open files, processes."""
 
-import os
 import resource
 import shutil
 import subprocess
@@ -9,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import Ground, needs_root, stays_calm
+from tests.faults.ground import Ground, drop_backlog, needs_root, stays_calm
 from tests.invariants import check_invariants
-from tests.payloads import make_bundle_xml
-from tests.site import Daemon, Dropped
+from tests.site import Daemon
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +95,7 @@ def test_no_helper_to_be_had(ground: Ground) -> None:
         daemon.wait_for_pairs(1)
         # A letter takes few open files at a time, a process that is started many at once.
         _set_open_files(daemon, 2)
-        _drop_backlog(ground, 300)
+        drop_backlog(ground, 300)
         daemon.wait_for_pairs(301, 40.0)
     assert not ground.events("daemon.blocked")
     check_invariants(ground)
@@ -106,7 +104,7 @@ def test_no_helper_to_be_had(ground: Ground) -> None:
 @needs_root
 def test_helper_killed_in_a_backlog(ground: Ground) -> None:
     """Whenever the helper process is killed the daemon examines its batch, and sends nothing twice."""
-    _drop_backlog(ground, 3000)
+    drop_backlog(ground, 3000)
     killed = 0
     with ground.daemon() as daemon:
         children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
@@ -118,14 +116,3 @@ def test_helper_killed_in_a_backlog(ground: Ground) -> None:
     assert killed > 0
     assert not ground.events("daemon.blocked")
     check_invariants(ground)
-
-
-def _drop_backlog(ground: Ground, files: int) -> None:
-    elsewhere = ground.root / "many"
-    elsewhere.mkdir()
-    template = make_bundle_xml(identifier="NUMBER")
-    for number in range(files):
-        path = elsewhere / f"{number:05}.xml"
-        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
-        ground.dropped.append(Dropped(path, data))
-    os.rename(elsewhere, ground.outbox / "send-document")

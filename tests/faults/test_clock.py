@@ -1,0 +1,111 @@
+"""The system clock set back a day and forward a year, before and while the daemon runs (with libfaketime)."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ground import Ground, stays_calm
+from tests.invariants import check_invariants
+from tests.site import sidecar
+
+_LIBRARY = next(
+    (
+        str(path)
+        for path in Path("/usr").glob("lib*/**/faketime/libfaketime.so.1")
+        if os.access(path, os.R_OK)
+    ),
+    "",
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not _LIBRARY, reason="needs libfaketime (Debian: libfaketime)"),
+]
+
+
+class Wall:
+    """The wall clock as the daemon reads it; monotonic clocks go on as they do."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._file = ground.root / "faketime"
+        self.set("+0")
+        ground.environ.update(
+            LD_PRELOAD=_LIBRARY,
+            FAKETIME_TIMESTAMP_FILE=str(self._file),
+            FAKETIME_NO_CACHE="1",
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+            # Files keep the kernel's time, which is then another: as on a share whose server has another.
+            NO_FAKE_STAT="1",
+        )
+
+    def set(self, offset: str) -> None:
+        """Put the clock back or forward: `-1d`, `+1y`."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{offset}\n")
+        new.rename(self._file)
+
+
+@pytest.fixture
+def wall(ground: Ground) -> Wall:
+    """A clock that can be set."""
+    return Wall(ground)
+
+
+@pytest.mark.parametrize(("offset", "seconds"), [("-1d", -86_400), ("+1y", 31_536_000)])
+def test_set_while_running(ground: Ground, wall: Wall, offset: str, seconds: int) -> None:
+    """A jump is told of once; nothing is overdue for it, and files are taken as before."""
+    ground.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h", "client_silent_after": "2h"})
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        daemon.wait_for(lambda: ground.states() == ["queued"], "the first letter to be queued")
+        wall.set(offset)
+        daemon.wait_for_event("daemon.clock_jumped")
+        ground.drop("renamed.pdf")
+        daemon.wait_for_pairs(2)
+        ground.write("written.pdf", b"written", sidecar=sidecar())
+        daemon.wait_for_pairs(3)
+        stays_calm(daemon)
+    (jumped,) = ground.events("daemon.clock_jumped")
+    assert abs(int(jumped.values["seconds"]) - seconds) < 60
+    assert not ground.events("message.overdue")
+    assert not ground.events("client.stalled")
+    assert not ground.events("daemon.blocked")
+    assert ground.states() == ["queued"] * 3
+    check_invariants(ground)
+
+
+@pytest.mark.parametrize("offset", ["-1d", "+1y"])
+def test_a_file_still_being_written_when_the_clock_is_set(ground: Ground, wall: Wall, offset: str) -> None:
+    """A file that grows while the clock is set is taken only when it has come to rest, whole."""
+    ground.settle(staging={"rescan_seconds": 0.2, "quiet_seconds": 1.5})
+    data = [b"%d " % number * 500 for number in range(20)]
+    with ground.daemon() as daemon:
+        ground.place_sidecar("slow.pdf", sidecar())
+        target = ground.target("slow.pdf")
+        for number, part in enumerate(data):
+            # Opened anew for each part, so that only the time of the last change tells.
+            with target.open("ab") as file:
+                file.write(part)
+            if number == len(data) // 2:
+                wall.set(offset)
+            time.sleep(0.2)
+        daemon.wait_for_pairs(1)
+    assert ground.sent_contents() == [b"".join(data)]
+
+
+@pytest.mark.parametrize("offset", ["-1d", "+1y"])
+def test_set_between_two_runs(ground: Ground, wall: Wall, offset: str) -> None:
+    """A clock that was set while no daemon ran keeps nobody from sending, and ids stay apart."""
+    ground.drop("before.pdf")
+    ground.run_once()
+    wall.set(offset)
+    with ground.daemon() as daemon:
+        ground.drop("renamed.pdf")
+        ground.write("written.pdf", b"written", sidecar=sidecar())
+        daemon.wait_for_pairs(3)
+        stays_calm(daemon, 1.0)
+    assert len(ground.messages()) == 3
+    check_invariants(ground)

@@ -1,0 +1,124 @@
+"""Processes that are stopped, started twice or killed; an outbox with a hundred thousand files."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ground import Ground, cpu_seconds, drop_backlog, stays_calm
+from tests.invariants import check_invariants
+from tests.site import Daemon, wait_until
+
+pytestmark = pytest.mark.slow
+
+_HUNDRED_THOUSAND = 100_000
+
+
+def test_started_twice_at_once(ground: Ground) -> None:
+    """Of two daemons started in the same instant one works; the other says who is there, and ends with 1."""
+    first, second = ground.start("run"), ground.start("run")
+    try:
+        wait_until(lambda: _ended(first) or _ended(second), "one of them to end")
+        loser, winner = (first, second) if _ended(first) else (second, first)
+        ground.drop("letter.pdf")
+        winner.wait_for_pairs(1)
+        out, error = loser.process.communicate()
+        assert (loser.process.returncode, out) == (1, b"")
+        assert f"Another meshctl already works on {ground.state}" in error.decode()
+        assert winner.stop().exit_code == 0
+    finally:
+        for daemon in (first, second):
+            daemon.process.kill()
+            daemon.process.communicate()
+    assert len(ground.events("daemon.started")) == 1
+    check_invariants(ground)
+
+
+def _ended(daemon: Daemon) -> bool:
+    return daemon.process.poll() is not None
+
+
+def test_stopped_for_a_while(ground: Ground) -> None:
+    """A daemon that was held (SIGSTOP) takes up what came meanwhile, and blames neither clock nor client."""
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        daemon.signal(signal.SIGSTOP)
+        for number in range(50):
+            ground.drop(f"during-{number}.pdf")
+        time.sleep(3.0)
+        assert len(ground.stems()) <= 2
+        daemon.signal(signal.SIGCONT)
+        daemon.wait_for_pairs(51)
+        stays_calm(daemon, 1.0)
+    assert not ground.events("daemon.clock_jumped")
+    assert not ground.events("daemon.blocked")
+    check_invariants(ground)
+
+
+def test_stand_in_killed_again_and_again(ground: Ground) -> None:
+    """A client that is killed at any moment makes the daemon neither lose nor double nor mistake anything."""
+    total = 120
+    with ground.daemon() as daemon:
+        for number in range(total):
+            ground.drop(f"{number:03}.pdf")
+        for pause in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+            client = ground.start("simulate", "--speed", "10000", "--test-mailbox")
+            time.sleep(pause)
+            client.process.kill()
+            client.process.communicate()
+        client = ground.start("simulate", "--speed", "10000", "--test-mailbox")
+        try:
+            daemon.wait_for(
+                lambda: (
+                    len(ground.states()) == total
+                    and set(ground.states()) <= {"completed", "sent", "received"}
+                ),
+                "all messages to arrive",
+                40.0,
+            )
+        finally:
+            client.process.terminate()
+            client.process.communicate()
+        stays_calm(daemon, 1.0)
+    assert not ground.events("daemon.blocked")
+    assert not ground.events("message.failed")
+    check_invariants(ground)
+
+
+@pytest.mark.timeout(1200)
+def test_a_hundred_thousand_files(ground: Ground) -> None:
+    """An outbox with 100,000 files is worked off; the first pair comes at once, memory is bounded."""
+    drop_backlog(ground, _HUNDRED_THOUSAND)
+    with ground.daemon() as daemon:
+        began = time.monotonic()
+        daemon.wait_for_pairs(1, 10.0)
+        first = time.monotonic() - began
+        while not _is_empty(ground.outbox / "send-document"):
+            # To look more often would take the time that is being measured.
+            time.sleep(1.0)
+            assert daemon.process.poll() is None
+        took = time.monotonic() - began
+        daemon.wait_for(lambda: not _backlog_left(ground), "every pair in OUT")
+        stays_calm(daemon, 3.0)
+        used, peak = cpu_seconds(daemon), _peak_mib(daemon)
+    print(f"first {first:.2f} s, all {took:.0f} s, processor {used:.0f} s, peak {peak} MiB")
+    assert peak < 300
+    assert not ground.events("daemon.blocked")
+    check_invariants(ground)
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _backlog_left(ground: Ground) -> list[Path]:
+    return [path for path in ground.work.rglob("*") if path.parent != ground.work]
+
+
+def _peak_mib(daemon: Daemon) -> int:
+    with open(f"/proc/{daemon.process.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
