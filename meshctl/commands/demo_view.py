@@ -63,7 +63,7 @@ def print_summary(scene: Scene, settings: Settings, console: Console) -> None:
     console.print()
     console.print(_counts(scene))
     for part in scene.parts:
-        console.print(_ending(part))
+        console.print(_ending(part, is_terminal=console.is_terminal))
     for part in scene.parts:
         if part.missing:
             wanted = " and ".join(sorted(part.missing))
@@ -124,7 +124,7 @@ def _counts(scene: Scene) -> Text:
     return Text(f"After {scene.elapsed_seconds:.0f} s: {', '.join(said) or 'no message'}.", style="bold")
 
 
-def _ending(part: Part) -> Group:
+def _ending(part: Part, *, is_terminal: bool) -> Group:
     """Tell how one message ended, with reason and advice where it did not arrive."""
     line = Text(f"  {part.drop.name}: ")
     message = part.message
@@ -137,6 +137,8 @@ def _ending(part: Part) -> Group:
     elif message.overdue is not None:
         awaited = " and ".join(message.awaiting)
         said = [f"No {awaited} acknowledgement came in time; a person is told to look."]
-    return Group(
-        line, *(Padding(plain_text(text), (0, 0, 0, _INDENT), expand=False) for text in said if text)
-    )
+    texts = [plain_text(text) for text in said if text]
+    if not is_terminal:
+        # Nothing wraps in a file, and padding would fill each line up with blanks.
+        return Group(line, *(Text(" " * _INDENT).append_text(text) for text in texts))
+    return Group(line, *(Padding(text, (0, 0, 0, _INDENT), expand=False) for text in texts))
