@@ -5,8 +5,11 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -22,6 +25,36 @@ def _imported() -> Iterator[str]:
 
 def _names(requirements: list[str]) -> set[str]:
     return {re.split(r"[^A-Za-z0-9_.-]", one)[0].lower().replace("_", "-") for one in requirements}
+
+
+def _needed(names: set[str]) -> set[str]:
+    """Return these packages and all that they need here, as pip would install them without extras."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            requirements = (Requirement(text) for text in requires(name) or [])
+            waiting += [
+                canonicalize_name(each.name)
+                for each in requirements
+                if each.marker is None or each.marker.evaluate({"extra": ""})
+            ]
+    return found
+
+
+def test_constraints_pin_everything_that_is_needed() -> None:
+    """constraints.txt has each package that meshctl needs, once, at a version that pyproject.toml allows."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    wanted = {canonicalize_name(each.name): each for each in map(Requirement, project["dependencies"])}
+
+    assert len(pins) == len(pinned)
+    assert set(pinned) == _needed(set(wanted))
+    assert [name for name, each in wanted.items() if not each.specifier.contains(pinned[name])] == []
 
 
 def test_imports_and_declared_dependencies_are_the_same() -> None:

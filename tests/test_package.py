@@ -88,6 +88,47 @@ def test_demo_runs_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
     assert f"Log:         {tmp_path / 'played' / 'log' / 'meshctl.log'}" in played.stdout
 
 
+def test_installs_without_a_network(installed: Installed, tmp_path: Path) -> None:
+    """What `pip download` fetched, pinned by constraints.txt, installs where there is no index."""
+    pip = ("python", "-m", "pip")
+    constraints = str(CHECKOUT / "constraints.txt")
+    fetched = installed.run(
+        *pip, "download", "--quiet", "-d", "wheels", "-c", constraints, str(installed.wheel), cwd=tmp_path
+    )
+    assert fetched.returncode == 0, fetched.stderr
+    made = installed.run("python", "-m", "venv", "server", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    server = Installed(installed.wheel, tmp_path / "server" / installed.bin.name)
+
+    put = server.run(
+        *pip, "install", "--no-index", "--find-links", "wheels", "-c", constraints, "meshctl", cwd=tmp_path
+    )
+
+    assert put.returncode == 0, put.stderr
+    listed = server.run(*pip, "list", "--format=freeze", cwd=tmp_path).stdout.lower().replace("_", "-")
+    pins = [line for line in Path(constraints).read_text().splitlines() if "==" in line]
+    assert [pin for pin in pins if pin not in listed.splitlines()] == []
+    assert server.run("meshctl", "--version", cwd=tmp_path).stdout.startswith("meshctl, version ")
+
+
+def test_sdist_builds_the_same_wheel(installed: Installed, tmp_path: Path) -> None:
+    """From the source distribution alone the same wheel comes."""
+    put = installed.run("python", "-m", "venv", "builder", cwd=tmp_path)
+    builder = Installed(installed.wheel, tmp_path / "builder" / installed.bin.name)
+    put = builder.run("pip", "install", "--quiet", "hatchling", cwd=tmp_path)
+    assert put.returncode == 0, put.stderr
+    packed = builder.run("hatchling", "build", "-t", "sdist", "-d", str(tmp_path), cwd=CHECKOUT)
+    assert packed.returncode == 0, packed.stderr
+    (sdist,) = tmp_path.glob("meshctl-*.tar.gz")
+
+    built = builder.run("pip", "wheel", "--quiet", "--no-deps", "-w", "again", str(sdist), cwd=tmp_path)
+
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "again").glob("*.whl")
+    with zipfile.ZipFile(wheel) as again, zipfile.ZipFile(installed.wheel) as first:
+        assert sorted(again.namelist()) == sorted(first.namelist())
+
+
 def _run(command: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("MESHCTL_", "PYTHON"))}
     return subprocess.run(

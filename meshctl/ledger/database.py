@@ -4,6 +4,7 @@ A migration and the record that it ran commit together. Reading commands open th
 neither create nor change it.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -170,11 +171,17 @@ def _read_through(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _keep_copy(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    copy = sqlite3.connect(path.with_name(f"{path.name}.version-{version}"))
+    """Keep the ledger as it is beside itself, under its name once it is whole, for its owner alone."""
+    kept = path.with_name(f"{path.name}.version-{version}")
+    unfinished = kept.with_name(f"{kept.name}.tmp")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    copy = sqlite3.connect(unfinished)
     try:
         connection.backup(copy)
     finally:
         copy.close()
+    unfinished.replace(kept)
 
 
 def _too_new(path: Path, version: int, known: int) -> LedgerTooNewError:

@@ -33,7 +33,7 @@ def test_pattern_fits_every_event() -> None:
 @pytest.mark.skipif(LNAV is None, reason="there is no lnav here")
 @pytest.mark.parametrize(("log_format", "table"), [("logfmt", "meshctl_log"), ("json", "meshctl_json_log")])
 def test_lnav_reads_a_real_log(tmp_path: Path, log_format: str, table: str) -> None:
-    """lnav accepts the format and finds the events of a real log, in both of its forms."""
+    """The program lnav accepts the format and finds the events of a real log, in both of its forms."""
     site = make_site(tmp_path / "mesh", log={"format": log_format})
     site.place("letter.pdf", b"x", sidecar=sidecar())
     site.run_once()

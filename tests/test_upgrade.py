@@ -1,0 +1,163 @@
+"""Upgrades and moves: an older ledger is migrated, a newer one refused, a mailbox goes on elsewhere."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import meshctl
+from meshctl.ledger.database import LEDGER_NAME, migrations
+from tests.commands.client import transfer
+from tests.invariants import check_invariants
+from tests.site import Site, make_site, sidecar
+
+NEXT = len(migrations()) + 1
+MIGRATION = "ALTER TABLE messages ADD COLUMN colour TEXT; UPDATE messages SET colour = 'blue';"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path / "mesh")
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `python -m meshctl` is a newer one, whose ledger has one more migration."""
+    package = tmp_path / "newer" / "meshctl"
+    shutil.copytree(Path(meshctl.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "ledger" / "migrations" / f"{NEXT:04}.sql").write_text(MIGRATION, encoding="utf-8")
+    return {"PYTHONPATH": str(package.parent), "PYTHONSAFEPATH": "1"}
+
+
+def _version(ledger: Path) -> int:
+    with closing(sqlite3.connect(ledger)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _ids(ledger: Path) -> list[str]:
+    with closing(sqlite3.connect(ledger)) as connection:
+        return [row[0] for row in connection.execute("SELECT message_id FROM messages ORDER BY 1")]
+
+
+def test_older_ledger_is_migrated_and_a_copy_kept(site: Site, newer: dict[str, str]) -> None:
+    """The first run of a newer meshctl migrates the ledger, and keeps it as it was, for its owner alone."""
+    site.place("before.pdf", b"before", sidecar=sidecar())
+    site.run_once()
+    before = _ids(site.state / LEDGER_NAME)
+
+    site.environ.update(newer)
+    site.place("after.pdf", b"after", sidecar=sidecar())
+    site.run_once()
+
+    kept = site.state / f"{LEDGER_NAME}.version-{NEXT - 1}"
+    assert (_version(site.state / LEDGER_NAME), _version(kept)) == (NEXT, NEXT - 1)
+    assert _ids(kept) == before
+    assert _ids(site.state / LEDGER_NAME)[:1] == before
+    assert len(_ids(site.state / LEDGER_NAME)) == 2
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(site.state / LEDGER_NAME)) as connection:
+        assert connection.execute("SELECT colour FROM messages WHERE message_id = ?", before).fetchone() == (
+            "blue",
+        )
+
+
+def test_older_ledger_is_not_migrated_by_looking(site: Site, newer: dict[str, str]) -> None:
+    """A command that only reads says that the daemon has to migrate the ledger, and leaves it alone."""
+    site.run_once()
+    site.environ.update(newer)
+
+    looked = site.meshctl("list")
+
+    assert looked.exit_code == 1
+    assert "Start 'meshctl run' once to migrate it." in looked.stderr
+    assert _version(site.state / LEDGER_NAME) == NEXT - 1
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--once"), ("list",)])
+def test_newer_ledger_is_refused(site: Site, newer: dict[str, str], command: tuple[str, ...]) -> None:
+    """An older meshctl says in a sentence that the ledger is newer, and changes neither it nor the outbox."""
+    site.environ.update(newer)
+    site.run_once()
+    site.environ.clear()
+    waiting = site.place("letter.pdf", b"letter", sidecar=sidecar())
+
+    refused = site.meshctl(*command)
+
+    assert refused.exit_code == 1
+    assert f"is of version {NEXT}, newer than this meshctl knows ({NEXT - 1})" in refused.stderr
+    assert "Install the newer meshctl again, or restore the ledger kept from before" in refused.stderr
+    assert _version(site.state / LEDGER_NAME) == NEXT
+    assert waiting.read_bytes() == b"letter"
+
+
+def test_kept_copy_takes_an_upgrade_back(site: Site, newer: dict[str, str]) -> None:
+    """With the copy put back in place, the older meshctl goes on, and knows what it had sent."""
+    site.place("before.pdf", b"before", sidecar=sidecar())
+    site.run_once()
+    before = _ids(site.state / LEDGER_NAME)
+    site.environ.update(newer)
+    site.run_once()
+    site.environ.clear()
+
+    (site.state / f"{LEDGER_NAME}.version-{NEXT - 1}").replace(site.state / LEDGER_NAME)
+    site.run_once()
+
+    assert _ids(site.state / LEDGER_NAME) == before
+    check_invariants(site)
+
+
+def test_mailbox_goes_on_at_another_place(site: Site, tmp_path: Path) -> None:
+    """A mailbox moved in the midst of its work, killed, not stopped, goes on: nothing is lost or doubled.
+
+    Answers to what was sent from the old place are matched at the new one, for ledger and key came along.
+    """
+    for number in range(40):
+        site.place(f"letter-{number}.pdf", f"letter {number}".encode(), sidecar=sidecar())
+    with_client = site.start("run")
+    with_client.wait_for_pairs(10)
+    with_client.signal(signal.SIGKILL)
+    with_client.process.communicate()
+    sent_here = site.stems()[0]
+    site.place("late.pdf", b"late", sidecar=sidecar())
+
+    shutil.copytree(site.root, tmp_path / "elsewhere" / "mesh", symlinks=True)
+    shutil.rmtree(site.root)
+    moved = Site(tmp_path / "elsewhere" / "mesh")
+    moved.dropped = [
+        type(each)(moved.root / each.path.relative_to(site.root), each.data, each.sidecar)
+        for each in site.dropped
+    ]
+    moved.run_once()
+    check_invariants(moved)
+    assert sorted(moved.sent_contents()) == sorted(each.data for each in site.dropped)
+
+    transfer(moved, sent_here)
+    moved.run_once()
+    assert moved.messages()[sent_here]["state"] == "sent"
+    found = moved.meshctl("find", "--nhs-number", "9990000042", "--json")
+    assert found.stdout.count('"message_id"') == len(site.dropped)
+
+
+def test_back_up_taken_while_it_runs_is_whole(site: Site, tmp_path: Path) -> None:
+    """SQLite's own back-up, as the README has it, gives a whole ledger while the daemon writes."""
+    with site.daemon() as daemon:
+        for number in range(10):
+            site.place(f"letter-{number}.pdf", b"%d" % number, sidecar=sidecar())
+        daemon.wait_for_pairs(5)
+        copy = tmp_path / "ledger.sqlite"
+        with (
+            closing(sqlite3.connect(f"{(site.state / LEDGER_NAME).as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        daemon.wait_for_pairs(10)
+
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(_ids(copy)) >= 5
+    assert os.access(site.state / "key", os.R_OK)
