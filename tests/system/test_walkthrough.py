@@ -1,0 +1,44 @@
+"""The README's way from nothing to a letter on its way, its lines run as they stand on a real machine."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.readme_tables import README, code_blocks
+from tests.system.machine import REPOSITORY, Machine, machine
+
+TITLE = "## A server, step by step\n"
+CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(name="host")
+def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine with the program, a clone of the repository, and a MESH Client's folders and settings."""
+    with machine(tmp_path_factory.mktemp("machine")) as started:
+        for path in (REPOSITORY / "systemd").glob("meshctl*"):
+            started.write(f"/src/systemd/{path.name}", path.read_text(encoding="utf-8"))
+        config = (REPOSITORY / "sample_mailbox/meshclient.cfg").read_text(encoding="utf-8")
+        config = config.replace("X26DEMO", "X26ABC1")
+        started.write("/MESH-APP-HOME/meshclient.cfg", config)
+        started.run("useradd", "--system", "--user-group", "mesh")
+        for name in CLIENT_FOLDERS:
+            started.run("mkdir", "-p", f"/MESH-DATA-HOME/X26ABC1/{name}")
+        started.run("chown", "-R", "mesh:mesh", "/MESH-DATA-HOME")
+        yield started
+
+
+def test_every_step_of_the_readme_works(host: Machine) -> None:
+    """Each line after the installation runs without an error, and the letter comes to lie in OUT."""
+    text = README.read_text(encoding="utf-8")
+    told = text[text.index(TITLE) : text.index("### Upgrade, back up, move")]
+    _, _, *steps = code_blocks(told, "sh")
+
+    for line in "".join(steps).splitlines():
+        host.run("sh", "-c", f"cd /src; PATH=/usr/local/bin:$PATH; {line}")
+
+    out = "/MESH-DATA-HOME/X26ABC1/OUT"
+    host.wait_for(lambda: ".ctl" in host.run("ls", out).stdout, "the letter in OUT")
+    readable = host.run("runuser", "-u", "mesh", "--", "sh", "-c", f"cat {out}/*.dat {out}/*.ctl")
+    assert "a letter" in readable.stdout
+    assert "GPPROVIDER_9990000042_14022001_Smith" in readable.stdout
