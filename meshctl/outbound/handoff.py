@@ -64,7 +64,7 @@ class HandOff:
         """Step 1: write the control files, and the copies where there must be any; return what to sync."""
         written: list[str] = []
         for parcel in parcels:
-            path = self.staged_control(parcel.stem)
+            path = self._new_control(parcel.stem)
             durable.write_new(path, parcel.control, self._mode)
             self._give_group(path)
             written.append(path)
@@ -102,13 +102,21 @@ class HandOff:
     def show(self, stems: Sequence[str]) -> None:
         """Step 4: the control files appear in OUT."""
         for stem in stems:
-            os.rename(self.staged_control(stem), f"{self._out}/{stem}.ctl")
+            os.rename(self._new_control(stem), f"{self._out}/{stem}.ctl")
         durable.sync_folder(self._out)
 
     def show_again(self, stems: Sequence[str]) -> None:
         """Step 4 after a restart, which must not take it on trust that step 3 was durable."""
         durable.sync_folder(self._out)
-        self.show(stems)
+        out_of_reach = [stem for stem in stems if self.copies and not self.was_copied(stem)]
+        for stem in out_of_reach:
+            self._copy_control(stem)
+        for stem in stems:
+            if stem not in out_of_reach:
+                os.rename(self.staged_control(stem), f"{self._out}/{stem}.ctl")
+        durable.sync_folder(self._out)
+        for stem in out_of_reach:
+            os.unlink(self.staged_control(stem))
 
     def note_shown(self, stems: Sequence[str]) -> None:
         """Step 5, once the log has it."""
@@ -119,39 +127,61 @@ class HandOff:
         return f"{self._out}/{stem}.dat"
 
     def staged_control(self, stem: str) -> str:
-        """Return where a control file waits for its turn; on OUT's own file system, so that a rename does."""
-        return f"{self._out}/.{stem}.ctl{_HIDDEN_END}" if self.copies else f"{self._work.ready}/{stem}.ctl"
+        """Return where a control file waits for its turn."""
+        return self._hidden_control(stem) if self.was_copied(stem) else f"{self._work.ready}/{stem}.ctl"
+
+    def was_copied(self, stem: str) -> bool:
+        """Tell whether a message was staged as a copy; a run before this one may have known other mounts."""
+        return os.path.lexists(self._hidden_control(stem))
 
     def staged_stems(self) -> list[str]:
-        """Return the stems of all control files that wait."""
-        if not self.copies:
-            return self._work.left_stems()
-        end = f".ctl{_HIDDEN_END}"
-        return sorted(
-            name[1:].removesuffix(end)
-            for name in os.listdir(self._out)
-            if name.startswith(".") and name.endswith(end)
-        )
+        """Return the stems of all control files that wait, staged in whichever way."""
+        return sorted({*self._work.left_stems(), *self._hidden_stems(".ctl")})
 
     def discard(self, stem: str, *, payload_too: bool) -> None:
-        """Remove what is staged of a message that was never shown; with copies, also the copy in OUT."""
-        paths = [self.staged_control(stem)]
-        if self.copies:
-            # The control file goes last: as long as it lies there, a restart knows of the rest.
-            paths.insert(0, self._staged_payload(stem))
-            if payload_too:
-                paths.insert(0, self.payload(stem))
+        """Remove what is staged of a message that was never shown; of a copied one also the copy in OUT."""
+        # The control file goes last: as long as it lies there, a restart knows of the rest.
+        paths = [f"{self._work.ready}/{stem}.ctl"]
+        if self.was_copied(stem):
+            payloads = [self.payload(stem)] if payload_too else []
+            paths = [*payloads, self._staged_payload(stem), self._hidden_control(stem)]
         for path in paths:
             Path(path).unlink(missing_ok=True)
 
+    def discard_copy(self, stem: str) -> None:
+        """Remove a copy that waits in OUT under a hidden name."""
+        Path(self._staged_payload(stem)).unlink(missing_ok=True)
+
     def staged_copies(self) -> list[str]:
         """Return the stems of payload copies that wait in OUT under hidden names."""
-        end = f".dat{_HIDDEN_END}"
+        return self._hidden_stems(".dat")
+
+    def _hidden_stems(self, suffix: str) -> list[str]:
+        end = suffix + _HIDDEN_END
         return [
             name[1:].removesuffix(end)
             for name in os.listdir(self._out)
             if name.startswith(".") and name.endswith(end)
         ]
+
+    def _copy_control(self, stem: str) -> None:
+        """Let a control file appear in OUT that was staged to be renamed, and cannot be any more."""
+        shown = f"{self._out}/{stem}.ctl"
+        if os.path.lexists(shown):
+            return
+        # Under the name of a copy, since what a crash leaves of it has to go.
+        self.discard_copy(stem)
+        durable.copy_new(self.staged_control(stem), self._staged_payload(stem), self._mode)
+        self._give_group(self._staged_payload(stem))
+        durable.sync_file(self._staged_payload(stem))
+        os.rename(self._staged_payload(stem), shown)
+
+    def _new_control(self, stem: str) -> str:
+        """Return where a control file is put; on OUT's own file system, so that it can be renamed."""
+        return self._hidden_control(stem) if self.copies else f"{self._work.ready}/{stem}.ctl"
+
+    def _hidden_control(self, stem: str) -> str:
+        return f"{self._out}/.{stem}.ctl{_HIDDEN_END}"
 
     def _staged_payload(self, stem: str) -> str:
         return f"{self._out}/.{stem}.dat{_HIDDEN_END}"

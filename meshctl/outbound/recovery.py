@@ -84,13 +84,15 @@ class Recovery:
         waiting = [stem for stem in stems if stem in staged]
         in_out = [stem for stem in waiting if os.path.lexists(self._handoff.payload(stem))]
         nowhere = [stem for stem in waiting if stem not in in_out and not self._was_taken(stem)]
-        if claim and payloads and self._handoff.copies and in_out and not nowhere:
+        # Asked of the files themselves: a run before this one may have found OUT on another mount.
+        copied = any(self._handoff.was_copied(stem) for stem in waiting)
+        if claim and payloads and copied and in_out and not nowhere:
             # Every copy had come into OUT, and the originals were being removed.
             for name in payloads:
                 os.unlink(claim.path(name))
             durable.sync_folder(claim.folder)
         elif payloads:
-            back = [*in_out, *nowhere] if self._handoff.copies else nowhere
+            back = [*in_out, *nowhere] if copied else nowhere
             if len(nowhere) > len(payloads):
                 # No control file was shown, so it was not the client that took it out of OUT.
                 missing = len(nowhere) - len(payloads)
@@ -162,16 +164,15 @@ class Recovery:
 
     def _settle_strays(self, reopened: Sequence[Claim]) -> None:
         """Deal with staged files of which the ledger knows nothing; with a payload in OUT, it was lost."""
-        originals: list[str] = []
-        if self._handoff.copies:
-            paths = [claim.path(name) for claim in reopened for name in _payloads(claim)]
-            originals = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
+        paths = [claim.path(name) for claim in reopened for name in _payloads(claim)]
+        originals = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
         for stem in self._handoff.staged_stems():
             in_out = self._handoff.payload(stem)
             if self._ledger.knows(stem) or not os.path.lexists(in_out):
                 self._handoff.discard(stem, payload_too=False)
                 continue
-            original = next((path for path in originals if filecmp.cmp(path, in_out, shallow=False)), None)
+            candidates = originals if self._handoff.was_copied(stem) else []
+            original = next((path for path in candidates if filecmp.cmp(path, in_out, shallow=False)), None)
             if original is not None:
                 originals.remove(original)
                 self._handoff.discard(stem, payload_too=True)
@@ -182,7 +183,7 @@ class Recovery:
             self._tell([stem], "rebuilt")
             self._handoff.note_shown([stem])
         for stem in self._handoff.staged_copies():
-            self._handoff.discard(stem, payload_too=False)
+            self._handoff.discard_copy(stem)
 
     def _tell(self, message_ids: Sequence[str], outcome: str) -> None:
         with self._journal.batch():

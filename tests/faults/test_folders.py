@@ -1,5 +1,6 @@
 """Folders removed and made again, made read-only, forbidden; a share that goes away and comes back."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from tests.faults.conftest import make_ground
 from tests.faults.ground import (
     Ground,
+    cpu_seconds,
     drop_backlog,
     goes_on,
     is_told_once,
@@ -250,3 +252,44 @@ def test_rights_withdrawn(ground: Ground, name: str) -> None:
         if name not in {"rejected", "archive"}:
             daemon.wait_for_pairs(2)
     check_invariants(ground)
+
+
+def test_files_that_come_while_blocked_cost_nothing(ground: Ground) -> None:
+    """While OUT is away each file that is dropped is no reason to look through a full outbox again."""
+    away = ground.root / "away"
+    with ground.daemon() as daemon:
+        _first_letter(ground, daemon)
+        ground.out.rename(away)
+        drop_backlog(ground, 3000)
+        is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
+        before, began = cpu_seconds(daemon), time.monotonic()
+        for number in range(300):
+            ground.drop(f"during-{number}.pdf")
+            time.sleep(0.01)
+        used, took = cpu_seconds(daemon) - before, time.monotonic() - began
+        assert used < 0.15 * took + 0.25, f"{used:.2f} s of processor in {took:.2f} s"
+        away.rename(ground.out)
+        goes_on(ground, daemon, "outbound", 3301)
+    check_invariants(ground)
+
+
+@needs_mounts
+def test_share_mounted_anew_is_heard_again(root: Path) -> None:
+    """An outbox whose share was mounted anew in the blink of an eye is watched again, not only looked at."""
+    disk, kept = root / "site" / "disk", root / "kept"
+    kept.mkdir()
+    with mounted(disk, "size=4m,mode=755"), mounted(kept, "size=4k"):
+        ground = make_ground(root / "site")
+        ground.stage_on("disk", rescan_seconds=3.0)
+        mount("--bind", str(disk), str(kept))
+        with ground.daemon() as daemon:
+            _first_letter(ground, daemon)
+            mount(str(disk), program="umount")
+            mount("--bind", str(kept), str(disk))
+            stays_calm(daemon, 7.0)
+            daemon.wait_for_watches(4)
+            began = time.monotonic()
+            ground.drop("heard.pdf")
+            daemon.wait_for_pairs(2)
+            assert time.monotonic() - began < 2.0
+        check_invariants(ground)

@@ -1,0 +1,60 @@
+"""A crash, and a next run that finds the mailbox on another mount: the service's, say, and then a shell's.
+
+Under systemd the mailbox is a mount of its own, so payloads are copied; started by hand afterwards they are
+moved. What the one had begun the other has to finish.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.crash.strace import obstacle
+from tests.faults.conftest import make_ground
+from tests.faults.ground import Ground, mount, needs_mounts
+from tests.invariants import check_invariants
+
+pytestmark = [
+    needs_mounts,
+    pytest.mark.slow,
+    pytest.mark.skipif(obstacle() is not None, reason=obstacle() or ""),
+]
+
+_LETTERS = 3
+_KILLED = -9
+
+
+@contextmanager
+def _own_mount(ground: Ground, *, wanted: bool) -> Iterator[None]:
+    mailbox = str(ground.out.parent)
+    if wanted:
+        mount("--bind", mailbox, mailbox)
+    try:
+        yield
+    finally:
+        if wanted:
+            mount("-l", mailbox, program="umount")
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink", "fsync"])
+@pytest.mark.parametrize("own_mount_first", [True, False], ids=["copied, then moved", "moved, then copied"])
+def test_another_mount_after_a_crash(root: Path, call: str, own_mount_first: bool) -> None:
+    """Killed at any call, and run again on other mounts, meshctl neither loses nor doubles a letter."""
+    number = 0
+    while True:
+        number += 1
+        ground = make_ground(root / f"site{number}")
+        for each in range(_LETTERS):
+            ground.drop(f"{each}.pdf")
+        kill = ("strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}")
+        with _own_mount(ground, wanted=own_mount_first):
+            ended = ground.meshctl("run", "--once", prefix=kill)
+        if ended.exit_code == 0:
+            break
+        assert ended.exit_code == _KILLED
+        with _own_mount(ground, wanted=not own_mount_first):
+            ground.run_once()
+        assert len(ground.stems()) == _LETTERS
+        check_invariants(ground)
+    assert number > _LETTERS
