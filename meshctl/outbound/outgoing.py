@@ -24,8 +24,10 @@ from meshctl.settings.model import Settings
 if sys.platform != "win32":
     import grp
 
-# The knee of batch size against rate lies at 32 to 64; beyond that only latency and memory grow.
-BATCH = 64
+# What is waiting goes at once, however little. In a backlog batches grow, so that each wait for the disk
+# serves more messages; beyond the largest only latency and memory would grow.
+_FIRST_BATCH = 64
+_LARGEST_BATCH = 256
 _COMPARE_EVERY_SECONDS = 60.0
 # Errors that say nothing about the file that was being looked at.
 _OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -103,7 +105,7 @@ class Outgoing:
             ready = self.staging.ready(folder, use_case, outlook)
             for batch, outcomes in self._reading.examine(_batches(folder, use_case, ready)):
                 self._dispatch(batch, outcomes, dispatcher, outlook)
-                if len(batch.names) == BATCH:
+                if len(batch.names) >= _FIRST_BATCH:
                     self._on_backlog()
                     if self._should_stop():
                         return
@@ -193,8 +195,10 @@ class Outgoing:
 
 
 def _batches(folder: str, use_case: str | None, names: Iterator[str]) -> Iterator[Batch]:
-    while some := list(islice(names, BATCH)):
+    size = _FIRST_BATCH
+    while some := list(islice(names, size)):
         yield Batch(folder, use_case, some)
+        size = min(size * 2, _LARGEST_BATCH)
 
 
 def examiner_for(settings: Settings) -> Examiner:

@@ -21,6 +21,10 @@ from meshctl.outbound.examine import Examined, Examiner
 
 _ENOUGH_PROCESSORS = 2
 _IDLE_SECONDS = 20.0
+# Starting it costs as much processor time as reading a thousand letters.
+_WORTH_A_HELPER = 1500
+# Room for a whole batch of names, whatever their length: neither side may wait for the other to read.
+_PIPE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,10 @@ class ReadingRoom:
         """Yield every batch with the outcomes of its files."""
         ahead: deque[Batch] = deque()
         try:
-            for number, batch in enumerate(batches):
-                if number > 0:
+            seen = 0
+            for batch in batches:
+                seen += len(batch.names)
+                if seen > _WORTH_A_HELPER:
                     self._call_helper()
                 if self._helper is not None and self._helper.is_ready() and self._helper.ask(batch):
                     ahead.append(batch)
@@ -109,6 +115,7 @@ class _Helper:
             [sys.executable, "-m", "meshctl.outbound.reading_helper"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pipesize=_PIPE_BYTES,
             start_new_session=True,
         )
         self._is_ready = False

@@ -95,8 +95,8 @@ def test_no_helper_to_be_had(ground: Ground) -> None:
         daemon.wait_for_pairs(1)
         # A letter takes few open files at a time, a process that is started many at once.
         _set_open_files(daemon, 2)
-        drop_backlog(ground, 300)
-        daemon.wait_for_pairs(301, 40.0)
+        drop_backlog(ground, 2000)
+        daemon.wait_for_pairs(2001, 40.0)
     assert not ground.events("daemon.blocked")
     check_invariants(ground)
 
