@@ -309,32 +309,6 @@ def _hidden(facts: MessageFacts | None) -> dict[str, str | None]:
     return {"practice_name": None, "ods_code": None}
 
 
-def confidants(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
-    """Return the values that must be masked where somebody else's file name repeats them."""
-    known: set[str] = set()
-    named = facts.patient if facts else None
-    for part in (named, sidecar.patient if sidecar else None):
-        if part is not None:
-            known.update(value for value in (part.nhs_number, part.surname) if value)
-            known.update(_date_spellings(part.date_of_birth))
-    names = (named.display_name if named else None, sidecar.patient_name if sidecar else None)
-    for name in names:
-        known.update((name or "").split())
-    return tuple(sorted(value for value in known if len(value) > 1))
-
-
-def _date_spellings(written: str | None) -> list[str]:
-    if not written:
-        return []
-    try:
-        day = date.fromisoformat(written.strip())
-    except ValueError:
-        return [written.strip()]
-    dd, mm, yyyy = f"{day.day:02}", f"{day.month:02}", f"{day.year:04}"
-    joined = [separator.join(parts) for separator in "-._" for parts in ((yyyy, mm, dd), (dd, mm, yyyy))]
-    return [f"{dd}{mm}{yyyy}", f"{yyyy}{mm}{dd}", f"{dd}{mm}{yyyy[2:]}", *joined]
-
-
 def _either(given: str | SidecarPatient | None, named: str | PatientFacts | None) -> str | None:
     """Return the sidecar's value where it has one, else the payload's; an empty one is a value."""
     return next((value for value in (given, named) if isinstance(value, str)), None)

@@ -17,7 +17,8 @@ from typing import NamedTuple, TypedDict
 from meshctl.errors import Refusal
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Draft, IncompleteError, Particulars, Sender, compose, confidants
+from meshctl.outbound.compose import Draft, IncompleteError, Particulars, Sender, compose
+from meshctl.outbound.confidants import confidants
 from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, check_name, kind_of
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import read_payload
