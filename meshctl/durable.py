@@ -47,6 +47,20 @@ def sync_folder(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def make_folders(path: str, mode: int) -> None:
+    """Make a folder, and what is missing above it, so that no power cut takes them with what they hold."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path) or os.curdir
+    make_folders(parent, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    sync_folder(parent)
+
+
 def barrier(files: Sequence[str], folders: Collection[str]) -> None:
     """Return when these files and the names in these folders are durable.
 

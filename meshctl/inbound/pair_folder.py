@@ -33,8 +33,8 @@ def payload_of(control_path: str) -> str | None:
 
 
 def make_folder(folder: str) -> None:
-    """Make a folder if it is missing. Raises OSError."""
-    os.makedirs(folder, mode=_FOLDER_MODE, exist_ok=True)
+    """Make a folder if it is missing, durably. Raises OSError."""
+    durable.make_folders(folder, _FOLDER_MODE)
 
 
 def move_in(control_path: str, payload_path: str | None, folder: str) -> None:

@@ -90,9 +90,7 @@ class WorkFolder:
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError."""
         for folder in (self.claims, self.ready, self._copies):
-            if not os.path.isdir(folder):
-                os.makedirs(folder, mode=_PRIVATE, exist_ok=True)
-                durable.sync_folder(os.path.dirname(folder))
+            durable.make_folders(folder, _PRIVATE)
 
     def open_claim(self, now: datetime, use_case: str | None) -> Claim:
         """Make the folder for a new claim."""

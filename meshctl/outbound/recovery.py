@@ -156,6 +156,7 @@ class Recovery:
             for path in claimed:
                 if is_double(path, payload) or is_double(path, payload + SIDECAR_SUFFIX):
                     os.unlink(path)
+                    durable.sync_folder(os.path.dirname(path))
         rows = list(rejected_rows(self._rejected, self._ledger, since))
         for row in rows:
             tell_rejected(self._books, row)

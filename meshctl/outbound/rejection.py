@@ -26,7 +26,7 @@ from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, numbered
 
 _TEMPORARY_PREFIX = ".meshctl-"
 _BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
-_FILE_MODE = 0o640
+_FOLDER_MODE, _FILE_MODE = 0o750, 0o640
 _LONGEST_NAME_BYTES = 255 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
 
 
@@ -61,7 +61,7 @@ class RejectedFolder:
 
     def make(self) -> None:
         """Make the folder if it is missing. Raises OSError."""
-        os.makedirs(self.folder, mode=0o750, exist_ok=True)
+        durable.make_folders(self.folder, _FOLDER_MODE)
 
     def draft(self, claim: Claim, rejection: Rejection) -> list[str]:
         """Write the explanation; return the files that a barrier has to make durable before `put`."""

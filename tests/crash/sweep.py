@@ -40,17 +40,17 @@ def sweep(
     With `second` kill at its steps, and then the recovery at each of its own. `tamper` breaks meshctl first.
     """
     with pool_of_workers(tamper) as pool:
-        plans = {variant.title: pool.submit(_plan, variant.title) for variant in variants}
+        plans = {variant.title: pool.submit(plan, variant.title) for variant in variants}
         parts: dict[str, list[Future[Tally]]] = {}
         for variant in variants:
-            plan = plans[variant.title].result()
+            found = plans[variant.title].result()
             if second:
-                calls = [call for call in plan.calls if call.is_step][:: every * _SECOND_EVERY]
+                calls = [call for call in found.calls if call.is_step][:: every * _SECOND_EVERY]
             else:
-                calls = plan.calls[::every]
+                calls = found.calls[::every]
             work, size = (_kill_twice, 1) if second else (_kill_once, _CHUNK)
             chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
-            parts[variant.title] = [pool.submit(work, variant.title, part, plan.expected) for part in chunks]
+            parts[variant.title] = [pool.submit(work, variant.title, part, found.expected) for part in chunks]
         tallies = []
         for variant in variants:
             tally = Tally(variant.title)
@@ -61,7 +61,8 @@ def sweep(
     return tallies
 
 
-def _plan(title: str) -> Plan:
+def plan(title: str) -> Plan:
+    """Return what a variant does undisturbed; only in a worker."""
     variant = named(title)
     with fresh(variant) as place, tempfile.TemporaryDirectory() as folder:
         client = variant.client_of(place.site)

@@ -10,8 +10,8 @@ from tests.crash import process, strace
 from tests.crash.judgement import Tally, Wrong
 from tests.crash.power_cut import ext4
 from tests.crash.power_cut.model import cut_power
-from tests.crash.variants import Client, Variant
-from tests.crash.workers import fresh, named, pool_of_workers, possible
+from tests.crash.variants import Variant
+from tests.crash.workers import fresh, named, pool_of_workers, without_client
 
 OBSTACLE = strace.obstacle()
 EXT4_OBSTACLE = ext4.obstacle()
@@ -22,7 +22,7 @@ BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered"
 @BOTH_KINDS
 def test_some_cuts(is_ordered: bool) -> None:
     """After a sample of the cuts that either kind of file system allows, nothing is broken."""
-    [tally] = cut_power([named("mixed batch")], is_ordered=is_ordered, most=16)
+    [tally] = cut_power([named("with sidecar")], is_ordered=is_ordered, most=16)
 
     assert tally.kill_points == 16
     assert tally.texts == []
@@ -31,7 +31,7 @@ def test_some_cuts(is_ordered: bool) -> None:
 @BOTH_KINDS
 def test_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
     """A control file that is there after a cut has its payload whole, also if the sender synced nothing."""
-    [tally] = cut_power([named("mixed batch")], is_ordered=is_ordered, most=40, are_drops_synced=False)
+    [tally] = cut_power([named("with sidecar")], is_ordered=is_ordered, most=40, are_drops_synced=False)
 
     assert tally.texts == []
 
@@ -61,9 +61,30 @@ def test_pair_that_the_client_kept_is_not_shown_again(folder: str) -> None:
 @BOTH_KINDS
 def test_every_cut(is_ordered: bool) -> None:
     """After every cut that either kind of file system allows, nothing is broken."""
-    tallies = cut_power(_without_client(), is_ordered=is_ordered, most=1200)
+    tallies = cut_power(without_client(), is_ordered=is_ordered, most=400)
 
     assert sum(tally.kill_points for tally in tallies) > 2000
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@BOTH_KINDS
+def test_every_cut_of_a_recovery(is_ordered: bool) -> None:
+    """A cut in the run after a kill breaks nothing either."""
+    tallies = cut_power(without_client(), is_ordered=is_ordered, most=150, while_recovering=True)
+
+    assert sum(tally.kill_points for tally in tallies) > 2000
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@BOTH_KINDS
+def test_all_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
+    """The same of every variant."""
+    tallies = cut_power(without_client(), is_ordered=is_ordered, most=400, are_drops_synced=False)
+
     assert _texts(tallies) == []
 
 
@@ -95,10 +116,6 @@ def _real(folder: Path, rounds: int, *, without_syncs: bool) -> Tally:
         if "mount" in error.cmd:
             pytest.skip("loop mounts are not allowed here")
         raise
-
-
-def _without_client() -> list[Variant]:
-    return [variant for variant in possible() if variant.client is Client.NONE and variant.amid is None]
 
 
 def _texts(tallies: list[Tally]) -> list[str]:

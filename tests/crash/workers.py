@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.crash import process
 from tests.crash.place import MEMORY, Place, has_two_file_systems
-from tests.crash.variants import VARIANTS, Variant
+from tests.crash.variants import VARIANTS, Client, Variant
 
 _numbers = count()
 
@@ -26,6 +26,11 @@ def possible() -> list[Variant]:
     """Return the variants that this machine has the file systems for."""
     two = has_two_file_systems(_fast_folder(), _other_folder())
     return [variant for variant in VARIANTS if two or not variant.moved]
+
+
+def without_client() -> list[Variant]:
+    """Return the possible variants in which nobody but meshctl is at work, and nothing else goes wrong."""
+    return [variant for variant in possible() if variant.client is Client.NONE and variant.amid is None]
 
 
 @contextmanager

@@ -55,6 +55,8 @@ def cut_states(disk: Disk, steps: Sequence[Step], seed: int) -> Iterator[CutStat
     for step in (None, *steps):
         if step is not None:
             disk.take(step)
+            if not step.changes:
+                continue
         for kept in _kept(disk, chance):
             for name, content in _CONTENTS.items():
                 state = _state(disk, str(step), kept, name, content, chance)

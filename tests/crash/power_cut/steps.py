@@ -49,6 +49,11 @@ class Step:
     stamp_ns: int = 0
     flags: str = ""
 
+    @property
+    def changes(self) -> bool:
+        """Tell whether anything may be different afterwards."""
+        return self.kind is not Kind.OPEN or "O_CREAT" in self.flags or "O_TRUNC" in self.flags
+
     def __str__(self) -> str:
         """Return the call, without its data."""
         return f"{self.call}({self.path}{' -> ' if self.other else ''}{self.other})"
