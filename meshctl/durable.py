@@ -25,7 +25,7 @@ def sync_file(path: str | Path) -> None:
     """Make the content of a file durable."""
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        with _naming(path):
+        with naming(path):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -37,7 +37,7 @@ def sync_folder(path: str | Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with _naming(path):
+        with naming(path):
             os.fsync(descriptor)
     except OSError as error:
         # Some network file systems do not know fsync on folders; there is nothing better to do there.
@@ -85,7 +85,7 @@ def write_new(path: str, data: bytes, mode: int) -> None:
             # The umask has had its say in open(); the configured mode is what the MESH Client needs.
             os.fchmod(descriptor, mode)
         view = memoryview(data)
-        with _naming(path):
+        with naming(path):
             while view:
                 view = view[os.write(descriptor, view) :]
     finally:
@@ -97,7 +97,7 @@ def copy_new(source: str, target: str, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with (
         # Outermost, since closing may be what fails: the last bytes are written then.
-        _naming(target),
+        naming(target),
         open(source, "rb") as reader,
         open(target, "xb", opener=lambda p, _: os.open(p, flags, mode)) as writer,
     ):
@@ -134,7 +134,7 @@ def _mount(folder: str | Path) -> tuple[int, str]:
 
 
 @contextmanager
-def _naming(path: str | Path) -> Iterator[None]:
+def naming(path: str | Path) -> Iterator[None]:
     """Let an error of an open file name the file: what is told to a person must say where."""
     try:
         yield

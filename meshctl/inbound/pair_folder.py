@@ -146,7 +146,7 @@ def _move_across(source: str, target: str) -> None:
     folder, name = os.path.split(target)
     temporary = f"{folder}/{_TEMPORARY_PREFIX}{name}"
     Path(temporary).unlink(missing_ok=True)
-    with _opened(source) as reader, open(temporary, "xb") as writer:
+    with durable.naming(temporary), _opened(source) as reader, open(temporary, "xb") as writer:
         if sys.platform != "win32":
             os.fchmod(writer.fileno(), stat.S_IMODE(os.fstat(reader.fileno()).st_mode))
         shutil.copyfileobj(reader, writer, _CHUNK_BYTES)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, TypedDict
 
 from meshctl.errors import Refusal
+from meshctl.journal.events import error_fields
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Draft, IncompleteError, Particulars, Sender, compose
@@ -110,8 +111,7 @@ class Examiner:
         sidecar = said
         try:
             check_name(name)
-            if kind_of(name) is Kind.SIDECAR:
-                raise _sidecar_alone()
+            _check_kind(name)
             if sidecar_status:
                 sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
             reading = self._read(path, status)
@@ -119,16 +119,21 @@ class Examiner:
             control = write_control_file(draft.control)
         except FileNotFoundError:
             return None
-        except Refusal as refusal:
-            if refusal.code == "payload_changed":
+        except Refusal as error:
+            if error.code == "payload_changed":
                 return None
-            return Refused(**_known(found, reading, sidecar), refusal=refusal)
+            refusal = error
         except ControlFileError as error:
-            impossible = Refusal(
+            refusal = Refusal(
                 "control_file_impossible", str(error), "Correct the value and drop the file again."
             )
-            return Refused(**_known(found, reading, sidecar), refusal=impossible)
-        return Sendable(**_known(found, reading, sidecar), particulars=draft.particulars, control=control)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
+            refusal = _fault(error)
+        else:
+            return Sendable(**_known(found, reading, sidecar), particulars=draft.particulars, control=control)
+        return Refused(**_known(found, reading, sidecar), refusal=refusal)
 
     def _read(self, path: str, status: os.stat_result) -> Reading:
         if not stat.S_ISREG(status.st_mode):
@@ -231,12 +236,23 @@ def _opened(path: str, status: os.stat_result) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _sidecar_alone() -> Refusal:
+def _fault(error: Exception) -> Refusal:
+    # Never the error's text, which may quote the file.
+    fields = error_fields(error)
     return Refusal(
-        "sidecar_alone",
-        "The file is a sidecar, and the file that it describes did not come.",
-        "Drop the payload and its sidecar together; the sidecar's name is the payload's plus .meta.json.",
+        "meshctl_fault",
+        f"A fault in meshctl itself: {fields['error']} at {fields['where']}.",
+        "Please report it with this line. The file was not sent; send it by another way.",
     )
+
+
+def _check_kind(name: str) -> None:
+    if kind_of(name) is Kind.SIDECAR:
+        raise Refusal(
+            "sidecar_alone",
+            "The file is a sidecar, and the file that it describes did not come.",
+            "Drop the payload and its sidecar together; the sidecar's name is the payload's plus .meta.json.",
+        )
 
 
 def _not_a_file(status: os.stat_result) -> Refusal:

@@ -82,8 +82,17 @@ class Outgoing:
             self._recover(handoff, dispatcher)
         self._needs_recovery = True
         self._compare_clocks()
+        forbidden: PermissionError | None = None
         for folder, use_case in self.staging.folders():
-            self._drain(folder, use_case, dispatcher, outlook)
+            try:
+                self._drain(folder, use_case, dispatcher, outlook)
+            except PermissionError as error:
+                # One sub-folder with wrong rights keeps nobody from sending by the others.
+                if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                    raise
+                forbidden = error
+        if forbidden is not None:
+            raise forbidden
         self._needs_recovery = dispatcher.left_behind
         self.staging.forget_gone()
         self._reading.rest()

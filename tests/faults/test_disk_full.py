@@ -125,6 +125,27 @@ def test_rejected(disks: Disks, root: Path) -> None:
     check_invariants(ground)
 
 
+def test_archive(disks: Disks, root: Path) -> None:
+    """With the archive's disk full reports stay in IN, read but once, and letters go out all the same."""
+    disks.lay(archive="size=32k")
+    ground = make_ground(root / "site")
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        full = Full(ground.root / "archive")
+        ground.report(ground.stems()[0])
+        is_told_once(ground, daemon, "inbound", f"No space left on device: {ground.root}/archive.*")
+        ground.drop("during.pdf")
+        daemon.wait_for_pairs(2)
+        assert not ground.blocked("outbound")
+        full.mend()
+        goes_on(ground, daemon, "inbound", 2)
+        daemon.wait_for(lambda: not list(ground.client_folder("IN").iterdir()), "IN to be empty")
+    assert ground.states() == ["queued", "sent"]
+    assert len(ground.events("message.sent")) == 1
+    check_invariants(ground)
+
+
 def test_log(disks: Disks, root: Path) -> None:
     """With the log's disk full messages go out all the same, and their lines follow when there is room."""
     disks.lay(log="size=32k")

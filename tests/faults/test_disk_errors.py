@@ -1,0 +1,86 @@
+"""Disks that fail when data are to be made durable: quota, full after all, broken; told by fsync alone."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.crash.strace import obstacle
+from tests.faults.ground import Ground, goes_on, is_told_once, stays_calm
+from tests.invariants import check_invariants
+from tests.site import Daemon, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(obstacle() is not None, reason=obstacle() or "")]
+
+# A few files are synced one by one, many at once by their file system.
+_FEW, _MANY = 1, 20
+
+
+@contextmanager
+def failing(daemon: Daemon, calls: str, error: int) -> Iterator[None]:
+    """Let system calls of a daemon fail while the block lasts."""
+    inject = f"inject={calls}:error={errno.errorcode[error]}"
+    command = ["strace", "-f", "-qqq", "-o", os.devnull, "-e", inject, "-p", str(daemon.process.pid)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as tracer:
+        status = Path(f"/proc/{daemon.process.pid}/status")
+        wait_until(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), "strace to attach")
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("letters", [_FEW, _MANY])
+@pytest.mark.parametrize("error", [errno.EDQUOT, errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+def test_nothing_is_shown_that_is_not_durable(ground: Ground, error: int, letters: int) -> None:
+    """While fsync fails no control file appears in OUT; afterwards each letter is sent once."""
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        with failing(daemon, "fsync,syncfs", error):
+            ground.prepare(*(f"{number}.pdf" for number in range(letters)))
+            ground.reveal()
+            is_told_once(ground, daemon, "outbound", f"{os.strerror(error)}: {ground.root}/.*")
+            assert len(ground.stems()) == 1
+        goes_on(ground, daemon, "outbound", 1 + letters)
+    check_invariants(ground)
+
+
+@pytest.mark.parametrize("error", [errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
+def test_ledger_that_cannot_be_made_durable(ground: Ground, error: int) -> None:
+    """While the ledger's disk fails nothing is handed over; it is opened again until it can be used."""
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        daemon.wait_for(lambda: ground.states() == ["queued"], "the first letter to be queued")
+        with failing(daemon, "fdatasync", error):
+            ground.drop("during.pdf")
+            daemon.wait_for_event("daemon.blocked")
+            stays_calm(daemon)
+            assert len(ground.stems()) == 1
+        goes_on(ground, daemon, "outbound", 2)
+    (told,) = ground.blocked("outbound")
+    assert told.startswith(f"The ledger in {ground.state} cannot be used: ")
+    assert not ground.events("daemon.ledger_damaged")
+    assert not ground.events("daemon.ledger_gone")
+    check_invariants(ground)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs strace")
+def test_a_disk_that_fails_while_a_file_is_read(ground: Ground) -> None:
+    """A file that the disk cannot give back is told of and left where it is; nobody waits for it."""
+    with ground.daemon() as daemon:
+        ground.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        with failing(daemon, "pread64", errno.EIO):
+            ground.drop("unlucky.pdf")
+            stays_calm(daemon)
+        daemon.wait_for_pairs(2, 40.0)
+    assert not ground.explanations()
+    check_invariants(ground)
