@@ -8,7 +8,6 @@ from meshctl.journal.events import Journal
 from meshctl.ledger.keys import Keys
 from meshctl.ledger.ledger import Ledger
 
-
 Alert = Callable[[dict[str, object]], None]
 """Takes one event, as the alert command gets it on its standard input."""
 
