@@ -47,7 +47,7 @@ def sweep(
             if second:
                 calls = [call for call in found.calls if call.is_step][:: every * _SECOND_EVERY]
             else:
-                calls = found.calls[::every]
+                calls = [call for call in found.calls if call.is_step or not variant.is_long][::every]
             work, size = (_kill_twice, 1) if second else (_kill_once, _CHUNK)
             chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
             parts[variant.title] = [pool.submit(work, variant.title, part, found.expected) for part in chunks]

@@ -37,8 +37,8 @@ class Variant:
     """One situation. `moved` are folders on a second file system; `is_first_start` is without a ledger.
 
     With `is_killed_twice` the recovery is killed, too; with `is_followed` what is known of earlier messages
-    counts among the fates. `before` makes a past that has been dealt with
-    undisturbed; `after` changes what it left, and `amid` what the kill left.
+    counts among the fates; what `is_long` is killed at its steps only. `before` makes a past that has been
+    dealt with undisturbed; `after` changes what it left, and `amid` what the kill left.
     """
 
     title: str
@@ -52,6 +52,7 @@ class Variant:
     is_first_start: bool = False
     is_killed_twice: bool = False
     is_followed: bool = False
+    is_long: bool = False
 
     @property
     def prefix(self) -> str:
@@ -129,6 +130,17 @@ def _without_sidecars(site: Site) -> None:
     site.place("e.pdf", b"%PDF e, of nobody")
     site.place("f.xml", b"<not-xml")
     site.place("a again.xml", _letter(11))
+
+
+def _backlog(site: Site) -> None:
+    """Drop more than is handed over at a time."""
+    for index in range(100, 170):
+        site.place(f"letter-{index}.json", _json_letter(index))
+    for index in range(170, 174):
+        site.place(
+            f"scan-{index}.pdf", f"%PDF {index}".encode(), sidecar=sidecar(synthetic_nhs_number(index))
+        )
+    site.place("nobody.pdf", b"%PDF nobody is named")
 
 
 def _sub_folder(site: Site) -> None:
@@ -211,6 +223,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("sidecar alone", _lone_sidecar),
     Variant("use-case folder", _sub_folder, is_killed_twice=True),
     Variant("mixed batch", drop_mixed, is_killed_twice=True),
+    Variant("two batches", _backlog, is_long=True),
     Variant("prefix, group", drop_mixed, sections={"mailbox": {"file_prefix": "lab-", "group": "root"}}),
     Variant("SaveSent=Y", drop_mixed, client=Client.SAVES_SENT),
     Variant("SaveSent=N", drop_mixed, client=Client.SAVES_NOTHING, is_killed_twice=True),

@@ -30,7 +30,11 @@ def possible() -> list[Variant]:
 
 def without_client() -> list[Variant]:
     """Return the possible variants in which nobody but meshctl is at work, and nothing else goes wrong."""
-    return [variant for variant in possible() if variant.client is Client.NONE and variant.amid is None]
+    return [
+        variant
+        for variant in possible()
+        if variant.client is Client.NONE and variant.amid is None and not variant.is_long
+    ]
 
 
 @contextmanager
