@@ -13,7 +13,7 @@ from meshctl.checks.exposure import check_exposure, check_user
 from meshctl.checks.file_systems import check_moves, check_room
 from meshctl.checks.finding import Finding, error
 from meshctl.checks.folders import check_folders
-from meshctl.checks.outputs import check_alerts, check_log
+from meshctl.checks.outputs import check_alerts, check_log, check_metrics
 from meshctl.checks.reports import check_reports
 from meshctl.checks.settings_file import check_settings
 from meshctl.checks.surroundings import Surroundings
@@ -40,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     check_key,
     check_log,
     check_alerts,
+    check_metrics,
     check_outbox,
     check_work,
     check_out,

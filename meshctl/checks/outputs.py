@@ -1,13 +1,15 @@
-"""Where meshctl tells what goes wrong: the log, and the alert command."""
+"""Where meshctl tells what goes wrong: the log, the alert command, and the metrics."""
 
+import errno
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshctl.checks.finding import Finding, error, remark, right
+from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.people import ourselves
+from meshctl.checks.probe import try_out
 from meshctl.checks.surroundings import Surroundings
 
 
@@ -66,3 +68,43 @@ def check_alerts(surroundings: Surroundings) -> Iterator[Finding]:
         )
     else:
         yield right("alerts", f"The alert command {found} can be run.")
+
+
+def check_metrics(surroundings: Surroundings) -> Iterator[Finding]:
+    """Tell whether the metrics file can be put into the collector's folder, if one is wanted."""
+    file = surroundings.settings.metrics.textfile
+    if file is None:
+        return
+    folder = file.parent
+    if os.path.isdir(file):
+        yield warning(
+            "metrics",
+            f"{file} (metrics.textfile) is a folder, so no metrics can be written.",
+            "Move it away, or name another file in [metrics] textfile.",
+        )
+        return
+    try:
+        try_out(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        yield warning(
+            "metrics",
+            f"The metrics' folder {folder} (metrics.textfile) is not there, so none are written.",
+            "Install node_exporter, or correct textfile in [metrics]: its folder is what"
+            " --collector.textfile.directory names.",
+        )
+    except OSError as problem:
+        yield warning(
+            "metrics",
+            f"No metrics can be written in {folder} (metrics.textfile): {_reason(problem)}.",
+            f"Let meshctl's user write there: chgrp meshctl {folder} && chmod g+w {folder}; under systemd"
+            f" also ReadWritePaths={folder} in the unit.",
+        )
+    else:
+        yield right("metrics", f"The metrics can be written in {folder}.")
+
+
+def _reason(problem: OSError) -> str:
+    if problem.errno != errno.EACCES:
+        return os.strerror(problem.errno or 0)
+    us = ourselves()
+    return f"{f'user {us.name}' if us else 'this user'} may not"

@@ -43,6 +43,20 @@ def _alert_program(grounds: Grounds, mode: int) -> None:
     grounds.set_settings(alerts={"command": [str(program)]})
 
 
+def _metrics(grounds: Grounds, mode: int | None) -> None:
+    """Want metrics, in a folder of this mode; with None there is no folder."""
+    folder = grounds.site.root / "collector"
+    if mode is not None:
+        folder.mkdir()
+        folder.chmod(mode)
+    grounds.set_settings(metrics={"textfile": str(folder / "meshctl.prom")})
+
+
+def _metrics_a_folder(grounds: Grounds) -> None:
+    _metrics(grounds, 0o755)
+    (grounds.site.root / "collector" / "meshctl.prom").mkdir()
+
+
 def _claim(grounds: Grounds) -> None:
     (grounds.site.work / "claims" / "20261122091502480113_a1b2c3").mkdir(parents=True)
 
@@ -145,6 +159,23 @@ BOOKS = (
     Broken(
         "alert command for all", lambda g: _alert_program(g, 0o757), "alerts", ERROR, "Everybody", "chmod o-w"
     ),
+    Broken(
+        "metrics' folder missing",
+        lambda g: _metrics(g, None),
+        "metrics",
+        WARNING,
+        "is not there, so none are written",
+        "correct textfile in [metrics]",
+    ),
+    Broken(
+        "metrics' folder closed",
+        lambda g: _metrics(g, 0o555),
+        "metrics",
+        WARNING,
+        "may not",
+        "ReadWritePaths=",
+    ),
+    Broken("metrics a folder", _metrics_a_folder, "metrics", WARNING, "is a folder", "Move it away"),
     Broken(
         "file left lying", _drop, "outbox.waiting", ERROR, "One file lies", "whether the daemon runs", HOUR
     ),

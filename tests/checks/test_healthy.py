@@ -39,6 +39,21 @@ def test_checking_leaves_nothing_behind(grounds: Grounds) -> None:
     assert before == after
 
 
+def test_metrics_are_looked_at_where_they_are_wanted(grounds: Grounds) -> None:
+    """A folder that the metrics can be written in is told as such, and without the setting nothing is."""
+    unwanted = {finding.name for finding in grounds.findings()}
+    collector = grounds.site.root / "collector"
+    collector.mkdir()
+    grounds.set_settings(metrics={"textfile": str(collector / "meshctl.prom")})
+
+    wanted = {finding.name: finding for finding in grounds.findings()}
+
+    assert wanted.keys() - unwanted == {"metrics"}
+    assert wanted["metrics"].ok
+    assert str(collector) in wanted["metrics"].text
+    assert list(collector.iterdir()) == []
+
+
 def test_json_is_what_the_contract_says(grounds: Grounds) -> None:
     """--json prints one object of ok and checks, each with its five keys; exit code 0."""
     result = _check(grounds.site.settings_file, "--json")
