@@ -15,17 +15,14 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.system.wheel import REPOSITORY, copy_needed
+
 PROGRAM = "/opt/meshctl/bin/meshctl"
 _PYTHON = Path("/usr/bin/python3")
-_SITE_PACKAGES = "/opt/meshctl/lib"
+_ENVIRONMENT = "/opt/meshctl"
+_SITE_PACKAGES = f"{_ENVIRONMENT}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+_WHEELS = "/srv/wheels"
 _TARGET = "[Unit]\nDescription=what the tests need\nRequires=basic.target systemd-journald.service\n"
-_LAUNCHER = f"""#!{_PYTHON} -I
-import sys
-sys.path.insert(0, "{_SITE_PACKAGES}")
-from meshctl.cli import main
-main()
-"""
 # What systemd would otherwise start on the way up, and a test of one service has no use for.
 _WANTS = ("sysinit", "local-fs", "basic", "timers", "sockets")
 _NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child")
@@ -41,7 +38,7 @@ class Machine:
     def run(self, *command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in the machine, as its root."""
         inside = ["nsenter", "--target", str(self._init), "--all", "--root", "--wd=/"]
-        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+        clean = ["env", "-i", "--chdir=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
         done = subprocess.run(
             [*inside, *clean, *command], capture_output=True, check=False, text=True, input=text, timeout=60
         )
@@ -65,16 +62,16 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path) -> Iterator[Machine]:
-    """Start a machine with meshctl and its systemd files installed, and stop it in the end."""
-    _skip_where_it_cannot_be()
+def machine(folder: Path, wheel: Path) -> Iterator[Machine]:
+    """Start a machine with the wheel and meshctl's systemd files installed, and stop it in the end."""
+    skip_where_it_cannot_be()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], capture_output=True, check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine does not let us mount")
     try:
         for name in ("over", "work", "root"):
             (folder / name).mkdir()
-        _install(folder / "over")
+        _lay_out(folder / "over", wheel)
         with (folder / "console").open("w") as console:
             booting = subprocess.Popen(
                 ["unshare", *_NAMESPACES, "sh", str(Path(__file__).with_name("boot.sh")), str(folder)],
@@ -83,7 +80,9 @@ def machine(folder: Path) -> Iterator[Machine]:
                 stderr=console,
             )
         try:
-            yield _booted(booting, folder / "console")
+            started = _booted(booting, folder / "console")
+            _install(started)
+            yield started
         finally:
             booting.kill()
             booting.wait()
@@ -91,7 +90,8 @@ def machine(folder: Path) -> Iterator[Machine]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def _skip_where_it_cannot_be() -> None:
+def skip_where_it_cannot_be() -> None:
+    """Skip the test where such a machine cannot be."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     for tool in ("unshare", "nsenter", "mount", "/lib/systemd/systemd", "systemd-sysusers", str(_PYTHON)):
@@ -103,17 +103,12 @@ def _skip_where_it_cannot_be() -> None:
         pytest.skip(f"{_PYTHON} is of another version, {theirs}, and cannot load what is installed here")
 
 
-def _install(over: Path) -> None:
-    """Put into the machine what an administrator would: the program, the unit, user and folders."""
-    for path in (_SITE_PACKAGES, str(Path(PROGRAM).parent), "/etc/systemd/system"):
+def _lay_out(over: Path, wheel: Path) -> None:
+    """Put into the machine what an administrator brings: wheel, packages, and the systemd files."""
+    for path in (_SITE_PACKAGES, _WHEELS, "/etc/systemd/system"):
         (over / path[1:]).mkdir(parents=True)
-    for package in (Path(entry) for entry in sys.path if Path(entry).name == "site-packages"):
-        shutil.copytree(package, over / _SITE_PACKAGES[1:], dirs_exist_ok=True)
-    # What is installed for work on the code points to the code; the machine gets a copy.
-    shutil.copytree(REPOSITORY / "meshctl", over / _SITE_PACKAGES[1:] / "meshctl", dirs_exist_ok=True)
-    program = over / PROGRAM[1:]
-    program.write_text(_LAUNCHER)
-    program.chmod(0o755)
+    shutil.copy(wheel, over / _WHEELS[1:])
+    copy_needed(wheel, over / _SITE_PACKAGES[1:])
     units = over / "etc/systemd/system"
     for name in _WANTS:
         for folder in (Path("/lib/systemd/system"), Path("/etc/systemd/system")):
@@ -126,6 +121,14 @@ def _install(over: Path) -> None:
     for kind in ("sysusers", "tmpfiles"):
         (over / f"usr/lib/{kind}.d").mkdir(parents=True)
         shutil.copy(REPOSITORY / f"systemd/meshctl.{kind}", over / f"usr/lib/{kind}.d/meshctl.conf")
+
+
+def _install(started: Machine) -> None:
+    """Install the wheel as a server without internet does; pip refuses if a need of it is not met."""
+    # Debian's venv brings no pip unless python3-venv is there; it is among the copied packages.
+    started.run(str(_PYTHON), "-m", "venv", "--without-pip", _ENVIRONMENT)
+    pip = (f"{_ENVIRONMENT}/bin/python", "-m", "pip")
+    started.run(*pip, "install", "--quiet", "--no-index", "--find-links", _WHEELS, "meshctl")
 
 
 def _booted(booting: "subprocess.Popen[bytes]", console: Path) -> Machine:

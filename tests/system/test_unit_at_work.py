@@ -1,10 +1,13 @@
 """The shipped unit under a real systemd: it starts, sends, and comes back whatever is done to it."""
 
 import json
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from meshctl import __version__
 from tests.site import sidecar
 from tests.system.machine import PROGRAM, Machine, machine
 
@@ -16,8 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module", name="host")
-def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with machine(tmp_path_factory.mktemp("machine")) as started:
+def _host(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+    with machine(tmp_path_factory.mktemp("machine"), wheel) as started:
         started.run("systemd-sysusers")
         started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
         started.run(PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1")
@@ -58,6 +61,23 @@ def test_it_is_started_when_it_is_ready(host: Machine) -> None:
     host.wait_for(lambda: "first" in _sent(host), "the letter to be sent")
     assert host.property(UNIT, "ActiveState") == "active"
     assert host.property(UNIT, "StatusText").startswith("At work. Messages: ")
+
+
+def test_what_runs_is_the_installed_wheel(host: Machine, wheel: Path) -> None:
+    """The service's process is the program of the environment that the wheel, and no code of ours, is in."""
+    command = host.run("cat", f"/proc/{_process(host)}/cmdline").stdout.split("\0")
+    python = str(Path(PROGRAM).with_name("python"))
+    ask = "import meshctl; print(meshctl.__file__)"
+    module = Path(host.run("runuser", "-u", "meshctl", "--", python, "-c", ask).stdout.strip())
+    hashes = host.run("cat", f"{module.parents[1]}/meshctl-{__version__}.dist-info/RECORD").stdout
+
+    assert (command[0], command[1]) == (host.run("sed", "-n", "1s/^#!//p", PROGRAM).stdout.strip(), PROGRAM)
+    assert module.is_relative_to(Path(PROGRAM).parents[1])
+    with zipfile.ZipFile(wheel) as held:
+        packed = [name for name in held.namelist() if name.startswith("meshctl/")]
+        assert [name for name in packed if f"{name},sha256=" not in hashes] == []
+        assert host.run("cat", str(module)).stdout.encode() == held.read("meshctl/__init__.py")
+    assert "No broken requirements" in host.run(python, "-m", "pip", "check").stdout
 
 
 def test_its_own_check_finds_no_fault(host: Machine) -> None:

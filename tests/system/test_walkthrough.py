@@ -1,11 +1,13 @@
 """The README's way from nothing to a letter on its way, its lines run as they stand on a real machine."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.readme_tables import README, code_blocks
-from tests.system.machine import REPOSITORY, Machine, machine
+from tests.system.machine import Machine, machine
+from tests.system.wheel import REPOSITORY
 
 TITLE = "## A server, step by step\n"
 CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
@@ -13,9 +15,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(name="host")
-def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def _host(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
     """A machine with the program, a clone of the repository, and a MESH Client's folders and settings."""
-    with machine(tmp_path_factory.mktemp("machine")) as started:
+    with machine(tmp_path_factory.mktemp("machine"), wheel) as started:
         for path in (REPOSITORY / "systemd").glob("meshctl*"):
             started.write(f"/src/systemd/{path.name}", path.read_text(encoding="utf-8"))
         config = (REPOSITORY / "sample_mailbox/meshclient.cfg").read_text(encoding="utf-8")
