@@ -73,12 +73,7 @@ class HandOff:
                 durable.copy_new(source, self._staged_payload(parcel.stem), self._mode)
                 written.append(self._staged_payload(parcel.stem))
                 source = self._staged_payload(parcel.stem)
-            try:
-                self._admit(source)
-            except PermissionError:
-                if not _is_anothers(source):
-                    raise
-                self._take_over(source, parcel.stem)
+            self._admit(source, parcel.stem)
             if not self.copies:
                 written.append(source)
         return written
@@ -186,14 +181,25 @@ class HandOff:
     def _staged_payload(self, stem: str) -> str:
         return f"{self._out}/.{stem}.dat{_HIDDEN_END}"
 
-    def _admit(self, path: str) -> None:
-        """Give the MESH Client its rights on a payload."""
+    def _admit(self, path: str, stem: str) -> None:
+        """Give the MESH Client its rights on a payload, and nobody else's file any other."""
         if sys.platform != "win32":
-            os.chmod(path, self._mode)
+            status = os.lstat(path)
+            if status.st_nlink > 1:
+                # Somebody has another name for it, who may go on writing; its mode is theirs, too.
+                self._take_over(path, stem)
+                return
+            try:
+                os.chmod(path, self._mode)
+            except PermissionError:
+                if status.st_uid == os.geteuid():
+                    raise
+                self._take_over(path, stem)
+                return
         self._give_group(path)
 
     def _take_over(self, path: str, stem: str) -> None:
-        """Let a copy of ours take the place of another user's file, whose mode only they may change."""
+        """Let a copy of ours take the place of a file that is not ours alone."""
         copy = self._work.copy_of(stem)
         durable.copy_new(path, copy, self._mode)
         self._give_group(copy)
@@ -206,8 +212,3 @@ class HandOff:
         # the right group from folders with the setgid bit.
         if self._group_id is not None and sys.platform != "win32" and os.lstat(path).st_gid != self._group_id:
             os.chown(path, -1, self._group_id)
-
-
-def _is_anothers(path: str) -> bool:
-    """Tell whether a file belongs to another user than the one that we run as."""
-    return sys.platform != "win32" and os.lstat(path).st_uid != os.geteuid()

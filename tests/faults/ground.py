@@ -160,6 +160,17 @@ def mounted(folder: Path, options: str = "size=256k", kind: str = "tmpfs") -> It
         mount("-l", str(folder), program="umount")
 
 
+@contextmanager
+def bound(source: Path, target: Path) -> Iterator[None]:
+    """Let a folder be seen in a second place while the block lasts, also when the first is unmounted."""
+    target.mkdir(exist_ok=True)
+    mount("--bind", str(source), str(target))
+    try:
+        yield
+    finally:
+        mount("-l", str(target), program="umount")
+
+
 def mount(*arguments: str, program: str = "mount") -> None:
     """Run mount or umount."""
     subprocess.run([program, *arguments], check=True, capture_output=True)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.faults.conftest import make_ground
 from tests.faults.ground import (
     Ground,
+    bound,
     cpu_seconds,
     drop_backlog,
     goes_on,
@@ -147,14 +147,9 @@ def test_in_away_keeps_nobody_from_sending(ground: Ground) -> None:
 @needs_mounts
 def test_mailbox_share_away_and_back(root: Path) -> None:
     """With the mailbox's share unmounted nothing counts as collected, and no file is lost."""
-    with ExitStack() as stack:
-        share = root / "site" / "mailbox"
-        stack.enter_context(mounted(share, "size=4m"))
+    share, kept = root / "site" / "mailbox", root / "kept"
+    with mounted(share, "size=4m"), bound(share, kept):
         ground = make_ground(root / "site")
-        bound = root / "kept"
-        bound.mkdir()
-        mount("--bind", str(share), str(bound))
-        stack.callback(mount, "-l", str(bound), program="umount")
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
             stays_calm(daemon, 1.0)
@@ -163,7 +158,7 @@ def test_mailbox_share_away_and_back(root: Path) -> None:
             ground.drop("during.pdf")
             stays_calm(daemon, 1.0)
             assert ground.states() == ["queued"]
-            mount("--bind", str(bound), str(share))
+            mount("--bind", str(kept), str(share))
             goes_on(ground, daemon, "outbound", 2)
             stays_calm(daemon, 1.0)
             assert ground.states() == ["queued", "queued"]
@@ -282,11 +277,9 @@ def test_files_that_come_while_blocked_cost_nothing(ground: Ground) -> None:
 def test_share_mounted_anew_is_heard_again(root: Path) -> None:
     """An outbox whose share was mounted anew in the blink of an eye is watched again, not only looked at."""
     disk, kept = root / "site" / "disk", root / "kept"
-    kept.mkdir()
-    with mounted(disk, "size=4m,mode=755"), mounted(kept, "size=4k"):
+    with mounted(disk, "size=4m,mode=755"), bound(disk, kept):
         ground = make_ground(root / "site")
         ground.stage_on("disk", rescan_seconds=3.0)
-        mount("--bind", str(disk), str(kept))
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
             mount(str(disk), program="umount")

@@ -12,6 +12,7 @@ import pytest
 from tests.faults.conftest import make_ground
 from tests.faults.ground import (
     Ground,
+    bound,
     goes_on,
     is_told_once,
     mount,
@@ -199,10 +200,8 @@ def test_key_removed_while_running(ground: Ground) -> None:
 def test_state_share_away_and_back(root: Path) -> None:
     """With the ledger's disk unmounted a new ledger serves; the old one learns later what it missed."""
     state, kept = root / "site" / "state", root / "kept"
-    kept.mkdir()
-    with mounted(state, "size=8m,mode=700"), mounted(kept, "size=4k"):
+    with mounted(state, "size=8m,mode=700"), bound(state, kept):
         ground = make_ground(root / "site")
-        mount("--bind", str(state), str(kept))
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
             mount("-l", str(state), program="umount")
@@ -217,7 +216,6 @@ def test_state_share_away_and_back(root: Path) -> None:
             stays_calm(daemon)
         assert [line.values["messages"] for line in ground.events("daemon.ledger_rebuilt")] == ["1", "1"]
         check_invariants(ground)
-        mount("-l", str(kept), program="umount")
 
 
 @needs_mounts

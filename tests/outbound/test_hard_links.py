@@ -1,0 +1,54 @@
+"""Dropped files that have other names elsewhere: hard links."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.invariants import check_invariants
+from tests.site import Site, make_site, sidecar
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site."""
+    return make_site(tmp_path / "site")
+
+
+def test_a_file_with_another_name_is_sent_as_a_copy(site: Site) -> None:
+    """What the sender does to the other name afterwards reaches neither OUT, nor does its mode change."""
+    theirs = site.root / "theirs.pdf"
+    dropped = site.place("letter.pdf", b"as dropped", sidecar=sidecar())
+    dropped.chmod(0o600)
+    os.link(dropped, theirs)
+
+    site.run_once()
+    theirs.write_bytes(b"changed afterwards")
+
+    assert site.sent_contents() == [b"as dropped"]
+    assert theirs.stat().st_mode & 0o777 == 0o600
+    assert {path.stat().st_mode & 0o777 for path in site.out.iterdir()} == {0o640}
+    check_invariants(site)
+
+
+def test_a_file_with_one_name_is_moved(site: Site) -> None:
+    """On one file system a dropped file is moved, never copied: it stays the same file."""
+    before = site.place("letter.pdf", b"letter", sidecar=sidecar()).stat().st_ino
+
+    site.run_once()
+
+    assert (site.out / f"{site.stems()[0]}.dat").stat().st_ino == before
+
+
+def test_two_names_of_one_file_are_two_messages(site: Site) -> None:
+    """Two names of one file in the outbox are two drops, each sent once."""
+    first = site.place("first.pdf", b"letter", sidecar=sidecar())
+    os.link(first, site.target("second.pdf"))
+    site.place_sidecar("second.pdf", sidecar())
+    site.dropped.append(site.dropped[0])
+
+    site.run_once()
+
+    assert site.sent_contents() == [b"letter", b"letter"]
+    assert len({path.stat().st_ino for path in site.out.glob("*.dat")}) == 2
+    check_invariants(site)
