@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.payloads import MadePatient, base64_filler, make_bundle_xml, synthetic_nhs_number
 
 _FILLER = base64_filler(8)
-_PATIENTS = 500
+PATIENTS = 500
 # Older than any quiet time, so that only meshctl's own work is measured.
 _AGE_SECONDS = 600
 
@@ -31,7 +31,7 @@ def _shape(patient: int) -> tuple[bytes, bytes]:
 
 def letter(number: int, size_bytes: int) -> bytes:
     """Return letter `number`, of about `size_bytes`; its ids and its document are its own."""
-    before, after = _shape(number % _PATIENTS)
+    before, after = _shape(number % PATIENTS)
     document = b64encode(os.urandom(max(3, (size_bytes - len(before) - len(after)) * 3 // 4)))
     unique = f"{number:012d}".encode()
     return (before + document + after).replace(b"-OF-", b"-" + unique + b"-")

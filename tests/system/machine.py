@@ -1,7 +1,9 @@
 """A machine to install meshctl on: a real systemd as process 1, in namespaces of its own.
 
 Its file system is laid over this machine's; what is written there is gone with it. It has no network and no
-devices, and starts nothing that this machine does. Needs root; whatever else is missing skips the test.
+devices, and starts nothing that this machine does. debootstrap and systemd-nspawn would do as well where both
+and a Debian mirror are there, but building a system takes minutes, for the same systemd. Needs root;
+whatever else is missing skips the test.
 """
 
 import os
