@@ -1,6 +1,9 @@
 """`meshctl simulate`: stands in for MESH Client, MESH and practice; nothing leaves this machine."""
 
+import os
+import select
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +21,9 @@ from meshctl.standin.world import World, flags_in_force
 _LOOK_SECONDS = 0.1
 _FASTEST = 10_000_000
 _LINES_AT_ONCE = 200
+# A pipe that takes anything takes 4,096 bytes; a line has a hundred at most.
+_LINES_A_WRITE = 30
+_PATIENCE_SECONDS = 1.0
 
 _EPILOG = epilog(
     {
@@ -34,10 +40,15 @@ _EPILOG = epilog(
 
 
 class _Screen:
-    """Prints a line about each step, with the time; many at once when there are many."""
+    """Prints a line about each step, with the time; many at once when there are many.
+
+    A program that started us and never reads what we print must not bring the stand-in to a halt: lines that
+    nobody takes are left out, and counted once somebody does.
+    """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
+        self._left_out = 0
 
     def say(self, text: str) -> None:
         self._lines.append(f"{time.strftime('%H:%M:%S')} {text}")
@@ -45,9 +56,27 @@ class _Screen:
             self.flush()
 
     def flush(self) -> None:
-        if self._lines:
-            click.echo("\n".join(self._lines))
-            self._lines.clear()
+        for start in range(0, len(self._lines), _LINES_A_WRITE):
+            lines = self._lines[start : start + _LINES_A_WRITE]
+            if not self._is_read():
+                self._left_out += len(lines)
+                continue
+            if self._left_out:
+                lines.insert(0, f"({self._left_out} lines left out: nobody read them)")
+                self._left_out = 0
+            click.echo("\n".join(lines))
+        self._lines.clear()
+
+    def _is_read(self) -> bool:
+        """Tell whether a write would go through; a reader that keeps up is waited for."""
+        if os.name == "nt" or sys.stdout.isatty():
+            return True
+        patience = 0.0 if self._left_out else _PATIENCE_SECONDS
+        try:
+            return bool(select.select([], [sys.stdout], [], patience)[1])
+        except (OSError, ValueError):
+            # What is no file of the system's cannot fill up.
+            return True
 
 
 @click.command(epilog=_EPILOG)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,6 +11,7 @@ from filelock import FileLock
 
 from meshctl.cli import cli
 from meshctl.standin.simulator import work_folder
+from tests.site import make_site, sidecar, wait_until
 from tests.standin.conftest import StandIn
 
 FAST = ("--speed", "1000000")
@@ -115,3 +117,18 @@ def test_folder_that_is_gone_is_said_once_and_waited_for(standin: StandIn) -> No
 
     assert said.endswith("cannot go on, No such file or directory; trying again\n")
     assert "letter-1 to SENT as" in sent
+
+
+def test_reader_that_never_reads_does_not_stop_the_stand_in(tmp_path: Path) -> None:
+    """A program that starts the stand-in and leaves its output in the pipe still has its messages taken."""
+    site = make_site(tmp_path)
+    for number in range(900):
+        site.place(f"letter-{number}.pdf", f"%PDF {number}".encode(), sidecar=sidecar(local_id="x" * 40))
+    site.run_once()
+    with subprocess.Popen(
+        site.command("simulate", "--speed", "1000"), env=site.process_environ(), stdout=subprocess.PIPE
+    ) as process:
+        try:
+            wait_until(lambda: not any(site.out.iterdir()), "OUT to be emptied", 40.0)
+        finally:
+            process.kill()
