@@ -1,0 +1,51 @@
+"""The readers of other people's files: a try at each, and files to begin with.
+
+Imported only when atheris is watching, so that it sees which lines of meshctl a file reaches.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Final
+
+from meshctl.errors import Refusal
+from meshctl.mesh.control_file import ControlFileError, read_control_file
+from meshctl.payload.reader import read_payload
+from meshctl.payload.sidecar import read_sidecar
+from tests.mesh.test_any_control_file import SEEDS
+from tests.payloads import make_bundle_json, make_bundle_xml, make_response_xml
+from tests.site import sidecar
+
+_DESCRIPTOR: Final = os.memfd_create("payload")
+
+
+def _control_file(data: bytes) -> None:
+    try:
+        read_control_file(data)
+    except ControlFileError:
+        return
+
+
+def _payload(data: bytes) -> None:
+    os.ftruncate(_DESCRIPTOR, 0)
+    os.pwrite(_DESCRIPTOR, data, 0)
+    try:
+        read_payload(_DESCRIPTOR, len(data))
+    except Refusal:
+        return
+
+
+def _sidecar(data: bytes) -> None:
+    try:
+        read_sidecar(data)
+    except Refusal:
+        return
+
+
+_FULL: Final = sidecar(title="Letter", patient_name="Mr B Smith", version=1, acknowledgements=["business"])
+
+READERS: Final[dict[str, tuple[Callable[[bytes], None], list[bytes]]]] = {
+    "control-file": (_control_file, list(SEEDS)),
+    "payload": (_payload, [make_bundle_xml(), make_bundle_json(), make_response_xml(request_id="x")]),
+    "sidecar": (_sidecar, [json.dumps(said).encode() for said in (sidecar(), _FULL)]),
+}
