@@ -40,7 +40,7 @@ _TIMING = (
     'infrastructure_ack = "2s"\nbusiness_ack = "6s"\n'
 )
 _ENDED = ("completed", "failed", "rejected")
-_SETTLE_SECONDS = 100.0
+_SETTLE_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
