@@ -27,7 +27,6 @@ from tests.benchmarks.measuring import (
     seconds_between,
     spread,
     wake_ups,
-    with_children,
 )
 from tests.site import MAILBOX_ID, Daemon, Site, make_site
 
@@ -369,8 +368,3 @@ def loop_ext4(folder: Path, size_gib: int = 8) -> Iterator[Path | None]:
     finally:
         subprocess.run(["umount", str(mount)], check=False, capture_output=True)
         image.unlink()
-
-
-def children_peak(process: int) -> float:
-    """Return the peak of a process and of what runs beside it, added up, in MiB."""
-    return sum(peak_mib(one) for one in with_children(process))

@@ -43,12 +43,6 @@ def peak_mib(process: int) -> float:
     return _status_kib(process, "VmHWM:") / 1024
 
 
-def with_children(process: int) -> list[int]:
-    """Return a process and its children."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *map(int, children)]
-
-
 def processor_seconds(process: int) -> float:
     """Return how much processor time a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
