@@ -89,11 +89,20 @@ def test_demo_runs_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
 
 
 def test_installs_without_a_network(installed: Installed, tmp_path: Path) -> None:
-    """What `pip download` fetched, pinned by constraints.txt, installs where there is no index."""
+    """What `pip download` fetched for meshctl[api], as constraints.txt pins it, installs without an index."""
     pip = ("python", "-m", "pip")
     constraints = str(CHECKOUT / "constraints.txt")
+    wheel = f"{installed.wheel}[api]"
     fetched = installed.run(
-        *pip, "download", "--quiet", "-d", "wheels", "-c", constraints, str(installed.wheel), cwd=tmp_path
+        *pip,
+        "download",
+        "--quiet",
+        "-d",
+        "wheels",
+        "-c",
+        constraints,
+        f"{installed.wheel}[api]",
+        cwd=tmp_path,
     )
     assert fetched.returncode == 0, fetched.stderr
     made = installed.run("python", "-m", "venv", "server", cwd=tmp_path)
@@ -101,7 +110,15 @@ def test_installs_without_a_network(installed: Installed, tmp_path: Path) -> Non
     server = Installed(installed.wheel, tmp_path / "server" / installed.bin.name)
 
     put = server.run(
-        *pip, "install", "--no-index", "--find-links", "wheels", "-c", constraints, "meshctl", cwd=tmp_path
+        *pip,
+        "install",
+        "--no-index",
+        "--find-links",
+        "wheels",
+        "-c",
+        constraints,
+        "meshctl[api]",
+        cwd=tmp_path,
     )
 
     assert put.returncode == 0, put.stderr
