@@ -94,32 +94,15 @@ def test_installs_without_a_network(installed: Installed, tmp_path: Path) -> Non
     constraints = str(CHECKOUT / "constraints.txt")
     wheel = f"{installed.wheel}[api]"
     fetched = installed.run(
-        *pip,
-        "download",
-        "--quiet",
-        "-d",
-        "wheels",
-        "-c",
-        constraints,
-        f"{installed.wheel}[api]",
-        cwd=tmp_path,
+        *pip, "download", "--quiet", "-d", "wheels", "-c", constraints, wheel, cwd=tmp_path
     )
     assert fetched.returncode == 0, fetched.stderr
     made = installed.run("python", "-m", "venv", "server", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     server = Installed(installed.wheel, tmp_path / "server" / installed.bin.name)
 
-    put = server.run(
-        *pip,
-        "install",
-        "--no-index",
-        "--find-links",
-        "wheels",
-        "-c",
-        constraints,
-        "meshctl[api]",
-        cwd=tmp_path,
-    )
+    local = ("--no-index", "--find-links", "wheels")
+    put = server.run(*pip, "install", *local, "-c", constraints, "meshctl[api]", cwd=tmp_path)
 
     assert put.returncode == 0, put.stderr
     listed = server.run(*pip, "list", "--format=freeze", cwd=tmp_path).stdout.lower().replace("_", "-")
