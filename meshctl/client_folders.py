@@ -1,8 +1,9 @@
 """The MESH Client's side of a mailbox: takes pairs from OUT, leaves them in SENT or FAILED, delivers to IN.
 
-Knows folders and file names, nothing of what a message says or where it goes. Each step is one rename, and a
-process killed between two of them loses and doubles nothing: what was begun is found again in the work
-folder, which must be on the mailbox's file system. Not durable against a power cut, nor for two processes.
+Shared by the stand-in and the bridge, which differ in the far end alone. Knows folders and file names, and
+nothing of what a message says or where it goes. Each step is one rename, and a process killed between two of
+them loses and doubles nothing: what was begun is found again in the work folder, which must be on the
+mailbox's file system. Durable against a power cut only if asked to be; never for two processes at once.
 
 The life of a pair, by the files in the work folder:
 
@@ -18,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from meshctl.durable import sync_file, sync_folder
 
 _CONTROL, _DATA = ".ctl", ".dat"
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
@@ -57,12 +60,22 @@ class DecidedPair:
 class ClientFolders:
     """The folders of one mailbox, as the MESH Client uses them.
 
-    With `save_sent` false (SaveSent=N) nothing is left of a pair that was sent.
+    With `save_sent` false (SaveSent=N) nothing is left of a pair that was sent. With `durable` a step that
+    has returned survives a power cut, and no control file becomes durable before its payload.
     """
 
     def __init__(
-        self, *, inbox: Path, out: Path, sent: Path, failed: Path, work: Path, save_sent: bool
+        self,
+        *,
+        inbox: Path,
+        out: Path,
+        sent: Path,
+        failed: Path,
+        work: Path,
+        save_sent: bool,
+        durable: bool = False,
     ) -> None:
+        self._durable = durable
         self._inbox = str(inbox)
         self._out = str(out)
         self._homes = {Outcome.SENT: str(sent) if save_sent else None, Outcome.FAILED: str(failed)}
@@ -71,6 +84,7 @@ class ClientFolders:
         self._spare = f"{self._taken}/.spare"
         for folder in (self._taken, *self._decided.values()):
             os.makedirs(folder, exist_ok=True)
+            self._sync(os.path.dirname(folder))
 
     def waiting(self, min_age_seconds: float) -> list[str]:
         """Return the stems of the pairs in OUT whose control file is at least so old, oldest first.
@@ -98,7 +112,9 @@ class ClientFolders:
             os.replace(f"{self._out}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_CONTROL}")
         except FileNotFoundError:
             return None
-        return self._pair(stem)
+        pair = self._pair(stem)
+        self._sync(self._taken, self._out)
+        return pair
 
     def taken(self) -> list[TakenPair]:
         """Return the pairs that an earlier process took and did not decide upon."""
@@ -114,10 +130,15 @@ class ClientFolders:
         if control is None:
             # Not even its time may change before the rename: the fingerprint is made of it.
             os.replace(pair.control, decided)
+            self._sync(self._decided[outcome])
             return
         final = self._write_next(control)
         os.utime(final, (finish_at, finish_at))
+        if self._durable:
+            sync_file(final)
         os.replace(final, decided)
+        # Before the file that it takes the place of may go.
+        self._sync(self._decided[outcome])
         os.replace(pair.control, self._spare)
 
     def decided(self) -> list[DecidedPair]:
@@ -139,11 +160,16 @@ class ClientFolders:
         if home is None:
             with suppress(FileNotFoundError):
                 os.unlink(data)
+            # A payload that outlived its control file would never be looked at again.
+            self._sync(self._taken)
             os.unlink(control)
+            self._sync(self._decided[pair.outcome])
             return
         with suppress(FileNotFoundError):
             os.replace(data, f"{home}/{pair.stem}{_DATA}")
+        self._sync(home, self._taken)
         os.replace(control, f"{home}/{pair.stem}{_CONTROL}")
+        self._sync(home, self._decided[pair.outcome])
 
     def deliver(self, stem: str, control: str, data: str | None) -> None:
         """Move a message, or a report (no `data`), into IN under `stem`: payload first, control file last."""
@@ -151,7 +177,9 @@ class ClientFolders:
             # After a kill between these two renames, the payload is in IN already.
             with suppress(FileNotFoundError):
                 os.replace(data, f"{self._inbox}/{stem}{_DATA}")
+            self._sync(self._inbox)
         os.replace(control, f"{self._inbox}/{stem}{_CONTROL}")
+        self._sync(self._inbox)
 
     def _pair(self, stem: str) -> TakenPair:
         control, data = f"{self._taken}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_DATA}"
@@ -160,6 +188,12 @@ class ClientFolders:
         status = os.stat(control, follow_symlinks=False)
         fingerprint = f"{stem} {status.st_ino} {status.st_mtime_ns}"
         return TakenPair(stem, control, data, status.st_mtime, fingerprint)
+
+    def _sync(self, *folders: str) -> None:
+        """Make the names in these folders durable, in this order, if that is wanted."""
+        if self._durable:
+            for folder in folders:
+                sync_folder(folder)
 
     def _write_next(self, control: bytes) -> str:
         """Write a control file where nobody looks, over the file of the pair before if that is ours alone.

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from meshctl.client_folders import ClientFolders, DecidedPair, TakenPair
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import (
@@ -23,7 +24,6 @@ from meshctl.mesh.control_file import (
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
 from meshctl.settings.mailbox import MailboxSettings
-from meshctl.standin.client_folders import ClientFolders, DecidedPair, TakenPair
 from meshctl.standin.rules import Timing
 from meshctl.standin.schedule import Delivery, Schedule
 from meshctl.standin.story import Answer

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from meshctl.client_folders import Outcome, TakenPair
 from meshctl.mesh.codes import SUCCESS, CodeMeaning, explain_report, explain_response
 from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.standin import answers
-from meshctl.standin.client_folders import Outcome, TakenPair
 
 NOW: Final = timedelta(0)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from meshctl.client_folders import TakenPair
 from meshctl.mesh.address import DateOfBirthFormat, gp_provider, split_gp_provider
 from meshctl.mesh.codes import ERROR, SUCCESS, CodeMeaning, explain_report, explain_response
 from meshctl.mesh.control_file import ControlFile, ControlFileError
@@ -19,7 +20,6 @@ from meshctl.mesh.use_cases import UseCase
 from meshctl.payload.facts import MessageFacts
 from meshctl.settings.client_config import ClientConfig
 from meshctl.standin import answers
-from meshctl.standin.client_folders import TakenPair
 from meshctl.standin.rules import NEVER, REQUESTED, ClientRules, PatientRule, Rule, Rules, error_named
 from meshctl.standin.story import NOW, Answer, Story, Verdict
 
