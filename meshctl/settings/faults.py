@@ -1,6 +1,6 @@
 """Faults in settings, told so that a person can mend them: the key, what was found, what was expected.
 
-Never quotes a long value, nor anything of `[alerts]`, where a command may hold a password.
+Never quotes a long value, nor anything of `[alerts]` and `[bridge]`, where somebody may have put a password.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from meshctl.settings.toml_text import example_of, expected_of
 from meshctl.settings.values import ExplainedError
 
 _LONGEST_QUOTE = 60
-_UNQUOTED_SECTIONS = frozenset({"alerts"})
+_UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
 from meshctl.mesh.use_cases import UseCase
 from meshctl.settings import values
+from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.mailbox import MailboxSettings
 from meshctl.settings.section import Section
 
@@ -246,6 +247,7 @@ class Settings(Section):
     metrics: MetricsSettings
     log: LogSettings
     state: StateSettings
+    bridge: BridgeSettings
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -258,5 +260,6 @@ SECTIONS: dict[str, type[Section]] = {
     "metrics": MetricsSettings,
     "log": LogSettings,
     "state": StateSettings,
+    "bridge": BridgeSettings,
 }
 """The sections with fixed keys, in the order of the file; [use_cases.NAME] comes beside them."""

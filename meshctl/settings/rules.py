@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from meshctl.mesh.use_cases import UseCase
+from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.faults import Fault, nearest
 from meshctl.settings.mailbox import MailboxSettings
 from meshctl.settings.model import (
@@ -59,10 +60,17 @@ def file_faults(file: Path, sections: Mapping[str, Section]) -> list[Fault]:
     files = {"the settings file": file}
     if isinstance(log := sections.get("log"), LogSettings):
         files["log.file"] = log.file
+    if isinstance(bridge := sections.get("bridge"), BridgeSettings):
+        files["bridge.log"] = bridge.log
     metrics = sections.get("metrics")
     if isinstance(metrics, MetricsSettings) and metrics.textfile is not None:
         files["metrics.textfile"] = metrics.textfile
-    return [
+    one_log = [
+        Fault("bridge.log", f"is one file with log.file, {path}; two programs cannot share a log")
+        for name, path in files.items()
+        if name == "bridge.log" and path.resolve() == files.get("log.file", file).resolve()
+    ]
+    return one_log + [
         Fault(folder.key, f"{folder.path} holds {name}; keep them apart")
         for name, path in files.items()
         for folder in _folders(sections)
@@ -107,6 +115,8 @@ def _folders(sections: Mapping[str, Section]) -> list[_Folder]:
                 paths.append(("reports.deliver", section.deliver, ""))
             case StateSettings():
                 paths.append(("state.folder", section.folder, ""))
+            case BridgeSettings():
+                paths.append(("bridge.work", section.work, ""))
             case MailboxSettings():
                 theirs = (
                     section.in_folder,

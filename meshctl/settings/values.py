@@ -41,7 +41,7 @@ class Origin:
     client: ClientConfig | None = None
 
 
-def _anchored(value: object, info: ValidationInfo) -> Path:
+def anchored(value: object, info: ValidationInfo) -> Path:
     """Make a path absolute, seen from the folder of the settings file; `~` is the user's home."""
     text = str(value) if isinstance(value, str | Path) else ""
     if not text.strip() or not text.isprintable():
@@ -56,7 +56,7 @@ def _anchored(value: object, info: ValidationInfo) -> Path:
     return path.resolve() if ".." in path.parts else path
 
 
-def _none_if_empty(value: object) -> object:
+def none_if_empty(value: object) -> object:
     """Read an empty text as "none": TOML has no null, and each key that allows it says so."""
     return None if value == "" else value
 
@@ -130,6 +130,9 @@ PayloadBytes = Annotated[
 LogBytes = Annotated[
     int, Strict(), Field(ge=10_000, le=100_000_000_000), Expected("a whole number of bytes, 10_000 or more")
 ]
+ChunkBytes = Annotated[
+    int, Strict(), Field(ge=1, le=100_000_000), Expected("a whole number of bytes, 1 to 100_000_000")
+]
 Duration = Annotated[
     timedelta,
     BeforeValidator(durations.parse_duration),
@@ -165,7 +168,7 @@ Arguments = Annotated[
     AfterValidator(_program),
     Expected("a list of texts: the program, then its arguments"),
 ]
-SettingPath = Annotated[Path, BeforeValidator(_anchored), Expected("a path, not blank")]
+SettingPath = Annotated[Path, BeforeValidator(anchored), Expected("a path, not blank")]
 MailboxId = Annotated[
     str,
     StringConstraints(strip_whitespace=True, pattern=r"^[A-Z0-9][A-Z0-9_-]{2,31}$"),
@@ -216,15 +219,15 @@ Acknowledgements = Annotated[
     Expected('a list that holds "infrastructure", "business", both or neither'),
 ]
 
-OptionalPath = Annotated[SettingPath | None, BeforeValidator(_none_if_empty)]
+OptionalPath = Annotated[SettingPath | None, BeforeValidator(none_if_empty)]
 OptionalMetricsFile = Annotated[
     SettingPath | None,
-    BeforeValidator(_none_if_empty),
+    BeforeValidator(none_if_empty),
     AfterValidator(_metrics_file),
     Expected("a path that ends in .prom: the collector reads no others"),
 ]
-OptionalOdsCode = Annotated[OdsCode | None, BeforeValidator(_none_if_empty)]
-OptionalText = Annotated[Text | None, BeforeValidator(_none_if_empty)]
-OptionalGroupName = Annotated[GroupName | None, BeforeValidator(_none_if_empty)]
-OptionalUseCaseName = Annotated[UseCaseName | None, BeforeValidator(_none_if_empty)]
-OptionalWorkflowId = Annotated[WorkflowId | None, BeforeValidator(_none_if_empty)]
+OptionalOdsCode = Annotated[OdsCode | None, BeforeValidator(none_if_empty)]
+OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
+OptionalGroupName = Annotated[GroupName | None, BeforeValidator(none_if_empty)]
+OptionalUseCaseName = Annotated[UseCaseName | None, BeforeValidator(none_if_empty)]
+OptionalWorkflowId = Annotated[WorkflowId | None, BeforeValidator(none_if_empty)]
