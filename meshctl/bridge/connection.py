@@ -1,0 +1,128 @@
+"""The connection to MESH that the settings describe: NHS England's `MeshClient`, with what it needs to know.
+
+The client never repeats a call by itself: the bridge paces all of them together, and a first upload must not
+be repeated at all. Wrong or missing settings, secrets and certificates are told before anything is sent.
+"""
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshctl.bridge.secrets import read_secret, secret_file
+from meshctl.errors import ConfigError
+from meshctl.settings.bridge import BridgeSettings
+from meshctl.settings.model import Settings
+
+if TYPE_CHECKING:
+    from mesh_client import MeshClient
+
+SANDBOX_URL = "http://localhost:8700"
+MISSING_EXTRA = "The MESH API needs packages that are not installed here: pip install 'meshctl[api]'"
+_WITH_CERTIFICATE = frozenset({"live", "integration"})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is needed to be let in; read at once, so that all of it is there before anything begins."""
+
+    password: str = field(repr=False)
+    shared_key: str = field(repr=False)
+    certificate: tuple[Path, Path] | None
+    ca_bundle: Path | None
+
+
+def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "MeshClient":
+    """Return a client for the mailbox; nothing is sent yet. The caller closes it.
+
+    Raises ConfigError: the extra is missing, the bridge is not set up, or a secret or certificate is
+    missing, unreadable or not what it should be.
+    """
+    require_extra()
+    bridge = settings.bridge
+    access = read_access(bridge, environ)
+    # Only here: commands that never call MESH run without the extra.
+    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, MeshClient  # noqa: PLC0415
+
+    endpoints = {"live": LIVE_ENDPOINT, "integration": INT_ENDPOINT, "sandbox": SANDBOX_URL}
+    certificate = access.certificate
+    return MeshClient(
+        endpoints.get(bridge.environment or "", bridge.environment),
+        settings.mailbox.id,
+        access.password,
+        access.shared_key.encode(),
+        # With a passphrase of our own, a key that needs one fails instead of asking at the terminal.
+        cert=None if certificate is None else (str(certificate[0]), str(certificate[1]), ""),
+        verify=None if access.ca_bundle is None else str(access.ca_bundle),
+        max_chunk_size=bridge.chunk_bytes,
+        max_retries=0,
+        timeout=bridge.timeout.total_seconds(),
+        application_name="meshctl",
+    )
+
+
+def require_extra() -> None:
+    """Raise ConfigError, saying what to install, if the packages of the extra `api` are not there."""
+    if any(find_spec(package) is None for package in ("mesh_client", "requests", "urllib3")):
+        raise ConfigError(MISSING_EXTRA)
+
+
+def read_access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Access:
+    """Read the secrets and look at the certificates.
+
+    Raises ConfigError for the first thing that is missing or wrong.
+    """
+    if bridge.environment is None:
+        raise ConfigError(
+            'bridge.environment is not set: there is no bridge here. For a mailbox that "meshctl bridge" is'
+            ' to serve set it to "live", "integration", "sandbox" or a URL, then password and shared_key.'
+        )
+    password = read_secret("password", bridge.password, environ)
+    shared_key = read_secret("shared_key", bridge.shared_key, environ)
+    ca_bundle = None
+    if bridge.ca_bundle is not None:
+        ca_bundle = secret_file("ca_bundle", bridge.ca_bundle, environ)
+        _check_authorities(ca_bundle)
+    return Access(password, shared_key, _certificate(bridge, environ), ca_bundle)
+
+
+def _certificate(bridge: BridgeSettings, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """Return the client certificate and its key, which belong together."""
+    if bridge.certificate is None and bridge.private_key is None:
+        if bridge.environment in _WITH_CERTIFICATE:
+            raise ConfigError(
+                f"bridge.certificate is not set, and the {bridge.environment} environment of MESH lets nobody"
+                " in without one. Set certificate and private_key."
+            )
+        return None
+    certificate = secret_file("certificate", bridge.certificate, environ)
+    private_key = secret_file("private_key", bridge.private_key, environ)
+    for setting, path in (("certificate", certificate), ("private_key", private_key)):
+        _check_readable(setting, path)
+    try:
+        ssl.create_default_context().load_cert_chain(certificate, private_key, "")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise ConfigError(
+            f"bridge.certificate: {certificate} and {private_key} are not a PEM certificate and the key that"
+            f" belongs to it, without a passphrase ({reason})."
+        ) from None
+    return certificate, private_key
+
+
+def _check_authorities(path: Path) -> None:
+    _check_readable("ca_bundle", path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, OSError):
+        raise ConfigError(f"bridge.ca_bundle: {path} holds no certificates in PEM.") from None
+
+
+def _check_readable(setting: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
