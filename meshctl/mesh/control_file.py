@@ -50,14 +50,14 @@ _STATUS_TAGS: Final = (
 )
 _LEFT_OUT_WHEN_EMPTY: Final = frozenset({"From_ESMTP", "To_ESMTP"})
 _REQUIRED_IN_DATA: Final = frozenset({"From_DTS", "To_DTS", "WorkflowId"})
-# Field limits of the DTS Client v4, which MESH kept.
-_MAX_CHARACTERS: Final = {
+MAX_CHARACTERS: Final = {
     "LocalId": 255,
     "DTSId": 100,
     "PartnerId": 255,
     "WorkflowId": WORKFLOW_ID_MAX_CHARACTERS,
     "ProcessId": 32,
 }
+"""Field limits of the DTS Client v4, which MESH kept."""
 
 # Lower case, because files disagree: DataChecksum and DataCheckSum are both around.
 _KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
@@ -160,7 +160,7 @@ def write_control_file(control: ControlFile) -> bytes:
 
 def _add(parent: etree._Element, tag: str, value: str | bool) -> None:
     text = value if isinstance(value, str) else "Y" if value else "N"
-    limit = _MAX_CHARACTERS.get(tag)
+    limit = MAX_CHARACTERS.get(tag)
     if limit is not None and len(text) > limit:
         raise ControlFileError(f"{tag} has {len(text)} characters; a control file takes at most {limit}.")
     element = etree.SubElement(parent, tag)
