@@ -7,6 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from meshctl.bridge.tracked import Tracked
+from meshctl.clock import iso
 from meshctl.commands.output import relative_time
 from meshctl.commands.tables import make_console, make_table, plain_text
 from meshctl.ledger.records import Message
@@ -51,13 +53,13 @@ def print_messages(messages: Sequence[Message], *, exact: bool) -> None:
     console.print(table)
 
 
-def print_message(message: Message, *, exact: bool) -> None:
-    """Print all that is known of one message, and its history."""
+def print_message(message: Message, tracked: Tracked | None, *, exact: bool) -> None:
+    """Print all that is known of one message, what MESH says of it if it was asked, and its history."""
     now = datetime.now(UTC)
     fields = Table.grid(padding=(0, 2))
     fields.add_column(no_wrap=True, style="bold")
     fields.add_column(overflow="fold")
-    for label, value in _fields(message, now, exact=exact):
+    for label, value in _fields(message, tracked, now, exact=exact):
         fields.add_row(label, value)
     history = make_table(
         ("WHEN", "EVENT", "STATE", "CODE", "TEXT"),
@@ -92,11 +94,16 @@ def told_time(stamp: str, now: datetime, *, exact: bool) -> Text:
         return plain_text(stamp)
 
 
-def _fields(message: Message, now: datetime, *, exact: bool) -> Iterable[tuple[str, Text]]:
+def _fields(
+    message: Message, tracked: Tracked | None, now: datetime, *, exact: bool
+) -> Iterable[tuple[str, Text]]:
     yield "Message", plain_text(message.message_id)
     yield "State", state_text(message)
     if message.overdue is not None:
         yield "Overdue", plain_text(f"the deadline {message.overdue} has passed", OVERDUE_STYLE)
+    if tracked is not None:
+        asked = told_time(iso(tracked.asked_at), now, exact=exact)
+        yield "Tracking", Text.assemble("MESH, ", asked, ": ", plain_text(tracked.text))
     if message.reason is not None:
         yield "Reason", plain_text(message.reason.text, "red")
         if message.reason.advice:

@@ -1,12 +1,14 @@
-"""`meshctl show`: one message and its history. Reads the ledger only."""
+"""`meshctl show`: one message and its history. Reads the ledger, and what the bridge learnt from MESH."""
 
 import click
 
+from meshctl.bridge.tracked import answer_about
 from meshctl.commands.context import settings_of
 from meshctl.commands.lookup import message_named
 from meshctl.commands.message_tables import print_message
 from meshctl.commands.output import epilog, print_json
 from meshctl.ledger.queries import snapshot
+from meshctl.mesh.evidence import FINAL
 
 _EPILOG = epilog(
     {
@@ -32,9 +34,15 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
 
     ID is the message id, the beginning of it, the name of a file of the pair, or the id that MESH gave.
     """
-    with snapshot(settings_of(ctx).state.folder) as connection:
+    state_folder = settings_of(ctx).state.folder
+    with snapshot(state_folder) as connection:
         message = message_named(connection, named)
+    # Of a message that is settled, an old answer would only mislead.
+    tracked = (
+        None if message.state in FINAL else answer_about(state_folder, message.message_id, message.mesh_id)
+    )
     if as_json:
-        print_json(message.as_json())
+        tracking = {} if tracked is None else {"tracking": tracked.as_json()}
+        print_json(message.as_json() | tracking)
     else:
-        print_message(message, exact=exact)
+        print_message(message, tracked, exact=exact)

@@ -1,0 +1,183 @@
+"""One message on its way from MESH into a file: its headers, and its payload whole or not at all.
+
+The payload comes in chunks, each perhaps gzip-compressed, and goes to the file a block at a time, so that its
+size costs no memory. Every chunk is durable before the next is asked for; after a fault the download goes on
+with the chunk that broke off, and a process that starts anew begins from the first.
+
+The library's own `Message` is not used to read: neither it nor urllib3 tells a gzip stream that was cut short
+from a whole one, nor a missing chunk from the last, and what is acknowledged is deleted from MESH. Here a
+payload counts as whole only if each chunk had the length that it was announced with, says that it is the one
+asked for, all agree on how many there are, and every gzip stream ended where it should, its checksum right.
+What a header holds never gets into an error: it may be a patient.
+"""
+
+import os
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, Final
+
+from mesh_client import MeshClient
+from requests import Response
+
+from meshctl import durable
+
+_BLOCK_BYTES: Final = 1 << 16
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_CHUNK_RANGE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
+_PARTIAL: Final = 206
+_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+# As for the files of OUT: a patient's letter is for the mailbox's users and their group.
+_MODE: Final = 0o640
+
+
+class DamagedError(Exception):
+    """What MESH sent is not a whole message; the text says why, in words without a value."""
+
+
+class StoppedError(Exception):
+    """The bridge was told to stop in the midst of a download."""
+
+
+class Download:
+    """The download of one message to `path`; what is there from an earlier attempt is written anew."""
+
+    def __init__(self, message_id: str, path: str) -> None:
+        self.message_id = message_id
+        self.size_bytes = 0
+        self.chunks_done = 0
+        self._path = path
+        self._headers: Mapping[str, str] = {}
+        self._chunks = 1
+        self._unzip = _Unzip()
+
+    def finish(self, client: MeshClient, should_stop: Callable[[], bool]) -> Mapping[str, str]:
+        """Get all that is still missing, and return the headers of the message.
+
+        Afterwards `has_payload` says whether there is a file, which then is durable, though not its name.
+
+        Raises:
+            DamagedError: what came is not a whole message.
+            StoppedError: `should_stop` said so.
+            requests.RequestException, urllib3.exceptions.HTTPError: MESH said no, or the network did.
+            OSError: the file cannot be written.
+
+        """
+        while self.chunks_done < self._chunks:
+            number = self.chunks_done + 1
+            with client.retrieve_message_chunk(self.message_id, number) as response:
+                if number == 1:
+                    self._headers = response.headers
+                    if not self.has_payload:
+                        return self._headers
+                chunks = _chunk_count(response, number)
+                if number > 1 and chunks != self._chunks:
+                    raise DamagedError("its chunks do not agree on how many there are")
+                self._take(response, should_stop)
+                self._chunks = chunks
+        if not self._unzip.is_between_streams:
+            raise DamagedError("its gzip stream ends too early")
+        return self._headers
+
+    @property
+    def has_payload(self) -> bool:
+        """Tell whether this is a message with a payload; a report has none."""
+        return self._headers.get("Mex-MessageType", "").upper() != "REPORT"
+
+    def _take(self, response: Response, should_stop: Callable[[], bool]) -> None:
+        """Put the body of one chunk at the end of the file, and make it durable."""
+        unzip = self._unzip.copy()
+        descriptor = os.open(self._path, _WRITE_FLAGS, _MODE)
+        with durable.naming(self._path), os.fdopen(descriptor, "wb") as file:
+            if sys.platform != "win32":
+                # The umask has had its say in open().
+                os.fchmod(descriptor, _MODE)
+            file.truncate(self.size_bytes)
+            file.seek(self.size_bytes)
+            for piece in _decoded(response, unzip):
+                if should_stop():
+                    raise StoppedError
+                file.write(piece)
+            size_bytes = _synced(file)
+        self._unzip, self.size_bytes = unzip, size_bytes
+        self.chunks_done += 1
+
+
+class _Unzip:
+    """Undoes gzip in pieces of bounded size, also where one stream ends in another chunk than it began."""
+
+    def __init__(self) -> None:
+        # zlib's type has no name of its own.
+        self._stream = zlib.decompressobj(_GZIP)
+        self.is_between_streams = True
+
+    def copy(self) -> "_Unzip":
+        """Return one that stands where this one does, and goes on by itself."""
+        twin = _Unzip()
+        twin._stream = self._stream.copy()
+        twin.is_between_streams = self.is_between_streams
+        return twin
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` holds. Raises DamagedError."""
+        while data:
+            if self.is_between_streams:
+                self._stream = zlib.decompressobj(_GZIP)
+            try:
+                piece = self._stream.decompress(data, _BLOCK_BYTES)
+            except zlib.error:
+                raise DamagedError("it is not the gzip that it is said to be") from None
+            self.is_between_streams = self._stream.eof
+            data = self._stream.unconsumed_tail or self._stream.unused_data
+            if piece:
+                yield piece
+
+
+def _chunk_count(response: Response, number: int) -> int:
+    """Return how many chunks the message has. Raises DamagedError unless this is chunk `number` of it."""
+    said = response.headers.get("Mex-Chunk-Range")
+    if said is None:
+        if number > 1 or response.status_code == _PARTIAL:
+            raise DamagedError("it is part of a message and does not say which")
+        return 1
+    match = _CHUNK_RANGE.fullmatch(said.strip())
+    if match is None:
+        raise DamagedError("its Mex-Chunk-Range cannot be read")
+    this, chunks = map(int, match.groups())
+    if this != number or chunks < this:
+        raise DamagedError("it is another chunk than was asked for")
+    return chunks
+
+
+def _decoded(response: Response, unzip: _Unzip) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        for block in _body(response):
+            yield from unzip.pieces(block)
+    elif encoding not in ("", "identity"):
+        raise DamagedError("it is encoded in a way that was not asked for")
+    elif not unzip.is_between_streams:
+        raise DamagedError("its gzip stream ends too early")
+    else:
+        yield from _body(response)
+
+
+def _body(response: Response) -> Iterator[bytes]:
+    """Yield the bytes of a body as they come. Raises DamagedError when their end is not the announced one."""
+    announced = response.headers.get("Content-Length")
+    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    if announced is None and not is_chunked:
+        raise DamagedError("nothing tells where its body ends")
+    count = 0
+    for block in response.raw.stream(_BLOCK_BYTES, decode_content=False):
+        count += len(block)
+        yield block
+    if not is_chunked and str(count) != announced:
+        raise DamagedError("its body has another length than was announced")
+
+
+def _synced(file: BinaryIO) -> int:
+    file.flush()
+    os.fsync(file.fileno())
+    return file.tell()
