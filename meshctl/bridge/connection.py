@@ -45,12 +45,17 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Mes
     bridge = settings.bridge
     access = read_access(bridge, environ)
     # Only here: commands that never call MESH run without the extra.
-    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, MeshClient  # noqa: PLC0415
+    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint, MeshClient  # noqa: PLC0415
 
-    endpoints = {"live": LIVE_ENDPOINT, "integration": INT_ENDPOINT, "sandbox": SANDBOX_URL}
+    endpoints: dict[str, Endpoint | str] = {
+        "live": LIVE_ENDPOINT,
+        "integration": INT_ENDPOINT,
+        "sandbox": SANDBOX_URL,
+    }
+    environment = bridge.environment or ""
     certificate = access.certificate
     return MeshClient(
-        endpoints.get(bridge.environment or "", bridge.environment),
+        endpoints.get(environment, environment),
         settings.mailbox.id,
         access.password,
         access.shared_key.encode(),

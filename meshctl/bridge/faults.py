@@ -82,9 +82,8 @@ class BridgeFault(MeshctlError):
 def fault_of(error: Exception, *, uploading: bool = False) -> Fault:
     """Return what an exception of a call to MESH means; `uploading` if it was the first post of a message.
 
-    Raises the exception itself, if it is none that a call can end with: that is a fault of meshctl.
+    Raises the exception itself, if it is none that a call can end with: a disk that is full, say.
     """
-    lost = Trouble.UNSURE if uploading else Trouble.LATER
     match error:
         case MeshError():
             return _refused(HTTPStatus.EXPECTATION_FAILED, _answer_of(error))
@@ -93,18 +92,10 @@ def fault_of(error: Exception, *, uploading: bool = False) -> Fault:
         case requests.exceptions.InvalidHeader() | UnicodeEncodeError():
             # Before anything is sent: requests and http.client look at headers first.
             return malformed()
-        case requests.exceptions.SSLError() if not _is_cut_off(error):
-            return Fault(Trouble.DENIED, "", "TLS", _tls_text(error))
-        case requests.ConnectTimeout():
-            return Fault(Trouble.LATER, "", "CONNECT", "MESH cannot be reached: no answer to the connection")
-        case requests.ReadTimeout():
-            return Fault(lost, "", "TIMEOUT", "MESH was reached and did not answer in time")
-        case requests.ConnectionError() if _is_no_connection(error):
-            return Fault(Trouble.LATER, "", "CONNECT", "MESH cannot be reached: no connection can be made")
-        case requests.exceptions.JSONDecodeError() | json.JSONDecodeError():
-            return Fault(lost, "", "ANSWER", "what answered is not MESH, or its answer was cut off")
-        case requests.RequestException() | urllib3.exceptions.HTTPError() | OSError():
-            return Fault(lost, "", "LOST", "the connection to MESH broke off")
+        case requests.RequestException() | urllib3.exceptions.HTTPError() | ssl.SSLError():
+            return _no_answer(error, Trouble.UNSURE if uploading else Trouble.LATER)
+        case json.JSONDecodeError() | ConnectionError() | TimeoutError():
+            return _no_answer(error, Trouble.UNSURE if uploading else Trouble.LATER)
     raise error
 
 
@@ -132,6 +123,25 @@ def malformed() -> Fault:
         "06",
         "MalformedControlFile: a text of the control file has characters that MESH cannot carry",
     )
+
+
+def _no_answer(error: Exception, lost: Trouble) -> Fault:
+    """Return what a call without an answer means; `lost` where a connection was there and broke off."""
+    trouble, code, text = lost, "LOST", "the connection to MESH broke off"
+    match error:
+        case requests.exceptions.SSLError() if not _is_cut_off(error):
+            trouble, code, text = Trouble.DENIED, "TLS", _tls_text(error)
+        case requests.ReadTimeout():
+            code, text = "TIMEOUT", "MESH was reached and did not answer in time"
+        case requests.ConnectionError() if _is_no_connection(error):
+            trouble, code, text = (
+                Trouble.LATER,
+                "CONNECT",
+                "MESH cannot be reached: no connection can be made",
+            )
+        case json.JSONDecodeError():
+            code, text = "ANSWER", "what answered is not MESH, or its answer was cut off"
+    return Fault(trouble, "", code, text)
 
 
 def _refused(status: int, answer: Mapping[str, Any]) -> Fault:
@@ -206,7 +216,7 @@ def _tls_text(error: Exception) -> str:
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:
-    """Return an exception and all that it wraps, as requests and urllib3 wrap them."""
+    """Return an exception and what it wraps, in the ways of requests and urllib3."""
     waiting: list[object] = [error]
     seen: set[int] = set()
     while waiting:
@@ -215,5 +225,6 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        waiting += [one.__cause__, one.__context__, *one.args]
+        # Not its __context__: what failed before it, and was dealt with, says nothing about this call.
+        waiting += [one.__cause__, *one.args]
         waiting += [getattr(one, name, None) for name in ("reason", "original_error")]
