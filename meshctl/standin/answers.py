@@ -1,4 +1,4 @@
-"""What MESH and the practices write: reports, ITK3 acknowledgements, messages as they arrive. Pure.
+"""What MESH and the practices write: ITK3 acknowledgements, messages as they arrive, records of codes. Pure.
 
 Every id is derived from what it belongs to, so that the same answer made twice, as after a kill, is the same.
 """
@@ -14,7 +14,6 @@ from xml.sax.saxutils import escape
 from meshctl.mesh.codes import SUCCESS, CodeMeaning
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 
-_REPORT = "Report"
 # Who answers for a practice that only endpoint lookup knows.
 SOME_PRACTICE = "STANDIN1"
 _ARRIVED = "Transferred to recipient mailbox"
@@ -55,29 +54,6 @@ def with_status(control: ControlFile, dts_id: str, status: StatusRecord) -> byte
     Raises ControlFileError where the message itself is not what a control file can be.
     """
     return write_control_file(replace(control, dts_id=dts_id, status=status))
-
-
-def report(about: ControlFile | None, mailbox_id: str, dts_id: str, status: StatusRecord) -> bytes:
-    """Return a report on a message (None: one whose control file cannot be read, or the client itself)."""
-    told = about or ControlFile(from_dts=mailbox_id, to_dts=mailbox_id, subject="", workflow_id="")
-    return write_control_file(
-        ControlFile(
-            address_type="ALL",
-            message_type=_REPORT,
-            from_dts=told.from_dts,
-            to_dts=told.to_dts,
-            subject=told.subject,
-            local_id=told.local_id,
-            workflow_id=told.workflow_id,
-            process_id=told.process_id,
-            dts_id=dts_id,
-            compress=None,
-            allow_chunking=None,
-            encrypted=None,
-            is_compressed=None,
-            status=status,
-        )
-    )
 
 
 def arrived(control: ControlFile, dts_id: str, at_seconds: float) -> bytes:

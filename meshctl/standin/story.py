@@ -11,6 +11,7 @@ from typing import Final
 from meshctl.client_folders import Outcome, TakenPair
 from meshctl.mesh.codes import SUCCESS, CodeMeaning, explain_report, explain_response
 from meshctl.mesh.control_file import ControlFile, ControlFileError
+from meshctl.mesh.report import write_report
 from meshctl.standin import answers
 
 NOW: Final = timedelta(0)
@@ -55,7 +56,7 @@ class Story:
     def report(self, meaning: CodeMeaning, after: timedelta, *, times: int = 1, with_id: bool = True) -> None:
         """Let a report come; `with_id` false before MESH has given the message an id."""
         due_at = self._at(after)
-        control = answers.report(
+        control = write_report(
             self._control,
             self._mailbox_id,
             self.mesh_id if with_id else "",

@@ -16,6 +16,7 @@ from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.mesh.evidence import Acknowledgement
 from meshctl.mesh.outlook import expected_errors
 from meshctl.mesh.patient import Patient
+from meshctl.mesh.report import write_report
 from meshctl.mesh.use_cases import UseCase
 from meshctl.payload.facts import MessageFacts
 from meshctl.settings.client_config import ClientConfig
@@ -91,7 +92,7 @@ class World:
     def poll_report(self, now: float) -> Answer:
         """Return the report of a poll that went well."""
         meaning = explain_report("RECEIVE", SUCCESS, "00")
-        control = answers.report(None, self._mailbox_id, "", answers.status_record(meaning, now))
+        control = write_report(None, self._mailbox_id, "", answers.status_record(meaning, now))
         return Answer(now, answers.mesh_id(f"poll {now}", now), control, None, f"report {meaning.label}")
 
     def _transfer(
