@@ -15,6 +15,7 @@ REPORTS = {
     ("TRANSFER", "ERROR", "03"): State.FAILED,
     ("TRANSFER", "ERROR", "04"): State.FAILED,
     ("TRANSFER", "ERROR", "06"): State.FAILED,
+    ("TRANSFER", "ERROR", "UNSURE"): State.FAILED,
     ("SEND", "ERROR", "07"): State.FAILED,
     ("SEND", "ERROR", "08"): State.FAILED,
     ("SEND", "ERROR", "09"): State.FAILED,

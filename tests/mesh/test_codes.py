@@ -16,6 +16,7 @@ REPORTS = [
     ("TRANSFER", "ERROR", "03", Effect.FAILED, "authenticate the MESH server"),
     ("TRANSFER", "ERROR", "04", Effect.FAILED, "authentication of the MESH Client"),
     ("TRANSFER", "ERROR", "06", Effect.FAILED, "gave up"),
+    ("TRANSFER", "ERROR", "UNSURE", Effect.FAILED, "cannot tell whether it arrived"),
     ("SEND", "ERROR", "07", Effect.FAILED, "From_DTS"),
     ("SEND", "ERROR", "08", Effect.FAILED, "To_DTS"),
     ("SEND", "ERROR", "09", Effect.FAILED, "version"),
