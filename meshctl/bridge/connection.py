@@ -18,7 +18,7 @@ from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.model import Settings
 
 if TYPE_CHECKING:
-    from mesh_client import MeshClient
+    from meshctl.bridge.client import BridgeClient
 
 SANDBOX_URL = "http://localhost:8700"
 MISSING_EXTRA = "The MESH API needs packages that are not installed here: pip install 'meshctl[api]'"
@@ -35,7 +35,7 @@ class Access:
     ca_bundle: Path | None
 
 
-def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "MeshClient":
+def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "BridgeClient":
     """Return a client for the mailbox; nothing is sent yet. The caller closes it.
 
     Raises ConfigError: the extra is missing, the bridge is not set up, or a secret or certificate is
@@ -45,7 +45,9 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Mes
     bridge = settings.bridge
     access = read_access(bridge, environ)
     # Only here: commands that never call MESH run without the extra.
-    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint, MeshClient  # noqa: PLC0415
+    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint  # noqa: PLC0415
+
+    from meshctl.bridge.client import BridgeClient  # noqa: PLC0415
 
     endpoints: dict[str, Endpoint | str] = {
         "live": LIVE_ENDPOINT,
@@ -54,7 +56,7 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Mes
     }
     environment = bridge.environment or ""
     certificate = access.certificate
-    return MeshClient(
+    return BridgeClient(
         endpoints.get(environment, environment),
         settings.mailbox.id,
         access.password,
