@@ -108,6 +108,7 @@ class Receiving:
         try:
             return self._step()
         except OSError as error:
+            self._listing = None
             self._forget_download()
             raise BridgeFault(_local_fault(error)) from None
 

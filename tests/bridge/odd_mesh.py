@@ -32,6 +32,7 @@ class OddMesh:
     acknowledged: list[str] = field(default_factory=list)
     acknowledging: Answer = field(default_factory=Answer)
     asked: list[str] = field(default_factory=list)
+    page_size: int = 500
 
     def hold(self, message_id: str, *answers: Answer, chunk: int = 1) -> None:
         """Put a message, or one more chunk of it, into the inbox."""
@@ -43,10 +44,19 @@ class OddMesh:
         """Return the answer to a GET."""
         name = path.partition("/inbox")[2].removeprefix("/")
         self.asked.append(name)
-        if not name:
-            return Answer(json.dumps({"messages": self.inbox, "links": {}}).encode())
+        if not name or name.startswith("?"):
+            return self._page(int(name.partition("=")[2] or 0))
         answers = self.answers.get(name, [Answer(status=404)])
         return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def _page(self, already: int) -> Answer:
+        # MESH goes on after a message, not at a place in a list, which is shorter by what was acknowledged.
+        start = max(0, already - len(self.acknowledged))
+        messages = self.inbox[start : start + self.page_size]
+        links = (
+            {"next": f"/inbox?after={already + len(messages)}"} if self.inbox[start + len(messages) :] else {}
+        )
+        return Answer(json.dumps({"messages": messages, "links": links}).encode())
 
     def acknowledge(self, path: str) -> Answer:
         """Take an acknowledgement."""
