@@ -1,4 +1,4 @@
-"""The connection to MESH that the settings describe: NHS England's `MeshClient`, with what it needs to know.
+"""The connection to MESH that the settings describe: NHS England's client, with what it needs to know.
 
 The client never repeats a call by itself: the bridge paces all of them together, and a first upload must not
 be repeated at all. Wrong or missing settings, secrets and certificates are told before anything is sent.
