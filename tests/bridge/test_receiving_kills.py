@@ -1,0 +1,210 @@
+"""Killed at any system call while it receives, the bridge loses, doubles and leaves half nothing.
+
+After each kill it is started again until all is quiet. In between another application, as the adapter would,
+may take what has arrived out of IN: that must not bring it back.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.bridge import forked
+from tests.bridge.mailbox import MAILBOX_ID, Mailbox
+from tests.bridge.sandbox import Sandbox
+from tests.crash import strace
+
+OBSTACLE = strace.obstacle()
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+
+OTHER = "X26ABC2"
+CHUNK_BYTES = 30_000
+LONG = b"".join(f"{number**7:x}".encode() for number in range(8_000))
+# What arrives: a payload and whether it was compressed, or None for a report.
+Arrival = tuple[bytes, bool] | None
+VARIANTS: dict[str, tuple[Arrival, ...]] = {
+    "letter": ((b"a letter", False),),
+    "report": (None,),
+    "chunks and a report": ((LONG, True), None),
+    "two letters": ((b"one", True), (b"two", False)),
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One sandbox for all kills."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+@dataclass
+class Place:
+    """A new mailbox for one kill; what waits for it at MESH, payloads by message id, None for a report."""
+
+    mailbox: Mailbox
+    sandbox: Sandbox
+    waiting: dict[str, bytes | None]
+    taken: dict[str, bytes | None]
+
+    def take_away(self) -> None:
+        """Take every complete message out of IN, as another application does."""
+        for path in self.mailbox.inbox.glob("*.ctl"):
+            data = path.with_suffix(".dat")
+            assert path.stem not in self.taken, f"{path.stem} has come twice"
+            self.taken[path.stem] = data.read_bytes() if data.exists() else None
+            data.unlink(missing_ok=True)
+            path.unlink()
+
+    def check_visible(self) -> None:
+        """Check that nothing half is visible, and that MESH was told of nothing that is not there."""
+        arrived = dict(self.taken)
+        for path in self.mailbox.inbox.glob("*.ctl"):
+            payload = self.waiting[path.stem]
+            self.mailbox.control(path.stem)
+            arrived[path.stem] = payload
+            if payload is not None:
+                assert self.mailbox.data(path.stem) == payload
+        for message_id in self.waiting:
+            if self.sandbox.message(message_id)["status"] != "Accepted":
+                assert message_id in arrived, f"{message_id} was acknowledged and is nowhere"
+
+    def check_end(self) -> None:
+        """Check that everything has arrived exactly once, and that MESH has been told."""
+        self.take_away()
+        assert self.taken == self.waiting
+        assert list(self.mailbox.inbox.iterdir()) == []
+        assert self.mailbox.left_over() == []
+        assert self.sandbox.inbox(MAILBOX_ID) == []
+
+
+class Places:
+    """Makes new places for one variant."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path, arrivals: tuple[Arrival, ...]) -> None:
+        self._sandbox = sandbox
+        self._folder = folder
+        self._arrivals = arrivals
+        self._numbers = count()
+
+    def new(self) -> Place:
+        """Return a mailbox that has just begun, with the messages waiting at MESH."""
+        mailbox = Mailbox(self._folder / str(next(self._numbers)), self._sandbox.url)
+        waiting: dict[str, bytes | None] = {}
+        with self._sandbox.client(OTHER) as client:
+            for arrival in self._arrivals:
+                if arrival is None:
+                    message_id = self._sandbox.report(
+                        MAILBOX_ID, code="14", description="no", workflow_id="TEST"
+                    )
+                    waiting[message_id] = None
+                else:
+                    payload, compress = arrival
+                    message_id = client.send_message(
+                        MAILBOX_ID,
+                        payload,
+                        max_chunk_size=CHUNK_BYTES,
+                        compress=compress,
+                        workflow_id="TEST",
+                    )
+                    waiting[message_id] = payload
+        return Place(mailbox, self._sandbox, waiting, {})
+
+    def calls(self) -> list[strace.Call]:
+        """Return the calls of a receipt that nobody disturbs."""
+        place = self.new()
+        calls = forked.record(place.mailbox.receive, place.mailbox.root, self._folder / "trace")
+        place.check_end()
+        return calls
+
+
+@pytest.mark.parametrize("takes_away", [False, True], ids=["left in IN", "taken from IN"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_kill_point(sandbox: Sandbox, tmp_path: Path, variant: str, takes_away: bool) -> None:
+    """Wherever it is killed, a new start finishes the work: each message in IN once, MESH told."""
+    places = Places(sandbox, tmp_path, VARIANTS[variant])
+
+    killed = [kill_at(places, call, takes_away) for call in places.calls()]
+
+    assert sum(killed) == len(killed) > 15
+
+
+def test_some_kill_points(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The same at each seventh call, with a payload in chunks and a report."""
+    places = Places(sandbox, tmp_path, VARIANTS["chunks and a report"])
+
+    killed = [kill_at(places, call, takes_away=True) for call in places.calls()[::7]]
+
+    assert sum(killed) == len(killed) > 5
+
+
+def test_each_step_is_durable_before_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
+    """What a power cut finds is in order: files before note, note before IN, payload before control file."""
+    places = Places(sandbox, tmp_path, VARIANTS["letter"])
+
+    done = "\n".join(call.text for call in places.calls())
+
+    steps = re.compile(
+        r".*fsync\([^\n]*/arriving/(?P<id>\w+)\.dat>"
+        r".*fsync\([^\n]*/arriving/(?P=id)\.ctl>"
+        r".*fsync\([^\n]*/arriving>"
+        r".*openat\([^\n]*/delivered/(?P=id)\""
+        r".*fsync\([^\n]*/delivered>"
+        r".*rename\([^\n]*/IN/(?P=id)\.dat"
+        r".*fsync\([^\n]*/IN>"
+        r".*rename\([^\n]*/IN/(?P=id)\.ctl"
+        r".*fsync\([^\n]*/IN>"
+        r".*unlink\([^\n]*/delivered/(?P=id)\"",
+        re.DOTALL,
+    )
+    assert steps.match(done), done
+
+
+@pytest.mark.parametrize("takes_away", [False, True], ids=["left in IN", "taken from IN"])
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_kill_point_of_the_start_after_a_kill(
+    sandbox: Sandbox, tmp_path: Path, takes_away: bool
+) -> None:
+    """A start that is killed while it sorts out what a kill has left leaves what the next can finish."""
+    places = Places(sandbox, tmp_path, VARIANTS["letter"])
+    killed = 0
+
+    for first in places.calls():
+        for second in _calls_after(places, first, tmp_path):
+            place = places.new()
+            assert forked.run_until(place.mailbox.receive, first)
+            if takes_away:
+                place.take_away()
+            killed += forked.run_until(place.mailbox.receive, second)
+            place.check_visible()
+            if takes_away:
+                place.take_away()
+            assert forked.run(place.mailbox.receive) == 0
+            place.check_end()
+
+    assert killed > 100
+
+
+def kill_at(places: Places, call: strace.Call, takes_away: bool) -> bool:
+    """Kill one receipt at a call, judge what is visible, start again and judge the end."""
+    place = places.new()
+    killed = forked.run_until(place.mailbox.receive, call)
+    place.check_visible()
+    if takes_away:
+        place.take_away()
+    assert forked.run(place.mailbox.receive) == 0
+    place.check_end()
+    return killed
+
+
+def _calls_after(places: Places, first: strace.Call, folder: Path) -> list[strace.Call]:
+    place = places.new()
+    assert forked.run_until(place.mailbox.receive, first)
+    calls = forked.record(place.mailbox.receive, place.mailbox.root, folder / "trace")
+    place.check_end()
+    return [call for call in calls if call.is_step]
