@@ -59,6 +59,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
     },
     "Send": {
         "run": _Entry("run", "Send what is dropped into the outbox, and follow it."),
+        "bridge": _Entry("bridge", "Serve the mailbox over the MESH API, in place of a MESH Client."),
         "send": _Entry("send", "Put files into the outbox the safe way."),
         "resend": _Entry("resend", "Send a failed or undelivered message again."),
     },
@@ -74,6 +75,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
     },
     "Explain": {
         "control": _Entry("control", "Print the control file that would be written; write nothing."),
+        "lookup": _Entry("endpoint_lookup", "Ask MESH for the mailboxes of an organisation."),
         "address": _Entry("address", "Print the routing string of a patient (To_DTS, Mex-To)."),
         "explain": _Entry("explain", "Say in plain words what a control file, report or code means."),
         "use-cases": _Entry("use_cases", "List the use cases in force."),

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import click
-from filelock import FileLock, Timeout
 
 from meshctl.commands.context import settings_of
 from meshctl.commands.output import epilog
-from meshctl.errors import MeshctlError
+from meshctl.serving import serving
 from meshctl.standin.rules import load_rules
-from meshctl.standin.simulator import Simulator, make_mailbox_folders, refuse_used_mailbox, work_folder
+from meshctl.standin.simulator import Simulator, make_mailbox_folders, refuse_used_mailbox
 from meshctl.standin.world import World, flags_in_force
 
 _LOOK_SECONDS = 0.1
@@ -115,13 +114,10 @@ def command(
     world = World(mailbox.id, settings.use_cases, rules, flags, speed)
     screen = _Screen()
     pause_seconds = rules.timing.pick_up.total_seconds() / speed if once else _LOOK_SECONDS
-    try:
-        with FileLock(work_folder(mailbox) / "lock", timeout=0):
-            screen.say(f"standing in for MESH at {mailbox.folder}; nothing leaves this machine")
-            simulator = Simulator(mailbox, world, rules.timing, flags, speed, screen.say)
-            _serve(simulator, screen, pause_seconds, once)
-    except Timeout:
-        raise MeshctlError(f"Another stand-in serves {mailbox.folder}; end that one first.") from None
+    with serving(mailbox, "the stand-in"):
+        screen.say(f"standing in for MESH at {mailbox.folder}; nothing leaves this machine")
+        simulator = Simulator(mailbox, world, rules.timing, flags, speed, screen.say)
+        _serve(simulator, screen, pause_seconds, once)
     screen.say(f"ended, with {simulator.outstanding} answers still to come")
     screen.flush()
 

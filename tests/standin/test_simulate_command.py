@@ -1,5 +1,6 @@
 """`meshctl simulate` from the command line."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from filelock import FileLock
 
 from meshctl.cli import cli
+from meshctl.serving import serving
 from meshctl.standin.simulator import work_folder
 from tests.site import make_site, sidecar, wait_until
 from tests.standin.conftest import StandIn
@@ -84,12 +85,13 @@ def test_mailbox_that_a_client_has_served_is_refused(standin: StandIn) -> None:
 
 
 def test_only_one_may_serve_a_mailbox(standin: StandIn) -> None:
-    """A second stand-in says that there is one."""
-    with FileLock(work_folder(standin.settings.mailbox) / "lock"):
+    """Where a bridge or another stand-in serves the mailbox, the stand-in says who, and does nothing."""
+    mailbox = standin.settings.mailbox
+    with serving(mailbox, "the bridge"):
         result = simulate(standin, "--once", *FAST)
 
     assert result.exit_code == 1
-    assert "Another stand-in serves" in result.stderr
+    assert f"{mailbox.folder} is served already: the bridge, process {os.getpid()} on" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,76 @@
+"""`meshctl lookup`: which mailbox of an organisation takes a workflow id, asked of MESH."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshctl.bridge.connection import connect
+from meshctl.commands.context import settings_of
+from meshctl.commands.output import epilog
+from meshctl.errors import MeshctlError
+from meshctl.journal.masking import escape_unprintable
+
+if TYPE_CHECKING:
+    from meshctl.bridge.client import BridgeClient
+
+_EPILOG = epilog(
+    {"meshctl lookup A81001 TOC_FHIR_OP_ATTEN": "the mailbox to name as to_mailbox in a sidecar"},
+    {
+        0: "at least one mailbox was found",
+        1: "none was found, or MESH cannot be asked",
+        2: "wrong usage, settings or secrets, or the packages of meshctl[api] are missing",
+    },
+)
+
+
+@click.command("lookup", epilog=_EPILOG)
+@click.argument("ods_code", metavar="ODS")
+@click.argument("workflow_id", metavar="WORKFLOW")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def command(ctx: click.Context, ods_code: str, workflow_id: str, as_json: bool) -> None:
+    """Ask MESH which mailboxes of an organisation take a workflow id.
+
+    For organisations that are not the patient's registered practice: put the mailbox id into the sidecar as
+    to_mailbox. Needs [bridge] in the settings and meshctl[api].
+    """
+    for value, what in ((ods_code, "ODS code"), (workflow_id, "workflow id")):
+        if not value.strip() or not value.isascii() or not value.isprintable():
+            raise click.UsageError(f"{value!a} is not a {what}.")
+    with connect(settings_of(ctx)) as client:
+        found = _mailboxes(client, ods_code.strip().upper(), workflow_id.strip())
+    if as_json:
+        click.echo(
+            json.dumps({"ods_code": ods_code, "workflow_id": workflow_id, "mailboxes": found}, indent=2)
+        )
+    else:
+        for mailbox in found:
+            click.echo(f"{mailbox['mailbox_id']}  {mailbox['name'] or ''}".rstrip())
+    if not found:
+        click.echo(
+            f"meshctl: MESH knows no mailbox of {ods_code} that takes {workflow_id}. Check both; the workflow"
+            " id is spelt as in meshctl use-cases.",
+            err=True,
+        )
+        ctx.exit(1)
+
+
+def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[dict[str, str | None]]:
+    # Only here: the connection has said what to install where they are missing.
+    from requests import RequestException  # noqa: PLC0415
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+    from meshctl.bridge.faults import fault_of  # noqa: PLC0415
+
+    try:
+        results: list[Any] = list(client.lookup_endpoint(ods_code, workflow_id)["results"])
+    except (RequestException, HTTPError, ValueError) as error:
+        raise MeshctlError(f"MESH cannot be asked: {fault_of(error).text}.") from None
+    return [
+        {"mailbox_id": _shown(one["mailbox_id"]), "name": _shown(one.get("mailbox_name"))} for one in results
+    ]
+
+
+def _shown(text: object) -> str | None:
+    return None if text is None else escape_unprintable(str(text))
