@@ -1,13 +1,42 @@
-"""NHS England's `MeshClient` with the one call that it lacks: asking after a message by our own id of it."""
+"""NHS England's `MeshClient`, with what sending each message once needs besides."""
 
+import time
+from typing import Any, Final
 from urllib.parse import quote
 
 from mesh_client import MeshClient
 from requests import Response
 
+# Load balancers forget a connection after a minute or so; what is sent in a row shares one.
+_IDLE_SECONDS: Final = 5.0
+
 
 class BridgeClient(MeshClient):
     """A client for one mailbox."""
+
+    _posted_at = float("-inf")
+
+    def send_chunk(
+        self,
+        recipient: str,
+        chunk: Any,
+        chunk_num: int,
+        total_chunks: int,
+        compress: bool | None = None,
+        message_id: str | None = None,
+        **kwargs: Any,
+    ) -> Response:
+        """Send a chunk as `MeshClient` does, a message's first one never over a connection that was idle.
+
+        Such a connection may have died unnoticed, and then nobody knows whether the message arrived.
+        """
+        if chunk_num == 1 and time.monotonic() - self._posted_at > _IDLE_SECONDS:
+            self._session.close()
+        response: Response = super().send_chunk(
+            recipient, chunk, chunk_num, total_chunks, compress, message_id, **kwargs
+        )
+        self._posted_at = time.monotonic()
+        return response
 
     def track_local_id(self, local_id: str) -> Response:
         """Return what MESH says of the messages sent from this mailbox with a LocalId.

@@ -25,7 +25,8 @@ class Upload:
     """One message on its way; `mesh_id` is None as long as MESH has not answered.
 
     Chunks are cut as when it began, whatever the settings say by now. The last one may be on its way when
-    `chunks_sent` is one less than `chunks`.
+    `chunks_sent` is one less than `chunks`. `missed_at` is when MESH first said that it has not got it, in
+    seconds from 1970.
     """
 
     size_bytes: int
@@ -33,6 +34,7 @@ class Upload:
     compress: bool
     mesh_id: str | None = None
     chunks_sent: int = 0
+    missed_at: float | None = None
 
     @property
     def chunks(self) -> int:
