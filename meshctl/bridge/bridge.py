@@ -185,6 +185,8 @@ class Bridge:
             chunk_bytes=bridge.chunk_bytes,
             journal=self._journal,
             should_stop=self._should_stop,
+            # No call lasts longer, so what MESH has not got by then it will never have.
+            settle_seconds=bridge.timeout.total_seconds(),
         )
 
     def _open_receiving(self) -> Receiving:
