@@ -19,6 +19,7 @@ from meshctl.journal.events import Journal
 from meshctl.journal.setup import configure_log
 from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
 from meshctl.ledger.opening import open_books
+from meshctl.outbound.reading import ReadingRoom, reading_room
 from meshctl.outbound.rebuild import rebuild
 from meshctl.outbound.writers import ignore_lease_breaks
 from meshctl.settings.model import Settings
@@ -44,6 +45,7 @@ class Daemon:
         self._service = service
         self._parts = Parts(settings, journal)
         self._metrics = Metrics(settings, journal)
+        self._reading = ReadingRoom(None)
 
     def run(self) -> None:
         """Work until SIGTERM. Raises AlreadyRunningError, LedgerTooNewError; OSError at the start only.
@@ -133,7 +135,14 @@ class Daemon:
                 rebuild(self._settings, opened.books)
             self._parts.forget_errors()
             return Session(
-                self._settings, opened, lock, self._parts, self._inbox, self._service, self._metrics
+                self._settings,
+                opened,
+                lock,
+                self._parts,
+                self._inbox,
+                self._service,
+                self._metrics,
+                self._reading,
             )
         except BaseException:
             opened.books.ledger.close()
@@ -162,7 +171,7 @@ class Daemon:
     def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with single_instance(folder, Clock().stamp()) as lock:
+        with reading_room() as self._reading, single_instance(folder, Clock().stamp()) as lock:
             if threading.current_thread() is threading.main_thread():
                 ignore_lease_breaks()
                 self._inbox.listen()

@@ -23,6 +23,7 @@ from meshctl.ledger import queries
 from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
 from meshctl.outbound.outgoing import Outgoing
+from meshctl.outbound.reading import ReadingRoom
 from meshctl.outbound.staging import Outlook
 from meshctl.settings.model import Settings
 
@@ -57,6 +58,7 @@ class Session:
         inbox: Inbox,
         service: Service,
         metrics: Metrics,
+        reading: ReadingRoom,
     ) -> None:
         self._settings = settings
         self._lock = lock
@@ -70,7 +72,7 @@ class Session:
         self._backlog = False
         self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
-        self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog)
+        self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog, reading)
         self._incoming = Incoming(settings, self._books, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound
         self._clock_is_kept = True
@@ -136,7 +138,6 @@ class Session:
         """Stop watching, send what alerts can be sent in so many seconds, and close the ledger."""
         if self._watcher is not None:
             self._watcher.close()
-        self._outgoing.close()
         self._alerts.close(timeout=alert_seconds)
         self._metrics.turned(self._books.ledger.connection, self._parts, at_once=True)
         with contextlib.suppress(sqlite3.Error):

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 
 from meshctl import durable
-from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.books import Books
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.outbound.claims import Claim, WorkFolder
@@ -54,12 +53,20 @@ class Dispatcher:
         """
         claim = self._work.open_claim(self._clock.now(), use_case)
         taken = [item for item in examined if self._take(folder, claim, item)]
+        if len(taken) < len(examined):
+            self._discard_staged(examined, taken)
         self._hand_over(claim, taken, changed_folders=[folder, self._work.claims])
         return len(taken)
 
     def dispatch_again(self, claim: Claim, examined: Sequence[Examined]) -> None:
         """Hand over what a recovery left in a claim."""
         self._hand_over(claim, examined, changed_folders=[])
+
+    def _discard_staged(self, examined: Sequence[Examined], taken: Sequence[Examined]) -> None:
+        going = {item.message_id for item in taken}
+        for item in examined:
+            if isinstance(item, Sendable) and item.is_staged and item.message_id not in going:
+                self._handoff.control_staging.discard(item.message_id)
 
     def _take(self, folder: str, claim: Claim, item: Examined) -> bool:
         """Move one file into the claim; False when it is gone, or is no longer what was examined."""
@@ -141,7 +148,7 @@ class Dispatcher:
             row = self._row(claim, item, in_batch)
             if row.sha256 is not None:
                 in_batch[row.sha256] = row.message_id
-            parcels.append(Parcel(item.name, item.control, row))
+            parcels.append(Parcel(item.name, item.control, row, item.is_staged))
         return parcels
 
     def _row(self, claim: Claim, item: Sendable, in_batch: dict[bytes, str]) -> NewMessage:
@@ -151,7 +158,7 @@ class Dispatcher:
         return NewMessage(
             message_id=item.message_id,
             claim=claim.name,
-            file_name=mask_file_name(item.name, item.confidants),
+            file_name=item.shown_name,
             size_bytes=item.identity.size_bytes,
             sha256=sha256,
             created_at=self._clock.stamp(),
@@ -169,7 +176,7 @@ class Dispatcher:
         return Rejection(
             message_id=item.message_id,
             name=item.name,
-            file_name=mask_file_name(item.name, item.confidants),
+            file_name=item.shown_name,
             refusal=item.refusal,
             at=self._clock.stamp(),
             with_sidecar=item.sidecar is not None,
@@ -180,7 +187,7 @@ class Dispatcher:
         return NewMessage(
             message_id=item.message_id,
             claim=claim.name,
-            file_name=mask_file_name(item.name, item.confidants),
+            file_name=item.shown_name,
             size_bytes=item.identity.size_bytes,
             sha256=bytes.fromhex(item.sha256) if item.sha256 else None,
             created_at=self._clock.stamp(),

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypedDict
 
 from meshctl.errors import Refusal
 from meshctl.journal.events import error_fields
+from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Draft, IncompleteError, Particulars, Sender, compose
@@ -43,7 +44,10 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Sighting:
-    """A dropped file as it was found. `confidants` are values that must be masked in its name."""
+    """A dropped file as it was found.
+
+    `shown_name` is its name as log and ledger may have it; `confidants` are the values masked in it.
+    """
 
     name: str
     message_id: str
@@ -51,14 +55,19 @@ class Sighting:
     sidecar: Identity | None
     sha256: str | None = None
     confidants: tuple[str, ...] = ()
+    shown_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Sendable(Sighting):
-    """A file that can be sent, with the control file that goes before it."""
+    """A file that can be sent, with the control file that goes after it.
+
+    `is_staged` tells that the control file lies already where the hand-off would write it.
+    """
 
     particulars: Particulars
     control: bytes
+    is_staged: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -180,16 +189,19 @@ class _Known(TypedDict):
     sidecar: Identity | None
     sha256: str | None
     confidants: tuple[str, ...]
+    shown_name: str
 
 
 def _known(found: Sighting, reading: Reading | None, sidecar: Sidecar | None) -> _Known:
+    hidden = confidants(reading.facts if reading else None, sidecar)
     return {
         "name": found.name,
         "message_id": found.message_id,
         "identity": found.identity,
         "sidecar": found.sidecar,
         "sha256": reading.sha256 if reading else None,
-        "confidants": confidants(reading.facts if reading else None, sidecar),
+        "confidants": hidden,
+        "shown_name": mask_file_name(found.name, hidden),
     }
 
 

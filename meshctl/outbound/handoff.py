@@ -34,16 +34,50 @@ _HIDDEN_END = ".part"
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One message of a batch: the claimed file's name, and the control file's bytes."""
+    """One message of a batch: the claimed file's name, and the control file and whether it is staged."""
 
     name: str
     control: bytes
     row: NewMessage
+    is_staged: bool = False
 
     @property
     def stem(self) -> str:
         """Return the name of the pair in OUT, which is the message id."""
         return self.row.message_id
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStaging:
+    """Where control files are written before they are shown, with the rights that the MESH Client needs.
+
+    `is_aside` tells that this is a folder where only we look, and not OUT under hidden names.
+    """
+
+    folder: str
+    is_aside: bool
+    mode: int
+    group_id: int | None
+
+    def path(self, stem: str) -> str:
+        """Return where the control file of a message is put."""
+        return f"{self.folder}/{stem}.ctl" if self.is_aside else f"{self.folder}/.{stem}.ctl{_HIDDEN_END}"
+
+    def write(self, stem: str, control: bytes) -> None:
+        """Write a control file that must not exist yet; not durable until a barrier. Raises OSError."""
+        durable.write_new(self.path(stem), control, self.mode)
+        self.give_group(self.path(stem))
+
+    def discard(self, stem: str) -> None:
+        """Remove a control file that will not be needed."""
+        Path(self.path(stem)).unlink(missing_ok=True)
+
+    def give_group(self, path: str) -> None:
+        """Give a file its group."""
+        # Asked for only where it changes something: the hardened service may not call chown at all, and has
+        # the right group from folders with the setgid bit.
+        if self.group_id is not None and sys.platform != "win32" and os.lstat(path).st_gid != self.group_id:
+            os.chown(path, -1, self.group_id)
 
 
 class HandOff:
@@ -55,19 +89,20 @@ class HandOff:
         self._work = work
         self._out = str(out_folder)
         self._mode = file_mode
-        self._group_id = group_id
         self._ledger = books.ledger
         self._clock = books.clock
         self.copies = not durable.same_mount(work.claims, out_folder)
+        # On OUT's own file system, so that they can be renamed.
+        folder = self._out if self.copies else work.ready
+        self.control_staging = ControlStaging(folder, not self.copies, file_mode, group_id)
 
     def stage(self, claim: Claim, parcels: Sequence[Parcel]) -> list[str]:
         """Step 1: write the control files, and the copies where there must be any; return what to sync."""
         written: list[str] = []
         for parcel in parcels:
-            path = self._new_control(parcel.stem)
-            durable.write_new(path, parcel.control, self._mode)
-            self._give_group(path)
-            written.append(path)
+            if not parcel.is_staged:
+                self.control_staging.write(parcel.stem, parcel.control)
+            written.append(self.control_staging.path(parcel.stem))
             source = claim.path(parcel.name)
             if self.copies:
                 durable.copy_new(source, self._staged_payload(parcel.stem), self._mode)
@@ -97,7 +132,7 @@ class HandOff:
     def show(self, stems: Sequence[str]) -> None:
         """Step 4: the control files appear in OUT."""
         for stem in stems:
-            os.rename(self._new_control(stem), f"{self._out}/{stem}.ctl")
+            os.rename(self.control_staging.path(stem), f"{self._out}/{stem}.ctl")
         durable.sync_folder(self._out)
 
     def show_again(self, stems: Sequence[str]) -> None:
@@ -167,13 +202,9 @@ class HandOff:
         # Under the name of a copy, since what a crash leaves of it has to go.
         self.discard_copy(stem)
         durable.copy_new(self.staged_control(stem), self._staged_payload(stem), self._mode)
-        self._give_group(self._staged_payload(stem))
+        self.control_staging.give_group(self._staged_payload(stem))
         durable.sync_file(self._staged_payload(stem))
         os.rename(self._staged_payload(stem), shown)
-
-    def _new_control(self, stem: str) -> str:
-        """Return where a control file is put; on OUT's own file system, so that it can be renamed."""
-        return self._hidden_control(stem) if self.copies else f"{self._work.ready}/{stem}.ctl"
 
     def _hidden_control(self, stem: str) -> str:
         return f"{self._out}/.{stem}.ctl{_HIDDEN_END}"
@@ -196,19 +227,13 @@ class HandOff:
                     raise
                 self._take_over(path, stem)
                 return
-        self._give_group(path)
+        self.control_staging.give_group(path)
 
     def _take_over(self, path: str, stem: str) -> None:
         """Let a copy of ours take the place of a file that is not ours alone."""
         copy = self._work.copy_of(stem)
         durable.copy_new(path, copy, self._mode)
-        self._give_group(copy)
+        self.control_staging.give_group(copy)
         # The file itself is durable, so whatever takes its place must be.
         durable.sync_file(copy)
         os.rename(copy, path)
-
-    def _give_group(self, path: str) -> None:
-        # Asked for only where it changes something: the hardened service may not call chown at all, and has
-        # the right group from folders with the setgid bit.
-        if self._group_id is not None and sys.platform != "win32" and os.lstat(path).st_gid != self._group_id:
-            os.chown(path, -1, self._group_id)

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from itertools import islice
 
 from meshctl.errors import ConfigError, Refusal
@@ -15,10 +16,10 @@ from meshctl.outbound.dispatch import Dispatcher
 from meshctl.outbound.examine import Examined, Examiner, Refused
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.names import Kind, kind_of
-from meshctl.outbound.reading import Batch, Outcome, ReadingRoom
+from meshctl.outbound.reading import Batch, Meanwhile, Outcome, ReadingRoom
 from meshctl.outbound.recovery import Recovery
 from meshctl.outbound.rejection import RejectedFolder, Rejection
-from meshctl.outbound.staging import Limits, Outlook, Staging
+from meshctl.outbound.staging import Limits, Outlook, Ready, Staging
 from meshctl.settings.model import Settings
 
 if sys.platform != "win32":
@@ -28,6 +29,7 @@ if sys.platform != "win32":
 # serves more messages; beyond the largest only latency and memory would grow.
 _FIRST_BATCH = 64
 _LARGEST_BATCH = 256
+_SHARE_OF_A_BATCH = 6
 _COMPARE_EVERY_SECONDS = 60.0
 # Errors that say nothing about the file that was being looked at.
 _OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -46,6 +48,7 @@ class Outgoing:
         books: Books,
         should_stop: Callable[[], bool],
         on_backlog: Callable[[], None],
+        reading: ReadingRoom,
     ) -> None:
         self._settings = settings
         self._books = books
@@ -59,7 +62,7 @@ class Outgoing:
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
         self._examiner = examiner_for(settings)
-        self._reading = ReadingRoom(self._examiner)
+        self._reading = reading
         self.staging = Staging(
             str(settings.staging.outbox),
             settings.use_cases.keys(),
@@ -85,7 +88,7 @@ class Outgoing:
         forbidden: PermissionError | None = None
         for folder, use_case in self.staging.folders():
             try:
-                self._drain(folder, use_case, dispatcher, outlook)
+                self._drain(folder, use_case, handoff, dispatcher, outlook)
             except PermissionError as error:
                 # One sub-folder with wrong rights keeps nobody from sending by the others.
                 if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -95,12 +98,7 @@ class Outgoing:
             raise forbidden
         self._needs_recovery = dispatcher.left_behind
         self.staging.forget_gone()
-        self._reading.rest()
         return outlook
-
-    def close(self) -> None:
-        """End what runs beside us."""
-        self._reading.close()
 
     def _compare_clocks(self) -> None:
         clock = self._books.clock
@@ -109,15 +107,20 @@ class Outgoing:
             self.staging.note_file_clock(self._work.file_clock_ns())
             self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
 
-    def _drain(self, folder: str, use_case: str | None, dispatcher: Dispatcher, outlook: Outlook) -> None:
+    def _drain(
+        self, folder: str, use_case: str | None, handoff: HandOff, dispatcher: Dispatcher, outlook: Outlook
+    ) -> None:
+        batches = _batches(folder, use_case, self.staging.ready(folder, use_case, outlook))
+        examined = self._reading.examine(batches, self._examiner, handoff.control_staging)
         try:
-            ready = self.staging.ready(folder, use_case, outlook)
-            for batch, outcomes in self._reading.examine(_batches(folder, use_case, ready)):
-                self._dispatch(batch, outcomes, dispatcher, outlook)
-                if len(batch.names) >= _FIRST_BATCH:
-                    self._on_backlog()
-                    if self._should_stop():
-                        return
+            # Closed here and now, so that nothing staged ahead outlives a stop or an error.
+            with closing(examined):
+                for batch, outcomes in examined:
+                    self._dispatch(batch, outcomes, dispatcher, outlook)
+                    if len(batch.files) >= _FIRST_BATCH:
+                        self._on_backlog()
+                        if self._should_stop():
+                            return
         except FileNotFoundError:
             # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
             if use_case is None or os.path.isdir(folder):
@@ -128,15 +131,17 @@ class Outgoing:
         self, batch: Batch, outcomes: list[Outcome], dispatcher: Dispatcher, outlook: Outlook
     ) -> None:
         examined: list[Examined] = []
-        for name, outcome in zip(batch.names, outcomes, strict=True):
+        for file, outcome in zip(batch.files, outcomes, strict=True):
             if isinstance(outcome, OSError) and outcome.errno in _OF_THE_SYSTEM:
                 raise outcome
             if isinstance(outcome, OSError):
-                self._tell_unreadable(f"{batch.folder}/{name}", outcome)
+                self._tell_unreadable(f"{batch.folder}/{file.name}", outcome)
             elif isinstance(outcome, Refused) and outcome.lacks_sidecar:
                 if not self.staging.must_wait(batch.folder, outcome, outlook):
                     examined.append(outcome)
-            elif outcome is not None:
+            elif outcome is Meanwhile.BEING_WRITTEN:
+                self.staging.note_writing(outlook)
+            elif not isinstance(outcome, Meanwhile):
                 examined.append(outcome)
         if examined and dispatcher.dispatch(batch.folder, batch.use_case, examined) < len(examined):
             outlook.look_again_in(self._settings.staging.quiet_seconds)
@@ -171,7 +176,7 @@ class Outgoing:
     def _tell_waiting(self, examined: Refused) -> None:
         self._journal.info(
             "file.waiting",
-            file=mask_file_name(examined.name, examined.confidants),
+            file=examined.shown_name,
             code=examined.refusal.code,
             text=examined.refusal.text,
             wait_seconds=self._settings.staging.sidecar_wait_seconds,
@@ -203,11 +208,12 @@ class Outgoing:
         )
 
 
-def _batches(folder: str, use_case: str | None, names: Iterator[str]) -> Iterator[Batch]:
-    size = _FIRST_BATCH
-    while some := list(islice(names, size)):
+def _batches(folder: str, use_case: str | None, files: Iterator[Ready]) -> Iterator[Batch]:
+    size, seen = _FIRST_BATCH, 0
+    while some := list(islice(files, size)):
         yield Batch(folder, use_case, some)
-        size = min(size * 2, _LARGEST_BATCH)
+        seen += size
+        size = min(max(seen // _SHARE_OF_A_BATCH, _FIRST_BATCH), _LARGEST_BATCH)
 
 
 def examiner_for(settings: Settings) -> Examiner:

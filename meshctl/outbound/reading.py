@@ -1,169 +1,144 @@
-"""Examining files batch by batch, and in a backlog by a second process that reads one batch ahead.
+"""Examining files batch by batch, in a backlog by two processes at once.
 
-Reading a letter costs more processor time than handing it over. Where there is a second processor and more
-than one batch to do, a helper process (`reading_helper`) reads the next batch while this one is made
-durable. It only looks, as the examiner does; every decision and every move stays here. Without it, or when
-it ends for whatever reason, batches are examined in this process and nothing else changes.
+Reading a letter costs as much processor time as handing it over. So where there are a second processor and
+more than one batch to do, the helper (`reading_helper`) examines batches beside this process. It also writes
+their control files where only we look, but every decision and every other move stays here. Without it, or
+when it ends for whatever reason, batches are examined in this process and nothing else changes.
 """
 
-import contextlib
-import os
-import pickle
-import select
-import subprocess
-import sys
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
-from meshctl.outbound.examine import Examined, Examiner
+from meshctl.outbound.examine import Examined, Examiner, Sendable
+from meshctl.outbound.handoff import ControlStaging
+from meshctl.outbound.reading_helper import Helper, start_helper
+from meshctl.outbound.staging import Ready
+from meshctl.outbound.writers import is_being_written
+from meshctl.safe_open import OPEN_SAFELY
 
-_ENOUGH_PROCESSORS = 2
-_IDLE_SECONDS = 20.0
-# Starting it costs as much processor time as reading a thousand letters.
-_WORTH_A_HELPER = 1500
-# Room for a whole batch of names, whatever their length: neither side may wait for the other to read.
-_PIPE_BYTES = 1 << 20
+# The helper must never run out of work while this process hands a batch over.
+_ASKED_AHEAD = 2
+# A batch of the largest files takes half a minute; who takes longer than this hangs.
+_PATIENCE_SECONDS = 120.0
+_PATIENCE_WHEN_LEAVING_SECONDS = 1.0
+
+
+class Meanwhile(Enum):
+    """What may have happened to a file since it looked ready."""
+
+    GONE = auto()
+    BEING_WRITTEN = auto()
+
+
+Outcome = Examined | OSError | Meanwhile
+"""What became of looking into a file; an OSError when it could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Names of ready files in one folder of the outbox."""
+    """Ready files in one folder of the outbox."""
 
     folder: str
     use_case: str | None
-    names: list[str]
+    files: list[Ready]
 
 
-Outcome = Examined | OSError | None
-"""What became of looking into a file; None when it is gone, an OSError when it could not be read."""
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A batch to be examined by the helper, with all that it needs for that."""
+
+    batch: Batch
+    examiner: Examiner
+    control_staging: ControlStaging
+
+    def run(self) -> list[Outcome]:
+        """Examine the batch, and stage the control files of what can be sent."""
+        return [self._staged(outcome) for outcome in examine_batch(self.examiner, self.batch)]
+
+    def _staged(self, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Sendable) or not self.control_staging.is_aside:
+            return outcome
+        try:
+            self.control_staging.write(outcome.message_id, outcome.control)
+        except OSError:
+            # The hand-off will meet the same, and knows what is to be done about it.
+            return outcome
+        return replace(outcome, is_staged=True)
 
 
 def examine_batch(examiner: Examiner, batch: Batch) -> list[Outcome]:
     """Examine every file of a batch; one that cannot be read does not keep the others."""
     outcomes: list[Outcome] = []
-    for name in batch.names:
+    for file in batch.files:
+        if any(is_being_written(path, OPEN_SAFELY) for path in file.ask):
+            outcomes.append(Meanwhile.BEING_WRITTEN)
+            continue
         try:
-            outcomes.append(examiner.examine(batch.folder, name, batch.use_case))
+            outcomes.append(examiner.examine(batch.folder, file.name, batch.use_case) or Meanwhile.GONE)
         except OSError as error:
             outcomes.append(error)
     return outcomes
 
 
 class ReadingRoom:
-    """Examines batches in order, with a helper where that is quicker."""
+    """Examines batches, with the helper where there is one and more than one batch to do."""
 
-    def __init__(self, examiner: Examiner) -> None:
-        self._examiner = examiner
-        self._helper: _Helper | None = None
-        self._used_at = 0.0
+    def __init__(self, helper: Helper | None) -> None:
+        self._helper = helper
 
-    def examine(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
-        """Yield every batch with the outcomes of its files."""
-        ahead: deque[Batch] = deque()
+    def examine(
+        self, batches: Iterable[Batch], examiner: Examiner, control_staging: ControlStaging
+    ) -> Generator[tuple[Batch, list[Outcome]], None, None]:
+        """Yield every batch with the outcomes of its files, in no certain order."""
+        source = iter(batches)
+        asked: deque[Errand] = deque()
+        batch = next(source, None)
         try:
-            seen = 0
-            for batch in batches:
-                seen += len(batch.names)
-                if seen > _WORTH_A_HELPER:
-                    self._call_helper()
-                if self._helper is not None and self._helper.is_ready() and self._helper.ask(batch):
-                    ahead.append(batch)
-                    if len(ahead) > 1:
-                        yield self._answered(ahead.popleft())
-                else:
-                    yield from map(self._answered, _drain(ahead))
-                    yield batch, examine_batch(self._examiner, batch)
-            yield from map(self._answered, _drain(ahead))
+            while batch is not None:
+                while self._helper is not None and self._helper.is_there and len(asked) < _ASKED_AHEAD:
+                    ahead = next(source, None)
+                    if ahead is None:
+                        break
+                    asked.append(Errand(ahead, examiner, control_staging))
+                    self._helper.ask(asked[-1])
+                yield batch, examine_batch(examiner, batch)
+                # Whichever process has time takes the next batch.
+                while asked and self._helper is not None and self._helper.has_answered():
+                    yield self._answered(asked.popleft())
+                batch = next(source, None)
+            while asked:
+                yield self._answered(asked.popleft())
         finally:
-            if ahead:
-                # Whoever asked has gone away; the answers still in the pipe must not be taken for later ones.
-                self.close()
+            self._abandon(asked)
 
-    def rest(self) -> None:
-        """Let the helper go when there has been no backlog for a while."""
-        if self._helper is not None and time.monotonic() - self._used_at > _IDLE_SECONDS:
-            self.close()
+    def _answered(self, errand: Errand) -> tuple[Batch, list[Outcome]]:
+        outcomes = self._answer(_PATIENCE_SECONDS)
+        return errand.batch, examine_batch(errand.examiner, errand.batch) if outcomes is None else outcomes
 
-    def close(self) -> None:
-        """End the helper."""
-        if self._helper is not None:
-            self._helper.close()
-            self._helper = None
-
-    def _call_helper(self) -> None:
-        self._used_at = time.monotonic()
-        if self._helper is None and os.name == "posix" and (os.cpu_count() or 1) >= _ENOUGH_PROCESSORS:
-            # At a limit of processes or open files the work is done here, as on one processor.
-            with contextlib.suppress(OSError):
-                self._helper = _Helper(self._examiner)
-
-    def _answered(self, batch: Batch) -> tuple[Batch, list[Outcome]]:
-        answer = self._helper.answer() if self._helper is not None else None
-        if answer is None:
-            self.close()
-            answer = examine_batch(self._examiner, batch)
-        return batch, answer
-
-
-class _Helper:
-    """The helper process, spoken to over pipes; it ends when this process does."""
-
-    def __init__(self, examiner: Examiner) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "meshctl.outbound.reading_helper"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pipesize=_PIPE_BYTES,
-            start_new_session=True,
-        )
-        self._is_ready = False
-        self._send(examiner)
-
-    def is_ready(self) -> bool:
-        """Tell whether the process has started up, without waiting for it."""
-        if not self._is_ready and self._process.stdout is not None:
-            readable, _, _ = select.select([self._process.stdout], [], [], 0)
-            self._is_ready = bool(readable) and self.answer() is not None
-        return self._is_ready
-
-    def ask(self, batch: Batch) -> bool:
-        """Hand a batch to the process; False when it is gone."""
-        return self._send(batch)
-
-    def answer(self) -> list[Outcome] | None:
-        """Wait for the next answer; None when the process is gone."""
-        stream = self._process.stdout
-        try:
-            answer = pickle.load(stream) if stream is not None else None
-        except (EOFError, OSError, pickle.UnpicklingError):
-            return None
+    def _answer(self, patience_seconds: float) -> list[Outcome] | None:
+        answer = self._helper.answer(patience_seconds) if self._helper is not None else None
         return answer if isinstance(answer, list) else None
 
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:
-                    continue
-        self._process.wait()
+    def _abandon(self, asked: Iterable[Errand]) -> None:
+        """Take back what the helper has staged for somebody who has gone away since.
 
-    def _send(self, message: object) -> bool:
-        stream = self._process.stdin
-        try:
-            if stream is None:
-                return False
-            pickle.dump(message, stream, protocol=pickle.HIGHEST_PROTOCOL)
-            stream.flush()
-        except OSError:
-            return False
-        return True
+        What it leaves behind when it is killed for taking too long goes with the next recovery.
+        """
+        for errand in asked:
+            for outcome in self._answer(_PATIENCE_WHEN_LEAVING_SECONDS) or ():
+                if isinstance(outcome, Sendable) and outcome.is_staged:
+                    errand.control_staging.discard(outcome.message_id)
 
 
-def _drain(batches: deque[Batch]) -> Iterator[Batch]:
-    while batches:
-        yield batches.popleft()
+@contextmanager
+def reading_room() -> Iterator[ReadingRoom]:
+    """Open a reading room with a helper, if one can be had; enter it before anything else is opened."""
+    helper = start_helper()
+    try:
+        yield ReadingRoom(helper)
+    finally:
+        if helper is not None:
+            helper.close()

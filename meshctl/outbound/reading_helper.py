@@ -1,32 +1,95 @@
-"""The helper process of `reading`: examines batches that come in on stdin, answers on stdout, moves nothing.
+"""The helper process of `reading`: a copy of this process that runs errands beside it.
 
-It is started by the daemon in a backlog and ends when its stdin does.
+It is forked off before this process has a thread, a lock or an open ledger, so it is there at once and shares
+its memory. It runs one errand after the other, and ends with the process that made it, however that ends.
 """
 
+import ctypes
+import gc
+import multiprocessing
+import os
 import pickle
 import signal
 import sys
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Protocol
 
-from meshctl.outbound.examine import Examiner
-from meshctl.outbound.reading import Batch, examine_batch
-
-
-def main() -> None:
-    """Serve until the daemon closes the pipe."""
-    # Ctrl-C in a terminal is the daemon's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    examiner: Examiner = pickle.load(requests)
-    pickle.dump([], answers)
-    answers.flush()
-    while True:
-        try:
-            batch: Batch = pickle.load(requests)
-        except EOFError:
-            return
-        pickle.dump(examine_batch(examiner, batch), answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+_ENOUGH_PROCESSORS = 2
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, prctl(2)
+_IGNORED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGIO")
 
 
-if __name__ == "__main__":
-    main()
+class Errand(Protocol):
+    """What the helper can be asked to do; it and its result must be picklable."""
+
+    def run(self) -> object:
+        """Do it, and return what came of it."""
+
+
+class Helper:
+    """The helper process, spoken to over pipes. Once it is gone, asking has no effect and nothing answers."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("fork")
+        requests, self._requests = context.Pipe(duplex=False)
+        self._answers, answers = context.Pipe(duplex=False)
+        ours = (self._requests, self._answers)
+        self._process = context.Process(target=_serve, args=(requests, answers, ours), daemon=True)
+        # What is there now is the same in both for ever; a collector that looks through it would copy it.
+        gc.freeze()
+        self._process.start()
+        requests.close()
+        answers.close()
+        self.is_there = True
+
+    def ask(self, errand: Errand) -> None:
+        """Hand over an errand. Few must be on their way at once: answers may wait, but errands must not."""
+        with suppress(OSError):
+            self._requests.send(errand)
+
+    def has_answered(self) -> bool:
+        """Tell whether `answer` need not wait."""
+        return self._answers.poll(0)
+
+    def answer(self, patience_seconds: float) -> object:
+        """Return the result of the oldest errand; None when the helper is gone or takes too long."""
+        with suppress(EOFError, OSError, pickle.UnpicklingError):
+            if self._answers.poll(patience_seconds):
+                return self._answers.recv()
+        self.close()
+        return None
+
+    def close(self) -> None:
+        """End the process."""
+        if self.is_there:
+            self.is_there = False
+            self._process.kill()
+            self._process.join()
+            self._requests.close()
+            self._answers.close()
+
+
+def start_helper() -> Helper | None:
+    """Start the helper where it is of use and can be had; call it before anything else has been opened."""
+    if sys.platform != "linux" or len(os.sched_getaffinity(0)) < _ENOUGH_PROCESSORS:
+        return None
+    try:
+        return Helper()
+    except OSError:
+        # At a limit of processes or open files the work is done in one process, as on one processor.
+        return None
+
+
+def _serve(requests: Connection, answers: Connection, of_parent: tuple[Connection, Connection]) -> None:
+    for name in _IGNORED_SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    for end in of_parent:
+        end.close()
+    try:
+        while True:
+            errand: Errand = requests.recv()
+            answers.send(errand.run())
+    except BaseException:  # noqa: BLE001 - a traceback would be printed, and its text may quote a file
+        os._exit(1)

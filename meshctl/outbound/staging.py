@@ -10,12 +10,11 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from meshctl.clock import Clock
 from meshctl.outbound.examine import Identity, Refused
 from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, kind_of
-from meshctl.outbound.writers import is_being_written
-from meshctl.safe_open import OPEN_SAFELY
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
 _SORTED_AT_ONCE = 2048
@@ -37,6 +36,16 @@ class Outlook:
         seconds = max(seconds, 0.005)
         if self.next_look_seconds is None or seconds < self.next_look_seconds:
             self.next_look_seconds = seconds
+
+
+class Ready(NamedTuple):
+    """A file that has been quiet long enough.
+
+    `ask` are the files, it or its sidecar, of which the kernel has yet to say that nobody is writing to them.
+    """
+
+    name: str
+    ask: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +114,17 @@ class Staging:
         for path in paths:
             self._memory.arrived[path] = None
 
-    def ready(self, folder: str, use_case: str | None, outlook: Outlook) -> Iterator[str]:
-        """Yield the names of the files in one folder that are ready to be looked into, oldest first.
+    def ready(self, folder: str, use_case: str | None, outlook: Outlook) -> Iterator[Ready]:
+        """Yield the files in one folder that are ready to be looked into, oldest first.
 
         Raises OSError when the folder cannot be read.
         """
         with os.scandir(folder) as entries:
             while chunk := list(islice(entries, _SORTED_AT_ONCE)):
                 for name, status in self._by_age(chunk, is_root=use_case is None):
-                    if self._is_ready(folder, name, status, outlook):
-                        yield name
+                    ready = self._ready(folder, name, status, outlook)
+                    if ready is not None:
+                        yield ready
 
     def must_wait(self, folder: str, examined: Refused, outlook: Outlook) -> bool:
         """Tell whether a file that cannot be sent without a sidecar has time left for one to come."""
@@ -131,6 +141,11 @@ class Staging:
         outlook.waiting += 1
         outlook.look_again_in(left)
         return True
+
+    def note_writing(self, outlook: Outlook) -> None:
+        """Note that somebody is writing to a file that looked quiet."""
+        outlook.settling += 1
+        outlook.look_again_in(max(self._limits.quiet_seconds, _SOON_SECONDS))
 
     def forget_gone(self) -> None:
         """Forget files that no longer lie in the outbox."""
@@ -158,32 +173,31 @@ class Staging:
         found.sort(key=lambda item: item[1].st_mtime_ns)
         return found
 
-    def _is_ready(self, folder: str, name: str, status: os.stat_result, outlook: Outlook) -> bool:
+    def _ready(self, folder: str, name: str, status: os.stat_result, outlook: Outlook) -> Ready | None:
         path = f"{folder}/{name}"
         if kind_of(name) is Kind.SIDECAR:
-            return self._is_abandoned(path, status, outlook)
-        if not self._is_quiet(path, status, outlook):
-            return False
+            return Ready(name, ()) if self._is_abandoned(path, status, outlook) else None
+        quiet = self._quiet(path, status, outlook)
+        if quiet is None:
+            return None
         sidecar = _lstat(path + SIDECAR_SUFFIX)
         if sidecar is None:
-            return not self._still_waits(path, status, outlook)
-        return self._is_quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
+            return None if self._still_waits(path, status, outlook) else Ready(name, quiet)
+        sidecar_quiet = self._quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
+        return None if sidecar_quiet is None else Ready(name, quiet + sidecar_quiet)
 
-    def _is_quiet(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
+    def _quiet(self, path: str, status: os.stat_result, outlook: Outlook) -> tuple[str, ...] | None:
+        """Return the file if the kernel has to be asked about it, nothing if not, None if it is not quiet."""
         if not stat.S_ISREG(status.st_mode):
-            return True
+            return ()
         if status.st_size > 0 and self._was_renamed_in(path, status):
-            return True
+            return ()
         quiet_for = self._unchanged_for(path, status, status.st_mtime_ns)
         if quiet_for < self._limits.quiet_seconds:
             outlook.settling += 1
             outlook.look_again_in(self._limits.quiet_seconds - quiet_for)
-            return False
-        if is_being_written(path, OPEN_SAFELY):
-            outlook.settling += 1
-            outlook.look_again_in(max(self._limits.quiet_seconds, _SOON_SECONDS))
-            return False
-        return True
+            return None
+        return (path,)
 
     def _was_renamed_in(self, path: str, status: os.stat_result) -> bool:
         """Tell whether an event said so, and nobody has written to the file since."""
