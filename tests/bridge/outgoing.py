@@ -1,0 +1,144 @@
+"""The folders of a mailbox, and the sending side of a bridge on them, without the loop around it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from meshctl.bridge.client import BridgeClient
+from meshctl.bridge.faults import BridgeFault
+from meshctl.bridge.sending import Sending
+from meshctl.client_folders import ClientFolders
+from meshctl.journal.events import Journal
+from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
+from tests.bridge.mailbox import MAILBOX_ID, Mailbox
+from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
+
+OTHER: Final = "X26ABC2"
+STEM: Final = "20261122113000123456_A1B2C3"
+LETTER: Final = ControlFile(
+    from_dts=MAILBOX_ID,
+    to_dts=OTHER,
+    subject="Outpatient letter for Mrs Zoë Quixworthy, NHS Number: 9990000042",
+    workflow_id="GPCONNECT_SEND_DOCUMENT",
+    local_id="letter-17",
+)
+_MOST_STEPS: Final = 200
+
+
+@dataclass
+class Outgoing(Mailbox):
+    """A mailbox whose far end is at `url`, and which sends."""
+
+    chunk_bytes: int = 20_000_000
+    save_sent: bool = True
+    settle_seconds: float = 0.0
+    timeout_seconds: float = 10.0
+
+    def put(
+        self,
+        stem: str = STEM,
+        data: bytes | None = b"a letter",
+        control: ControlFile | bytes = LETTER,
+        *,
+        age_seconds: float = 2.0,
+    ) -> None:
+        """Put a pair into OUT, as old as said; without `data` its control file alone."""
+        out = self.root / "OUT"
+        if data is not None:
+            (out / f"{stem}.dat").write_bytes(data)
+        written = control if isinstance(control, bytes) else write_control_file(control)
+        path = out / f"{stem}.ctl"
+        path.with_suffix(".new").write_bytes(written)
+        made_at = path.with_suffix(".new").stat().st_mtime - age_seconds
+        os.utime(path.with_suffix(".new"), (made_at, made_at))
+        path.with_suffix(".new").rename(path)
+
+    @contextmanager
+    def sending(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Sending]:
+        """Start the sending side, as after a start of the bridge."""
+        logger = logging.Logger("tests.bridge")
+        logger.addHandler(self.said)
+        with BridgeClient(
+            self.url,
+            MAILBOX_ID,
+            PASSWORD,
+            SHARED_KEY.encode(),
+            max_retries=0,
+            timeout=self.timeout_seconds,
+        ) as client:
+            sending = Sending(
+                client=client,
+                folders=ClientFolders(
+                    inbox=self.inbox,
+                    out=self.root / "OUT",
+                    sent=self.root / "SENT",
+                    failed=self.root / "FAILED",
+                    work=self.work,
+                    save_sent=self.save_sent,
+                    durable=True,
+                ),
+                work=self.work,
+                mailbox_id=MAILBOX_ID,
+                chunk_bytes=self.chunk_bytes,
+                journal=Journal(logger),
+                should_stop=should_stop,
+                settle_seconds=self.settle_seconds,
+            )
+            sending.recover()
+            yield sending
+
+    def send(self) -> list[BridgeFault]:
+        """Start the sending side and send all that can be sent; return the faults there were on the way."""
+        with self.sending() as sending:
+            return finish(sending)
+
+    def files(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder of the MESH Client."""
+        return sorted(path.name for path in (self.root / folder).iterdir())
+
+    def everywhere(self) -> dict[str, list[str]]:
+        """Return the names of the files in every folder that has some; the bridge's spare one is none."""
+        found = {name: self.files(name) for name in ("IN", "OUT", "SENT", "FAILED")}
+        found["work"] = [name for name in self.left_over() if name != "taken/.spare"]
+        return {name: files for name, files in found.items() if files}
+
+    def control_in(self, folder: str, stem: str = STEM) -> ControlFile:
+        """Return a control file in a folder of the MESH Client."""
+        return read_control_file((self.root / folder / f"{stem}.ctl").read_bytes())
+
+    def record_in(self, folder: str, stem: str = STEM) -> tuple[str, str, str]:
+        """Return event, status and code of a control file in a folder of the MESH Client."""
+        status = self.control_in(folder, stem).status
+        assert status is not None
+        assert len(status.date_time) == len("20261122113000")
+        return status.event, status.status, status.status_code
+
+    def log_text(self) -> str:
+        """Return all that the log was told, in one text."""
+        return "\n".join(f"{line.event} {dict(line.fields)!r}" for line in self.said.lines)
+
+
+def finish(sending: Sending) -> list[BridgeFault]:
+    """Take steps until there is nothing left to do, or nothing goes any more; return the faults."""
+    faults: list[BridgeFault] = []
+    in_a_row = 0
+    for _ in range(_MOST_STEPS):
+        try:
+            if not sending.step():
+                return faults
+            in_a_row = 0
+        except BridgeFault as fault:
+            faults.append(fault)
+            in_a_row += 1
+            if in_a_row > 2:
+                return faults
+    raise AssertionError("it never comes to an end")
+
+
+def arrived(sandbox: Sandbox, mailbox: str = OTHER) -> list[bytes]:
+    """Return the payloads that wait in a mailbox at MESH, oldest first."""
+    with sandbox.client(mailbox) as client:
+        return [client.retrieve_message(message_id).read() for message_id in client.iterate_message_ids()]
