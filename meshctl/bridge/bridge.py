@@ -125,9 +125,9 @@ class Bridge:
         return self._inbox.stop_requested or self._inbox.reload_requested
 
     def _pause_seconds(self) -> float:
-        parts = self._parts if self._is_connected else ()
-        waits = [part.wait_seconds for part in (self._handshake, *parts)]
-        return min(*waits, _OUT_EVERY_SECONDS, self._service.longest_wait_seconds)
+        parts = (self._handshake, *self._parts) if self._is_connected else (self._handshake,)
+        longest_seconds = min(_OUT_EVERY_SECONDS, self._service.longest_wait_seconds)
+        return min(longest_seconds, *(part.wait_seconds for part in parts))
 
     def _obstacles(self) -> list[str]:
         found = (part.obstacle for part in (self._handshake, *self._parts))

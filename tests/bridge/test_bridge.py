@@ -1,0 +1,300 @@
+"""The bridge as a process: what it does by itself, beside others, without MESH, and when it is to stop."""
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshctl.settings.load import load_settings
+from tests.bridge.bridged import BridgedSite, bridged_site, wait_for_file
+from tests.bridge.far_ends import answering, closed_port
+from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox, TestAuthority
+from tests.site import wait_until
+
+STOP_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One sandbox for the tests that leave nothing behind in it."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+def _folder(site: BridgedSite, name: str) -> list[str]:
+    return sorted(path.name for path in site.client_folder(name).iterdir())
+
+
+def test_once_sends_and_receives_what_there_is(tmp_path: Path) -> None:
+    """`--once` takes a pair to SENT and a message to IN, tells MESH so, and ends with 0."""
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        site = bridged_site(tmp_path / "site", sandbox.url)
+        site.put("one", b"to X26ABC2")
+        with sandbox.client("X26ABC2") as other:
+            arriving = other.send_message("X26ABC1", b"to X26ABC1", workflow_id="TEST_WORKFLOW")
+
+        ended = site.meshctl("bridge", "--once")
+
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
+        assert (_folder(site, "OUT"), _folder(site, "SENT")) == ([], ["one.ctl", "one.dat"])
+        assert _folder(site, "IN") == [f"{arriving}.ctl", f"{arriving}.dat"]
+        assert site.payload(arriving, "IN") == b"to X26ABC1"
+        (sent,) = sandbox.inbox("X26ABC2")
+        assert site.control("one", "SENT").dts_id == sent
+        assert sandbox.inbox("X26ABC1") == []
+
+
+def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path) -> None:
+    """A pair goes within seconds, and what arrives is there after a poll."""
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        site = bridged_site(tmp_path / "site", sandbox.url)
+        with site.bridge(), sandbox.client("X26ABC2") as other:
+            site.put("one", b"x")
+            arriving = other.send_message("X26ABC1", b"y", workflow_id="TEST_WORKFLOW")
+            wait_for_file(site.client_folder("SENT") / "one.ctl")
+            wait_for_file(site.client_folder("IN") / f"{arriving}.ctl")
+
+    events = [entry.event for entry in site.said()]
+    assert events[:2] == ["bridge.started", "bridge.connected"]
+    assert {"bridge.sent", "bridge.received"} <= set(events)
+    assert events[-2:] == ["bridge.stopping", "bridge.stopped"]
+
+
+def test_over_tls_with_a_client_certificate(tmp_path: Path) -> None:
+    """The whole way works over TLS, with a certificate of our own and the test's authority."""
+    authority = TestAuthority(tmp_path / "ca")
+    mine = authority.issue("client")
+    with Sandbox(tmp_path / "sandbox", authority=authority) as sandbox:
+        site = bridged_site(
+            tmp_path / "site",
+            sandbox.url,
+            certificate=f"file:{mine.certificate}",
+            private_key=f"file:{mine.private_key}",
+            ca_bundle=f"file:{authority.ca}",
+        )
+        site.put("one", b"x")
+
+        ended = site.meshctl("bridge", "--once")
+
+        assert (ended.exit_code, ended.stderr) == (0, "")
+        assert len(sandbox.inbox("X26ABC2")) == 1
+
+
+def test_mesh_away_and_back(tmp_path: Path) -> None:
+    """While MESH is away each part says so, nothing is lost, and all goes on when it is back."""
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        site = bridged_site(tmp_path / "site", sandbox.url)
+        with site.bridge() as bridge:
+            bridge.wait_for_event("bridge.connected")
+            sandbox.stop()
+            site.put("one", b"x")
+            bridge.wait_for(lambda: _delayed(site) == {"sending", "receiving"}, "both parts to say so")
+            assert _folder(site, "SENT") == []
+
+            sandbox.start()
+            wait_for_file(site.client_folder("SENT") / "one.ctl")
+            bridge.wait_for_event("bridge.unblocked", 2)
+
+        assert len(sandbox.inbox("X26ABC2")) == 1
+    unblocked = [entry.values["part"] for entry in site.events("bridge.unblocked")]
+    assert sorted(unblocked) == ["receiving", "sending"]
+
+
+def test_mesh_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """A bridge that starts before MESH can be reached connects as soon as it can."""
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        sandbox.stop()
+        site = bridged_site(tmp_path / "site", sandbox.url)
+        with site.bridge() as bridge:
+            bridge.wait_for_event("bridge.delayed")
+            sandbox.start()
+            bridge.wait_for_event("bridge.connected")
+
+    (unblocked,) = site.events("bridge.unblocked")
+    assert unblocked.values["part"] == "handshake"
+
+
+def _delayed(site: BridgedSite) -> set[str]:
+    return {entry.values["part"] for entry in site.events("bridge.delayed")}
+
+
+@pytest.mark.parametrize("status", [500, 429, 403])
+def test_once_says_what_stood_in_the_way(tmp_path: Path, status: int) -> None:
+    """`--once` that cannot do its work ends with 1, says why, and leaves the pair where it is."""
+    with answering(status) as url:
+        site = bridged_site(tmp_path, url)
+        site.put("one", b"x")
+
+        ended = site.meshctl("bridge", "--once")
+
+    assert ended.exit_code == 1
+    assert "meshctl: handshake: MESH " in ended.stderr
+    assert f"(HTTP {status})" in ended.stderr
+    assert _folder(site, "OUT") == ["one.ctl", "one.dat"]
+
+
+def test_a_mailbox_is_served_by_one(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A second bridge, and a stand-in, are told who serves the mailbox; the first goes on."""
+    site = bridged_site(tmp_path, sandbox.url)
+    with site.bridge() as bridge:
+        seconds = [site.meshctl("bridge"), site.meshctl("simulate", "--once", "--test-mailbox")]
+
+        for ended in seconds:
+            assert ended.exit_code == 1
+            assert f"is served already: the bridge, process {bridge.process.pid} on" in ended.stderr
+        assert bridge.process.poll() is None
+
+
+def test_a_work_folder_belongs_to_one_mailbox(tmp_path: Path, sandbox: Sandbox) -> None:
+    """The work folder of another mailbox's bridge is refused: it may hold letters of that one."""
+    site = bridged_site(tmp_path, sandbox.url)
+    assert site.meshctl("bridge", "--once").exit_code == 0
+    site.settle(mailbox={"id": "X26ABC3"}, bridge=_bridge_settings(site))
+
+    ended = site.meshctl("bridge", "--once")
+
+    assert ended.exit_code == 2
+    assert "belongs to the bridge of the mailbox X26ABC1" in ended.stderr
+
+
+def test_a_mailbox_that_is_not_there(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Where the mailbox's folder is missing, a share that is away say, nothing is made in its place."""
+    site = bridged_site(tmp_path, sandbox.url)
+    site.settle(mailbox={"folder": str(tmp_path / "away" / "mailbox")}, bridge=_bridge_settings(site))
+
+    ended = site.meshctl("bridge", "--once")
+
+    assert ended.exit_code == 1
+    assert "No such file or directory" in ended.stderr
+    assert not (tmp_path / "away").exists()
+
+
+@pytest.mark.parametrize("state", ["connected", "without MESH"])
+def test_it_stops_within_seconds(tmp_path: Path, sandbox: Sandbox, state: str) -> None:
+    """SIGTERM ends it in order within 5 s, at rest as well as in the midst of a pause."""
+    site = bridged_site(tmp_path, sandbox.url if state == "connected" else closed_port())
+    with site.bridge() as bridge:
+        bridge.wait_for_event("bridge.connected" if state == "connected" else "bridge.delayed")
+        began = time.monotonic()
+        bridge.stop()
+        assert time.monotonic() - began < STOP_SECONDS
+
+    assert site.said()[-1].event == "bridge.stopped"
+
+
+def test_systemd_hears_that_it_is_ready_lives_and_stops(tmp_path: Path, sandbox: Sandbox) -> None:
+    """READY comes once MESH let it in, the watchdog is fed, and the stop is said."""
+    site = bridged_site(tmp_path, sandbox.url)
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{folder}/notify")
+        manager.setblocking(False)
+        site.environ |= {"NOTIFY_SOCKET": f"{folder}/notify", "WATCHDOG_USEC": "2000000"}
+        heard: list[str] = []
+
+        def said(line: str) -> bool:
+            try:
+                while True:
+                    heard.extend(manager.recv(4096).decode().split("\n"))
+            except BlockingIOError:
+                return line in heard
+
+        with site.bridge():
+            wait_until(lambda: said("READY=1"), "READY=1")
+            heard.clear()
+            wait_until(lambda: said("WATCHDOG=1"), "WATCHDOG=1")
+        assert said("STOPPING=1")
+
+
+def test_systemd_hears_what_is_in_the_way(tmp_path: Path) -> None:
+    """Without MESH the service is not ready, and its status says why."""
+    site = bridged_site(tmp_path, closed_port())
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{folder}/notify")
+        manager.settimeout(20)
+        site.environ["NOTIFY_SOCKET"] = f"{folder}/notify"
+        heard = ""
+        with site.bridge():
+            while "STATUS=" not in heard:
+                heard += manager.recv(4096).decode()
+
+    assert "STATUS=Blocked: handshake: MESH cannot be reached" in heard
+    assert "READY=1" not in heard
+
+
+def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path) -> None:
+    """With MESH refusing, away and present, neither secrets nor what a message says come out anywhere."""
+    password, subject = "Tr0ub4dor-password", "Richard Smith, NHS Number: 9990000042"
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        site = bridged_site(tmp_path / "site", sandbox.url)
+        site.settle(bridge=_bridge_settings(site), log={"level": "DEBUG"})
+        site.put("one", b"x", to="GPPROVIDER_9990000042_14022001_Smith", subject=subject)
+        outputs = [site.meshctl("bridge", "--once")]
+        site.put("two", b"x", subject=subject)
+        site.environ["MESH_PASSWORD"] = password
+        outputs.append(site.meshctl("bridge", "--once"))
+
+    told = site.log_file.read_text() + "".join(each.stdout + each.stderr for each in outputs)
+    assert [ended.exit_code for ended in outputs] == [0, 1]
+    assert "bridge.refused" in told
+    assert not any(
+        secret in told for secret in (password, PASSWORD, SHARED_KEY, "Smith", "9990000042", "1402")
+    )
+
+
+def test_its_log_is_a_file_of_its_own(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Bridge and adapter write two files: neither rotates the other's."""
+    site = bridged_site(tmp_path, sandbox.url)
+    site.meshctl("bridge", "--once")
+
+    settings = load_settings(site.settings_file, {})
+    assert settings.bridge.log.exists()
+    assert not settings.log.file.exists()
+
+
+def test_wrong_secrets_end_it_before_it_begins(tmp_path: Path) -> None:
+    """What can be known to be missing is told on the spot, with exit code 2, and nothing is touched."""
+    site = bridged_site(tmp_path, "sandbox")
+    del site.environ["MESH_PASSWORD"]
+
+    ended = site.meshctl("bridge")
+
+    assert ended.exit_code == 2
+    assert "bridge.password: the environment variable MESH_PASSWORD is not set" in ended.stderr
+    assert not (tmp_path / ".bridge").exists()
+
+
+@pytest.mark.parametrize("command", [("bridge",), ("lookup", "X26", "TEST_WORKFLOW")])
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Where mesh-client is not installed, one plain line says what to install; exit code 2."""
+    site = bridged_site(tmp_path / "site", "sandbox")
+    # As if it were not installed: Python does not find it on any path.
+    (tmp_path / "hide").mkdir()
+    (tmp_path / "hide" / "sitecustomize.py").write_text(
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "PathFinder.find_spec = lambda name, *rest: None if name == 'mesh_client' else find(name, *rest)\n"
+    )
+    site.environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "hide"), *_python_path()])
+
+    ended = site.meshctl(*command)
+
+    assert ended.exit_code == 2
+    assert ended.stderr == (
+        "meshctl: The MESH API needs packages that are not installed here: pip install 'meshctl[api]'\n"
+    )
+
+
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def _bridge_settings(site: BridgedSite) -> dict[str, object]:
+    return {
+        key: value
+        for key, value in load_settings(site.settings_file, {}).bridge.model_dump().items()
+        if key in {"environment", "password", "shared_key"}
+    }
