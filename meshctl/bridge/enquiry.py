@@ -15,7 +15,7 @@ from requests import RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.faults import BridgeFault, Trouble, fault_of, fault_of_response
+from meshctl.bridge.faults import BridgeFault, Fault, Trouble, fault_of, fault_of_response
 
 # A LocalId that a path could be misread with is not asked by: 404 would then be about another address.
 _ASKABLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:@+=,~-]*")
@@ -40,6 +40,7 @@ class Found:
 
 
 _NOT_KNOWN: Final = Found(Whereabouts.NOT_KNOWN)
+_ODD_ANSWER: Final = Fault(Trouble.LATER, "", "ANSWER", "what answers after an upload is not MESH")
 
 
 def ask_after(client: BridgeClient, local_id: str, file_name: str) -> Found:
@@ -68,12 +69,15 @@ def _read(response: Response, file_name: str) -> Found:
     if response.status_code == HTTPStatus.OK:
         answer = response.json()
         mesh_id = answer.get("messageId") if isinstance(answer, dict) else None
-        if not is_sane_id(mesh_id) or answer.get("fileName") != file_name:
+        if not is_sane_id(mesh_id):
+            raise BridgeFault(_ODD_ANSWER)
+        if answer.get("fileName") != file_name:
             return _NOT_KNOWN
         return Found(Whereabouts.THERE, mesh_id, not is_still_uploading(answer.get("status")))
-    if response.status_code < HTTPStatus.BAD_REQUEST:
-        # 300: several messages have it.
+    if response.status_code == HTTPStatus.MULTIPLE_CHOICES:
         return _NOT_KNOWN
+    if response.status_code < HTTPStatus.BAD_REQUEST:
+        raise BridgeFault(_ODD_ANSWER)
     fault = fault_of_response(response)
     if fault.trouble is Trouble.REFUSED:
         return _NOT_KNOWN

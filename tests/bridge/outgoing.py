@@ -26,6 +26,7 @@ LETTER: Final = ControlFile(
     local_id="letter-17",
 )
 _MOST_STEPS: Final = 200
+_MOST_FAULTS: Final = 3
 
 
 @dataclass
@@ -122,18 +123,15 @@ class Outgoing(Mailbox):
 
 
 def finish(sending: Sending) -> list[BridgeFault]:
-    """Take steps until there is nothing left to do, or nothing goes any more; return the faults."""
+    """Take steps until there is nothing left to do, or three have failed; return the faults."""
     faults: list[BridgeFault] = []
-    in_a_row = 0
     for _ in range(_MOST_STEPS):
         try:
             if not sending.step():
                 return faults
-            in_a_row = 0
         except BridgeFault as fault:
             faults.append(fault)
-            in_a_row += 1
-            if in_a_row > 2:
+            if len(faults) == _MOST_FAULTS:
                 return faults
     raise AssertionError("it never comes to an end")
 
