@@ -1,7 +1,7 @@
 """`meshctl lookup`: which mailbox of an organisation takes a workflow id, asked of MESH."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -64,12 +64,15 @@ def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[
     from meshctl.bridge.faults import fault_of  # noqa: PLC0415
 
     try:
-        results: list[Any] = list(client.lookup_endpoint(ods_code, workflow_id)["results"])
-    except (RequestException, HTTPError, ValueError) as error:
+        results = client.lookup_endpoint(ods_code, workflow_id)["results"]
+        return [
+            {"mailbox_id": _shown(one["mailbox_id"]), "name": _shown(one.get("mailbox_name"))}
+            for one in results
+        ]
+    except (RequestException, HTTPError) as error:
         raise MeshctlError(f"MESH cannot be asked: {fault_of(error).text}.") from None
-    return [
-        {"mailbox_id": _shown(one["mailbox_id"]), "name": _shown(one.get("mailbox_name"))} for one in results
-    ]
+    except (KeyError, TypeError):
+        raise MeshctlError("MESH was asked, and its answer cannot be understood.") from None
 
 
 def _shown(text: object) -> str | None:
