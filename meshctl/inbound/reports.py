@@ -20,6 +20,8 @@ _REACHES = {
 # 20180808160418053343_B8CF9A, DTS-20101216101210-927652, dtsapp05-201301201947406678: all hold a time stamp.
 # A DTSId of another kind, which might hold anything, is kept out of ledger and log.
 _MESH_ID = re.compile(r"(?=(?:\D*\d){12})[A-Za-z0-9_.:-]{12,100}")
+# mesh-sandbox gives 128 bits of chance in hex, in which ten digits may well follow each other.
+_CHANCE_ID = re.compile(r"[0-9A-F]{32}")
 
 _DELAY = ("TRANSFER", "05")
 
@@ -40,6 +42,8 @@ FAILED_WITHOUT_RECORD = Evidence(
 def mesh_id_of(control: ControlFile) -> str | None:
     """Return the MESH id that a control file gives, None without one that is fit to be kept."""
     dts_id = control.dts_id
+    if _CHANCE_ID.fullmatch(dts_id):
+        return dts_id
     return dts_id if _MESH_ID.fullmatch(dts_id) and mask_numbers(dts_id) == dts_id else None
 
 

@@ -179,7 +179,12 @@ def test_a_mesh_id_that_is_none_stays_out_of_ledger_and_log(mailbox: MailboxForT
 
 @pytest.mark.parametrize(
     "dts_id",
-    ["20180808160418053343_B8CF9A", "DTS-20101216101210-927652", "dtsapp05-201301201947406678"],
+    [
+        "20180808160418053343_B8CF9A",
+        "DTS-20101216101210-927652",
+        "dtsapp05-201301201947406678",
+        "58CAB3A3857D4520952376B4BCFE02E6",
+    ],
 )
 def test_mesh_ids_old_and_new_are_known(mailbox: MailboxForTest, dts_id: str) -> None:
     """Every shape of a MESH id that is in use is kept."""
