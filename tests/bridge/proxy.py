@@ -109,23 +109,26 @@ def _carry_one(proxy: Proxy, near: socket.socket, far: socket.socket) -> bool:
 
 def _whole(source: socket.socket, begun: bytes, most: int | None) -> bytes:
     """Return a request or answer, up to its end or to so many bytes."""
-    data = begun
-    while not _is_whole(data) and (most is None or len(data) < most):
-        block = source.recv(_BLOCK_BYTES)
-        if not block:
+    data = bytearray(begun)
+    while b"\r\n\r\n" not in data:
+        data += _block(source)
+    head_size = data.index(b"\r\n\r\n") + 4
+    head = bytes(data[:head_size]).lower()
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head)
+    is_chunked = b"transfer-encoding: chunked" in head
+    whole_size = head_size + (int(length[1]) if length else 0)
+    while most is None or len(data) < most:
+        if data.endswith(b"\r\n0\r\n\r\n") if is_chunked else len(data) >= whole_size:
             break
-        data += block
-    return data
+        data += _block(source)
+    return bytes(data)
 
 
-def _is_whole(data: bytes) -> bool:
-    head, found, body = data.partition(b"\r\n\r\n")
-    if not found:
-        return False
-    if b"transfer-encoding: chunked" in head.lower():
-        return body.endswith(b"0\r\n\r\n")
-    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-    return len(body) >= (int(length[1]) if length else 0)
+def _block(source: socket.socket) -> bytes:
+    block = source.recv(_BLOCK_BYTES)
+    if not block:
+        raise ConnectionResetError
+    return block
 
 
 def _reset(connection: socket.socket) -> None:
