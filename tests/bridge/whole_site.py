@@ -1,0 +1,79 @@
+"""A site with adapter and bridge, both as real processes, whose mailbox is at a sandbox."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshctl.journal.read import Entry, parse_line
+from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox, TestAuthority
+from tests.site import Daemon, Finished, Site, make_site
+
+# Quick, so that tests are.
+_BRIDGE: Mapping[str, Any] = {"password": "env:MESH_PASSWORD", "shared_key": "env:MESH_KEY", "poll": "1s"}
+
+
+@dataclass
+class WholeSite(Site):
+    """A site at a sandbox; its mailbox there is named by its settings, whatever the folder is called."""
+
+    @property
+    def bridge_log(self) -> Path:
+        """Return the bridge's own log."""
+        return self.root / "log" / "bridge.log"
+
+    def bridge_once(self) -> Finished:
+        """Run `bridge --once`, which must be able to do its work."""
+        ended = self.meshctl("bridge", "--once")
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", ""), ended
+        return ended
+
+    @contextmanager
+    def bridge(self) -> Iterator[Daemon]:
+        """Run the bridge while the block lasts, from when it says that it has begun. It must end well."""
+        seen = len(self.bridge_events("bridge.started"))
+        bridge = self.start("bridge")
+        process = bridge.process
+        try:
+            bridge.wait_for(lambda: len(self.bridge_events("bridge.started")) > seen, "the bridge to start")
+            yield bridge
+            ended = bridge.stop()
+            assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    @contextmanager
+    def at_work(self) -> Iterator[tuple[Daemon, Daemon]]:
+        """Run adapter and bridge while the block lasts."""
+        with ExitStack() as stack:
+            yield stack.enter_context(self.daemon()), stack.enter_context(self.bridge())
+
+    def bridge_events(self, event: str) -> list[Entry]:
+        """Return the bridge's log lines of one event."""
+        if not self.bridge_log.exists():
+            return []
+        lines = self.bridge_log.read_text(encoding="utf-8").split("\n")
+        return [entry for entry in map(parse_line, filter(None, lines)) if entry.event == event]
+
+    def states(self) -> list[str]:
+        """Return the states of all messages, by message id."""
+        return [str(row["state"]) for _, row in sorted(self.messages().items())]
+
+
+def make_whole_site(
+    root: Path, sandbox: Sandbox, mailbox_id: str, authority: TestAuthority | None = None
+) -> WholeSite:
+    """Make a site whose bridge serves `mailbox_id` at the sandbox, over TLS if there is an authority."""
+    site = WholeSite(make_site(root).root)
+    site.environ |= {"MESH_PASSWORD": PASSWORD, "MESH_KEY": SHARED_KEY}
+    bridge = {"environment": sandbox.url, **_BRIDGE}
+    if authority is not None:
+        mine = authority.issue(mailbox_id)
+        bridge["certificate"] = f"file:{mine.certificate}"
+        bridge["private_key"] = f"file:{mine.private_key}"
+        bridge["ca_bundle"] = f"file:{authority.ca}"
+    site.settle(bridge=bridge, mailbox={"id": mailbox_id})
+    return site
