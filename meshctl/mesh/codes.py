@@ -117,8 +117,9 @@ def explain_report(event: str, status: str, code: str) -> CodeMeaning:
     status = _normal_status(status)
     code = _normal_code(code)
     meaning = tables.reports.get((event, status, code))
-    if meaning is None and event not in _EVENTS:
-        # Without its event a code still tells when it means one thing only.
+    if meaning is None and (event not in _EVENTS or _EPL_CODE.fullmatch(code)):
+        # Without its event a code still tells when it means one thing only. Those of endpoint lookup are no
+        # other event's, and come under TRANSFER too (mesh-sandbox).
         same = [row for row in tables.reports.values() if (row.status, row.code) == (status, code)]
         meaning = same[0] if len(same) == 1 else None
     return meaning if meaning is not None else _unknown_report(event, status, code)

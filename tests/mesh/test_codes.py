@@ -108,6 +108,7 @@ def test_tables_hold_nothing_else() -> None:
         ("SEND", "ERROR", "EPL154", "SEND ERROR EPL-154"),
         ("SEND", "ERROR", "EPL_151", "SEND ERROR EPL-151"),
         ("", "ERROR", "EPL-153", "SEND ERROR EPL-153"),
+        ("TRANSFER", "ERROR", "EPL-151", "SEND ERROR EPL-151"),
         ("DELIVER", "ERROR", "14", "SEND ERROR 14"),
     ],
 )
