@@ -15,27 +15,29 @@ from meshctl.ledger.queries import fact, snapshot
 
 
 def check_client_life(surroundings: Surroundings) -> Iterator[Finding]:
-    """Compare the MESH Client's last sign of life with client_silent_after."""
+    """Compare the last sign of life of the MESH Client, or the bridge, with client_silent_after."""
     mailbox = surroundings.settings.mailbox
     signs = _signs_in_folders(surroundings) + _signs_in_ledger(surroundings)
     if not signs or not os.path.isdir(mailbox.out_folder):
         return
     silent_seconds = (surroundings.now - max(signs)).total_seconds()
     allowed = surroundings.settings.deadlines.client_silent_after.total_seconds()
-    since = f"The MESH Client's last sign of life in {mailbox.folder} was {span(max(silent_seconds, 0))} ago"
+    is_bridge = surroundings.settings.bridge.environment is not None
+    server = "bridge" if is_bridge else "MESH Client"
+    since = f"The {server}'s last sign of life in {mailbox.folder} was {span(max(silent_seconds, 0))} ago"
     if silent_seconds <= allowed:
         yield right("client.life", f"{since}.")
     elif any(name.lower().endswith(".ctl") for name in os.listdir(mailbox.out_folder)):
         yield error(
             "client.life",
             f"{since}, longer than {span(allowed)} (deadlines.client_silent_after), and pairs wait in OUT.",
-            "See whether the MESH Client runs on this mailbox's folder, and what its log says.",
+            f"See whether the {server} runs on this mailbox's folder, and what its log says.",
         )
     else:
         yield remark(
             "client.life",
             f"{since}; with nothing to send that need not mean anything.",
-            "If no message or report has been due either, all is well; else look whether the client runs.",
+            f"If no message or report has been due either, all is well; else look whether the {server} runs.",
         )
 
 

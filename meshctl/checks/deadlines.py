@@ -20,10 +20,12 @@ _POLLS = 2
 def check_deadlines(surroundings: Surroundings) -> Iterator[Finding]:
     """Compare the deadlines with the poll period and with each other."""
     deadlines = surroundings.settings.deadlines
-    client = surroundings.settings.mailbox.client
+    client = surroundings.settings.client
     known = client.poll_period if client is not None else None
     period = known or USUAL_POLL_PERIOD
-    whose = "the MESH Client's" if known else "the usual"
+    is_bridge = surroundings.settings.bridge.environment is not None
+    whose = ("the bridge's" if is_bridge else "the MESH Client's") if known else "the usual"
+    lower = "poll in [bridge]" if is_bridge else "PollPeriod in meshclient.cfg"
     too_short = [
         (name, value)
         for name, value in (
@@ -38,7 +40,7 @@ def check_deadlines(surroundings: Surroundings) -> Iterator[Finding]:
             f"deadlines.{name}",
             f"deadlines.{name} is {format_duration(value)}, less than {_POLLS} of {whose} poll periods of"
             f" {format_duration(period)}: there will be alarms when all is well.",
-            f'Set it to "{format_duration(_POLLS * period)}" or more, or lower PollPeriod in meshclient.cfg.',
+            f'Set it to "{format_duration(_POLLS * period)}" or more, or lower {lower}.',
         )
     if not too_short:
         room = f"The deadlines leave room for {whose} poll period, {format_duration(period)}."

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from meshctl.checks.backlog import check_out, check_outbox, check_work
 from meshctl.checks.books import check_daemon, check_key, check_ledger
+from meshctl.checks.bridge import check_bridge
 from meshctl.checks.client_life import check_client_life
 from meshctl.checks.client_rights import check_client_rights, check_group
 from meshctl.checks.clocks import check_clock
@@ -45,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     check_work,
     check_out,
     check_client_life,
+    check_bridge,
 )
 
 

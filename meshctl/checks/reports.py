@@ -7,6 +7,7 @@ count as delivered.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
@@ -18,10 +19,31 @@ from meshctl.settings.client_config import ClientConfig, interface_folder
 _OWN_ID = "{message_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """How whoever serves the mailbox is spoken of, and what makes it keep pairs in SENT."""
+
+    runs_without: str
+    remedy: str
+
+
+_CLIENT = _Server(
+    "the MESH Client runs with SaveSent=N",
+    "Set SaveSent=Y for this mailbox in meshclient.cfg and restart the MESH Client",
+)
+_BRIDGE = _Server(
+    "the bridge runs with save_sent = false", "Set save_sent = true in [bridge] and restart the bridge"
+)
+
+
 def check_reports(surroundings: Surroundings) -> Iterator[Finding]:
     """Look at the MESH Client's flags, with the use cases in force."""
-    client = surroundings.settings.mailbox.client
-    yield from _matching(surroundings, client)
+    client = surroundings.settings.client
+    if surroundings.settings.bridge.environment is not None:
+        yield from _matching(surroundings, client, _BRIDGE)
+        yield from _trace_of_bridge(surroundings)
+        return
+    yield from _matching(surroundings, client, _CLIENT)
     if client is None:
         return
     yield _trace(client)
@@ -34,7 +56,7 @@ def shared_local_ids(surroundings: Surroundings) -> list[str]:
     return [use_case.name for use_case in use_cases if _OWN_ID not in use_case.local_id]
 
 
-def _matching(surroundings: Surroundings, client: ClientConfig | None) -> Iterator[Finding]:
+def _matching(surroundings: Surroundings, client: ClientConfig | None, server: _Server) -> Iterator[Finding]:
     name = "reports.matching"
     shared = shared_local_ids(surroundings)
     if not shared:
@@ -42,8 +64,8 @@ def _matching(surroundings: Surroundings, client: ClientConfig | None) -> Iterat
         return
     which = f"LocalId does not tell messages apart in {', '.join(shared)}"
     remedy = (
-        "Set SaveSent=Y for this mailbox in meshclient.cfg and restart the MESH Client; or, where the"
-        f' receivers do not ask for the ODS code, set local_id = "{_OWN_ID}" in [use_cases.NAME].'
+        f"{server.remedy}; or, where the receivers do not ask for the ODS code, set"
+        f' local_id = "{_OWN_ID}" in [use_cases.NAME].'
     )
     if client is None or client.save_sent is None:
         yield remark(
@@ -54,11 +76,11 @@ def _matching(surroundings: Surroundings, client: ClientConfig | None) -> Iterat
         )
         return
     if client.save_sent:
-        yield right(name, f"{which}; SaveSent=Y lets reports find their message all the same.")
+        yield right(name, f"{which}; what is kept in SENT lets reports find their message all the same.")
         return
     used = sorted(_used(surroundings).intersection(shared))
     text = (
-        f"{which}, and the MESH Client runs with SaveSent=N: their reports cannot be matched, and a failure"
+        f"{which}, and {server.runs_without}: their reports cannot be matched, and a failure"
         " will not be seen at its message."
     )
     if used:
@@ -80,6 +102,18 @@ def _used(surroundings: Surroundings) -> set[str]:
         # What is wrong with the ledger is a finding of its own.
         pass
     return used
+
+
+def _trace_of_bridge(surroundings: Surroundings) -> Iterator[Finding]:
+    if surroundings.settings.bridge.save_sent:
+        yield right("reports.flags", "The bridge keeps what it has sent in SENT: messages can be followed.")
+        return
+    yield warning(
+        "reports.flags",
+        "The bridge runs with save_sent = false: nothing shows that a message has reached MESH, so every one"
+        " without an acknowledgement misses the deadline for that.",
+        "Set save_sent = true in [bridge] and restart the bridge.",
+    )
 
 
 def _trace(client: ClientConfig) -> Finding:

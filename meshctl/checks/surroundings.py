@@ -56,6 +56,9 @@ class Surroundings:
         ]
         if reports.deliver is not None:
             found.append(Place("deliver", "reports.deliver", reports.deliver, True, False, Missing.STOPS_US))
+        bridge = self.settings.bridge
+        if bridge.environment is not None:
+            found.append(Place("bridge", "bridge.work", bridge.work, True, True, Missing.IS_MADE))
         return found
 
     def place(self, name: str) -> Place:

@@ -170,5 +170,5 @@ def _times(deadlines: DeadlineSettings) -> Mapping[str, timedelta]:
 
 def _can_show_sent(settings: Settings) -> bool:
     """Tell whether anything can show that MESH has a message, unless the client's flags rule it out."""
-    client = settings.mailbox.client
+    client = settings.client
     return client is None or client.save_sent is not False or client.transfer_report is not False

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
 from meshctl.settings import values
+from meshctl.settings.client_config import ClientConfig
 from meshctl.settings.section import Section
 
 ENVIRONMENTS = ("live", "integration", "sandbox")
@@ -125,3 +126,21 @@ class BridgeSettings(Section):
         validate_default=True,
         description="The bridge's own log file; format, level and rotation are those of [log].",
     )
+
+    def as_client(self, mailbox_id: str) -> ClientConfig | None:
+        """Return the bridge as the MESH Client that it stands for; None if it does not serve the mailbox.
+
+        It makes reports on failures alone; that MESH has a message, SENT shows.
+        """
+        if self.environment is None:
+            return None
+        return ClientConfig(
+            mailbox_id=mailbox_id,
+            interface_root=None,
+            save_sent=self.save_sent,
+            collect_report=False,
+            delay_report=False,
+            transfer_report=False,
+            poll_report=False,
+            poll_period=self.poll,
+        )

@@ -15,6 +15,7 @@ from meshctl.mesh.patient import NhsNumberCheck
 from meshctl.mesh.use_cases import UseCase
 from meshctl.settings import values
 from meshctl.settings.bridge import BridgeSettings
+from meshctl.settings.client_config import ClientConfig
 from meshctl.settings.mailbox import MailboxSettings
 from meshctl.settings.section import Section
 
@@ -248,6 +249,11 @@ class Settings(Section):
     log: LogSettings
     state: StateSettings
     bridge: BridgeSettings
+
+    @property
+    def client(self) -> ClientConfig | None:
+        """The flags of whoever serves the mailbox: the bridge, else the MESH Client; None if not known."""
+        return self.bridge.as_client(self.mailbox.id) or self.mailbox.client
 
 
 SECTIONS: dict[str, type[Section]] = {
