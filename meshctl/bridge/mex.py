@@ -33,6 +33,7 @@ _TEXTS: Final = (
 _TO_MAX_CHARACTERS: Final = 100
 # MESH refuses these in any header; of them HTTP itself bears only the tab.
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
+_MESSAGE_ID: Final = re.compile(r"[0-9]{20}_[0-9A-F]{6}$")
 _PLAIN_STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 _REPORT: Final = "Report"
@@ -59,8 +60,8 @@ class MexHeaders:
     options: Mapping[str, str | bool]
 
 
-def mex_headers(control: ControlFile, stem: str, mailbox_id: str) -> MexHeaders:
-    """Return the headers of the message that lies in OUT under `stem`; `mailbox_id` is the sender's.
+def mex_headers(control: ControlFile, file_name: str, mailbox_id: str) -> MexHeaders:
+    """Return the headers of a message of the mailbox; `file_name` is that of `mex_file_name`.
 
     Content-Encoding does what Compress=Y asks for, so IsCompressed counts only where the payload itself is
     compressed: there, Compress is not Y.
@@ -80,7 +81,7 @@ def mex_headers(control: ControlFile, stem: str, mailbox_id: str) -> MexHeaders:
     recipient = _carried("To_DTS", control.to_dts, _TO_MAX_CHARACTERS)
     texts = ((name, _carried(tag, getattr(control, field), most)) for tag, field, name, most in _TEXTS)
     options: dict[str, str | bool] = {name: text for name, text in texts if text}
-    options["filename"] = mex_file_name(stem)
+    options["filename"] = file_name
     if control.encrypted:
         options["encrypted"] = True
     if control.is_compressed and not control.compress:
@@ -88,14 +89,20 @@ def mex_headers(control: ControlFile, stem: str, mailbox_id: str) -> MexHeaders:
     return MexHeaders(recipient, options)
 
 
-def mex_file_name(stem: str) -> str:
-    """Return the Mex-FileName of a pair, by which MESH's answers tell that a message is this one.
+def mex_file_name(stem: str, fingerprint: str) -> str:
+    """Return the Mex-FileName of a pair, by which an answer of MESH tells that a message is this one.
 
-    The same for the same stem. A stem that others chose, and that may name a patient, goes as a hash.
+    The stem, where it is a message id, which nothing else is called. A stem that others chose may come again,
+    so it gets a hash of the pair's fingerprint; if it may name a patient, the hash stands alone.
     """
-    if not _PLAIN_STEM.fullmatch(stem) or mask_numbers(stem) != stem:
-        stem = hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:32]
-    return f"{stem}.dat"
+    if _MESSAGE_ID.search(stem) and _is_plain(stem):
+        return f"{stem}.dat"
+    told = hashlib.sha256(f"{stem}\0{fingerprint}".encode(errors="surrogateescape")).hexdigest()[:16]
+    return f"{stem}-{told}.dat" if _is_plain(stem) else f"{told}.dat"
+
+
+def _is_plain(stem: str) -> bool:
+    return _PLAIN_STEM.fullmatch(stem) is not None and mask_numbers(stem) == stem
 
 
 def _carried(tag: str, text: str, most: int) -> str:

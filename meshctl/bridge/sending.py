@@ -167,7 +167,8 @@ class Sending:
         try:
             control = read_control(pair.control)
             size_bytes = payload_size_bytes(pair.data)
-            headers = mex_headers(control, pair.stem, self._mailbox_id)
+            file_name = mex_file_name(pair.stem, pair.fingerprint)
+            headers = mex_headers(control, file_name, self._mailbox_id)
         except UnfitPairError as unfit:
             self._failed(pair, control, unfit.failure)
             return
@@ -175,7 +176,7 @@ class Sending:
             self._failed(pair, control, Failure(refusal.event, refusal.code, refusal.text))
             return
         chunk_bytes = size_bytes if control.allow_chunking is False else self._chunk_bytes
-        upload = Upload(size_bytes, chunk_bytes, compress=control.compress is True)
+        upload = Upload(file_name, size_bytes, chunk_bytes, compress=control.compress is True)
         self._uploads.write(pair.stem, upload)
         self._say_uploading(pair, upload)
         try:
@@ -213,7 +214,8 @@ class Sending:
         except UnfitPairError:
             self._failed(pair, None, _CANNOT_TELL)
             return
-        found = ask_after(self._client, control.local_id, mex_file_name(pair.stem))
+        file_name = upload.file_name or mex_file_name(pair.stem, pair.fingerprint)
+        found = ask_after(self._client, control.local_id, file_name)
         match found.whereabouts:
             case Whereabouts.THERE if found.is_whole or upload.chunk_bytes:
                 self._settled(pair, arrived=True)

@@ -24,11 +24,12 @@ _PRIVATE_FILE: Final = 0o600
 class Upload:
     """One message on its way; `mesh_id` is None as long as MESH has not answered.
 
-    Chunks are cut as when it began, whatever the settings say by now. The last one may be on its way when
-    `chunks_sent` is one less than `chunks`. `missed_at` is when MESH first said that it has not got it, in
-    seconds from 1970.
+    `file_name` is what MESH is told, and empty if the note was lost. Chunks are cut as when it began,
+    whatever the settings say by now; the last one may be on its way when `chunks_sent` is one less than
+    `chunks`. `missed_at` is when MESH first said that it has not got it, in seconds from 1970.
     """
 
+    file_name: str
     size_bytes: int
     chunk_bytes: int
     compress: bool
@@ -63,7 +64,7 @@ class Uploads:
         try:
             return Upload(**json.loads(data))
         except (ValueError, TypeError):
-            return Upload(size_bytes=0, chunk_bytes=0, compress=False)
+            return Upload("", size_bytes=0, chunk_bytes=0, compress=False)
 
     def stems(self) -> list[str]:
         """Return the stems that there are notes about."""

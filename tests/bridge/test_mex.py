@@ -1,5 +1,6 @@
 """Control files as headers of the MESH API, and headers as control files."""
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +15,7 @@ from meshctl.mesh.control_file import ControlFile, read_control_file, write_cont
 
 MAILBOX: Final = "X26ABC1"
 STEM: Final = "20261122113000123456_A1B2C3"
+FILE_NAME: Final = f"{STEM}.dat"
 LETTER: Final = ControlFile(
     from_dts=MAILBOX,
     to_dts="GPPROVIDER_9990000042_14022001_O'Neill",
@@ -42,7 +44,7 @@ _HEADER_NAMES: Final = st.sampled_from(
 
 def _sent(control: ControlFile, stem: str = STEM) -> dict[str, str]:
     """Return the headers as they leave: named by the library, checked by requests, in HTTP's Latin-1."""
-    told = mex_headers(control, stem, MAILBOX)
+    told = mex_headers(control, mex_file_name(stem, ""), MAILBOX)
     names = mesh_client.optional_header_map()
     headers = {names[option]: str(value) for option, value in told.options.items()}
     headers |= {"Mex-To": told.recipient, "Mex-From": MAILBOX}
@@ -52,7 +54,7 @@ def _sent(control: ControlFile, stem: str = STEM) -> dict[str, str]:
 
 def test_a_letter_becomes_the_headers_of_the_api() -> None:
     """Every element that the API knows has its header; nothing else is sent."""
-    told = mex_headers(LETTER, STEM, MAILBOX)
+    told = mex_headers(LETTER, FILE_NAME, MAILBOX)
 
     assert told.recipient == "GPPROVIDER_9990000042_14022001_O'Neill"
     assert told.options == {
@@ -72,7 +74,7 @@ def test_a_payload_that_is_compressed_itself_says_so(compress: bool, is_compress
     """IsCompressed beside Compress=Y is what Content-Encoding says; alone it is told the recipient."""
     control = replace(LETTER, compress=compress, is_compressed=is_compressed, encrypted=True)
 
-    options = mex_headers(control, STEM, MAILBOX).options
+    options = mex_headers(control, FILE_NAME, MAILBOX).options
 
     assert options.get("compressed", False) is told
     assert options["encrypted"] is True
@@ -97,7 +99,7 @@ def test_what_mesh_would_refuse_is_refused_with_its_code(case: str) -> None:
     control, event_and_code, text = REFUSED[case]
 
     with pytest.raises(MexRefusal) as refused:
-        mex_headers(control, STEM, MAILBOX)
+        mex_headers(control, FILE_NAME, MAILBOX)
 
     assert f"{refused.value.event} {refused.value.code}" == event_and_code
     assert text.casefold() in refused.value.text.casefold()
@@ -219,17 +221,25 @@ def test_a_message_that_says_nothing_of_itself_is_not_lost() -> None:
     assert (control.status.event, control.status.status_code) == ("TRANSFER", "00")
 
 
-@pytest.mark.parametrize("stem", ["letters-20261122113000123456_A1B2C3", "batch.7", "x"])
-def test_a_plain_stem_is_the_file_name(stem: str) -> None:
-    """A pair is told by its own name."""
-    assert mex_file_name(stem) == f"{stem}.dat"
+@pytest.mark.parametrize("stem", ["letters-20261122113000123456_A1B2C3", STEM])
+def test_a_message_id_is_the_file_name(stem: str) -> None:
+    """A pair of the adapter's is told by its own name."""
+    assert mex_file_name(stem, "1") == f"{stem}.dat"
+
+
+@pytest.mark.parametrize("stem", ["daily", "batch.7", "20261122113000123456_A1B2C3-copy"])
+def test_a_stem_that_may_come_again_gets_a_hash(stem: str) -> None:
+    """A name that others chose is told with what makes the pair another than that of yesterday."""
+    name = mex_file_name(stem, "1")
+
+    assert name == mex_file_name(stem, "1") != mex_file_name(stem, "2")
+    assert name.startswith(f"{stem}-")
 
 
 @pytest.mark.parametrize("stem", ["999 000 0042 Smith", "9990000042", "Zoë", "x" * 201, "\udcff", "a/b", "-"])
 def test_a_stem_that_may_name_a_patient_goes_as_a_hash(stem: str) -> None:
-    """A name that others chose is told by a hash, always the same, that no other name has."""
-    name = mex_file_name(stem)
+    """A name that others chose, and that may name a patient, is told by a hash alone."""
+    name = mex_file_name(stem, "1")
 
-    assert name == mex_file_name(stem) != mex_file_name(f"{stem}2")
-    assert name.isascii()
-    assert stem not in name.removesuffix(".dat")
+    assert len({name, mex_file_name(f"{stem}2", "1"), mex_file_name(stem, "2")}) == 3
+    assert re.fullmatch(r"[0-9a-f]{16}\.dat", name)

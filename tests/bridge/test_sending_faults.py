@@ -158,6 +158,21 @@ def test_what_mesh_cannot_tell_is_never_sent_again(
     assert len([path for path in proxy.paths if path.endswith(_FIRST)]) == 1
 
 
+def test_yesterdays_message_of_the_same_name_is_not_ours(
+    mailbox: Outgoing, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A name and LocalId that come every day do not make yesterday's message of today's."""
+    mailbox.put("daily", b"yesterday", own(tmp_path))
+    assert mailbox.send() == []
+    mailbox.put("daily", b"today", own(tmp_path))
+    proxy.plan.append((_FIRST, Break.REQUEST_LOST))
+
+    assert len(mailbox.send()) == 1
+
+    assert arrived(sandbox) == [b"yesterday"]
+    assert mailbox.record_in("FAILED", "daily") == ("TRANSFER", "ERROR", "UNSURE")
+
+
 def test_the_enquiry_itself_may_fail(
     mailbox: Outgoing, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
