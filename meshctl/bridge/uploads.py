@@ -54,6 +54,9 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
         durable.make_folders(self._folder, _PRIVATE_FOLDER)
+        with suppress(FileNotFoundError):
+            # Of an earlier process, which did not come to the end of it.
+            os.unlink(f"{self._folder}/{_NEXT}")
 
     def get(self, stem: str) -> Upload | None:
         """Return the note about a pair; None if there is none, and so nothing of it was sent."""
