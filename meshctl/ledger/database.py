@@ -125,9 +125,9 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def atomic(connection: sqlite3.Connection) -> Iterator[None]:
+def atomic(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """Run a block in one transaction; an error rolls it back and is never masked by the clean-up."""
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(begin)
     try:
         yield
         # A commit that fails, on a full disk say, leaves the transaction open: the next could not begin.

@@ -168,12 +168,13 @@ class Ledger:
         """Tell whether the message is in the ledger."""
         return self._value("SELECT 1 FROM messages WHERE message_id = ?", message_id) is not None
 
-    def earlier_with_content(self, sha256: bytes) -> str | None:
-        """Return the newest message that was handed over with this content, or None."""
-        found = self._value(
-            "SELECT max(message_id) FROM messages WHERE sha256 = ? AND state != 'rejected'", sha256
-        )
-        return None if found is None else str(found)
+    def earlier_with_content(self, sha256s: Sequence[bytes]) -> dict[bytes, str]:
+        """Return, by content, the newest message that was handed over with it."""
+        query = "SELECT max(message_id) FROM messages WHERE sha256 = ? AND state != 'rejected'"
+        # One transaction for all: each costs several locks on the file.
+        with atomic(self.connection, "BEGIN"):
+            found = {sha256: self._value(query, sha256) for sha256 in sha256s}
+        return {sha256: str(message_id) for sha256, message_id in found.items() if message_id is not None}
 
     def remove_final(self, before: str, limit: int) -> int:
         """Remove up to `limit` final messages last changed before the instant `before`; return how many."""

@@ -142,33 +142,35 @@ class Dispatcher:
             self.left_behind = True
 
     def _parcels(self, claim: Claim, items: Sequence[Sendable]) -> list[Parcel]:
-        in_batch: dict[bytes, str] = {}
+        contents = [bytes.fromhex(item.sha256) if item.sha256 else None for item in items]
+        earlier = self._ledger.earlier_with_content([content for content in contents if content])
+        created_at = self._clock.stamp()
         parcels = []
-        for item in items:
-            row = self._row(claim, item, in_batch)
-            if row.sha256 is not None:
-                in_batch[row.sha256] = row.message_id
+        for item, content in zip(items, contents, strict=True):
+            row = self._row(claim, item, content, earlier.get(content) if content else None, created_at)
+            if content is not None:
+                earlier[content] = row.message_id
             parcels.append(Parcel(item.name, item.control, row, item.is_staged))
         return parcels
 
-    def _row(self, claim: Claim, item: Sendable, in_batch: dict[bytes, str]) -> NewMessage:
+    def _row(
+        self, claim: Claim, item: Sendable, sha256: bytes | None, repeat_of: str | None, created_at: str
+    ) -> NewMessage:
         known = item.particulars
-        sha256 = bytes.fromhex(item.sha256) if item.sha256 else None
-        earlier = (in_batch.get(sha256) or self._ledger.earlier_with_content(sha256)) if sha256 else None
         return NewMessage(
             message_id=item.message_id,
             claim=claim.name,
             file_name=item.shown_name,
             size_bytes=item.identity.size_bytes,
             sha256=sha256,
-            created_at=self._clock.stamp(),
+            created_at=created_at,
             use_case=known.use_case,
             workflow_id=known.workflow_id,
             asked=known.asked,
             local_id_key=self._keys.of(known.local_id) if known.local_id else None,
             patient_key=self._keys.of(known.nhs_number) if known.nhs_number else None,
             reference_keys=tuple(self._keys.of(reference) for reference in known.references),
-            repeat_of=earlier,
+            repeat_of=repeat_of,
             resend_of=known.resend_of,
         )
 

@@ -69,11 +69,8 @@ def refused(error: etree.XMLSyntaxError, where: str = "") -> Refusal:
 
 def _tree(element: etree._Element, wanted: Wanted) -> Tree:
     tree: Tree = {}
-    for child in list(element):  # a list is made faster than an iterator moves
-        found = wanted.get(child.tag)
-        if found is None:
-            continue
-        name, inner = found
+    for child in element.iterchildren(wanted):
+        name, inner = wanted[child.tag]
         item: str | Tree
         if inner is None:
             value = child.get("value")
