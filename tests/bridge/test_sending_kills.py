@@ -187,6 +187,27 @@ class Places:
         place.check_end()
         return killed
 
+    def kill_twice(self, first: Call) -> int:
+        """Kill at a call, then the new start at each of its steps in turn; return how often that was."""
+        place = self.new()
+        assert forked.run_until(place.send, first)
+        place.take_reports()
+        calls = forked.record(place.send, place.mailbox.root, self._folder / "trace")
+        place.take_reports()
+        place.start_until_quiet()
+        place.check_end()
+        steps = [call for call in calls if call.is_step]
+        for second in steps:
+            place = self.new()
+            assert forked.run_until(place.send, first)
+            place.take_reports()
+            forked.run_until(place.send, second)
+            place.check_visible()
+            place.take_reports()
+            place.start_until_quiet()
+            place.check_end()
+        return len(steps)
+
     def kill_at_the_network(self) -> int:
         """Kill at each call to the network in turn; return how many there were."""
         kills = 0
@@ -224,6 +245,20 @@ def test_every_kill_point_without_save_sent(sandbox: Sandbox, tmp_path: Path) ->
 
     assert sum(killed) == len(killed) > 15
     assert places.kill_at_the_network() > 3
+
+
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("variant", ["letter", "chunks", "no local id", "refused by MESH"])
+def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, variant: str) -> None:
+    """A start that finishes what a kill left may be killed as well, at each of its steps."""
+    places = Places(sandbox, tmp_path, variant)
+    firsts = [call for call in places.calls() if call.is_step][::3]
+    # With the answer on its way, when nobody knows whether the message arrived.
+    firsts.append(Call("recvfrom", 1, "recvfrom 1"))
+
+    assert sum(places.kill_twice(first) for first in firsts) > 30
 
 
 @needs_strace
