@@ -1,0 +1,48 @@
+"""The bridge as users run it, killed again and again while it works off a backlog."""
+
+import random
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.bridge.bridged import bridged_site
+from tests.bridge.outgoing import arrived
+from tests.bridge.sandbox import Sandbox
+from tests.site import wait_until
+
+_LETTERS: Final = 60
+_KILLS: Final = 12
+_SEED: Final = 20261122
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_backlog_is_sent_once_whatever_the_kills(tmp_path: Path) -> None:
+    """SIGKILL at random moments of a real run: every letter arrives once, and every pair is in SENT."""
+    chance = random.Random(_SEED)
+    payloads = {
+        f"letter-{number:02}": chance.randbytes(chance.choice([100, 5_000_000])) for number in range(_LETTERS)
+    }
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        site = bridged_site(tmp_path / "site", sandbox.url, timeout="2s", chunk_bytes=2_000_000)
+        for stem, data in payloads.items():
+            site.put(stem, data)
+        killed_amid = 0
+
+        for _ in range(_KILLS):
+            connections = len(site.events("bridge.connected")) + 1
+            bridge = site.start("bridge")
+            bridge.wait_for_event("bridge.connected", connections)
+            time.sleep(chance.uniform(0, 0.5))
+            bridge.process.kill()
+            bridge.process.communicate()
+            killed_amid += any((site.root / ".bridge" / "uploads").iterdir())
+        with site.bridge():
+            wait_until(lambda: len(site.stems("SENT")) == _LETTERS, "all letters in SENT", 60)
+
+        assert killed_amid > _KILLS // 3
+        assert sorted(arrived(sandbox)) == sorted(payloads.values())
+        assert {stem: site.payload(stem, "SENT") for stem in site.stems("SENT")} == payloads
+        assert list(site.client_folder("FAILED").iterdir()) == []
