@@ -7,7 +7,8 @@ MESH cannot have taken it; one that broke off after it may have arrived.
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 from meshctl.durable import naming
@@ -21,13 +22,13 @@ class StoppedError(Exception):
     """The bridge was told to stop in the midst of an upload."""
 
 
-def open_regular(path: str) -> BinaryIO:
+@contextmanager
+def open_regular(path: str) -> Iterator[BinaryIO]:
     """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
-    descriptor = os.open(path, _OPEN_FLAGS)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return os.fdopen(descriptor, "rb")
+    with open(path, "rb", opener=lambda name, _: os.open(name, _OPEN_FLAGS)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        yield file
 
 
 class ChunkStream:

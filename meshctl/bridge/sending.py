@@ -25,7 +25,6 @@ A pair that has to wait lets others pass. Nothing that a control file says gets 
 """
 
 import errno
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -327,6 +326,6 @@ def _names(pair: TakenPair) -> dict[str, str]:
 
 
 def _local_fault(error: OSError) -> Fault:
-    where = f" ({mask_file_name(os.fspath(error.filename))})" if error.filename else ""
+    where = f" ({mask_file_name(str(error.filename))})" if error.filename else ""
     code = errno.errorcode.get(error.errno or 0, "OS")
     return Fault(Trouble.LATER, "", code, f"a folder or file cannot be used: {error.strerror}{where}")

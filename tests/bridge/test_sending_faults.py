@@ -1,5 +1,6 @@
 """Sending over a network that fails: nothing is sent twice, and what cannot be known is told to a person."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from meshctl.bridge.faults import Trouble
+from meshctl.bridge.faults import BridgeFault, Trouble
 from meshctl.mesh.control_file import ControlFile
 from tests.bridge.far_ends import answering, closed_port
 from tests.bridge.outgoing import LETTER, OTHER, STEM, Outgoing, arrived, finish
@@ -204,6 +205,30 @@ def test_a_request_cut_short_leaves_no_doubt(mailbox: Outgoing, proxy: Proxy, sa
     assert "bridge.unsure" not in mailbox.said.events()
     assert mailbox.everywhere() == _SENT
     assert arrived(sandbox) == [data]
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_payload_that_becomes_shorter_is_not_sent_in_part(
+    mailbox: Outgoing, sandbox: Sandbox, compress: bool
+) -> None:
+    """If somebody cuts the payload under the bridge's hands, MESH gets no message of what is left."""
+    mailbox.put(data=LONG, control=replace(LETTER, compress=compress))
+    payload = mailbox.work / "taken" / f"{STEM}.dat"
+    asked = 0
+
+    def cut_at_second() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            os.truncate(payload, 1000)
+        return False
+
+    with mailbox.sending(cut_at_second) as sending, pytest.raises(BridgeFault) as fault:
+        sending.step()
+
+    assert fault.value.fault.code == "EIO"
+    assert mailbox.everywhere() == {"work": _TAKEN}
+    assert sandbox.inbox(OTHER) == []
 
 
 @pytest.mark.parametrize("number", [2, 3, 5])

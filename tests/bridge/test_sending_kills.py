@@ -18,6 +18,7 @@ import pytest
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.mesh.message_id import new_message_id
 from tests.bridge import forked
+from tests.bridge.far_ends import answering
 from tests.bridge.outgoing import LETTER, OTHER, Outgoing
 from tests.bridge.sandbox import Sandbox
 from tests.crash import strace
@@ -259,6 +260,29 @@ def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, varian
     firsts.append(Call("recvfrom", 1, "recvfrom 1"))
 
     assert sum(places.kill_twice(first) for first in firsts) > 30
+
+
+@needs_strace
+def test_what_was_refused_before_a_kill_may_be_taken_after_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A refusal that a kill kept from coming out is forgotten, report and all: MESH is asked anew."""
+    place = Places(sandbox, tmp_path, "letter").new()
+    far_end = place.mailbox.url
+    with answering(417, body='{"errorEvent": "SEND", "errorCode": "12", "errorDescription": "no"}') as url:
+        place.mailbox.url = url
+        unsettled = Places(sandbox, tmp_path / "recorded", "letter").new()
+        unsettled.mailbox.url = url
+        calls = forked.record(unsettled.send, unsettled.mailbox.root, tmp_path / "trace")
+        (deciding,) = [call for call in calls if call.kind == "rename" and "/.bridge/failed/" in call.text][
+            :1
+        ]
+        assert forked.run_until(place.send, deciding)
+        assert any("reports/" in name for name in place.mailbox.left_over())
+
+    place.mailbox.url = far_end
+    place.start_until_quiet()
+
+    assert place.reports == {}
+    place.check_end()
 
 
 @needs_strace
