@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from meshctl import durable
 from meshctl.ledger.books import Books
@@ -30,6 +31,14 @@ from meshctl.ledger.records import NewMessage
 from meshctl.outbound.claims import Claim, WorkFolder
 
 _HIDDEN_END = ".part"
+_HIDDEN_CONTROL, _HIDDEN_DATA = f".ctl{_HIDDEN_END}", f".dat{_HIDDEN_END}"
+
+
+class Staged(NamedTuple):
+    """The stems of control files that wait, and of payload copies that wait in OUT under hidden names."""
+
+    controls: list[str]
+    copies: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class ControlStaging:
 
     def path(self, stem: str) -> str:
         """Return where the control file of a message is put."""
-        return f"{self.folder}/{stem}.ctl" if self.is_aside else f"{self.folder}/.{stem}.ctl{_HIDDEN_END}"
+        return f"{self.folder}/{stem}.ctl" if self.is_aside else f"{self.folder}/.{stem}{_HIDDEN_CONTROL}"
 
     def write(self, stem: str, control: bytes) -> None:
         """Write a control file that must not exist yet; not durable until a barrier. Raises OSError."""
@@ -164,9 +173,12 @@ class HandOff:
         """Tell whether a message was staged as a copy; a run before this one may have known other mounts."""
         return os.path.lexists(self._hidden_control(stem))
 
-    def staged_stems(self) -> list[str]:
-        """Return the stems of all control files that wait, staged in whichever way."""
-        return sorted({*self._work.left_stems(), *self._hidden_stems(".ctl")})
+    def staged(self) -> Staged:
+        """Return what is staged, in whichever way; OUT may be large, so it is listed once for both."""
+        hidden = [name[1:] for name in os.listdir(self._out) if name[0] == "." and name.endswith(_HIDDEN_END)]
+        controls = {name.removesuffix(_HIDDEN_CONTROL) for name in hidden if name.endswith(_HIDDEN_CONTROL)}
+        copies = [name.removesuffix(_HIDDEN_DATA) for name in hidden if name.endswith(_HIDDEN_DATA)]
+        return Staged(sorted(controls.union(self._work.left_stems())), copies)
 
     def discard(self, stem: str, *, payload_too: bool) -> None:
         """Remove what is staged of a message that was never shown; of a copied one also the copy in OUT."""
@@ -182,18 +194,6 @@ class HandOff:
         """Remove a copy that waits in OUT under a hidden name."""
         Path(self._staged_payload(stem)).unlink(missing_ok=True)
 
-    def staged_copies(self) -> list[str]:
-        """Return the stems of payload copies that wait in OUT under hidden names."""
-        return self._hidden_stems(".dat")
-
-    def _hidden_stems(self, suffix: str) -> list[str]:
-        end = suffix + _HIDDEN_END
-        return [
-            name[1:].removesuffix(end)
-            for name in os.listdir(self._out)
-            if name.startswith(".") and name.endswith(end)
-        ]
-
     def _copy_control(self, stem: str) -> None:
         """Let a control file appear in OUT that was staged to be renamed, and cannot be any more."""
         shown = f"{self._out}/{stem}.ctl"
@@ -207,10 +207,10 @@ class HandOff:
         os.rename(self._staged_payload(stem), shown)
 
     def _hidden_control(self, stem: str) -> str:
-        return f"{self._out}/.{stem}.ctl{_HIDDEN_END}"
+        return f"{self._out}/.{stem}{_HIDDEN_CONTROL}"
 
     def _staged_payload(self, stem: str) -> str:
-        return f"{self._out}/.{stem}.dat{_HIDDEN_END}"
+        return f"{self._out}/.{stem}{_HIDDEN_DATA}"
 
     def _admit(self, path: str, stem: str) -> None:
         """Give the MESH Client its rights on a payload, and nobody else's file any other."""

@@ -96,7 +96,8 @@ class Outgoing:
                 forbidden = error
         if forbidden is not None:
             raise forbidden
-        self._needs_recovery = dispatcher.left_behind
+        self._needs_recovery = dispatcher.left_behind or self._reading.left_behind
+        self._reading.left_behind = False
         self.staging.forget_gone()
         return outlook
 

@@ -84,10 +84,14 @@ def examine_batch(examiner: Examiner, batch: Batch) -> list[Outcome]:
 
 
 class ReadingRoom:
-    """Examines batches, with the helper where there is one and more than one batch to do."""
+    """Examines batches, with the helper where there is one and more than one batch to do.
+
+    `left_behind` tells that the helper ended with control files staged, for the next recovery to see to.
+    """
 
     def __init__(self, helper: Helper | None) -> None:
         self._helper = helper
+        self.left_behind = False
 
     def examine(
         self, batches: Iterable[Batch], examiner: Examiner, control_staging: ControlStaging
@@ -120,13 +124,13 @@ class ReadingRoom:
 
     def _answer(self, patience_seconds: float) -> list[Outcome] | None:
         answer = self._helper.answer(patience_seconds) if self._helper is not None else None
-        return answer if isinstance(answer, list) else None
+        if isinstance(answer, list):
+            return answer
+        self.left_behind = True
+        return None
 
     def _abandon(self, asked: Iterable[Errand]) -> None:
-        """Take back what the helper has staged for somebody who has gone away since.
-
-        What it leaves behind when it is killed for taking too long goes with the next recovery.
-        """
+        """Take back what the helper has staged for somebody who has gone away since."""
         for errand in asked:
             for outcome in self._answer(_PATIENCE_WHEN_LEAVING_SECONDS) or ():
                 if isinstance(outcome, Sendable) and outcome.is_staged:

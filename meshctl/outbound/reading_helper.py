@@ -50,7 +50,7 @@ class Helper:
 
     def has_answered(self) -> bool:
         """Tell whether `answer` need not wait."""
-        return self._answers.poll(0)
+        return not self.is_there or self._answers.poll(0)
 
     def answer(self, patience_seconds: float) -> object:
         """Return the result of the oldest errand; None when the helper is gone or takes too long."""

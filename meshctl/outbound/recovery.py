@@ -80,7 +80,7 @@ class Recovery:
         if not stems:
             return
         payloads = _payloads(claim) if claim else []
-        staged = set(self._handoff.staged_stems())
+        staged = set(self._handoff.staged().controls)
         waiting = [stem for stem in stems if stem in staged]
         in_out = [stem for stem in waiting if os.path.lexists(self._handoff.payload(stem))]
         nowhere = [stem for stem in waiting if stem not in in_out and not self._was_taken(stem)]
@@ -167,7 +167,8 @@ class Recovery:
         """Deal with staged files of which the ledger knows nothing; with a payload in OUT, it was lost."""
         paths = [claim.path(name) for claim in reopened for name in _payloads(claim)]
         originals = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
-        for stem in self._handoff.staged_stems():
+        staged = self._handoff.staged()
+        for stem in staged.controls:
             in_out = self._handoff.payload(stem)
             if self._ledger.knows(stem) or not os.path.lexists(in_out):
                 self._handoff.discard(stem, payload_too=False)
@@ -183,7 +184,7 @@ class Recovery:
             self._handoff.show_again([stem])
             self._tell([stem], "rebuilt")
             self._handoff.note_shown([stem])
-        for stem in self._handoff.staged_copies():
+        for stem in staged.copies:
             self._handoff.discard_copy(stem)
 
     def _tell(self, message_ids: Sequence[str], outcome: str) -> None:
