@@ -2,27 +2,37 @@
 
 import signal
 import sys
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from meshctl.cli import EXIT_TROUBLE
-from meshctl.commands.demo_view import print_opening, print_summary, show_live, tell_plainly
+from meshctl.commands.demo_view import (
+    print_opening,
+    print_opening_over_sandbox,
+    print_summary,
+    show_live,
+    tell_plainly,
+)
 from meshctl.commands.output import epilog
 from meshctl.commands.tables import make_console
-from meshctl.standin.demo import Demo
-from meshctl.standin.sample import copy_sample, sample_folder
+from meshctl.standin.demo import Demo, Scene
+from meshctl.standin.exchange import Exchange, require_sandbox
+from meshctl.standin.sample import copy_sample, new_folder, sample_folder
 
 _EPILOG = epilog(
     {
         "meshctl demo": "in a new temporary folder, which is kept",
         "meshctl demo --folder try": "in ./try, to look around in afterwards",
+        "meshctl demo --sandbox": "a letter from site to site over NHS England's own MESH sandbox",
     },
     {
         0: "every message came out as it should",
         1: "one did not, or the folder is not empty",
-        2: "wrong usage",
+        2: "wrong usage, or packages that --sandbox needs are missing",
         130: "interrupted",
     },
 )
@@ -37,27 +47,55 @@ _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
     type=click.Path(path_type=Path),
     help="Where to play it: a new or an empty folder. Else a new temporary one.",
 )
-def command(folder: Path | None) -> None:
+@click.option(
+    "--sandbox",
+    is_flag=True,
+    help="Two sites, each with daemon and bridge, over NHS England's mesh-sandbox on this machine.",
+)
+def command(folder: Path | None, sandbox: bool) -> None:
     """Show a day of a mailbox in under a minute.
 
     The real daemon and a stand-in for MESH Client, MESH and practices work on a copy of the sample mailbox,
     whose days are seconds. Nothing leaves this machine, and no settings of yours are used. The folder with
     the log is kept; the last lines say where it is and how to remove it.
+
+    With --sandbox letters go over the MESH API from one site to another, and acknowledgements come back.
     """
     for name in _ENDING_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
     console = make_console()
+    last = _play_over_sandbox(folder, console) if sandbox else _play(folder, console)
+    if last is None or not last.as_written:
+        raise click.exceptions.Exit(EXIT_TROUBLE)
+
+
+def _play(folder: Path | None, console: Console) -> Scene | None:
     copy = copy_sample(sample_folder(), folder)
     demo = Demo(copy)
     print_opening(copy, len(demo.script), console)
-    present = show_live if sys.stdout.isatty() else tell_plainly
     with closing(demo.play()) as scenes:
-        last = present(scenes, console)
+        last = _present(scenes, console)
     if last is not None:
         print_summary(last, demo.settings, console)
-    if last is None or not last.as_written:
-        raise click.exceptions.Exit(EXIT_TROUBLE)
+    return last
+
+
+def _play_over_sandbox(folder: Path | None, console: Console) -> Scene | None:
+    require_sandbox()
+    target = new_folder(folder)
+    exchange = Exchange(target)
+    print_opening_over_sandbox(target, len(exchange.script), console)
+    with closing(exchange.play()) as scenes:
+        last = _present(scenes, console)
+    if last is not None:
+        print_summary(last, exchange.sender, console, target)
+        console.print(f"Bridge:      {exchange.sender.bridge.log}", soft_wrap=True)
+    return last
+
+
+def _present(scenes: Generator[Scene, None, None], console: Console) -> Scene | None:
+    return show_live(scenes, console) if sys.stdout.isatty() else tell_plainly(scenes, console)
 
 
 def _interrupt(*_: object) -> None:

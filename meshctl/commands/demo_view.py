@@ -58,8 +58,11 @@ def tell_plainly(scenes: Iterable[Scene], console: Console) -> Scene | None:
     return last
 
 
-def print_summary(scene: Scene, settings: Settings, console: Console) -> None:
-    """Print what became of every message, what was expected and did not come, and where to look further."""
+def print_summary(scene: Scene, settings: Settings, console: Console, folder: Path | None = None) -> None:
+    """Print what became of every message, what was expected and did not come, and where to look further.
+
+    `folder` is what to remove afterwards, if it is not the folder of the settings.
+    """
     console.print()
     console.print(_counts(scene))
     for part in scene.parts:
@@ -71,7 +74,7 @@ def print_summary(scene: Scene, settings: Settings, console: Console) -> None:
     if scene.unexpected:
         console.print(Text(f"Not expected: {scene.unexpected} more messages than were dropped.", style="red"))
     console.print()
-    folder = settings.file.parent
+    folder = folder or settings.file.parent
     quoted = shlex.quote(str(settings.file))
     console.print(f"Log:         {settings.log.file}", soft_wrap=True)
     console.print(f"Look at it:  meshctl -c {quoted} logs", soft_wrap=True)
@@ -82,6 +85,17 @@ def print_opening(folder: Path, parts: int, console: Console) -> None:
     """Say what is about to happen."""
     console.print(
         f"The daemon and a stand-in for MESH work on a copy of the sample mailbox; {parts} files are dropped."
+    )
+    console.print(f"Folder: {folder}", soft_wrap=True)
+    console.print()
+
+
+def print_opening_over_sandbox(folder: Path, parts: int, console: Console) -> None:
+    """Say what is about to happen over the sandbox."""
+    console.print(
+        "NHS England's MESH sandbox, a sender and a practice, each with daemon and bridge, start on this"
+        f" machine; the sender sends {parts} letters, and the practice acknowledges them.",
+        soft_wrap=True,
     )
     console.print(f"Folder: {folder}", soft_wrap=True)
     console.print()

@@ -6,15 +6,12 @@ a scene each time somebody may want to look. Ends its processes, however it is l
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import meshctl
 from meshctl.errors import MeshctlError
 from meshctl.ledger import queries
 from meshctl.ledger.database import LedgerError
@@ -22,13 +19,13 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.evidence import FINAL
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.settings.load import load_settings
+from meshctl.settings.model import Settings
+from meshctl.standin.processes import Process, running_meshctl
 from meshctl.standin.sample import PAYLOADS, RULES_NAME, Drop, read_script
 
 TIME_LIMIT_SECONDS = 50.0
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 20.0
-_STOP_SECONDS = 6.0
-_OUR_VARIABLES = "MESHCTL_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +82,20 @@ class Demo:
             (self.settings.staging.outbox / drop.file).parent.mkdir(parents=True, exist_ok=True)
         rules = str(self._folder / RULES_NAME)
         with self._running("simulate", "--rules", rules) as standin, self._running("run") as daemon:
-            self._await_ledger((standin, daemon))
+            await_ledger(self.settings, (standin, daemon))
             began = time.monotonic()
             to_drop = list(self.script)
             while True:
                 elapsed = time.monotonic() - began
                 while to_drop and to_drop[0].at_seconds <= elapsed:
                     self._drop(to_drop.pop(0))
-                scene = self._scene(elapsed)
+                scene = scene_of(self.settings, self.script, elapsed)
                 yield scene
                 if scene.as_written or elapsed > TIME_LIMIT_SECONDS:
                     return
                 for process in (standin, daemon):
                     process.check()
                 time.sleep(_LOOK_SECONDS)
-
-    def _scene(self, elapsed_seconds: float) -> Scene:
-        with queries.snapshot(self.settings.state.folder) as connection:
-            messages = queries.select(connection, queries.Selection())
-        newest = {message.file_name: message for message in reversed(messages)}
-        parts = tuple(Part(drop, newest.pop(drop.name, None)) for drop in self.script)
-        told = sum(part.message is not None for part in parts)
-        return Scene(elapsed_seconds, parts, len(messages) - told)
 
     def _drop(self, drop: Drop) -> None:
         """Bring a payload into the outbox the sure way: complete elsewhere, then renamed in."""
@@ -116,66 +105,39 @@ class Demo:
                 shutil.copyfile(source, self._folder / ".dropping")
                 os.replace(self._folder / ".dropping", self.settings.staging.outbox / f"{drop.file}{end}")
 
-    def _await_ledger(self, processes: Sequence["_Process"]) -> None:
-        give_up_at = time.monotonic() + _START_SECONDS
-        while not self._has_ledger():
-            for process in processes:
-                process.check()
-            if time.monotonic() > give_up_at:
-                raise MeshctlError(f"The daemon did not start within {_START_SECONDS:g} s.")
-            time.sleep(_LOOK_SECONDS)
-
-    def _has_ledger(self) -> bool:
-        try:
-            with queries.snapshot(self.settings.state.folder):
-                return True
-        except LedgerError:
-            # Not there yet, or there without its tables.
-            return False
-
-    @contextmanager
-    def _running(self, *arguments: str) -> Iterator["_Process"]:
-        """Run a command of meshctl on the copy while the block lasts."""
+    def _running(self, *arguments: str) -> AbstractContextManager[Process]:
         said = self.settings.log.file.parent / f"{arguments[0]}.out"
-        environ = {key: value for key, value in os.environ.items() if not key.startswith(_OUR_VARIABLES)}
-        # The very package that plays the demo, installed or not.
-        environ["PYTHONPATH"] = str(Path(meshctl.__file__).parents[1])
-        command = [sys.executable, "-m", "meshctl", "-c", str(self.settings.file), *arguments]
-        with ExitStack() as opened:
-            out = opened.enter_context(said.open("wb"))
-            process = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                yield _Process(process, arguments[0], said)
-            finally:
-                process.terminate()
-                try:
-                    process.wait(_STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        return running_meshctl(self.settings.file, said, *arguments)
 
 
-@dataclass(frozen=True, slots=True)
-class _Process:
-    process: "subprocess.Popen[bytes]"
-    command: str
-    said: Path
+def scene_of(settings: Settings, script: Sequence[Drop], elapsed_seconds: float) -> Scene:
+    """Return what the ledger knows of a script's messages. Raises LedgerError."""
+    with queries.snapshot(settings.state.folder) as connection:
+        messages = queries.select(connection, queries.Selection())
+    newest = {message.file_name: message for message in reversed(messages)}
+    parts = tuple(Part(drop, newest.pop(drop.name, None)) for drop in script)
+    told = sum(part.message is not None for part in parts)
+    return Scene(elapsed_seconds, parts, len(messages) - told)
 
-    def check(self) -> None:
-        """Raise MeshctlError if the process has ended, with the last of what it said."""
-        if self.process.poll() is not None:
-            last = self.said.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()[-2:]
-            raise MeshctlError(
-                f"meshctl {self.command} ended by itself with exit code {self.process.returncode}."
-                f" Its last words, from {self.said}: {' '.join(last) or 'none.'}"
-            )
+
+def await_ledger(settings: Settings, processes: Sequence[Process]) -> None:
+    """Return once the daemon has begun its ledger. Raises MeshctlError if one ends or it takes long."""
+    give_up_at = time.monotonic() + _START_SECONDS
+    while not _has_ledger(settings):
+        for process in processes:
+            process.check()
+        if time.monotonic() > give_up_at:
+            raise MeshctlError(f"The daemon did not start within {_START_SECONDS:g} s.")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _has_ledger(settings: Settings) -> bool:
+    try:
+        with queries.snapshot(settings.state.folder):
+            return True
+    except LedgerError:
+        # Not there yet, or there without its tables.
+        return False
 
 
 def _outcomes(message: Message) -> Iterator[str]:

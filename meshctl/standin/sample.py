@@ -57,13 +57,7 @@ def copy_sample(sample: Path, folder: Path | None) -> Path:
 
     Raises MeshctlError when `folder` is there and not an empty folder.
     """
-    if folder is None:
-        # Resolved, as a link would do for the demo but not for a person who compares paths.
-        target = Path(tempfile.mkdtemp(prefix="meshctl-demo-")).resolve()
-    else:
-        target = folder.absolute()
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise MeshctlError(f"{target} is there already. Name an empty folder, or a new one.")
+    target = new_folder(folder)
 
     def left_behind(inside: str, names: list[str]) -> set[str]:
         below = Path(inside).relative_to(sample).parts
@@ -72,6 +66,20 @@ def copy_sample(sample: Path, folder: Path | None) -> Path:
         return {name for name in names if name != _KEEPS_FOLDER and not os.path.isdir(f"{inside}/{name}")}
 
     shutil.copytree(sample, target, ignore=left_behind, dirs_exist_ok=True)
+    return target
+
+
+def new_folder(folder: Path | None) -> Path:
+    """Return `folder`, new or empty, else a new temporary one.
+
+    Raises MeshctlError when `folder` is there and not an empty folder.
+    """
+    if folder is None:
+        # Resolved, as a link would do for the demo but not for a person who compares paths.
+        return Path(tempfile.mkdtemp(prefix="meshctl-demo-")).resolve()
+    target = folder.absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise MeshctlError(f"{target} is there already. Name an empty folder, or a new one.")
     return target
 
 
