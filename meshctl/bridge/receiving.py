@@ -7,7 +7,7 @@ A message goes through these steps. What is on disk after each of them is durabl
     3  work/delivered/ID        the note: from here on the message is ours, and is never fetched again
     4  IN/ID.dat, IN/ID.ctl     moved from arriving/ by rename, payload first
     5  MESH is told             an acknowledged message is deleted there
-    6  the note goes
+    6  work/acknowledged/ID     the note, moved; it goes an hour later
 
 The note is the point of no return. What a start finds tells what is to be done:
 
@@ -20,6 +20,9 @@ out of IN at once, and MESH is never told before both files are durable in IN. I
 has arrived: its files are other people's. It is never made either: an IN that is missing may be a disk that
 is not mounted.
 
+A list of the inbox may be older than an acknowledgement, and MESH still gives out what was acknowledged. So
+an id that is listed again within the hour, or goes on being listed, is only acknowledged again.
+
 An id comes from the network. Only a sane one becomes a file name or part of an address; another is left alone
 and told of once. A message that cannot be received does not hold up the others.
 """
@@ -27,6 +30,7 @@ and told of once. A message that cannot be received does not hold up the others.
 import errno
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -48,6 +52,8 @@ from meshctl.mesh.control_file import ControlFileError, write_control_file
 
 _ARRIVING: Final = "arriving"
 _DELIVERED: Final = "delivered"
+_ACKNOWLEDGED: Final = "acknowledged"
+_REMEMBERED_SECONDS: Final = 3600.0
 _PRIVATE: Final = 0o700
 _CONTROL_MODE: Final = 0o640
 # MESH's own ids, the older DTS ones, the sandbox's; nothing that a file system or an address misreads.
@@ -79,9 +85,11 @@ class Receiving:
         self._inbox = str(inbox)
         self._arriving = str(work / _ARRIVING)
         self._delivered = str(work / _DELIVERED)
+        self._acknowledged = str(work / _ACKNOWLEDGED)
         self._journal = journal
         self._should_stop = should_stop
         self._noted: set[str] = set()
+        self._done: dict[str, float] = {}
         self._set_aside: set[str] = set()
         self._told: set[tuple[str, str]] = set()
         self._failures: Counter[str] = Counter()
@@ -93,12 +101,14 @@ class Receiving:
 
         Raises OSError.
         """
-        for folder in (self._arriving, self._delivered):
+        for folder in (self._arriving, self._delivered, self._acknowledged):
             durable.make_folders(folder, _PRIVATE)
         self._noted = {name for name in os.listdir(self._delivered) if _is_sane(name)}
         for name in os.listdir(self._arriving):
             if os.path.splitext(name)[0] not in self._noted:
                 os.unlink(f"{self._arriving}/{name}")
+        with os.scandir(self._acknowledged) as entries:
+            self._done = {entry.name: entry.stat().st_mtime for entry in entries}
 
     def step(self) -> bool:
         """Receive one message, or finish receiving one; False when nothing is left until the next poll.
@@ -122,7 +132,10 @@ class Receiving:
         message_id = self._next()
         if message_id is None:
             return False
-        self._receive(message_id)
+        if message_id in self._done:
+            self._acknowledge_again(message_id)
+        else:
+            self._receive(message_id)
         return True
 
     def _next(self) -> str | None:
@@ -140,6 +153,7 @@ class Receiving:
             raise BridgeFault(fault_of(error)) from None
         self._listing = None
         self._set_aside.clear()
+        self._forget_acknowledged()
         return None
 
     def _receive(self, message_id: str) -> None:
@@ -195,8 +209,22 @@ class Receiving:
             self._folders.deliver(message_id, control, data if os.path.lexists(data) else None)
             durable.sync_folder(self._arriving)
         if self._is_acknowledged(message_id):
-            os.unlink(f"{self._delivered}/{message_id}")
+            os.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
+            self._done[message_id] = time.time()
+
+    def _acknowledge_again(self, message_id: str) -> None:
+        os.utime(f"{self._acknowledged}/{message_id}")
+        os.rename(f"{self._acknowledged}/{message_id}", f"{self._delivered}/{message_id}")
+        del self._done[message_id]
+        self._noted.add(message_id)
+        self._settle(message_id)
+
+    def _forget_acknowledged(self) -> None:
+        now = time.time()
+        for message_id in [one for one, at in self._done.items() if abs(now - at) > _REMEMBERED_SECONDS]:
+            os.unlink(f"{self._acknowledged}/{message_id}")
+            del self._done[message_id]
 
     def _is_acknowledged(self, message_id: str) -> bool:
         """Acknowledge a message; False when MESH will not have it now, though it answers otherwise."""

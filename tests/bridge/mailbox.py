@@ -115,5 +115,8 @@ class Mailbox:
         return (self.inbox / f"{message_id}.dat").read_bytes()
 
     def left_over(self) -> list[str]:
-        """Return what still lies in the bridge's folder."""
-        return sorted(str(path.relative_to(self.work)) for path in self.work.rglob("*") if path.is_file())
+        """Return what still lies in the bridge's folder, but for the notes of what MESH has been told of."""
+        files = [path for path in self.work.rglob("*") if path.is_file()]
+        return sorted(
+            str(path.relative_to(self.work)) for path in files if path.parent.name != "acknowledged"
+        )

@@ -5,6 +5,7 @@ Whatever it is, nothing half gets into IN, and nothing is acknowledged that is n
 
 import gzip
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -261,6 +262,43 @@ def test_an_acknowledgement_that_is_refused_is_told(mesh: OddMesh, mailbox: Mail
 
     assert mesh.asked.count(ID) == 1
     assert mailbox.said.events() == ["bridge.received", "bridge.left"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_message_that_is_listed_again_comes_once(mesh: OddMesh, mailbox: Mailbox, restarted: bool) -> None:
+    """A list older than the acknowledgement, or an id twice in one, brings no message a second time."""
+    mesh.hold(ID, Answer(LETTER, DATA))
+    mesh.inbox.append(ID)
+    with mailbox.receiving() as receiving:
+        while receiving.step():
+            pass
+        for name in mailbox.names():
+            (mailbox.inbox / name).unlink()
+        mesh.inbox.append(ID)
+        if not restarted:
+            while receiving.step():
+                pass
+    if restarted:
+        mailbox.receive()
+
+    assert (mailbox.names(), mesh.inbox) == ([], [])
+    assert mesh.asked.count(ID) == 1
+    assert mesh.acknowledged == [ID] * 3
+    assert mailbox.said.events() == ["bridge.received"]
+
+
+def test_notes_of_acknowledged_messages_go_after_an_hour(mesh: OddMesh, mailbox: Mailbox) -> None:
+    """What MESH was told of long ago is forgotten; what it was told of lately is not."""
+    for message_id in (ID, OTHER_ID):
+        mesh.hold(message_id, Answer(LETTER, DATA))
+    mailbox.receive()
+    notes = mailbox.work / "acknowledged"
+    long_ago = time.time() - 4000
+    os.utime(notes / ID, (long_ago, long_ago))
+
+    mailbox.receive()
+
+    assert [path.name for path in notes.iterdir()] == [OTHER_ID]
 
 
 def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: Mailbox) -> None:

@@ -158,7 +158,7 @@ def test_each_step_is_durable_before_the_next(sandbox: Sandbox, tmp_path: Path) 
         r".*fsync\([^\n]*/IN>"
         r".*rename\([^\n]*/IN/(?P=id)\.ctl"
         r".*fsync\([^\n]*/IN>"
-        r".*unlink\([^\n]*/delivered/(?P=id)\"",
+        r".*rename\([^\n]*/delivered/(?P=id)\", \"[^\n]*/acknowledged/(?P=id)\"",
         re.DOTALL,
     )
     assert steps.match(done), done
