@@ -90,7 +90,8 @@ def _not_there(place: Place) -> Finding:
     if place.missing is Missing.IS_MADE:
         parent = _nearest(place.path)
         if parent is not None and _accessible(parent, os.W_OK | os.X_OK):
-            return remark(name, f"{what} yet.", "Nothing need be done: meshctl run makes it when it starts.")
+            maker = "meshctl bridge" if place.setting.startswith("bridge.") else "meshctl run"
+            return remark(name, f"{what} yet.", f"Nothing need be done: {maker} makes it when it starts.")
         return error(
             name,
             f"{what}, and cannot be made in {parent or place.path.anchor}.",

@@ -23,6 +23,7 @@ _EPILOG = epilog(
         "meshctl logs": "The whole log.",
         "meshctl logs -f --level WARNING": "Trouble, as it comes.",
         "meshctl logs --message 20261122091502480113_7F3A9C": "The story of one message.",
+        "meshctl logs --bridge -f": "What the bridge says.",
     },
     {0: "the log was shown, even if nothing in it fits", 1: "there is no log, or it cannot be read"},
 )
@@ -36,14 +37,16 @@ _EPILOG = epilog(
     type=click.Choice(LEVELS, case_sensitive=False),
     help="Only lines of this level or above.",
 )
+@click.option("--bridge", is_flag=True, help="The log of `meshctl bridge` instead.")
 @click.pass_context
-def command(ctx: click.Context, follow: bool, message: str | None, level: str | None) -> None:
+def command(ctx: click.Context, follow: bool, message: str | None, level: str | None, bridge: bool) -> None:
     """Read the log, with colours on a terminal (NO_COLOR is respected)."""
-    path = settings_of(ctx).log.file
+    settings = settings_of(ctx)
+    path, writer = (settings.bridge.log, "bridge") if bridge else (settings.log.file, "run")
     message_id = message.removesuffix(".ctl").removesuffix(".dat") if message else None
     try:
         if not follow and not path.parent.exists():
-            raise MeshctlError(f"There is no log at {path} yet. `meshctl run` writes it.")
+            raise MeshctlError(f"There is no log at {path} yet. `meshctl {writer}` writes it.")
         with LogReader(path) as reader:
             past = _fitting(reader.new_lines(), message_id, level)
             _show(deque(past, _LINES_BEFORE_FOLLOWING) if follow and message_id is None else past)

@@ -64,7 +64,8 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     life = plain_text(client["state"], _CLIENT_STYLES.get(client["state"], ""))
     if client["last_seen"] is not None:
         life.append(", last seen ").append_text(told_time(client["last_seen"], now, exact=False))
-    table.add_row(Text("MESH Client", style="bold"), "", life)
+    server = "MESH Client" if settings.bridge.environment is None else "Bridge"
+    table.add_row(Text(server, style="bold"), "", life)
     return table
 
 

@@ -24,7 +24,10 @@ CLIENT_FACT: Final = "client"
 _KEPT_EVERY_SECONDS: Final = 60.0
 _LOOK_EVERY_SECONDS: Final = 5.0
 _NANOSECONDS: Final = 1_000_000_000
-_ADVICE: Final = "Check that the MESH Client runs, its log, its disk, and the network connection to MESH."
+_ADVICE: Final = (
+    "Check that the MESH Client (or meshctl bridge) runs, its log, its disk, and the network connection"
+    " to MESH."
+)
 
 
 class ClientState(StrEnum):

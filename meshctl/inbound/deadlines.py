@@ -49,7 +49,7 @@ _EXPECTATIONS: Final = (
         "collected",
         Waiting((State.QUEUED,)),
         "The MESH Client has not taken the pair from OUT within {time}.",
-        "Check that the MESH Client runs, its log, and that it may read the files in OUT.",
+        "Check that the MESH Client (or meshctl bridge) runs, its log, and that it may read what is in OUT.",
     ),
     _Expectation(
         "sent",

@@ -246,13 +246,15 @@ def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path) -> Non
 
 
 def test_its_log_is_a_file_of_its_own(tmp_path: Path, sandbox: Sandbox) -> None:
-    """Bridge and adapter write two files: neither rotates the other's."""
+    """Bridge and adapter write two files, so that neither rotates the other's; `logs --bridge` reads it."""
     site = bridged_site(tmp_path, sandbox.url)
     site.meshctl("bridge", "--once")
 
     settings = load_settings(site.settings_file, {})
+    shown = site.meshctl("logs", "--bridge")
     assert settings.bridge.log.exists()
     assert not settings.log.file.exists()
+    assert "bridge.connected" in shown.stdout
 
 
 def test_wrong_secrets_end_it_before_it_begins(tmp_path: Path) -> None:
