@@ -174,9 +174,12 @@ class ClientFolders:
     def deliver(self, stem: str, control: str, data: str | None) -> None:
         """Move a message, or a report (no `data`), into IN under `stem`: payload first, control file last."""
         if data is not None:
-            # After a kill between these two renames, the payload is in IN already.
-            with suppress(FileNotFoundError):
+            try:
                 os.replace(data, f"{self._inbox}/{stem}{_DATA}")
+            except FileNotFoundError:
+                # After a kill between these two renames, the payload is in IN already; else IN is missing.
+                if os.path.lexists(data):
+                    raise
             self._sync(self._inbox)
         os.replace(control, f"{self._inbox}/{stem}{_CONTROL}")
         self._sync(self._inbox)

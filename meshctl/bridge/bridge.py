@@ -62,7 +62,7 @@ class Bridge:
         self._service = service
         self._sending: Sending | None = None
         self._receiving: Receiving | None = None
-        self._tracking = Tracking(client, settings.state.folder)
+        self._tracking = Tracking(client, settings.state.folder, journal)
         self._is_connected = False
         clock = clock or Clock()
 

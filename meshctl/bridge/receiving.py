@@ -95,9 +95,10 @@ class Receiving:
         self._failures: Counter[str] = Counter()
         self._listing: Iterator[str] | None = None
         self._download: Download | None = None
+        self._is_recovered = False
 
     def recover(self) -> None:
-        """Find what an earlier process left unfinished; `step` finishes it. Touches neither MESH nor IN.
+        """Find what was left unfinished; `step` finishes it. Touches neither MESH nor IN.
 
         Raises OSError.
         """
@@ -109,6 +110,9 @@ class Receiving:
                 os.unlink(f"{self._arriving}/{name}")
         with os.scandir(self._acknowledged) as entries:
             self._done = {entry.name: entry.stat().st_mtime for entry in entries}
+        self._is_recovered = True
+        if self._noted:
+            self._journal.warning("bridge.recovered", messages=len(self._noted))
 
     def step(self) -> bool:
         """Receive one message, or finish receiving one; False when nothing is left until the next poll.
@@ -118,6 +122,8 @@ class Receiving:
         try:
             return self._step()
         except OSError as error:
+            # Somebody may have emptied the work folder, or changed the disk: what is on it counts.
+            self._is_recovered = False
             self._listing = None
             self._forget_download()
             raise BridgeFault(_local_fault(error)) from None
@@ -125,6 +131,8 @@ class Receiving:
     def _step(self) -> bool:
         if not os.path.isdir(self._inbox):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._inbox)
+        if not self._is_recovered:
+            self.recover()
         unfinished = self._noted - self._set_aside
         if unfinished:
             self._settle(min(unfinished))

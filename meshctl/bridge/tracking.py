@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.faults import BridgeFault, Trouble, fault_of
 from meshctl.bridge.tracked import Tracked, read_tracked, status_named, write_tracked
+from meshctl.journal.events import Journal
 from meshctl.ledger import queries
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.queries import Selection
@@ -30,8 +31,9 @@ _MOST_LOOKED_AT: Final = 5000
 class Tracking:
     """The enquiries of one mailbox; `state_folder` is the one that holds the ledger."""
 
-    def __init__(self, client: MeshClient, state_folder: Path) -> None:
+    def __init__(self, client: MeshClient, state_folder: Path, journal: Journal) -> None:
         self._client = client
+        self._journal = journal
         self._state_folder = state_folder
         self._tracked = read_tracked(state_folder)
         self._due: deque[tuple[str, str]] = deque()
@@ -55,6 +57,7 @@ class Tracking:
         else:
             self._tracked[message_id] = Tracked(mesh_id, status, now)
         write_tracked(self._state_folder, self._tracked)
+        self._journal.debug("bridge.tracked", message_id=message_id, mesh_id=mesh_id, status=status)
         return True
 
     def _look(self, now: datetime) -> None:

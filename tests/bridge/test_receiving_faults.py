@@ -5,6 +5,7 @@ Whatever it is, nothing half gets into IN, and nothing is acknowledged that is n
 
 import gzip
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,7 @@ def test_an_acknowledgement_that_fails_is_made_up_for(
 
     assert raised.value.fault.trouble is trouble
     assert (mailbox.names(), mesh.acknowledged) == ([], [ID])
+    assert mailbox.said.events() == ["bridge.received", "bridge.recovered"]
     assert mesh.asked.count(ID) == 1
     assert mailbox.left_over() == []
 
@@ -317,6 +319,20 @@ def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: Mailbox) -> None:
 
     assert raised.value.fault.trouble is Trouble.LATER
     assert str(mailbox.inbox) in raised.value.fault.text
+    assert mesh.acknowledged == [ID]
+
+
+def test_a_work_folder_that_goes_away_is_made_anew(mesh: OddMesh, mailbox: Mailbox) -> None:
+    """Whoever empties the work folder under a running bridge holds it up for one attempt."""
+    mesh.hold(ID, Answer(LETTER, DATA))
+    with mailbox.receiving() as receiving:
+        shutil.rmtree(mailbox.work)
+        with pytest.raises(BridgeFault):
+            receiving.step()
+        while receiving.step():
+            pass
+
+    assert mailbox.data(ID) == LETTER
     assert mesh.acknowledged == [ID]
 
 

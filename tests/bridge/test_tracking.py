@@ -1,6 +1,7 @@
 """Asking MESH after overdue messages, and what `meshctl show` makes of the answers."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from meshctl.bridge.faults import BridgeFault
 from meshctl.bridge.tracked import TRACKED_NAME
 from meshctl.bridge.tracking import Tracking
+from meshctl.journal.events import Journal
 from meshctl.mesh.evidence import Acknowledgement, Evidence, State
 from tests.bridge.sandbox import Sandbox
 from tests.commands.recorded import Recorder, invoke, recording
@@ -18,6 +20,7 @@ from tests.site import Site, make_site
 
 NOW = datetime.now(UTC)
 RECIPIENT = "X26ABC2"
+JOURNAL = Journal(logging.getLogger("tests.bridge"))
 COLLECTED = "collected by the recipient"
 NOT_COLLECTED = "accepted, not yet collected by the recipient"
 
@@ -52,7 +55,7 @@ def overdue(recorder: Recorder, mesh_id: str) -> str:
 def ask(sandbox: Sandbox, site: Site, at: datetime = NOW) -> int:
     """Ask after all that is due, as a bridge that has just started; return after how many messages."""
     with sandbox.client("X26ABC1") as client:
-        tracking = Tracking(client, site.state)
+        tracking = Tracking(client, site.state, JOURNAL)
         count = 0
         while tracking.step(at):
             count += 1
@@ -131,7 +134,7 @@ def test_without_mesh_the_question_stays_open(sandbox: Sandbox, site: Site) -> N
     """A question that MESH could not be asked is asked again, and the loop hears of it."""
     with recording(site) as recorder, sandbox.client("X26ABC1") as client:
         message_id = overdue(recorder, send(sandbox))
-        tracking = Tracking(client, site.state)
+        tracking = Tracking(client, site.state, JOURNAL)
         sandbox.stop()
         try:
             with pytest.raises(BridgeFault):
