@@ -8,6 +8,7 @@ from functools import partial
 
 from meshctl import __version__
 from meshctl.clock import Clock
+from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, single_instance
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import Parts
@@ -24,6 +25,8 @@ from meshctl.outbound.rebuild import rebuild
 from meshctl.outbound.writers import ignore_lease_breaks
 from meshctl.settings.model import Settings
 
+_LAST_ALERTS_SECONDS = 3.0
+# Nobody waits for a run that is to end by itself, and no later turn would send what is left.
 _ALERTS_OF_ONE_RUN_SECONDS = 300.0
 
 
@@ -43,7 +46,8 @@ class Daemon:
         self._journal = journal
         self._inbox = inbox
         self._service = service
-        self._parts = Parts(settings, journal)
+        self._alerts = Alerts(settings.alerts, journal)
+        self._parts = Parts(settings, journal, self._alert)
         self._metrics = Metrics(settings, journal)
         self._reading = ReadingRoom(None)
 
@@ -58,9 +62,12 @@ class Daemon:
                 # Who reads this line and drops a file must find us listening.
                 session.watch()
             self._journal.info("daemon.started", version=__version__, mailbox=self._settings.mailbox.id)
-            while session is not None:
-                end = self._work(session)
-                session = None if end is End.STOP else self._begin_patiently(lock, after=end)
+            try:
+                while session is not None:
+                    end = self._work(session)
+                    session = None if end is End.STOP else self._begin_patiently(lock, after=end)
+            finally:
+                self._alerts.close(_LAST_ALERTS_SECONDS)
             self._journal.info("daemon.stopped")
 
     def run_once(self) -> None:
@@ -72,8 +79,10 @@ class Daemon:
                 errors = [error, *self._parts.errors()]
                 if Ailment.DAMAGED not in map(ailment_of, errors):
                     raise
-                self._parts = Parts(self._settings, self._journal)
+                self._parts = Parts(self._settings, self._journal, self._alert)
                 self._work_once(lock, after=End.LEDGER_DAMAGED)
+            finally:
+                self._alerts.close(_ALERTS_OF_ONE_RUN_SECONDS)
 
     def _work(self, session: Session) -> End:
         """Run a session until the books have to be opened anew, and close it and them."""
@@ -98,8 +107,7 @@ class Daemon:
         try:
             session.run_once()
         finally:
-            # Nobody waits for this process, and no later turn would send what is left.
-            session.close(alert_seconds=_ALERTS_OF_ONE_RUN_SECONDS)
+            session.close()
 
     def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
         """Begin a session as soon as the books can be opened; None when told to stop before."""
@@ -143,10 +151,15 @@ class Daemon:
                 self._service,
                 self._metrics,
                 self._reading,
+                self._alert,
             )
         except BaseException:
             opened.books.ledger.close()
             raise
+
+    def _alert(self, event: dict[str, object]) -> None:
+        self._metrics.count_alert(event)
+        self._alerts.send(event)
 
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""
@@ -162,7 +175,9 @@ class Daemon:
         self._metrics = Metrics(settings, self._journal)
         self._settings = settings
         # What was in the way under the old settings need not be under the new ones.
-        self._parts = Parts(settings, self._journal)
+        self._parts = Parts(settings, self._journal, self._alert)
+        self._alerts.close(_LAST_ALERTS_SECONDS)
+        self._alerts = Alerts(settings.alerts, self._journal)
         configure_log(settings.log)
         self._journal.info("daemon.reloaded")
         return True

@@ -34,6 +34,8 @@ ALERT_EVENTS: Final = (
     "ack.unmatched",
     "client.stalled",
     "client.recovered",
+    "daemon.blocked",
+    "daemon.unblocked",
 )
 """Every event that the alert command hears of; each is counted from 0, so that the first one shows."""
 

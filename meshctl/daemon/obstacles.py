@@ -13,8 +13,11 @@ from meshctl.clock import Clock
 from meshctl.daemon.troubles import Trouble, trouble_of
 from meshctl.errors import MeshctlError
 from meshctl.journal.events import Journal, error_fields
+from meshctl.ledger.books import Alert, ignore
 from meshctl.settings.model import Settings
 
+# What mends itself sooner, a locked ledger or a share that reconnects, need wake nobody.
+_ALERT_AFTER_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -24,14 +27,20 @@ Result = TypeVar("Result")
 class Attempts:
     """Runs one part of the work (`name`: outbound, inbound, ledger) and keeps count of what is in its way.
 
-    `folders` are those that the settings name; an obstacle is told by the one that it lies in.
+    `folders` are those that the settings name; an obstacle is told by the one that it lies in. `alert` hears
+    of one that has lasted a minute, and of its end.
     """
 
-    def __init__(self, name: str, folders: Sequence[str], clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self, name: str, folders: Sequence[str], clock: Clock, journal: Journal, alert: Alert = ignore
+    ) -> None:
         self._name = name
         self._folders = folders
         self._clock = clock
         self._journal = journal
+        self._alert = alert
+        self._blocked_since: float | None = None
+        self._has_alerted = False
         self._pause = 0.0
         self._not_before = 0.0
         self._told: set[object] = set()
@@ -53,7 +62,10 @@ class Attempts:
             return None
         if self.obstacle is not None:
             self._journal.info("daemon.unblocked", half=self._name)
-        self.obstacle = self.error = None
+        if self._has_alerted:
+            self._send_alert("daemon.unblocked", Trouble("What was in the way is mended.", "Nothing to do."))
+        self.obstacle = self.error = self._blocked_since = None
+        self._has_alerted = False
         self._told.clear()
         self._pause = 0.0
         self._not_before = 0.0
@@ -72,8 +84,28 @@ class Attempts:
             self._told.add(trouble.text)
             self._journal.error("daemon.blocked", half=self._name, text=trouble.text, advice=trouble.advice)
         self.obstacle, self.error = trouble.text, error
+        self._alert_in_time(trouble)
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._not_before = self._clock.monotonic() + self._pause
+
+    def _alert_in_time(self, trouble: Trouble) -> None:
+        now = self._clock.monotonic()
+        if self._blocked_since is None:
+            self._blocked_since = now
+        if not self._has_alerted and now - self._blocked_since >= _ALERT_AFTER_SECONDS:
+            self._has_alerted = True
+            self._send_alert("daemon.blocked", trouble)
+
+    def _send_alert(self, event: str, trouble: Trouble) -> None:
+        self._alert(
+            {
+                "event": event,
+                "at": self._clock.stamp(),
+                "half": self._name,
+                "text": trouble.text,
+                "advice": trouble.advice,
+            }
+        )
 
     def _tell_fault(self, error: Exception) -> None:
         fields = error_fields(error)
@@ -86,11 +118,11 @@ class Attempts:
 class Parts:
     """The parts of the daemon's work, each with what stands in its way; they outlive a reopened ledger."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
+    def __init__(self, settings: Settings, journal: Journal, alert: Alert) -> None:
         clock, folders = Clock(), folders_of(settings)
-        self.outbound = Attempts("outbound", folders, clock, journal)
-        self.inbound = Attempts("inbound", folders, clock, journal)
-        self.ledger = Attempts("ledger", folders, clock, journal)
+        self.outbound = Attempts("outbound", folders, clock, journal, alert)
+        self.inbound = Attempts("inbound", folders, clock, journal, alert)
+        self.ledger = Attempts("ledger", folders, clock, journal, alert)
 
     def obstacles(self) -> list[str]:
         """Return what is in the way, each obstacle once."""

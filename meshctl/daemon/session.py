@@ -10,7 +10,6 @@ import sqlite3
 from dataclasses import replace
 from enum import Enum, auto
 
-from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import InstanceLock
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import Parts
@@ -20,6 +19,7 @@ from meshctl.daemon.watching import Watcher
 from meshctl.errors import MeshctlError
 from meshctl.inbound.incoming import Incoming
 from meshctl.ledger import queries
+from meshctl.ledger.books import Alert
 from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
 from meshctl.outbound.outgoing import Outgoing
@@ -59,12 +59,12 @@ class Session:
         service: Service,
         metrics: Metrics,
         reading: ReadingRoom,
+        alert: Alert,
     ) -> None:
         self._settings = settings
         self._lock = lock
         self._parts = parts
-        self._alerts = Alerts(settings.alerts, opened.books.journal)
-        self._books = replace(opened.books, alert=self._alert)
+        self._books = replace(opened.books, alert=alert)
         self._ledger_identity = opened.identity
         self._inbox = inbox
         self._service = service
@@ -134,11 +134,10 @@ class Session:
         self._tell_watch(None if problem is None else os.strerror(problem.errno or 0))
         return self._watcher.arrivals()
 
-    def close(self, alert_seconds: float = 3.0) -> None:
-        """Stop watching, send what alerts can be sent in so many seconds, and close the ledger."""
+    def close(self) -> None:
+        """Stop watching, and close the ledger."""
         if self._watcher is not None:
             self._watcher.close()
-        self._alerts.close(timeout=alert_seconds)
         self._metrics.turned(self._books.ledger.connection, self._parts, at_once=True)
         with contextlib.suppress(sqlite3.Error):
             self._books.ledger.close()
@@ -162,10 +161,6 @@ class Session:
         if inbound is not None and inbound.busy:
             return _AT_ONCE_SECONDS
         return min(wait for wait in waits if wait is not None)
-
-    def _alert(self, event: dict[str, object]) -> None:
-        self._metrics.count_alert(event)
-        self._alerts.send(event)
 
     def _tell_watch(self, problem: str | None) -> None:
         journal = self._books.journal

@@ -165,7 +165,11 @@ def test_readme_has_every_metric_and_a_rule_for_every_alarm(site: Site, file: Pa
     assert named == written | {"meshctl_client_last_seen_timestamp_seconds"}
     assert asked <= named
     told = monitoring.replace("(report|ack).unmatched", "report.unmatched ack.unmatched")
-    by_gauge = {"message.overdue": "meshctl_overdue_messages", "client.stalled": 'state="stalled"'}
+    by_gauge = {
+        "message.overdue": "meshctl_overdue_messages",
+        "client.stalled": 'state="stalled"',
+        "daemon.blocked": "meshctl_blocked",
+    }
     assert [event for event in ALERT_EVENTS if by_gauge.get(event, event) not in told] == []
 
 
