@@ -1,8 +1,10 @@
 """Large payloads through two bridges: byte for byte, in little memory, also when MESH goes away meanwhile."""
 
 import hashlib
+import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,18 @@ from tests.site import wait_until
 A, B = "X26ABC1", "X26ABC2"
 MEGABYTE = 1_000_000
 LONGEST_SECONDS = 300.0
+STOP_SECONDS = 5.0
 MOST_MEMORY_BYTES = 150 * MEGABYTE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of which nothing stays: pytest keeps those of several runs, and this is gigabytes."""
+    yield tmp_path
+    for path in tmp_path.iterdir():
+        shutil.rmtree(path)
 
 
 def digest_of(site: WholeSite) -> bytes:
@@ -35,11 +46,11 @@ def digest_of(site: WholeSite) -> bytes:
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_large_payload_in_little_memory(tmp_path: Path, size_bytes: int, compress: bool) -> None:
+def test_a_large_payload_in_little_memory(folder: Path, size_bytes: int, compress: bool) -> None:
     """What A puts into OUT lies in B's IN as it was, and neither bridge ever held 150 MB of memory."""
-    with Sandbox(tmp_path / "sandbox") as sandbox:
-        a = make_whole_site(tmp_path / "a", sandbox, A)
-        b = make_whole_site(tmp_path / "b", sandbox, B)
+    with Sandbox(folder / "sandbox") as sandbox:
+        a = make_whole_site(folder / "a", sandbox, A)
+        b = make_whole_site(folder / "b", sandbox, B)
         digest = a.put_large("large", size_bytes, to=B, compress=compress)
         with a.bridge() as sender, b.bridge() as receiver:
             wait_until(lambda: b.stems("IN"), "the payload at B", LONGEST_SECONDS)
@@ -65,17 +76,15 @@ def received_half(folder: Path) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("half_done", [sent_half, received_half], ids=["upload", "download"])
-def test_mesh_goes_away_and_comes_back(
-    tmp_path: Path, half_done: Callable[[Path], Callable[[], bool]]
-) -> None:
+def test_mesh_goes_away_and_comes_back(folder: Path, half_done: Callable[[Path], Callable[[], bool]]) -> None:
     """MESH that is cut off in the midst of a payload and comes back gets and gives it once, and whole."""
-    with Sandbox(tmp_path / "sandbox") as sandbox:
-        a = make_whole_site(tmp_path / "a", sandbox, A, chunk_bytes=MEGABYTE)
-        b = make_whole_site(tmp_path / "b", sandbox, B)
+    with Sandbox(folder / "sandbox") as sandbox:
+        a = make_whole_site(folder / "a", sandbox, A, chunk_bytes=MEGABYTE)
+        b = make_whole_site(folder / "b", sandbox, B)
         # Compressed: of others mesh-sandbox forgets across a restart that they are not, and refuses the rest.
         digest = a.put_large("large", 60 * MEGABYTE, to=B, compress=True)
         with a.bridge(), b.bridge():
-            wait_until(half_done(tmp_path), "half of the payload", 60)
+            wait_until(half_done(folder), "half of the payload", 60)
             sandbox.stop()
             assert b.stems("IN") == []
             wait_until(lambda: b.bridge_events("bridge.delayed"), "B to notice", 60)
@@ -84,5 +93,33 @@ def test_mesh_goes_away_and_comes_back(
             wait_until(lambda: a.stems("SENT"), "the pair in SENT")
 
         assert sandbox.inbox(B) == []
+    assert digest_of(b) == digest
+    assert a.stems("FAILED") == a.stems("OUT") == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("half_done", [sent_half, received_half], ids=["upload", "download"])
+def test_the_bridges_end_and_begin_again(
+    folder: Path, half_done: Callable[[Path], Callable[[], bool]], is_killed: bool
+) -> None:
+    """Bridges that are stopped, within 5 s, or killed in the midst of a payload bring it once, and whole."""
+    with Sandbox(folder / "sandbox") as sandbox:
+        a = make_whole_site(folder / "a", sandbox, A, chunk_bytes=MEGABYTE)
+        b = make_whole_site(folder / "b", sandbox, B)
+        digest = a.put_large("large", 60 * MEGABYTE, to=B)
+        bridges = [a.start("bridge"), b.start("bridge")]
+        wait_until(half_done(folder), "half of the payload", 60)
+        # Before that, a signal ends it as it ends any program.
+        wait_until(lambda: a.bridge_events("bridge.started") and b.bridge_events("bridge.started"), "both")
+        for bridge in bridges:
+            bridge.signal(signal.SIGKILL if is_killed else signal.SIGTERM)
+        codes = [bridge.stop(STOP_SECONDS).exit_code for bridge in bridges]
+        assert b.stems("IN") == []
+        with a.bridge(), b.bridge():
+            wait_until(lambda: b.stems("IN"), "the payload at B", LONGEST_SECONDS)
+            wait_until(lambda: a.stems("SENT"), "the pair in SENT")
+
+        assert sandbox.inbox(B) == []
+    assert codes == [-signal.SIGKILL if is_killed else 0] * 2
     assert digest_of(b) == digest
     assert a.stems("FAILED") == a.stems("OUT") == []
