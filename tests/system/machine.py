@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,8 +64,11 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path, wheel: Path) -> Iterator[Machine]:
-    """Start a machine with the wheel and meshctl's systemd files installed, and stop it in the end."""
+def machine(folder: Path, wheel: Path, packages: Sequence[str] = ()) -> Iterator[Machine]:
+    """Start a machine with the wheel and meshctl's systemd files installed, and stop it in the end.
+
+    `packages` are further ones of ours to have there, with what they need.
+    """
     skip_where_it_cannot_be()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], capture_output=True, check=False)
     if mounted.returncode != 0:
@@ -73,7 +76,7 @@ def machine(folder: Path, wheel: Path) -> Iterator[Machine]:
     try:
         for name in ("over", "work", "root"):
             (folder / name).mkdir()
-        _lay_out(folder / "over", wheel)
+        _lay_out(folder / "over", wheel, packages)
         with (folder / "console").open("w") as console:
             booting = subprocess.Popen(
                 ["unshare", *_NAMESPACES, "sh", str(Path(__file__).with_name("boot.sh")), str(folder)],
@@ -105,12 +108,12 @@ def skip_where_it_cannot_be() -> None:
         pytest.skip(f"{_PYTHON} is of another version, {theirs}, and cannot load what is installed here")
 
 
-def _lay_out(over: Path, wheel: Path) -> None:
+def _lay_out(over: Path, wheel: Path, packages: Sequence[str]) -> None:
     """Put into the machine what an administrator brings: wheel, packages, and the systemd files."""
     for path in (_SITE_PACKAGES, _WHEELS, "/etc/systemd/system"):
         (over / path[1:]).mkdir(parents=True)
     shutil.copy(wheel, over / _WHEELS[1:])
-    copy_needed(wheel, over / _SITE_PACKAGES[1:])
+    copy_needed(wheel, over / _SITE_PACKAGES[1:], packages)
     units = over / "etc/systemd/system"
     for name in _WANTS:
         for folder in (Path("/lib/systemd/system"), Path("/etc/systemd/system")):
@@ -119,7 +122,8 @@ def _lay_out(over: Path, wheel: Path) -> None:
                     (units / wanted.name).symlink_to("/dev/null")
     (units / "meshctl-test.target").write_text(_TARGET)
     (over / "etc/fstab").write_text("")
-    shutil.copy(REPOSITORY / "systemd/meshctl@.service", units)
+    for unit in ("meshctl@.service", "meshctl-bridge@.service"):
+        shutil.copy(REPOSITORY / "systemd" / unit, units)
     for kind in ("sysusers", "tmpfiles"):
         (over / f"usr/lib/{kind}.d").mkdir(parents=True)
         shutil.copy(REPOSITORY / f"systemd/meshctl.{kind}", over / f"usr/lib/{kind}.d/meshctl.conf")

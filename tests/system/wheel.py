@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
@@ -32,11 +33,11 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def copy_needed(wheel: Path, site_packages: Path) -> None:
-    """Copy pip, and the packages that the wheel needs, into a folder for packages; meshctl is not copied."""
+def copy_needed(wheel: Path, site_packages: Path, packages: Sequence[str] = ()) -> None:
+    """Copy pip, `packages`, and what they and the wheel need, into a folder for packages; not meshctl."""
     (ours,) = distributions(path=[str(wheel)])
-    found = {"pip": distribution("pip")}
-    waiting = [ours]
+    found = {name: distribution(name) for name in ("pip", *packages)}
+    waiting = [ours, *(found[name] for name in packages)]
     while waiting:
         for name in _needs(waiting.pop()):
             if name not in found:
