@@ -113,7 +113,9 @@ def test_the_bridges_end_and_begin_again(
         wait_until(lambda: a.bridge_events("bridge.started") and b.bridge_events("bridge.started"), "both")
         for bridge in bridges:
             bridge.signal(signal.SIGKILL if is_killed else signal.SIGTERM)
-        codes = [bridge.stop(STOP_SECONDS).exit_code for bridge in bridges]
+        for bridge in bridges:
+            bridge.process.wait(STOP_SECONDS)
+        codes = [bridge.stop().exit_code for bridge in bridges]
         assert b.stems("IN") == []
         with a.bridge(), b.bridge():
             wait_until(lambda: b.stems("IN"), "the payload at B", LONGEST_SECONDS)
