@@ -62,6 +62,8 @@ def configure_log(log: LogSettings, *, to_terminal: bool = False) -> Journal:
     May be called again with other settings. A file that cannot be written is told on stderr, not raised.
     """
     release_log()
+    # No line says them, and finding them out for every record costs as much as the line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     level = logging.getLevelNamesMapping()[log.level.upper()]
     handlers = [_file_handler(log)]
     if _stderr_is_systemd_journal():

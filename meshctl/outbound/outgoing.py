@@ -39,7 +39,7 @@ class Outgoing:
     """Takes what is ready out of the outbox and hands it over.
 
     `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is told
-    that there is more than one batch to do.
+    that there is a whole batch to do, perhaps more.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Outgoing:
             # Closed here and now, so that nothing staged ahead outlives a stop or an error.
             with closing(examined):
                 for batch, outcomes in examined:
-                    self._dispatch(batch, outcomes, dispatcher, outlook)
                     if len(batch.files) >= _FIRST_BATCH:
                         self._on_backlog()
-                        if self._should_stop():
-                            return
+                    self._dispatch(batch, outcomes, dispatcher, outlook)
+                    if len(batch.files) >= _FIRST_BATCH and self._should_stop():
+                        return
         except FileNotFoundError:
             # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
             if use_case is None or os.path.isdir(folder):
