@@ -55,20 +55,27 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Bri
         "sandbox": SANDBOX_URL,
     }
     environment = bridge.environment or ""
+    endpoint = endpoints.get(environment, environment)
+    ca_bundle = endpoint.verify if isinstance(endpoint, Endpoint) else None
+    if access.ca_bundle is not None:
+        ca_bundle = str(access.ca_bundle)
     certificate = access.certificate
-    return BridgeClient(
-        endpoints.get(environment, environment),
+    client = BridgeClient(
+        endpoint,
         settings.mailbox.id,
         access.password,
         access.shared_key.encode(),
         # With a passphrase of our own, a key that needs one fails instead of asking at the terminal.
         cert=None if certificate is None else (str(certificate[0]), str(certificate[1]), ""),
-        verify=None if access.ca_bundle is None else str(access.ca_bundle),
+        verify=ca_bundle,
         max_chunk_size=bridge.chunk_bytes,
         max_retries=0,
         timeout=bridge.timeout.total_seconds(),
         application_name="meshctl",
     )
+    if ca_bundle is not None:
+        client.believe_only(ca_bundle)
+    return client
 
 
 def require_extra() -> None:

@@ -102,7 +102,8 @@ class BridgeSettings(Section):
     ca_bundle: OptionalReference = Field(
         None,
         description="Where the certificate authorities are that a MESH server is believed by, a PEM file."
-        " Empty: those of the environment, which come with mesh-client; for a URL those of the system.",
+        " Empty: those of the environment, which come with mesh-client, and no others; for a URL those that"
+        " requests believes ($REQUESTS_CA_BUNDLE, else certifi).",
         examples=["file:/etc/meshctl/mesh-ca.pem"],
     )
     work: values.SettingPath = Field(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from cryptography.hazmat.primitives import serialization
 
 from meshctl.bridge.connection import connect
@@ -62,6 +63,52 @@ def test_a_connection_over_tls(tmp_path: Path) -> None:
         told |= {"environment": sandbox.url, "ca_bundle": "env:CA"}
 
         assert _call(_settings(tmp_path, {**BRIDGE, **told}), {**ENVIRON, "CA": str(authority.ca)}) == []
+
+
+def test_with_a_ca_bundle_no_other_authority_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server certified by an authority that everybody else believes is turned down all the same."""
+    ours, public = TestAuthority(tmp_path / "ours"), TestAuthority(tmp_path / "public")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(public.ca))
+    told = {**BRIDGE, **_certified(public.issue("client"))}
+    with Sandbox(tmp_path / "sandbox", authority=public) as sandbox:
+        assert _call(_settings(tmp_path, {**told, "environment": sandbox.url})) == []
+
+        bundled = {**told, "environment": sandbox.url, "ca_bundle": f"file:{ours.ca}"}
+        with pytest.raises(requests.exceptions.SSLError):
+            _call(_settings(tmp_path, bundled))
+
+
+@pytest.mark.parametrize(
+    ("environment", "host"),
+    [("live", "mesh-sync.spineservices.nhs.uk"), ("integration", "msg.intspineservices.nhs.uk")],
+)
+def test_named_environments_are_those_of_nhs_england(tmp_path: Path, environment: str, host: str) -> None:
+    """Live and integration are NHS England's, on the internet; only a certificate is to be set."""
+    mine = TestAuthority(tmp_path / "ca").issue("client")
+    settings = _settings(tmp_path, {**BRIDGE, **_certified(mine), "environment": environment})
+
+    with connect(settings, ENVIRON) as client:
+        assert client.mailbox_url == f"https://{host}/messageexchange/X26ABC1"
+
+
+def test_the_proxy_of_the_environment_is_kept_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With $HTTPS_PROXY calls go to the proxy, with a CA bundle too; $NO_PROXY lets them go straight."""
+    authority = TestAuthority(tmp_path / "ca")
+    told = {**BRIDGE, "environment": "https://localhost:9", "ca_bundle": f"file:{authority.ca}"}
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    with pytest.raises(requests.exceptions.ProxyError):
+        _call(_settings(tmp_path, told))
+
+    monkeypatch.setenv("no_proxy", "localhost")
+    with pytest.raises(requests.ConnectionError) as caught:
+        _call(_settings(tmp_path, told))
+    assert not isinstance(caught.value, requests.exceptions.ProxyError)
 
 
 def test_secrets_are_hidden_from_repr(tmp_path: Path) -> None:
