@@ -84,7 +84,8 @@ class ClientFolders:
         self._spare = f"{self._taken}/.spare"
         for folder in (self._taken, *self._decided.values()):
             os.makedirs(folder, exist_ok=True)
-            self._sync(os.path.dirname(folder))
+        # Whoever made them: a folder that a power cut takes would take what was moved into it.
+        self._sync(str(work.absolute().parent), str(work))
 
     def waiting(self, min_age_seconds: float) -> list[str]:
         """Return the stems of the pairs in OUT whose control file is at least so old, oldest first.

@@ -26,7 +26,7 @@ def _peak_growth_bytes(mailbox: Outgoing, told: Path) -> None:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox of the test's own, which keeps what it was sent in memory."""
+    """A sandbox of the test's own."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
         yield sandbox
 

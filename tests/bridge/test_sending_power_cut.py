@@ -1,0 +1,169 @@
+"""A power cut at any instant of sending: nothing is lost, sent twice or left half.
+
+One run is recorded call by call, and its disk modelled (tests/crash/power_cut). What MESH has after a cut
+depends on whether it came before the upload or after it: the next start finds a sandbox that knows nothing of
+the message, or the one that got it.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from meshctl.mesh.control_file import ControlFileError
+from meshctl.mesh.message_id import new_message_id
+from tests.bridge import forked
+from tests.bridge.outgoing import LETTER, OTHER, Outgoing
+from tests.bridge.sandbox import Sandbox
+from tests.crash import strace
+from tests.crash.power_cut.disk import Disk
+from tests.crash.power_cut.states import CutState, cut_states
+from tests.crash.power_cut.steps import Kind, read_steps
+
+OBSTACLE = strace.obstacle()
+pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+
+_SEED: Final = 20261122
+_DATA: Final = b"".join(f"{number**7:x}".encode() for number in range(500))
+_STARTS: Final = 3
+VARIANTS: Final = {"letter": LETTER, "chunks": LETTER, "refused": replace(LETTER, to_dts="NOBODY7")}
+BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "unordered"])
+
+
+@dataclass(frozen=True)
+class FarEnds:
+    """A sandbox that the recorded runs send to, and one that knows nothing of their messages."""
+
+    used: Sandbox
+    unused: Sandbox
+
+
+@pytest.fixture(scope="module")
+def far_ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarEnds]:
+    """Two sandboxes for all cuts."""
+    with (
+        Sandbox(tmp_path_factory.mktemp("used")) as used,
+        Sandbox(tmp_path_factory.mktemp("unused")) as unused,
+    ):
+        yield FarEnds(used, unused)
+
+
+class Run:
+    """One run of one variant that nobody disturbed, recorded with all that it did to its disk."""
+
+    def __init__(self, far_ends: FarEnds, folder: Path, variant: str) -> None:
+        self._far_ends = far_ends
+        self._folder = folder
+        self._stem = new_message_id(datetime.now(UTC))
+        self._is_refused = variant == "refused"
+        self.judged = 0
+        self._chunk_bytes = len(_DATA) // 3 if variant == "chunks" else 10**9
+        self._recorded = self._mailbox("recorded", far_ends.used)
+        self._recorded.put(self._stem, _DATA, replace(VARIANTS[variant], local_id=self._stem))
+        self._disks = {kind: Disk([self._recorded.root], is_ordered=kind) for kind in (True, False)}
+        forked.record(self._recorded.send_all, self._recorded.root, folder / "trace", with_data=True)
+        steps = enumerate(read_steps(folder / "trace"))
+        self._steps = [replace(step, call=f"{number} {step.call}") for number, step in steps]
+        self._last_before_upload = self._find_upload()
+
+    def wrong(self, *, is_ordered: bool, without_syncs: bool = False) -> list[str]:
+        """Return what is wrong after the cuts that the kind of file system allows.
+
+        `without_syncs` leaves out what makes files durable.
+        """
+        steps = [step for step in self._steps if not (without_syncs and step.kind is Kind.SYNC)]
+        states = list(cut_states(self._disks[is_ordered], steps, _SEED))
+        found = []
+        self.judged = len(states)
+        for state in states:
+            number = int(state.after.split()[0]) if state.after != "None" else -1
+            # Between two steps MESH may have got the message, or not.
+            ways = (
+                [number > self._last_before_upload] if number != self._last_before_upload else [False, True]
+            )
+            for is_uploaded in ways:
+                problem = self._problem_after(state, is_uploaded=is_uploaded and not self._is_refused)
+                if problem:
+                    found.append(f"after {state.after}, lost {state.lost}: {problem}")
+        return found
+
+    def _find_upload(self) -> int:
+        """Return the number of the last step before the first call to MESH: the note is durable with it."""
+        renames = [n for n, step in enumerate(self._steps) if step.other.endswith(".up")]
+        syncs = [n for n, step in enumerate(self._steps) if step.kind is Kind.SYNC and n > renames[0]]
+        return syncs[0]
+
+    def _problem_after(self, state: CutState, *, is_uploaded: bool) -> str | None:
+        """Start the bridge on what a cut left, until it is quiet, and judge."""
+        far_end = self._far_ends.used if is_uploaded else self._far_ends.unused
+        # What MESH has not got bears a name that MESH has not got from an earlier cut either.
+        stem = self._stem if is_uploaded else new_message_id(datetime.now(UTC))
+        root = self._folder / os.urandom(6).hex()
+        _lay_out(state, self._recorded.root, root, (self._stem, stem))
+        mailbox = self._mailbox(root.name, far_end)
+        known = set(far_end.inbox(OTHER))
+        try:
+            for folder in ("SENT", "FAILED"):
+                for control in (root / folder).glob("*.ctl"):
+                    assert control.with_suffix(".dat").read_bytes() == _DATA, "half a pair is shown"
+            for _ in range(_STARTS):
+                assert forked.run(mailbox.send_all) == 0
+            where = "FAILED" if self._is_refused else "SENT"
+            expected = {where: [f"{stem}.ctl", f"{stem}.dat"]}
+            assert mailbox.everywhere() == expected | ({"IN": [f"{stem}.ctl"]} if self._is_refused else {})
+            assert (root / where / f"{stem}.dat").read_bytes() == _DATA
+            assert mailbox.record_in(where, stem)[1:] == (
+                ("ERROR", "12") if self._is_refused else ("SUCCESS", "00")
+            )
+            come = [one for one in far_end.inbox(OTHER) if one not in known]
+            assert len(come) == (not is_uploaded and not self._is_refused), "not once at MESH"
+            with far_end.client(OTHER) as client:
+                for message_id in come:
+                    assert client.retrieve_message(message_id).read() == _DATA
+                    client.acknowledge_message(message_id)
+        except (AssertionError, ControlFileError) as error:
+            return f"{type(error).__name__} {error}"
+        return None
+
+    def _mailbox(self, name: str, far_end: Sandbox) -> "Sender":
+        return Sender(self._folder / name, far_end.url, chunk_bytes=self._chunk_bytes)
+
+
+class Sender(Outgoing):
+    """A mailbox that sends, as the work of a process."""
+
+    def send_all(self) -> None:
+        """Send all that can be sent."""
+        self.send()
+
+
+def _lay_out(state: CutState, original: Path, root: Path, renamed: tuple[str, str]) -> None:
+    """Make the folders and files as they are after the cut, at a new place, the pair under another name."""
+    old, new = renamed
+    for path, (_, node, content) in sorted(state.nodes.items()):
+        target = root / str(Path(path).relative_to(original)).replace(old, new)
+        if node.is_folder:
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.write_bytes(content.replace(old.encode(), new.encode()))
+            os.utime(target, ns=(node.stamp_ns, node.stamp_ns))
+
+
+@BOTH_KINDS
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_cut(far_ends: FarEnds, tmp_path: Path, variant: str, is_ordered: bool) -> None:
+    """After every cut that either kind of file system allows, nothing is broken."""
+    run = Run(far_ends, tmp_path, variant)
+
+    assert run.wrong(is_ordered=is_ordered) == []
+    assert run.judged > 20
+
+
+@BOTH_KINDS
+def test_the_model_notices_missing_syncs(far_ends: FarEnds, tmp_path: Path, is_ordered: bool) -> None:
+    """Without the syncs the model finds faults, so it can find them."""
+    assert Run(far_ends, tmp_path, "letter").wrong(is_ordered=is_ordered, without_syncs=True)
