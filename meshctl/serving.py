@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -31,11 +32,8 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        found = "unknown"
-        with suppress(OSError):
-            found = holder.read_text().strip() or found
         raise MeshctlError(
-            f"The mailbox {mailbox.folder} is served already: {found}. End that one first."
+            f"The mailbox {mailbox.folder} is served already: {_holder(folder)}. End that one first."
         ) from None
     try:
         # Told for people alone: a full disk must not keep it from starting.
@@ -46,3 +44,25 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
         with suppress(OSError):
             holder.unlink()
         lock.release()
+
+
+def server_of(mailbox: MailboxSettings) -> str | None:
+    """Return who holds a mailbox ("the bridge, process 17 on mesh1"), None if nobody does.
+
+    Leaves the lock as it is. Raises OSError if it may not be looked at.
+    """
+    folder = mailbox.temp_folder
+    if not os.path.exists(folder / _LOCK):
+        return None
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return None
+    except Timeout:
+        return _holder(folder)
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / _HOLDER).read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"

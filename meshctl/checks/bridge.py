@@ -16,6 +16,7 @@ from meshctl.checks.file_systems import on_one_mount
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.errors import ConfigError
+from meshctl.serving import server_of
 from meshctl.settings.bridge import BridgeSettings
 
 EXPIRES_SOON = timedelta(days=30)
@@ -33,6 +34,7 @@ def check_bridge(surroundings: Surroundings) -> Iterator[Finding]:
     yield from _certificate(surroundings, os.environ)
     yield from _folders(surroundings)
     yield _alone(surroundings)
+    yield _running(surroundings)
 
 
 def _packages() -> Iterator[Finding]:
@@ -167,6 +169,19 @@ def _alone(surroundings: Surroundings) -> Finding:
         "Let one serve it: take the mailbox out of the MESH Client and client_config out of the settings, or"
         ' set environment = "" in [bridge].',
     )
+
+
+def _running(surroundings: Surroundings) -> Finding:
+    name = "bridge.runs"
+    server = server_of(surroundings.settings.mailbox)
+    if server is None:
+        return remark(
+            name,
+            "No bridge runs, so nothing goes to MESH or comes from there at present.",
+            "Start it: systemctl enable --now meshctl-bridge@NAME, or meshctl bridge. Right as it is if cron"
+            " calls meshctl bridge --once.",
+        )
+    return right(name, f"The mailbox is served by {server}.")
 
 
 def _mode_of(path: Path) -> int | None:

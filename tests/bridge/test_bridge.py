@@ -1,6 +1,7 @@
 """The bridge as a process: what it does by itself, beside others, without MESH, and when it is to stop."""
 
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -182,6 +183,17 @@ def test_it_stops_within_seconds(tmp_path: Path, sandbox: Sandbox, state: str) -
         began = time.monotonic()
         bridge.stop()
         assert time.monotonic() - began < STOP_SECONDS
+
+    assert site.said()[-1].event == "bridge.stopped"
+
+
+def test_a_terminal_that_goes_away_ends_it(tmp_path: Path, sandbox: Sandbox) -> None:
+    """SIGHUP ends it in order, as SIGTERM does: it reads nothing again."""
+    site = bridged_site(tmp_path, sandbox.url)
+    with site.bridge() as bridge:
+        bridge.wait_for_event("bridge.connected")
+        bridge.signal(signal.SIGHUP)
+        assert bridge.process.wait(STOP_SECONDS) == 0
 
     assert site.said()[-1].event == "bridge.stopped"
 

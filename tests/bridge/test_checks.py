@@ -1,5 +1,6 @@
 """What `meshctl check` says of a bridge: packages, secrets, certificate, folders."""
 
+import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from meshctl.checks.certificates import CertificateError, validity_of
 from meshctl.checks.finding import Finding, Severity
+from meshctl.serving import server_of, serving
+from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import TestAuthority
 from tests.checks.grounds import Grounds, grounds
 
@@ -59,8 +62,9 @@ def test_a_healthy_bridge_has_no_finding(bridged: Grounds) -> None:
     findings = {finding.name: finding for finding in bridged.findings()}
 
     names = {name for name in findings if "bridge" in name}
-    assert {name for name in names if not findings[name].ok} == {"folder.bridge"}
-    assert findings["folder.bridge"].severity is Severity.INFO
+    assert {name for name in names if not findings[name].ok} == {"folder.bridge", "bridge.runs"}
+    assert findings["folder.bridge"].severity is findings["bridge.runs"].severity is Severity.INFO
+    assert "meshctl bridge makes it" in findings["folder.bridge"].advice
     assert {"bridge.packages", "bridge.access", "bridge.certificate", "bridge.alone"} <= names
     assert {"mode.bridge.password", "mode.bridge.shared_key", "mode.bridge.private_key"} <= names
     assert "The bridge keeps what it has sent in SENT" in findings["reports.flags"].text
@@ -160,6 +164,18 @@ def test_client_and_bridge_are_one_too_many(bridged: Grounds) -> None:
 
     assert found.severity is Severity.ERROR
     assert "twice" in found.text
+
+
+def test_a_running_bridge_is_named(bridged: Grounds) -> None:
+    """While a bridge serves the mailbox the check says which process, and leaves it alone."""
+    mailbox = load_settings(bridged.site.settings_file, {}).mailbox
+    with serving(mailbox, "the bridge"):
+        found = {finding.name: finding for finding in bridged.findings()}["bridge.runs"]
+        assert server_of(mailbox) is not None
+
+    assert found.ok
+    assert f"served by the bridge, process {os.getpid()} on" in found.text
+    assert server_of(mailbox) is None
 
 
 def test_nothing_kept_in_sent(bridged: Grounds) -> None:
