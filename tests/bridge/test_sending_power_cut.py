@@ -119,6 +119,8 @@ class Run:
             assert mailbox.record_in(where, stem)[1:] == (
                 ("ERROR", "12") if self._is_refused else ("SUCCESS", "00")
             )
+            if self._is_refused:
+                assert mailbox.record_in("IN", stem)[1:] == ("ERROR", "12")
             come = [one for one in far_end.inbox(OTHER) if one not in known]
             assert len(come) == (not is_uploaded and not self._is_refused), "not once at MESH"
             with far_end.client(OTHER) as client:
