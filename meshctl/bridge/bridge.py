@@ -101,8 +101,8 @@ class Bridge:
             time.sleep(_PICK_UP_SECONDS)
             self._out.look_again()
             self._work_off()
-        if obstacles := self._obstacles():
-            raise MeshctlError("\n".join(f"{obstacle}." for obstacle in obstacles))
+        if blocked := [part for part in (self._handshake, *self._parts) if part.obstacle is not None]:
+            raise MeshctlError("\n".join(f"{part.obstacle}. {part.advice}".rstrip() for part in blocked))
 
     def _work_off(self) -> None:
         while self._turn() and not self._should_stop():

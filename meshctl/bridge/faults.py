@@ -71,6 +71,27 @@ class Fault:
     retry_after_seconds: float | None = None
 
 
+_ADVICE = {
+    "CONNECT": "Check the network, the firewall and, where there is one, the proxy ($HTTPS_PROXY).",
+    "TIMEOUT": "If it goes on: check the network, and raise timeout in [bridge] where the line is slow.",
+    "TLS": "Check certificate and ca_bundle in [bridge], and whether a proxy opens connections on the way.",
+    "ANSWER": "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
+    "HTTP-407": "Give the proxy in $HTTPS_PROXY its user and password.",
+}
+_ADVICE_BY_TROUBLE = {
+    Trouble.DENIED: (
+        "Check mailbox.id; environment, password, shared_key and certificate in [bridge]; this computer's"
+        " clock; and with the National Service Desk whether the mailbox is in use."
+    ),
+    Trouble.LATER: "It is tried again by itself; if it goes on, ask the National Service Desk.",
+}
+
+
+def advice_on(fault: Fault) -> str:
+    """Return what a person can do about a fault that keeps the bridge from its work; may be empty."""
+    return _ADVICE.get(fault.code) or _ADVICE_BY_TROUBLE.get(fault.trouble, "")
+
+
 class BridgeFault(MeshctlError):
     """A fault that no single message is to blame for: the loop waits, then tries again."""
 

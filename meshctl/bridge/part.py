@@ -7,21 +7,24 @@ treated alike, so that one bad turn of one part does not stop the others.
 import errno
 from collections.abc import Callable
 
-from meshctl.bridge.faults import BridgeFault, Fault, Trouble
+from meshctl.bridge.faults import BridgeFault, Fault, Trouble, advice_on
 from meshctl.bridge.pace import Pace
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
 from meshctl.journal.events import Journal, error_fields
+from meshctl.journal.logfmt import FieldValue
 from meshctl.journal.masking import mask_file_name
 
 _UNFORESEEN = "UNFORESEEN"
+_UNFORESEEN_ADVICE = "This is a fault of meshctl; please report it with the line of daemon.error in the log."
+_LOCAL_ADVICE = "Look at the folder that is named, its disk and its rights; meshctl check says more."
 
 
 class Part:
     """Runs `work`, which does one step and returns whether there was one to do.
 
     After a step another follows at once; when there was none, `every_seconds` later. `obstacle` says what
-    is in the way, None if nothing is.
+    is in the way, None if nothing is, and `advice` what to do about it.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Part:
         self._not_before = float("-inf")
         self._told: set[str] = set()
         self.obstacle: str | None = None
+        self.advice = ""
 
     def turn(self) -> bool:
         """Do a step if it is time for one; return whether there may be another at once."""
@@ -44,17 +48,18 @@ class Part:
         try:
             worked = self._work()
         except BridgeFault as error:
-            self._fail(error.fault)
+            self._fail(error.fault, _LOCAL_ADVICE if _is_local(error.fault) else advice_on(error.fault))
             return False
         except OSError as error:
-            self._fail(_local(error))
+            self._fail(_local(error), _LOCAL_ADVICE)
             return False
         except MeshctlError as error:
-            self._fail(Fault(Trouble.DENIED, "", "", str(error)))
+            self._fail(Fault(Trouble.DENIED, "", "", str(error)), "")
             return False
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
             self._journal.error("daemon.error", half=self._name, **error_fields(error))
-            self._fail(Fault(Trouble.LATER, "", _UNFORESEEN, f"an unforeseen error ({type(error).__name__})"))
+            unforeseen = f"an unforeseen error ({type(error).__name__})"
+            self._fail(Fault(Trouble.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
             return False
         self._go_on()
         if not worked:
@@ -78,27 +83,34 @@ class Part:
         self._told.clear()
         self._pace.succeeded()
 
-    def _fail(self, fault: Fault) -> None:
+    def _fail(self, fault: Fault, advice: str) -> None:
         pause_seconds = self._pace.failed(fault.retry_after_seconds)
         self._not_before = self._clock.monotonic() + pause_seconds
-        self.obstacle = f"{self._name}: {fault.text}"
+        self.obstacle, self.advice = f"{self._name}: {fault.text}", advice
         # Two obstacles may take turns, 502 and 503 say; each is told once until all is well.
         if fault.code in self._told:
             return
         self._told.add(fault.code)
-        code, retry_seconds = fault.code or None, round(pause_seconds, 1)
-        if fault.trouble is Trouble.LATER and fault.code not in {_UNFORESEEN, *errno.errorcode.values()}:
-            self._journal.warning(
-                "bridge.delayed", part=self._name, code=code, text=fault.text, retry_seconds=retry_seconds
-            )
+        fields: dict[str, FieldValue] = {
+            "part": self._name,
+            "code": fault.code or None,
+            "text": fault.text,
+            "advice": advice or None,
+            "retry_seconds": round(pause_seconds, 1),
+        }
+        if fault.trouble is Trouble.LATER and not _is_local(fault):
+            self._journal.warning("bridge.delayed", **fields)
         else:
-            self._journal.error(
-                "bridge.blocked", part=self._name, code=code, text=fault.text, retry_seconds=retry_seconds
-            )
+            self._journal.error("bridge.blocked", **fields)
+
+
+def _is_local(fault: Fault) -> bool:
+    """Tell whether this computer is to blame: then the code is that of the system's error."""
+    return fault.code in errno.errorcode.values()
 
 
 def _local(error: OSError) -> Fault:
     """Say what the system refused, by the folder or file that it is about."""
-    code = errno.errorcode.get(error.errno or 0, "OS")
+    code = errno.errorcode.get(error.errno or 0, "EIO")
     where = f" ({mask_file_name(str(error.filename))})" if error.filename else ""
     return Fault(Trouble.LATER, "", code, f"{error.strerror or type(error).__name__}{where}")

@@ -91,19 +91,19 @@ def test_failures_wait_ever_longer_and_are_said_once(said: Callable[[], list[Ent
 
 
 @pytest.mark.parametrize(
-    ("error", "event", "text"),
+    ("error", "event", "text", "advice"),
     [
-        (AWAY, "bridge.delayed", "MESH cannot be reached"),
-        (DENIED, "bridge.blocked", "MESH does not let this mailbox in"),
-        (FULL, "bridge.blocked", "No space left on device (/srv/IN/**********.dat)"),
-        (MeshctlError("The key is gone."), "bridge.blocked", "The key is gone."),
+        (AWAY, "bridge.delayed", "MESH cannot be reached", "firewall"),
+        (DENIED, "bridge.blocked", "MESH does not let this mailbox in", "clock"),
+        (FULL, "bridge.blocked", "No space left on device (/srv/IN/**********.dat)", "its disk"),
+        (MeshctlError("The key is gone."), "bridge.blocked", "The key is gone.", ""),
     ],
     ids=["away", "denied", "disk", "ours"],
 )
 def test_what_is_in_the_way_is_told(
-    said: Callable[[], list[Entry]], error: Exception, event: str, text: str
+    said: Callable[[], list[Entry]], error: Exception, event: str, text: str, advice: str
 ) -> None:
-    """What will pass is a warning; what a person has to mend is an error; neither tells who a patient is."""
+    """What will pass is a warning, what a person has to mend an error, with advice; no patient is told."""
     part = _part(Worked(error), SteppedClock())
 
     part.turn()
@@ -111,6 +111,8 @@ def test_what_is_in_the_way_is_told(
     (entry,) = said()
     assert (entry.event, entry.values["part"], entry.values["text"]) == (event, "receiving", text)
     assert part.obstacle == f"receiving: {text}"
+    assert advice in part.advice
+    assert entry.values.get("advice", "") == part.advice
 
 
 def test_the_unforeseen_stops_nothing_and_tells_no_value(said: Callable[[], list[Entry]]) -> None:
