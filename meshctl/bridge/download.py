@@ -27,7 +27,9 @@ _BLOCK_BYTES: Final = 1 << 16
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _CHUNK_RANGE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _PARTIAL: Final = 206
-_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_APPEND: Final = (
+    os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+)
 # As for the files of OUT: a patient's letter is for the mailbox's users and their group.
 _MODE: Final = 0o640
 
@@ -88,13 +90,12 @@ class Download:
     def _take(self, response: Response, should_stop: Callable[[], bool]) -> None:
         """Put the body of one chunk at the end of the file, and make it durable."""
         unzip = self._unzip.copy()
-        descriptor = os.open(self._path, _WRITE_FLAGS, _MODE)
+        descriptor = os.open(self._path, _APPEND, _MODE)
         with durable.naming(self._path), os.fdopen(descriptor, "wb") as file:
             if sys.platform != "win32":
                 # The umask has had its say in open().
                 os.fchmod(descriptor, _MODE)
             file.truncate(self.size_bytes)
-            file.seek(self.size_bytes)
             for piece in _decoded(response, unzip):
                 if should_stop():
                     raise StoppedError
@@ -180,4 +181,4 @@ def _body(response: Response) -> Iterator[bytes]:
 def _synced(file: BinaryIO) -> int:
     file.flush()
     os.fsync(file.fileno())
-    return file.tell()
+    return os.fstat(file.fileno()).st_size

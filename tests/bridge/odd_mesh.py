@@ -62,8 +62,10 @@ class OddMesh:
         """Take an acknowledgement."""
         message_id = path.partition("/inbox/")[2].partition("/")[0]
         if self.acknowledging.status < 400:
+            # MESH takes a second acknowledgement as well.
             self.acknowledged.append(message_id)
-            self.inbox.remove(message_id)
+            if message_id in self.inbox:
+                self.inbox.remove(message_id)
         return self.acknowledging
 
 
