@@ -188,6 +188,28 @@ def test_it_stops_within_seconds(tmp_path: Path, sandbox: Sandbox, state: str) -
     assert site.said()[-1].event == "bridge.stopped"
 
 
+def test_a_stop_in_the_midst_of_an_upload(tmp_path: Path) -> None:
+    """SIGTERM between two chunks ends it within 5 s; the next start sends the rest, and all is whole."""
+    payload = os.urandom(1_000_000) * 100
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        site = bridged_site(tmp_path / "site", sandbox.url, chunk_bytes=1_000_000)
+        site.settle(bridge=_bridge_settings(site, "chunk_bytes"), log={"level": "DEBUG"})
+        with site.bridge() as bridge:
+            site.put("large", payload, allow_chunking=True)
+            bridge.wait_for_event("bridge.uploading", 5)
+            began = time.monotonic()
+            bridge.stop()
+            took_seconds = time.monotonic() - began
+        before = site.stems("SENT")
+        ended = site.meshctl("bridge", "--once")
+
+        assert (before, took_seconds < STOP_SECONDS) == ([], True)
+        assert (ended.exit_code, site.stems("SENT")) == (0, ["large"])
+        (arrived,) = sandbox.inbox("X26ABC2")
+        with sandbox.client("X26ABC2") as other:
+            assert other.retrieve_message(arrived).read() == payload
+
+
 def test_a_terminal_that_goes_away_ends_it(tmp_path: Path, sandbox: Sandbox) -> None:
     """SIGHUP ends it in order, as SIGTERM does: it reads nothing again."""
     site = bridged_site(tmp_path, sandbox.url)
@@ -305,9 +327,9 @@ def _python_path() -> list[str]:
     return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-def _bridge_settings(site: BridgedSite) -> dict[str, object]:
+def _bridge_settings(site: BridgedSite, *more: str) -> dict[str, object]:
     return {
         key: value
         for key, value in load_settings(site.settings_file, {}).bridge.model_dump().items()
-        if key in {"environment", "password", "shared_key"}
+        if key in {"environment", "password", "shared_key", *more}
     }
