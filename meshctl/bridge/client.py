@@ -1,19 +1,23 @@
 """NHS England's `MeshClient`, with what sending each message once needs besides."""
 
 import time
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from mesh_client import MeshClient
 from requests import Response
 from requests.utils import get_environ_proxies
 
-# Load balancers forget a connection after a minute or so; what is sent in a row shares one.
-_IDLE_SECONDS: Final = 5.0
-
 
 class BridgeClient(MeshClient):
-    """A client for one mailbox."""
+    """A client for one mailbox.
+
+    A connection over which nothing was sent for `idle_seconds` is not trusted with a message.
+    """
+
+    # Load balancers forget a connection after a minute or so; what is sent in a row shares one.
+    idle_seconds = 5.0
+    _posted_at = float("-inf")
 
     def believe_only(self, ca_bundle: str) -> None:
         """Believe servers by the authorities in this file alone.
@@ -23,8 +27,6 @@ class BridgeClient(MeshClient):
         self._session.proxies = get_environ_proxies(self._url)
         self._session.trust_env = False
         self._session.verify = ca_bundle
-
-    _posted_at = float("-inf")
 
     def send_chunk(
         self,
@@ -40,7 +42,7 @@ class BridgeClient(MeshClient):
 
         Such a connection may have died unnoticed, and then nobody knows whether the message arrived.
         """
-        if chunk_num == 1 and time.monotonic() - self._posted_at > _IDLE_SECONDS:
+        if chunk_num == 1 and time.monotonic() - self._posted_at > self.idle_seconds:
             self._session.close()
         response: Response = super().send_chunk(
             recipient, chunk, chunk_num, total_chunks, compress, message_id, **kwargs

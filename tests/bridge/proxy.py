@@ -34,7 +34,7 @@ class Proxy:
     url: str
     plan: list[tuple[str, Break]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    broken: threading.Event = field(default_factory=threading.Event)
+    connections: int = 0
 
     def breaking(self, path: str) -> Break | None:
         """Return how this request is to break, None if it is not."""
@@ -58,6 +58,7 @@ def proxy_to(far_end: str) -> Iterator[Proxy]:
             with suppress(OSError):
                 while True:
                     near, _ = server.accept()
+                    proxy.connections += 1
                     worker = threading.Thread(target=_carry, args=(proxy, near, address.port), daemon=True)
                     workers.append(worker)
                     worker.start()
@@ -99,7 +100,6 @@ def _carry_one(proxy: Proxy, near: socket.socket, far: socket.socket) -> bool:
         far.sendall(request)
     if where in (Break.ANSWER_LOST, Break.ANSWER_NEVER):
         _whole(far, b"", None)
-    proxy.broken.set()
     if where is Break.ANSWER_NEVER:
         # Until the client hangs up.
         near.recv(1)

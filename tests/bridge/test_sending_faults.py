@@ -8,12 +8,14 @@ from typing import Final
 
 import pytest
 
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.faults import BridgeFault, Trouble
 from meshctl.mesh.control_file import ControlFile
 from tests.bridge.far_ends import answering, closed_port
+from tests.bridge.mailbox import MAILBOX_ID
 from tests.bridge.outgoing import LETTER, OTHER, STEM, Outgoing, arrived, finish
 from tests.bridge.proxy import Break, Proxy, proxy_to
-from tests.bridge.sandbox import Sandbox
+from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
 from tests.bridge.test_sending import LONG
 
 _SENT: Final = {"SENT": [f"{STEM}.ctl", f"{STEM}.dat"]}
@@ -205,6 +207,31 @@ def test_a_request_cut_short_leaves_no_doubt(mailbox: Outgoing, proxy: Proxy, sa
     assert "bridge.unsure" not in mailbox.said.events()
     assert mailbox.everywhere() == _SENT
     assert arrived(sandbox) == [data]
+
+
+def test_a_failing_call_lets_the_others_pass(mailbox: Outgoing, proxy: Proxy, sandbox: Sandbox) -> None:
+    """A message whose upload fails has its next turn when another has got through."""
+    mailbox.put("first", LONG * 40, replace(LETTER, compress=False), age_seconds=9)
+    mailbox.put("second", b"second", age_seconds=8)
+    mailbox.put("third", b"third", age_seconds=7)
+    proxy.plan.append((_FIRST, Break.REQUEST_CUT))
+
+    assert len(mailbox.send()) == 1
+
+    assert arrived(sandbox) == [b"second", LONG * 40, b"third"]
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(0.0, 2), (60.0, 1)])
+def test_no_message_goes_over_a_connection_that_was_idle(
+    proxy: Proxy, idle_seconds: float, connections: int
+) -> None:
+    """A connection may die unnoticed while it is idle; what is sent in a row shares one all the same."""
+    with BridgeClient(proxy.url, MAILBOX_ID, PASSWORD, SHARED_KEY.encode(), max_retries=0) as client:
+        client.idle_seconds = idle_seconds
+        for _ in range(2):
+            client.send_message(OTHER, b"a letter", workflow_id="TEST_WORKFLOW")
+
+    assert proxy.connections == connections
 
 
 @pytest.mark.parametrize("compress", [True, False])
