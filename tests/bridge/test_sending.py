@@ -215,9 +215,15 @@ def test_a_failing_pair_does_not_hold_up_others(mailbox: Outgoing, sandbox: Sand
     assert arrived(sandbox) == [b"fine"]
 
 
-def test_a_name_that_others_chose_reaches_neither_mesh_nor_log(mailbox: Outgoing, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    "stem",
+    ["letter 999 000 0042", os.fsdecode(b"caf\xe9 999 000 0042"), "999 000 0042".ljust(251, "x")],
+    ids=["a number", "not UTF-8", "as long as can be"],
+)
+def test_a_name_that_others_chose_reaches_neither_mesh_nor_log(
+    mailbox: Outgoing, sandbox: Sandbox, stem: str
+) -> None:
     """A file name that may name a patient goes to MESH as a hash, and is masked in the log."""
-    stem = "letter 999 000 0042"
     mailbox.put(stem)
 
     assert mailbox.send() == []
