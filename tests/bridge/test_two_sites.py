@@ -76,6 +76,7 @@ def test_a_letter_and_its_acknowledgements(sites: TwoSites) -> None:
     assert sites.sandbox.inbox(A) == sites.sandbox.inbox(B) == []
 
 
+@pytest.mark.parametrize("sites", ["plain"], indirect=True)
 def test_all_four_processes_at_once(sites: TwoSites) -> None:
     """Adapters and bridges as services: letters dropped at A lie in B's IN, each once."""
     letters = [make_bundle_xml(MadeMessage(identifier=f"0bcb5098-0000-4000-8000-{n:012d}")) for n in range(5)]
