@@ -57,7 +57,8 @@ _REMEMBERED_SECONDS: Final = 3600.0
 _PRIVATE: Final = 0o700
 _CONTROL_MODE: Final = 0o640
 # MESH's own ids, the older DTS ones, the sandbox's; nothing that a file system or an address misreads.
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+# All are longer than a name that Windows keeps for itself (CON, COM1).
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,99}")
 _GONE: Final = frozenset({404, 410})
 # A message that fails so often in a row, and comes no further, lets the others pass until the next poll.
 _TRIES: Final = 3
@@ -124,6 +125,9 @@ class Receiving:
         except OSError as error:
             # Somebody may have emptied the work folder, or changed the disk: what is on it counts.
             self._is_recovered = False
+            if self._download is not None:
+                # It may be this one message that the disk has no room for.
+                self._count_failure(self._download.message_id)
             self._listing = None
             self._forget_download()
             raise BridgeFault(_local_fault(error)) from None
@@ -260,10 +264,13 @@ class Receiving:
             self._leave(message_id, f"MESH refuses to hand it over: {fault.text}")
             return
         self._listing = None
+        self._count_failure(message_id)
+        raise BridgeFault(fault) from None
+
+    def _count_failure(self, message_id: str) -> None:
         self._failures[message_id] += 1
         if self._failures[message_id] >= _TRIES:
             self._set_aside.add(message_id)
-        raise BridgeFault(fault) from None
 
     def _leave(self, message_id: str, why: str) -> None:
         """Leave a message at MESH until the next poll."""

@@ -158,7 +158,21 @@ def test_a_message_without_headers_arrives(mesh: OddMesh, mailbox: Mailbox) -> N
 
 @pytest.mark.parametrize(
     "message_id",
-    ["../../evil", "..", ".hidden", "a/b", "a.b", "", " ", "x" * 101, "CON:", "a\nb", "ä", "a\0b"],
+    [
+        "../../evil",
+        "..",
+        ".hidden",
+        "a/b",
+        "a.b",
+        "",
+        " ",
+        "x" * 101,
+        "CON",
+        "CON:20261122",
+        "a\nb",
+        "ä",
+        "a\0b",
+    ],
 )
 def test_an_id_that_is_no_file_name_is_left_alone(mesh: OddMesh, mailbox: Mailbox, message_id: str) -> None:
     """Such a message is neither fetched nor acknowledged nor written anywhere; the others arrive."""
@@ -357,3 +371,22 @@ def test_a_full_disk(mesh: OddMesh, tmp_path: Path) -> None:
         assert "No space left on device" in raised.value.fault.text
         assert mailbox.data(ID) == payload
         assert mesh.acknowledged == [ID]
+
+
+@needs_mounts
+@pytest.mark.slow
+def test_a_message_that_the_disk_has_no_room_for(mesh: OddMesh, tmp_path: Path) -> None:
+    """One that does not fit stays at MESH; after some attempts those that do fit pass it."""
+    mesh.hold(ID, Answer(os.urandom(600_000), DATA))
+    mesh.hold(OTHER_ID, Answer(LETTER, DATA))
+    with mounted(tmp_path / "disk", "size=400k"):
+        mailbox = Mailbox(tmp_path / "disk", mesh.url)
+        with mailbox.receiving() as receiving:
+            for _ in range(3):
+                with pytest.raises(BridgeFault):
+                    receiving.step()
+            while receiving.step():
+                pass
+
+        assert mailbox.names() == [f"{OTHER_ID}.ctl", f"{OTHER_ID}.dat"]
+        assert mesh.acknowledged == [OTHER_ID]
