@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
 _SEED: Final = 20261122
 _DATA: Final = b"".join(f"{number**7:x}".encode() for number in range(500))
 _STARTS: Final = 3
-VARIANTS: Final = {"letter": LETTER, "chunks": LETTER, "refused": replace(LETTER, to_dts="NOBODY7")}
+VARIANTS: Final = ("letter", "chunks", "refused", "SaveSent=N")
 BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "unordered"])
 
 
@@ -61,9 +61,11 @@ class Run:
         self._stem = new_message_id(datetime.now(UTC))
         self._is_refused = variant == "refused"
         self.judged = 0
+        self._save_sent = variant != "SaveSent=N"
         self._chunk_bytes = len(_DATA) // 3 if variant == "chunks" else 10**9
         self._recorded = self._mailbox("recorded", far_ends.used)
-        self._recorded.put(self._stem, _DATA, replace(VARIANTS[variant], local_id=self._stem))
+        to_dts = "NOBODY7" if self._is_refused else OTHER
+        self._recorded.put(self._stem, _DATA, replace(LETTER, to_dts=to_dts, local_id=self._stem))
         self._disks = {kind: Disk([self._recorded.root], is_ordered=kind) for kind in (True, False)}
         forked.record(self._recorded.send_all, self._recorded.root, folder / "trace", with_data=True)
         steps = enumerate(read_steps(folder / "trace"))
@@ -112,15 +114,7 @@ class Run:
                     assert control.with_suffix(".dat").read_bytes() == _DATA, "half a pair is shown"
             for _ in range(_STARTS):
                 assert forked.run(mailbox.send_all) == 0
-            where = "FAILED" if self._is_refused else "SENT"
-            expected = {where: [f"{stem}.ctl", f"{stem}.dat"]}
-            assert mailbox.everywhere() == expected | ({"IN": [f"{stem}.ctl"]} if self._is_refused else {})
-            assert (root / where / f"{stem}.dat").read_bytes() == _DATA
-            assert mailbox.record_in(where, stem)[1:] == (
-                ("ERROR", "12") if self._is_refused else ("SUCCESS", "00")
-            )
-            if self._is_refused:
-                assert mailbox.record_in("IN", stem)[1:] == ("ERROR", "12")
+            self._check_end(mailbox, stem)
             come = [one for one in far_end.inbox(OTHER) if one not in known]
             assert len(come) == (not is_uploaded and not self._is_refused), "not once at MESH"
             with far_end.client(OTHER) as client:
@@ -131,8 +125,25 @@ class Run:
             return f"{type(error).__name__} {error}"
         return None
 
+    def _check_end(self, mailbox: Outgoing, stem: str) -> None:
+        """Check that the pair is where it belongs, whole, and told of once."""
+        pair, report = [f"{stem}.ctl", f"{stem}.dat"], [f"{stem}.ctl"]
+        if self._is_refused:
+            assert mailbox.everywhere() == {"FAILED": pair, "IN": report}
+            assert (
+                mailbox.record_in("FAILED", stem) == mailbox.record_in("IN", stem) == ("SEND", "ERROR", "12")
+            )
+        elif self._save_sent:
+            assert mailbox.everywhere() == {"SENT": pair}
+            assert mailbox.record_in("SENT", stem) == ("TRANSFER", "SUCCESS", "00")
+        else:
+            assert mailbox.everywhere() == {}
+        for data in mailbox.root.glob("*/*.dat"):
+            assert data.read_bytes() == _DATA
+
     def _mailbox(self, name: str, far_end: Sandbox) -> "Sender":
-        return Sender(self._folder / name, far_end.url, chunk_bytes=self._chunk_bytes)
+        root = self._folder / name
+        return Sender(root, far_end.url, chunk_bytes=self._chunk_bytes, save_sent=self._save_sent)
 
 
 class Sender(Outgoing):
@@ -165,6 +176,7 @@ def test_every_cut(far_ends: FarEnds, tmp_path: Path, variant: str, is_ordered: 
     assert run.judged > 20
 
 
+@pytest.mark.slow
 @BOTH_KINDS
 def test_the_model_notices_missing_syncs(far_ends: FarEnds, tmp_path: Path, is_ordered: bool) -> None:
     """Without the syncs the model finds faults, so it can find them."""
