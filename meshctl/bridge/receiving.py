@@ -169,7 +169,7 @@ class Receiving:
         return None
 
     def _receive(self, message_id: str) -> None:
-        """Take steps 1 to 3 with a message, then the others; or leave it at MESH and say why."""
+        """Take all steps with a message; or leave it at MESH and say why."""
         download = self._download_of(message_id)
         chunks_before = download.chunks_done
         try:
@@ -189,6 +189,7 @@ class Receiving:
             self._note(message_id)
             self._download = None
             del self._failures[message_id]
+            self._deliver(message_id)
             self._journal.info(
                 "bridge.received",
                 mesh_id=message_id,
@@ -196,7 +197,7 @@ class Receiving:
                 workflow_id=mask_file_name(headers.get("Mex-WorkflowID", "")),
                 size=download.size_bytes,
             )
-            self._settle(message_id)
+            self._acknowledge(message_id)
 
     def _stage_control_file(self, message_id: str, headers: Mapping[str, str]) -> None:
         control = write_control_file(arrived_control_file(headers, message_id))
@@ -213,14 +214,20 @@ class Receiving:
         self._noted.add(message_id)
 
     def _settle(self, message_id: str) -> None:
-        """Take steps 4 to 6 with a message that there is a note of, as far as they have not been taken."""
+        """Take the steps after the note with a message, as far as they have not been taken."""
+        self._deliver(message_id)
+        self._acknowledge(message_id)
+
+    def _deliver(self, message_id: str) -> None:
         # An earlier attempt may have made the note and failed before this.
         durable.sync_folder(self._delivered)
         control, data = self._staged(message_id, ".ctl"), self._staged(message_id, ".dat")
         if os.path.lexists(control):
             self._folders.deliver(message_id, control, data if os.path.lexists(data) else None)
             durable.sync_folder(self._arriving)
-        if self._is_acknowledged(message_id):
+
+    def _acknowledge(self, message_id: str) -> None:
+        if self._tell_mesh(message_id):
             os.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
             self._done[message_id] = time.time()
@@ -238,8 +245,8 @@ class Receiving:
             os.unlink(f"{self._acknowledged}/{message_id}")
             del self._done[message_id]
 
-    def _is_acknowledged(self, message_id: str) -> bool:
-        """Acknowledge a message; False when MESH will not have it now, though it answers otherwise."""
+    def _tell_mesh(self, message_id: str) -> bool:
+        """Acknowledge a message at MESH; False when MESH refuses that."""
         try:
             self._client.acknowledge_message(message_id)
         except (RequestException, Urllib3Error) as error:
