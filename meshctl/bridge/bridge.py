@@ -19,6 +19,7 @@ from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl import __version__
+from meshctl.bridge.alarm import Alarm
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.faults import BridgeFault, fault_of
 from meshctl.bridge.part import Part
@@ -27,6 +28,7 @@ from meshctl.bridge.sending import Sending
 from meshctl.bridge.tracking import Tracking
 from meshctl.client_folders import ClientFolders
 from meshctl.clock import Clock
+from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.service import Service
 from meshctl.daemon.signals import Inbox
 from meshctl.errors import ConfigError, MeshctlError
@@ -39,6 +41,7 @@ _OUT_EVERY_SECONDS = 0.5
 _TRACKING_EVERY_SECONDS = 60.0
 # Somewhat more than the second that a pair lies in OUT before it is taken.
 _PICK_UP_SECONDS = 1.2
+_LAST_ALERTS_SECONDS = 2.0
 _OWNER = "mailbox"
 _PRIVATE = 0o700
 
@@ -53,7 +56,6 @@ class Bridge:
         journal: Journal,
         inbox: Inbox,
         service: Service,
-        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -64,7 +66,9 @@ class Bridge:
         self._receiving: Receiving | None = None
         self._tracking = Tracking(client, settings.state.folder, journal)
         self._is_connected = False
-        clock = clock or Clock()
+        clock = Clock()
+        self._alerts = Alerts(settings.alerts, journal)
+        self._alarm = Alarm(self._alerts, clock)
 
         def part(name: str, work: Callable[[], bool], every_seconds: float) -> Part:
             return Part(name, work, every_seconds, clock, journal)
@@ -88,10 +92,12 @@ class Bridge:
             while not self._should_stop():
                 worked = self._turn()
                 self._service.turned(self._obstacles(), self._status)
+                self._alarm.look((self._handshake, *self._parts))
                 if not worked:
                     self._inbox.wait(self._pause_seconds())
             self._service.stopping()
             self._journal.info("bridge.stopping")
+            self._alerts.close(_LAST_ALERTS_SECONDS)
 
     def run_once(self) -> None:
         """Do all that can be done now. Raises MeshctlError when something stood in the way."""

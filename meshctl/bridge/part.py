@@ -24,13 +24,14 @@ class Part:
     """Runs `work`, which does one step and returns whether there was one to do.
 
     After a step another follows at once; when there was none, `every_seconds` later. `obstacle` says what
-    is in the way, None if nothing is, and `advice` what to do about it.
+    is in the way, None if nothing is, `advice` what to do about it, and `is_passing` whether it is of the
+    kind that passes by itself.
     """
 
     def __init__(
         self, name: str, work: Callable[[], bool], every_seconds: float, clock: Clock, journal: Journal
     ) -> None:
-        self._name = name
+        self.name = name
         self._work = work
         self._every_seconds = every_seconds
         self._clock = clock
@@ -38,8 +39,10 @@ class Part:
         self._pace = Pace()
         self._not_before = float("-inf")
         self._told: set[str] = set()
+        self._blocked_at = 0.0
         self.obstacle: str | None = None
         self.advice = ""
+        self.is_passing = False
 
     def turn(self) -> bool:
         """Do a step if it is time for one; return whether there may be another at once."""
@@ -57,7 +60,7 @@ class Part:
             self._fail(Fault(Trouble.DENIED, "", "", str(error)), "")
             return False
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
-            self._journal.error("daemon.error", half=self._name, **error_fields(error))
+            self._journal.error("daemon.error", half=self.name, **error_fields(error))
             unforeseen = f"an unforeseen error ({type(error).__name__})"
             self._fail(Fault(Trouble.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
             return False
@@ -71,6 +74,11 @@ class Part:
         """Return how long there is nothing to do for this part."""
         return max(0.0, self._not_before - self._clock.monotonic())
 
+    @property
+    def blocked_seconds(self) -> float:
+        """Return for how long something has been in the way; 0 if nothing is."""
+        return 0.0 if self.obstacle is None else self._clock.monotonic() - self._blocked_at
+
     def look_again(self) -> None:
         """Let the next turn look at once, unless something is in the way."""
         if self.obstacle is None:
@@ -78,7 +86,7 @@ class Part:
 
     def _go_on(self) -> None:
         if self.obstacle is not None:
-            self._journal.info("bridge.unblocked", part=self._name)
+            self._journal.info("bridge.unblocked", part=self.name)
         self.obstacle = None
         self._told.clear()
         self._pace.succeeded()
@@ -86,19 +94,22 @@ class Part:
     def _fail(self, fault: Fault, advice: str) -> None:
         pause_seconds = self._pace.failed(fault.retry_after_seconds)
         self._not_before = self._clock.monotonic() + pause_seconds
-        self.obstacle, self.advice = f"{self._name}: {fault.text}", advice
+        if self.obstacle is None:
+            self._blocked_at = self._clock.monotonic()
+        self.obstacle, self.advice = f"{self.name}: {fault.text}", advice
+        self.is_passing = fault.trouble is Trouble.LATER and not _is_local(fault)
         # Two obstacles may take turns, 502 and 503 say; each is told once until all is well.
         if fault.code in self._told:
             return
         self._told.add(fault.code)
         fields: dict[str, FieldValue] = {
-            "part": self._name,
+            "part": self.name,
             "code": fault.code or None,
             "text": fault.text,
             "advice": advice or None,
             "retry_seconds": round(pause_seconds, 1),
         }
-        if fault.trouble is Trouble.LATER and not _is_local(fault):
+        if self.is_passing:
             self._journal.warning("bridge.delayed", **fields)
         else:
             self._journal.error("bridge.blocked", **fields)

@@ -1,5 +1,6 @@
 """The bridge as a process: what it does by itself, beside others, without MESH, and when it is to stop."""
 
+import json
 import os
 import signal
 import socket
@@ -137,6 +138,24 @@ def test_once_says_what_stood_in_the_way(tmp_path: Path, status: int) -> None:
     assert f"(HTTP {status})" in ended.stderr
     assert ("Check mailbox.id" in ended.stderr) is (status == 403)
     assert _folder(site, "OUT") == ["one.ctl", "one.dat"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_an_alert_command_hears_of_a_mailbox_that_is_not_let_in(tmp_path: Path) -> None:
+    """A bridge that MESH turns down for a minute has the alert command run, once, with advice."""
+    told = tmp_path / "told"
+    with answering(403) as url:
+        site = bridged_site(tmp_path, url)
+        command = ["sh", "-c", f"cat >> {told}"]
+        site.settle(bridge=_bridge_settings(site), alerts={"command": command})
+        with site.bridge() as bridge:
+            bridge.wait_for(told.exists, "the alert", 90)
+
+    (alert,) = [json.loads(line) for line in told.read_text().splitlines()]
+    assert (alert["event"], alert["part"]) == ("bridge.blocked", "handshake")
+    assert "HTTP 403" in alert["text"]
+    assert "Check mailbox.id" in alert["advice"]
 
 
 def test_a_mailbox_is_served_by_one(tmp_path: Path, sandbox: Sandbox) -> None:
