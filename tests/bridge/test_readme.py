@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,28 +58,34 @@ def test_a_letter_is_delivered_and_acknowledged(tmp_path: Path) -> None:
     assert installing.startswith("pip install '.[api]'")
     with _terminal(serving, environ, tmp_path / "sandbox.out"):
         _wait_for(url)
-        assert _typed(folders, environ).returncode == 0
+        assert _typed(folders, environ)[0] == 0
         with _terminal(common + bridge, environ, tmp_path / "bridge.out"):
-            done = _typed(common + sender + practice, environ)
+            exit_code, shown = _typed(common + sender + practice, environ)
 
-    shown = done.stdout + done.stderr
-    assert done.returncode == 0, shown
-    assert "ward-7-discharge.xml: sent as" in done.stdout, shown
-    assert re.search(r"^[0-9A-F]{32}\.dat$", done.stdout, re.MULTILINE), shown
-    assert re.search(r"completed .* ward-7-discharge\.xml", done.stdout), shown
+    assert exit_code == 0, shown
+    assert "ward-7-discharge.xml: sent as" in shown
+    assert re.search(r"^[0-9A-F]{32}\.dat$", shown, re.MULTILINE), shown
+    assert re.search(r"completed .* ward-7-discharge\.xml", shown), shown
 
 
-def _typed(script: str, environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+def _typed(script: str, environ: dict[str, str]) -> tuple[int, str]:
+    """Type lines into a terminal and return the exit code and what was shown; nothing is left running."""
+    with subprocess.Popen(
         ["bash", "-euc", script],
         cwd=CHECKOUT,
         env=environ,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            shown, _ = process.communicate(timeout=_SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, shown
 
 
 def _environ(folder: Path) -> dict[str, str]:
