@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridge.sandbox import Sandbox
+from tests.bridge.sandbox import Sandbox, TestAuthority
 from tests.bridge.whole_site import WholeSite, make_whole_site, peak_memory_bytes
 from tests.site import wait_until
 
@@ -38,19 +38,22 @@ def digest_of(site: WholeSite) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "compress"),
+    ("size_bytes", "compress", "has_tls"),
     [
-        pytest.param(200 * MEGABYTE, False, id="200 MB"),
-        pytest.param(200 * MEGABYTE, True, id="200 MB, gzip"),
-        pytest.param(1000 * MEGABYTE, False, id="1 GB"),
+        pytest.param(200 * MEGABYTE, False, True, id="200 MB, TLS"),
+        pytest.param(200 * MEGABYTE, True, False, id="200 MB, gzip"),
+        pytest.param(1000 * MEGABYTE, False, False, id="1 GB"),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_large_payload_in_little_memory(folder: Path, size_bytes: int, compress: bool) -> None:
+def test_a_large_payload_in_little_memory(
+    folder: Path, size_bytes: int, compress: bool, has_tls: bool
+) -> None:
     """What A puts into OUT lies in B's IN as it was, and neither bridge ever held 150 MB of memory."""
-    with Sandbox(folder / "sandbox") as sandbox:
-        a = make_whole_site(folder / "a", sandbox, A)
-        b = make_whole_site(folder / "b", sandbox, B)
+    authority = TestAuthority(folder / "ca") if has_tls else None
+    with Sandbox(folder / "sandbox", authority=authority) as sandbox:
+        a = make_whole_site(folder / "a", sandbox, A, authority)
+        b = make_whole_site(folder / "b", sandbox, B, authority)
         digest = a.put_large("large", size_bytes, to=B, compress=compress)
         with a.bridge() as sender, b.bridge() as receiver:
             wait_until(lambda: b.stems("IN"), "the payload at B", LONGEST_SECONDS)
