@@ -42,6 +42,13 @@ def run_until(work: Work, call: Call) -> bool:
     return code != 0
 
 
+def run_failing(work: Work, call: Call, error: str) -> None:
+    """Do the work while one call of the process fails with an error such as `EIO`."""
+    with _waiting(work) as go, strace.failing(go.process_id, call, error):
+        code = go.wait()
+    assert code == 0, f"the work ended with {code}"
+
+
 class _Waiting:
     """A forked process that waits for a byte before it does anything."""
 

@@ -7,6 +7,7 @@ MESH or its answer back.
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -127,6 +128,11 @@ class Place:
         """Send all that can be sent, as a new process does."""
         self.mailbox.send()
 
+    def send_if_possible(self) -> None:
+        """Send what can be sent; what the bridge cannot even start for is waited for by its loop."""
+        with suppress(OSError):
+            self.send()
+
     def _stems(self, folder: str) -> set[str]:
         names = self.mailbox.files(folder)
         stems = {name.removesuffix(".ctl") for name in names if name.endswith(".ctl")}
@@ -187,6 +193,15 @@ class Places:
         place.start_until_quiet()
         place.check_end()
         return killed
+
+    def fail_at(self, call: Call, error: str) -> None:
+        """Let a call of a new place's bridge fail; it goes on, and is started again until all is quiet."""
+        place = self.new()
+        forked.run_failing(place.send_if_possible, call, error)
+        place.check_visible()
+        place.take_reports()
+        place.start_until_quiet()
+        place.check_end()
 
     def kill_twice(self, first: Call) -> int:
         """Kill at a call, then the new start at each of its steps in turn; return how often that was."""
@@ -260,6 +275,19 @@ def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, varian
     firsts.append(Call("recvfrom", 1, "recvfrom 1"))
 
     assert sum(places.kill_twice(first) for first in firsts) > 30
+
+
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("variant", ["letter", "chunks", "refused by MESH"])
+def test_every_call_that_fails(sandbox: Sandbox, tmp_path: Path, variant: str, error: str) -> None:
+    """Whichever call to a disk fails, the bridge goes on and nothing is lost or doubled."""
+    places = Places(sandbox, tmp_path, variant)
+
+    for call in places.calls():
+        places.fail_at(call, error)
 
 
 @needs_strace

@@ -82,6 +82,15 @@ def killing(process_id: int, call: Call, *, slow: str | None = None) -> Iterator
         yield
 
 
+@contextmanager
+def failing(process_id: int, call: Call, error: str) -> Iterator[None]:
+    """Let one call of a process that waits to be let go fail with an error such as `EIO`, undone."""
+    options = ["-o", "/dev/null", "-e", f"trace={call.kind}"]
+    options += ["-e", f"inject={call.kind}:error={error}:when={call.number}"]
+    with _attached(process_id, options):
+        yield
+
+
 def changing_calls(record: Path, roots: Iterable[Path]) -> list[Call]:
     """Return the recorded calls that succeeded and changed something below one of the roots."""
     named = tuple(str(root) for root in roots)
