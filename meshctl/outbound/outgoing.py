@@ -28,7 +28,7 @@ if sys.platform != "win32":
 # What is waiting goes at once, however little. In a backlog batches grow, so that each wait for the disk
 # serves more messages; beyond the largest only latency and memory would grow.
 _FIRST_BATCH = 64
-_LARGEST_BATCH = 256
+_LARGEST_BATCH = 512
 _SHARE_OF_A_BATCH = 6
 _COMPARE_EVERY_SECONDS = 60.0
 # Errors that say nothing about the file that was being looked at.

@@ -20,7 +20,7 @@ from meshctl.outbound.writers import is_being_written
 from meshctl.safe_open import OPEN_SAFELY
 
 # The helper must never run out of work while this process hands a batch over.
-_ASKED_AHEAD = 2
+_ASKED_AHEAD = 3
 # A batch of the largest files takes half a minute; who takes longer than this hangs.
 _PATIENCE_SECONDS = 120.0
 _PATIENCE_WHEN_LEAVING_SECONDS = 1.0
@@ -99,24 +99,36 @@ class ReadingRoom:
         """Yield every batch with the outcomes of its files, in no certain order."""
         source = iter(batches)
         asked: deque[Errand] = deque()
-        batch = next(source, None)
+        # One batch is kept for this process: alone it is not worth the way, and when the helper has nothing
+        # to give back, it fills the time.
+        own = next(source, None)
         try:
-            while batch is not None:
-                while self._helper is not None and self._helper.is_there and len(asked) < _ASKED_AHEAD:
-                    ahead = next(source, None)
-                    if ahead is None:
-                        break
-                    asked.append(Errand(ahead, examiner, control_staging))
-                    self._helper.ask(asked[-1])
-                yield batch, examine_batch(examiner, batch)
-                # Whichever process has time takes the next batch.
-                while asked and self._helper is not None and self._helper.has_answered():
+            while own is not None or asked:
+                self._ask_ahead(source, asked, examiner, control_staging)
+                if asked and (own is None or self._has_answered()):
                     yield self._answered(asked.popleft())
-                batch = next(source, None)
-            while asked:
-                yield self._answered(asked.popleft())
+                elif own is not None:
+                    yield own, examine_batch(examiner, own)
+                    own = next(source, None)
         finally:
             self._abandon(asked)
+
+    def _ask_ahead(
+        self,
+        source: Iterator[Batch],
+        asked: deque[Errand],
+        examiner: Examiner,
+        control_staging: ControlStaging,
+    ) -> None:
+        while self._helper is not None and self._helper.is_there and len(asked) < _ASKED_AHEAD:
+            batch = next(source, None)
+            if batch is None:
+                return
+            asked.append(Errand(batch, examiner, control_staging))
+            self._helper.ask(asked[-1])
+
+    def _has_answered(self) -> bool:
+        return self._helper is not None and self._helper.has_answered()
 
     def _answered(self, errand: Errand) -> tuple[Batch, list[Outcome]]:
         outcomes = self._answer(_PATIENCE_SECONDS)

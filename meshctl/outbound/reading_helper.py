@@ -13,6 +13,8 @@ import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
 from typing import Protocol
 
 _ENOUGH_PROCESSORS = 2
@@ -44,7 +46,7 @@ class Helper:
         self.is_there = True
 
     def ask(self, errand: Errand) -> None:
-        """Hand over an errand. Few must be on their way at once: answers may wait, but errands must not."""
+        """Hand over an errand, without waiting for the ones before it."""
         with suppress(OSError):
             self._requests.send(errand)
 
@@ -87,9 +89,19 @@ def _serve(requests: Connection, answers: Connection, of_parent: tuple[Connectio
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     for end in of_parent:
         end.close()
+    errands: SimpleQueue[Errand] = SimpleQueue()
+    Thread(target=_receive, args=(requests, errands), daemon=True).start()
     try:
         while True:
-            errand: Errand = requests.recv()
-            answers.send(errand.run())
+            answers.send(errands.get().run())
     except BaseException:  # noqa: BLE001 - a traceback would be printed, and its text may quote a file
+        os._exit(1)
+
+
+def _receive(requests: Connection, errands: "SimpleQueue[Errand]") -> None:
+    """Take errands off the pipe at once: two sides that wait for each other to read would wait for ever."""
+    try:
+        while True:
+            errands.put(requests.recv())
+    except BaseException:  # noqa: BLE001 - as above; most often this is the end of the process that asks
         os._exit(1)

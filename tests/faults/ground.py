@@ -252,13 +252,13 @@ def settings_for(**sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return told
 
 
-def drop_backlog(ground: Ground, files: int) -> None:
+def drop_backlog(ground: Ground, files: int, prefix: str = "") -> None:
     """Drop many letters at once: a whole sub-folder of the outbox comes into being."""
     elsewhere = ground.root / "many"
     elsewhere.mkdir()
     template = make_bundle_xml(identifier="NUMBER")
     for number in range(files):
-        path = elsewhere / f"{number:05}.xml"
+        path = elsewhere / f"{prefix}{number:05}.xml"
         path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
         ground.dropped.append(Dropped(path, data))
     os.rename(elsewhere, ground.outbox / "send-document")

@@ -106,6 +106,15 @@ def test_no_helper_to_be_had(ground: Ground) -> None:
     check_invariants(ground)
 
 
+def test_long_names_in_a_backlog(ground: Ground) -> None:
+    """Names of any length pass between the processes that read a backlog."""
+    drop_backlog(ground, 4000, prefix="long-name-" * 22)
+    with ground.daemon() as daemon:
+        daemon.wait_for_pairs(4000, 40.0)
+    assert not ground.events("daemon.blocked")
+    check_invariants(ground)
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open(2)")
 def test_helper_killed_in_a_backlog(ground: Ground) -> None:
     """When the helper process is killed the daemon examines its batches, and sends nothing twice."""
