@@ -22,6 +22,7 @@ from mesh_client import MeshClient
 from requests import Response
 
 from meshctl import durable
+from meshctl.bridge.faults import StoppedError
 
 _BLOCK_BYTES: Final = 1 << 16
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -36,10 +37,6 @@ _MODE: Final = 0o640
 
 class DamagedError(Exception):
     """What MESH sent is not a whole message; the text says why, in words without a value."""
-
-
-class StoppedError(Exception):
-    """The bridge was told to stop in the midst of a download."""
 
 
 class Download:

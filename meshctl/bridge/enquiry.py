@@ -9,17 +9,17 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Final, TypeGuard
+from typing import Final
 
 from requests import RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.faults import BridgeFault, Fault, Trouble, fault_of, fault_of_response
+from meshctl.bridge.mesh_ids import is_sane_id
 
 # A LocalId that a path could be misread with is not asked by: 404 would then be about another address.
 _ASKABLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:@+=,~-]*")
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class Whereabouts(StrEnum):
@@ -51,11 +51,6 @@ def ask_after(client: BridgeClient, local_id: str, file_name: str) -> Found:
         return _read(client.track_local_id(local_id), file_name)
     except (RequestException, Urllib3Error) as error:
         raise BridgeFault(fault_of(error)) from None
-
-
-def is_sane_id(told: object) -> TypeGuard[str]:
-    """Tell whether what the network says is a message id is fit for an address, a file name and a log."""
-    return isinstance(told, str) and _SANE_ID.fullmatch(told) is not None
 
 
 def is_still_uploading(status: object) -> bool:

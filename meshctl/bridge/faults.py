@@ -8,6 +8,7 @@ no connection was made, or if MESH answered that it does not take it now (425, 4
 answer never came or came from somewhere on the way (500, 502, 504): that is UNSURE.
 """
 
+import errno
 import json
 import re
 import ssl
@@ -24,7 +25,7 @@ import urllib3.exceptions
 from mesh_client import MeshError
 
 from meshctl.errors import MeshctlError
-from meshctl.journal.masking import escape_unprintable, mask_numbers
+from meshctl.journal.masking import escape_unprintable, mask_file_name, mask_numbers
 
 _NOT_TAKEN_NOW = frozenset(
     {HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -69,6 +70,10 @@ class Fault:
     code: str
     text: str
     retry_after_seconds: float | None = None
+
+
+class StoppedError(Exception):
+    """The bridge was told to stop in the midst of an upload or a download."""
 
 
 _ADVICE = {
@@ -249,3 +254,11 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
         # Not its __context__: what failed before it, and was dealt with, says nothing about this call.
         waiting += [one.__cause__, *one.args]
         waiting += [getattr(one, name, None) for name in ("reason", "original_error")]
+
+
+def local_fault(error: OSError) -> Fault:
+    """Return what an error of our own disk or folders means: nothing can be done until it is mended."""
+    # The name of a file may be a number: that of an open one.
+    where = f" ({mask_file_name(str(error.filename))})" if error.filename is not None else ""
+    code = errno.errorcode.get(error.errno or 0, "OS")
+    return Fault(Trouble.LATER, "", code, f"a folder or file cannot be used: {error.strerror}{where}")

@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
+from meshctl.bridge.faults import StoppedError
 from meshctl.durable import naming
 
 _OPEN_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
-
-
-class StoppedError(Exception):
-    """The bridge was told to stop in the midst of an upload."""
 
 
 @contextmanager

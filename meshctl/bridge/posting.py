@@ -13,8 +13,8 @@ from requests import HTTPError, RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.enquiry import is_sane_id
 from meshctl.bridge.faults import Fault, Trouble, fault_of, fault_of_response
+from meshctl.bridge.mesh_ids import is_sane_id
 from meshctl.bridge.mex import MexHeaders
 from meshctl.bridge.payload import ChunkStream, open_regular
 from meshctl.bridge.uploads import Upload

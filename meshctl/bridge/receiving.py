@@ -42,8 +42,9 @@ from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl import durable
-from meshctl.bridge.download import DamagedError, Download, StoppedError
-from meshctl.bridge.faults import BridgeFault, Fault, Trouble, fault_of
+from meshctl.bridge.download import DamagedError, Download
+from meshctl.bridge.faults import BridgeFault, StoppedError, Trouble, fault_of, local_fault
+from meshctl.bridge.mesh_ids import is_sane_id
 from meshctl.bridge.mex import arrived_control_file
 from meshctl.client_folders import ClientFolders
 from meshctl.journal.events import Journal
@@ -105,7 +106,7 @@ class Receiving:
         """
         for folder in (self._arriving, self._delivered, self._acknowledged):
             durable.make_folders(folder, _PRIVATE)
-        self._noted = {name for name in os.listdir(self._delivered) if _is_sane(name)}
+        self._noted = {name for name in os.listdir(self._delivered) if is_sane_id(name)}
         for name in os.listdir(self._arriving):
             if os.path.splitext(name)[0] not in self._noted:
                 os.unlink(f"{self._arriving}/{name}")
@@ -130,7 +131,7 @@ class Receiving:
                 self._count_failure(self._download.message_id)
             self._listing = None
             self._forget_download()
-            raise BridgeFault(_local_fault(error)) from None
+            raise BridgeFault(local_fault(error)) from None
 
     def _step(self) -> bool:
         if not os.path.isdir(self._inbox):
@@ -156,7 +157,7 @@ class Receiving:
             if self._listing is None:
                 self._listing = self._client.iterate_message_ids()
             for message_id in self._listing:
-                if not _is_sane(message_id):
+                if not is_sane_id(message_id):
                     self._tell_left(message_id, "its id is none that could be a file name")
                 elif message_id not in self._noted | self._set_aside:
                     return message_id
@@ -308,16 +309,6 @@ class Receiving:
         return f"{self._arriving}/{message_id}{ending}"
 
 
-def _is_sane(message_id: str) -> bool:
-    return _SANE_ID.fullmatch(message_id) is not None
-
-
 def _is_gone(error: Exception) -> bool:
     response = error.response if isinstance(error, RequestException) else None
     return response is not None and response.status_code in _GONE
-
-
-def _local_fault(error: OSError) -> Fault:
-    where = mask_file_name(os.fspath(error.filename)) if error.filename else "the bridge's work folder"
-    code = errno.errorcode.get(error.errno or 0, "OS")
-    return Fault(Trouble.LATER, "", code, f"nothing can be put into IN: {error.strerror} ({where})")

@@ -24,7 +24,6 @@ byte, or where MESH said that it does not take it now: the note is withdrawn, an
 A pair that has to wait lets others pass. Nothing that a control file says gets into the log.
 """
 
-import errno
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,9 +37,8 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.enquiry import Whereabouts, ask_after, is_still_uploading
-from meshctl.bridge.faults import BridgeFault, Fault, Trouble, fault_of
+from meshctl.bridge.faults import BridgeFault, Fault, StoppedError, Trouble, fault_of, local_fault
 from meshctl.bridge.mex import MexRefusal, mex_file_name, mex_headers
-from meshctl.bridge.payload import StoppedError
 from meshctl.bridge.posting import CallError, post_first, post_next
 from meshctl.bridge.reading import UnfitPairError, payload_size_bytes, read_control
 from meshctl.bridge.settling import Failure, Settling
@@ -119,7 +117,7 @@ class Sending:
             return self._step()
         except OSError as error:
             self._must_look = True
-            raise BridgeFault(_local_fault(error)) from None
+            raise BridgeFault(local_fault(error)) from None
 
     def _step(self) -> bool:
         if self._must_look:
@@ -323,9 +321,3 @@ def _control_or_none(pair: TakenPair) -> ControlFile | None:
 
 def _names(pair: TakenPair) -> dict[str, str]:
     return {"file": mask_file_name(pair.stem)}
-
-
-def _local_fault(error: OSError) -> Fault:
-    where = f" ({mask_file_name(str(error.filename))})" if error.filename else ""
-    code = errno.errorcode.get(error.errno or 0, "OS")
-    return Fault(Trouble.LATER, "", code, f"a folder or file cannot be used: {error.strerror}{where}")
