@@ -36,8 +36,7 @@ class Helper:
         context = multiprocessing.get_context("fork")
         requests, self._requests = context.Pipe(duplex=False)
         self._answers, answers = context.Pipe(duplex=False)
-        ours = (self._requests, self._answers)
-        self._process = context.Process(target=_serve, args=(requests, answers, ours), daemon=True)
+        self._process = context.Process(target=_serve, args=(requests, answers), daemon=True)
         # What is there now is the same in both for ever; a collector that looks through it would copy it.
         gc.freeze()
         self._process.start()
@@ -83,12 +82,11 @@ def start_helper() -> Helper | None:
         return None
 
 
-def _serve(requests: Connection, answers: Connection, of_parent: tuple[Connection, Connection]) -> None:
+def _serve(requests: Connection, answers: Connection) -> None:
     for name in _IGNORED_SIGNALS:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    for end in of_parent:
-        end.close()
+    _close_all_but({0, 1, 2, requests.fileno(), answers.fileno()})
     errands: SimpleQueue[Errand] = SimpleQueue()
     Thread(target=_receive, args=(requests, errands), daemon=True).start()
     try:
@@ -96,6 +94,14 @@ def _serve(requests: Connection, answers: Connection, of_parent: tuple[Connectio
             answers.send(errands.get().run())
     except BaseException:  # noqa: BLE001 - a traceback would be printed, and its text may quote a file
         os._exit(1)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Let go of what was open: the other ends of the pipes, and a log that will be rotated and removed."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number not in kept:
+            with suppress(OSError):
+                os.close(number)
 
 
 def _receive(requests: Connection, errands: "SimpleQueue[Errand]") -> None:
