@@ -17,7 +17,8 @@ from tests.commands.browser import CHROMIUM, WINDOW, draw
 from tests.payloads import synthetic_nhs_number
 from tests.site import Site, make_site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+# One day for all of them.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("day")]
 
 MESSAGES = 1000
 # What every hundredth message meets: the rule about its patient, and the state that the message ends in.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tests.crash import process
 from tests.crash.client import HastyClient
@@ -13,6 +14,8 @@ from tests.crash.place import Place
 from tests.crash.strace import Call
 from tests.crash.variants import Variant
 from tests.crash.workers import copied, fresh, named, pool_of_workers
+
+T = TypeVar("T")
 
 _CHUNK = 8
 # At which of the steps of the first run it is killed, for the recovery to be killed at each of its steps.
@@ -35,22 +38,34 @@ def sweep(
     tamper: Callable[[], None] | None = None,
     on_done: Callable[[Tally], None] = lambda _: None,
 ) -> list[Tally]:
-    """Kill each variant at its calls (at one in `every`).
+    """Kill each variant at its calls (at one in `every` of each kind).
 
-    With `second` kill at its steps, and then the recovery at each of its own. `tamper` breaks meshctl first.
+    With `second` kill at its steps, and then the recovery at its own. `tamper` breaks meshctl first.
     """
     with pool_of_workers(tamper) as pool:
         plans = {variant.title: pool.submit(plan, variant.title) for variant in variants}
+        points = [
+            (variant, call)
+            for variant in variants
+            for call in plans[variant.title].result().calls
+            if call.is_step or not (second or variant.is_long)
+        ]
+        chosen = thinned(points, every * (_SECOND_EVERY if second else 1), lambda point: point[1].kind)
         parts: dict[str, list[Future[Tally]]] = {}
         for variant in variants:
-            found = plans[variant.title].result()
+            turns = [turn for turn, (of, _) in enumerate(chosen) if of is variant]
+            calls = [chosen[turn][1] for turn in turns]
+            expected = plans[variant.title].result().expected
             if second:
-                calls = [call for call in found.calls if call.is_step][:: every * _SECOND_EVERY]
+                parts[variant.title] = [
+                    pool.submit(_kill_twice, variant.title, call, every, turn, expected)
+                    for turn, call in zip(turns, calls, strict=True)
+                ]
             else:
-                calls = [call for call in found.calls if call.is_step or not variant.is_long][::every]
-            work, size = (_kill_twice, 1) if second else (_kill_once, _CHUNK)
-            chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
-            parts[variant.title] = [pool.submit(work, variant.title, part, found.expected) for part in chunks]
+                parts[variant.title] = [
+                    pool.submit(_kill_once, variant.title, calls[at : at + _CHUNK], expected)
+                    for at in range(0, len(calls), _CHUNK)
+                ]
         tallies = []
         for variant in variants:
             tally = Tally(variant.title)
@@ -59,6 +74,14 @@ def sweep(
             on_done(tally)
             tallies.append(tally)
     return tallies
+
+
+def thinned(points: Sequence[T], every: int, kind: Callable[[T], str], turn: int = 0) -> list[T]:
+    """Return one point in `every` of each kind, at least one of each; another `turn` returns others."""
+    kinds: dict[str, list[T]] = {}
+    for point in points:
+        kinds.setdefault(kind(point), []).append(point)
+    return [point for alike in kinds.values() for point in alike[turn % min(every, len(alike)) :: every]]
 
 
 def plan(title: str) -> Plan:
@@ -88,22 +111,21 @@ def _kill_once(title: str, calls: list[Call], expected: Fates) -> Tally:
     return tally
 
 
-def _kill_twice(title: str, calls: list[Call], expected: Fates) -> Tally:
+def _kill_twice(title: str, first: Call, every: int, turn: int, expected: Fates) -> Tally:
     variant, tally = named(title), Tally(title)
-    for first in calls:
-        with fresh(variant) as once:
-            client = variant.client_of(once.site)
-            if _kill(once, client, first) is None:
-                continue
-            if variant.amid is not None:
-                variant.amid(once.site)
-            for second in _recovery_steps(once, client, variant):
-                with copied(once) as place:
-                    again = _successor(variant, client, place)
-                    verdict = _kill(place, again, second)
-                    if verdict is not None:
-                        where = f"{title}, {first.text}, then {second.text}"
-                        tally.note(where, verdict or _run_again(place, again, variant, expected))
+    with fresh(variant) as once:
+        client = variant.client_of(once.site)
+        if _kill(once, client, first) is None:
+            return tally
+        if variant.amid is not None:
+            variant.amid(once.site)
+        for second in thinned(_recovery_steps(once, client, variant), every, lambda call: call.kind, turn):
+            with copied(once) as place:
+                again = _successor(variant, client, place)
+                verdict = _kill(place, again, second)
+                if verdict is not None:
+                    where = f"{title}, {first.text}, then {second.text}"
+                    tally.note(where, verdict or _run_again(place, again, variant, expected))
     return tally
 
 

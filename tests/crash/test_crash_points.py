@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
 
 def test_some_kill_points() -> None:
     """At a sample of the kill points of a mixed batch and of a refused file nothing is broken."""
-    [mixed, refused] = sweep([named("mixed batch"), named("refused with its sidecar")], every=12)
+    [mixed, refused] = sweep([named("mixed batch"), named("refused with its sidecar")], every=20)
 
     assert mixed.kill_points > 8
     assert refused.kill_points > 3
@@ -46,7 +46,29 @@ def test_forgotten_refusals_are_not_told_again() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
+def test_sampled_kill_points() -> None:
+    """At some kill points of every variant, each kind of call among them, nothing is broken."""
+    tallies = sweep(possible(), every=40)
+
+    assert [tally.title for tally in tallies if tally.kill_points == 0] == []
+    assert sum(tally.kill_points for tally in tallies) > 60
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_sampled_kill_points_of_recoveries() -> None:
+    """The same where the recovery is killed at some of its steps."""
+    twice = [variant for variant in possible() if variant.is_killed_twice]
+    tallies = sweep(twice, second=True, every=20)
+
+    assert sum(tally.kill_points for tally in tallies) > 20
+    assert _texts(tallies) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_every_kill_point() -> None:
     """At every kill point of every variant nothing is broken."""
     tallies = sweep(possible())
@@ -55,8 +77,8 @@ def test_every_kill_point() -> None:
     assert _texts(tallies) == []
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.long
+@pytest.mark.timeout(7200)
 def test_every_kill_point_of_recoveries() -> None:
     """A recovery that is killed at any of its steps leaves what the next one can finish."""
     tallies = sweep([variant for variant in possible() if variant.is_killed_twice], second=True)

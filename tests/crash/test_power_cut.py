@@ -16,6 +16,14 @@ from tests.crash.workers import fresh, named, pool_of_workers, without_client
 OBSTACLE = strace.obstacle()
 EXT4_OBSTACLE = ext4.obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+# Variants whose runs together make every kind of step, for the samples; the sweeps take all.
+SAMPLED = (
+    "with sidecar",
+    "refused, other file system",
+    "use-case folder",
+    "mixed batch",
+    "archive on other file system",
+)
 BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "unordered"])
 
 
@@ -57,6 +65,38 @@ def test_pair_that_the_client_kept_is_not_shown_again(folder: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@BOTH_KINDS
+def test_sampled_cuts(is_ordered: bool) -> None:
+    """After some cuts from the first to the last step of a run nothing is broken."""
+    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=20)
+
+    assert {tally.kill_points for tally in tallies} == {20}
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@BOTH_KINDS
+def test_sampled_cuts_of_a_recovery(is_ordered: bool) -> None:
+    """After some cuts in the run after a kill nothing is broken."""
+    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=8, while_recovering=True, every=4)
+
+    assert sum(tally.kill_points for tally in tallies) > 15
+    assert _texts(tallies) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@BOTH_KINDS
+def test_sampled_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
+    """After some cuts a pair is whole also if the sender synced nothing."""
+    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=20, are_drops_synced=False)
+
+    assert _texts(tallies) == []
+
+
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @BOTH_KINDS
 def test_every_cut(is_ordered: bool) -> None:
@@ -67,7 +107,7 @@ def test_every_cut(is_ordered: bool) -> None:
     assert _texts(tallies) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @BOTH_KINDS
 def test_every_cut_of_a_recovery(is_ordered: bool) -> None:
@@ -78,8 +118,8 @@ def test_every_cut_of_a_recovery(is_ordered: bool) -> None:
     assert _texts(tallies) == []
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.long
+@pytest.mark.timeout(3600)
 @BOTH_KINDS
 def test_all_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
     """The same of every variant."""
@@ -88,14 +128,16 @@ def test_all_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> Non
     assert _texts(tallies) == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(EXT4_OBSTACLE is not None, reason=EXT4_OBSTACLE or "")
-def test_real_cuts_on_ext4(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(5, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+)
+def test_real_cuts_on_ext4(tmp_path: Path, rounds: int) -> None:
     """An ext4 file system that is shut down under a running meshctl is recovered without a broken promise."""
-    tally = _real(tmp_path, 20, without_syncs=False)
+    tally = _real(tmp_path, rounds, without_syncs=False)
 
-    assert tally.kill_points == 20
+    assert tally.kill_points == rounds
     assert tally.texts == []
 
 
@@ -104,7 +146,7 @@ def test_real_cuts_on_ext4(tmp_path: Path) -> None:
 @pytest.mark.skipif(EXT4_OBSTACLE is not None, reason=EXT4_OBSTACLE or "")
 def test_real_cuts_notice_missing_syncs(tmp_path: Path) -> None:
     """A meshctl whose syncs do nothing fails the same test, so it tests something."""
-    tally = _real(tmp_path, 6, without_syncs=True)
+    tally = _real(tmp_path, 3, without_syncs=True)
 
     assert tally.wrong[Wrong.HALF] > 0
 
@@ -116,6 +158,11 @@ def _real(folder: Path, rounds: int, *, without_syncs: bool) -> Tally:
         if "mount" in error.cmd:
             pytest.skip("loop mounts are not allowed here")
         raise
+
+
+def _sampled() -> list[Variant]:
+    """Return the sample of variants, those that this machine has the file systems for."""
+    return [variant for variant in without_client() if variant.title in SAMPLED]
 
 
 def _texts(tallies: list[Tally]) -> list[str]:

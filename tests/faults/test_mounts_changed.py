@@ -6,6 +6,7 @@ moved. What the one had begun the other has to finish.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from tests.invariants import check_invariants
 
 pytestmark = [
     needs_mounts,
-    pytest.mark.slow,
     pytest.mark.skipif(obstacle() is not None, reason=obstacle() or ""),
 ]
 
@@ -37,13 +37,19 @@ def _own_mount(ground: Ground, *, wanted: bool) -> Iterator[None]:
             mount("-l", mailbox, program="umount")
 
 
+@pytest.mark.parametrize(
+    "every",
+    [
+        # No divisor of the number of letters, so that each of their steps is met.
+        pytest.param(4, marks=pytest.mark.slow, id="every fourth"),
+        pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(300)], id="each"),
+    ],
+)
 @pytest.mark.parametrize("call", ["rename", "unlink", "fsync"])
 @pytest.mark.parametrize("own_mount_first", [True, False], ids=["copied, then moved", "moved, then copied"])
-def test_another_mount_after_a_crash(root: Path, call: str, own_mount_first: bool) -> None:
-    """Killed at any call, and run again on other mounts, meshctl neither loses nor doubles a letter."""
-    number = 0
-    while True:
-        number += 1
+def test_another_mount_after_a_crash(root: Path, call: str, own_mount_first: bool, every: int) -> None:
+    """Killed at such calls, and run again on other mounts, meshctl neither loses nor doubles a letter."""
+    for number in count(1, every):
         ground = make_ground(root / f"site{number}")
         for each in range(_LETTERS):
             ground.drop(f"{each}.pdf")

@@ -1,4 +1,4 @@
-"""Processes that are stopped, started twice or killed; an outbox with a hundred thousand files."""
+"""Processes that are stopped, started twice or killed; an outbox with very many files."""
 
 import os
 import signal
@@ -11,11 +11,8 @@ from tests.faults.ground import Ground, cpu_seconds, drop_backlog, stays_calm
 from tests.invariants import check_invariants
 from tests.site import Daemon, wait_until
 
-pytestmark = pytest.mark.slow
 
-_HUNDRED_THOUSAND = 100_000
-
-
+@pytest.mark.slow
 def test_started_twice_at_once(ground: Ground) -> None:
     """Of two daemons started in the same instant one works; the other says who is there, and ends with 1."""
     first, second = ground.start("run"), ground.start("run")
@@ -40,6 +37,7 @@ def _ended(daemon: Daemon) -> bool:
     return daemon.process.poll() is not None
 
 
+@pytest.mark.slow
 def test_stopped_for_a_while(ground: Ground) -> None:
     """A daemon that was held (SIGSTOP) takes up what came meanwhile, and blames neither clock nor client."""
     with ground.daemon() as daemon:
@@ -58,6 +56,7 @@ def test_stopped_for_a_while(ground: Ground) -> None:
     check_invariants(ground)
 
 
+@pytest.mark.slow
 def test_stand_in_killed_again_and_again(ground: Ground) -> None:
     """A client that is killed at any moment makes the daemon neither lose nor double nor mistake anything."""
     total = 120
@@ -88,10 +87,16 @@ def test_stand_in_killed_again_and_again(ground: Ground) -> None:
     check_invariants(ground)
 
 
-@pytest.mark.timeout(1200)
-def test_a_hundred_thousand_files(ground: Ground) -> None:
-    """An outbox with 100,000 files is worked off; the first pair comes at once, memory is bounded."""
-    drop_backlog(ground, _HUNDRED_THOUSAND)
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param(10_000, marks=pytest.mark.slow),
+        pytest.param(100_000, marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
+    ],
+)
+def test_very_many_files(ground: Ground, files: int) -> None:
+    """An outbox with so many files is worked off; the first pair comes at once, memory is bounded."""
+    drop_backlog(ground, files)
     with ground.daemon() as daemon:
         began = time.monotonic()
         daemon.wait_for_pairs(1, 10.0)

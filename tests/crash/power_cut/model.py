@@ -1,7 +1,6 @@
 """Records a run, cuts the power after every step in a model, and starts meshctl on what is left."""
 
 import os
-import random
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -32,16 +31,18 @@ def cut_power(
     without_syncs: bool = False,
     are_drops_synced: bool = True,
     while_recovering: bool = False,
+    every: int = 1,
     on_done: Callable[[Tally], None] = lambda _: None,
 ) -> list[Tally]:
     """Cut the power in every way that the kind of file system allows, in at most so many ways a variant.
 
     `without_syncs` leaves out what meshctl itself does to make files durable; the ledger keeps its own. Where
     drops are not synced by who dropped them, they may be lost, and only pairs in OUT are judged. With
-    `while_recovering` runs are killed at some of their steps first, and the power is cut in the next run.
+    `while_recovering` runs are killed at some of their steps first (one in `every` of those), and the power
+    is cut in the next run.
     """
     with pool_of_workers() as pool:
-        model = _Model(is_ordered, without_syncs, are_drops_synced, while_recovering)
+        model = _Model(is_ordered, without_syncs, are_drops_synced, while_recovering, every)
         parts: dict[str, list[Future[Tally]]] = {}
         for variant in variants:
             part_most = None if most is None else -(-most // _PARTS)
@@ -64,6 +65,7 @@ class _Model:
     without_syncs: bool
     are_drops_synced: bool
     while_recovering: bool
+    every: int
 
 
 def _cut(title: str, part: int, model: _Model, most: int | None) -> Tally:
@@ -74,7 +76,8 @@ def _cut(title: str, part: int, model: _Model, most: int | None) -> Tally:
         with fresh(variant) as place:
             _cut_run(place, variant, undisturbed.expected, model, (part, _PARTS, most), tally)
         return tally
-    calls = [call for call in undisturbed.calls if call.is_step][::_RECOVERIES_EVERY][part::_PARTS]
+    calls = [call for call in undisturbed.calls if call.is_step][:: _RECOVERIES_EVERY * model.every]
+    calls = calls[part::_PARTS]
     for call in calls:
         with fresh(variant) as place:
             if process.run_until(place.site, call).killed:
@@ -103,7 +106,8 @@ def _cut_run(
         steps = [step for step in read_steps(trace) if not (model.without_syncs and _is_our_sync(step))]
     states = list(cut_states(disk, steps, _SEED))[part::parts]
     if most is not None and len(states) > most:
-        states = random.Random(_SEED).sample(states, most)
+        # From the first to the last step of the run, so that every kind of step is among them.
+        states = [states[number * len(states) // most] for number in range(most)]
     for state in states:
         again = state.lay_out(place, *new_folders())
         try:
