@@ -11,10 +11,13 @@ import click
 import pytest
 
 from meshctl.cli import cli
+from tests.once import made_once
+from tests.system.wheel import build_wheel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHECKOUT = Path(__file__).parents[1]
+PROGRAMS = "Scripts" if os.name == "nt" else "bin"
 SAMPLE, SAMPLE_IN_WHEEL = "sample_mailbox/", "meshctl/standin/sample_mailbox/"
 
 
@@ -30,22 +33,21 @@ class Installed:
         return _run([str(self.bin / command[0]), *command[1:]], cwd)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Build the wheel and install it, as `pip install` would for a user."""
-    root = tmp_path_factory.mktemp("package")
-    environment = root / "venv"
-    bin_folder = environment / ("Scripts" if os.name == "nt" else "bin")
+    (wheel,) = made_once(tmp_path_factory, "wheel", build_wheel).glob("meshctl-*.whl")
+    environment = made_once(tmp_path_factory, "installed", lambda folder: _install(wheel, folder))
+    return Installed(wheel, environment / PROGRAMS)
+
+
+def _install(wheel: Path, environment: Path) -> None:
     for command in (
         [sys.executable, "-m", "venv", str(environment)],
-        [str(bin_folder / "pip"), "wheel", "--quiet", "--no-deps", "-w", str(root), str(CHECKOUT)],
+        [str(environment / PROGRAMS / "pip"), "install", "--quiet", str(wheel)],
     ):
-        built = _run(command, root)
-        assert built.returncode == 0, built.stderr
-    (wheel,) = root.glob("meshctl-*.whl")
-    put = _run([str(bin_folder / "pip"), "install", "--quiet", str(wheel)], root)
-    assert put.returncode == 0, put.stderr
-    return Installed(wheel, bin_folder)
+        done = _run(command, environment)
+        assert done.returncode == 0, done.stderr
 
 
 def test_wheel_holds_what_git_holds_and_nothing_else(installed: Installed) -> None:
