@@ -18,7 +18,11 @@ from tests.crash.sweep import sweep
 from tests.crash.workers import fresh, named, pool_of_workers, possible
 
 OBSTACLE = strace.obstacle()
-pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+# One after the other: each takes all processors.
+pytestmark = [
+    pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or ""),
+    pytest.mark.xdist_group("kills"),
+]
 
 
 def test_some_kill_points() -> None:

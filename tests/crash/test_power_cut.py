@@ -15,7 +15,11 @@ from tests.crash.workers import fresh, named, pool_of_workers, without_client
 
 OBSTACLE = strace.obstacle()
 EXT4_OBSTACLE = ext4.obstacle()
-pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+# One after the other: each takes all processors.
+pytestmark = [
+    pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or ""),
+    pytest.mark.xdist_group("cuts"),
+]
 # Variants whose runs together make every kind of step, for the samples; the sweeps take all.
 SAMPLED = (
     "with sidecar",
