@@ -1,13 +1,14 @@
 """A machine to install meshctl on: a real systemd as process 1, in namespaces of its own.
 
-Its file system is laid over this machine's; what is written there is gone with it. It has no network and no
-devices, and starts nothing that this machine does. debootstrap and systemd-nspawn would do as well where both
-and a Debian mirror are there, but building a system takes minutes, for the same systemd. Needs root;
-whatever else is missing skips the test.
+Its file system is laid over another; what is written there is gone with it. It has no network and no devices.
+Laid over this machine's own file system it is there in a second, and starts nothing that this machine does;
+needs root, and whatever else is missing skips the test. Laid over a Debian from debootstrap, which takes
+minutes, it is booted whole by systemd-nspawn, and has to come up.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,18 +25,26 @@ _PYTHON = Path("/usr/bin/python3")
 _ENVIRONMENT = "/opt/meshctl"
 _SITE_PACKAGES = f"{_ENVIRONMENT}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 _WHEELS = "/srv/wheels"
+THIS_MACHINE = Path("/")
 _TARGET = "[Unit]\nDescription=what the tests need\nRequires=basic.target systemd-journald.service\n"
 # What systemd would otherwise start on the way up, and a test of one service has no use for.
 _WANTS = ("sysinit", "local-fs", "basic", "timers", "sockets")
-_NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child")
-_BOOT_SECONDS = 30.0
+_HERE = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child")
+# The rest are made by systemd-nspawn; these are for its end to be the end of all that it started.
+_NSPAWN = ("--mount", "--mount-proc", "--pid", "--fork", "--kill-child")
+_BOOT_SECONDS = 60.0
+_END_SECONDS = 30.0
 
 
 class Machine:
-    """A running machine."""
+    """A running machine; `init` is its process 1, as seen from here."""
 
     def __init__(self, init: int) -> None:
         self._init = init
+
+    def end(self) -> None:
+        """Switch it off."""
+        os.kill(self._init, signal.SIGKILL)
 
     def run(self, *command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in the machine, as its root."""
@@ -64,12 +73,11 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path, wheel: Path, packages: Sequence[str] = ()) -> Iterator[Machine]:
-    """Start a machine with the wheel and meshctl's systemd files installed, and stop it in the end.
+def machine(folder: Path, below: Path, wheel: Path, packages: Sequence[str] = ()) -> Iterator[Machine]:
+    """Start a machine over `below` with the wheel and meshctl's systemd files installed; stop it in the end.
 
     `packages` are further ones of ours to have there, with what they need.
     """
-    skip_where_it_cannot_be()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], capture_output=True, check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine does not let us mount")
@@ -77,17 +85,23 @@ def machine(folder: Path, wheel: Path, packages: Sequence[str] = ()) -> Iterator
         for name in ("over", "work", "root"):
             (folder / name).mkdir()
         _lay_out(folder / "over", wheel, packages)
+        if below == THIS_MACHINE:
+            _still(folder / "over")
+        namespaces, script = (_HERE, "boot.sh") if below == THIS_MACHINE else (_NSPAWN, "nspawn.sh")
+        boot = ("sh", str(Path(__file__).with_name(script)), str(folder), str(below))
         with (folder / "console").open("w") as console:
             booting = subprocess.Popen(
-                ["unshare", *_NAMESPACES, "sh", str(Path(__file__).with_name("boot.sh")), str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
+                ["unshare", *namespaces, *boot], stdin=subprocess.DEVNULL, stdout=console, stderr=console
             )
         try:
-            started = _booted(booting, folder / "console")
+            started = _booted(booting)
+            if started is None:
+                said = f"no systemd can be started here: {(folder / 'console').read_text()[-300:]}"
+                (pytest.skip if below == THIS_MACHINE else pytest.fail)(said)
             _install(started)
             yield started
+            started.end()
+            booting.wait(_END_SECONDS)
         finally:
             booting.kill()
             booting.wait()
@@ -96,7 +110,7 @@ def machine(folder: Path, wheel: Path, packages: Sequence[str] = ()) -> Iterator
 
 
 def skip_where_it_cannot_be() -> None:
-    """Skip the test where such a machine cannot be."""
+    """Skip the test where no machine can be laid over this one."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     for tool in ("unshare", "nsenter", "mount", "/lib/systemd/systemd", "systemd-sysusers", str(_PYTHON)):
@@ -114,6 +128,15 @@ def _lay_out(over: Path, wheel: Path, packages: Sequence[str]) -> None:
         (over / path[1:]).mkdir(parents=True)
     shutil.copy(wheel, over / _WHEELS[1:])
     copy_needed(wheel, over / _SITE_PACKAGES[1:], packages)
+    for unit in ("meshctl@.service", "meshctl-bridge@.service"):
+        shutil.copy(REPOSITORY / "systemd" / unit, over / "etc/systemd/system")
+    for kind in ("sysusers", "tmpfiles"):
+        (over / f"usr/lib/{kind}.d").mkdir(parents=True)
+        shutil.copy(REPOSITORY / f"systemd/meshctl.{kind}", over / f"usr/lib/{kind}.d/meshctl.conf")
+
+
+def _still(over: Path) -> None:
+    """Let the machine start nothing of what this one does."""
     units = over / "etc/systemd/system"
     for name in _WANTS:
         for folder in (Path("/lib/systemd/system"), Path("/etc/systemd/system")):
@@ -122,11 +145,6 @@ def _lay_out(over: Path, wheel: Path, packages: Sequence[str]) -> None:
                     (units / wanted.name).symlink_to("/dev/null")
     (units / "meshctl-test.target").write_text(_TARGET)
     (over / "etc/fstab").write_text("")
-    for unit in ("meshctl@.service", "meshctl-bridge@.service"):
-        shutil.copy(REPOSITORY / "systemd" / unit, units)
-    for kind in ("sysusers", "tmpfiles"):
-        (over / f"usr/lib/{kind}.d").mkdir(parents=True)
-        shutil.copy(REPOSITORY / f"systemd/meshctl.{kind}", over / f"usr/lib/{kind}.d/meshctl.conf")
 
 
 def _install(started: Machine) -> None:
@@ -137,15 +155,25 @@ def _install(started: Machine) -> None:
     started.run(*pip, "install", "--quiet", "--no-index", "--find-links", _WHEELS, "meshctl")
 
 
-def _booted(booting: "subprocess.Popen[bytes]", console: Path) -> Machine:
-    children = Path(f"/proc/{booting.pid}/task/{booting.pid}/children")
+def _booted(booting: "subprocess.Popen[bytes]") -> Machine | None:
+    """Return the machine once it is up; None if it ends before, or takes too long."""
     deadline = time.monotonic() + _BOOT_SECONDS
-    state = ""
     while time.monotonic() < deadline and booting.poll() is None:
-        if init := children.read_text().split():
-            found = Machine(int(init[0]))
+        if init := _systemd_under(booting.pid):
+            found = Machine(init)
             state = found.run("systemctl", "is-system-running", check=False).stdout.strip()
             if state in {"running", "degraded"}:
                 return found
         time.sleep(0.1)
-    pytest.skip(f"no systemd can be started here ({state or 'it ended'}): {console.read_text()[-300:]}")
+    return None
+
+
+def _systemd_under(process: int) -> int | None:
+    """Return the systemd that a process has become or started; until it is one, its root is still ours."""
+    try:
+        if Path(f"/proc/{process}/comm").read_text() == "systemd\n":
+            return process
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except FileNotFoundError:
+        return None
+    return next((found for child in children if (found := _systemd_under(int(child)))), None)

@@ -25,18 +25,19 @@ BRIDGE = {
     "password": "file:secrets/letters/password",
     "shared_key": "file:secrets/letters/shared-key",
 }
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+# One machine for all of them.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180), pytest.mark.xdist_group("bridge's machine")]
 
 
 @pytest.fixture(scope="module", name="host")
-def _host(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) -> Iterator[Machine]:
     """A machine with meshctl[api] and the sandbox, and secrets that only the service can read."""
     if any(find_spec(package) is None for package in ("mesh_client", "mesh_sandbox", "uvicorn")):
         pytest.skip(
             "mesh-client, mesh-sandbox or uvicorn is not installed; pip install -e '.[test]' brings them"
         )
     packages = ("mesh-client", "mesh-sandbox", "uvicorn")
-    with machine(tmp_path_factory.mktemp("machine"), wheel, packages) as started:
+    with machine(tmp_path_factory.mktemp("machine"), below, wheel, packages) as started:
         started.run("ip", "link", "set", "lo", "up")
         started.run("systemd-sysusers")
         started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
@@ -98,7 +99,7 @@ def test_what_arrives_comes_into_in(host: Machine) -> None:
 
 def test_killed_it_comes_back(host: Machine) -> None:
     """After a SIGKILL systemd starts it again, and it goes on."""
-    host.run("kill", "-9", host.property(UNIT, "MainPID"))
+    host.run("sh", "-c", f"kill -9 {host.property(UNIT, 'MainPID')}")
     host.wait_for(
         lambda: host.property(UNIT, "ActiveState") == "active" and host.property(UNIT, "NRestarts") != "0",
         "the restart",

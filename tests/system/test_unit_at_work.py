@@ -1,6 +1,7 @@
 """The shipped unit under a real systemd: it starts, sends, and comes back whatever is done to it."""
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ UNIT = "meshctl@letters.service"
 SETTINGS = "/etc/meshctl/letters.toml"
 DATA = "/var/lib/meshctl/letters"
 MAILBOX = f"{DATA}/mailbox/X26ABC1"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+# One machine for all of them.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180), pytest.mark.xdist_group("machine")]
 
 
 @pytest.fixture(scope="module", name="host")
-def _host(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
-    with machine(tmp_path_factory.mktemp("machine"), wheel) as started:
+def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) -> Iterator[Machine]:
+    with machine(tmp_path_factory.mktemp("machine"), below, wheel) as started:
         started.run("systemd-sysusers")
         started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
         started.run(PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1")
@@ -80,6 +82,18 @@ def test_what_runs_is_the_installed_wheel(host: Machine, wheel: Path) -> None:
     assert "No broken requirements" in host.run(python, "-m", "pip", "check").stdout
 
 
+def test_systemd_finds_no_fault_in_the_unit_where_it_is_installed(host: Machine) -> None:
+    """On the machine itself systemd-analyze verify is silent, and the exposure is at most 0.4, of 10."""
+    unit = f"/etc/systemd/system/{UNIT.replace('letters', '')}"
+
+    verified = host.run("systemd-analyze", "verify", "--man=no", UNIT)
+    exposed = host.run("systemd-analyze", "security", "--offline=true", "--no-pager", unit).stdout
+
+    assert (verified.stdout, verified.stderr) == ("", "")
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", exposed)
+    assert float(exposure) <= 0.4
+
+
 def test_its_own_check_finds_no_fault(host: Machine) -> None:
     """What init lays out and the service works on passes meshctl check, run as the service's user."""
     done = host.run("runuser", "-u", "meshctl", "--", PROGRAM, "-c", SETTINGS, "check", "--json")
@@ -93,7 +107,7 @@ def test_its_own_check_finds_no_fault(host: Machine) -> None:
 def test_a_kill_does_not_end_it(host: Machine) -> None:
     """After kill -9 systemd starts it again, and a letter dropped meanwhile goes out, once."""
     killed = _process(host)
-    host.run("kill", "-9", killed)
+    host.run("sh", "-c", f"kill -9 {killed}")
     _drop(host, "killed.pdf", "killed")
 
     host.wait_for(lambda: _process(host) not in {killed, "0"}, "a new process")
@@ -111,7 +125,7 @@ def test_the_watchdog_ends_what_hangs_and_nothing_else(host: Machine) -> None:
     host.run("sleep", "9")
     assert _process(host) == process
 
-    host.run("kill", "-STOP", process)
+    host.run("sh", "-c", f"kill -STOP {process}")
 
     host.wait_for(lambda: _process(host) not in {process, "0"}, "a new process")
 

@@ -11,13 +11,13 @@ from tests.system.wheel import REPOSITORY
 
 TITLE = "## A server, step by step\n"
 CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(name="host")
-def _host(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) -> Iterator[Machine]:
     """A machine with the program, a clone of the repository, and a MESH Client's folders and settings."""
-    with machine(tmp_path_factory.mktemp("machine"), wheel) as started:
+    with machine(tmp_path_factory.mktemp("machine"), below, wheel) as started:
         for path in (REPOSITORY / "systemd").glob("meshctl*"):
             started.write(f"/src/systemd/{path.name}", path.read_text(encoding="utf-8"))
         config = (REPOSITORY / "sample_mailbox/meshclient.cfg").read_text(encoding="utf-8")
