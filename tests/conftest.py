@@ -1,6 +1,14 @@
-"""In which order the tests begin."""
+"""How many tests run at a time, and in which order they begin."""
+
+import os
 
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Let `-n auto` mean two workers a processor: much of the time tests wait for processes."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
