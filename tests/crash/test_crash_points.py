@@ -27,7 +27,7 @@ pytestmark = [
 
 def test_some_kill_points() -> None:
     """At a sample of the kill points of a mixed batch and of a refused file nothing is broken."""
-    [mixed, refused] = sweep([named("mixed batch"), named("refused with its sidecar")], every=20)
+    [mixed, refused] = sweep([named("mixed batch"), named("refused with its sidecar")], every=12)
 
     assert mixed.kill_points > 8
     assert refused.kill_points > 3
