@@ -33,6 +33,8 @@ def debootstrapped(tree: Path) -> Path:
         pytest.skip(f"debootstrap took more than {_DOWNLOAD_SECONDS:g} s")
     if made.returncode != 0:
         pytest.skip(f"debootstrap cannot make {SUITE} here: {(made.stdout + made.stderr)[-300:]}")
+    # The installer of a Debian writes this; debootstrap leaves it out.
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n")
     return tree
 
 
