@@ -9,7 +9,7 @@ from meshctl.bridge.faults import BridgeFault, Fault, Trouble
 from meshctl.bridge.part import Part
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
-from meshctl.journal.events import journal
+from meshctl.journal.events import held_back, journal
 from meshctl.journal.read import Entry, parse_line
 from meshctl.journal.setup import configure_log, release_log
 from tests.settings.loading import MINIMAL, load
@@ -51,6 +51,8 @@ class Worked:
 def _said(tmp_path: Path) -> Iterator[Callable[[], list[Entry]]]:
     """Return what the log has so far."""
     log = load(tmp_path, MINIMAL).log
+    # What other tests said while there was no log would come into this one.
+    held_back.take()
     configure_log(log)
     yield lambda: [parse_line(line) for line in log.file.read_text().split("\n") if line]
     release_log()

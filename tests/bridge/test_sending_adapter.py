@@ -38,11 +38,16 @@ def site(tmp_path: Path, proxy: Proxy) -> Site:
     return site
 
 
-def follow(site: Site, exit_code: int = 0, **said: Any) -> dict[str, Any]:
+def follow(site: Site, **said: Any) -> dict[str, Any]:
     """Drop a letter, let adapter and bridge work one after the other, and return what is known of it."""
     site.place("letter.pdf", b"%PDF a letter", sidecar=sidecar(**said))
     site.run_once()
-    assert site.meshctl("bridge", "--once").exit_code == exit_code
+    assert site.meshctl("bridge", "--once").exit_code == 0
+    return known(site)
+
+
+def known(site: Site) -> dict[str, Any]:
+    """Let the adapter work, and return what is known of the only message then."""
     site.run_once()
     (message_id,) = site.messages()
     shown: dict[str, Any] = json.loads(site.meshctl("show", message_id, "--json").stdout)
@@ -83,14 +88,14 @@ def test_a_letter_that_mesh_refused_is_failed(
 def test_a_letter_in_doubt_is_failed_with_advice(site: Site, proxy: Proxy, sandbox: Sandbox) -> None:
     """With a LocalId that tells nothing, a lost answer ends in `failed`, and a person is told what to do."""
     proxy.plan.append(("/outbox", Break.ANSWER_LOST))
-    shown = follow(site, 1, to_mailbox=OTHER, local_id="")
-    assert shown["state"] == "collected"
-
-    assert site.meshctl("bridge", "--once").exit_code == 0
+    site.place("letter.pdf", b"%PDF a letter", sidecar=sidecar(to_mailbox=OTHER, local_id=""))
     site.run_once()
+    if site.meshctl("bridge", "--once").exit_code == 1:
+        assert known(site)["state"] == "collected"
+        assert site.meshctl("bridge", "--once").exit_code == 0
+    # Else it was slow, and came to its next attempt, a second after the first, in the same run.
 
-    (message_id,) = site.messages()
-    shown = json.loads(site.meshctl("show", message_id, "--json").stdout)
+    shown = known(site)
     assert (shown["state"], shown["reason"]["code"]) == ("failed", "UNSURE")
     assert "send it again only if" in shown["reason"]["advice"]
     assert arrived(sandbox) == [b"%PDF a letter"]
