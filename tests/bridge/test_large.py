@@ -17,9 +17,10 @@ A, B = "X26ABC1", "X26ABC2"
 MEGABYTE = 1_000_000
 LONGEST_SECONDS = 300.0
 STOP_SECONDS = 5.0
-MOST_MEMORY_BYTES = 150 * MEGABYTE
+MOST_MEMORY_BYTES = 90 * MEGABYTE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(300)
+SLOW, LONG = pytest.mark.slow, [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -40,16 +41,18 @@ def digest_of(site: WholeSite) -> bytes:
 @pytest.mark.parametrize(
     ("size_bytes", "compress", "has_tls"),
     [
-        pytest.param(200 * MEGABYTE, False, True, id="200 MB, TLS"),
-        pytest.param(200 * MEGABYTE, True, False, id="200 MB, gzip"),
-        pytest.param(1000 * MEGABYTE, False, False, id="1 GB"),
+        pytest.param(100 * MEGABYTE, False, True, id="100 MB, TLS", marks=SLOW),
+        pytest.param(100 * MEGABYTE, True, False, id="100 MB, gzip", marks=SLOW),
+        pytest.param(200 * MEGABYTE, False, True, id="200 MB, TLS", marks=LONG),
+        pytest.param(200 * MEGABYTE, True, False, id="200 MB, gzip", marks=LONG),
+        pytest.param(1000 * MEGABYTE, False, False, id="1 GB", marks=LONG),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_payload_in_little_memory(
     folder: Path, size_bytes: int, compress: bool, has_tls: bool
 ) -> None:
-    """What A puts into OUT lies in B's IN as it was, and neither bridge ever held 150 MB of memory."""
+    """What A puts into OUT lies in B's IN as it was, and neither bridge ever held 90 MB of memory."""
     authority = TestAuthority(folder / "ca") if has_tls else None
     with Sandbox(folder / "sandbox", authority=authority) as sandbox:
         a = make_whole_site(folder / "a", sandbox, A, authority)
@@ -78,6 +81,7 @@ def received_half(folder: Path) -> Callable[[], bool]:
     return lambda: any(path.stat().st_size > 5 * MEGABYTE for path in arriving.glob("*.dat"))
 
 
+@SLOW
 @pytest.mark.parametrize("half_done", [sent_half, received_half], ids=["upload", "download"])
 def test_mesh_goes_away_and_comes_back(folder: Path, half_done: Callable[[Path], Callable[[], bool]]) -> None:
     """MESH that is cut off in the midst of a payload and comes back gets and gives it once, and whole."""
@@ -100,6 +104,7 @@ def test_mesh_goes_away_and_comes_back(folder: Path, half_done: Callable[[Path],
     assert a.stems("FAILED") == a.stems("OUT") == []
 
 
+@SLOW
 @pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
 @pytest.mark.parametrize("half_done", [sent_half, received_half], ids=["upload", "download"])
 def test_the_bridges_end_and_begin_again(

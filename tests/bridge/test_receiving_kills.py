@@ -16,9 +16,17 @@ from tests.bridge import forked
 from tests.bridge.mailbox import MAILBOX_ID, Mailbox
 from tests.bridge.sandbox import Sandbox
 from tests.crash import strace
+from tests.crash.sweep import thinned
 
 OBSTACLE = strace.obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+EVERY = pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(300)], id="sample"),
+        pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(1800)], id="all"),
+    ],
+)
 
 OTHER = "X26ABC2"
 CHUNK_BYTES = 30_000
@@ -80,6 +88,11 @@ class Place:
         assert self.sandbox.inbox(MAILBOX_ID) == []
 
 
+def kind_of(call: strace.Call) -> str:
+    """Return the kind of a call, by which samples are drawn."""
+    return call.kind
+
+
 class Places:
     """Makes new places for one variant."""
 
@@ -120,17 +133,18 @@ class Places:
         return calls
 
 
+@EVERY
 @pytest.mark.parametrize("takes_away", [False, True], ids=["left in IN", "taken from IN"])
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_kill_point(sandbox: Sandbox, tmp_path: Path, variant: str, takes_away: bool) -> None:
+def test_kill_points(sandbox: Sandbox, tmp_path: Path, variant: str, takes_away: bool, every: int) -> None:
     """Wherever it is killed, a new start finishes the work: each message in IN once, MESH told."""
     places = Places(sandbox, tmp_path, VARIANTS[variant])
+    calls = places.calls()
 
-    killed = [kill_at(places, call, takes_away) for call in places.calls()]
+    killed = [kill_at(places, call, takes_away) for call in thinned(calls, every, kind_of)]
 
-    assert sum(killed) == len(killed) > 15
+    assert sum(killed) == len(killed) >= len(calls) / every
+    assert len(calls) > 15
 
 
 def test_some_kill_points(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -164,18 +178,17 @@ def test_each_step_is_durable_before_the_next(sandbox: Sandbox, tmp_path: Path) 
     assert steps.match(done), done
 
 
+@EVERY
 @pytest.mark.parametrize("takes_away", [False, True], ids=["left in IN", "taken from IN"])
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_kill_point_of_the_start_after_a_kill(
-    sandbox: Sandbox, tmp_path: Path, takes_away: bool
+def test_kill_points_of_the_start_after_a_kill(
+    sandbox: Sandbox, tmp_path: Path, takes_away: bool, every: int
 ) -> None:
     """A start that is killed while it sorts out what a kill has left leaves what the next can finish."""
     places = Places(sandbox, tmp_path, VARIANTS["letter"])
     killed = 0
 
-    for first in places.calls():
-        for second in _calls_after(places, first, tmp_path):
+    for turn, first in enumerate(thinned(places.calls(), every, kind_of)):
+        for second in thinned(_calls_after(places, first, tmp_path), every, kind_of, turn):
             place = places.new()
             assert forked.run_until(place.mailbox.receive, first)
             if takes_away:
@@ -187,7 +200,7 @@ def test_every_kill_point_of_the_start_after_a_kill(
             assert forked.run(place.mailbox.receive) == 0
             place.check_end()
 
-    assert killed > 100
+    assert killed > (100 if every == 1 else 10)
 
 
 def kill_at(places: Places, call: strace.Call, takes_away: bool) -> bool:

@@ -24,9 +24,17 @@ from tests.bridge.outgoing import LETTER, OTHER, Outgoing
 from tests.bridge.sandbox import Sandbox
 from tests.crash import strace
 from tests.crash.strace import Call
+from tests.crash.sweep import thinned
 
 OBSTACLE = strace.obstacle()
 needs_strace = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+EVERY = pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(300)], id="sample"),
+        pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(1800)], id="all"),
+    ],
+)
 
 CHUNK_BYTES: Final = 30_000
 LONG: Final = b"".join(f"{number**7:x}".encode() for number in range(7_000))
@@ -148,6 +156,11 @@ class Place:
         return found
 
 
+def kind_of(call: Call) -> str:
+    """Return the kind of a call, by which samples are drawn."""
+    return call.kind
+
+
 class Places:
     """Makes new places for one variant."""
 
@@ -203,8 +216,8 @@ class Places:
         place.start_until_quiet()
         place.check_end()
 
-    def kill_twice(self, first: Call) -> int:
-        """Kill at a call, then the new start at each of its steps in turn; return how often that was."""
+    def kill_twice(self, first: Call, every: int, turn: int) -> int:
+        """Kill at a call, then the new start at its steps (`thinned`) in turn; return how often that was."""
         place = self.new()
         assert forked.run_until(place.send, first)
         place.take_reports()
@@ -212,7 +225,7 @@ class Places:
         place.take_reports()
         place.start_until_quiet()
         place.check_end()
-        steps = [call for call in calls if call.is_step]
+        steps = thinned([call for call in calls if call.is_step], every, kind_of, turn)
         for second in steps:
             place = self.new()
             assert forked.run_until(place.send, first)
@@ -224,11 +237,11 @@ class Places:
             place.check_end()
         return len(steps)
 
-    def kill_at_the_network(self) -> int:
-        """Kill at each call to the network in turn; return how many there were."""
+    def kill_at_the_network(self, every: int = 1) -> int:
+        """Kill at each call to the network in turn, or at some of each kind; return how many there were."""
         kills = 0
         for kind in NETWORK:
-            for number in count(1):
+            for number in count(1, every):
                 if not self.kill_at(Call(kind, number, f"{kind} {number}")):
                     break
                 kills += 1
@@ -236,57 +249,59 @@ class Places:
 
 
 @needs_strace
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@EVERY
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_kill_point(sandbox: Sandbox, tmp_path: Path, variant: str) -> None:
+def test_kill_points(sandbox: Sandbox, tmp_path: Path, variant: str, every: int) -> None:
     """Wherever it is killed, a new start finishes the work: each message at MESH once, each pair in place."""
     places = Places(sandbox, tmp_path, variant)
+    calls = places.calls()
 
-    killed = [places.kill_at(call) for call in places.calls()]
+    killed = [places.kill_at(call) for call in thinned(calls, every, kind_of)]
 
-    assert sum(killed) == len(killed) > 15
+    assert sum(killed) == len(killed) >= len(calls) / every
+    assert len(calls) > 15
     reaches_mesh = VARIANTS[variant][0].refused in (None, "12")
-    assert (places.kill_at_the_network() > 3) is reaches_mesh
+    assert (places.kill_at_the_network(every) > (3 if every == 1 else 0)) is reaches_mesh
 
 
 @needs_strace
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_kill_point_without_save_sent(sandbox: Sandbox, tmp_path: Path) -> None:
+@EVERY
+def test_kill_points_without_save_sent(sandbox: Sandbox, tmp_path: Path, every: int) -> None:
     """With SaveSent=N nothing of a pair is left, and its message has arrived once all the same."""
     places = Places(sandbox, tmp_path, "letter", save_sent=False)
+    calls = places.calls()
 
-    killed = [places.kill_at(call) for call in places.calls()]
+    killed = [places.kill_at(call) for call in thinned(calls, every, kind_of)]
 
-    assert sum(killed) == len(killed) > 15
-    assert places.kill_at_the_network() > 3
+    assert sum(killed) == len(killed) >= len(calls) / every
+    assert len(calls) > 15
+    assert places.kill_at_the_network(every) > (3 if every == 1 else 0)
 
 
 @needs_strace
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@EVERY
 @pytest.mark.parametrize("variant", ["letter", "chunks", "no local id", "refused by MESH"])
-def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, variant: str) -> None:
+def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, variant: str, every: int) -> None:
     """A start that finishes what a kill left may be killed as well, at each of its steps."""
     places = Places(sandbox, tmp_path, variant)
-    firsts = [call for call in places.calls() if call.is_step][::3]
+    firsts = [call for call in places.calls() if call.is_step][:: 3 * every]
     # With the answer on its way, when nobody knows whether the message arrived.
     firsts.append(Call("recvfrom", 1, "recvfrom 1"))
 
-    assert sum(places.kill_twice(first) for first in firsts) > 30
+    kills = sum(places.kill_twice(first, every, turn) for turn, first in enumerate(firsts))
+
+    assert kills > (30 if every == 1 else 3)
 
 
 @needs_strace
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@EVERY
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("variant", ["letter", "chunks", "refused by MESH"])
-def test_every_call_that_fails(sandbox: Sandbox, tmp_path: Path, variant: str, error: str) -> None:
+def test_calls_that_fail(sandbox: Sandbox, tmp_path: Path, variant: str, error: str, every: int) -> None:
     """Whichever call to a disk fails, the bridge goes on and nothing is lost or doubled."""
     places = Places(sandbox, tmp_path, variant)
 
-    for call in places.calls():
+    for call in thinned(places.calls(), every, kind_of):
         places.fail_at(call, error)
 
 
