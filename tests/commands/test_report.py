@@ -15,6 +15,7 @@ from meshctl.ledger.records import Reason
 from meshctl.mesh.evidence import State
 from tests.commands.busy_day import FAILED, MESSAGES, OVERDUE, REJECTED, BusyDay
 from tests.commands.recorded import invoke, recording
+from tests.once import made_once
 from tests.site import Site, make_site
 
 DAY = date(2026, 11, 20)
@@ -44,12 +45,13 @@ def _rows(page: html.HtmlElement, section: str) -> list[list[str]]:
     return [[_words(cell) for cell in row] for row in rows]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def busy_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site whose ledger holds a day of a thousand messages."""
-    site = make_site(tmp_path_factory.mktemp("busy") / "mesh")
-    BusyDay(site, DAY).record()
-    return site
+    folder = made_once(
+        tmp_path_factory, "busy", lambda folder: BusyDay(make_site(folder / "mesh"), DAY).record()
+    )
+    return Site(folder / "mesh")
 
 
 @pytest.fixture

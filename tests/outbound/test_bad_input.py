@@ -41,6 +41,10 @@ class Aftermath:
         return next((each for each in self.explained.values() if fingerprint(each.payload) == wanted), None)
 
 
+# Whatever is done to one daemon is done once.
+pytestmark = pytest.mark.xdist_group("bad input")
+
+
 @pytest.fixture(scope="session")
 def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     """The whole table, dropped before one daemon, and a good file dropped once that is done with it."""
