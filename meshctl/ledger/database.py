@@ -20,6 +20,8 @@ LEDGER_NAME = "ledger.sqlite"
 # How long a locked ledger is waited for. A stop must not take longer than 5 s, and two parts may wait.
 _BUSY_SECONDS = 1.5
 _CACHE_KIB = 6144
+# How long the write-ahead log grows before it is folded into the ledger: 16 MiB.
+_LOG_PAGES = 4096
 _PRIMARY_CODE = 0xFF
 
 
@@ -85,8 +87,9 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
         # FULL: a commit that has returned survives a power cut, which the hand-off relies on.
         connection.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-            f"PRAGMA cache_size = -{_CACHE_KIB}; PRAGMA journal_size_limit = 16777216;"
-            "PRAGMA temp_store = MEMORY;"
+            f"PRAGMA cache_size = -{_CACHE_KIB}; PRAGMA temp_store = MEMORY;"
+            # A page that many messages change is copied into the ledger once for all of them.
+            f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}; PRAGMA journal_size_limit = {_LOG_PAGES * 4096};"
         )
         _migrate(connection, path)
         if suspect:

@@ -94,17 +94,24 @@ class Examiner:
     max_payload_bytes: int
 
     def examine(
-        self, folder: str, name: str, use_case: str | None, said: Sidecar | None = None
+        self,
+        folder: str,
+        name: str,
+        use_case: str | None,
+        said: Sidecar | None = None,
+        *,
+        alone: bool = False,
     ) -> Examined | None:
         """Look into a file; None when it is no longer there. Raises OSError when the disk fails.
 
-        A refusal is an outcome, not an error. With `said` a sidecar beside the file is not looked at.
+        A refusal is an outcome, not an error. A sidecar is not looked for when what it says is `said`, nor
+        when the file is known to be `alone`.
         """
         path = f"{folder}/{name}"
         message_id = self.file_prefix + new_message_id(datetime.now(UTC))
         try:
             status = os.lstat(path)
-            sidecar_status = None if said else _status(path + SIDECAR_SUFFIX)
+            sidecar_status = None if said or alone else _status(path + SIDECAR_SUFFIX)
         except FileNotFoundError:
             return None
         found = Sighting(

@@ -77,7 +77,8 @@ def examine_batch(examiner: Examiner, batch: Batch) -> list[Outcome]:
             outcomes.append(Meanwhile.BEING_WRITTEN)
             continue
         try:
-            outcomes.append(examiner.examine(batch.folder, file.name, batch.use_case) or Meanwhile.GONE)
+            examined = examiner.examine(batch.folder, file.name, batch.use_case, alone=not file.has_sidecar)
+            outcomes.append(examined or Meanwhile.GONE)
         except OSError as error:
             outcomes.append(error)
     return outcomes

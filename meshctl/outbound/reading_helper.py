@@ -88,10 +88,13 @@ def _serve(requests: Connection, answers: Connection) -> None:
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     _close_all_but({0, 1, 2, requests.fileno(), answers.fileno()})
     errands: SimpleQueue[Errand] = SimpleQueue()
+    results: SimpleQueue[bytes] = SimpleQueue()
+    # Neither pipe may hold up the work: with both sides waiting to write, nothing would ever move.
     Thread(target=_receive, args=(requests, errands), daemon=True).start()
+    Thread(target=_send, args=(answers, results), daemon=True).start()
     try:
         while True:
-            answers.send(errands.get().run())
+            results.put(pickle.dumps(errands.get().run(), pickle.HIGHEST_PROTOCOL))
     except BaseException:  # noqa: BLE001 - a traceback would be printed, and its text may quote a file
         os._exit(1)
 
@@ -105,9 +108,18 @@ def _close_all_but(kept: set[int]) -> None:
 
 
 def _receive(requests: Connection, errands: "SimpleQueue[Errand]") -> None:
-    """Take errands off the pipe at once: two sides that wait for each other to read would wait for ever."""
+    """Take errands off the pipe as they come."""
     try:
         while True:
             errands.put(requests.recv())
     except BaseException:  # noqa: BLE001 - as above; most often this is the end of the process that asks
+        os._exit(1)
+
+
+def _send(answers: Connection, results: "SimpleQueue[bytes]") -> None:
+    """Put results into the pipe as they are read from it."""
+    try:
+        while True:
+            answers.send_bytes(results.get())
+    except BaseException:  # noqa: BLE001 - as above
         os._exit(1)

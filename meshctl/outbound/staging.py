@@ -45,6 +45,7 @@ class Ready(NamedTuple):
     """
 
     name: str
+    has_sidecar: bool
     ask: tuple[str, ...]
 
 
@@ -176,15 +177,15 @@ class Staging:
     def _ready(self, folder: str, name: str, status: os.stat_result, outlook: Outlook) -> Ready | None:
         path = f"{folder}/{name}"
         if kind_of(name) is Kind.SIDECAR:
-            return Ready(name, ()) if self._is_abandoned(path, status, outlook) else None
+            return Ready(name, False, ()) if self._is_abandoned(path, status, outlook) else None
         quiet = self._quiet(path, status, outlook)
         if quiet is None:
             return None
         sidecar = _lstat(path + SIDECAR_SUFFIX)
         if sidecar is None:
-            return None if self._still_waits(path, status, outlook) else Ready(name, quiet)
+            return None if self._still_waits(path, status, outlook) else Ready(name, False, quiet)
         sidecar_quiet = self._quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
-        return None if sidecar_quiet is None else Ready(name, quiet + sidecar_quiet)
+        return None if sidecar_quiet is None else Ready(name, True, quiet + sidecar_quiet)
 
     def _quiet(self, path: str, status: os.stat_result, outlook: Outlook) -> tuple[str, ...] | None:
         """Return the file if the kernel has to be asked about it, nothing if not, None if it is not quiet."""
