@@ -8,7 +8,7 @@ when it ends for whatever reason, batches are examined in this process and nothi
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -64,7 +64,9 @@ class Errand:
         try:
             self.control_staging.write(outcome.message_id, outcome.control)
         except OSError:
-            # The hand-off will meet the same, and knows what is to be done about it.
+            # The hand-off will meet the same and knows what to do about it; half a file would be in its way.
+            with suppress(OSError):
+                self.control_staging.discard(outcome.message_id)
             return outcome
         return replace(outcome, is_staged=True)
 

@@ -17,7 +17,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol
 
+if sys.platform == "linux":
+    import fcntl
+
 _ENOUGH_PROCESSORS = 2
+_PIPE_BYTES = 1 << 20
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, prctl(2)
 _IGNORED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGIO")
 
@@ -40,6 +44,10 @@ class Helper:
         # What is there now is the same in both for ever; a collector that looks through it would copy it.
         gc.freeze()
         self._process.start()
+        if sys.platform == "linux":
+            # Room for what is asked ahead, should the helper be held up.
+            with suppress(OSError):
+                fcntl.fcntl(self._requests.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         requests.close()
         answers.close()
         self.is_there = True

@@ -79,7 +79,8 @@ def test_helper_that_hangs_is_not_waited_for(helper: Helper) -> None:
     answer = helper.answer(PATIENCE_SECONDS)
     assert isinstance(answer, list)
     os.kill(answer[1], signal.SIGSTOP)
-    helper.ask(Say("second"))
+    for _ in range(3):
+        helper.ask(Say("x" * 300_000))
     assert helper.answer(0.05) is None
     assert not helper.is_there
 
