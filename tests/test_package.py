@@ -115,15 +115,15 @@ def test_installs_without_a_network(installed: Installed, tmp_path: Path) -> Non
 
 def test_sdist_builds_the_same_wheel(installed: Installed, tmp_path: Path) -> None:
     """From the source distribution alone the same wheel comes."""
-    put = installed.run("python", "-m", "venv", "builder", cwd=tmp_path)
+    installed.run("python", "-m", "venv", "--without-pip", "builder", cwd=tmp_path)
     builder = Installed(installed.wheel, tmp_path / "builder" / installed.bin.name)
-    put = builder.run("pip", "install", "--quiet", "hatchling", cwd=tmp_path)
+    put = installed.run("pip", "--python", "builder", "install", "--quiet", "hatchling", cwd=tmp_path)
     assert put.returncode == 0, put.stderr
     packed = builder.run("hatchling", "build", "-t", "sdist", "-d", str(tmp_path), cwd=CHECKOUT)
     assert packed.returncode == 0, packed.stderr
     (sdist,) = tmp_path.glob("meshctl-*.tar.gz")
 
-    built = builder.run("pip", "wheel", "--quiet", "--no-deps", "-w", "again", str(sdist), cwd=tmp_path)
+    built = installed.run("pip", "wheel", "--quiet", "--no-deps", "-w", "again", str(sdist), cwd=tmp_path)
 
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "again").glob("*.whl")

@@ -14,8 +14,6 @@ from tests.faults.ground import Full, mounted, needs_mounts
 from tests.site import must_hold, wait_until
 
 A, B = "X26ABC1", "X26ABC2"
-LETTERS = 40
-KILLS = 25
 CHUNK_BYTES = 2000
 
 
@@ -80,16 +78,19 @@ def test_a_full_disk_is_told_once(tmp_path: Path, sandbox: Sandbox) -> None:
         assert sandbox.inbox(B) == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_killed_again_and_again(tmp_path: Path, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("count", "kills"),
+    [pytest.param(16, 8, marks=pytest.mark.slow), pytest.param(40, 25, marks=pytest.mark.long)],
+)
+def test_killed_again_and_again(tmp_path: Path, sandbox: Sandbox, count: int, kills: int) -> None:
     """Bridges at both ends, killed at any moments while letters flow, bring each letter exactly once."""
     a = make_whole_site(tmp_path / "a", sandbox, A, chunk_bytes=CHUNK_BYTES)
     b = make_whole_site(tmp_path / "b", sandbox, B)
-    letters = {f"letter {number} {'x' * (number % 4) * CHUNK_BYTES}".encode() for number in range(LETTERS)}
+    letters = {f"letter {number} {'x' * (number % 4) * CHUNK_BYTES}".encode() for number in range(count)}
     chance, waiting, arrived = random.Random(20261122), sorted(letters), Counter[bytes]()
 
-    for _ in range(KILLS):
+    for _ in range(kills):
         for number in range(len(waiting))[:2]:
             put(a, f"letter-{len(waiting)}-{number}", waiting.pop())
         bridges = [a.start("bridge"), b.start("bridge")]
@@ -101,7 +102,7 @@ def test_killed_again_and_again(tmp_path: Path, sandbox: Sandbox) -> None:
             bridge.stop()
         take_away(b, arrived)
     with a.bridge(), b.bridge():
-        wait_until(lambda: not a.stems("OUT") and len(a.stems("SENT")) == LETTERS, "all letters sent", 90)
+        wait_until(lambda: not a.stems("OUT") and len(a.stems("SENT")) == count, "all letters sent", 90)
         wait_until(lambda: not sandbox.inbox(B), "all letters received", 30)
     take_away(b, arrived)
 

@@ -12,18 +12,19 @@ from tests.bridge.outgoing import arrived
 from tests.bridge.sandbox import Sandbox
 from tests.site import wait_until
 
-_LETTERS: Final = 60
-_KILLS: Final = 12
 _SEED: Final = 20261122
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_backlog_is_sent_once_whatever_the_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("letters", "kills"),
+    [pytest.param(30, 6, marks=pytest.mark.slow), pytest.param(60, 12, marks=pytest.mark.long)],
+)
+def test_a_backlog_is_sent_once_whatever_the_kills(tmp_path: Path, letters: int, kills: int) -> None:
     """SIGKILL at random moments of a real run: every letter arrives once, and every pair is in SENT."""
     chance = random.Random(_SEED)
     payloads = {
-        f"letter-{number:02}": chance.randbytes(chance.choice([100, 5_000_000])) for number in range(_LETTERS)
+        f"letter-{number:02}": chance.randbytes(chance.choice([100, 5_000_000])) for number in range(letters)
     }
     with Sandbox(tmp_path / "sandbox") as sandbox:
         site = bridged_site(tmp_path / "site", sandbox.url, timeout="2s", chunk_bytes=2_000_000)
@@ -31,7 +32,7 @@ def test_a_backlog_is_sent_once_whatever_the_kills(tmp_path: Path) -> None:
             site.put(stem, data)
         killed_amid = 0
 
-        for _ in range(_KILLS):
+        for _ in range(kills):
             connections = len(site.events("bridge.connected")) + 1
             bridge = site.start("bridge")
             bridge.wait_for_event("bridge.connected", connections)
@@ -40,9 +41,9 @@ def test_a_backlog_is_sent_once_whatever_the_kills(tmp_path: Path) -> None:
             bridge.process.communicate()
             killed_amid += any((site.root / ".bridge" / "uploads").iterdir())
         with site.bridge():
-            wait_until(lambda: len(site.stems("SENT")) == _LETTERS, "all letters in SENT", 60)
+            wait_until(lambda: len(site.stems("SENT")) == letters, "all letters in SENT", 60)
 
-        assert killed_amid > _KILLS // 3
+        assert killed_amid > kills // 3
         assert sorted(arrived(sandbox)) == sorted(payloads.values())
         assert {stem: site.payload(stem, "SENT") for stem in site.stems("SENT")} == payloads
         assert list(site.client_folder("FAILED").iterdir()) == []

@@ -52,7 +52,7 @@ def test_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
 @pytest.mark.timeout(300)
 def test_model_notices_missing_syncs() -> None:
     """Without our syncs the model finds half pairs, so it can find them."""
-    [tally] = cut_power([named("mixed batch")], is_ordered=True, most=120, without_syncs=True)
+    [tally] = cut_power([named("mixed batch")], is_ordered=True, most=40, without_syncs=True)
 
     assert tally.wrong[Wrong.HALF] > 0
 
@@ -73,9 +73,9 @@ def test_pair_that_the_client_kept_is_not_shown_again(folder: str) -> None:
 @BOTH_KINDS
 def test_sampled_cuts(is_ordered: bool) -> None:
     """After some cuts from the first to the last step of a run nothing is broken."""
-    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=20)
+    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=12)
 
-    assert {tally.kill_points for tally in tallies} == {20}
+    assert {tally.kill_points for tally in tallies} == {12}
     assert _texts(tallies) == []
 
 
@@ -95,7 +95,7 @@ def test_sampled_cuts_of_a_recovery(is_ordered: bool) -> None:
 @BOTH_KINDS
 def test_sampled_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
     """After some cuts a pair is whole also if the sender synced nothing."""
-    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=20, are_drops_synced=False)
+    tallies = cut_power(_sampled(), is_ordered=is_ordered, most=12, are_drops_synced=False)
 
     assert _texts(tallies) == []
 
