@@ -150,7 +150,7 @@ def test_real_cuts_on_ext4(tmp_path: Path, rounds: int) -> None:
 @pytest.mark.skipif(EXT4_OBSTACLE is not None, reason=EXT4_OBSTACLE or "")
 def test_real_cuts_notice_missing_syncs(tmp_path: Path) -> None:
     """A meshctl whose syncs do nothing fails the same test, so it tests something."""
-    tally = _real(tmp_path, 3, without_syncs=True)
+    tally = _real(tmp_path, 6, without_syncs=True)
 
     assert tally.wrong[Wrong.HALF] > 0
 
