@@ -8,6 +8,7 @@ of contents: the case in which a program that does not sync loses.
 import fcntl
 import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -60,8 +61,15 @@ class Volume:
         _call("mount", "-o", "loop", str(self.image), str(self.folder))
 
     def unmount(self) -> None:
-        """Unmount it."""
-        _call("umount", str(self.folder))
+        """Unmount it, once what was killed on it has ended."""
+        deadline = time.monotonic() + _RUN_SECONDS
+        while True:
+            try:
+                return _call("umount", str(self.folder))
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def cut_power(self) -> None:
         """Stop it, here and now."""
@@ -123,6 +131,7 @@ def _run(volume: Volume, site: Site, cut_after_seconds: float | None, *, without
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         ) as process,
         _neighbour(volume.folder),
     ):
@@ -134,7 +143,8 @@ def _run(volume: Volume, site: Site, cut_after_seconds: float | None, *, without
         if cut_after_seconds is not None:
             time.sleep(cut_after_seconds)
             volume.cut_power()
-            process.kill()
+            # With what strace traces, which would outlive it and keep the volume busy.
+            os.killpg(process.pid, signal.SIGKILL)
         else:
             while any((site.work / "claims").iterdir()):
                 assert time.monotonic() < deadline, "the run did not end"
