@@ -66,6 +66,7 @@ def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path) -> None:
     assert events[-2:] == ["bridge.stopping", "bridge.stopped"]
 
 
+@pytest.mark.slow
 def test_over_tls_with_a_client_certificate(tmp_path: Path) -> None:
     """The whole way works over TLS, with a certificate of our own and the test's authority."""
     authority = TestAuthority(tmp_path / "ca")
@@ -86,6 +87,7 @@ def test_over_tls_with_a_client_certificate(tmp_path: Path) -> None:
         assert len(sandbox.inbox("X26ABC2")) == 1
 
 
+@pytest.mark.slow
 def test_mesh_away_and_back(tmp_path: Path) -> None:
     """While MESH is away each part says so, nothing is lost, and all goes on when it is back."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
@@ -207,6 +209,7 @@ def test_it_stops_within_seconds(tmp_path: Path, sandbox: Sandbox, state: str) -
     assert site.said()[-1].event == "bridge.stopped"
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_midst_of_an_upload(tmp_path: Path) -> None:
     """SIGTERM between two chunks ends it within 5 s; the next start sends the rest, and all is whole."""
     payload = os.urandom(1_000_000) * 100
@@ -279,6 +282,7 @@ def test_systemd_hears_what_is_in_the_way(tmp_path: Path) -> None:
     assert "READY=1" not in heard
 
 
+@pytest.mark.slow
 def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path) -> None:
     """With MESH refusing, away and present, neither secrets nor what a message says come out anywhere."""
     password, subject = "Tr0ub4dor-password", "Richard Smith, NHS Number: 9990000042"

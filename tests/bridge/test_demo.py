@@ -13,7 +13,7 @@ from meshctl.settings.load import load_settings
 from meshctl.standin import exchange
 from tests.site import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def _command(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from tests.readme_tables import README, code_blocks, section
 CHECKOUT = README.parent
 _SECONDS = 60.0
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @contextmanager

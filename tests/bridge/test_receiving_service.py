@@ -36,6 +36,7 @@ def told(site: WholeSite, event: str) -> list[str]:
     return [line.get("text", "") for line in lines if line.get("part") == "receiving"]
 
 
+@pytest.mark.slow
 def test_a_missing_inbox_is_told_once(tmp_path: Path, sandbox: Sandbox) -> None:
     """Without IN the bridge says so once, keeps trying and makes none; with it what waits arrives."""
     site = make_whole_site(tmp_path / "b", sandbox, B)

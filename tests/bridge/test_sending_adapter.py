@@ -12,6 +12,7 @@ from tests.bridge.proxy import Break, Proxy, proxy_to
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
 from tests.site import Site, make_site, sidecar
 
+pytestmark = pytest.mark.slow
 _PATIENT: Final = {"nhs_number": "9990000042", "date_of_birth": "2001-02-14", "surname": "Smith"}
 
 

@@ -15,7 +15,7 @@ A, B = "X26ABC1", "X26ABC2"
 REQUEST_ID = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
 USE_CASE = "send-document"
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @dataclass(frozen=True)

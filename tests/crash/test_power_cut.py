@@ -40,6 +40,7 @@ def test_some_cuts(is_ordered: bool) -> None:
     assert tally.texts == []
 
 
+@pytest.mark.slow
 @BOTH_KINDS
 def test_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
     """A control file that is there after a cut has its payload whole, also if the sender synced nothing."""
@@ -57,6 +58,7 @@ def test_model_notices_missing_syncs() -> None:
     assert tally.wrong[Wrong.HALF] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["SENT", "FAILED"])
 def test_pair_that_the_client_kept_is_not_shown_again(folder: str) -> None:
     """A client acts on a rename that a cut undoes; what it kept in SENT or FAILED proves the hand-over."""

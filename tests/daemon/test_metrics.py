@@ -104,6 +104,7 @@ def test_nothing_about_patients_is_in_it(site: Site, file: Path) -> None:
     assert site.stems()[0].lower() not in text
 
 
+@pytest.mark.slow
 def test_daemon_keeps_it_up_to_date(site: Site, file: Path) -> None:
     """While the daemon runs, the file follows what happens, and tells what stands in the way."""
     site.settle(staging={"rescan_seconds": 0.2}, metrics={"textfile": str(file)})

@@ -90,6 +90,7 @@ class Consumer:
             self.seen[what] += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_sent", ["true", "false"])
 def test_killed_anywhere_it_loses_and_doubles_nothing(tmp_path: Path, killer: Killer, save_sent: str) -> None:
     """Whichever step is the last before a kill, every pair is dealt with once and every answer comes once."""

@@ -121,6 +121,7 @@ def test_folder_that_is_gone_is_said_once_and_waited_for(standin: StandIn) -> No
     assert "letter-1 to SENT as" in sent
 
 
+@pytest.mark.slow
 def test_reader_that_never_reads_does_not_stop_the_stand_in(tmp_path: Path) -> None:
     """A program that starts the stand-in and leaves its output in the pipe still has its messages taken."""
     site = make_site(tmp_path)
