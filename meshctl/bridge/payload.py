@@ -9,20 +9,17 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from meshctl.bridge.faults import StoppedError
 from meshctl.durable import naming
-
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)
+from meshctl.safe_open import OPEN_SAFELY
 
 
 @contextmanager
 def open_regular(path: str) -> Iterator[BinaryIO]:
     """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
-    with open(path, "rb", opener=lambda name, _: os.open(name, _OPEN_FLAGS)) as file:
+    with open(path, "rb", opener=lambda name, _: os.open(name, OPEN_SAFELY)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         yield file
