@@ -4,6 +4,8 @@ from datetime import datetime
 
 import click
 
+from meshctl.commands.beforehand import tell_cautions
+from meshctl.commands.context import settings_if_any
 from meshctl.errors import Refusal
 from meshctl.mesh.address import DateOfBirthFormat, gp_provider
 from meshctl.mesh.patient import (
@@ -13,6 +15,9 @@ from meshctl.mesh.patient import (
     check_nhs_number,
     check_surname,
 )
+from meshctl.mesh.use_cases import shipped_use_cases
+from meshctl.outbound.compose import surname_cautions
+from meshctl.settings.faults import nearest
 
 # A refused file is dropped again; a refused command is typed again.
 _ADVICE = {
@@ -30,23 +35,28 @@ _ADVICE = {
 @click.option(
     "--date-of-birth-format",
     type=click.Choice(DateOfBirthFormat),
-    default=DateOfBirthFormat.DDMMYYYY,
-    show_default=True,
-    help="How MESH is to read the date.",
+    help="How to write the date, instead of what --use-case says.",
 )
+@click.option("--use-case", metavar="U", help="Write the date as this use case does; without it, DDMMYYYY.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     nhs_number: str,
     date_of_birth: str,
     surname: str,
     no_check: bool,
-    date_of_birth_format: DateOfBirthFormat,
+    date_of_birth_format: DateOfBirthFormat | None,
+    use_case: str | None,
 ) -> None:
     """Print the routing string of a patient (To_DTS, Mex-To).
+
+    With --use-case the settings count, if there are any: [use_cases.NAME], then [routing].
 
     Example: meshctl address --nhs-number "999 000 0042" --date-of-birth 2001-02-14 --surname Smith
 
     Exits 1 when one of the three cannot be right.
     """
+    written_as = date_of_birth_format or _format_of(ctx, use_case)
     check = NhsNumberCheck.OFF if no_check else NhsNumberCheck.MOD11
     # The day where the sender is: a child born today was not born tomorrow in UTC.
     today = datetime.now().astimezone().date()
@@ -58,4 +68,17 @@ def command(
         )
     except Refusal as refusal:
         raise Refusal(refusal.code, refusal.text, _ADVICE[refusal.code]) from None
-    click.echo(gp_provider(patient, date_of_birth_format))
+    tell_cautions(surname_cautions(patient.surname))
+    click.echo(gp_provider(patient, written_as))
+
+
+def _format_of(ctx: click.Context, name: str | None) -> DateOfBirthFormat:
+    if name is None:
+        return DateOfBirthFormat.DDMMYYYY
+    settings = settings_if_any(ctx)
+    table = shipped_use_cases() if settings is None else settings.use_cases
+    if name not in table:
+        near = nearest(name, table)
+        hint = f"did you mean {near}?" if near else "see meshctl use-cases for those there are."
+        raise click.BadParameter(f"there is no such use case; {hint}", param_hint="--use-case")
+    return table[name].date_of_birth_format

@@ -1,5 +1,6 @@
 """What would become of a file if it were dropped: the daemon's own examination, before anything moves."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -7,6 +8,7 @@ import click
 from meshctl.commands.sidecar_options import laid_over
 from meshctl.errors import Refusal
 from meshctl.journal.masking import mask_file_name
+from meshctl.outbound.compose import Caution
 from meshctl.outbound.examine import Refused, Sendable, sidecar_beside
 from meshctl.outbound.names import Kind, kind_of
 from meshctl.outbound.outgoing import examiner_for
@@ -19,7 +21,8 @@ def examine_beforehand(
 ) -> tuple[Sendable, Sidecar | None]:
     """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `said`.
 
-    Raises Refusal as the daemon would refuse the file, UsageError when there is no such file, OSError.
+    What may keep the message from arriving is told on standard error. Raises Refusal as the daemon would
+    refuse the file, UsageError when there is no such file, OSError.
     """
     file = file.absolute()
     _check_kind(file)
@@ -31,7 +34,14 @@ def examine_beforehand(
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
     if isinstance(examined, Refused):
         raise examined.refusal
+    tell_cautions(examined.cautions)
     return examined, sidecar
+
+
+def tell_cautions(cautions: Iterable[Caution]) -> None:
+    """Print on standard error why a message may fail, as the daemon's log would say it."""
+    for caution in cautions:
+        click.echo(f"Warning: {caution.text} {caution.advice}", err=True)
 
 
 def _check_kind(file: Path) -> None:

@@ -104,7 +104,7 @@ def _workflow(workflow_id: str) -> str:
     for use_case in shipped_use_cases().values():
         if workflow_id == use_case.workflow_id:
             return f"{workflow_id}: {use_case.name}"
-        if workflow_id == use_case.ack_workflow_id:
+        if workflow_id in use_case.ack_workflow_ids:
             return f"{workflow_id}: acknowledgement of {use_case.name}"
     return f"{mask_file_name(workflow_id)}: not one that meshctl ships with" if workflow_id else ""
 

@@ -51,8 +51,7 @@ def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> 
 
 def _checked(nhs_number: str, settings: Settings) -> str:
     """Return the digits, checked as leniently as any use case does: what was sent can be found."""
-    checks = {settings.routing.nhs_number_check}
-    checks.update(use.nhs_number_check for use in settings.use_cases.values() if use.nhs_number_check)
+    checks = {use_case.nhs_number_check for use_case in settings.use_cases.values()}
     try:
         return check_nhs_number(nhs_number, max(checks, key=_STRICTEST_FIRST.index))
     except Refusal as refusal:

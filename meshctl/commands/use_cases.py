@@ -26,6 +26,10 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
     Without settings it is the shipped table alone. A use case is named by a sub-folder of the outbox, by
     the sidecar, by the message's event or by default_use_case.
+
+    BORN is how To_DTS writes the date of birth. LOOKUP says whether MESH's own list has the workflow id
+    among those for which it finds the patient's registered practice: listed, or at most claimed by the use
+    case's own guide.
     """
     settings = settings_if_any(ctx)
     table = shipped_use_cases() if settings is None else settings.use_cases
@@ -33,9 +37,17 @@ def command(ctx: click.Context, as_json: bool) -> None:
         print_json([asdict(use_case) for use_case in table.values()])
         return
     print_table(
-        ("USE CASE", "WORKFLOW ID", "ACKNOWLEDGEMENTS UNDER", "EVENTS", "TITLE"),
+        ("USE CASE", "WORKFLOW ID", "ACKNOWLEDGEMENTS UNDER", "EVENTS", "BORN", "LOOKUP", "TITLE"),
         (
-            (use.name, use.workflow_id, use.ack_workflow_id, " ".join(use.events), use.title)
+            (
+                use.name,
+                use.workflow_id,
+                use.ack_workflow_id,
+                " ".join(use.events),
+                use.date_of_birth_format,
+                use.resolved_by_mesh,
+                use.title,
+            )
             for use in table.values()
         ),
     )

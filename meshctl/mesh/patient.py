@@ -21,6 +21,15 @@ _NHS_NUMBER_DIGITS = 10
 _PLACEHOLDER = "0000000000"
 # What people and word processors put between the groups of an NHS number.
 _SEPARATORS = dict.fromkeys(map(ord, " \t\u00a0\u2007\u2009\u202f-\u2010\u2011\u2012\u2013"))
+# What word processors make of an apostrophe, a hyphen and a blank, and what PDS holds instead.
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07", "'"),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u00a0\u2007\u2009\u202f", " "),
+    }
+)
+_LAST_OF_LATIN_1 = "\u00ff"
 _WHOLE_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -91,7 +100,7 @@ def check_date_of_birth(text: str, today: date) -> date:
 
 
 def check_surname(text: str) -> str:
-    """Return the surname without the blanks around it.
+    """Return the surname as PDS holds it: without the blanks around it, with ASCII apostrophes and hyphens.
 
     Spaces, hyphens, apostrophes and accents within it are fine; an underscore would break the routing
     string that MESH splits at underscores.
@@ -103,7 +112,7 @@ def check_surname(text: str) -> str:
     # Before trimming: a line break is a sign of a broken export even at the end.
     if not text.isprintable() and any(_is_control(character) for character in text):
         raise _surname_refusal("The surname holds a line break or another control character.")
-    surname = text.strip()
+    surname = plain_surname(text)
     if not surname:
         raise _surname_refusal("The surname is empty.")
     if "_" in surname:
@@ -113,6 +122,16 @@ def check_surname(text: str) -> str:
             f"The surname has {len(surname)} characters; PDS holds at most {SURNAME_MAX_CHARACTERS}."
         )
     return surname
+
+
+def plain_surname(text: str) -> str:
+    """Return a surname with the apostrophes, hyphens and blanks that PDS has, each accent in its letter."""
+    return unicodedata.normalize("NFC", text).translate(_PLAIN).strip()
+
+
+def fits_header(surname: str) -> bool:
+    """True if the header of the MESH API (Mex-To) can carry a surname: it has nothing beyond Latin-1."""
+    return all(character <= _LAST_OF_LATIN_1 for character in surname)
 
 
 def _is_control(character: str) -> bool:

@@ -5,8 +5,9 @@ it. Nothing here chooses between two use cases that share an event: it returns b
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,30 @@ from meshctl.mesh.patient import NhsNumberCheck
 _TABLE = Path(__file__).with_name("use_cases.toml")
 
 
+class Resolution(StrEnum):
+    """Who says that MESH finds the patient's registered practice for a workflow id."""
+
+    LISTED = "listed"
+    """NHS England's endpoint-lookup guide of July 2024 lists the workflow id."""
+    CLAIMED = "claimed"
+    """At most the use case's own guide says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class UseCase:
     """One row of the table.
 
     `subject` and `local_id` are templates (`meshctl.mesh.subject`), `events` MessageHeader event codes,
-    `version` the control file's. `acknowledgements` is what to await when neither payload nor sidecar
-    says: values of `meshctl.mesh.evidence.Acknowledgement`. `nhs_number_check` and `date_of_birth_format`
-    override `[routing]` where they are not None. `source` is the document that the row is from.
+    `version` the control file's. `other_ack_workflow_ids` are other spellings of `ack_workflow_id` that are
+    in use. `acknowledgements` is what to await when neither payload nor sidecar says: values of
+    `meshctl.mesh.evidence.Acknowledgement`. `source` is the document that the row is from.
     """
 
     name: str
     title: str
     workflow_id: str
     ack_workflow_id: str | None = None
+    other_ack_workflow_ids: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     subject: str = "{title}"
     local_id: str = "{message_id}"
@@ -38,9 +49,15 @@ class UseCase:
     compress: bool = True
     allow_chunking: bool = True
     acknowledgements: tuple[str, ...] = ()
-    nhs_number_check: NhsNumberCheck | None = None
-    date_of_birth_format: DateOfBirthFormat | None = None
+    nhs_number_check: NhsNumberCheck = NhsNumberCheck.MOD11
+    date_of_birth_format: DateOfBirthFormat = DateOfBirthFormat.DDMMYYYY
+    resolved_by_mesh: Resolution = Resolution.CLAIMED
     source: str = "site settings"
+
+    @property
+    def ack_workflow_ids(self) -> tuple[str, ...]:
+        """The workflow ids under which acknowledgements come, in every spelling."""
+        return (*((self.ack_workflow_id,) if self.ack_workflow_id else ()), *self.other_ack_workflow_ids)
 
 
 def shipped_use_cases() -> dict[str, UseCase]:
@@ -56,6 +73,12 @@ def use_case_for_event(event: str, use_cases: Mapping[str, UseCase]) -> tuple[st
     return tuple(name for name, use_case in use_cases.items() if event in use_case.events)
 
 
+def resolution_of(workflow_id: str) -> Resolution:
+    """Return whether MESH's own list has a workflow id, whichever use case it is sent under."""
+    rows = _shipped().values()
+    return next((row.resolved_by_mesh for row in rows if row.workflow_id == workflow_id), Resolution.CLAIMED)
+
+
 @cache
 def _shipped() -> dict[str, UseCase]:
     with _TABLE.open("rb") as file:
@@ -64,4 +87,12 @@ def _shipped() -> dict[str, UseCase]:
 
 
 def _use_case(name: str, row: dict[str, Any]) -> UseCase:
-    return UseCase(name=name, **{**row, "events": tuple(row["events"])})
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "events": tuple,
+        "other_ack_workflow_ids": tuple,
+        "date_of_birth_format": DateOfBirthFormat,
+        "resolved_by_mesh": Resolution,
+    }
+    return UseCase(
+        name=name, **{key: kinds[key](value) if key in kinds else value for key, value in row.items()}
+    )

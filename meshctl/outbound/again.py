@@ -75,7 +75,7 @@ def sidecar_again(message: Message, control: ControlFile, settings: Settings) ->
             )
         said["to_mailbox"] = control.to_dts
     else:
-        said["patient"] = _patient(routed, said["use_case"], settings)
+        said["patient"] = _patient(routed)
     return read_sidecar(json.dumps(said).encode())
 
 
@@ -115,16 +115,13 @@ def _use_case(message: Message, settings: Settings) -> str:
     return fitting[0]
 
 
-def _patient(routed: tuple[str, str, str], use_case: str, settings: Settings) -> dict[str, str]:
+def _patient(routed: tuple[str, str, str]) -> dict[str, str]:
     nhs_number, date_of_birth, surname = routed
-    row = settings.use_cases.get(use_case)
-    written_as = (row and row.date_of_birth_format) or settings.routing.date_of_birth_format
     try:
-        born = read_date_of_birth(date_of_birth, written_as)
+        born = read_date_of_birth(date_of_birth)
     except ValueError:
         raise MeshctlError(
-            f"The date of birth in the control file is not written as {written_as}, the format in force. "
-            "Set date_of_birth_format back, or drop the file itself again."
+            "The control file has no date of birth in To_DTS. Drop the file itself again, with a sidecar."
         ) from None
     return {"nhs_number": nhs_number, "date_of_birth": born.isoformat(), "surname": surname}
 

@@ -11,7 +11,7 @@ from datetime import date
 from typing import NamedTuple
 
 from meshctl.errors import Refusal
-from meshctl.mesh.address import DateOfBirthFormat, gp_provider
+from meshctl.mesh.address import MAILBOX_ID_RULE, gp_provider, is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.evidence import Acknowledgement
 from meshctl.mesh.patient import (
@@ -20,13 +20,14 @@ from meshctl.mesh.patient import (
     check_date_of_birth,
     check_nhs_number,
     check_surname,
+    fits_header,
+    plain_surname,
 )
 from meshctl.mesh.subject import render
 from meshctl.mesh.use_cases import UseCase, use_case_for_event
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
 
-_MAILBOX_ID = re.compile(r"[A-Za-z0-9]{2,32}")
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
 _RESPONSE_EVENT = "ITK008M"
@@ -45,8 +46,6 @@ class Sender:
     organisation: str | None
     use_cases: Mapping[str, UseCase]
     default_use_case: str | None
-    nhs_number_check: NhsNumberCheck
-    date_of_birth_format: DateOfBirthFormat
 
 
 class Particulars(NamedTuple):
@@ -64,12 +63,20 @@ class Particulars(NamedTuple):
         return "Particulars()"
 
 
+class Caution(NamedTuple):
+    """Why a message that is sent may yet fail; the texts name no patient."""
+
+    text: str
+    advice: str
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Draft:
     """A message ready to be written."""
 
     control: ControlFile
     particulars: Particulars
+    cautions: tuple[Caution, ...] = ()
 
 
 def compose(
@@ -96,7 +103,8 @@ def compose(
         )
     named = facts.patient if facts else None
     _check_agreement(named, sidecar.patient, today)
-    check = use_case.nhs_number_check or sender.nhs_number_check
+    check = use_case.nhs_number_check
+    cautions: tuple[Caution, ...] = ()
     if sidecar.to_mailbox is not None:
         to_dts = _check_mailbox(sidecar.to_mailbox)
         nhs_number = _known_nhs_number(named, sidecar.patient, check)
@@ -108,8 +116,9 @@ def compose(
         )
     else:
         patient = _routed_patient(facts, sidecar.patient, check, today)
-        to_dts = gp_provider(patient, use_case.date_of_birth_format or sender.date_of_birth_format)
+        to_dts = gp_provider(patient, use_case.date_of_birth_format)
         nhs_number = patient.nhs_number
+        cautions = surname_cautions(patient.surname)
     values = _values(facts, sidecar, sender, use_case, nhs_number, message_id)
     subject, local_id = sidecar.subject, sidecar.local_id
     control = ControlFile(
@@ -132,7 +141,21 @@ def compose(
         references=facts.references if facts else (),
         resend_of=sidecar.resend_of,
     )
-    return Draft(control, particulars)
+    return Draft(control, particulars, cautions)
+
+
+def surname_cautions(surname: str) -> tuple[Caution, ...]:
+    """Return what to tell of a surname that the header of the MESH API cannot carry; nothing of others."""
+    if fits_header(surname):
+        return ()
+    return (
+        Caution(
+            "The surname has a character beyond Latin-1, which the header of the MESH API cannot carry: MESH"
+            " will hardly find the patient's practice by it (EPL-154).",
+            "Give the surname as PDS holds it, in payload and sidecar alike, or name the practice's mailbox"
+            " with to_mailbox; 'meshctl lookup' finds it.",
+        ),
+    )
 
 
 def _choose_use_case(
@@ -231,11 +254,11 @@ def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> Incomple
 
 
 def _check_mailbox(mailbox_id: str) -> str:
-    if _MAILBOX_ID.fullmatch(mailbox_id) is None:
+    if not is_mailbox_id(mailbox_id):
         raise Refusal(
             "to_mailbox_invalid",
             "The to_mailbox of the sidecar is not a mailbox id.",
-            "Give the recipient's MESH mailbox id: letters and digits only, such as X26ABC1.",
+            f"Give the recipient's MESH mailbox id, such as X26ABC1: {MAILBOX_ID_RULE}.",
         )
     return mailbox_id
 
@@ -323,4 +346,4 @@ def _date_prefix(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    return " ".join(plain_surname(text).split()).casefold()

@@ -137,6 +137,7 @@ class Dispatcher:
             with self._journal.batch():
                 for parcel in parcels:
                     self._tell_queued(parcel.row, took_ms)
+                    self._tell_cautions(parcel)
             self._handoff.note_shown([parcel.stem for parcel in parcels])
         if not claim.close(item.name for item in items if item.sidecar is not None):
             self.left_behind = True
@@ -150,7 +151,7 @@ class Dispatcher:
             row = self._row(claim, item, content, earlier.get(content) if content else None, created_at)
             if content is not None:
                 earlier[content] = row.message_id
-            parcels.append(Parcel(item.name, item.control, row, item.is_staged))
+            parcels.append(Parcel(item.name, item.control, row, item.cautions, item.is_staged))
         return parcels
 
     def _row(
@@ -212,6 +213,17 @@ class Dispatcher:
             )
         if row.resend_of is not None:
             self._journal.info("message.resent", message_id=row.message_id, resend_of=row.resend_of)
+
+    def _tell_cautions(self, parcel: Parcel) -> None:
+        for caution in parcel.cautions:
+            self._journal.warning(
+                "message.warning",
+                message_id=parcel.row.message_id,
+                use_case=parcel.row.use_case,
+                file=parcel.row.file_name,
+                text=caution.text,
+                advice=caution.advice,
+            )
 
 
 def tell_rejected(books: Books, row: NewMessage) -> None:

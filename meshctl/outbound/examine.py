@@ -19,7 +19,7 @@ from meshctl.journal.events import error_fields
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Draft, IncompleteError, Particulars, Sender, compose
+from meshctl.outbound.compose import Caution, Draft, IncompleteError, Particulars, Sender, compose
 from meshctl.outbound.confidants import confidants
 from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, check_name, kind_of
 from meshctl.payload.facts import Reading
@@ -67,6 +67,7 @@ class Sendable(Sighting):
 
     particulars: Particulars
     control: bytes
+    cautions: tuple[Caution, ...] = ()
     is_staged: bool = False
 
 
@@ -148,7 +149,12 @@ class Examiner:
         except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
             refusal = _fault(error)
         else:
-            return Sendable(**_known(found, reading, sidecar), particulars=draft.particulars, control=control)
+            return Sendable(
+                **_known(found, reading, sidecar),
+                particulars=draft.particulars,
+                control=control,
+                cautions=draft.cautions,
+            )
         return Refused(**_known(found, reading, sidecar), refusal=refusal)
 
     def _read(self, path: str, status: os.stat_result) -> Reading:

@@ -29,6 +29,7 @@ from meshctl import durable
 from meshctl.ledger.books import Books
 from meshctl.ledger.records import NewMessage
 from meshctl.outbound.claims import Claim, WorkFolder
+from meshctl.outbound.compose import Caution
 
 _HIDDEN_END = ".part"
 _HIDDEN_CONTROL, _HIDDEN_DATA = f".ctl{_HIDDEN_END}", f".dat{_HIDDEN_END}"
@@ -43,11 +44,12 @@ class Staged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One message of a batch: the claimed file's name, and the control file and whether it is staged."""
+    """One message of a batch: the claimed file's name, its control file, and whether that is staged."""
 
     name: str
     control: bytes
     row: NewMessage
+    cautions: tuple[Caution, ...] = ()
     is_staged: bool = False
 
     @property

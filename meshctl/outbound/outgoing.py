@@ -225,8 +225,6 @@ def examiner_for(settings: Settings) -> Examiner:
         organisation=settings.mailbox.organisation,
         use_cases=settings.use_cases,
         default_use_case=settings.staging.default_use_case,
-        nhs_number_check=settings.routing.nhs_number_check,
-        date_of_birth_format=settings.routing.date_of_birth_format,
     )
     return Examiner(sender, settings.mailbox.file_prefix, settings.staging.max_payload_bytes)
 

@@ -15,7 +15,7 @@ from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
 from meshctl.settings.environment import apply_environment
 from meshctl.settings.faults import Fault, section_faults, unknown_key
-from meshctl.settings.model import SECTIONS, Settings, UseCaseSettings
+from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, UseCaseSettings
 from meshctl.settings.rules import file_faults, folder_faults, use_case_faults
 from meshctl.settings.section import Section
 from meshctl.settings.use_cases import is_use_case_name, merge_use_cases
@@ -69,7 +69,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         lines = [f"  {fault.line(sources)}" for fault in faults]
         count = "one setting is" if len(lines) == 1 else f"{len(lines)} settings are"
         raise ConfigError("\n".join([f"{file}: {count} wrong:", *lines]))
-    return Settings.model_validate({"file": file, "use_cases": merge_use_cases(shipped, site), **sections})
+    routing = RoutingSettings.model_validate(sections["routing"])
+    use_cases = merge_use_cases(shipped, site, routing)
+    return Settings.model_validate({"file": file, "use_cases": use_cases, **sections})
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, InstanceOf
+from pydantic import BeforeValidator, Field, InstanceOf
 
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
@@ -72,10 +72,15 @@ class RoutingSettings(Section):
         description='"mod11": ten digits and the check digit. "digits": ten digits. "off": any digits, for'
         " test data; MESH answers a wrong number with EPL-152, hours later.",
     )
-    date_of_birth_format: Annotated[DateOfBirthFormat, values.Expected('"DDMMYYYY" or "YYYYMMDD"')] = Field(
-        DateOfBirthFormat.DDMMYYYY,
-        description="How To_DTS writes the date of birth: DDMMYYYY in every GP Connect document, YYYYMMDD"
-        " in NHS England's endpoint-lookup guide.",
+    date_of_birth_format: Annotated[
+        DateOfBirthFormat | None,
+        BeforeValidator(values.none_if_empty),
+        values.Expected('"DDMMYYYY" or "YYYYMMDD"'),
+    ] = Field(
+        None,
+        description="How To_DTS writes the date of birth, whatever the use case. Empty: as the use case's own"
+        " guide has it (`meshctl use-cases`). MESH answers the wrong one with EPL-154 for every patient.",
+        examples=["YYYYMMDD"],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, ValidationInfo
 
+from meshctl.mesh.address import MAILBOX_ID_RULE, is_mailbox_id
 from meshctl.mesh.subject import check_template
 from meshctl.settings import durations
 from meshctl.settings.client_config import ClientConfig
@@ -78,6 +79,12 @@ def _mode(value: object) -> int:
     if mode & _OWNER_MODE != _OWNER_MODE or mode & ~_WIDEST_MODE:
         raise ValueError("not a mode for data files")
     return mode
+
+
+def _mailbox_id(text: str) -> str:
+    if not is_mailbox_id(text):
+        raise ValueError("not a mailbox id")
+    return text
 
 
 def _template(template: str) -> str:
@@ -171,8 +178,9 @@ Arguments = Annotated[
 SettingPath = Annotated[Path, BeforeValidator(anchored), Expected("a path, not blank")]
 MailboxId = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, pattern=r"^[A-Z0-9][A-Z0-9_-]{2,31}$"),
-    Expected("a MESH mailbox id: 3 to 32 capital letters and digits"),
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_mailbox_id),
+    Expected(f"a MESH mailbox id: {MAILBOX_ID_RULE}"),
 ]
 OdsCode = Annotated[
     str,

@@ -62,7 +62,7 @@ def test_options_stand_for_a_sidecar(site: Site) -> None:
     mailed = invoke(site, "control", letter, "--use-case", "send-document", "--to-mailbox", "X26ABC2")
 
     control = read_control_file(titled.stdout_bytes)
-    assert control.to_dts == "GPPROVIDER_9990000042_14022001_Smith"
+    assert control.to_dts == "GPPROVIDER_9990000042_20010214_Smith"
     assert control.workflow_id == "GPCONNECT_SEND_DOCUMENT"
     assert control.subject.startswith("A letter for Smith, NHS Number: 9990000042")
     assert read_control_file(worded.stdout_bytes).subject == "As said"
@@ -76,8 +76,54 @@ def test_options_override_the_sidecar_key_by_key(site: Site) -> None:
     result = invoke(site, "control", str(letter), "--title", "New", "--surname", "Jones")
 
     control = read_control_file(result.stdout_bytes)
-    assert control.to_dts == "GPPROVIDER_9990000042_14022001_Jones"
+    assert control.to_dts == "GPPROVIDER_9990000042_20010214_Jones"
     assert control.subject.startswith("New for Mr Brian Smith,")
+
+
+@pytest.mark.parametrize(
+    ("use_case", "routing", "recipient"),
+    [
+        (None, None, "GPPROVIDER_9990000042_20010214_Smith"),
+        ("consultation-report", None, "GPPROVIDER_9990000042_14022001_Smith"),
+        (None, "DDMMYYYY", "GPPROVIDER_9990000042_14022001_Smith"),
+        ("consultation-report", "YYYYMMDD", "GPPROVIDER_9990000042_20010214_Smith"),
+    ],
+)
+def test_the_date_of_birth_is_written_as_the_use_case_has_it(
+    site: Site, use_case: str | None, routing: str | None, recipient: str
+) -> None:
+    """An outpatient letter (ITK006D) goes by YYYYMMDD, a consultation report by DDMMYYYY, unless told."""
+    if routing is not None:
+        site.settle(routing={"date_of_birth_format": routing})
+    letter = site.root / "letter.xml"
+    letter.write_bytes(make_bundle_xml(event="ITK006D"))
+
+    result = invoke(site, "control", str(letter), *(("--use-case", use_case) if use_case else ()))
+
+    assert read_control_file(result.stdout_bytes).to_dts == recipient
+
+
+def test_an_update_record_message_names_its_use_case_itself(site: Site) -> None:
+    """ITK014M needs no sub-folder and no option."""
+    record = site.root / "record.xml"
+    record.write_bytes(make_bundle_xml(event="ITK014M"))
+
+    result = invoke(site, "control", str(record))
+
+    assert read_control_file(result.stdout_bytes).workflow_id == "GPCONNECT_UPDATE_RECORD"
+
+
+def test_a_surname_that_no_header_carries_is_told_at_once(site: Site) -> None:
+    """The control file is printed all the same; a warning names neither the patient nor the surname."""
+    arguments = ("--use-case", "send-document", *PATIENT[:-1], "Wałęsa")
+
+    result = invoke(site, "control", str(_letter(site)), *arguments)
+
+    assert result.exit_code == 0
+    assert read_control_file(result.stdout_bytes).to_dts.endswith("_Wałęsa")
+    assert result.stderr.startswith("Warning: The surname has a character beyond Latin-1")
+    assert "meshctl lookup" in result.stderr
+    assert "Wałęsa" not in result.stderr
 
 
 def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:

@@ -124,16 +124,31 @@ def test_the_date_of_birth_is_read_as_it_is_written(
     assert failed.said_again()["patient"]["date_of_birth"] == "2001-02-14"
 
 
-def test_a_date_in_another_format_is_not_guessed(site: Site) -> None:
-    """When the date format has been changed since, resend says so and does nothing."""
+@pytest.mark.parametrize(("before", "after"), [("YYYYMMDD", "DDMMYYYY"), ("DDMMYYYY", "YYYYMMDD")])
+def test_it_goes_again_in_the_format_in_force(site: Site, before: str, after: str) -> None:
+    """A message that went out with the date in the wrong form goes again in the one that was set since."""
+    site.settle(routing={"date_of_birth_format": before})
     failed = _send(site)
-    site.settle(routing={"date_of_birth_format": "YYYYMMDD"})
+    site.settle(routing={"date_of_birth_format": after})
+
+    failed.resend()
+    site.run_once()
+
+    [stem] = site.stems()
+    written = {"YYYYMMDD": "20010214", "DDMMYYYY": "14022001"}[after]
+    assert site.control(stem).to_dts == f"GPPROVIDER_9990000042_{written}_Smith"
+
+
+def test_a_control_file_without_a_date_cannot_go_again(site: Site) -> None:
+    """Where To_DTS holds no date of birth, resend says so and does nothing."""
+    failed = _send(site)
+    kept = site.client_folder("FAILED") / f"{failed.message_id}.ctl"
+    kept.write_bytes(kept.read_bytes().replace(b"_20010214_", b"_99999999_"))
 
     result = failed.resend()
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "not written as YYYYMMDD" in result.stderr
-    assert "2001" not in result.stderr
+    assert "no date of birth in To_DTS" in result.stderr
     assert list(site.outbox.iterdir()) == []
 
 

@@ -66,7 +66,7 @@ def test_options_become_the_sidecar(site: Site) -> None:
     site.run_once()
     [stem] = site.stems()
     assert site.payload(stem) == b"%PDF"
-    assert site.control(stem).to_dts == "GPPROVIDER_9990000042_14022001_Smith"
+    assert site.control(stem).to_dts == "GPPROVIDER_9990000042_20010214_Smith"
 
 
 def test_the_files_own_sidecar_goes_along(site: Site) -> None:

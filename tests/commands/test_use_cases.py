@@ -38,6 +38,17 @@ def test_json_is_one_document_with_all_of_it() -> None:
     assert row["workflow_id"] == "GPCONNECT_SEND_DOCUMENT"
     assert row["events"] == ["ITK007C"]
     assert row["source"]
+    assert (row["date_of_birth_format"], row["resolved_by_mesh"]) == ("YYYYMMDD", "listed")
+
+
+def test_a_person_sees_how_dates_are_written_and_who_is_looked_up() -> None:
+    """The table has a column for the date of birth, and one for whether MESH's list has the workflow id."""
+    lines = CliRunner().invoke(cli, ["use-cases"]).stdout.splitlines()
+
+    told = {line.split()[0]: line for line in lines}
+    assert "YYYYMMDD" in told["send-document"]
+    assert "listed" in told["send-document"]
+    assert "claimed" in told["vaccination"]
 
 
 def test_the_settings_change_the_table() -> None:

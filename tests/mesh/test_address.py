@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.mesh.address import DateOfBirthFormat, gp_provider, read_date_of_birth, split_gp_provider
+from meshctl.mesh.address import (
+    DateOfBirthFormat,
+    gp_provider,
+    is_mailbox_id,
+    read_date_of_birth,
+    split_gp_provider,
+)
 from meshctl.mesh.patient import Patient, check_surname
 
 
@@ -78,25 +84,50 @@ def test_anything_else_is_no_routing_string(text: str) -> None:
 @pytest.mark.parametrize("written_as", list(DateOfBirthFormat))
 @given(born=st.dates(min_value=date(1850, 1, 1)))
 def test_a_date_is_read_as_it_is_written(written_as: DateOfBirthFormat, born: date) -> None:
-    """The date in a routing string comes back whole when it is read in the format it was written in."""
+    """The date in a routing string comes back whole, whichever format it was written in."""
     routed = split_gp_provider(gp_provider(Patient("9990000042", born, "Smith"), written_as))
 
     assert routed is not None
-    assert read_date_of_birth(routed[1], written_as) == born
+    assert read_date_of_birth(routed[1]) == born
 
 
 @pytest.mark.parametrize(
-    ("text", "written_as"),
+    "text",
     [
-        ("14022001", DateOfBirthFormat.YYYYMMDD),
-        ("20010214", DateOfBirthFormat.DDMMYYYY),
-        ("1402200", DateOfBirthFormat.DDMMYYYY),
-        ("14-02-01", DateOfBirthFormat.DDMMYYYY),
-        ("\u0661\u0664\u0660\u0662\u0662\u0660\u0660\u0661", DateOfBirthFormat.DDMMYYYY),
-        ("", DateOfBirthFormat.DDMMYYYY),
+        "30022001",
+        "20010230",
+        "14131849",
+        "18491302",
+        "1402200",
+        "14-02-01",
+        "\u0661\u0664\u0660\u0662\u0662\u0660\u0660\u0661",
+        "",
     ],
 )
-def test_what_is_no_date_in_the_format_is_not_read(text: str, written_as: DateOfBirthFormat) -> None:
+def test_what_is_no_date_is_not_read(text: str) -> None:
     """A text that is not eight digits, or no day that anyone was born on, is a ValueError."""
     with pytest.raises(ValueError, match=r"day|month|eight digits|1850"):
-        read_date_of_birth(text, written_as)
+        read_date_of_birth(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("X26ABC1", True),
+        ("X26-AB_C1", True),
+        ("A" * 32, True),
+        ("ABC", True),
+        ("AB", False),
+        ("A" * 33, False),
+        ("x26abc1", False),
+        ("_X26ABC1", False),
+        ("X26ABC1\n", False),
+        ("GPPROVIDER 1", False),
+        ("GPPROVIDER_9990000042_14022001", False),
+        ("../X26", False),
+        ("", False),
+    ],
+)
+def test_one_rule_for_mailbox_ids(text: str, is_one: bool) -> None:
+    """Three to 32 capital letters, digits, hyphens and underscores, a letter or digit first."""
+    assert is_mailbox_id(text) is is_one

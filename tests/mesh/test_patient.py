@@ -14,6 +14,7 @@ from meshctl.mesh.patient import (
     check_date_of_birth,
     check_nhs_number,
     check_surname,
+    fits_header,
 )
 
 TODAY = date(2026, 11, 22)
@@ -161,3 +162,24 @@ def test_patient_shows_nothing_in_its_repr() -> None:
     shown = repr(Patient("9990000042", date(2001, 2, 14), "Smith"))
 
     assert not any(secret in shown for secret in ("9990000042", "2001", "Smith"))
+
+
+@pytest.mark.parametrize("typographic", "\u2018\u2019\u201b\u02bc\u2032\uff07")
+def test_a_typographic_apostrophe_becomes_that_of_pds(typographic: str) -> None:
+    """Word processors turn apostrophes; PDS holds the ASCII one."""
+    assert check_surname(f"O{typographic}Neill") == "O'Neill"
+
+
+@pytest.mark.parametrize("typographic", "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d")
+def test_a_typographic_hyphen_becomes_that_of_pds(typographic: str) -> None:
+    """Word processors turn hyphens; PDS holds the ASCII one."""
+    assert check_surname(f"Smith{typographic}Jones") == "Smith-Jones"
+
+
+@pytest.mark.parametrize(
+    ("surname", "fits"),
+    [("Smith", True), ("M\u00fcller", True), ("Wa\u0142\u0119sa", False), ("\u674e", False)],
+)
+def test_a_header_carries_latin_1_and_no_more(surname: str, fits: bool) -> None:
+    """Latin-1 is what the header of the MESH API can carry."""
+    assert fits_header(check_surname(surname)) is fits

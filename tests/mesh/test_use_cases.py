@@ -4,22 +4,33 @@ from dataclasses import replace
 
 import pytest
 
+from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.control_file import ControlFile, write_control_file
 from meshctl.mesh.subject import check_template, render
-from meshctl.mesh.use_cases import shipped_use_cases, use_case_for_event
+from meshctl.mesh.use_cases import Resolution, resolution_of, shipped_use_cases, use_case_for_event
 
+DAY_FIRST, YEAR_FIRST = DateOfBirthFormat.DDMMYYYY, DateOfBirthFormat.YYYYMMDD
+ODS, OWN = "{ods_code}", "{message_id}"
+# Name, workflow id, events, LocalId, how the date of birth is written, whether MESH's list has the id.
 ROWS = [
-    ("consultation-report", "GPFED_CONSULT_REPORT", ("ITK007C",), ""),
-    ("send-document", "GPCONNECT_SEND_DOCUMENT", ("ITK007C",), "{ods_code}"),
-    ("update-record", "GPCONNECT_UPDATE_RECORD", (), "{ods_code}"),
-    ("online-consultation", "DF_ONLINE_CONSULTATION", (), "{ods_code}"),
-    ("vaccination", "DIGMED_FLU_VAC", ("ITK009D",), "{message_id}"),
-    ("emergency-supply", "DIGMED_EMG_MED", ("ITK010D",), "{message_id}"),
-    ("minor-illness", "DIGMED_MINOR_ILLNESS_PEM", (), "{message_id}"),
-    ("inpatient-discharge", "TOC_FHIR_IP_DISCH", ("ITK003D",), "{message_id}"),
-    ("mental-health-discharge", "TOC_FHIR_MH_DISCH", ("ITK004D",), "{message_id}"),
-    ("emergency-care-discharge", "TOC_FHIR_EC_DISCH", ("ITK005D",), "{message_id}"),
-    ("outpatient-letter", "TOC_FHIR_OP_ATTEN", ("ITK006D",), "{message_id}"),
+    ("consultation-report", "GPFED_CONSULT_REPORT", ("ITK007C",), "", DAY_FIRST, "listed"),
+    ("send-document", "GPCONNECT_SEND_DOCUMENT", ("ITK007C",), ODS, YEAR_FIRST, "listed"),
+    ("update-record", "GPCONNECT_UPDATE_RECORD", ("ITK014M",), ODS, DAY_FIRST, "listed"),
+    ("online-consultation", "DF_ONLINE_CONSULTATION", (), ODS, DAY_FIRST, "claimed"),
+    ("vaccination", "DIGMED_FLU_VAC", ("ITK009D",), OWN, DAY_FIRST, "claimed"),
+    ("emergency-supply", "DIGMED_EMG_MED", ("ITK010D",), OWN, DAY_FIRST, "claimed"),
+    ("minor-illness", "DIGMED_MINOR_ILLNESS_PEM", ("ITK013D",), OWN, DAY_FIRST, "claimed"),
+    ("inpatient-discharge", "TOC_FHIR_IP_DISCH", ("ITK003D",), OWN, YEAR_FIRST, "listed"),
+    ("mental-health-discharge", "TOC_FHIR_MH_DISCH", ("ITK004D",), OWN, YEAR_FIRST, "listed"),
+    ("emergency-care-discharge", "TOC_FHIR_EC_DISCH", ("ITK005D",), OWN, YEAR_FIRST, "listed"),
+    ("outpatient-letter", "TOC_FHIR_OP_ATTEN", ("ITK006D",), OWN, YEAR_FIRST, "listed"),
+    ("inpatient-discharge-cda", "TOC_DISCH_DMS", (), OWN, YEAR_FIRST, "claimed"),
+    ("emergency-care-discharge-cda", "TOC_AE_DMS", (), OWN, YEAR_FIRST, "claimed"),
+    ("outpatient-letter-cda", "TOC_OUTP_ATT_DMS", (), OWN, YEAR_FIRST, "listed"),
+    ("mental-health-discharge-cda", "TOC_DISCH_MH_DMS", (), OWN, YEAR_FIRST, "claimed"),
+    ("pathology-blood-sciences", "PATH_BS_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
+    ("pathology-cellular", "PATH_CELL_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
+    ("pathology-genetics", "PATH_GN_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
 ]
 VALUES = {
     "title": "Summary",
@@ -31,15 +42,22 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(("name", "workflow_id", "events", "local_id"), ROWS)
+@pytest.mark.parametrize(("name", "workflow_id", "events", "local_id", "born", "resolved"), ROWS)
 def test_row_is_that_of_its_specification(
-    name: str, workflow_id: str, events: tuple[str, ...], local_id: str
+    name: str,
+    workflow_id: str,
+    events: tuple[str, ...],
+    local_id: str,
+    born: DateOfBirthFormat,
+    resolved: str,
 ) -> None:
-    """Workflow id, acknowledgement id, events and LocalId are the documents', and each row names its own."""
+    """What a row says is what its documents say, and each row names its own."""
     row = shipped_use_cases()[name]
 
     assert (name, workflow_id, f"{workflow_id}_ACK") == (row.name, row.workflow_id, row.ack_workflow_id)
     assert (events, local_id, "1.0") == (row.events, row.local_id, row.version)
+    assert (born, resolved) == (row.date_of_birth_format, row.resolved_by_mesh)
+    assert resolution_of(workflow_id) is row.resolved_by_mesh
     assert row.source
     assert row.title
 
@@ -108,6 +126,24 @@ def test_event_finds_every_use_case_that_lists_it() -> None:
     assert use_case_for_event("ITK007C", table) == ("consultation-report", "send-document")
     assert use_case_for_event("ITK003D", table) == ("inpatient-discharge",)
     assert use_case_for_event("ITK999X", table) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "spellings"),
+    [
+        ("vaccination", ("DIGMED_FLU_VAC_ACK", "DIGIMED_FLU_VAC_ACK")),
+        ("minor-illness", ("DIGMED_MINOR_ILLNESS_PEM_ACK", "DIGIMED_MINOR_ILLNESS_PEM_ACK")),
+        ("send-document", ("GPCONNECT_SEND_DOCUMENT_ACK",)),
+    ],
+)
+def test_acknowledgements_come_under_every_spelling_in_use(name: str, spellings: tuple[str, ...]) -> None:
+    """Where documents spell a workflow id in two ways, acknowledgements under either are ours."""
+    assert shipped_use_cases()[name].ack_workflow_ids == spellings
+
+
+def test_a_workflow_id_that_no_row_has_is_at_most_claimed() -> None:
+    """MESH's own list says nothing of a site's own workflow ids."""
+    assert resolution_of("LOCAL_REPORT") is Resolution.CLAIMED
 
 
 def test_changing_the_table_changes_only_ones_own_copy() -> None:

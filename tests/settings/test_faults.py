@@ -14,15 +14,15 @@ from tests.settings.loading import MINIMAL, faults, load
         (
             'id = "x26"\nfolder = "mailbox"',
             (
-                'mailbox.id: found "x26"; expected a MESH mailbox id: 3 to 32 capital letters and digits,'
-                ' for example id = "X26ABC1"'
+                'mailbox.id: found "x26"; expected a MESH mailbox id: 3 to 32 capital letters, digits,'
+                ' hyphens and underscores, a letter or digit first, for example id = "X26ABC1"'
             ),
         ),
         (
             'folder = "mailbox"',
             (
-                "mailbox.id: missing; expected a MESH mailbox id: 3 to 32 capital letters and digits,"
-                ' for example id = "X26ABC1"'
+                "mailbox.id: missing; expected a MESH mailbox id: 3 to 32 capital letters, digits,"
+                ' hyphens and underscores, a letter or digit first, for example id = "X26ABC1"'
             ),
         ),
         (

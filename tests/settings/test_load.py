@@ -45,7 +45,7 @@ def test_defaults_of_other_keys(tmp_path: Path) -> None:
     assert settings.staging.default_use_case is None
     assert settings.staging.max_payload_bytes == 20_000_000_000
     assert settings.routing.nhs_number_check is NhsNumberCheck.MOD11
-    assert settings.routing.date_of_birth_format is DateOfBirthFormat.DDMMYYYY
+    assert settings.routing.date_of_birth_format is None
     assert settings.deadlines.model_dump() == {
         "collected": timedelta(hours=2),
         "sent": timedelta(hours=4),
@@ -249,6 +249,66 @@ def test_a_site_changes_a_shipped_use_case(tmp_path: Path) -> None:
     assert row.workflow_id == shipped["send-document"].workflow_id
     assert row.source == f"{shipped['send-document'].source}; changed in the settings"
     assert changed["update-record"] == shipped["update-record"]
+
+
+@pytest.mark.parametrize(
+    ("routing", "own", "expected"),
+    [
+        ("", "", ("YYYYMMDD", "DDMMYYYY", "DDMMYYYY")),
+        ('"YYYYMMDD"', "", ("YYYYMMDD", "YYYYMMDD", "YYYYMMDD")),
+        ('"DDMMYYYY"', "", ("DDMMYYYY", "DDMMYYYY", "DDMMYYYY")),
+        ('""', "", ("YYYYMMDD", "DDMMYYYY", "DDMMYYYY")),
+        ("", '"DDMMYYYY"', ("DDMMYYYY", "DDMMYYYY", "DDMMYYYY")),
+        ('"YYYYMMDD"', '"DDMMYYYY"', ("DDMMYYYY", "YYYYMMDD", "YYYYMMDD")),
+    ],
+)
+def test_the_date_of_birth_is_written_as_the_nearest_says(
+    tmp_path: Path, routing: str, own: str, expected: tuple[str, str, str]
+) -> None:
+    """[use_cases.NAME] counts first, then [routing], then the shipped row, then DDMMYYYY."""
+    text = MINIMAL
+    if routing:
+        text += f"[routing]\ndate_of_birth_format = {routing}\n"
+    if own:
+        text += f"[use_cases.send-document]\ndate_of_birth_format = {own}\n"
+    text += '[use_cases.local-report]\nworkflow_id = "LOCAL_REPORT"\n'
+
+    table = load(tmp_path, text).use_cases
+
+    names = ("send-document", "consultation-report", "local-report")
+    assert tuple(table[name].date_of_birth_format for name in names) == expected
+
+
+def test_whether_mesh_resolves_a_site_s_use_case_depends_on_its_workflow_id(tmp_path: Path) -> None:
+    """A use case under another workflow id is listed if MESH's list has that one."""
+    table = load(
+        tmp_path,
+        MINIMAL
+        + '[use_cases.online-consultation]\nworkflow_id = "GPFED_CONSULT_REPORT"\n'
+        + '[use_cases.send-document]\nworkflow_id = "LOCAL_DOCUMENT"\n'
+        + '[use_cases.local-report]\nworkflow_id = "GPCONNECT_SEND_DOCUMENT"\n',
+    ).use_cases
+
+    resolved = {name: table[name].resolved_by_mesh for name in ("online-consultation", "send-document")}
+    assert resolved == {"online-consultation": "listed", "send-document": "claimed"}
+    assert table["local-report"].resolved_by_mesh == "listed"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("DIGIMED_FLU_VAC_ACK", {"DIGIMED_FLU_VAC_ACK", "DIGMED_FLU_VAC_ACK"}),
+        ("LOCAL_ACK", {"LOCAL_ACK"}),
+        ("", set()),
+    ],
+)
+def test_a_site_chooses_under_which_id_acknowledgements_come(
+    tmp_path: Path, chosen: str, expected: set[str]
+) -> None:
+    """The other spelling of an id stays in force, unless the site names an id of its own, or none."""
+    table = load(tmp_path, f'{MINIMAL}[use_cases.vaccination]\nack_workflow_id = "{chosen}"\n').use_cases
+
+    assert set(table["vaccination"].ack_workflow_ids) == expected
 
 
 def test_a_site_adds_a_use_case(tmp_path: Path) -> None:
