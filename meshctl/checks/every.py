@@ -16,6 +16,7 @@ from meshctl.checks.finding import Finding, error
 from meshctl.checks.folders import check_folders
 from meshctl.checks.outputs import check_alerts, check_log, check_metrics
 from meshctl.checks.reports import check_reports
+from meshctl.checks.routing import check_routing
 from meshctl.checks.settings_file import check_settings
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.watching import check_watching
@@ -33,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     check_moves,
     check_room,
     check_reports,
+    check_routing,
     check_deadlines,
     check_watching,
     check_clock,

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
-from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.surroundings import Surroundings, used_use_cases
 from meshctl.errors import ConfigError
-from meshctl.ledger.database import LedgerError
-from meshctl.ledger.queries import snapshot
 from meshctl.settings.client_config import ClientConfig, interface_folder
 
 _OWN_ID = "{message_id}"
@@ -78,7 +76,7 @@ def _matching(surroundings: Surroundings, client: ClientConfig | None, server: _
     if client.save_sent:
         yield right(name, f"{which}; what is kept in SENT lets reports find their message all the same.")
         return
-    used = sorted(_used(surroundings).intersection(shared))
+    used = sorted(used_use_cases(surroundings).intersection(shared))
     text = (
         f"{which}, and {server.runs_without}: their reports cannot be matched, and a failure"
         " will not be seen at its message."
@@ -87,21 +85,6 @@ def _matching(surroundings: Surroundings, client: ClientConfig | None, server: _
         yield error(name, f"{text} In use here: {', '.join(used)}.", remedy)
     else:
         yield warning(name, f"{text} None of them seems to be in use here.", remedy)
-
-
-def _used(surroundings: Surroundings) -> set[str]:
-    """Return the use cases that are in use: named in the settings, with a sub-folder, or in the ledger."""
-    settings = surroundings.settings
-    used = {name for name in settings.use_cases if (settings.staging.outbox / name).is_dir()}
-    if settings.staging.default_use_case is not None:
-        used.add(settings.staging.default_use_case)
-    try:
-        with snapshot(settings.state.folder) as connection:
-            used.update(row[0] for row in connection.execute("SELECT DISTINCT use_case FROM messages"))
-    except (LedgerError, OSError):
-        # What is wrong with the ledger is a finding of its own.
-        pass
-    return used
 
 
 def _trace_of_bridge(surroundings: Surroundings) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """What the checks are told: the settings, what time it is, and which folders there are.
 
-Nothing here looks at the file system beyond what the settings themselves do.
+Beyond what the settings themselves do, only `used_use_cases` looks at the file system.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import Enum, auto
 from pathlib import Path
 
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.queries import snapshot
 from meshctl.settings.model import Settings
 
 
@@ -64,3 +66,18 @@ class Surroundings:
     def place(self, name: str) -> Place:
         """Return the folder of this name."""
         return next(place for place in self.places() if place.name == name)
+
+
+def used_use_cases(surroundings: Surroundings) -> set[str]:
+    """Return the use cases that are in use: named in the settings, with a sub-folder, or in the ledger."""
+    settings = surroundings.settings
+    used = {name for name in settings.use_cases if (settings.staging.outbox / name).is_dir()}
+    if settings.staging.default_use_case is not None:
+        used.add(settings.staging.default_use_case)
+    try:
+        with snapshot(settings.state.folder) as connection:
+            used.update(row[0] for row in connection.execute("SELECT DISTINCT use_case FROM messages"))
+    except (LedgerError, OSError):
+        # What is wrong with the ledger is a finding of its own.
+        pass
+    return used

@@ -30,6 +30,7 @@ ALERT_EVENTS: Final = (
     "message.overdue",
     "message.mended",
     "message.payload_missing",
+    "routing.format_doubtful",
     "report.unmatched",
     "ack.unmatched",
     "client.stalled",

@@ -74,7 +74,7 @@ class Arrivals:
         self._deliver_to = None if settings.reports.deliver is None else str(settings.reports.deliver)
         self._mailbox_id = settings.mailbox.id
         use_cases = settings.use_cases.values()
-        self._ack_workflow_ids = {one.ack_workflow_id for one in use_cases if one.ack_workflow_id}
+        self._ack_workflow_ids = {workflow_id for one in use_cases for workflow_id in one.ack_workflow_ids}
         self._workflow_ids = {one.workflow_id for one in use_cases} | self._ack_workflow_ids
         self._unmatched: dict[str, list[str]] = {}
         self._polls = 0
@@ -166,7 +166,7 @@ class Arrivals:
             elif decision.message.state is State.CLAIMED:
                 batch.fates[name] = _SOON
             else:
-                evidence = evidence_of_report(control)
+                evidence = evidence_of_report(control, decision.message.workflow_id)
                 said = Said.DELAY if is_delay(evidence) else Said.REPORT
                 file = mask_file_name(name)
                 batch.pieces.append(Piece(decision.message.message_id, evidence, said, file))

@@ -12,6 +12,7 @@ from typing import Final
 from meshctl.inbound.arrivals import Arrivals
 from meshctl.inbound.client_watch import ClientWatch
 from meshctl.inbound.control_reader import ControlReader
+from meshctl.inbound.date_formats import DateFormats
 from meshctl.inbound.deadlines import Deadlines
 from meshctl.inbound.kept_pairs import FAILED, SENT, UNREADABLE, Kept, KeptPairs
 from meshctl.inbound.out_watch import OutWatch
@@ -48,7 +49,7 @@ class Incoming:
         mailbox, staging = settings.mailbox, settings.staging
         full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
         reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
-        self._recorder = Recorder(books)
+        self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
         self._arrivals = Arrivals(settings, reader, self._recorder, books, full_look)
 
         def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> KeptPairs:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from meshctl.inbound.date_formats import DateFormats
 from meshctl.journal.logfmt import FieldValue
 from meshctl.ledger import lookups
 from meshctl.ledger.books import Books
@@ -38,7 +39,8 @@ class Piece:
 class Recorder:
     """Records evidence for one mailbox."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, date_formats: DateFormats) -> None:
+        self._date_formats = date_formats
         self._ledger = books.ledger
         self._clock = books.clock
         self._journal = books.journal
@@ -63,7 +65,10 @@ class Recorder:
                 self._tell_piece(piece, change)
                 if change is not None and change.message_id in known:
                     self._tell_change(change, piece.evidence, known[change.message_id])
-        if any(change and change.failed for change in changes):
+        failed = [piece for piece, change in zip(pieces, changes, strict=True) if change and change.failed]
+        if any(piece.evidence.code == lookups.WRONG_DEMOGRAPHICS for piece in failed):
+            self._date_formats.tell_doubts()
+        if failed:
             self._ledger.told()
         return changes
 
@@ -82,6 +87,7 @@ class Recorder:
         untold = self._ledger.untold()
         if not untold:
             return
+        self._date_formats.tell_doubts()
         with self._journal.batch():
             for description in lookups.descriptions(self._ledger.connection, untold).values():
                 if description.state is State.FAILED:

@@ -7,9 +7,11 @@ import re
 from dataclasses import replace
 
 from meshctl.journal.masking import mask_numbers
+from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, Effect, explain_report
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.evidence import Evidence, State
+from meshctl.mesh.use_cases import Resolution, resolution_of
 
 _REACHES = {
     Effect.COLLECTED: State.COLLECTED,
@@ -23,7 +25,11 @@ _MESH_ID = re.compile(r"(?=(?:\D*\d){12})[A-Za-z0-9_.:-]{12,100}")
 # mesh-sandbox gives 128 bits of chance in hex, in which ten digits may well follow each other.
 _CHANCE_ID = re.compile(r"[0-9A-F]{32}")
 
+_WORKFLOW_ID = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_.-]{1,32}")
+
 _DELAY = ("TRANSFER", "05")
+# What MESH answers when it found no recipient.
+_NO_RECIPIENT = frozenset({("SEND", "08"), ("SEND", "12"), ("SEND", "EPL-151")})
 
 SENT_EVENT = "SENT"
 FAILED_EVENT = "FAILED"
@@ -58,14 +64,17 @@ def is_delay(evidence: Evidence) -> bool:
     return evidence.reaches is None and (evidence.event, evidence.code) == _DELAY
 
 
-def evidence_of_report(control: ControlFile) -> Evidence:
-    """Return what a report proves. A delay, and what nobody knows the meaning of, is only noted."""
+def evidence_of_report(control: ControlFile, workflow_id: str | None = None) -> Evidence:
+    """Return what a report proves. A delay, and what nobody knows the meaning of, is only noted.
+
+    `workflow_id` is that of the message, where it is known: reports may lack it.
+    """
     mesh_id = mesh_id_of(control)
     meaning = meaning_of(control)
     if meaning is None:
         text = "A report without a StatusRecord, which says nothing about the message."
         return Evidence(REPORT_EVENT, None, text=text, mesh_id=mesh_id)
-    return _evidence(meaning, mesh_id)
+    return _evidence(meaning, control, workflow_id)
 
 
 def evidence_of_sent(control: ControlFile) -> Evidence:
@@ -75,7 +84,7 @@ def evidence_of_sent(control: ControlFile) -> Evidence:
     if meaning is None or not (meaning.event or meaning.status or meaning.code):
         text = "The MESH Client put the pair into SENT: MESH has the message."
         return Evidence(SENT_EVENT, State.SENT, text=text, mesh_id=mesh_id)
-    evidence = _evidence(meaning, mesh_id)
+    evidence = _evidence(meaning, control)
     if evidence.reaches is State.FAILED or meaning.effect is Effect.DELAYED:
         return evidence
     return replace(evidence, reaches=State.SENT)
@@ -88,16 +97,34 @@ def evidence_of_failed(control: ControlFile | None) -> Evidence:
     mesh_id = mesh_id_of(control)
     meaning = meaning_of(control)
     if meaning is not None and meaning.final:
-        return _evidence(meaning, mesh_id)
+        return _evidence(meaning, control)
     return replace(FAILED_WITHOUT_RECORD, mesh_id=mesh_id)
 
 
-def _evidence(meaning: CodeMeaning, mesh_id: str | None) -> Evidence:
+def _evidence(meaning: CodeMeaning, control: ControlFile, workflow_id: str | None = None) -> Evidence:
     return Evidence(
         event=meaning.event or REPORT_EVENT,
         reaches=_REACHES.get(meaning.effect),
         code=meaning.code or None,
         text=meaning.meaning,
-        advice=meaning.advice,
-        mesh_id=mesh_id,
+        advice=meaning.advice + _lookup_advice(meaning, control, workflow_id or control.workflow_id),
+        mesh_id=mesh_id_of(control),
     )
+
+
+def _lookup_advice(meaning: CodeMeaning, control: ControlFile, workflow_id: str) -> str:
+    """Return what to add where MESH may not look practices up at all for the message's workflow id."""
+    by_lookup = not control.to_dts or control.to_dts.startswith(GP_PROVIDER)
+    is_listed = resolution_of(workflow_id) is Resolution.LISTED
+    if (meaning.event, meaning.code) not in _NO_RECIPIENT or not by_lookup or is_listed:
+        return ""
+    return (
+        f" MESH's own list of workflow ids for endpoint lookup lacks {_shown(workflow_id)}, so MESH may not"
+        " look practices up for it: name the practice's mailbox as to_mailbox;"
+        " 'meshctl lookup ODS_CODE WORKFLOW_ID' finds it."
+    )
+
+
+def _shown(workflow_id: str) -> str:
+    # A control file may hold anything where an id belongs.
+    return workflow_id if _WORKFLOW_ID.fullmatch(workflow_id) else "this one"

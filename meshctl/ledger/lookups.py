@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from meshctl.ledger.records import Reason
 from meshctl.mesh.evidence import Acknowledgement, State
@@ -44,6 +45,10 @@ WHERE state IN (SELECT value FROM json_each(:states))
     AND NOT EXISTS (SELECT 1 FROM history WHERE history.message_id = messages.message_id
         AND history.event = 'DEADLINE' AND history.code = :deadline)
 """
+_ACCEPTED = """
+SELECT 1 FROM messages WHERE workflow_id = ? AND created_at >= ? AND (state IN ('received', 'completed')
+    OR state = 'failed' AND (reason_code = '14' OR reason_event = 'ITK3')) LIMIT 1
+"""
 _STILL_MISSED = """
 SELECT message_id FROM messages
 WHERE message_id IN (SELECT value FROM json_each(:message_ids))
@@ -55,6 +60,10 @@ SELECT message_id FROM messages
 WHERE state IN (SELECT value FROM json_each(:states)) AND asked = ''
     AND queued_clock <= :until AND coalesce(sent_clock, queued_clock) <= :until LIMIT :limit
 """
+
+
+WRONG_DEMOGRAPHICS: Final = "EPL-154"
+"""MESH found no patient with this NHS number, date of birth and surname."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,25 @@ def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -
     """Return what there is to say of these messages."""
     rows = connection.execute(_DESCRIBED, (json.dumps(list(message_ids)),))
     return {row["message_id"]: _description(row) for row in rows}
+
+
+def count_wrong_demographics(connection: sqlite3.Connection, workflow_id: str, since: str) -> int:
+    """Return how many messages of a workflow id, entered since an instant, failed with EPL-154."""
+    row = connection.execute(
+        "SELECT count(*) FROM messages WHERE state = 'failed' AND reason_code = ? AND workflow_id = ?"
+        " AND created_at >= ?",
+        (WRONG_DEMOGRAPHICS, workflow_id, since),
+    ).fetchone()
+    return int(row[0])
+
+
+def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: str) -> bool:
+    """True if MESH found the recipient of any message of a workflow id, entered since an instant.
+
+    It did for what arrived, and for what failed only after that: code 14, or the recipient's own answer.
+    """
+    row = connection.execute(_ACCEPTED, (workflow_id, since)).fetchone()
+    return row is not None
 
 
 def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:

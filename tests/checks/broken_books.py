@@ -5,6 +5,9 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 
+from meshctl.inbound.date_formats import DateFormats
+from meshctl.mesh.evidence import Evidence, State
+from meshctl.mesh.use_cases import shipped_use_cases
 from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.checks.grounds import OLD_STEM, Grounds
 
@@ -63,6 +66,16 @@ def _claim(grounds: Grounds) -> None:
 
 def _drop(grounds: Grounds) -> None:
     (grounds.site.outbox / "letter.pdf").write_text("x")
+
+
+def _wrong_date_format(grounds: Grounds) -> None:
+    DateFormats(shipped_use_cases(), grounds.books)
+    clock = grounds.books.clock
+    for number in range(3):
+        message_id = f"2026112209150248011{number}_A1B2C3"
+        grounds.enter(message_id, "send-document", clock.stamp(), workflow_id="GPCONNECT_SEND_DOCUMENT")
+        evidence = Evidence("SEND", State.FAILED, "EPL-154")
+        grounds.books.ledger.record(message_id, evidence, clock.stamp(), clock.steady())
 
 
 BOOKS = (
@@ -187,6 +200,22 @@ BOOKS = (
         WARNING,
         "One file lies",
         "Move them away",
+    ),
+    Broken(
+        "use case that MESH does not list",
+        lambda g: g.enter(OLD_STEM, "vaccination"),
+        "routing.lookup",
+        INFO,
+        "lacks those of vaccination",
+        "name it as to_mailbox",
+    ),
+    Broken(
+        "date of birth in the wrong form",
+        _wrong_date_format,
+        "routing.date_of_birth_format",
+        WARNING,
+        "3 messages under GPCONNECT_SEND_DOCUMENT failed with EPL-154",
+        'date_of_birth_format = "DDMMYYYY" in [use_cases.send-document]',
     ),
     Broken("clock of 1970", lambda g: None, "clock", ERROR, "cannot be", "timedatectl", -56 * 365 * DAY),
     Broken(

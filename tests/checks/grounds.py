@@ -89,9 +89,18 @@ class Grounds:
         self._lock.close()
         self.books.ledger.close()
 
-    def enter(self, message_id: str, use_case: str, at: str = "2026-11-22T09:15:00.000Z") -> None:
+    def enter(
+        self,
+        message_id: str,
+        use_case: str,
+        at: str = "2026-11-22T09:15:00.000Z",
+        *,
+        workflow_id: str = "W",
+    ) -> None:
         """Put a message into the ledger."""
-        row = NewMessage(message_id, "claim", "a.pdf", 1, None, at, use_case=use_case, workflow_id="W")
+        row = NewMessage(
+            message_id, "claim", "a.pdf", 1, None, at, use_case=use_case, workflow_id=workflow_id
+        )
         self.books.ledger.enter([row])
 
     def put_pair(self, stem: str = OLD_STEM) -> None:

@@ -298,3 +298,16 @@ def test_a_big_answer_is_read(mailbox: MailboxForTest) -> None:
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.COMPLETED
+
+
+@pytest.mark.parametrize("spelling", ["DIGMED_FLU_VAC_ACK", "DIGIMED_FLU_VAC_ACK"])
+def test_an_acknowledgement_counts_under_either_spelling(mailbox: MailboxForTest, spelling: str) -> None:
+    """Documents spell the workflow id in two ways; an acknowledgement under either completes the message."""
+    message_id = mailbox.message(
+        use_case="vaccination", asked=[Acknowledgement.INFRASTRUCTURE], references=["request"]
+    )
+
+    mailbox.answer("one", "request", workflow_id=spelling)
+    mailbox.turns()
+
+    assert mailbox.state(message_id) is State.COMPLETED

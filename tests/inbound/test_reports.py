@@ -280,3 +280,26 @@ def test_unmatched_reports_can_be_archived(open_mailbox: Callable[..., MailboxFo
     assert len(mailbox.said("report.unmatched")) == 1
     assert mailbox.archived() == ["report.ctl"]
     assert mailbox.names("IN") == []
+
+
+@pytest.mark.parametrize("code", ["08", "12", "EPL-151"])
+@pytest.mark.parametrize("told", ["vaccination", "send-document", "to a mailbox"])
+def test_advice_says_where_mesh_may_not_look_practices_up(
+    mailbox: MailboxForTest, code: str, told: str
+) -> None:
+    """Where lookup found nobody, under an id that MESH's own list lacks, advice says so."""
+    use_case = "send-document" if told == "send-document" else "vaccination"
+    message_id = mailbox.message(use_case=use_case)
+    recipient = "X26ABC2" if told == "to a mailbox" else "GPPROVIDER_9990000042_14022001_Smith"
+
+    # A report need not give the workflow id: the message's own counts.
+    mailbox.report("one", report_on(message_id, "SEND", "ERROR", code, to_dts=recipient, workflow_id=""))
+    mailbox.turns()
+
+    reason = mailbox.row(message_id).reason
+    assert reason is not None
+    assert reason.advice is not None
+    is_told = "MESH's own list of workflow ids for endpoint lookup lacks DIGMED_FLU_VAC" in reason.advice
+    assert is_told == (told == "vaccination")
+    assert ("to_mailbox" in reason.advice and "meshctl lookup" in reason.advice) or not is_told
+    assert mailbox.alerted("message.failed")[0]["advice"] == reason.advice

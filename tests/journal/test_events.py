@@ -17,7 +17,7 @@ def test_every_event_has_a_family_a_level_and_a_meaning() -> None:
     """The README's table can be made from the table of events."""
     families = {name.split(".")[0] for name in event_table()}
 
-    assert families == {"message", "report", "ack", "file", "client", "bridge", "daemon"}
+    assert families == {"message", "report", "ack", "file", "routing", "client", "bridge", "daemon"}
     assert {kind.level for kind in event_table().values()} <= {10, 20, 30, 40}
     assert all(kind.meaning.endswith(".") for kind in event_table().values())
 
