@@ -11,10 +11,11 @@ from meshctl.cli import cli
 from meshctl.journal.events import event_table
 from meshctl.journal.read import parse_line
 from meshctl.mesh.evidence import State
-from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.names import Kind, NameRules
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
+from meshctl.settings.model import StagingSettings
 from tests.readme_tables import README, TABLES, code_blocks, section, table_in
 
 TEXT = README.read_text(encoding="utf-8")
@@ -95,15 +96,17 @@ def test_folders_are_those_that_init_makes() -> None:
 
 
 def test_ignored_names_are_those_that_are_ignored() -> None:
-    """What the README calls names that are never taken are such names."""
+    """What the README calls names that are never taken are such names, each of its kind."""
     told = section(TEXT, "When a file counts as complete")
-    starts = re.search(r"Names that begin with `(.)` or `(.)` or end in", told)
-    ends = re.findall(r"`(\.[a-z]+)`", told)
+    kinds = dict(re.findall(r"^- \*\*(unfinished|left over)\*\*: (.*?)[;.]$", told, re.MULTILINE | re.DOTALL))
+    rules = NameRules(StagingSettings())
 
-    assert starts
-    assert [kind_of(f"{start}letter.xml") for start in starts.groups()] == [Kind.IGNORED] * 2
-    assert len(ends) == 6
-    assert {kind_of(f"letter{end}") for end in ends} == {Kind.IGNORED}
+    for title, kind in (("unfinished", Kind.UNFINISHED), ("left over", Kind.LEFT_OVER)):
+        quoted = [one for one in re.findall(r"`([^`]+)`", kinds[title]) if len(one) > 1]
+        names = [f"letter{one}" if one[0] == "." else one.replace("NAME", "letter") for one in quoted]
+        assert len(names) >= 10
+        assert {rules.kind_of(name) for name in names} == {kind}
+    assert {rules.kind_of(f"{start}letter.xml") for start in ".~"} == {Kind.UNFINISHED}
 
 
 def test_log_line_is_one_of_the_log() -> None:

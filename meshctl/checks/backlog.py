@@ -8,7 +8,7 @@ from pathlib import Path
 from meshctl.checks.finding import Finding, error, remark, right, span, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.outbound.claims import WORK_NAMES
-from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.names import NameRules
 
 _PATIENCE_SECONDS = 600.0
 # Enough to judge by; a folder with a million files is not worth minutes of a check.
@@ -21,13 +21,14 @@ def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
     if not os.path.isdir(staging.outbox):
         return
     waits = staging.quiet_seconds + staging.sidecar_wait_seconds + staging.rescan_seconds
+    names = NameRules(staging)
     patience = max(_PATIENCE_SECONDS, 2 * waits)
     folders = [staging.outbox, *(staging.outbox / name for name in surroundings.settings.use_cases)]
     old = [
         age
         for folder in folders
         for name, age in _ages(folder, surroundings)
-        if age > patience and kind_of(name) is not Kind.IGNORED
+        if age > patience and not names.kind_of(name).is_ignored
     ]
     if old:
         yield error(

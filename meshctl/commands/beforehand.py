@@ -10,7 +10,7 @@ from meshctl.errors import Refusal
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.compose import Caution
 from meshctl.outbound.examine import Refused, Sendable, sidecar_beside
-from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.names import Kind, NameRules
 from meshctl.outbound.outgoing import examiner_for
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
@@ -25,7 +25,7 @@ def examine_beforehand(
     refuse the file, UsageError when there is no such file, OSError.
     """
     file = file.absolute()
-    _check_kind(file)
+    _check_kind(file, NameRules(settings.staging))
     sidecar = laid_over(said, sidecar_beside(str(file)))
     examined = examiner_for(settings).examine(
         str(file.parent), file.name, _use_case_of(settings, file), sidecar
@@ -44,16 +44,17 @@ def tell_cautions(cautions: Iterable[Caution]) -> None:
         click.echo(f"Warning: {caution.text} {caution.advice}", err=True)
 
 
-def _check_kind(file: Path) -> None:
-    kind = kind_of(file.name)
+def _check_kind(file: Path, names: NameRules) -> None:
+    kind = names.kind_of(file.name)
     if kind is Kind.SIDECAR:
         raise click.UsageError(
             "A sidecar is not sent by itself: name the file that it describes; it goes along."
         )
-    if kind is Kind.IGNORED:
+    if kind.is_ignored:
         raise Refusal(
             "file_name_ignored",
-            "Files with such a name (.x, ~x, x.tmp, x.part ...) count as unfinished and are never sent.",
+            "Files with such a name are never sent: it is that of a temporary, back-up, lock or system file,"
+            " or one that [staging] ignore names.",
             "Rename the file.",
         )
 

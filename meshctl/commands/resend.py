@@ -16,6 +16,7 @@ from meshctl.ledger import queries
 from meshctl.ledger.records import Message
 from meshctl.mesh.evidence import State
 from meshctl.outbound.again import kept_pair, name_again, sidecar_again
+from meshctl.outbound.names import NameRules
 
 _EPILOG = epilog(
     {
@@ -49,7 +50,7 @@ def command(ctx: click.Context, named: str, force: bool) -> None:
         _check_need(connection, message, force=force)
     pair = kept_pair(settings.mailbox, message.message_id)
     sidecar = sidecar_again(message, pair.control, settings)
-    placed = drop(settings, str(pair.payload), name_again(message), sidecar)
+    placed = drop(settings, str(pair.payload), name_again(message, NameRules(settings.staging)), sidecar)
     click.echo(f"{message.message_id} -> {settings.staging.outbox / placed.name}")
 
 

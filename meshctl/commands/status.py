@@ -83,13 +83,7 @@ def collect(settings: Settings) -> dict[str, Any]:
             status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
             view = client_view(queries.fact(connection, CLIENT_FACT))
             status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
-    outbox = tally_outbox(
-        staging.outbox,
-        settings.use_cases,
-        staging.quiet_seconds,
-        staging.sidecar_wait_seconds,
-        now_seconds,
-    )
+    outbox = tally_outbox(settings, now_seconds)
     status["outbox"] = {"ready": outbox.ready, "waiting": outbox.waiting}
     status["rejected"] = count_rejected(staging.rejected)
     return status

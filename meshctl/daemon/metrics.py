@@ -106,14 +106,7 @@ class Metrics:
         )
 
     def _outbox(self) -> OutboxTally:
-        staging = self._settings.staging
-        return tally_outbox(
-            staging.outbox,
-            self._settings.use_cases,
-            staging.quiet_seconds,
-            staging.sidecar_wait_seconds,
-            time.time(),
-        )
+        return tally_outbox(self._settings, time.time())
 
     def _tell(self, file: Path, problem: str | None) -> None:
         if problem is not None and problem != self._problem:

@@ -15,7 +15,7 @@ from meshctl.journal.masking import MASK
 from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
-from meshctl.outbound.names import Kind, check_name, kind_of
+from meshctl.outbound.names import Kind, NameRules, check_name
 from meshctl.outbound.rebuild import UNKNOWN_FILE
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.safe_open import OPEN_SAFELY
@@ -79,14 +79,14 @@ def sidecar_again(message: Message, control: ControlFile, settings: Settings) ->
     return read_sidecar(json.dumps(said).encode())
 
 
-def name_again(message: Message) -> str:
+def name_again(message: Message, names: NameRules) -> str:
     """Return a name for the new drop: the old one, unless that is masked, cut or lost."""
     name = message.file_name
-    if name != UNKNOWN_FILE and MASK not in name and _CUT not in name and _is_fit(name):
+    if name != UNKNOWN_FILE and MASK not in name and _CUT not in name and _is_fit(name, names):
         return name
     plain = f"resend-{message.message_id}"
     ending = PurePath(name).suffix
-    return plain + ending if _PLAIN_ENDING.fullmatch(ending) and _is_fit(plain + ending) else plain
+    return plain + ending if _PLAIN_ENDING.fullmatch(ending) and _is_fit(plain + ending, names) else plain
 
 
 def _read_control(path: Path) -> ControlFile:
@@ -126,9 +126,9 @@ def _patient(routed: tuple[str, str, str]) -> dict[str, str]:
     return {"nhs_number": nhs_number, "date_of_birth": born.isoformat(), "surname": surname}
 
 
-def _is_fit(name: str) -> bool:
+def _is_fit(name: str, names: NameRules) -> bool:
     try:
         check_name(name)
     except Refusal:
         return False
-    return kind_of(name) is Kind.PAYLOAD
+    return names.kind_of(name) is Kind.PAYLOAD

@@ -21,7 +21,7 @@ from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Caution, Draft, IncompleteError, Particulars, Sender, compose
 from meshctl.outbound.confidants import confidants
-from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, check_name, kind_of
+from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
@@ -272,7 +272,7 @@ def _fault(error: Exception) -> Refusal:
 
 
 def _check_kind(name: str) -> None:
-    if kind_of(name) is Kind.SIDECAR:
+    if is_sidecar(name):
         raise Refusal(
             "sidecar_alone",
             "The file is a sidecar, and the file that it describes did not come.",

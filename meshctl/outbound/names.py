@@ -1,17 +1,23 @@
-"""What the name of a dropped file says about it. Pure."""
+"""What the name of a dropped file says about it. The names that are no payloads are in names.toml."""
 
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
+from fnmatch import translate
+from functools import cache
 from itertools import count
+from pathlib import Path
 
 from meshctl.errors import Refusal
+from meshctl.settings.model import StagingSettings
 
 SIDECAR_SUFFIX = ".meta.json"
 ERROR_SUFFIX = ".error.json"
 
-_IGNORED_STARTS = (".", "~")
-_IGNORED_ENDS = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp")
+_TABLE = Path(__file__).with_name("names.toml")
+# Characters that mean something in a glob.
+_MAGIC = re.compile(r"[*?[]")
 _PAIR_ENDS = (".dat", ".ctl")
 # What shells, Windows, control files or a reader of a log would take for something else.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]|\.\.')
@@ -21,18 +27,69 @@ _LONGEST_BYTES = 255 - len(SIDECAR_SUFFIX)
 class Kind(Enum):
     """How a name is treated."""
 
-    IGNORED = auto()
+    UNFINISHED = auto()
+    """Never taken: a program is still writing it, or has died over it."""
+    LEFT_OVER = auto()
+    """Never taken: a back-up, a lock, a file of the system, or what the site's settings name."""
     SIDECAR = auto()
     PAYLOAD = auto()
 
+    @property
+    def is_ignored(self) -> bool:
+        """True if a file of this kind is left where it is."""
+        return self in (Kind.UNFINISHED, Kind.LEFT_OVER)
 
-def kind_of(name: str) -> Kind:
-    """Tell whether a name is ignored (design: half-written files), a sidecar or a payload."""
-    if name.startswith(_IGNORED_STARTS) or name.lower().endswith(_IGNORED_ENDS):
-        return Kind.IGNORED
-    if name.endswith(SIDECAR_SUFFIX) and len(name) > len(SIDECAR_SUFFIX):
-        return Kind.SIDECAR
-    return Kind.PAYLOAD
+
+class NameRules:
+    """Which names in the outbox are payloads, sidecars, or neither, by the shipped table and the settings."""
+
+    def __init__(self, staging: StagingSettings) -> None:
+        table = _table()
+        shipped = table if staging.ignore_defaults else {**table, "unfinished": [], "left_over": []}
+        self._left_over = _Globs([*shipped["left_over"], *staging.ignore])
+        self._unfinished = _Globs([*shipped["always"], *shipped["unfinished"]])
+
+    def kind_of(self, name: str) -> Kind:
+        """Return how a name is treated; a sidecar of a name that is ignored is ignored with it."""
+        is_one = is_sidecar(name)
+        folded = (name.removesuffix(SIDECAR_SUFFIX) if is_one else name).lower()
+        if self._left_over.match(folded):
+            return Kind.LEFT_OVER
+        if self._unfinished.match(folded):
+            return Kind.UNFINISHED
+        return Kind.SIDECAR if is_one else Kind.PAYLOAD
+
+
+class _Globs:
+    """Globs in small letters. Most only name a start or an end, which is ten times as fast as a pattern."""
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        starts, ends, patterns = [], [], []
+        for glob in (one.lower() for one in globs):
+            if glob.endswith("*") and not _MAGIC.search(glob[:-1]):
+                starts.append(glob[:-1])
+            elif glob.startswith("*") and not _MAGIC.search(glob[1:]):
+                ends.append(glob[1:])
+            else:
+                patterns.append(translate(glob))
+        self._starts, self._ends = tuple(starts), tuple(ends)
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
+
+    def match(self, folded: str) -> bool:
+        """True if one of the globs matches a name in small letters."""
+        if folded.startswith(self._starts) or folded.endswith(self._ends):
+            return True
+        return self._pattern is not None and self._pattern.match(folded) is not None
+
+
+def is_sidecar(name: str) -> bool:
+    """True if a name is that of a sidecar."""
+    return name.endswith(SIDECAR_SUFFIX) and len(name) > len(SIDECAR_SUFFIX)
+
+
+@cache
+def _table() -> dict[str, list[str]]:
+    return tomllib.loads(_TABLE.read_text(encoding="utf-8"))
 
 
 def check_name(name: str) -> None:

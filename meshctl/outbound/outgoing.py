@@ -15,11 +15,11 @@ from meshctl.outbound.compose import Sender
 from meshctl.outbound.dispatch import Dispatcher
 from meshctl.outbound.examine import Examined, Examiner, Refused
 from meshctl.outbound.handoff import HandOff
-from meshctl.outbound.names import Kind, kind_of
+from meshctl.outbound.names import is_sidecar
 from meshctl.outbound.reading import Batch, Meanwhile, Outcome, ReadingRoom
 from meshctl.outbound.recovery import Recovery
 from meshctl.outbound.rejection import RejectedFolder, Rejection
-from meshctl.outbound.staging import Limits, Outlook, Ready, Staging
+from meshctl.outbound.staging import Outlook, Ready, Staging
 from meshctl.settings.model import Settings
 
 if sys.platform != "win32":
@@ -64,12 +64,12 @@ class Outgoing:
         self._examiner = examiner_for(settings)
         self._reading = reading
         self.staging = Staging(
-            str(settings.staging.outbox),
+            settings.staging,
             settings.use_cases.keys(),
-            Limits(settings.staging.quiet_seconds, settings.staging.sidecar_wait_seconds),
             books.clock,
             self._tell_waiting,
             self._tell_folder,
+            self._tell_ignored,
         )
 
     def work(self, arrived: Collection[str] = ()) -> Outlook:
@@ -164,7 +164,7 @@ class Outgoing:
             self._examine_again(claim, dispatcher)
 
     def _examine_again(self, claim: Claim, dispatcher: Dispatcher) -> None:
-        names = [name for name in claim.names() if kind_of(name) is not Kind.SIDECAR]
+        names = [name for name in claim.names() if not is_sidecar(name)]
         looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
         examined = [found for found in looked if found is not None]
         dispatcher.dispatch_again(claim, examined)
@@ -182,6 +182,9 @@ class Outgoing:
             text=examined.refusal.text,
             wait_seconds=self._settings.staging.sidecar_wait_seconds,
         )
+
+    def _tell_ignored(self, name: str) -> None:
+        self._journal.info("file.name_ignored", file=mask_file_name(name))
 
     def _tell_folder(self, path: str) -> None:
         """Tell once of a sub-folder that is no use case; the explanation in `rejected/` is the memory."""

@@ -14,11 +14,14 @@ from typing import NamedTuple
 
 from meshctl.clock import Clock
 from meshctl.outbound.examine import Identity, Refused
-from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, kind_of
+from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, NameRules, is_sidecar
+from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
 _SORTED_AT_ONCE = 2048
 _SOON_SECONDS = 0.25
+# Whoever writes to a temporary name and renames it has done so by then.
+_UNFINISHED_SECONDS = 60.0
 # Local file systems stamp in ticks, and answers from a server take their time.
 _SAME_TIME_NS = 500_000_000
 
@@ -49,14 +52,6 @@ class Ready(NamedTuple):
     ask: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The waiting times of the staging settings."""
-
-    quiet_seconds: float
-    sidecar_wait_seconds: float
-
-
 @dataclass(slots=True)
 class _Unchanged:
     """A file whose stamp lies in the future: how long it has been seen unchanged decides instead."""
@@ -70,6 +65,7 @@ class Memory:
     """What is remembered between scans, only of files that still lie in the outbox."""
 
     future: dict[str, _Unchanged] = field(default_factory=dict)
+    ignored: dict[str, set[str]] = field(default_factory=dict)
     arrived: dict[str, Identity | None] = field(default_factory=dict)
     waiting: dict[str, Identity] = field(default_factory=dict)
 
@@ -79,19 +75,22 @@ class Staging:
 
     def __init__(
         self,
-        outbox: str,
+        settings: StagingSettings,
         use_cases: Collection[str],
-        limits: Limits,
         clock: Clock,
         on_waiting: Callable[[Refused], None],
         on_folder: Callable[[str], None],
+        on_ignored: Callable[[str], None],
     ) -> None:
-        self.outbox = outbox
+        self.outbox = str(settings.outbox)
+        self._names = NameRules(settings)
         self._use_cases = use_cases
-        self._limits = limits
+        self._quiet_seconds = settings.quiet_seconds
+        self._sidecar_wait_seconds = settings.sidecar_wait_seconds
         self._clock = clock
         self._on_waiting = on_waiting
         self._on_folder = on_folder
+        self._on_ignored = on_ignored
         self._memory = Memory()
         self._skew_ns = 0
 
@@ -120,12 +119,16 @@ class Staging:
 
         Raises OSError when the folder cannot be read.
         """
+        told = self._memory.ignored.setdefault(folder, set())
+        lying: set[str] = set()
         with os.scandir(folder) as entries:
             while chunk := list(islice(entries, _SORTED_AT_ONCE)):
-                for name, status in self._by_age(chunk, is_root=use_case is None):
+                for name, status in self._by_age(chunk, told, lying, is_root=use_case is None):
                     ready = self._ready(folder, name, status, outlook)
                     if ready is not None:
                         yield ready
+        # Of a folder that was read to its end; those that are gone are forgotten.
+        self._memory.ignored[folder] = lying
 
     def must_wait(self, folder: str, examined: Refused, outlook: Outlook) -> bool:
         """Tell whether a file that cannot be sent without a sidecar has time left for one to come."""
@@ -146,7 +149,7 @@ class Staging:
     def note_writing(self, outlook: Outlook) -> None:
         """Note that somebody is writing to a file that looked quiet."""
         outlook.settling += 1
-        outlook.look_again_in(max(self._limits.quiet_seconds, _SOON_SECONDS))
+        outlook.look_again_in(max(self._quiet_seconds, _SOON_SECONDS))
 
     def forget_gone(self) -> None:
         """Forget files that no longer lie in the outbox."""
@@ -157,14 +160,28 @@ class Staging:
                 memory.waiting.pop(path, None)
                 memory.arrived.pop(path, None)
 
-    def _by_age(self, entries: list[os.DirEntry[str]], *, is_root: bool) -> list[tuple[str, os.stat_result]]:
+    def _by_age(
+        self, entries: list[os.DirEntry[str]], told: set[str], lying: set[str], *, is_root: bool
+    ) -> list[tuple[str, os.stat_result]]:
+        """Return the files that are not ignored, oldest first.
+
+        Ignored names that were `told` of before, or are now, go into `lying`.
+        """
         found = []
         for entry in entries:
-            if kind_of(entry.name) is Kind.IGNORED:
+            kind = self._names.kind_of(entry.name)
+            if kind.is_ignored and entry.name in told:
+                lying.add(entry.name)
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
+                continue
+            if kind.is_ignored:
+                if kind is Kind.LEFT_OVER or self._has_lain(status):
+                    lying.add(entry.name)
+                    told.add(entry.name)
+                    self._on_ignored(entry.name)
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if not (is_root and entry.name in self._use_cases):
@@ -176,7 +193,7 @@ class Staging:
 
     def _ready(self, folder: str, name: str, status: os.stat_result, outlook: Outlook) -> Ready | None:
         path = f"{folder}/{name}"
-        if kind_of(name) is Kind.SIDECAR:
+        if is_sidecar(name):
             return Ready(name, False, ()) if self._is_abandoned(path, status, outlook) else None
         quiet = self._quiet(path, status, outlook)
         if quiet is None:
@@ -194,9 +211,9 @@ class Staging:
         if status.st_size > 0 and self._was_renamed_in(path, status):
             return ()
         quiet_for = self._unchanged_for(path, status, status.st_mtime_ns)
-        if quiet_for < self._limits.quiet_seconds:
+        if quiet_for < self._quiet_seconds:
             outlook.settling += 1
-            outlook.look_again_in(self._limits.quiet_seconds - quiet_for)
+            outlook.look_again_in(self._quiet_seconds - quiet_for)
             return None
         return (path,)
 
@@ -228,14 +245,19 @@ class Staging:
 
     def _is_abandoned(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
         """Tell whether the payload of a sidecar has had its time to come."""
-        if _will_be_taken(path.removesuffix(SIDECAR_SUFFIX)):
+        if _is_file(path.removesuffix(SIDECAR_SUFFIX)):
             return False
         waited = self._unchanged_for(path, status, status.st_ctime_ns)
-        if waited < self._limits.sidecar_wait_seconds:
+        if waited < self._sidecar_wait_seconds:
             outlook.waiting += 1
-            outlook.look_again_in(self._limits.sidecar_wait_seconds - waited)
+            outlook.look_again_in(self._sidecar_wait_seconds - waited)
             return False
         return True
+
+    def _has_lain(self, status: os.stat_result) -> bool:
+        """True if nobody has written to a file for so long that nobody is going to."""
+        age = self._clock.age_seconds(status.st_mtime_ns + self._skew_ns)
+        return age is not None and age > _UNFINISHED_SECONDS
 
     def _still_waits(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
         """Tell, without reading it again, whether a file that lacks its sidecar has time left."""
@@ -251,14 +273,13 @@ class Staging:
 
     def _time_left(self, path: str, status: os.stat_result) -> float:
         # The status change time is when the file came to lie here: a rename sets it, and nobody can fake it.
-        return self._limits.sidecar_wait_seconds - self._unchanged_for(path, status, status.st_ctime_ns)
+        return self._sidecar_wait_seconds - self._unchanged_for(path, status, status.st_ctime_ns)
 
 
-def _will_be_taken(path: str) -> bool:
-    """Tell whether there is a payload, and not a folder or a name that is ignored, which never leave."""
+def _is_file(path: str) -> bool:
+    """True if there is a payload, and not a folder, which never leaves."""
     status = _lstat(path)
-    is_ignored = kind_of(os.path.basename(path)) is Kind.IGNORED
-    return status is not None and not stat.S_ISDIR(status.st_mode) and not is_ignored
+    return status is not None and not stat.S_ISDIR(status.st_mode)
 
 
 def _lstat(path: str) -> os.stat_result | None:

@@ -12,12 +12,13 @@ Of a large outbox only `STAMPS_READ` files are asked for their times, and the re
 """
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, Kind, kind_of
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, Kind, NameRules
+from meshctl.settings.model import Settings
 
 STAMPS_READ: Final = 2000
 """How many files are asked for their times at most."""
@@ -36,20 +37,17 @@ class OutboxTally:
         return OutboxTally(self.ready + other.ready, self.waiting + other.waiting)
 
 
-def tally_outbox(
-    outbox: Path,
-    use_cases: Collection[str],
-    quiet_seconds: float,
-    sidecar_wait_seconds: float,
-    now_seconds: float,
-) -> OutboxTally:
+def tally_outbox(settings: Settings, now_seconds: float) -> OutboxTally:
     """Count the files of the outbox and its use-case sub-folders; a folder that is not there is empty."""
-    names, folders = _entries(outbox)
-    since = (now_seconds - quiet_seconds, now_seconds - sidecar_wait_seconds)
-    total = _tally(outbox, names, *since)
+    staging = settings.staging
+    rules = NameRules(staging)
+    names, folders = _entries(staging.outbox)
+    since = (now_seconds - staging.quiet_seconds, now_seconds - staging.sidecar_wait_seconds)
+    total = _tally(staging.outbox, names, rules, *since)
     for folder in folders:
-        if folder in use_cases:
-            total += _tally(outbox / folder, _entries(outbox / folder)[0], *since)
+        if folder in settings.use_cases:
+            path = staging.outbox / folder
+            total += _tally(path, _entries(path)[0], rules, *since)
     return total
 
 
@@ -80,8 +78,10 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     return files, folders
 
 
-def _tally(folder: Path, names: Iterable[str], written_since: float, come_since: float) -> OutboxTally:
-    kinds = {name: kind_of(name) for name in names}
+def _tally(
+    folder: Path, names: Iterable[str], rules: NameRules, written_since: float, come_since: float
+) -> OutboxTally:
+    kinds = {name: rules.kind_of(name) for name in names}
     payloads = [name for name, kind in kinds.items() if kind is Kind.PAYLOAD]
     sidecars = {name.removesuffix(SIDECAR_SUFFIX) for name, kind in kinds.items() if kind is Kind.SIDECAR}
     lone_sidecars = len(sidecars.difference(payloads))

@@ -62,6 +62,18 @@ class StagingSettings(Section):
     max_payload_bytes: values.PayloadBytes = Field(
         20_000_000_000, description="Larger files are rejected; MESH takes up to 20 GB, in chunks."
     )
+    ignore: values.NameGlobs = Field(
+        (),
+        description="Names that are never taken, beside those that meshctl knows: temporary, back-up, lock"
+        " and system files. * stands for any characters, ? for one; case does not matter. A sidecar of such a"
+        " name is ignored with it.",
+        examples=[["*.draft", "copy of *"]],
+    )
+    ignore_defaults: values.Flag = Field(
+        True,
+        description="Whether the names that meshctl knows are ignored. Names that begin with a dot always"
+        " are.",
+    )
 
 
 class RoutingSettings(Section):

@@ -87,6 +87,13 @@ def _mailbox_id(text: str) -> str:
     return text
 
 
+def _name_glob(glob: str) -> str:
+    """Refuse a glob that would leave nothing to be sent."""
+    if not glob.strip("*?"):
+        raise ExplainedError("this would ignore every file")
+    return glob
+
+
 def _template(template: str) -> str:
     """Check a template as the mesh package does, and pass its explanation on."""
     try:
@@ -214,6 +221,16 @@ EventCode = Annotated[
 ]
 EventCodes = Annotated[
     tuple[EventCode, ...], BeforeValidator(_list), Expected("a list of MessageHeader event codes, or []")
+]
+NameGlob = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$"),
+    AfterValidator(_name_glob),
+]
+NameGlobs = Annotated[
+    tuple[NameGlob, ...],
+    BeforeValidator(_list),
+    Expected("a list of file names, perhaps with * or ? in them, without folders"),
 ]
 DocumentVersion = Annotated[
     str,

@@ -192,6 +192,58 @@ def test_names_of_unfinished_files_are_ignored(site: Site) -> None:
     assert [line.event for line in site.log() if "file" in line.values] == ["message.queued"]
 
 
+_LEFT_OVER = (
+    "letter.xml~",
+    "Thumbs.db",
+    "desktop.ini",
+    "~$letter.docx",
+    "letter.pdf.camelLock",
+    "letter.bak",
+)
+
+
+def test_names_that_no_sender_means_stay_and_are_told_of_once(site: Site) -> None:
+    """A back-up of a self-sufficient letter is no second letter; such files are not refused either."""
+    alerts = site.root / "alerts"
+    for name in _LEFT_OVER:
+        site.place(name, message(name), folder="send-document")
+    site.place("letter.bak.meta.json", b"{}", folder="send-document")
+    site.place("letter.draft", message("draft"), folder="send-document")
+    site.settle(
+        staging={"ignore": ["*.draft"], "rescan_seconds": 0.1},
+        alerts={"command": ["sh", "-c", f"cat >> {alerts}"]},
+    )
+    with site.daemon() as daemon:
+        daemon.wait_for_event("file.name_ignored", len(_LEFT_OVER) + 2)
+        site.place("good.xml", message("good"), folder="send-document")
+        daemon.wait_for_pairs(1)
+    site.run_once()
+
+    lying = {path.name for path in (site.outbox / "send-document").iterdir()}
+    assert lying == {*_LEFT_OVER, "letter.bak.meta.json", "letter.draft"}
+    assert site.sent_contents() == [message("good")]
+    assert site.explanations() == []
+    told = [line for line in site.log() if line.event == "file.name_ignored"]
+    assert {line.level for line in told} == {"INFO"}
+    # Once in the daemon's life, and once in that of the run after it.
+    assert sorted(line.values["file"] for line in told) == sorted([*lying, *lying])
+    assert not alerts.exists()
+
+
+def test_an_unfinished_name_is_told_of_when_it_has_lain(site: Site) -> None:
+    """Nobody is told of a name that a program is about to rename, but of one that was given up."""
+    path = site.place("letter.part", b"half")
+    site.run_once()
+    assert [line.event for line in site.log() if "file" in line.values] == []
+
+    given_up = time.time() - 120
+    os.utime(path, (given_up, given_up))
+    site.run_once()
+
+    assert [line.event for line in site.log() if "file" in line.values] == ["file.name_ignored"]
+    assert path.exists()
+
+
 def test_a_folder_of_a_use_case_made_while_running_is_watched(site: Site) -> None:
     """The sub-folder of a use case counts from the moment it is made, also for files that came with it."""
     site.settle(staging={"rescan_seconds": _LONG})
