@@ -1,4 +1,4 @@
-"""How many tests run at a time, and in which order they begin."""
+"""How many tests run at a time, in which order they begin, and how wide their output is."""
 
 import os
 
@@ -9,6 +9,12 @@ import pytest
 def pytest_xdist_auto_num_workers() -> int:
     """Let `-n auto` mean two workers a processor: much of the time tests wait for processes."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.fixture(autouse=True)
+def _as_wide_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the COLUMNS that a test's worker inherits: output into a pipe obeys it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

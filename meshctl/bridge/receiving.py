@@ -29,7 +29,6 @@ and told of once. A message that cannot be received does not hold up the others.
 
 import errno
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -57,9 +56,6 @@ _ACKNOWLEDGED: Final = "acknowledged"
 _REMEMBERED_SECONDS: Final = 3600.0
 _PRIVATE: Final = 0o700
 _CONTROL_MODE: Final = 0o640
-# MESH's own ids, the older DTS ones, the sandbox's; nothing that a file system or an address misreads.
-# All are longer than a name that Windows keeps for itself (CON, COM1).
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,99}")
 _GONE: Final = frozenset({404, 410})
 # A message that fails so often in a row, and comes no further, lets the others pass until the next poll.
 _TRIES: Final = 3

@@ -3,8 +3,11 @@
 Never interprets a value: control characters become visible, and markup in a file name stays text.
 """
 
+import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +15,24 @@ from rich.text import Text
 
 from meshctl.journal.masking import escape_unprintable
 
-# Wide enough that nothing is cut when the output goes to a file or another program.
-_WIDTH_WITHOUT_TERMINAL = 400
+# Wide enough that nothing is cut or folded when the output goes to a file or another program.
+_WIDTH_WITHOUT_TERMINAL = 10_000
+_TRAILING_BLANKS = re.compile(r"[ \t]+$", re.MULTILINE)
+
+
+class _WithoutTrailingBlanks:
+    """A text stream that drops the blanks with which tables are filled up; the console writes whole lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return self._stream.write(_TRAILING_BLANKS.sub("", text))
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        self._stream.flush()
 
 
 class _Console(Console):
@@ -25,9 +44,16 @@ class _Console(Console):
 
 
 def make_console() -> Console:
-    """Return a console on the present stdout; colours follow the terminal and NO_COLOR."""
-    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return _Console(highlight=False, markup=False, emoji=False, width=width)
+    """Return a console on the present stdout; colours follow the terminal and NO_COLOR.
+
+    It is as wide as the terminal, or as COLUMNS says. Into a pipe or a file without COLUMNS nothing is
+    folded, so that grep finds whole lines.
+    """
+    if sys.stdout.isatty():
+        return _Console(highlight=False, markup=False, emoji=False)
+    width = None if os.environ.get("COLUMNS", "").isdigit() else _WIDTH_WITHOUT_TERMINAL
+    stream = cast("IO[str]", _WithoutTrailingBlanks(sys.stdout))
+    return _Console(highlight=False, markup=False, emoji=False, width=width, file=stream)
 
 
 def plain_text(value: object, style: str = "") -> Text:

@@ -3,7 +3,6 @@
 Never uses a file in part: either all of it is right, or a ConfigError lists each fault on a line.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from meshctl.settings.faults import Fault, section_faults, unknown_key
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, UseCaseSettings
 from meshctl.settings.rules import file_faults, folder_faults, use_case_faults
 from meshctl.settings.section import Section
+from meshctl.settings.toml_file import read_toml
 from meshctl.settings.use_cases import is_use_case_name, merge_use_cases
 from meshctl.settings.values import Origin
 
@@ -51,7 +51,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
             " Make one with meshctl init, or name yours with -c FILE or $MESHCTL_CONFIG."
         )
     file = file.absolute()
-    document = _read(file)
+    document = read_toml(file, "settings")
     sources, faults = apply_environment(document, environ)
     client, client_faults = _take_over_client(document, file.parent)
     sections, wrong = _sections(document, Origin(file.parent, client))
@@ -72,21 +72,6 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     routing = RoutingSettings.model_validate(sections["routing"])
     use_cases = merge_use_cases(shipped, site, routing)
     return Settings.model_validate({"file": file, "use_cases": use_cases, **sections})
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        # A byte order mark is what some editors on Windows begin a file with.
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
-    except OSError as error:
-        raise ConfigError(f"{file}: the settings cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: not in UTF-8; save the settings in that encoding.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f'{file}: not TOML: {error}. A text needs quotes: folder = "outbox"; in one with backslashes use'
-            " single quotes: folder = 'C:\\outbox'."
-        ) from None
 
 
 def _take_over_client(document: dict[str, Any], folder: Path) -> tuple[ClientConfig | None, list[Fault]]:

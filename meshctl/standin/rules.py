@@ -41,14 +41,13 @@ All keys are optional; durations are as in life, and `--speed` shortens them.
     answers_name = "identifier"              # by which id of the request: "bundle_id", "header_id"
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
@@ -57,6 +56,7 @@ from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report, find_code
 from meshctl.settings import values
 from meshctl.settings.faults import Fault, nearest, section_faults
 from meshctl.settings.section import Section
+from meshctl.settings.toml_file import read_toml
 from meshctl.settings.values import Expected
 
 REQUESTED, NEVER = "requested", "never"
@@ -198,7 +198,7 @@ def load_rules(path: Path | None) -> Rules:
 
     Raises ConfigError: no such file, no TOML, or faults, all of them, a line each.
     """
-    document = {} if path is None else _read(path)
+    document = {} if path is None else read_toml(path, "rules")
     faults: list[Fault] = []
     known = (*_TABLES, *_LISTS)
     faults += [Fault(key, _unknown(key, known)) for key in document if key not in known]
@@ -220,17 +220,6 @@ def load_rules(path: Path | None) -> Rules:
         tuple(item for item in lists["patients"] if isinstance(item, PatientRule)),
         tuple(item for item in lists["rules"] if isinstance(item, Rule)),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
-    except OSError as error:
-        raise ConfigError(f"{path}: the rules cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not in UTF-8; save the rules in that encoding.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}.") from None
 
 
 def _sections(name: str, model: type[Section], tables: object, faults: list[Fault]) -> list[Section | None]:

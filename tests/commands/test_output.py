@@ -11,6 +11,7 @@ from rich.text import Text
 
 from meshctl.commands.output import print_json, relative_time
 from meshctl.commands.tables import make_table, print_table
+from tests.site import Site, sidecar
 
 NOW = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 
@@ -61,9 +62,46 @@ def test_a_table_is_not_cut_without_a_terminal(capsys: pytest.CaptureFixture[str
     """Into a pipe or a file a long value goes whole, and without colour."""
     print_table(["NAME", "STATE"], [["x" * 200, Text("failed", style="red")], [None, 5]])
 
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{'x' * 200}  failed"
     assert lines[2].split() == ["-", "5"]
+
+
+def test_a_table_obeys_columns_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a pipe with COLUMNS set, lines are folded there, and nothing of a value is lost."""
+    monkeypatch.setenv("COLUMNS", "40")
+
+    print_table(["NAME", "STATE"], [["x" * 200, "failed"]])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 40
+    assert "".join(lines).count("x") == 200
+
+
+@pytest.mark.parametrize("columns", [None, "100"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("check",), ("check", "--all"), ("list",), ("show",), ("use-cases",), ("explain", "17")],
+    ids=" ".join,
+)
+def test_no_line_into_a_pipe_ends_in_blanks(
+    site: Site, arguments: tuple[str, ...], columns: str | None
+) -> None:
+    """Whatever a command prints for a person, a pipe gets no blanks at the end of a line."""
+    if columns is not None:
+        site.environ["COLUMNS"] = columns
+    site.place("letter.pdf", b"%PDF", sidecar=sidecar())
+    site.run_once()
+    named = site.stems() if arguments == ("show",) else []
+
+    printed = site.meshctl(*arguments, *named).stdout.splitlines()
+
+    assert printed
+    assert [line for line in printed if line != line.rstrip()] == []
+    if columns is not None and arguments[0] != "explain":
+        assert max(len(line) for line in printed) <= int(columns)
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [(False, True), (True, False)])

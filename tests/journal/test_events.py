@@ -1,5 +1,6 @@
 """The table of events and the front through which they are said."""
 
+import ast
 import logging
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from meshctl.journal.events import LOGGER_NAME, error_fields, event_table, held_back, journal
 from meshctl.journal.logfmt import FieldValue
+from meshctl.mesh.evidence import State
 
 PACKAGE = Path(__file__).parents[2] / "meshctl"
 SAID = re.compile(r"""\.(debug|info|warning|error)\(\s*["']([a-z]+\.[a-z_]+)["']""")
@@ -37,6 +39,22 @@ def test_what_the_code_says_is_in_the_table_at_that_level() -> None:
         for name, level, event in said
         if event not in table or logging.getLevelName(table[event].level).lower() != level
     ] == []
+
+
+def test_every_event_of_the_table_is_said_somewhere() -> None:
+    """No row of the table, and so of the README, is about an event that never comes."""
+    written = {
+        node.value
+        for source in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    # The recorder makes these names from the state that a message has come to.
+    moved = {
+        f"message.{state.value}" for state in (State.COLLECTED, State.SENT, State.RECEIVED, State.COMPLETED)
+    }
+
+    assert set(event_table()) - written - moved == set()
 
 
 def test_event_that_is_not_in_the_table_is_refused() -> None:

@@ -38,7 +38,7 @@ def run_python(script: str, log_path: Path, **environ: str) -> subprocess.Comple
 def test_what_was_said_before_configuration_is_written_first(log_path: Path) -> None:
     """Early events reach the log, at or above its level."""
     journal.info("daemon.started", version="1")
-    journal.debug("message.claimed")
+    journal.debug("bridge.uploading")
     configure_log(LogSettingsForTest(log_path))
     journal.info("daemon.stopped")
 

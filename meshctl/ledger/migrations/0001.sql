@@ -1,4 +1,4 @@
--- Instants are ISO 8601 UTC text. The *_clock columns are seconds of the steady clock (see daemon/clock.py),
+-- Instants are ISO 8601 UTC text. The *_clock columns are seconds of the steady clock (see meshctl/clock.py),
 -- which deadlines are measured on. Columns that end in _key are keyed hashes: they find, they cannot tell.
 
 CREATE TABLE messages (
