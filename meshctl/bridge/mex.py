@@ -22,7 +22,7 @@ _MISSING_TO: Final = ("SEND", "08")
 _INVALID_TYPE: Final = ("SEND", "11")
 
 # Element, field of the control file, name that mesh_client gives the header, and the most characters that
-# MESH takes in it (mesh-sandbox, mex_headers.py).
+# MESH takes in it (as mesh-sandbox has them).
 _TEXTS: Final = (
     ("WorkflowId", "workflow_id", "workflow_id", 300),
     ("Subject", "subject", "subject", 500),
