@@ -245,6 +245,50 @@ def make_bundle_json(message: MadeMessage | None = None, **changes: Any) -> byte
     return json.dumps((message or MadeMessage(**changes)).bundle()).encode()
 
 
+def referral_bundle(
+    *,
+    event: Json,
+    patients: tuple[MadePatient, ...] = (MadePatient(),),
+    focus: str = "ServiceRequest",
+    about: int | None = 0,
+    filler_bytes: int = 0,
+) -> Json:
+    """Return a FHIR R4 message without a document, as FHIR's JSON structure.
+
+    `event` is the header's `eventCoding` or `eventUri`. `focus` is the type of the resource that the message
+    is about; its patient is the one of number `about`, or is not said.
+    """
+    request: Json = {RESOURCE_TYPE: focus, "id": "236bb75d-90ef-461f-b71e-fde7f899802c", "status": "active"}
+    if about is not None:
+        request["for" if focus == "Task" else "subject"] = {"reference": patients[about].full_url}
+    header: Json = {
+        RESOURCE_TYPE: "MessageHeader",
+        "id": "1cbdfb97-5859-48a4-8301-d54eab818d68",
+        **event,
+        "destination": [{"endpoint": "https://example.org", "receiver": {"display": "A practice"}}],
+        "sender": {"reference": "urn:uuid:c0bee62f-9932-4468-9508-71c67a9f0c2c"},
+        "source": {"name": "A sender", "endpoint": "X26ABC1"},
+        "focus": [{"reference": f"urn:uuid:{request['id']}"}],
+    }
+    sender = _organization("c0bee62f-9932-4468-9508-71c67a9f0c2c", "A trust", "RXX")
+    binary = {
+        RESOURCE_TYPE: "Binary",
+        "id": "caf5f17d-e73d-4aaa-a406-dab1717da0c4",
+        "contentType": "application/pdf",
+        "data": base64_filler(filler_bytes),
+    }
+    people = [{"fullUrl": made.full_url, "resource": made.resource()} for made in patients]
+    attachment = [entry(binary)] if filler_bytes else []
+    return {
+        RESOURCE_TYPE: "Bundle",
+        "id": "79120f41-a431-4f08-bcc5-1e67006fcae0",
+        "identifier": {"system": "https://tools.ietf.org/html/rfc4122", "value": "referral-identifier"},
+        "type": "message",
+        "timestamp": "2026-07-12T10:30:16+00:00",
+        "entry": [entry(header), *attachment, entry(request), entry(sender), *people],
+    }
+
+
 def response_bundle(
     *,
     request_id: str,

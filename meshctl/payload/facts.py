@@ -42,12 +42,12 @@ class ResponseFacts:
 class MessageFacts:
     """What a FHIR message says about its handling, its document and its patient.
 
-    `references` are the ids by which an acknowledgement can refer back: the Bundle's identifier, the Bundle's
-    id, the MessageHeader's id. `acknowledgements` are those requested ("infrastructure", "business"), None
-    where the message says nothing about either. `practice_name` and `ods_code` are the document's
-    custodian's, else the sender's. `patient_problem` says why `patient` is None although there are
-    candidates: `SEVERAL_PATIENTS` (and the document's subject tells none of them apart) or
-    `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
+    `event` is the code of the header's event, or an R4 header's eventUri. `references` are the ids by which
+    an answer can refer back: the Bundle's identifier, the Bundle's id, the MessageHeader's id.
+    `acknowledgements` are those requested ("infrastructure", "business"), None where the message says nothing
+    about either. `practice_name` and `ods_code` are the document's custodian's, else the sender's.
+    `patient_problem` says why `patient` is None although there are candidates: `SEVERAL_PATIENTS` (and the
+    document's subject tells none of them apart) or `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
     """
 
     event: str | None

@@ -10,12 +10,9 @@ import re
 from typing import Any, Final, NoReturn
 
 from meshctl.payload.beginning import looks_like_message
-from meshctl.payload.outline import BUNDLE, RESOURCE_SLOTS, VALUE_CHARS, Outline, Tree
+from meshctl.payload.outline import BUNDLE, RESOURCE_KINDS, RESOURCE_SLOTS, VALUE_CHARS, Outline, Tree
 from meshctl.payload.refusals import broken_json
 
-_RESOURCES: Final = frozenset(
-    {"Bundle", "MessageHeader", "Composition", "Patient", "Organization", "OperationOutcome"}
-)
 # What XML cannot carry either; FHIR forbids the control characters in any string.
 _NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -56,7 +53,7 @@ class _Strictly:
             self.repeated_key = True
         # Nothing is read of other resources, and a large message is mostly those.
         kind = made.get("resourceType")
-        is_unread = isinstance(kind, str) and kind not in _RESOURCES
+        is_unread = isinstance(kind, str) and kind not in RESOURCE_KINDS
         return _UNREAD if is_unread or made.get("resource") is _UNREAD else made
 
     def constant(self, _name: str) -> NoReturn:

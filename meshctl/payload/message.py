@@ -1,4 +1,4 @@
-"""What an ITK3 message says: its handling, its document, its organisation, what it answers.
+"""What a FHIR message says, ITK3 (STU3) or R4: its handling, document, organisation, what it answers.
 
 Pure: works on the small tree of `outline`, so that XML and JSON obey the same rules. Promises never to raise
 on missing or odd parts: what is not there is None.
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from meshctl.payload.facts import MessageFacts, ResponseFacts
-from meshctl.payload.outline import Tree, part, parts, text
+from meshctl.payload.outline import FOCUS_KINDS, Tree, part, parts, text
 from meshctl.payload.patients import Resource, choose_patient, resolve
 
 # Urls are absolute or, as in FHIR's own examples, end in the name alone.
@@ -40,12 +40,11 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
         return None
     compositions = _compositions(header, resources)
     document = compositions[0].tree if compositions else {}
-    patient, problem = choose_patient(
-        [(part(one.tree, "subject"), one.home) for one in compositions], resources, today
-    )
+    subjects = [(part(one.tree, "subject"), one.home) for one in compositions]
+    patient, problem = choose_patient(subjects or _focus_subjects(header, resources), resources, today)
     practice = _organisation(compositions[:1], header, resources)
     return MessageFacts(
-        event=_stripped(text(part(header.tree, "event"), "code")),
+        event=_event(header.tree),
         endpoint=_stripped(text(part(header.tree, "source"), "endpoint")),
         references=_references(bundle, header),
         acknowledgements=_acknowledgements(header.tree),
@@ -95,6 +94,23 @@ def _compositions(header: Resource, resources: Sequence[Resource]) -> list[Resou
             focused += [first for first in [next(inside, None)] if first]
         focused += resolve(reference, "Composition", resources, header.home)
     return focused or [one for one in resources if one.kind == "Composition"]
+
+
+def _focus_subjects(header: Resource, resources: Sequence[Resource]) -> list[tuple[Tree, int]]:
+    """Return the patients' places in what a message without a document is about, each with its Bundle."""
+    return [
+        (part(one.tree, "subject") or part(one.tree, "for"), one.home)
+        for focus in parts(header.tree, "focus")
+        for kind in FOCUS_KINDS
+        for one in resolve(text(focus, "reference") or "", kind, resources, header.home)
+    ]
+
+
+def _event(header: Tree) -> str | None:
+    """Return what kind of message it is: `event` in STU3, `eventCoding` or else `eventUri` in R4."""
+    codings = (part(header, "event"), part(header, "eventCoding"))
+    codes = (text(coding, "code") for coding in codings)
+    return _stripped(next((code for code in codes if code), None) or text(header, "eventUri"))
 
 
 def _organisation(document: Sequence[Resource], header: Resource, resources: Sequence[Resource]) -> Tree:

@@ -44,19 +44,37 @@ _MESSAGE_HEADER: Final[Outline] = {
     "id": _VALUE,
     "contained": _CONTAINED,
     "extension": _EXTENSION,
+    # STU3 has `event`, R4 one of the other two.
     "event": {"code": _VALUE},
+    "eventCoding": {"code": _VALUE},
+    "eventUri": _VALUE,
     "source": {"endpoint": _VALUE},
     "sender": _REFERENCE,
     "focus": _REFERENCE,
     "response": {"identifier": _VALUE, "code": _VALUE},
 }
 _OPERATION_OUTCOME: Final[Outline] = {"issue": {"details": {"coding": {"system": _VALUE, "code": _VALUE}}}}
+_ABOUT_PATIENT: Final[Outline] = {
+    "id": _VALUE,
+    "subject": {"reference": _VALUE, "identifier": _IDENTIFIER},
+    "for": {"reference": _VALUE, "identifier": _IDENTIFIER},
+}
+FOCUS_KINDS: Final = (
+    "ServiceRequest",
+    "Task",
+    "DiagnosticReport",
+    "MedicationRequest",
+    "CommunicationRequest",
+)
+"""What an R4 message without a document is about; each names its patient as `subject`, a Task as `for`."""
+
 _RESOURCES: Final[dict[str, Outline | None]] = {
     "MessageHeader": _MESSAGE_HEADER,
     "Composition": _COMPOSITION,
     "Patient": _PATIENT,
     "Organization": _ORGANIZATION,
     "OperationOutcome": _OPERATION_OUTCOME,
+    **dict.fromkeys(FOCUS_KINDS, _ABOUT_PATIENT),
 }
 BUNDLE: Final[Outline] = {
     "id": _VALUE,
@@ -65,6 +83,8 @@ BUNDLE: Final[Outline] = {
     "entry": {"fullUrl": _VALUE, "resource": _RESOURCES},
 }
 _RESOURCES["Bundle"] = BUNDLE
+RESOURCE_KINDS: Final = frozenset(_RESOURCES)
+"""The types of the resources of which anything is read."""
 
 RESOURCE_SLOTS: Final = frozenset({"resource", "contained"})
 """Elements whose child is a whole resource, named by its type."""

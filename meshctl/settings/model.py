@@ -111,7 +111,9 @@ class UseCaseSettings(Section):
         examples=["LOCAL_REPORT_ACK"],
     )
     events: values.EventCodes | None = Field(
-        None, description="The MessageHeader events that tell this use case.", examples=[["LOCAL01D"]]
+        None,
+        description="The MessageHeader events that tell this use case: codes, or eventUri in R4.",
+        examples=[["LOCAL01D"]],
     )
     subject: values.SubjectTemplate | None = Field(
         None,

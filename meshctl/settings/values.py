@@ -216,8 +216,8 @@ UseCaseName = Annotated[
 ]
 EventCode = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9_.-]{1,64}$"),
-    Expected("the code of a MessageHeader event"),
+    StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9_.:/#?&=%~+-]{1,200}$"),
+    Expected("the code of a MessageHeader event, or its eventUri"),
 ]
 EventCodes = Annotated[
     tuple[EventCode, ...], BeforeValidator(_list), Expected("a list of MessageHeader event codes, or []")

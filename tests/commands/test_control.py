@@ -9,7 +9,7 @@ import pytest
 from meshctl.mesh.control_file import read_control_file
 from tests.commands.recorded import invoke
 from tests.commands.screen import on_terminal
-from tests.payloads import make_bundle_xml
+from tests.payloads import as_xml, make_bundle_xml, referral_bundle
 from tests.site import Site, sidecar
 
 PATIENT = ("--nhs-number", "999 000 0042", "--date-of-birth", "2001-02-14", "--surname", "Smith")
@@ -111,6 +111,32 @@ def test_an_update_record_message_names_its_use_case_itself(site: Site) -> None:
     result = invoke(site, "control", str(record))
 
     assert read_control_file(result.stdout_bytes).workflow_id == "GPCONNECT_UPDATE_RECORD"
+
+
+@pytest.mark.parametrize("ending", ["xml", "json"])
+@pytest.mark.parametrize(
+    "event",
+    [{"eventCoding": {"code": "servicerequest-request"}}, {"eventUri": "https://example.org/e#refer"}],
+)
+def test_an_r4_message_goes_by_the_events_of_the_settings(
+    site: Site, ending: str, event: dict[str, Any]
+) -> None:
+    """A referral in FHIR R4 goes to the patient's practice under the use case that lists its event."""
+    events = ["servicerequest-request", "https://example.org/e#refer"]
+    site.settle(**{"use_cases.referral": {"workflow_id": "LOCAL_REFERRAL", "events": events}})
+    bundle = referral_bundle(event=event)
+    data = as_xml(bundle) if ending == "xml" else json.dumps(bundle).encode()
+    (site.root / f"referral.{ending}").write_bytes(data)
+
+    printed = invoke(site, "control", str(site.root / f"referral.{ending}")).stdout_bytes
+    site.place(f"referral.{ending}", data)
+    site.run_once()
+
+    [stem] = site.stems()
+    for control in (read_control_file(printed), site.control(stem)):
+        assert control.workflow_id == "LOCAL_REFERRAL"
+        assert control.to_dts == "GPPROVIDER_9990000042_14022001_Smith"
+    assert site.payload(stem) == data
 
 
 def test_a_surname_that_no_header_carries_is_told_at_once(site: Site) -> None:
