@@ -19,7 +19,7 @@ import click
 
 from meshctl import __version__
 from meshctl.errors import MeshctlError
-from meshctl.journal.masking import escape_unprintable, mask_numbers
+from meshctl.log.masking import escape_unprintable, mask_numbers
 
 PROGRAM = "meshctl"
 DEBUG_VARIABLE = "MESHCTL_DEBUG"
@@ -75,7 +75,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
     },
     "Explain": {
         "control": _Entry("control", "Print the control file that would be written; write nothing."),
-        "lookup": _Entry("endpoint_lookup", "Ask MESH for the mailboxes of an organisation."),
+        "lookup": _Entry("lookup", "Ask MESH for the mailboxes of an organisation."),
         "address": _Entry("address", "Print the routing string of a patient (To_DTS, Mex-To)."),
         "explain": _Entry("explain", "Say in plain words what a control file, report or code means."),
         "use-cases": _Entry("use_cases", "List the use cases in force."),

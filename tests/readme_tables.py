@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshctl.journal.events import event_table
+from meshctl.log.events import event_table
 from meshctl.settings.model import SECTIONS, UseCaseSettings
-from meshctl.settings.section import Section
-from meshctl.settings.toml_text import default_of, example_of
+from meshctl.settings.template import default_of, example_of
+from meshctl.settings.types import Section
 
 README = Path(__file__).parents[1] / "README.md"
 

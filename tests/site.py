@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshctl.journal.read import Entry, parse_line
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
+from meshctl.log.reader import Entry, parse_line
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 

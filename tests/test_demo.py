@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from meshctl.commands.demo_view import print_summary, show_live, tell_plainly
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.ledger.records import HistoryEntry, Message, Reason
-from meshctl.mesh.evidence import Acknowledgement, State
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
+from meshctl.mesh.states import Acknowledgement, State
 from meshctl.settings.load import load_settings
-from meshctl.standin.demo import Demo, Part, Scene
-from meshctl.standin.rules import load_rules
-from meshctl.standin.sample import PAYLOADS, RULES_NAME, Drop, copy_sample, read_script, sample_folder
+from meshctl.simulator.demo import Demo, Part, Scene
+from meshctl.simulator.rules import load_rules
+from meshctl.simulator.sample import PAYLOADS, RULES_NAME, Drop, copy_sample, read_script, sample_folder
+from meshctl.terminal.demo import print_summary, show_live, tell_plainly
 from tests.site import wait_until
 
 WRONG_ON_PURPOSE = "mistyped-number.xml"

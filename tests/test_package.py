@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHECKOUT = Path(__file__).parents[1]
 PROGRAMS = "Scripts" if os.name == "nt" else "bin"
-SAMPLE, SAMPLE_IN_WHEEL = "sample_mailbox/", "meshctl/standin/sample_mailbox/"
+SAMPLE, SAMPLE_IN_WHEEL = "sample_mailbox/", "meshctl/simulator/sample_mailbox/"
 
 
 @dataclass(frozen=True)

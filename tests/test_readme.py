@@ -8,9 +8,9 @@ import click
 import pytest
 
 from meshctl.cli import cli
-from meshctl.journal.events import event_table
-from meshctl.journal.read import parse_line
-from meshctl.mesh.evidence import State
+from meshctl.log.events import event_table
+from meshctl.log.reader import parse_line
+from meshctl.mesh.states import State
 from meshctl.outbound.names import Kind, NameRules
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout

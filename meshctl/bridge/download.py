@@ -21,8 +21,8 @@ from typing import BinaryIO, Final
 from mesh_client import MeshClient
 from requests import Response
 
-from meshctl import durable
-from meshctl.bridge.faults import StoppedError
+from meshctl.bridge.api_errors import StoppedError
+from meshctl.files import durable
 
 _BLOCK_BYTES: Final = 1 << 16
 _GZIP: Final = 16 + zlib.MAX_WBITS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from meshctl.checks.finding import Finding, error, remark, right, span, warning
 from meshctl.checks.surroundings import Surroundings
-from meshctl.outbound.claims import WORK_NAMES
+from meshctl.outbound.claim import WORK_NAMES
 from meshctl.outbound.names import NameRules
 
 _PATIENCE_SECONDS = 600.0

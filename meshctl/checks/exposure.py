@@ -1,6 +1,6 @@
 """Who could do or see more than they should: folders and files open to everybody, running as root.
 
-The daemon refuses to start on what `world_writable` finds; see guards.
+The daemon looks at the same before it starts: it refuses what everybody can write to, and warns of root.
 """
 
 import os
@@ -9,10 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
-from meshctl.checks.people import runs_as_root
 from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.system import runs_as_root
+from meshctl.errors import ConfigError
 from meshctl.ledger.keys import KEY_NAME
+from meshctl.log.events import Journal
 from meshctl.settings.model import Settings
+
+
+def refuse_world_writable(settings: Settings) -> None:
+    """Raise ConfigError if everybody can write to the outbox or the settings."""
+    found = [f"{finding.text} {finding.advice}" for finding in world_writable(settings)]
+    if found:
+        raise ConfigError("\n".join([*found, "If that is meant: meshctl run --allow-world-writable."]))
+
+
+def warn_of_root(journal: Journal) -> None:
+    """Say in the log that the daemon runs as root, if it does."""
+    if runs_as_root():
+        journal.warning("daemon.warning", text=ROOT_TEXT, advice=ROOT_ADVICE)
+
 
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -1,17 +1,43 @@
 """Whether each folder is there, and whether we may do in it what we have to.
 
-Our own folders are tried out; of the MESH Client's the system is only asked.
+Our own folders are tried out, with a hidden, empty file that the daemon passes over and that never stays.
+Of the MESH Client's folders the system is only asked.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
-from meshctl.checks.people import ourselves
-from meshctl.checks.probe import try_out
 from meshctl.checks.surroundings import Missing, Place, Surroundings
+from meshctl.checks.system import ourselves
+
+# The beginning that the daemon clears away in `rejected/`, and passes over elsewhere.
+_NAME = ".meshctl-probe"
+
+
+def try_out(folder: Path) -> float:
+    """Make, rename and remove a file; return when the file system says it was made, seconds since 1970.
+
+    Raises OSError where one of these is refused.
+    """
+    first = folder / f"{_NAME}-{os.getpid()}"
+    second = folder / f"{_NAME}-{os.getpid()}-renamed"
+    try:
+        descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            made_at = os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+        first.rename(second)
+    finally:
+        for path in (first, second):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return made_at
+
 
 _RIGHTS_ADVICE = (
     "Run meshctl check as the user that the daemon runs as. If that is this user, give it the right: change"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
-from meshctl.checks.people import ourselves
-from meshctl.checks.probe import try_out
+from meshctl.checks.folders import try_out
 from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.system import ourselves
 
 
 def check_log(surroundings: Surroundings) -> Iterator[Finding]:

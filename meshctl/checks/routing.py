@@ -6,7 +6,7 @@ from meshctl.checks.finding import Finding, remark, right, warning
 from meshctl.checks.surroundings import Surroundings, used_use_cases
 from meshctl.inbound.date_formats import format_doubts
 from meshctl.ledger.database import LedgerError
-from meshctl.ledger.queries import snapshot
+from meshctl.ledger.reads import snapshot
 from meshctl.mesh.use_cases import Resolution
 
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from meshctl.ledger.database import LedgerError
-from meshctl.ledger.queries import snapshot
+from meshctl.ledger.reads import snapshot
 from meshctl.settings.model import Settings
 
 

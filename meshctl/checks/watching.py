@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from meshctl.checks.finding import Finding, remark, right, warning
-from meshctl.checks.mounts import mount_of
 from meshctl.checks.surroundings import Surroundings
-from meshctl.daemon.watching import Watcher
+from meshctl.checks.system import mount_of
+from meshctl.process.watcher import Watcher
 
 _LIMITS = Path("/proc/sys/fs/inotify")
 

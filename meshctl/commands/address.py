@@ -4,8 +4,6 @@ from datetime import datetime
 
 import click
 
-from meshctl.commands.beforehand import tell_cautions
-from meshctl.commands.context import settings_if_any
 from meshctl.errors import Refusal
 from meshctl.mesh.address import DateOfBirthFormat, gp_provider
 from meshctl.mesh.patient import (
@@ -17,7 +15,9 @@ from meshctl.mesh.patient import (
 )
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.outbound.compose import surname_cautions
-from meshctl.settings.faults import nearest
+from meshctl.settings.rules import nearest
+from meshctl.terminal.context import settings_if_any
+from meshctl.terminal.dropping import tell_cautions
 
 # A refused file is dropped again; a refused command is typed again.
 _ADVICE = {

@@ -5,13 +5,13 @@ import sys
 
 import click
 
-from meshctl.bridge.connection import connect, require_extra
-from meshctl.checks.guards import warn_of_root
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog
-from meshctl.daemon.service import Service
-from meshctl.daemon.signals import Inbox
-from meshctl.journal.setup import configure_log
+from meshctl.bridge.connect import connect, require_extra
+from meshctl.checks.exposure import warn_of_root
+from meshctl.log.setup import configure_log
+from meshctl.process.systemd import Service
+from meshctl.process.wake_ups import Inbox
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {
@@ -39,7 +39,7 @@ def command(ctx: click.Context, once: bool) -> None:
     settings = settings_of(ctx)
     require_extra()
     # Only here: without the extra it cannot be imported.
-    from meshctl.bridge.bridge import Bridge  # noqa: PLC0415
+    from meshctl.bridge.service import Bridge  # noqa: PLC0415
 
     with connect(settings) as client:
         log = settings.log.model_copy(update={"file": settings.bridge.log})

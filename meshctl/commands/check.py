@@ -7,13 +7,13 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.checks.every import run_checks
+from meshctl.checks.all_checks import run_checks
 from meshctl.checks.finding import Finding, Severity, any_error
-from meshctl.checks.settings_file import wrong_settings
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog, print_json
-from meshctl.commands.tables import make_console, plain_text
+from meshctl.checks.settings import wrong_settings
 from meshctl.errors import ConfigError
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.tables import make_console, plain_text
 
 _EPILOG = epilog(
     {

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from meshctl.commands.beforehand import examine_beforehand
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog
-from meshctl.commands.sidecar_options import sidecar_options
-from meshctl.journal.masking import escape_unprintable
+from meshctl.log.masking import escape_unprintable
 from meshctl.payload.sidecar import Sidecar
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.dropping import examine_beforehand
+from meshctl.terminal.options import sidecar_options
+from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {

@@ -10,18 +10,18 @@ import click
 from rich.console import Console
 
 from meshctl.cli import EXIT_TROUBLE
-from meshctl.commands.demo_view import (
+from meshctl.simulator.demo import Demo, Scene
+from meshctl.simulator.sample import copy_sample, new_folder, sample_folder
+from meshctl.simulator.sandbox_demo import Exchange, require_sandbox
+from meshctl.terminal.demo import (
     print_opening,
     print_opening_over_sandbox,
     print_summary,
     show_live,
     tell_plainly,
 )
-from meshctl.commands.output import epilog
-from meshctl.commands.tables import make_console
-from meshctl.standin.demo import Demo, Scene
-from meshctl.standin.exchange import Exchange, require_sandbox
-from meshctl.standin.sample import copy_sample, new_folder, sample_folder
+from meshctl.terminal.output import epilog
+from meshctl.terminal.tables import make_console
 
 _EPILOG = epilog(
     {

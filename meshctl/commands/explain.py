@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
-from meshctl.journal.masking import mask_file_name
+from meshctl.log.masking import mask_file_name
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, read_control_file
-from meshctl.mesh.outlook import expected_errors
+from meshctl.mesh.report import expected_errors
 from meshctl.mesh.use_cases import shipped_use_cases
 
 

@@ -2,16 +2,15 @@
 
 import click
 
-from meshctl.commands.context import settings_of
-from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
-from meshctl.commands.message_tables import print_messages
-from meshctl.commands.output import epilog, print_json
 from meshctl.errors import Refusal
 from meshctl.ledger.keys import KEY_NAME, read_keys
-from meshctl.ledger.queries import about_patient
+from meshctl.ledger.reads import about_patient
 from meshctl.ledger.records import Message
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import ledger_if_any, settings_of, tell_if_no_ledger
+from meshctl.terminal.messages import print_messages
+from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {

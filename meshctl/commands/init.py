@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from meshctl.commands.output import epilog
 from meshctl.errors import ConfigError
 from meshctl.settings.client_config import choose_client
 from meshctl.settings.layout import (
@@ -17,7 +16,8 @@ from meshctl.settings.layout import (
     make_layout,
     system_layout,
 )
-from meshctl.settings.values import MailboxId
+from meshctl.settings.types import MailboxId
+from meshctl.terminal.output import epilog
 
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
 _EPILOG = epilog(

@@ -5,15 +5,14 @@ from datetime import datetime
 import click
 
 from meshctl.clock import iso
-from meshctl.commands.context import settings_of
-from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
-from meshctl.commands.message_tables import print_messages
-from meshctl.commands.output import epilog, print_json
-from meshctl.commands.since import parse_since
-from meshctl.ledger.queries import EVERY, Selection, select
+from meshctl.ledger.reads import EVERY, Selection, select
 from meshctl.ledger.records import Message
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import ledger_if_any, settings_of, tell_if_no_ledger
+from meshctl.terminal.messages import print_messages
+from meshctl.terminal.options import parse_since
+from meshctl.terminal.output import epilog, print_json
 
 _DEFAULT_LIMIT = 50
 _EPILOG = epilog(

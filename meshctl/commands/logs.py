@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog
 from meshctl.errors import MeshctlError
-from meshctl.journal.read import LEVELS, Entry, LogReader, parse_line
+from meshctl.log.reader import LEVELS, Entry, LogReader, parse_line
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog
 
 _LOOK_SECONDS = 0.2
 # As `tail -f`: what just happened, to know where one is.

@@ -1,62 +1,79 @@
-"""Finding in the ledger what a person names: the ledger itself, a message by its id or the start of it."""
+"""`meshctl lookup`: which mailbox of an organisation takes a workflow id, asked of MESH."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from typing import TYPE_CHECKING
 
 import click
 
+from meshctl.bridge.connect import connect
 from meshctl.errors import MeshctlError
-from meshctl.journal.masking import mask_file_name
-from meshctl.ledger import queries
-from meshctl.ledger.records import Message
-from meshctl.settings.model import Settings
+from meshctl.log.masking import escape_unprintable
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog
 
-_SHOWN_CANDIDATES = 5
-_PAIR_ENDS = (".ctl", ".dat")
+if TYPE_CHECKING:
+    from meshctl.bridge.connect import BridgeClient
+
+_EPILOG = epilog(
+    {"meshctl lookup A81001 TOC_FHIR_OP_ATTEN": "the mailbox to name as to_mailbox in a sidecar"},
+    {
+        0: "at least one mailbox was found",
+        1: "none was found, or MESH cannot be asked",
+        2: "wrong usage, settings or secrets, or the packages of meshctl[api] are missing",
+    },
+)
 
 
-def tell_if_no_ledger(settings: Settings) -> None:
-    """Say on stderr that nothing can be shown yet, where the daemon has never run."""
-    if not queries.exists(settings.state.folder):
+@click.command("lookup", epilog=_EPILOG)
+@click.argument("ods_code", metavar="ODS")
+@click.argument("workflow_id", metavar="WORKFLOW")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def command(ctx: click.Context, ods_code: str, workflow_id: str, as_json: bool) -> None:
+    """Ask MESH which mailboxes of an organisation take a workflow id.
+
+    For organisations that are not the patient's registered practice: put the mailbox id into the sidecar as
+    to_mailbox. Needs [bridge] in the settings and meshctl[api].
+    """
+    for value, what in ((ods_code, "ODS code"), (workflow_id, "workflow id")):
+        if not value.strip() or not value.isascii() or not value.isprintable():
+            raise click.UsageError(f"{value!a} is not a {what}.")
+    with connect(settings_of(ctx)) as client:
+        found = _mailboxes(client, ods_code.strip().upper(), workflow_id.strip())
+    if as_json:
         click.echo(
-            f"There is no ledger in {settings.state.folder} yet; it is made when 'meshctl run' first starts.",
+            json.dumps({"ods_code": ods_code, "workflow_id": workflow_id, "mailboxes": found}, indent=2)
+        )
+    else:
+        for mailbox in found:
+            click.echo(f"{mailbox['mailbox_id']}  {mailbox['name'] or ''}".rstrip())
+    if not found:
+        click.echo(
+            f"meshctl: MESH knows no mailbox of {ods_code} that takes {workflow_id}. Check both; the workflow"
+            " id is spelt as in meshctl use-cases.",
             err=True,
         )
+        ctx.exit(1)
 
 
-@contextmanager
-def ledger_if_any(settings: Settings) -> Iterator[sqlite3.Connection | None]:
-    """Open the ledger for reading, None when there is none yet. Raises LedgerError."""
-    if not queries.exists(settings.state.folder):
-        yield None
-        return
-    with queries.snapshot(settings.state.folder) as connection:
-        yield connection
+def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[dict[str, str | None]]:
+    # Only here: the connection has said what to install where they are missing.
+    from requests import RequestException  # noqa: PLC0415
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+    from meshctl.bridge.api_errors import fault_of  # noqa: PLC0415
+
+    try:
+        results = client.lookup_endpoint(ods_code, workflow_id)["results"]
+        return [
+            {"mailbox_id": _shown(one["mailbox_id"]), "name": _shown(one.get("mailbox_name"))}
+            for one in results
+        ]
+    except (RequestException, HTTPError) as error:
+        raise MeshctlError(f"MESH cannot be asked: {fault_of(error).text}.") from None
+    except (KeyError, TypeError):
+        raise MeshctlError("MESH was asked, and its answer cannot be understood.") from None
 
 
-def message_named(connection: sqlite3.Connection, named: str) -> Message:
-    """Return the message that `named` names, with its history.
-
-    It may be the id, its beginning where only one message begins so, the name of a file of the pair, or
-    the id that MESH gave the message. Raises MeshctlError when no message or more than one fits.
-    """
-    wanted = named.strip()
-    for end in _PAIR_ENDS:
-        wanted = wanted.removesuffix(end)
-    exact = queries.message(connection, wanted)
-    if exact is not None:
-        return exact
-    found = queries.with_mesh_id(connection, wanted)
-    found = found or queries.beginning(connection, wanted, _SHOWN_CANDIDATES + 1)
-    if len(found) == 1:
-        return found[0]
-    # Somebody may have typed something else than an id: only what cannot be a patient's is repeated.
-    shown = mask_file_name(wanted)
-    if not found:
-        raise MeshctlError(
-            f"There is no message {shown} in the ledger. See 'meshctl list', or 'meshctl find' by patient."
-        )
-    ids = [message.message_id for message in found[:_SHOWN_CANDIDATES]]
-    more = " and more" if len(found) > len(ids) else ""
-    raise MeshctlError(f"{shown} may be any of these messages: {', '.join(ids)}{more}. Give the whole id.")
+def _shown(text: object) -> str | None:
+    return None if text is None else escape_unprintable(str(text))

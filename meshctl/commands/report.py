@@ -12,18 +12,18 @@ from pathlib import Path
 
 import click
 
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog
-from meshctl.commands.since import parse_since
 from meshctl.errors import ConfigError
-from meshctl.inbound.client_watch import CLIENT_FACT, client_view
-from meshctl.ledger import queries
-from meshctl.replace_file import replace_file
-from meshctl.reporting import reading
+from meshctl.files.durable import replace_file
+from meshctl.inbound.client_health import CLIENT_FACT, client_view
+from meshctl.ledger import reads
+from meshctl.reporting import query
 from meshctl.reporting.figures import figures_of, quiet_periods
 from meshctl.reporting.page import MARK, Report, html_page
 from meshctl.reporting.period import Period, columns_of, since, whole_day
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.options import parse_since
+from meshctl.terminal.output import epilog
 
 _STANDARD_OUTPUT = Path("-")
 _EPILOG = epilog(
@@ -87,7 +87,7 @@ def command(ctx: click.Context, day: date | None, since_at: datetime | None, fil
     period = since(since_at, now) if since_at is not None else whole_day(day or now.astimezone().date(), now)
     if file != _STANDARD_OUTPUT:
         _refuse_foreign(file)
-    with queries.snapshot(settings.state.folder) as connection:
+    with reads.snapshot(settings.state.folder) as connection:
         page = html_page(_report(connection, settings, period, now))
     if file == _STANDARD_OUTPUT:
         sys.stdout.buffer.write(page)
@@ -99,9 +99,9 @@ def command(ctx: click.Context, day: date | None, since_at: datetime | None, fil
 
 def _report(connection: sqlite3.Connection, settings: Settings, period: Period, now: datetime) -> Report:
     silent_after = settings.deadlines.client_silent_after
-    last_seen = client_view(queries.fact(connection, CLIENT_FACT)).last_seen
+    last_seen = client_view(reads.fact(connection, CLIENT_FACT)).last_seen
     last_seen_at = None if last_seen is None else datetime.fromisoformat(last_seen)
-    signs = reading.client_signs(connection, period)
+    signs = query.client_signs(connection, period)
     if last_seen_at is not None:
         signs.append(last_seen_at)
     return Report(
@@ -109,10 +109,10 @@ def _report(connection: sqlite3.Connection, settings: Settings, period: Period, 
         organisation=settings.mailbox.organisation,
         written_at=now,
         period=period,
-        figures=figures_of(reading.taken(connection, period), columns_of(period)),
-        overdue=reading.overdue(connection),
+        figures=figures_of(query.taken(connection, period), columns_of(period)),
+        overdue=query.overdue(connection),
         quiet=quiet_periods(
-            signs, reading.waits(connection, period), (period.start_at, period.end_at), silent_after
+            signs, query.waits(connection, period), (period.start_at, period.end_at), silent_after
         ),
         last_seen_at=last_seen_at,
         silent_after=silent_after,

@@ -7,16 +7,15 @@ import sqlite3
 
 import click
 
-from meshctl.commands.context import settings_of
-from meshctl.commands.dropping import drop
-from meshctl.commands.lookup import message_named
-from meshctl.commands.output import epilog
 from meshctl.errors import MeshctlError
-from meshctl.ledger import queries
+from meshctl.ledger import reads
 from meshctl.ledger.records import Message
-from meshctl.mesh.evidence import State
-from meshctl.outbound.again import kept_pair, name_again, sidecar_again
+from meshctl.mesh.states import State
 from meshctl.outbound.names import NameRules
+from meshctl.outbound.resend import kept_pair, name_again, sidecar_again
+from meshctl.terminal.context import message_named, settings_of
+from meshctl.terminal.dropping import drop
+from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {
@@ -45,7 +44,7 @@ def command(ctx: click.Context, named: str, force: bool) -> None:
     message that MESH refused for the patient's details (EPL-15x) needs them corrected: use meshctl send.
     """
     settings = settings_of(ctx)
-    with queries.snapshot(settings.state.folder) as connection:
+    with reads.snapshot(settings.state.folder) as connection:
         message = message_named(connection, named)
         _check_need(connection, message, force=force)
     pair = kept_pair(settings.mailbox, message.message_id)
@@ -67,7 +66,7 @@ def _check_need(connection: sqlite3.Connection, message: Message, *, force: bool
         return
     if message.state is not State.FAILED and message.overdue is None:
         raise MeshctlError(f"{name} is {message.state} and not overdue. --force sends it again all the same.")
-    earlier = queries.resent_as(connection, name)
+    earlier = reads.resent_as(connection, name)
     if earlier:
         raise MeshctlError(
             f"{name} was sent again before, as {', '.join(earlier)}. See 'meshctl show' on that one, or give "

@@ -5,15 +5,15 @@ import sys
 
 import click
 
-from meshctl.checks.guards import refuse_world_writable, warn_of_root
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog
-from meshctl.daemon.daemon import Daemon
-from meshctl.daemon.service import Service
-from meshctl.daemon.signals import Inbox
-from meshctl.journal.setup import configure_log
+from meshctl.checks.exposure import refuse_world_writable, warn_of_root
+from meshctl.log.setup import configure_log
+from meshctl.process.daemon import Daemon
+from meshctl.process.systemd import Service
+from meshctl.process.wake_ups import Inbox
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import click
 
-from meshctl.commands.beforehand import examine_beforehand
-from meshctl.commands.context import settings_of
-from meshctl.commands.dropping import drop
-from meshctl.commands.following import LOST, Followed, follow
-from meshctl.commands.output import epilog, print_json
-from meshctl.commands.sidecar_options import sidecar_options
 from meshctl.errors import MeshctlError, Refusal
-from meshctl.journal.masking import escape_unprintable, mask_file_name
+from meshctl.log.masking import escape_unprintable, mask_file_name
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.durations import format_duration, parse_duration
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.dropping import drop, examine_beforehand
+from meshctl.terminal.following import LOST, Followed, follow
+from meshctl.terminal.options import sidecar_options
+from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {

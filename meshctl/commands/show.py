@@ -2,13 +2,12 @@
 
 import click
 
-from meshctl.bridge.tracked import answer_about
-from meshctl.commands.context import settings_of
-from meshctl.commands.lookup import message_named
-from meshctl.commands.message_tables import print_message
-from meshctl.commands.output import epilog, print_json
-from meshctl.ledger.queries import snapshot
-from meshctl.mesh.evidence import FINAL
+from meshctl.bridge.track import answer_about
+from meshctl.ledger.reads import snapshot
+from meshctl.mesh.states import FINAL
+from meshctl.terminal.context import message_named, settings_of
+from meshctl.terminal.messages import print_message
+from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {

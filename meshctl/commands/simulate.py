@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from meshctl.commands.context import settings_of
-from meshctl.commands.output import epilog
-from meshctl.serving import serving
-from meshctl.standin.rules import load_rules
-from meshctl.standin.simulator import Simulator, make_mailbox_folders, refuse_used_mailbox
-from meshctl.standin.world import World, flags_in_force
+from meshctl.process.lock import serving
+from meshctl.simulator.far_end import World, flags_in_force
+from meshctl.simulator.rules import load_rules
+from meshctl.simulator.service import Simulator, make_mailbox_folders, refuse_used_mailbox
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog
 
 _LOOK_SECONDS = 0.1
 _FASTEST = 10_000_000

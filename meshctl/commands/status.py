@@ -10,14 +10,13 @@ from typing import Any
 
 import click
 
-from meshctl.commands.context import settings_of
-from meshctl.commands.lookup import ledger_if_any, tell_if_no_ledger
-from meshctl.commands.output import epilog, print_json
-from meshctl.inbound.client_watch import CLIENT_FACT, client_view
-from meshctl.ledger import queries
-from meshctl.mesh.evidence import State
-from meshctl.outbound.tally import count_rejected, tally_outbox
+from meshctl.inbound.client_health import CLIENT_FACT, client_view
+from meshctl.ledger import reads
+from meshctl.mesh.states import State
+from meshctl.outbound.count import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import ledger_if_any, settings_of, tell_if_no_ledger
+from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {
@@ -52,7 +51,7 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
         print_json(collect(settings))
         return
     # Most of what this command takes to start; a program that wants JSON need not wait for it.
-    from meshctl.commands.status_view import print_status, watch_status  # noqa: PLC0415
+    from meshctl.terminal.status import print_status, watch_status  # noqa: PLC0415
 
     if not watch:
         print_status(settings, collect(settings))
@@ -75,13 +74,13 @@ def collect(settings: Settings) -> dict[str, Any]:
     }
     with ledger_if_any(settings) as connection:
         if connection is not None:
-            oldest = queries.oldest_queued_seconds(connection, now_seconds)
+            oldest = reads.oldest_queued_seconds(connection, now_seconds)
             status["states"] = {
-                state.value: count for state, count in queries.counts_by_state(connection).items()
+                state.value: count for state, count in reads.counts_by_state(connection).items()
             }
-            status["overdue"] = queries.count_overdue(connection)
+            status["overdue"] = reads.count_overdue(connection)
             status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
-            view = client_view(queries.fact(connection, CLIENT_FACT))
+            view = client_view(reads.fact(connection, CLIENT_FACT))
             status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
     outbox = tally_outbox(settings, now_seconds)
     status["outbox"] = {"ready": outbox.ready, "waiting": outbox.waiting}

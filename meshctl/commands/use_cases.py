@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import click
 
-from meshctl.commands.context import settings_if_any
-from meshctl.commands.output import epilog, print_json
-from meshctl.commands.tables import print_table
 from meshctl.mesh.use_cases import shipped_use_cases
+from meshctl.terminal.context import settings_if_any
+from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.tables import print_table
 
 _EPILOG = epilog(
     {

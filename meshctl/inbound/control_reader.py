@@ -1,20 +1,23 @@
-"""Reading control files that others wrote, or may still be writing.
+"""Read control files that others wrote, or may still be writing, and say what each is and whose.
 
 A file that cannot be read is first taken for one that is not finished, and read again until nobody has
 written to it for a while. Links are not followed, FIFOs not waited for, and no text of a file gets into a
-reason.
+reason. Other applications share mailboxes: what is not ours is left to them.
 """
 
 import errno
 import os
 import stat
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from meshctl.clock import Clock
-from meshctl.journal.events import error_fields
+from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.inbound.report import meaning_of
+from meshctl.log.events import error_fields
+from meshctl.mesh.codes import Effect
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
-from meshctl.safe_open import OPEN_SAFELY
 
 _GENERAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
@@ -148,3 +151,47 @@ def fault_text(error: Exception) -> str:
 
 def _not_a_file() -> Unread:
     return Unread(Trouble.NOT_A_FILE, "It is no ordinary file but a link, a folder, a FIFO or a device.")
+
+
+class Kind(Enum):
+    """What lies in IN."""
+
+    REPORT = auto()
+    """A report on a message that left this mailbox."""
+    CLIENT = auto()
+    """A report of the client about itself."""
+    ACKNOWLEDGEMENT = auto()
+    """A data message under a workflow id that acknowledgements of ours come back under."""
+    DATA = auto()
+    """Any other data message for this mailbox."""
+    ELSEWHERE = auto()
+    """Something for another mailbox."""
+
+
+def kind_of(
+    control: ControlFile,
+    mailbox_id: str,
+    ack_workflow_ids: Collection[str],
+    has_payload: Callable[[], bool],
+) -> Kind:
+    """Return what a control file is; `has_payload` is asked only if that decides it."""
+    mine = mailbox_id.casefold()
+    sender, recipient = control.from_dts.casefold(), control.to_dts.casefold()
+    if _is_report(control, mine, has_payload):
+        if mine not in (sender, recipient) and sender and recipient:
+            return Kind.ELSEWHERE
+        meaning = meaning_of(control)
+        return Kind.CLIENT if meaning is not None and meaning.effect is Effect.CLIENT else Kind.REPORT
+    if recipient not in ("", mine):
+        return Kind.ELSEWHERE
+    return Kind.ACKNOWLEDGEMENT if control.workflow_id in ack_workflow_ids else Kind.DATA
+
+
+def _is_report(control: ControlFile, mine: str, has_payload: Callable[[], bool]) -> bool:
+    if control.is_report:
+        return True
+    if control.status is None:
+        return False
+    # A message that arrived carries a record of its transfer as well, but it has a payload and came to us.
+    is_data = control.message_type.lower() == "data"
+    return (not is_data or control.from_dts.casefold() == mine) and not has_payload()

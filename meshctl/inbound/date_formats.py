@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from meshctl.ledger import lookups
-from meshctl.ledger.books import Books
-from meshctl.ledger.queries import fact
+from meshctl.ledger import reads
+from meshctl.ledger.opening import Books
+from meshctl.ledger.reads import fact
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.use_cases import UseCase
 
@@ -66,10 +66,8 @@ def format_doubts(connection: sqlite3.Connection) -> list[FormatDoubt]:
     """Return the workflow ids whose format MESH seems not to take. Raises sqlite3.Error."""
     doubts = []
     for workflow_id, kept in _kept(fact(connection, DATE_FORMATS_FACT)).items():
-        failures = lookups.count_wrong_demographics(connection, workflow_id, kept.set_at)
-        if failures >= FAILURES_FOR_A_DOUBT and not lookups.was_accepted(
-            connection, workflow_id, kept.set_at
-        ):
+        failures = reads.count_wrong_demographics(connection, workflow_id, kept.set_at)
+        if failures >= FAILURES_FOR_A_DOUBT and not reads.was_accepted(connection, workflow_id, kept.set_at):
             doubts.append(FormatDoubt(workflow_id, kept, failures))
     return doubts
 
@@ -115,7 +113,7 @@ class DateFormats:
                 "use_case": use_case,
                 "workflow_id": doubt.workflow_id,
                 "file": None,
-                "code": lookups.WRONG_DEMOGRAPHICS,
+                "code": reads.WRONG_DEMOGRAPHICS,
                 "text": doubt.text,
                 "advice": doubt.advice,
             }

@@ -11,12 +11,12 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
-from meshctl.inbound.kept_pairs import BATCH
-from meshctl.inbound.recorder import Piece, Recorder
-from meshctl.ledger import lookups
-from meshctl.ledger.books import Books
-from meshctl.ledger.lookups import Waiting
-from meshctl.mesh.evidence import Acknowledgement, Evidence, State
+from meshctl.inbound.record import Piece, Recorder
+from meshctl.inbound.sent_failed import BATCH
+from meshctl.ledger import reads
+from meshctl.ledger.opening import Books
+from meshctl.ledger.reads import Waiting
+from meshctl.mesh.states import Acknowledgement, Evidence, State
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import DeadlineSettings, Settings
 
@@ -130,7 +130,7 @@ class Deadlines:
             progress = self._progress[one.name]
             until = steady - self._times[one.name].total_seconds()
             connection = self._books.ledger.connection
-            progress.due.extend(lookups.missed(connection, one.waiting, one.name, progress.until, until))
+            progress.due.extend(reads.missed(connection, one.waiting, one.name, progress.until, until))
             progress.until = until
         self._may_assume = True
 
@@ -140,7 +140,7 @@ class Deadlines:
         if not batch:
             return
         # Evidence may have come since the look.
-        late = lookups.still_missed(self._books.ledger.connection, expectation.waiting, batch)
+        late = reads.still_missed(self._books.ledger.connection, expectation.waiting, batch)
         if late:
             self._recorder.mark_overdue(late, expectation.name, *self._told(expectation))
         for _ in batch:
@@ -150,7 +150,7 @@ class Deadlines:
         if not self._may_assume:
             return
         until = self._books.clock.steady() - self._undelivered_after
-        done = lookups.unasked(self._books.ledger.connection, self._delivered_states, until, BATCH)
+        done = reads.unasked(self._books.ledger.connection, self._delivered_states, until, BATCH)
         self._recorder.record([Piece(message_id, _ASSUMED) for message_id in done])
         self._may_assume = len(done) == BATCH
 

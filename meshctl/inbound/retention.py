@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from meshctl.clock import iso
-from meshctl.ledger.books import Books
+from meshctl.ledger.opening import Books
 
 _STEP = 500
 _LOOK_EVERY_SECONDS = 3600.0

@@ -1,21 +1,41 @@
-"""Opening the books of a mailbox: ledger and key, made on the first start.
+"""Open the ledger and the key of a mailbox as one set of books, made on the first start.
 
-A damaged ledger is set aside, never deleted, and a new one begun; the caller rebuilds what the folders prove.
-A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
+A damaged ledger is set aside, never deleted, and a new one begun; the caller rebuilds what the folders
+prove. A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
 """
 
 import os
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshctl.clock import Clock
-from meshctl.journal.events import Journal
-from meshctl.ledger.books import Books
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
-from meshctl.ledger.ledger import Ledger
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT
+from meshctl.ledger.writes import Ledger
+from meshctl.log.events import Journal
+
+Alert = Callable[[dict[str, object]], None]
+"""Takes one event, as the alert command gets it on its standard input."""
+
+
+def ignore(event: dict[str, object]) -> None:
+    """Alert nobody."""
+    del event
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The books of one mailbox, kept by one daemon."""
+
+    ledger: Ledger
+    keys: Keys
+    clock: Clock
+    journal: Journal
+    alert: Alert = ignore
+
 
 _PARTS = ("", "-wal", "-shm")
 

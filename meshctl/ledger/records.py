@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from meshctl.mesh.evidence import Acknowledgement, Standing, State
+from meshctl.mesh.states import Acknowledgement, Standing, State
 
 FOLDERS_READ_FACT = "folders_read_at"
 """The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""

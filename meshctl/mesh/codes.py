@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from meshctl.mesh.evidence import Acknowledgement
+from meshctl.mesh.states import Acknowledgement
 
 ITK3: Final = "ITK3"
 """The event of a code that comes in an ITK3 acknowledgement instead of a report."""

@@ -34,7 +34,7 @@ class UseCase:
     `subject` and `local_id` are templates (`meshctl.mesh.subject`), `events` MessageHeader event codes,
     `version` the control file's. `other_ack_workflow_ids` are other spellings of `ack_workflow_id` that are
     in use. `acknowledgements` is what to await when neither payload nor sidecar says: values of
-    `meshctl.mesh.evidence.Acknowledgement`. `source` is the document that the row is from.
+    `meshctl.mesh.states.Acknowledgement`. `source` is the document that the row is from.
     """
 
     name: str

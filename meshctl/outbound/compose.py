@@ -13,7 +13,6 @@ from typing import NamedTuple
 from meshctl.errors import Refusal
 from meshctl.mesh.address import MAILBOX_ID_RULE, gp_provider, is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
-from meshctl.mesh.evidence import Acknowledgement
 from meshctl.mesh.patient import (
     NhsNumberCheck,
     Patient,
@@ -23,6 +22,7 @@ from meshctl.mesh.patient import (
     fits_header,
     plain_surname,
 )
+from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import render
 from meshctl.mesh.use_cases import UseCase, use_case_for_event
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts

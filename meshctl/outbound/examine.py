@@ -1,8 +1,8 @@
-"""Looking into one file: open it safely, read it and its sidecar, and say what is to become of it.
+"""Examine one file: open it safely, read it and its sidecar, and say what is to become of it.
 
 Nothing is moved here. Files are opened without following a symbolic link and without waiting for a FIFO's
-writer, and what was looked at is remembered by device, inode, size and time, so that the hand-off notices
-when something else lies there afterwards.
+writer. What was looked at is remembered by device, inode, size and time, so that the hand-off notices when
+something else lies there afterwards.
 """
 
 import contextlib
@@ -11,21 +11,46 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple, TypedDict
 
 from meshctl.errors import Refusal
-from meshctl.journal.events import error_fields
-from meshctl.journal.masking import mask_file_name
+from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.log.events import error_fields
+from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Caution, Draft, IncompleteError, Particulars, Sender, compose
-from meshctl.outbound.confidants import confidants
 from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
-from meshctl.payload.facts import Reading
+from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
-from meshctl.safe_open import OPEN_SAFELY
+
+
+def confidants(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
+    """Return the values that must be masked where somebody else's file name repeats them."""
+    known: set[str] = set()
+    named = facts.patient if facts else None
+    for part in (named, sidecar.patient if sidecar else None):
+        if part is not None:
+            known.update(value for value in (part.nhs_number, part.surname) if value)
+            known.update(_date_spellings(part.date_of_birth))
+    names = (named.display_name if named else None, sidecar.patient_name if sidecar else None)
+    for name in names:
+        known.update((name or "").split())
+    return tuple(sorted(value for value in known if len(value) > 1))
+
+
+def _date_spellings(written: str | None) -> list[str]:
+    if not written:
+        return []
+    try:
+        day = date.fromisoformat(written.strip())
+    except ValueError:
+        return [written.strip()]
+    dd, mm, yyyy = f"{day.day:02}", f"{day.month:02}", f"{day.year:04}"
+    joined = [separator.join(parts) for separator in "-._" for parts in ((yyyy, mm, dd), (dd, mm, yyyy))]
+    return [f"{dd}{mm}{yyyy}", f"{yyyy}{mm}{dd}", f"{dd}{mm}{yyyy[2:]}", *joined]
 
 
 class Identity(NamedTuple):

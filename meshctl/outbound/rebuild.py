@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshctl.ledger.books import Books
-from meshctl.ledger.ledger import Ledger
+from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
+from meshctl.ledger.writes import Ledger
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id
-from meshctl.outbound.rejection import RejectedFolder
-from meshctl.safe_open import OPEN_SAFELY
+from meshctl.outbound.reject import RejectedFolder
 from meshctl.settings.model import Settings
 
 UNKNOWN_FILE = "(lost with the ledger)"

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
-from meshctl.payload.beginning import looks_like_message
+from meshctl.payload.kind import looks_like_message
 from meshctl.payload.outline import BUNDLE, RESOURCE_KINDS, RESOURCE_SLOTS, VALUE_CHARS, Outline, Tree
 from meshctl.payload.refusals import broken_json
 

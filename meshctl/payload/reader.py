@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from meshctl.payload.beginning import Form, Prolog, form_of, may_be_large_message
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.fhir_json import read_json
-from meshctl.payload.fhir_xml import read_xml
+from meshctl.payload.fhir_xml import XmlStream, read_xml
+from meshctl.payload.kind import Form, Prolog, form_of, may_be_large_message
 from meshctl.payload.message import message_facts
 from meshctl.payload.outline import Tree
 from meshctl.payload.refusals import broken_xml, changed, empty, too_complex
 from meshctl.payload.trimming import JSON, XML, Trimmer
-from meshctl.payload.xml_stream import XmlStream
 
 SMALL_BYTES: Final = 1024 * 1024
 OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024

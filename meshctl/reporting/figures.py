@@ -9,9 +9,9 @@ from math import ceil
 from typing import Final
 
 from meshctl.ledger.records import Reason
-from meshctl.mesh.evidence import FINAL, State
+from meshctl.mesh.states import FINAL, State
 from meshctl.reporting.period import Columns
-from meshctl.reporting.reading import Taken, Wait
+from meshctl.reporting.query import Taken, Wait
 
 LIMITS_SECONDS: Final = (10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400, 3 * 86_400)
 """The upper limits of a distribution's bins; what took longer is in a bin of its own."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from meshctl import __version__
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from meshctl.reporting.charts import (
     HEIGHT_PX,
     UNKNOWN,
@@ -23,7 +23,7 @@ from meshctl.reporting.charts import (
 )
 from meshctl.reporting.figures import LIMITS_SECONDS, MILESTONES, Figures, Quiet
 from meshctl.reporting.period import Period
-from meshctl.reporting.reading import Overdue
+from meshctl.reporting.query import Overdue
 
 MARK: Final = b"<!DOCTYPE html>\n<!-- meshctl report -->"
 """How every page begins, so that a later one may take its place and nothing else."""

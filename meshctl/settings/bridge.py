@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
-from meshctl.settings import values
+from meshctl.settings import types
 from meshctl.settings.client_config import ClientConfig
-from meshctl.settings.section import Section
+from meshctl.settings.types import Section
 
 ENVIRONMENTS = ("live", "integration", "sandbox")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -32,7 +32,7 @@ def _environment(text: str) -> str:
     if not known or url.scheme not in {"http", "https"} or url.query or url.fragment or "@" in url.netloc:
         raise ValueError("neither an environment nor a URL")
     if url.scheme == "http" and url.hostname not in _LOCAL_HOSTS:
-        raise values.ExplainedError(
+        raise types.ExplainedError(
             "over http everybody on the way can read the messages; only a MESH of this computer"
             " (localhost) may be reached so"
         )
@@ -43,26 +43,26 @@ def _reference(text: str, info: ValidationInfo) -> str:
     """Check that a text says where a secret is, and make the path of a file absolute."""
     kind, _, name = text.partition(":")
     if kind not in _KINDS or not name.strip():
-        raise values.ExplainedError(
+        raise types.ExplainedError(
             "a secret does not stand in the settings; say where it is to be read, as " + _REFERENCES
         )
-    return f"file:{values.anchored(name, info)}" if kind == "file" else text
+    return f"file:{types.anchored(name, info)}" if kind == "file" else text
 
 
 Environment = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=1000),
     AfterValidator(_environment),
-    values.Expected('"live", "integration", "sandbox" or the URL of a MESH'),
+    types.Expected('"live", "integration", "sandbox" or the URL of a MESH'),
 ]
 Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$"),
     AfterValidator(_reference),
-    values.Expected(f"where it is to be read, as {_REFERENCES}"),
+    types.Expected(f"where it is to be read, as {_REFERENCES}"),
 ]
-OptionalEnvironment = Annotated[Environment | None, BeforeValidator(values.none_if_empty)]
-OptionalReference = Annotated[Reference | None, BeforeValidator(values.none_if_empty)]
+OptionalEnvironment = Annotated[Environment | None, BeforeValidator(types.none_if_empty)]
+OptionalReference = Annotated[Reference | None, BeforeValidator(types.none_if_empty)]
 
 
 class BridgeSettings(Section):
@@ -106,23 +106,23 @@ class BridgeSettings(Section):
         " requests believes ($REQUESTS_CA_BUNDLE, else certifi).",
         examples=["file:/etc/meshctl/mesh-ca.pem"],
     )
-    work: values.SettingPath = Field(
+    work: types.SettingPath = Field(
         Path(".bridge"),
         validate_default=True,
         description="What is on its way between the mailbox and MESH. On the mailbox's file system; back it"
         " up never, and let nobody else touch it: it is what keeps a message from going twice.",
     )
-    save_sent: values.Flag = Field(
+    save_sent: types.Flag = Field(
         True, description="Whether pairs that were sent are kept in SENT, as SaveSent of the MESH Client."
     )
-    poll: values.Duration = Field(timedelta(minutes=1), description="How often MESH is asked for messages.")
-    chunk_bytes: values.ChunkBytes = Field(
+    poll: types.Duration = Field(timedelta(minutes=1), description="How often MESH is asked for messages.")
+    chunk_bytes: types.ChunkBytes = Field(
         20_000_000, description="Larger payloads go in chunks of this size; MESH takes up to 100 MB a chunk."
     )
-    timeout: values.Duration = Field(
+    timeout: types.Duration = Field(
         timedelta(minutes=1), description="How long MESH may keep silent in the middle of a call."
     )
-    log: values.SettingPath = Field(
+    log: types.SettingPath = Field(
         Path("log/bridge.log"),
         validate_default=True,
         description="The bridge's own log file; format, level and rotation are those of [log].",

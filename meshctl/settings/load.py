@@ -1,25 +1,157 @@
-"""Reading the settings: which file, what the environment overrides, and everything that is wrong at once.
+"""Load the settings: file, environment, use cases in force, and everything that is wrong at once.
 
-Never uses a file in part: either all of it is right, or a ConfigError lists each fault on a line.
+Never uses a file in part: either all of it is right, or a ConfigError lists each fault on a line. In the
+environment, `MESHCTL_MAILBOX__ID`, `MESHCTL_STAGING__QUIET_SECONDS` and
+`MESHCTL_USE_CASES__SEND_DOCUMENT__VERSION` override keys; a name that fits no key is a fault, never
+guessed.
 """
 
+import re
+import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from meshctl.errors import ConfigError
-from meshctl.mesh.use_cases import shipped_use_cases
+from meshctl.mesh.use_cases import UseCase, resolution_of, shipped_use_cases
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
-from meshctl.settings.environment import apply_environment
-from meshctl.settings.faults import Fault, section_faults, unknown_key
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, UseCaseSettings
-from meshctl.settings.rules import file_faults, folder_faults, use_case_faults
-from meshctl.settings.section import Section
+from meshctl.settings.rules import (
+    Fault,
+    file_faults,
+    folder_faults,
+    nearest,
+    section_faults,
+    unknown_key,
+    use_case_faults,
+)
 from meshctl.settings.toml_file import read_toml
-from meshctl.settings.use_cases import is_use_case_name, merge_use_cases
-from meshctl.settings.values import Origin
+from meshctl.settings.types import Origin, Section
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def is_use_case_name(text: str) -> bool:
+    """Tell whether a use case can be called `text`: its name is also a sub-folder of the outbox."""
+    return _NAME.fullmatch(text) is not None
+
+
+def merge_use_cases(
+    shipped: Mapping[str, UseCase], site: Mapping[str, UseCaseSettings], routing: RoutingSettings
+) -> dict[str, UseCase]:
+    """Return the table in force; an addition without a workflow id must have been refused before.
+
+    What [use_cases.NAME] says counts first, then [routing], then the shipped row.
+    """
+    for_all: dict[str, Any] = {"nhs_number_check": routing.nhs_number_check}
+    if routing.date_of_birth_format is not None:
+        for_all["date_of_birth_format"] = routing.date_of_birth_format
+    merged = {name: replace(row, **for_all) for name, row in shipped.items()}
+    for name, settings in site.items():
+        changes = {key: getattr(settings, key) for key in settings.model_fields_set}
+        if name in shipped:
+            row = shipped[name]
+            if "ack_workflow_id" in changes:
+                changes["other_ack_workflow_ids"] = _other_spellings(row, changes["ack_workflow_id"])
+            source = f"{row.source}; changed in the settings"
+            changed = replace(merged[name], **changes, source=source)
+        else:
+            title = name.replace("-", " ").capitalize()
+            changed = UseCase(name=name, title=title, **for_all | changes)
+        merged[name] = replace(changed, resolved_by_mesh=resolution_of(changed.workflow_id))
+    return merged
+
+
+def _other_spellings(row: UseCase, chosen: str | None) -> tuple[str, ...]:
+    """Return the other spellings of an acknowledgement workflow id of which a site has chosen one."""
+    spellings = row.ack_workflow_ids
+    return tuple(one for one in spellings if one != chosen) if chosen in spellings else ()
+
+
+_PREFIX = "MESHCTL_"
+# Kubernetes sets MESHCTL_PORT and the like for a service of that name: one without "__" is not for us.
+_SEPARATOR = "__"
+_PARTS_OF_KEY, _PARTS_OF_USE_CASE_KEY = 2, 3
+_WRITTEN_AS_TOML = (int, float, bool, tuple)
+
+
+def apply_environment(
+    document: dict[str, Any], environ: Mapping[str, str]
+) -> tuple[dict[str, str], list[Fault]]:
+    """Lay the variables over `document`, in place.
+
+    Returns the variable behind each dotted key that came from one, and the faults.
+    """
+    sources: dict[str, str] = {}
+    faults: list[Fault] = []
+    for variable in sorted(environ):
+        if not variable.startswith(_PREFIX) or _SEPARATOR not in variable:
+            continue
+        parts = variable.removeprefix(_PREFIX).lower().split(_SEPARATOR)
+        model, tables = _place(parts)
+        field = model.model_fields.get(parts[-1]) if model else None
+        if model is None or field is None:
+            faults.append(Fault(variable, _unknown(parts)))
+            continue
+        table = document
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                break
+        else:
+            table[parts[-1]] = _value(field, environ[variable])
+            sources[".".join((*tables, parts[-1]))] = variable
+    return sources, faults
+
+
+def _place(parts: list[str]) -> tuple[type[Section] | None, list[str]]:
+    """Return the model a variable's key belongs to, and the tables that lead to it."""
+    section = parts[0]
+    if section == _USE_CASES and len(parts) == _PARTS_OF_USE_CASE_KEY:
+        return UseCaseSettings, [_USE_CASES, parts[1].replace("_", "-")]
+    if section in SECTIONS and len(parts) == _PARTS_OF_KEY:
+        return SECTIONS[section], [section]
+    return None, []
+
+
+def _unknown(parts: list[str]) -> str:
+    """Say that a variable names no key, with the nearest one that does or the shape it should have."""
+    if parts[0] == _USE_CASES:
+        lead = _SEPARATOR.join(parts[:2])
+        known = [f"{lead}{_SEPARATOR}{key}" for key in UseCaseSettings.model_fields]
+        shape = "MESHCTL_USE_CASES__NAME__KEY, for example MESHCTL_USE_CASES__SEND_DOCUMENT__VERSION"
+    else:
+        known = [f"{name}{_SEPARATOR}{key}" for name, model in SECTIONS.items() for key in model.model_fields]
+        shape = "MESHCTL_SECTION__KEY, for example MESHCTL_MAILBOX__ID"
+    near = nearest(_SEPARATOR.join(parts), known) if len(parts) == known[0].count(_SEPARATOR) + 1 else None
+    hint = f"did you mean {_PREFIX}{near.upper()}?" if near else f"expected {shape}"
+    return f"no such setting; {hint}"
+
+
+def _value(field: FieldInfo, text: str) -> object:
+    """Read numbers, truth values and lists as TOML writes them; take any other text as it stands."""
+    if not any(kind in _WRITTEN_AS_TOML for kind in _kinds(field.annotation)):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _kinds(annotation: object) -> set[object]:
+    """Return the plain types behind an annotation: `tuple[str, ...] | None` gives tuple and NoneType."""
+    origin = get_origin(annotation)
+    if origin in {Union, UnionType}:
+        return {kind for member in get_args(annotation) for kind in _kinds(member)}
+    if hasattr(annotation, "__metadata__"):
+        return _kinds(get_args(annotation)[0])
+    return {origin or annotation}
+
 
 CONFIG_VARIABLE = "MESHCTL_CONFIG"
 FILE_NAME = "meshctl.toml"

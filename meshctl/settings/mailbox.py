@@ -6,55 +6,55 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr
 
-from meshctl.settings import values
+from meshctl.settings import types
 from meshctl.settings.client_config import ClientConfig
-from meshctl.settings.section import Section
+from meshctl.settings.types import Section
 
 
 class MailboxSettings(Section):
     """The mailbox: its id, and the folder in which the MESH Client serves it."""
 
-    id: values.MailboxId = Field(
+    id: types.MailboxId = Field(
         description="The id of your MESH mailbox; it becomes From_DTS. With client_config it may be left"
         " out if the MESH Client serves only one mailbox.",
         examples=["X26ABC1"],
     )
     folder: Annotated[
-        values.SettingPath, values.Expected("the folder that holds IN and OUT, unless client_config says it")
+        types.SettingPath, types.Expected("the folder that holds IN and OUT, unless client_config says it")
     ] = Field(
         description="The mailbox's folder, the one that holds IN, OUT, SENT and FAILED. With client_config"
         " it may be left out: the client's InterfaceRoot is taken.",
         examples=["/MESH-DATA-HOME/X26ABC1"],
     )
-    client_config: values.OptionalPath = Field(
+    client_config: types.OptionalPath = Field(
         None,
         description="The settings file of the MESH Client, meshclient.cfg: meshctl reads the mailbox's id,"
         " folder and flags from it, never its secrets. Empty: not read.",
         examples=["/MESH-APP-HOME/meshclient.cfg"],
     )
-    ods_code: values.OptionalOdsCode = Field(
+    ods_code: types.OptionalOdsCode = Field(
         None,
         description="The ODS code of your organisation, for subjects and local ids when the document does"
         " not name it. Empty: not known.",
         examples=["A81001"],
     )
-    organisation: values.OptionalText = Field(
+    organisation: types.OptionalText = Field(
         None,
         description="The name of your organisation, for subjects when the document does not name it."
         " Empty: not known.",
         examples=["Riverside Federation"],
     )
-    file_prefix: values.FilePrefix = Field(
+    file_prefix: types.FilePrefix = Field(
         "",
         description="What the names of our files in OUT begin with, before the message id. Empty: nothing.",
         examples=["letters-"],
     )
-    file_mode: values.FileMode = Field(
+    file_mode: types.FileMode = Field(
         0o640,
         description="The permissions of our files in OUT; the MESH Client must be able to read them.",
         examples=["0640"],
     )
-    group: values.OptionalGroupName = Field(
+    group: types.OptionalGroupName = Field(
         None,
         description="The group of our files in OUT, one that the MESH Client's user belongs to. Empty: the"
         " group that the system gives them.",
@@ -64,7 +64,7 @@ class MailboxSettings(Section):
 
     def model_post_init(self, context: Any, /) -> None:
         """Take over what the loader read from the MESH Client's own settings."""
-        self._client = context.client if isinstance(context, values.Origin) else None
+        self._client = context.client if isinstance(context, types.Origin) else None
 
     @property
     def client(self) -> ClientConfig | None:

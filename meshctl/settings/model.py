@@ -13,63 +13,63 @@ from pydantic import BeforeValidator, Field, InstanceOf
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
 from meshctl.mesh.use_cases import UseCase
-from meshctl.settings import values
+from meshctl.settings import types
 from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.client_config import ClientConfig
 from meshctl.settings.mailbox import MailboxSettings
-from meshctl.settings.section import Section
+from meshctl.settings.types import Section
 
 
 class StagingSettings(Section):
     """Staging: where payloads are dropped, and when a dropped file counts as complete."""
 
-    outbox: values.SettingPath = Field(
+    outbox: types.SettingPath = Field(
         Path("outbox"),
         validate_default=True,
         description="Drop payloads here, or in a sub-folder named after a use case.",
     )
-    rejected: values.SettingPath = Field(
+    rejected: types.SettingPath = Field(
         Path("rejected"),
         validate_default=True,
         description="What could not be sent comes here, with NAME.error.json beside it.",
     )
-    work: values.SettingPath = Field(
+    work: types.SettingPath = Field(
         Path(".work"),
         validate_default=True,
         description="Claimed files. On the outbox's file system, best on the mailbox's too: then files are"
         " moved, never copied. Nobody else may touch it.",
     )
-    watch: Annotated[Literal["events", "poll"], values.Expected('"events" or "poll"')] = Field(
+    watch: Annotated[Literal["events", "poll"], types.Expected('"events" or "poll"')] = Field(
         "events",
         description='"events": the system says when something lands in the outbox, and the folder is looked'
         ' through every rescan_seconds all the same. "poll": only that, for network shares.',
     )
-    quiet_seconds: values.Seconds = Field(
+    quiet_seconds: types.Seconds = Field(
         2.0,
         description="A file written in place is complete when nobody has written to it for this long."
         " Files renamed into the outbox do not wait.",
     )
-    rescan_seconds: values.Seconds = Field(15.0, description="How often the folders are looked through.")
-    sidecar_wait_seconds: values.Seconds = Field(
+    rescan_seconds: types.Seconds = Field(15.0, description="How often the folders are looked through.")
+    sidecar_wait_seconds: types.Seconds = Field(
         300.0, description="How long a file that cannot be sent alone waits for its sidecar, NAME.meta.json."
     )
-    default_use_case: values.OptionalUseCaseName = Field(
+    default_use_case: types.OptionalUseCaseName = Field(
         None,
         description="The use case of a file whose sidecar, folder and event do not say it. Empty: such a"
         " file is rejected.",
         examples=["send-document"],
     )
-    max_payload_bytes: values.PayloadBytes = Field(
+    max_payload_bytes: types.PayloadBytes = Field(
         20_000_000_000, description="Larger files are rejected; MESH takes up to 20 GB, in chunks."
     )
-    ignore: values.NameGlobs = Field(
+    ignore: types.NameGlobs = Field(
         (),
         description="Names that are never taken, beside those that meshctl knows: temporary, back-up, lock"
         " and system files. * stands for any characters, ? for one; case does not matter. A sidecar of such a"
         " name is ignored with it.",
         examples=[["*.draft", "copy of *"]],
     )
-    ignore_defaults: values.Flag = Field(
+    ignore_defaults: types.Flag = Field(
         True,
         description="Whether the names that meshctl knows are ignored. Names that begin with a dot always"
         " are.",
@@ -79,15 +79,15 @@ class StagingSettings(Section):
 class RoutingSettings(Section):
     """Routing to the patient's registered practice, for every use case that says nothing else."""
 
-    nhs_number_check: Annotated[NhsNumberCheck, values.Expected('"mod11", "digits" or "off"')] = Field(
+    nhs_number_check: Annotated[NhsNumberCheck, types.Expected('"mod11", "digits" or "off"')] = Field(
         NhsNumberCheck.MOD11,
         description='"mod11": ten digits and the check digit. "digits": ten digits. "off": any digits, for'
         " test data; MESH answers a wrong number with EPL-152, hours later.",
     )
     date_of_birth_format: Annotated[
         DateOfBirthFormat | None,
-        BeforeValidator(values.none_if_empty),
-        values.Expected('"DDMMYYYY" or "YYYYMMDD"'),
+        BeforeValidator(types.none_if_empty),
+        types.Expected('"DDMMYYYY" or "YYYYMMDD"'),
     ] = Field(
         None,
         description="How To_DTS writes the date of birth, whatever the use case. Empty: as the use case's own"
@@ -102,51 +102,51 @@ class UseCaseSettings(Section):
     A name from that table changes the keys given here; a new name adds a use case and needs workflow_id.
     """
 
-    workflow_id: values.WorkflowId | None = Field(
+    workflow_id: types.WorkflowId | None = Field(
         None, description="The workflow id that payloads travel under.", examples=["LOCAL_REPORT"]
     )
-    ack_workflow_id: values.OptionalWorkflowId = Field(
+    ack_workflow_id: types.OptionalWorkflowId = Field(
         None,
         description="The workflow id that acknowledgements come back under. Empty: none come.",
         examples=["LOCAL_REPORT_ACK"],
     )
-    events: values.EventCodes | None = Field(
+    events: types.EventCodes | None = Field(
         None,
         description="The MessageHeader events that tell this use case: codes, or eventUri in R4.",
         examples=[["LOCAL01D"]],
     )
-    subject: values.SubjectTemplate | None = Field(
+    subject: types.SubjectTemplate | None = Field(
         None,
         description="The Subject of the control file. Names in braces are filled in: title, patient_name,"
         " nhs_number, practice_name, ods_code, version, message_id. A part in [brackets] is left out when a"
         " value in it is missing.",
         examples=["{title} for {patient_name}, NHS Number: {nhs_number}[, ODS code: {ods_code}]"],
     )
-    local_id: values.LocalIdTemplate | None = Field(
+    local_id: types.LocalIdTemplate | None = Field(
         None,
         description="The LocalId of the control file, with the same names in braces. Reports echo it.",
         examples=["{message_id}"],
     )
-    version: values.DocumentVersion | None = Field(
+    version: types.DocumentVersion | None = Field(
         None, description="The Version of the control file.", examples=["1.0"]
     )
-    compress: values.Flag | None = Field(
+    compress: types.Flag | None = Field(
         None, description="Whether the MESH Client may compress the payload.", examples=[True]
     )
-    allow_chunking: values.Flag | None = Field(
+    allow_chunking: types.Flag | None = Field(
         None,
         description="Whether the payload may travel in chunks; needed above 75 MB compressed.",
         examples=[True],
     )
-    acknowledgements: values.Acknowledgements | None = Field(
+    acknowledgements: types.Acknowledgements | None = Field(
         None,
         description="Which acknowledgements to await when neither payload nor sidecar says it.",
         examples=[["infrastructure", "business"]],
     )
-    nhs_number_check: Annotated[NhsNumberCheck | None, values.Expected('"mod11", "digits" or "off"')] = Field(
+    nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(
         None, description="Instead of [routing] nhs_number_check.", examples=["mod11"]
     )
-    date_of_birth_format: Annotated[DateOfBirthFormat | None, values.Expected('"DDMMYYYY" or "YYYYMMDD"')] = (
+    date_of_birth_format: Annotated[DateOfBirthFormat | None, types.Expected('"DDMMYYYY" or "YYYYMMDD"')] = (
         Field(None, description="Instead of [routing] date_of_birth_format.", examples=["DDMMYYYY"])
     )
 
@@ -154,17 +154,17 @@ class UseCaseSettings(Section):
 class ReportSettings(Section):
     """Reports and acknowledgements that the MESH Client puts into IN."""
 
-    archive: values.SettingPath = Field(
+    archive: types.SettingPath = Field(
         Path("archive"),
         validate_default=True,
         description="Reports and acknowledgements that were ours come here once recorded.",
     )
-    unmatched: Annotated[Literal["leave", "archive"], values.Expected('"leave" or "archive"')] = Field(
+    unmatched: Annotated[Literal["leave", "archive"], types.Expected('"leave" or "archive"')] = Field(
         "leave",
         description='Reports that cannot be tied to one message for certain: "leave" them in IN, where'
         ' another application may want them, or "archive" them.',
     )
-    deliver: values.OptionalPath = Field(
+    deliver: types.OptionalPath = Field(
         None,
         description="A folder for the data messages that arrive for this mailbox. Empty: they stay in IN.",
         examples=["arrived"],
@@ -174,22 +174,22 @@ class ReportSettings(Section):
 class DeadlineSettings(Section):
     """Deadlines: a message that misses one is flagged overdue, logged and sent to the alert command."""
 
-    collected: values.Duration = Field(
+    collected: types.Duration = Field(
         timedelta(hours=2), description="From OUT to the MESH Client; well above the client's PollPeriod."
     )
-    sent: values.Duration = Field(timedelta(hours=4), description="From OUT to MESH.")
-    infrastructure_ack: values.Duration = Field(
+    sent: types.Duration = Field(timedelta(hours=4), description="From OUT to MESH.")
+    infrastructure_ack: types.Duration = Field(
         timedelta(days=1), description="To the infrastructure acknowledgement, where one is awaited."
     )
-    business_ack: values.Duration = Field(
+    business_ack: types.Duration = Field(
         timedelta(days=5), description="To the business acknowledgement, where one is awaited."
     )
-    undelivered_after: values.Duration = Field(
+    undelivered_after: types.Duration = Field(
         timedelta(days=6),
         description="A message that awaits no acknowledgement counts as completed after this long without a"
         " report; MESH reports an undelivered message after 5 days.",
     )
-    client_silent_after: values.Duration = Field(
+    client_silent_after: types.Duration = Field(
         timedelta(hours=2),
         description="With pairs in OUT and no sign of life for this long, the MESH Client is reported as"
         " stalled.",
@@ -199,13 +199,13 @@ class DeadlineSettings(Section):
 class AlertSettings(Section):
     """Alerts: a program of yours that hears of every failure and every missed deadline."""
 
-    command: values.Arguments = Field(
+    command: types.Arguments = Field(
         (),
         description="The program and its arguments; it gets the event as JSON on standard input, without"
         " patient data. Empty: none.",
         examples=[["/usr/local/bin/page-duty", "--service", "mesh"]],
     )
-    timeout: values.Duration = Field(
+    timeout: types.Duration = Field(
         timedelta(seconds=30), description="A program that runs longer is stopped."
     )
 
@@ -213,7 +213,7 @@ class AlertSettings(Section):
 class MetricsSettings(Section):
     """Metrics for Prometheus, by the textfile collector of its node_exporter."""
 
-    textfile: values.OptionalMetricsFile = Field(
+    textfile: types.OptionalMetricsFile = Field(
         None,
         description="The file that the daemon keeps up to date with numbers about this mailbox, in the"
         " collector's folder; it ends in .prom. Empty: none is written.",
@@ -224,33 +224,31 @@ class MetricsSettings(Section):
 class LogSettings(Section):
     """The log: one line an event, without patient data."""
 
-    file: values.SettingPath = Field(
+    file: types.SettingPath = Field(
         Path("log/meshctl.log"), validate_default=True, description="The log file."
     )
-    format: Annotated[Literal["logfmt", "json"], values.Expected('"logfmt" or "json"')] = Field(
+    format: Annotated[Literal["logfmt", "json"], types.Expected('"logfmt" or "json"')] = Field(
         "logfmt", description='"logfmt" for eyes and grep, "json" for log shippers.'
     )
     level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        values.Expected('"DEBUG", "INFO", "WARNING" or "ERROR"'),
+        types.Expected('"DEBUG", "INFO", "WARNING" or "ERROR"'),
     ] = Field("INFO", description="The least important events that are still logged.")
-    rotate_bytes: values.LogBytes = Field(
+    rotate_bytes: types.LogBytes = Field(
         10_000_000, description="A log file that has grown to this size is renamed and a new one begun."
     )
-    keep: values.Count = Field(10, description="How many renamed log files are kept.")
+    keep: types.Count = Field(10, description="How many renamed log files are kept.")
 
 
 class StateSettings(Section):
     """State: what meshctl must remember over a restart."""
 
-    folder: values.SettingPath = Field(
+    folder: types.SettingPath = Field(
         Path("state"),
         validate_default=True,
         description="The ledger, the lock and the key. Back it up; nobody else may read it.",
     )
-    keep_days: values.Days = Field(
-        90, description="How long the ledger keeps messages whose story has ended."
-    )
+    keep_days: types.Days = Field(90, description="How long the ledger keeps messages whose story has ended.")
 
 
 class Settings(Section):

@@ -14,8 +14,8 @@ from pathlib import Path
 from meshctl.clock import Clock
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import KEY_NAME, make_keys
-from meshctl.ledger.ledger import Ledger
 from meshctl.ledger.records import NewMessage
+from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 from tests.benchmarks import plain_loop
 from tests.benchmarks.letters import fill, letter

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mesh_client import MeshClient
 
-from meshctl.bridge.receiving import Receiving
-from meshctl.client_folders import ClientFolders
-from meshctl.journal.events import EventRecord, Journal
+from meshctl.bridge.receive import Receiving
+from meshctl.files.client_folders import ClientFolders
+from meshctl.log.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.faults import BridgeFault
-from meshctl.bridge.sending import Sending
-from meshctl.client_folders import ClientFolders
-from meshctl.journal.events import Journal
+from meshctl.bridge.api_errors import BridgeFault
+from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.send import Sending
+from meshctl.files.client_folders import ClientFolders
+from meshctl.log.events import Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 from tests.bridge.mailbox import MAILBOX_ID, Mailbox
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.alarm import Alarm
-from meshctl.bridge.faults import BridgeFault, Fault, Trouble
-from meshctl.bridge.part import Part
-from meshctl.daemon.alerts import Alerts
-from meshctl.journal.events import journal
+from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble
+from meshctl.bridge.retry import Alarm, Part
+from meshctl.log.events import journal
+from meshctl.process.alerts import Alerts
 from tests.bridge.test_part import AWAY, DENIED, FULL, SteppedClock
 from tests.settings.loading import MINIMAL, load
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from meshctl.checks.certificates import CertificateError, validity_of
+from meshctl.checks.bridge import CertificateError, validity_of
 from meshctl.checks.finding import Finding, Severity
-from meshctl.serving import server_of, serving
+from meshctl.process.lock import server_of, serving
 from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import TestAuthority
 from tests.checks.grounds import Grounds, grounds

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.read import parse_line
+from meshctl.log.reader import parse_line
 from meshctl.settings.load import load_settings
-from meshctl.standin import exchange
+from meshctl.simulator import sandbox_demo
 from tests.site import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -90,5 +90,5 @@ def test_it_says_what_to_install(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert (played.returncode, played.stderr) == (2, f"meshctl: {exchange.MISSING_SANDBOX}\n")
+    assert (played.returncode, played.stderr) == (2, f"meshctl: {sandbox_demo.MISSING_SANDBOX}\n")
     assert not (tmp_path / "played").exists()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.bridge.pace import Pace
+from meshctl.bridge.retry import Pace
 
 
 def test_pauses_double_up_to_the_longest() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.faults import BridgeFault, Fault, Trouble
-from meshctl.bridge.part import Part
+from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble
+from meshctl.bridge.retry import Part
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
-from meshctl.journal.events import held_back, journal
-from meshctl.journal.read import Entry, parse_line
-from meshctl.journal.setup import configure_log, release_log
+from meshctl.log.events import held_back, journal
+from meshctl.log.reader import Entry, parse_line
+from meshctl.log.setup import configure_log, release_log
 from tests.settings.loading import MINIMAL, load
 
 AWAY = BridgeFault(Fault(Trouble.LATER, "", "CONNECT", "MESH cannot be reached"))

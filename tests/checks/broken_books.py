@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import timedelta
 
 from meshctl.inbound.date_formats import DateFormats
-from meshctl.mesh.evidence import Evidence, State
+from meshctl.mesh.states import Evidence, State
 from meshctl.mesh.use_cases import shipped_use_cases
 from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.checks.grounds import OLD_STEM, Grounds

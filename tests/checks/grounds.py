@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 import meshctl
-from meshctl.checks.every import run_checks
+from meshctl.checks.all_checks import run_checks
 from meshctl.checks.finding import Finding
-from meshctl.daemon.lock import single_instance
-from meshctl.journal.events import journal
-from meshctl.ledger.books import Books
-from meshctl.ledger.opening import open_books
+from meshctl.ledger.opening import Books, open_books
 from meshctl.ledger.records import NewMessage
+from meshctl.log.events import journal
+from meshctl.process.lock import single_instance
 from meshctl.settings.load import load_settings
 from tests.site import Site, make_site
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from meshctl.checks.finding import Severity
-from meshctl.checks.mounts import mount_of
+from meshctl.checks.system import mount_of
 from meshctl.checks.watching import network_remark
 from meshctl.clock import iso
-from meshctl.inbound.client_watch import CLIENT_FACT
+from meshctl.inbound.client_health import CLIENT_FACT
 from tests.checks.broken import Broken
 from tests.checks.broken_books import BOOKS
 from tests.checks.broken_client import CLIENT

@@ -6,7 +6,7 @@ from itertools import cycle
 
 from meshctl.ledger.records import Reason
 from meshctl.mesh.codes import explain_report
-from meshctl.mesh.evidence import Acknowledgement, Evidence, State
+from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.recorded import Recorder, recording
 from tests.site import Site
 

@@ -11,12 +11,11 @@ from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
 from meshctl.clock import iso
-from meshctl.journal.events import Journal
-from meshctl.ledger.books import Books
-from meshctl.ledger.opening import open_books
+from meshctl.ledger.opening import Books, open_books
 from meshctl.ledger.records import NewMessage
-from meshctl.mesh.evidence import Evidence, State
+from meshctl.log.events import Journal
 from meshctl.mesh.message_id import new_message_id
+from meshctl.mesh.states import Evidence, State
 from tests.site import Site
 
 

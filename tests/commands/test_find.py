@@ -5,7 +5,7 @@ import json
 import pytest
 
 from meshctl.ledger.keys import KEY_NAME
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from tests.commands.recorded import invoke, recording
 from tests.site import Site
 

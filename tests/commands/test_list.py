@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.mesh.evidence import Acknowledgement, Evidence, State
+from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.recorded import Recorder, invoke, recording
 from tests.commands.screen import on_terminal
 from tests.site import Site

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from meshctl.commands.output import print_json, relative_time
-from meshctl.commands.tables import make_table, print_table
+from meshctl.terminal.output import print_json, relative_time
+from meshctl.terminal.tables import make_table, print_table
 from tests.site import Site, sidecar
 
 NOW = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)

@@ -12,7 +12,7 @@ from lxml import html
 
 from meshctl.clock import iso
 from meshctl.ledger.records import Reason
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from tests.commands.busy_day import FAILED, MESSAGES, OVERDUE, REJECTED, BusyDay
 from tests.commands.recorded import invoke, recording
 from tests.once import made_once

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from meshctl.mesh.control_file import read_control_file, write_control_file
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke, recording
 from tests.payloads import make_bundle_xml

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meshctl.mesh.evidence import Acknowledgement, Evidence, State
+from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.recorded import invoke, recording
 from tests.site import Site
 

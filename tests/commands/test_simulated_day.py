@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import html
 
-from meshctl.ledger.queries import count_overdue, counts_by_state, snapshot
+from meshctl.ledger.reads import count_overdue, counts_by_state, snapshot
 from tests.benchmarks.letters import PATIENTS, letter
 from tests.commands.browser import CHROMIUM, WINDOW, draw
 from tests.payloads import synthetic_nhs_number

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from meshctl.inbound.client_watch import CLIENT_FACT
+from meshctl.inbound.client_health import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
-from meshctl.mesh.evidence import State
-from meshctl.outbound.tally import STAMPS_READ
+from meshctl.mesh.states import State
+from meshctl.outbound.count import STAMPS_READ
 from tests.commands.recorded import invoke, recording
 from tests.commands.screen import on_terminal
 from tests.site import MAILBOX_ID, Site, wait_until

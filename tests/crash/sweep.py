@@ -51,6 +51,11 @@ def sweep(
             if call.is_step or not (second or variant.is_long)
         ]
         chosen = thinned(points, every * (_SECOND_EVERY if second else 1), lambda point: point[1].kind)
+        # However thin the sample, each variant is killed at least once, in the middle.
+        for variant in {variant.title: variant for variant, _ in points}.values():
+            if not any(of is variant for of, _ in chosen):
+                of_variant = [point for point in points if point[0] is variant]
+                chosen.append(of_variant[len(of_variant) // 2])
         parts: dict[str, list[Future[Tally]]] = {}
         for variant in variants:
             turns = [turn for turn, (of, _) in enumerate(chosen) if of is variant]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from meshctl.ledger.database import LEDGER_NAME
-from meshctl.outbound.recovery import Recovery
-from meshctl.outbound.rejection import RejectedFolder
+from meshctl.outbound.recover import Recovery
+from meshctl.outbound.reject import RejectedFolder
 from tests.crash import process, strace
 from tests.crash.judgement import Tally, Wrong
 from tests.crash.sweep import sweep

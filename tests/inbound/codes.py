@@ -3,7 +3,7 @@
 The product's own table is not asked, except for whether it has the same rows.
 """
 
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 
 # Event, status and code of a report, and the state that it brings a queued message to.
 REPORTS = {

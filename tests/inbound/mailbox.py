@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.clock import Clock, iso
-from meshctl.inbound.incoming import InboundOutlook, Incoming
-from meshctl.journal.events import EventRecord, Journal
-from meshctl.ledger import queries
-from meshctl.ledger.books import Books
+from meshctl.inbound.pipeline import InboundOutlook, Incoming
+from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import Keys
-from meshctl.ledger.ledger import Ledger
+from meshctl.ledger.opening import Books
 from meshctl.ledger.records import Message, NewMessage
+from meshctl.ledger.writes import Ledger
+from meshctl.log.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
-from meshctl.mesh.evidence import Acknowledgement, State
 from meshctl.mesh.message_id import new_message_id
+from meshctl.mesh.states import Acknowledgement, State
 from meshctl.settings.load import load_settings
 from tests.payloads import make_response_xml
 
@@ -253,8 +253,8 @@ class MailboxForTest:
 
     def row(self, message_id: str) -> Message:
         """Return a message as the ledger has it."""
-        with queries.snapshot(self.root / "state") as connection:
-            found = queries.message(connection, message_id)
+        with reads.snapshot(self.root / "state") as connection:
+            found = reads.message(connection, message_id)
         assert found is not None
         return found
 

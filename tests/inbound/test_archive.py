@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.mesh.evidence import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"

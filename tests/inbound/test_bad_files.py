@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.mesh.control_file import write_control_file
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 HOUR = 3600.0

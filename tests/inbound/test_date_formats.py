@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.inbound.date_formats import format_doubts
-from meshctl.mesh.evidence import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 EVENT = "routing.format_doubtful"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meshctl.mesh.evidence import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 HOUR, DAY = 3600.0, 86_400.0

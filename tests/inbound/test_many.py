@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 

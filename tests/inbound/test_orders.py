@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshctl.ledger.records import Message
-from meshctl.mesh.evidence import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.codes import (
     NEGATIVE,
     NEGATIVE_BUSINESS,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from meshctl.mesh.evidence import State
+from meshctl.mesh.states import State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 DAY = 86_400.0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.mesh.codes import Effect, all_codes, explain_report, explain_response, find_code
-from meshctl.mesh.evidence import Acknowledgement
+from meshctl.mesh.states import Acknowledgement
 
 REPORTS = [
     ("COLLECT", "SUCCESS", "00", Effect.COLLECTED, "took the message"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.durable import same_mount
+from meshctl.files.durable import same_mount
 from tests.invariants import check_invariants
 from tests.site import MAILBOX_ID, Site, make_site, sidecar
 

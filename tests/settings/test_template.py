@@ -6,8 +6,8 @@ from pathlib import Path
 
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import SECTIONS, Settings, UseCaseSettings
-from meshctl.settings.section import Section
 from meshctl.settings.template import settings_text
+from meshctl.settings.types import Section
 
 ESSENTIALS: dict[str, dict[str, str | Path]] = {"mailbox": {"id": "X26ABC1", "folder": "mailbox/X26ABC1"}}
 _COMMENTED_LINE = re.compile(r"#(?=[a-z_]+ = |\[)")

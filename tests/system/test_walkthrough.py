@@ -43,4 +43,4 @@ def test_every_step_of_the_readme_works(host: Machine) -> None:
     host.wait_for(lambda: ".ctl" in host.run("ls", out).stdout, "the letter in OUT")
     readable = host.run("runuser", "-u", "mesh", "--", "sh", "-c", f"cat {out}/*.dat {out}/*.ctl")
     assert "a letter" in readable.stdout
-    assert "GPPROVIDER_9990000042_14022001_Smith" in readable.stdout
+    assert "GPPROVIDER_9990000042_20010214_Smith" in readable.stdout

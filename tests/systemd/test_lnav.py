@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.events import event_table
-from meshctl.journal.logfmt import logfmt_line
+from meshctl.log.events import event_table
+from meshctl.log.format import logfmt_line
 from tests.site import make_site, sidecar
 
 FORMAT = Path(__file__).parents[2] / "systemd" / "meshctl.lnav.json"

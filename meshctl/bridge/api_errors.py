@@ -1,0 +1,264 @@
+"""What a failed call to MESH means: try again later, not allowed, refused for good, or nobody knows.
+
+Pure. A Fault says nothing that a header said: no Subject, no address, no local id. What MESH answers is
+passed on only as its event, its code and a text without patient data.
+
+The one distinction that everything hangs on is whether a first upload can have reached MESH. It cannot if
+no connection was made, or if MESH answered that it does not take it now (425, 429, 503). It may if the
+answer never came or came from somewhere on the way (500, 502, 504): that is UNSURE.
+"""
+
+import errno
+import json
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+import requests
+import urllib3.exceptions
+from mesh_client import MeshError
+
+from meshctl.errors import MeshctlError
+from meshctl.log.masking import escape_unprintable, mask_file_name, mask_numbers
+
+_NOT_TAKEN_NOW = frozenset(
+    {HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+)
+_DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
+_LONGEST_TEXT = 200
+_LONGEST_CODE = 40
+_LONGEST_PAUSE_SECONDS = 3600.0
+_CODE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{_LONGEST_CODE - 1}}}")
+_NO_CONNECTION = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.NameResolutionError,
+    urllib3.exceptions.ProxyError,
+)
+# urllib3's endings of a connection that was there; TLS reports an abrupt one in its own words.
+_TLS_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+class Trouble(StrEnum):
+    """What is to be done about a failed call."""
+
+    LATER = "later"
+    """The network or MESH is not there, or MESH is busy: nothing was taken, try again later."""
+    DENIED = "denied"
+    """MESH does not let this mailbox in, or one side does not believe the other's certificate."""
+    REFUSED = "refused"
+    """MESH says no to this message, for good."""
+    UNSURE = "unsure"
+    """An upload whose answer never came; it may have arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a failed call means: `event` and `code` as in a status record, `text` for people and the log.
+
+    `retry_after_seconds` is how long MESH asks to be left alone, None if it does not.
+    """
+
+    trouble: Trouble
+    event: str
+    code: str
+    text: str
+    retry_after_seconds: float | None = None
+
+
+class StoppedError(Exception):
+    """The bridge was told to stop in the midst of an upload or a download."""
+
+
+_ADVICE = {
+    "CONNECT": "Check the network, the firewall and, where there is one, the proxy ($HTTPS_PROXY).",
+    "TIMEOUT": "If it goes on: check the network, and raise timeout in [bridge] where the line is slow.",
+    "TLS": "Check certificate and ca_bundle in [bridge], and whether a proxy opens connections on the way.",
+    "ANSWER": "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
+    "HTTP-407": "Give the proxy in $HTTPS_PROXY its user and password.",
+}
+_ADVICE_BY_TROUBLE = {
+    Trouble.DENIED: (
+        "Check mailbox.id; environment, password, shared_key and certificate in [bridge]; this computer's"
+        " clock; and with the National Service Desk whether the mailbox is in use."
+    ),
+    Trouble.LATER: "It is tried again by itself; if it goes on, ask the National Service Desk.",
+}
+
+
+def advice_on(fault: Fault) -> str:
+    """Return what a person can do about a fault that keeps the bridge from its work; may be empty."""
+    return _ADVICE.get(fault.code) or _ADVICE_BY_TROUBLE.get(fault.trouble, "")
+
+
+class BridgeFault(MeshctlError):
+    """A fault that no single message is to blame for: the loop waits, then tries again."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+def fault_of(error: Exception, *, uploading: bool = False) -> Fault:
+    """Return what an exception of a call to MESH means; `uploading` if it was the first post of a message.
+
+    Raises the exception itself, if it is none that a call can end with: a disk that is full, say.
+    """
+    match error:
+        case MeshError():
+            return _refused(HTTPStatus.EXPECTATION_FAILED, _answer_of(error))
+        case requests.HTTPError() if error.response is not None:
+            return fault_of_response(error.response, uploading=uploading)
+        case requests.exceptions.InvalidHeader() | UnicodeEncodeError():
+            # Before anything is sent: requests and http.client look at headers first.
+            return malformed()
+        case requests.RequestException() | urllib3.exceptions.HTTPError() | ssl.SSLError():
+            return _no_answer(error, Trouble.UNSURE if uploading else Trouble.LATER)
+        case json.JSONDecodeError() | ConnectionError() | TimeoutError():
+            return _no_answer(error, Trouble.UNSURE if uploading else Trouble.LATER)
+    raise error
+
+
+def fault_of_response(response: requests.Response, *, uploading: bool = False) -> Fault:
+    """Return what an answer of 400 and above means, as `fault_of` does; reads its body."""
+    status = response.status_code
+    if status in _DENIED:
+        text = f"MESH does not let this mailbox in (HTTP {status})"
+        return Fault(Trouble.DENIED, "", f"HTTP-{status}", text)
+    if status in _NOT_TAKEN_NOW:
+        text = f"MESH is busy (HTTP {status})"
+        return Fault(Trouble.LATER, "", f"HTTP-{status}", text, _retry_after(response.headers))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        trouble = Trouble.UNSURE if uploading else Trouble.LATER
+        text = f"MESH or something before it failed (HTTP {status})"
+        return Fault(trouble, "", f"HTTP-{status}", text, _retry_after(response.headers))
+    return _refused(status, _json_of(response))
+
+
+def malformed() -> Fault:
+    """Return the fault of a message whose header texts HTTP cannot carry, as the MESH API would have it."""
+    return Fault(
+        Trouble.REFUSED,
+        "TRANSFER",
+        "06",
+        "MalformedControlFile: a text of the control file has characters that MESH cannot carry",
+    )
+
+
+def _no_answer(error: Exception, lost: Trouble) -> Fault:
+    """Return what a call without an answer means; `lost` where a connection was there and broke off."""
+    trouble, code, text = lost, "LOST", "the connection to MESH broke off"
+    match error:
+        case requests.exceptions.SSLError() if not _is_cut_off(error):
+            trouble, code, text = Trouble.DENIED, "TLS", _tls_text(error)
+        case requests.ReadTimeout():
+            code, text = "TIMEOUT", "MESH was reached and did not answer in time"
+        case requests.ConnectionError() if _is_no_connection(error):
+            trouble, code, text = (
+                Trouble.LATER,
+                "CONNECT",
+                "MESH cannot be reached: no connection can be made",
+            )
+        case json.JSONDecodeError():
+            code, text = "ANSWER", "what answered is not MESH, or its answer was cut off"
+    return Fault(trouble, "", code, text)
+
+
+def _refused(status: int, answer: Mapping[str, Any]) -> Fault:
+    """Read a refusal, in the words of either version of the API; of other answers only the status is told."""
+    detail = answer.get("detail")
+    first = detail[0] if isinstance(detail, list) and detail else {}
+    if not isinstance(first, Mapping):
+        first = {}
+    event = _word(answer.get("errorEvent")) or _word(first.get("event"))
+    code = _word(answer.get("errorCode")) or _word(first.get("code"))
+    told = answer.get("errorDescription") or (first.get("msg") if code else None)
+    text = _text(told) if isinstance(told, str) else ""
+    return Fault(
+        Trouble.REFUSED,
+        event or "TRANSFER",
+        code or f"HTTP-{status}",
+        text or f"MESH refuses the message (HTTP {status})",
+    )
+
+
+def _answer_of(error: MeshError) -> Mapping[str, Any]:
+    return next((part for part in reversed(error.args) if isinstance(part, Mapping)), {})
+
+
+def _json_of(response: requests.Response) -> Mapping[str, Any]:
+    try:
+        answer = response.json()
+    except (ValueError, requests.RequestException, urllib3.exceptions.HTTPError):
+        return {}
+    return answer if isinstance(answer, Mapping) else {}
+
+
+def _word(value: object) -> str:
+    """Return an event or code as it stands, or nothing if it is not one."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else ""
+
+
+def _text(told: str) -> str:
+    return escape_unprintable(mask_numbers(" ".join(told.split())))[:_LONGEST_TEXT]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read Retry-After, seconds or a date; what cannot be meant is left out, what is long is cut."""
+    told = headers.get("Retry-After", "").strip()
+    if told.isascii() and told.isdigit():
+        return min(float(told), _LONGEST_PAUSE_SECONDS)
+    try:
+        until = parsedate_to_datetime(told)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), _LONGEST_PAUSE_SECONDS)
+
+
+def _is_no_connection(error: Exception) -> bool:
+    return any(isinstance(inner, _NO_CONNECTION) for inner in _inside(error))
+
+
+def _is_cut_off(error: Exception) -> bool:
+    return any(isinstance(inner, _TLS_CUT_OFF) for inner in _inside(error))
+
+
+def _tls_text(error: Exception) -> str:
+    for inner in _inside(error):
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"the certificate of the MESH server is not believed: {inner.verify_message}"
+        if isinstance(inner, ssl.SSLError) and inner.reason:
+            reason = inner.reason.lower().replace("_", " ")
+            return f"no safe connection to MESH; one side turns the other down ({reason})"
+    return "no safe connection to MESH"
+
+
+def _inside(error: BaseException) -> Iterator[BaseException]:
+    """Return an exception and what it wraps, in the ways of requests and urllib3."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        # Not its __context__: what failed before it, and was dealt with, says nothing about this call.
+        waiting += [one.__cause__, *one.args]
+        waiting += [getattr(one, name, None) for name in ("reason", "original_error")]
+
+
+def local_fault(error: OSError) -> Fault:
+    """Return what an error of our own disk or folders means: nothing can be done until it is mended."""
+    # The name of a file may be a number: that of an open one.
+    where = f" ({mask_file_name(str(error.filename))})" if error.filename is not None else ""
+    code = errno.errorcode.get(error.errno or 0, "OS")
+    return Fault(Trouble.LATER, "", code, f"a folder or file cannot be used: {error.strerror}{where}")

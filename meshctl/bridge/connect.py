@@ -1,0 +1,204 @@
+"""Connect to MESH as the settings describe: NHS England's client, and what sending once needs besides.
+
+The client never repeats a call by itself: the bridge paces all of them together, and a first upload must
+not be repeated at all. Wrong or missing settings, secrets and certificates are told before anything is
+sent.
+"""
+
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mesh_client import MeshClient
+from requests import Response
+from requests.utils import get_environ_proxies
+
+from meshctl.bridge.secrets import read_secret, secret_file
+from meshctl.errors import ConfigError
+from meshctl.settings.bridge import BridgeSettings
+from meshctl.settings.model import Settings
+
+
+class BridgeClient(MeshClient):
+    """A client for one mailbox.
+
+    A connection over which nothing was sent for `idle_seconds` is not trusted with a message.
+    """
+
+    # Load balancers forget a connection after a minute or so; what is sent in a row shares one.
+    idle_seconds = 5.0
+    _posted_at = float("-inf")
+
+    def believe_only(self, ca_bundle: str) -> None:
+        """Believe servers by the authorities in this file alone.
+
+        requests would add those of $REQUESTS_CA_BUNDLE or certifi. The environment's proxies are kept to.
+        """
+        self._session.proxies = get_environ_proxies(self._url)
+        self._session.trust_env = False
+        self._session.verify = ca_bundle
+
+    def send_chunk(
+        self,
+        recipient: str,
+        chunk: Any,
+        chunk_num: int,
+        total_chunks: int,
+        compress: bool | None = None,
+        message_id: str | None = None,
+        **kwargs: Any,
+    ) -> Response:
+        """Send a chunk as `MeshClient` does, a message's first one never over a connection that was idle.
+
+        Such a connection may have died unnoticed, and then nobody knows whether the message arrived.
+        """
+        if chunk_num == 1 and time.monotonic() - self._posted_at > self.idle_seconds:
+            self._session.close()
+        response: Response = super().send_chunk(
+            recipient, chunk, chunk_num, total_chunks, compress, message_id, **kwargs
+        )
+        self._posted_at = time.monotonic()
+        return response
+
+    def track_local_id(self, local_id: str) -> Response:
+        """Return what MESH says of the messages sent from this mailbox with a LocalId.
+
+        404: there is none; 300: there are several. Only version 1 of the API has it. Raises
+        requests.RequestException.
+        """
+        return self._session.get(
+            f"{self.mailbox_url}/outbox/tracking/{quote(local_id, safe='')}",
+            headers={"Accept": "application/vnd.mesh.v1+json"},
+            timeout=self._timeout,
+        )
+
+
+if TYPE_CHECKING:
+    from meshctl.bridge.connect import BridgeClient
+
+SANDBOX_URL = "http://localhost:8700"
+MISSING_EXTRA = "The MESH API needs packages that are not installed here: pip install 'meshctl[api]'"
+_WITH_CERTIFICATE = frozenset({"live", "integration"})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is needed to be let in; read at once, so that all of it is there before anything begins."""
+
+    password: str = field(repr=False)
+    shared_key: str = field(repr=False)
+    certificate: tuple[Path, Path] | None
+    ca_bundle: Path | None
+
+
+def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "BridgeClient":
+    """Return a client for the mailbox; nothing is sent yet. The caller closes it.
+
+    Raises ConfigError: the extra is missing, the bridge is not set up, or a secret or certificate is
+    missing, unreadable or not what it should be.
+    """
+    require_extra()
+    bridge = settings.bridge
+    access = read_access(bridge, environ)
+    # Only here: commands that never call MESH run without the extra.
+    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint  # noqa: PLC0415
+
+    from meshctl.bridge.connect import BridgeClient  # noqa: PLC0415
+
+    endpoints: dict[str, Endpoint | str] = {
+        "live": LIVE_ENDPOINT,
+        "integration": INT_ENDPOINT,
+        "sandbox": SANDBOX_URL,
+    }
+    environment = bridge.environment or ""
+    endpoint = endpoints.get(environment, environment)
+    ca_bundle = endpoint.verify if isinstance(endpoint, Endpoint) else None
+    if access.ca_bundle is not None:
+        ca_bundle = str(access.ca_bundle)
+    certificate = access.certificate
+    client = BridgeClient(
+        endpoint,
+        settings.mailbox.id,
+        access.password,
+        access.shared_key.encode(),
+        # With a passphrase of our own, a key that needs one fails instead of asking at the terminal.
+        cert=None if certificate is None else (str(certificate[0]), str(certificate[1]), ""),
+        verify=ca_bundle,
+        max_chunk_size=bridge.chunk_bytes,
+        max_retries=0,
+        timeout=bridge.timeout.total_seconds(),
+        application_name="meshctl",
+    )
+    if ca_bundle is not None:
+        client.believe_only(ca_bundle)
+    return client
+
+
+def require_extra() -> None:
+    """Raise ConfigError, saying what to install, if the packages of the extra `api` are not there."""
+    if any(find_spec(package) is None for package in ("mesh_client", "requests", "urllib3")):
+        raise ConfigError(MISSING_EXTRA)
+
+
+def read_access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Access:
+    """Read the secrets and look at the certificates.
+
+    Raises ConfigError for the first thing that is missing or wrong.
+    """
+    if bridge.environment is None:
+        raise ConfigError(
+            'bridge.environment is not set: there is no bridge here. For a mailbox that "meshctl bridge" is'
+            ' to serve set it to "live", "integration", "sandbox" or a URL, then password and shared_key.'
+        )
+    password = read_secret("password", bridge.password, environ)
+    shared_key = read_secret("shared_key", bridge.shared_key, environ)
+    ca_bundle = None
+    if bridge.ca_bundle is not None:
+        ca_bundle = secret_file("ca_bundle", bridge.ca_bundle, environ)
+        _check_authorities(ca_bundle)
+    return Access(password, shared_key, _certificate(bridge, environ), ca_bundle)
+
+
+def _certificate(bridge: BridgeSettings, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """Return the client certificate and its key, which belong together."""
+    if bridge.certificate is None and bridge.private_key is None:
+        if bridge.environment in _WITH_CERTIFICATE:
+            raise ConfigError(
+                f"bridge.certificate is not set, and the {bridge.environment} environment of MESH lets nobody"
+                " in without one. Set certificate and private_key."
+            )
+        return None
+    certificate = secret_file("certificate", bridge.certificate, environ)
+    private_key = secret_file("private_key", bridge.private_key, environ)
+    for setting, path in (("certificate", certificate), ("private_key", private_key)):
+        _check_readable(setting, path)
+    try:
+        ssl.create_default_context().load_cert_chain(certificate, private_key, "")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise ConfigError(
+            f"bridge.certificate: {certificate} and {private_key} are not a PEM certificate and the key that"
+            f" belongs to it, without a passphrase ({reason})."
+        ) from None
+    return certificate, private_key
+
+
+def _check_authorities(path: Path) -> None:
+    _check_readable("ca_bundle", path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, OSError):
+        raise ConfigError(f"bridge.ca_bundle: {path} holds no certificates in PEM.") from None
+
+
+def _check_readable(setting: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None

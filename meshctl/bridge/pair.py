@@ -1,0 +1,127 @@
+"""Read a pair on its way out: its control file, and its payload a block at a time.
+
+What is wrong with a pair for good is told as the MESH Client tells it (COLLECT 01, COLLECT 02); anything
+else, such as a disk that fails, may be better next time and comes out as the OSError that it is. The
+payload's stream knows whether all of it was handed over: a request that broke off before that was never
+whole, so MESH cannot have taken it; one that broke off after it may have arrived.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from meshctl.bridge.api_errors import StoppedError
+from meshctl.files.durable import naming
+from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
+
+_CANNOT_BE_READ: Final = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO}
+)
+_NO_CONTROL: Final = ("COLLECT", "01")
+_NO_DATA: Final = ("COLLECT", "02")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message was not sent, as in a status record; the text names no patient."""
+
+    event: str
+    code: str
+    text: str
+
+
+class UnfitPairError(Exception):
+    """A pair that cannot be sent as it is."""
+
+    def __init__(self, event_and_code: tuple[str, str], text: str) -> None:
+        super().__init__(text)
+        self.failure = Failure(*event_and_code, text)
+
+
+def read_control(path: str) -> ControlFile:
+    """Read the control file of a pair. Raises UnfitPairError, OSError."""
+    try:
+        with open_regular(path) as file:
+            return read_control_file(file.read(CONTROL_FILE_MAX_BYTES + 1))
+    except ControlFileError as error:
+        raise UnfitPairError(_NO_CONTROL, f"Control file is unreadable: {error}") from None
+    except OSError as error:
+        raise _told(error, _NO_CONTROL, "Control file is missing or inaccessible") from None
+
+
+def payload_size_bytes(path: str) -> int:
+    """Return how large the payload of a pair is. Raises UnfitPairError, OSError."""
+    try:
+        with open_regular(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise _told(error, _NO_DATA, "Data file is missing or inaccessible") from None
+    if size_bytes == 0:
+        # MESH says so itself of an empty body; one that was compressed would not look empty.
+        raise UnfitPairError(_NO_DATA, "Data file is empty.")
+    return size_bytes
+
+
+def _told(error: OSError, event_and_code: tuple[str, str], text: str) -> Exception:
+    if error.errno not in _CANNOT_BE_READ:
+        return error
+    return UnfitPairError(event_and_code, f"{text} ({errno.errorcode[error.errno]}).")
+
+
+@contextmanager
+def open_regular(path: str) -> Iterator[BinaryIO]:
+    """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
+    with open(path, "rb", opener=lambda name, _: os.open(name, OPEN_SAFELY)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        yield file
+
+
+class ChunkStream:
+    """The bytes of one chunk, as `MeshClient.send_chunk` wants them: a `read` and a length.
+
+    `should_stop` is asked between blocks. `error` is what reading the file failed with, for whoever calls a
+    library that would take it for a fault of the network.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size_bytes: int, should_stop: Callable[[], bool]) -> None:
+        file.seek(offset)
+        self._file = file
+        self._left = size_bytes
+        self._should_stop = should_stop
+        self.error: OSError | None = None
+
+    def __len__(self) -> int:
+        return self._left
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether every byte was handed over to be sent."""
+        return self._left == 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes, none at the end. Raises StoppedError; OSError if the file is too short."""
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
+        if wanted == 0:
+            return b""
+        if self._should_stop():
+            raise StoppedError
+        try:
+            return self._read(wanted)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def _read(self, wanted: int) -> bytes:
+        with naming(self._file.name):
+            data = self._file.read(wanted)
+        if not data:
+            # Ending here would make a whole message of a part.
+            raise OSError(errno.EIO, "the payload became shorter", self._file.name)
+        self._left -= len(data)
+        return data

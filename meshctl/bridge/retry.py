@@ -1,0 +1,196 @@
+"""Try again each part of the bridge's work, with growing pauses, and alert when it stays blocked.
+
+What is in the way is said once and kept for the service's status. An exception that nobody foresaw is
+treated alike, so that one bad turn of one part does not stop the others. Pauses double up to a longest one
+and are spread by chance, so that many bridges that lost MESH together do not all come back in the same
+second; a pause that MESH asks for (Retry-After) is kept to. What a person has to mend is alerted after a
+minute; MESH or the network away, which passes by itself most of the time, after a quarter of an hour.
+"""
+
+import errno
+import random
+from collections.abc import Callable, Sequence
+
+from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble, advice_on
+from meshctl.clock import Clock
+from meshctl.errors import MeshctlError
+from meshctl.log.events import Journal, error_fields
+from meshctl.log.format import FieldValue
+from meshctl.log.masking import mask_file_name
+from meshctl.process.alerts import Alerts
+
+_FIRST_SECONDS = 1.0
+_LONGEST_SECONDS = 300.0
+
+
+class Pace:
+    """The pauses between the attempts at one thing; `chance` gives numbers from 0 to 1."""
+
+    def __init__(
+        self,
+        first_seconds: float = _FIRST_SECONDS,
+        longest_seconds: float = _LONGEST_SECONDS,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._first = first_seconds
+        self._longest = longest_seconds
+        self._chance = chance
+        self._next = first_seconds
+
+    def failed(self, retry_after_seconds: float | None = None) -> float:
+        """Return how many seconds to wait after one more failure in a row.
+
+        Between half of this failure's pause and all of it; never less than MESH asked for, and then with
+        the same spread on top.
+        """
+        spread = self._next * (1 + self._chance()) / 2
+        self._next = min(self._next * 2, self._longest)
+        return spread if retry_after_seconds is None else retry_after_seconds + spread
+
+    def succeeded(self) -> None:
+        """Begin with the shortest pause again."""
+        self._next = self._first
+
+
+_UNFORESEEN = "UNFORESEEN"
+_UNFORESEEN_ADVICE = "This is a fault of meshctl; please report it with the line of daemon.error in the log."
+_LOCAL_ADVICE = "Look at the folder that is named, its disk and its rights; meshctl check says more."
+
+
+class Part:
+    """Runs `work`, which does one step and returns whether there was one to do.
+
+    After a step another follows at once; when there was none, `every_seconds` later. `obstacle` says what
+    is in the way, None if nothing is, `advice` what to do about it, and `is_passing` whether it is of the
+    kind that passes by itself.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], bool], every_seconds: float, clock: Clock, journal: Journal
+    ) -> None:
+        self.name = name
+        self._work = work
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._journal = journal
+        self._pace = Pace()
+        self._not_before = float("-inf")
+        self._told: set[str] = set()
+        self._blocked_at = 0.0
+        self.obstacle: str | None = None
+        self.advice = ""
+        self.is_passing = False
+
+    def turn(self) -> bool:
+        """Do a step if it is time for one; return whether there may be another at once."""
+        if self.wait_seconds > 0:
+            return False
+        try:
+            worked = self._work()
+        except BridgeFault as error:
+            self._fail(error.fault, _LOCAL_ADVICE if _is_local(error.fault) else advice_on(error.fault))
+            return False
+        except OSError as error:
+            self._fail(_local(error), _LOCAL_ADVICE)
+            return False
+        except MeshctlError as error:
+            self._fail(Fault(Trouble.DENIED, "", "", str(error)), "")
+            return False
+        except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
+            self._journal.error("daemon.error", half=self.name, **error_fields(error))
+            unforeseen = f"an unforeseen error ({type(error).__name__})"
+            self._fail(Fault(Trouble.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
+            return False
+        self._go_on()
+        if not worked:
+            self._not_before = self._clock.monotonic() + self._every_seconds
+        return worked
+
+    @property
+    def wait_seconds(self) -> float:
+        """Return how long there is nothing to do for this part."""
+        return max(0.0, self._not_before - self._clock.monotonic())
+
+    @property
+    def blocked_seconds(self) -> float:
+        """Return for how long something has been in the way; 0 if nothing is."""
+        return 0.0 if self.obstacle is None else self._clock.monotonic() - self._blocked_at
+
+    def look_again(self) -> None:
+        """Let the next turn look at once, unless something is in the way."""
+        if self.obstacle is None:
+            self._not_before = float("-inf")
+
+    def _go_on(self) -> None:
+        if self.obstacle is not None:
+            self._journal.info("bridge.unblocked", part=self.name)
+        self.obstacle = None
+        self._told.clear()
+        self._pace.succeeded()
+
+    def _fail(self, fault: Fault, advice: str) -> None:
+        pause_seconds = self._pace.failed(fault.retry_after_seconds)
+        self._not_before = self._clock.monotonic() + pause_seconds
+        if self.obstacle is None:
+            self._blocked_at = self._clock.monotonic()
+        self.obstacle, self.advice = f"{self.name}: {fault.text}", advice
+        self.is_passing = fault.trouble is Trouble.LATER and not _is_local(fault)
+        # Two obstacles may take turns, 502 and 503 say; each is told once until all is well.
+        if fault.code in self._told:
+            return
+        self._told.add(fault.code)
+        fields: dict[str, FieldValue] = {
+            "part": self.name,
+            "code": fault.code or None,
+            "text": fault.text,
+            "advice": advice or None,
+            "retry_seconds": round(pause_seconds, 1),
+        }
+        if self.is_passing:
+            self._journal.warning("bridge.delayed", **fields)
+        else:
+            self._journal.error("bridge.blocked", **fields)
+
+
+def _is_local(fault: Fault) -> bool:
+    """Tell whether this computer is to blame: then the code is that of the system's error."""
+    return fault.code in errno.errorcode.values()
+
+
+def _local(error: OSError) -> Fault:
+    """Say what the system refused, by the folder or file that it is about."""
+    code = errno.errorcode.get(error.errno or 0, "EIO")
+    where = f" ({mask_file_name(str(error.filename))})" if error.filename else ""
+    return Fault(Trouble.LATER, "", code, f"{error.strerror or type(error).__name__}{where}")
+
+
+_MENDING_SECONDS = 60.0
+_PASSING_SECONDS = 900.0
+
+
+class Alarm:
+    """Sends alerts about the parts of a bridge; `told` are those that are told to be blocked."""
+
+    def __init__(self, alerts: Alerts, clock: Clock) -> None:
+        self._alerts = alerts
+        self._clock = clock
+        self.told: set[str] = set()
+
+    def look(self, parts: Sequence[Part]) -> None:
+        """See how long each part has been blocked, and tell what there is to tell."""
+        for part in parts:
+            if part.obstacle is None:
+                if part.name in self.told:
+                    self.told.remove(part.name)
+                    self._send("bridge.unblocked", part, "The bridge's work goes on.", "Nothing to do.")
+            elif part.name not in self.told and part.blocked_seconds >= self._limit(part):
+                self.told.add(part.name)
+                self._send("bridge.blocked", part, f"{part.obstacle}.", part.advice)
+
+    @staticmethod
+    def _limit(part: Part) -> float:
+        return _PASSING_SECONDS if part.is_passing else _MENDING_SECONDS
+
+    def _send(self, event: str, part: Part, text: str, advice: str) -> None:
+        stamp = self._clock.stamp()
+        self._alerts.send({"event": event, "at": stamp, "part": part.name, "text": text, "advice": advice})

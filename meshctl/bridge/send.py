@@ -1,0 +1,330 @@
+"""From OUT to MESH: each pair at most once, and afterwards in SENT, or in FAILED with a report in IN.
+
+A pair goes through these steps. What is on disk after each of them is durable before the next begins:
+
+    1  work/taken/STEM.*         taken from OUT, a second after its control file appeared there
+    2  work/uploads/STEM.up      the note: from here on the message may have reached MESH
+    3  the first chunk is sent   the one call that must not be repeated
+    4  the note, with MESH's id  MESH has the message, or its beginning
+    5  the other chunks          each may be sent again; the note says how many MESH has
+    6  SENT or FAILED            decided upon and finished (settling.py); then the note goes
+
+What a start finds, or step 3 when it fails, tells what is to be done:
+
+    no note                nothing was sent: go on with step 2
+    a note without an id   it may have arrived: MESH is asked (enquiry.py). If it is there, go on with step 4.
+                           If it is not, and is not when `settle_seconds` have passed in which MESH may have
+                           been at work on it, the note is withdrawn. If MESH cannot tell: FAILED, with the
+                           code UNSURE; a person has to find out, and it is never sent again by itself
+    a note with an id      MESH is asked for its status by that id, and sent what it lacks
+
+A failed call leaves no doubt where no connection was made, where the payload was not handed over to its last
+byte, or where MESH said that it does not take it now: the note is withdrawn, and the message waits.
+
+A pair that has to wait lets others pass. Nothing that a control file says gets into the log.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from requests import RequestException
+from urllib3.exceptions import HTTPError as Urllib3Error
+
+from meshctl.bridge.api_errors import BridgeFault, Fault, StoppedError, Trouble, fault_of, local_fault
+from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.finish import Settling
+from meshctl.bridge.headers import MexRefusal, mex_file_name, mex_headers
+from meshctl.bridge.pair import Failure, UnfitPairError, payload_size_bytes, read_control
+from meshctl.bridge.queue import Turns
+from meshctl.bridge.upload import (
+    CallError,
+    Upload,
+    Uploads,
+    Whereabouts,
+    ask_after,
+    is_still_uploading,
+    post_first,
+    post_next,
+)
+from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
+from meshctl.log.events import Journal
+from meshctl.log.masking import mask_file_name
+from meshctl.mesh.control_file import ControlFile
+
+_PICK_UP_SECONDS: Final = 1.0
+_CANNOT_TELL: Final = Failure(
+    "TRANSFER",
+    "UNSURE",
+    "The upload broke off, and MESH cannot tell whether it arrived. Find out before it is sent again.",
+)
+_ODD_STATUS: Final = Fault(Trouble.LATER, "", "ANSWER", "MESH's answer about an upload has no status")
+
+
+class Sending:
+    """The sending side of one mailbox; `work` is the bridge's folder, on the mailbox's file system.
+
+    `folders` are durable and have the same work folder. `should_stop` is asked in the midst of an upload,
+    which may take long.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: BridgeClient,
+        folders: ClientFolders,
+        work: Path,
+        mailbox_id: str,
+        chunk_bytes: int,
+        journal: Journal,
+        should_stop: Callable[[], bool] = lambda: False,
+        pick_up_seconds: float = _PICK_UP_SECONDS,
+        settle_seconds: float = 60.0,
+    ) -> None:
+        self._client = client
+        self._folders = folders
+        self._uploads = Uploads(work / "uploads")
+        self._settling = Settling(folders, self._uploads, work, mailbox_id)
+        self._turns = Turns(folders, pick_up_seconds)
+        self._mailbox_id = mailbox_id
+        self._chunk_bytes = chunk_bytes
+        self._journal = journal
+        self._should_stop = should_stop
+        self._settle_seconds = settle_seconds
+        self._decided: deque[DecidedPair] = deque()
+        self._in_doubt: set[str] = set()
+        self._out_of_step: set[str] = set()
+        self._must_look = True
+
+    def recover(self) -> None:
+        """Find what an earlier process left unfinished; `step` finishes it. Touches neither MESH nor IN.
+
+        Raises OSError.
+        """
+        self._look()
+        self._settling.recover()
+        taken = self._folders.taken()
+        known = {pair.stem for pair in taken} | {pair.stem for pair in self._decided}
+        for stem in self._uploads.stems():
+            if stem not in known:
+                self._uploads.drop(stem)
+        if known:
+            self._journal.warning("bridge.recovered", pairs=len(known))
+
+    def step(self) -> bool:
+        """Do one thing for one pair; False when there is nothing to do now.
+
+        Raises BridgeFault when MESH or the disk is not to be had now; other pairs may have their turn next.
+        """
+        try:
+            return self._step()
+        except OSError as error:
+            self._must_look = True
+            raise BridgeFault(local_fault(error)) from None
+
+    def _step(self) -> bool:
+        if self._must_look:
+            self._look()
+        if self._decided:
+            self._settling.finish(self._decided[0])
+            self._decided.popleft()
+            return True
+        pair = self._turns.next()
+        if pair is None:
+            return False
+        try:
+            self._advance(pair)
+        except StoppedError:
+            return False
+        except Exception:
+            self._turns.set_back(pair)
+            raise
+        return True
+
+    def _look(self) -> None:
+        """See how far every pair is; after a fault of the disk, what was thought of them may be wrong."""
+        self._decided = deque(self._folders.decided())
+        taken = self._folders.taken()
+        self._turns.restart(taken)
+        self._out_of_step = {pair.stem for pair in taken}
+        self._must_look = False
+
+    def _advance(self, pair: TakenPair) -> None:
+        upload = self._uploads.get(pair.stem)
+        if upload is None:
+            self._begin(pair)
+        elif upload.mesh_id is None:
+            self._enquire(pair, upload)
+        elif upload.is_known_whole:
+            self._sent(pair, upload, upload.mesh_id)
+        elif pair.stem in self._out_of_step:
+            self._catch_up(pair, upload, upload.mesh_id)
+        else:
+            self._go_on(pair, upload, upload.mesh_id)
+
+    def _begin(self, pair: TakenPair) -> None:
+        control: ControlFile | None = None
+        try:
+            control = read_control(pair.control)
+            size_bytes = payload_size_bytes(pair.data)
+            file_name = mex_file_name(pair.stem, pair.fingerprint)
+            headers = mex_headers(control, file_name, self._mailbox_id)
+        except UnfitPairError as unfit:
+            self._failed(pair, control, unfit.failure)
+            return
+        except MexRefusal as refusal:
+            self._failed(pair, control, Failure(refusal.event, refusal.code, refusal.text))
+            return
+        chunk_bytes = size_bytes if control.allow_chunking is False else self._chunk_bytes
+        upload = Upload(file_name, size_bytes, chunk_bytes, compress=control.compress is True)
+        self._uploads.write(pair.stem, upload)
+        self._say_uploading(pair, upload)
+        try:
+            mesh_id = post_first(self._client, pair.data, upload, headers, self._should_stop)
+        except CallError as error:
+            self._not_begun(pair, control, error.fault)
+            return
+        except (StoppedError, OSError):
+            self._uploads.drop(pair.stem)
+            raise
+        self._uploads.write(pair.stem, replace(upload, mesh_id=mesh_id, chunks_sent=1))
+        self._out_of_step.discard(pair.stem)
+
+    def _not_begun(self, pair: TakenPair, control: ControlFile, fault: Fault) -> None:
+        if fault.trouble is Trouble.REFUSED:
+            self._failed(pair, control, Failure(fault.event, fault.code, fault.text))
+            return
+        if fault.trouble is Trouble.UNSURE:
+            self._doubt(pair, fault.text)
+            # To the loop it means the same: MESH is not to be had now.
+            raise BridgeFault(replace(fault, trouble=Trouble.LATER))
+        self._uploads.drop(pair.stem)
+        raise BridgeFault(fault)
+
+    def _doubt(self, pair: TakenPair, why: str) -> None:
+        if pair.stem not in self._in_doubt:
+            self._in_doubt.add(pair.stem)
+            self._journal.warning("bridge.unsure", **_names(pair), reason=why)
+
+    def _enquire(self, pair: TakenPair, upload: Upload) -> None:
+        """Find out whether an upload arrived whose answer never came."""
+        self._doubt(pair, "an earlier run was broken off")
+        try:
+            control = read_control(pair.control)
+        except UnfitPairError:
+            self._failed(pair, None, _CANNOT_TELL)
+            return
+        file_name = upload.file_name or mex_file_name(pair.stem, pair.fingerprint)
+        found = ask_after(self._client, control.local_id, file_name)
+        match found.whereabouts:
+            case Whereabouts.THERE if found.is_whole or upload.chunk_bytes:
+                self._settled(pair, arrived=True)
+                chunks_sent = upload.chunks if found.is_whole else 1
+                self._uploads.write(
+                    pair.stem, replace(upload, mesh_id=found.mesh_id, chunks_sent=chunks_sent)
+                )
+            case Whereabouts.NOT_THERE:
+                self._missed(pair, upload)
+            case _:
+                self._failed(pair, control, _CANNOT_TELL)
+
+    def _missed(self, pair: TakenPair, upload: Upload) -> None:
+        """Withdraw the note, once MESH has had the time to finish what it may be at work on."""
+        now = time.time()
+        # A time to come is from before the clock was set back.
+        if upload.missed_at is None or upload.missed_at > now:
+            upload = replace(upload, missed_at=now)
+            self._uploads.write(pair.stem, upload)
+        rest_seconds = (upload.missed_at or now) + self._settle_seconds - now
+        if rest_seconds > 0:
+            self._turns.rest(rest_seconds)
+            return
+        self._uploads.drop(pair.stem)
+        self._settled(pair, arrived=False)
+
+    def _settled(self, pair: TakenPair, *, arrived: bool) -> None:
+        self._in_doubt.discard(pair.stem)
+        self._journal.info("bridge.settled", **_names(pair), arrived=arrived)
+
+    def _catch_up(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
+        """Ask MESH how far a message is whose chunks it may have more of than the note says."""
+        try:
+            status = self._client.track_message(mesh_id).get("status")
+        except (RequestException, Urllib3Error) as error:
+            response = error.response if isinstance(error, RequestException) else None
+            if response is None or response.status_code != HTTPStatus.NOT_FOUND:
+                raise BridgeFault(fault_of(error)) from None
+            self._forgotten(pair, upload)
+            return
+        if not isinstance(status, str):
+            raise BridgeFault(_ODD_STATUS)
+        if not is_still_uploading(status):
+            self._uploads.write(pair.stem, replace(upload, chunks_sent=upload.chunks))
+        self._out_of_step.discard(pair.stem)
+
+    def _forgotten(self, pair: TakenPair, upload: Upload) -> None:
+        """Deal with a message that MESH no longer knows; without its last chunk nobody can have got it."""
+        if upload.chunks_sent + 1 < upload.chunks:
+            self._uploads.drop(pair.stem)
+            self._settled(pair, arrived=False)
+        else:
+            self._failed(pair, _control_or_none(pair), _CANNOT_TELL)
+
+    def _go_on(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
+        self._say_uploading(pair, upload)
+        try:
+            post_next(self._client, pair.data, upload, self._should_stop)
+        except CallError as error:
+            fault = error.fault
+            if fault.trouble is not Trouble.REFUSED:
+                self._out_of_step.add(pair.stem)
+                raise BridgeFault(fault) from None
+            failure = Failure(fault.event, fault.code, fault.text)
+            self._failed(pair, _control_or_none(pair), failure, mesh_id)
+        else:
+            self._uploads.write(pair.stem, replace(upload, chunks_sent=upload.chunks_sent + 1))
+
+    def _sent(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
+        decided = self._settling.sent(pair, _control_or_none(pair), mesh_id)
+        self._over(pair, decided)
+        self._journal.info(
+            "bridge.sent", **_names(pair), mesh_id=mesh_id, size=upload.size_bytes, chunks=upload.chunks
+        )
+
+    def _failed(
+        self, pair: TakenPair, control: ControlFile | None, failure: Failure, mesh_id: str = ""
+    ) -> None:
+        decided = self._settling.failed(pair, control, failure, mesh_id)
+        self._over(pair, decided)
+        event = "bridge.unknown" if failure is _CANNOT_TELL else "bridge.refused"
+        self._journal.error(event, **_names(pair), by=failure.event, code=failure.code, text=failure.text)
+
+    def _over(self, pair: TakenPair, decided: DecidedPair) -> None:
+        self._turns.over()
+        self._decided.append(decided)
+        self._in_doubt.discard(pair.stem)
+        self._out_of_step.discard(pair.stem)
+
+    def _say_uploading(self, pair: TakenPair, upload: Upload) -> None:
+        self._journal.debug(
+            "bridge.uploading",
+            **_names(pair),
+            size=upload.size_bytes,
+            chunk=upload.chunks_sent + 1,
+            chunks=upload.chunks,
+        )
+
+
+def _control_or_none(pair: TakenPair) -> ControlFile | None:
+    try:
+        return read_control(pair.control)
+    except UnfitPairError:
+        return None
+
+
+def _names(pair: TakenPair) -> dict[str, str]:
+    return {"file": mask_file_name(pair.stem)}

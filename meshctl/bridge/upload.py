@@ -1,0 +1,259 @@
+"""Uploads: the durable notes about them, the two calls that carry a payload, and asking whether one arrived.
+
+A note is written before the first byte of a message is sent, and goes when its pair is where it belongs.
+What a note has lost (a disk fault) counts as not known, never as not sent. The first call must not be
+repeated unless it is certain that MESH has not taken the message; the others may be. MESH is asked by
+LocalId, which is the host's own and often the ODS code on every message. So its answer is believed only
+where it cannot mean another message: none at all has this LocalId, or just one has, and it bears the file
+name of ours.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from requests import HTTPError, RequestException, Response
+from urllib3.exceptions import HTTPError as Urllib3Error
+
+from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble, fault_of, fault_of_response
+from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.headers import MexHeaders, is_sane_id
+from meshctl.bridge.pair import ChunkStream, open_regular
+from meshctl.files import durable
+
+# Short: the name of a pair may fill all that a file system allows, and had four characters after it.
+_NOTE: Final = ".up"
+_NEXT: Final = ".next"
+_PRIVATE_FOLDER: Final = 0o700
+_PRIVATE_FILE: Final = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One message on its way; `mesh_id` is None as long as MESH has not answered.
+
+    `file_name` is what MESH is told, and empty if the note was lost. Chunks are cut as when it began,
+    whatever the settings say by now; the last one may be on its way when `chunks_sent` is one less than
+    `chunks`. `missed_at` is when MESH first said that it has not got it, in seconds from 1970.
+    """
+
+    file_name: str
+    size_bytes: int
+    chunk_bytes: int
+    compress: bool
+    mesh_id: str | None = None
+    chunks_sent: int = 0
+    missed_at: float | None = None
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the message has."""
+        return max(1, -(-self.size_bytes // max(1, self.chunk_bytes)))
+
+    @property
+    def is_known_whole(self) -> bool:
+        """Whether MESH has said that it has all of it."""
+        return self.mesh_id is not None and self.chunks_sent >= self.chunks
+
+
+class Uploads:
+    """The notes in one folder, by the stem of the pair."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        durable.make_folders(self._folder, _PRIVATE_FOLDER)
+        with suppress(FileNotFoundError):
+            # Of an earlier process, which did not come to the end of it.
+            os.unlink(f"{self._folder}/{_NEXT}")
+
+    def get(self, stem: str) -> Upload | None:
+        """Return the note about a pair; None if there is none, and so nothing of it was sent."""
+        try:
+            data = Path(self._path(stem)).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Upload(**json.loads(data))
+        except (ValueError, TypeError):
+            return Upload("", size_bytes=0, chunk_bytes=0, compress=False)
+
+    def stems(self) -> list[str]:
+        """Return the stems that there are notes about."""
+        names = os.listdir(self._folder)
+        return [name.removesuffix(_NOTE) for name in names if name.endswith(_NOTE) and name != _NEXT]
+
+    def write(self, stem: str, upload: Upload) -> None:
+        """Write a note, over the one before; durable on return."""
+        new = f"{self._folder}/{_NEXT}"
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        durable.write_new(new, json.dumps(asdict(upload)).encode(), _PRIVATE_FILE)
+        durable.sync_file(new)
+        os.replace(new, self._path(stem))
+        durable.sync_folder(self._folder)
+
+    def drop(self, stem: str) -> None:
+        """Remove a note, if there is one; durable on return."""
+        try:
+            os.unlink(self._path(stem))
+        except FileNotFoundError:
+            return
+        durable.sync_folder(self._folder)
+
+    def _path(self, stem: str) -> str:
+        return f"{self._folder}/{stem}{_NOTE}"
+
+
+_TAKEN: Final = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED})
+# Of a further chunk: MESH has the message whole already, or no longer knows the beginning.
+_OUT_OF_STEP: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.LOCKED})
+
+_ASK: Final = Fault(
+    Trouble.LATER, "", "CHUNK", "MESH does not take this part of a message; it is asked how far it is"
+)
+_ODD_ANSWER: Final = Fault(Trouble.UNSURE, "", "ANSWER", "MESH's answer to an upload says neither yes nor no")
+
+
+class CallError(Exception):
+    """A call that failed, and what that means."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+def post_first(
+    client: BridgeClient, path: str, upload: Upload, headers: MexHeaders, should_stop: Callable[[], bool]
+) -> str:
+    """Send a message, or the first chunk of it; return the id that MESH gives it.
+
+    Raises:
+        CallError: UNSURE if MESH may have it all the same, else it surely has not.
+        StoppedError: `should_stop` said so, before the payload was handed over; MESH has not got it.
+        OSError: the payload cannot be read; MESH has not got it.
+
+    """
+    options: dict[str, Any] = {**headers.options}
+    with open_regular(path) as file:
+        stream = ChunkStream(file, 0, min(upload.chunk_bytes, upload.size_bytes), should_stop)
+        try:
+            response = client.send_chunk(
+                headers.recipient, stream, 1, upload.chunks, compress=upload.compress, **options
+            )
+            return _mesh_id(response)
+        except HTTPError as error:
+            raise CallError(fault_of(error, uploading=True)) from None
+        except (RequestException, Urllib3Error) as error:
+            if stream.error is not None:
+                raise stream.error from None
+            fault = fault_of(error, uploading=stream.is_handed_over)
+            if stream.is_handed_over:
+                fault = replace(fault, trouble=Trouble.UNSURE)
+            raise CallError(fault) from None
+
+
+def post_next(client: BridgeClient, path: str, upload: Upload, should_stop: Callable[[], bool]) -> None:
+    """Send the first chunk that MESH lacks of a message that it has given an id.
+
+    Raises CallError, never UNSURE; StoppedError and OSError as `post_first` does.
+    """
+    offset = upload.chunks_sent * upload.chunk_bytes
+    with open_regular(path) as file:
+        size_bytes = min(upload.chunk_bytes, upload.size_bytes - offset)
+        stream = ChunkStream(file, offset, size_bytes, should_stop)
+        number = upload.chunks_sent + 1
+        try:
+            response = client.send_chunk(
+                "", stream, number, upload.chunks, compress=upload.compress, message_id=upload.mesh_id
+            )
+        except HTTPError as error:
+            is_out_of_step = error.response is not None and error.response.status_code in _OUT_OF_STEP
+            raise CallError(_ASK if is_out_of_step else fault_of(error)) from None
+        except (RequestException, Urllib3Error) as error:
+            if stream.error is not None:
+                raise stream.error from None
+            raise CallError(fault_of(error)) from None
+        if response.status_code not in _TAKEN:
+            raise CallError(_ASK)
+
+
+def _mesh_id(response: Response) -> str:
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        raise CallError(fault_of_response(response, uploading=True))
+    answer = response.json() if response.status_code in _TAKEN else None
+    if not isinstance(answer, Mapping):
+        raise CallError(_ODD_ANSWER)
+    mesh_id = answer.get("message_id") or answer.get("messageID")
+    if is_sane_id(mesh_id):
+        return mesh_id
+    if "errorDescription" in answer or "detail" in answer:
+        raise CallError(fault_of_response(response, uploading=True))
+    raise CallError(_ODD_ANSWER)
+
+
+# A LocalId that a path could be misread with is not asked by: 404 would then be about another address.
+_ASKABLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:@+=,~-]*")
+
+
+class Whereabouts(StrEnum):
+    """What MESH knows of an upload."""
+
+    THERE = "there"
+    NOT_THERE = "not there"
+    NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer; `mesh_id` with THERE alone, and `is_whole` whether no chunk is missing."""
+
+    whereabouts: Whereabouts
+    mesh_id: str = ""
+    is_whole: bool = False
+
+
+_NOT_KNOWN: Final = Found(Whereabouts.NOT_KNOWN)
+_ODD_TRACKING: Final = Fault(Trouble.LATER, "", "ANSWER", "what answers after an upload is not MESH")
+
+
+def ask_after(client: BridgeClient, local_id: str, file_name: str) -> Found:
+    """Ask after the message with this LocalId and file name. Raises BridgeFault if MESH cannot be asked."""
+    if not _ASKABLE.fullmatch(local_id):
+        return _NOT_KNOWN
+    try:
+        return _read(client.track_local_id(local_id), file_name)
+    except (RequestException, Urllib3Error) as error:
+        raise BridgeFault(fault_of(error)) from None
+
+
+def is_still_uploading(status: object) -> bool:
+    """Tell from the status of a message in either version of the API whether chunks are missing."""
+    return isinstance(status, str) and status.strip().lower() == "uploading"
+
+
+def _read(response: Response, file_name: str) -> Found:
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return Found(Whereabouts.NOT_THERE)
+    if response.status_code == HTTPStatus.OK:
+        answer = response.json()
+        mesh_id = answer.get("messageId") if isinstance(answer, dict) else None
+        if not is_sane_id(mesh_id):
+            raise BridgeFault(_ODD_TRACKING)
+        if answer.get("fileName") != file_name:
+            return _NOT_KNOWN
+        return Found(Whereabouts.THERE, mesh_id, not is_still_uploading(answer.get("status")))
+    if response.status_code == HTTPStatus.MULTIPLE_CHOICES:
+        return _NOT_KNOWN
+    if response.status_code < HTTPStatus.BAD_REQUEST:
+        raise BridgeFault(_ODD_TRACKING)
+    fault = fault_of_response(response)
+    if fault.trouble is Trouble.REFUSED:
+        return _NOT_KNOWN
+    raise BridgeFault(fault)

@@ -1,0 +1,70 @@
+"""All checks, in the order in which a person reads them. A check that fails itself is a finding too."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from meshctl.checks.backlog import check_out, check_outbox, check_work
+from meshctl.checks.bridge import check_bridge
+from meshctl.checks.client import check_client_life, check_client_rights, check_group
+from meshctl.checks.clock import check_clock
+from meshctl.checks.exposure import check_exposure, check_user
+from meshctl.checks.finding import Finding, error
+from meshctl.checks.folders import check_folders
+from meshctl.checks.ledger import check_daemon, check_key, check_ledger
+from meshctl.checks.outputs import check_alerts, check_log, check_metrics
+from meshctl.checks.reports import check_reports
+from meshctl.checks.room import check_moves, check_room
+from meshctl.checks.routing import check_routing
+from meshctl.checks.settings import check_deadlines, check_settings
+from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.watching import check_watching
+from meshctl.settings.model import Settings
+
+Check = Callable[[Surroundings], Iterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    check_settings,
+    check_user,
+    check_folders,
+    check_group,
+    check_client_rights,
+    check_exposure,
+    check_moves,
+    check_room,
+    check_reports,
+    check_routing,
+    check_deadlines,
+    check_watching,
+    check_clock,
+    check_daemon,
+    check_ledger,
+    check_key,
+    check_log,
+    check_alerts,
+    check_metrics,
+    check_outbox,
+    check_work,
+    check_out,
+    check_client_life,
+    check_bridge,
+)
+
+
+def run_checks(settings: Settings, now: datetime) -> list[Finding]:
+    """Look at everything, while the daemon runs or not; `now` is the wall clock, UTC.
+
+    Changes nothing but for hidden, empty files that are made and removed at once in folders of our own.
+    """
+    surroundings = Surroundings(settings, now)
+    return [finding for check in CHECKS for finding in _findings(check, surroundings)]
+
+
+def _findings(check: Check, surroundings: Surroundings) -> Iterator[Finding]:
+    try:
+        yield from check(surroundings)
+    except OSError as problem:
+        yield error(
+            check.__name__.removeprefix("check_"),
+            f"{problem.filename or 'A folder'} cannot be looked at: {problem.strerror}.",
+            "Run meshctl check as the user that the daemon runs as, or give this user the right to look.",
+        )

@@ -1,0 +1,137 @@
+"""What this system says of users, groups, permissions and mounts. Elsewhere than on Unix nobody is known.
+
+Access lists beyond the nine permission bits are not seen here: for ourselves the checks ask the system.
+"""
+
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+READ, WRITE, SEARCH = 4, 2, 1
+
+if sys.platform != "win32":
+    import grp
+    import pwd
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user of this system: name, user id, the id of the first group and those of all groups."""
+
+    name: str
+    user_id: int
+    group_id: int
+    group_ids: frozenset[int]
+
+    def may(self, status: os.stat_result, wanted: int) -> bool:
+        """Tell whether the permissions grant `wanted`, a sum of READ, WRITE and SEARCH."""
+        if self.user_id == 0:
+            return True
+        if status.st_uid == self.user_id:
+            shift = 6
+        elif status.st_gid in self.group_ids:
+            shift = 3
+        else:
+            shift = 0
+        return (stat.S_IMODE(status.st_mode) >> shift) & wanted == wanted
+
+
+def ourselves() -> Person | None:
+    """Return the user that this process runs as."""
+    if sys.platform == "win32":
+        return None
+    user_id, group_id = os.geteuid(), os.getegid()
+    return Person(user_name(user_id), user_id, group_id, frozenset({group_id, *os.getgroups()}))
+
+
+def person(user_id: int) -> Person | None:
+    """Return a user of the system, with the groups that the system lists; None for an unknown one."""
+    if sys.platform == "win32":
+        return None
+    try:
+        entry = pwd.getpwuid(user_id)
+    except KeyError:
+        return None
+    groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Person(entry.pw_name, user_id, entry.pw_gid, groups)
+
+
+def user_name(user_id: int) -> str:
+    """Return the name of a user, or the number where there is no name."""
+    if sys.platform == "win32":
+        return str(user_id)
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"number {user_id}"
+
+
+def group_name(group_id: int) -> str:
+    """Return the name of a group, or the number where there is no name."""
+    if sys.platform == "win32":
+        return str(group_id)
+    try:
+        return grp.getgrgid(group_id).gr_name
+    except KeyError:
+        return f"number {group_id}"
+
+
+def group_number(name: str) -> int | None:
+    """Return the id of a group, None where there is no such group."""
+    if sys.platform == "win32":
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def runs_as_root() -> bool:
+    """Tell whether this process runs as root."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+_TABLE = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|fuse\.(?:sshfs|glusterfs|rclone|s3fs)"
+)
+# proc(5): "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw".
+_POINT_FIELD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount: where it is mounted, and its file system's type."""
+
+    point: str
+    type: str
+
+    @property
+    def is_network(self) -> bool:
+        """Tell whether other computers can write there without this one's kernel knowing."""
+        return _NETWORK.fullmatch(self.type) is not None
+
+
+def mount_of(path: Path, table: Path = _TABLE) -> Mount | None:
+    """Return the mount that an existing path lies on, None where the system does not say."""
+    try:
+        lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    # Of mounts on one point the last hides the others.
+    points = {mount.point: mount for mount in map(_parse, lines) if mount is not None}
+    resolved = path.resolve()
+    return next((points[str(p)] for p in (resolved, *resolved.parents) if str(p) in points), None)
+
+
+def _parse(line: str) -> Mount | None:
+    before, separator, after = line.partition(" - ")
+    fields, kind = before.split(" "), after.split(" ")
+    if not separator or len(fields) <= _POINT_FIELD:
+        return None
+    point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[_POINT_FIELD])
+    return Mount(point, kind[0])

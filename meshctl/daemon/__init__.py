@@ -1,1 +1,0 @@
-"""The background daemon: one loop, its lock, its wake-ups, its signals."""

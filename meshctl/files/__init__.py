@@ -1,0 +1,1 @@
+"""Files: made durable, opened safely, and the MESH Client's folders."""

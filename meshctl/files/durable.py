@@ -1,0 +1,189 @@
+"""Write files so that they survive a power cut, and replace them so that a reader never sees half of one.
+
+`fsync` makes one file or folder durable. `syncfs` makes everything on a file system durable at once, which
+for a batch is far cheaper. It also waits for what other programs have written there, so a few files are
+synced one by one instead. Neither exists for folders on Windows: NTFS journals renames itself.
+"""
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# Below this many files, syncing each is quicker than waiting for the whole file system.
+_FEW = 4
+_COPY_CHUNK_BYTES = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def sync_file(path: str | Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        with naming(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: str | Path) -> None:
+    """Make the names in a folder durable."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with naming(path):
+            os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems do not know fsync on folders; there is nothing better to do there.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(path: str, mode: int) -> None:
+    """Make a folder, and what is missing above it, so that no power cut takes them with what they hold."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path) or os.curdir
+    make_folders(parent, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    sync_folder(parent)
+
+
+def barrier(files: Sequence[str], folders: Collection[str]) -> None:
+    """Return when these files and the names in these folders are durable.
+
+    Names come first, and together: on btrfs and f2fs a sync of one file may make its own new name durable,
+    and a payload must not come to lie in its claim before its sidecar does.
+    """
+    if len(files) >= _FEW and all(map(_sync_file_system, _one_a_device(folders))):
+        return
+    for folder in folders:
+        sync_folder(folder)
+    _start_writeback(files)
+    for file in files:
+        sync_file(file)
+
+
+def write_new(path: str, data: bytes, mode: int) -> None:
+    """Write a file that must not exist yet; not durable until a barrier."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, mode)
+    try:
+        if sys.platform != "win32":
+            # The umask has had its say in open(); the configured mode is what the MESH Client needs.
+            os.fchmod(descriptor, mode)
+        view = memoryview(data)
+        with naming(path):
+            while view:
+                view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
+def copy_new(source: str, target: str, mode: int) -> None:
+    """Copy a file to a name that must not exist yet; not durable until a barrier."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with (
+        # Outermost, since closing may be what fails: the last bytes are written then.
+        naming(target),
+        open(source, "rb") as reader,
+        open(target, "xb", opener=lambda p, _: os.open(p, flags, mode)) as writer,
+    ):
+        if sys.platform != "win32":
+            os.fchmod(writer.fileno(), mode)
+        shutil.copyfileobj(reader, writer, _COPY_CHUNK_BYTES)
+
+
+def same_mount(one: str | Path, other: str | Path) -> bool:
+    """Tell whether a rename from one folder to the other can work.
+
+    One file system mounted twice does not do: so systemd makes each ReadWritePaths of a service.
+    """
+    return _mount(one) == _mount(other)
+
+
+def _mount(folder: str | Path) -> tuple[int, str]:
+    """Return what tells the device, and on Linux the mount, that a folder is on."""
+    device = os.stat(folder).st_dev
+    if sys.platform != "linux":
+        return device, ""
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        # proc(5): pos, flags, mnt_id, a line each.
+        for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+            if line.startswith("mnt_id:"):
+                return device, line
+    except FileNotFoundError:
+        # No /proc here, as in some containers; the device has to do.
+        pass
+    finally:
+        os.close(descriptor)
+    return device, ""
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error of an open file name the file: what is told to a person must say where."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+
+
+def _one_a_device(folders: Collection[str]) -> list[str]:
+    return list({os.stat(folder).st_dev: folder for folder in folders}.values())
+
+
+def _sync_file_system(folder: str) -> bool:
+    if _libc is None or not hasattr(_libc, "syncfs"):
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if _libc.syncfs(descriptor) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number in (errno.ENOSYS, errno.EINVAL):
+            return False
+        # A disk that cannot take the data must be heard: success here would be a promise not kept.
+        raise OSError(number, os.strerror(number), folder)
+    finally:
+        os.close(descriptor)
+
+
+def _start_writeback(files: Sequence[str]) -> None:
+    """Start writing all files before waiting for the first, so that the disk sees one long queue."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes, mode: int) -> None:
+    """Write `data` to `path`, which may exist, with the permissions `mode`. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,309 @@
+"""IN: reports, acknowledgements, and what is for others.
+
+A batch is read, matched, recorded in one transaction, told of, and only then archived or delivered. Whatever
+interrupts it, the files that are still in IN go through the same again, and the ledger takes nothing twice.
+An unmatched report stays, and is tried again when SENT teaches the MESH id that it gives.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+
+from meshctl.inbound.acknowledgement import UnreadableAnswerError, read_answer
+from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in, payload_of
+from meshctl.inbound.control_reader import ControlReader, Kind, Read, Trouble, Unread, kind_of
+from meshctl.inbound.match import Decision, Doubt, Matcher, Report
+from meshctl.inbound.notices import Announcer
+from meshctl.inbound.record import Piece, Recorder, Said
+from meshctl.inbound.report import evidence_of_report, is_delay, mesh_id_of
+from meshctl.inbound.scan import GONE, Fate, Tail
+from meshctl.inbound.sent_failed import BATCH, LATER_SECONDS, SOON_SECONDS, UNREADABLE
+from meshctl.ledger.opening import Books
+from meshctl.log.masking import mask_file_name
+from meshctl.mesh.control_file import ControlFile
+from meshctl.mesh.states import State
+from meshctl.settings.model import Settings
+
+# Outcomes as the ledger remembers them.
+_ELSEWHERE = "elsewhere"
+_DATA = "data"
+_UNMATCHED = "unmatched"
+_ANSWER_UNMATCHED = "answer_unmatched"
+_ANSWER_UNREADABLE = "answer_unreadable"
+
+# What may be wrong with one file alone: its rights, or its name.
+_ONE_FILE_ONLY = frozenset({errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EINVAL})
+_SOON = Fate(again_seconds=SOON_SECONDS)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is to be done with a batch once all of it has been read."""
+
+    reports: dict[str, ControlFile] = field(default_factory=dict)
+    pieces: list[Piece] = field(default_factory=list)
+    notes: list[Callable[[], None]] = field(default_factory=list)
+    fates: dict[str, Fate] = field(default_factory=dict)
+    archived: list[str] = field(default_factory=list)
+    delivered: dict[str, ControlFile] = field(default_factory=dict)
+
+
+class Arrivals:
+    """The IN folder of one mailbox."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reader: ControlReader,
+        recorder: Recorder,
+        books: Books,
+        full_look_seconds: float,
+    ) -> None:
+        self._books = books
+        self._reader = reader
+        self._recorder = recorder
+        self._announcer = Announcer(books)
+        self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
+        self._archive = Archive(settings.reports.archive)
+        self._keeps_unmatched = settings.reports.unmatched == "leave"
+        self._deliver_to = None if settings.reports.deliver is None else str(settings.reports.deliver)
+        self._mailbox_id = settings.mailbox.id
+        use_cases = settings.use_cases.values()
+        self._ack_workflow_ids = {workflow_id for one in use_cases for workflow_id in one.ack_workflow_ids}
+        self._workflow_ids = {one.workflow_id for one in use_cases} | self._ack_workflow_ids
+        self._unmatched: dict[str, list[str]] = {}
+        self._polls = 0
+        self.tail = Tail(
+            "IN",
+            lambda: settings.mailbox.in_folder,
+            books,
+            full_look_seconds,
+            may_be_missing=False,
+            is_open=self._is_open,
+        )
+
+    def work(self) -> None:
+        """Deal with one batch. Raises OSError, LedgerError, sqlite3.Error."""
+        names = self.tail.batch(BATCH)
+        if not names:
+            return
+        batch = _Batch()
+        for name in names:
+            self._sort(name, batch)
+        self._match(batch)
+        self._recorder.record(batch.pieces)
+        with self._books.journal.batch():
+            for note in batch.notes:
+                note()
+        # What was told is remembered before anything else can go wrong, so that it is not told again.
+        self.tail.settle(batch.fates)
+        self._move_to_archive(batch.archived)
+        self._deliver(batch.delivered)
+
+    def retry(self, mesh_id: str) -> None:
+        """Try unmatched reports again that give this MESH id."""
+        self.tail.reopen(self._unmatched.pop(mesh_id, ()))
+
+    def take_polls(self) -> int:
+        """Return how many reports of the client about itself came since the last call."""
+        polls, self._polls = self._polls, 0
+        return polls
+
+    def _is_open(self, outcome: str) -> bool:
+        """Tell whether a file with this outcome is looked at again after a restart."""
+        if outcome == _DATA:
+            return self._deliver_to is not None
+        if outcome == _UNMATCHED:
+            return not self._keeps_unmatched
+        return outcome == UNREADABLE or outcome.startswith(_UNMATCHED)
+
+    def _sort(self, name: str, batch: _Batch) -> None:
+        path = f"{self.tail.folder}/{name}"
+        found = self._reader.read(path)
+        if isinstance(found, Unread):
+            batch.fates[name] = self._judge_unread(name, found, batch)
+            return
+        control = found.control
+        kind = kind_of(
+            control, self._mailbox_id, self._ack_workflow_ids, lambda: payload_of(path) is not None
+        )
+        if kind is Kind.REPORT:
+            batch.reports[name] = control
+        elif kind is Kind.CLIENT:
+            self._polls += 1
+            batch.notes.append(partial(self._announcer.poll, control))
+            batch.archived.append(name)
+        elif kind is Kind.ACKNOWLEDGEMENT:
+            self._take_answer(name, path, found, batch)
+        elif kind is Kind.DATA and self._deliver_to is not None:
+            self._take_data(name, path, found, batch, self._deliver_to)
+        else:
+            outcome, reason = (
+                (_DATA, "data message") if kind is Kind.DATA else (_ELSEWHERE, "for another mailbox")
+            )
+            self._leave_to_others(name, control, outcome, reason, batch)
+
+    def _judge_unread(self, name: str, found: Unread, batch: _Batch) -> Fate:
+        if found.trouble is Trouble.GONE:
+            return GONE
+        if found.trouble is Trouble.UNFINISHED:
+            return _SOON
+        if self.tail.outcome(name) != UNREADABLE:
+            batch.notes.append(partial(self._announcer.unreadable, name, self.tail.label, found.reason))
+        return Fate(UNREADABLE, again_seconds=LATER_SECONDS)
+
+    def _match(self, batch: _Batch) -> None:
+        reports = [Report(os.path.splitext(name)[0], control) for name, control in batch.reports.items()]
+        decisions = self._matcher.match_reports(reports) if reports else []
+        for (name, control), decision in zip(batch.reports.items(), decisions, strict=True):
+            if decision.message is None:
+                self._leave_unmatched(name, control, decision, batch)
+            elif decision.message.state is State.CLAIMED:
+                batch.fates[name] = _SOON
+            else:
+                evidence = evidence_of_report(control, decision.message.workflow_id)
+                said = Said.DELAY if is_delay(evidence) else Said.REPORT
+                file = mask_file_name(name)
+                batch.pieces.append(Piece(decision.message.message_id, evidence, said, file))
+                batch.archived.append(name)
+
+    def _leave_unmatched(self, name: str, control: ControlFile, decision: Decision, batch: _Batch) -> None:
+        is_strange = bool(control.workflow_id) and control.workflow_id not in self._workflow_ids
+        if is_strange and decision.doubt is not Doubt.CONTRADICTION:
+            reason = "report for another application"
+            self._leave_to_others(name, control, _ELSEWHERE, reason, batch)
+            return
+        if not (self.tail.outcome(name) or "").startswith(_UNMATCHED):
+            batch.notes.append(partial(self._announcer.unmatched_report, name, control, decision))
+        if not self._keeps_unmatched:
+            batch.archived.append(name)
+            return
+        mesh_id = mesh_id_of(control)
+        if mesh_id is None:
+            batch.fates[name] = Fate(_UNMATCHED)
+            return
+        batch.fates[name] = Fate(f"{_UNMATCHED}:{self._books.keys.of(mesh_id).hex()}")
+        self._unmatched.setdefault(mesh_id, []).append(name)
+
+    def _take_answer(self, name: str, path: str, found: Read, batch: _Batch) -> None:
+        payload = payload_of(path)
+        if payload is None:
+            if self._archive.finish_move(path):
+                batch.fates[name] = GONE
+            elif not self._reader.is_settled(path, found.changed_ns):
+                batch.fates[name] = _SOON
+            else:
+                reason = "Its payload is missing."
+                batch.fates[name] = self._refuse_answer(name, reason, batch, again_seconds=LATER_SECONDS)
+            return
+        try:
+            answer = read_answer(payload)
+        except FileNotFoundError:
+            batch.fates[name] = _SOON
+            return
+        except UnreadableAnswerError as error:
+            is_settled = self._reader.is_settled(payload, _changed_ns(payload))
+            batch.fates[name] = self._refuse_answer(name, str(error), batch) if is_settled else _SOON
+            return
+        decision = self._matcher.match_answer(answer.identifier)
+        if decision.message is None:
+            if self.tail.outcome(name) != _ANSWER_UNMATCHED:
+                codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)
+                batch.notes.append(partial(self._announcer.unmatched_answer, name, decision, codes))
+            batch.fates[name] = Fate(_ANSWER_UNMATCHED)
+        elif decision.message.state is State.CLAIMED:
+            batch.fates[name] = _SOON
+        else:
+            message_id, file = decision.message.message_id, mask_file_name(name)
+            batch.pieces += [
+                Piece(message_id, evidence, Said.ACKNOWLEDGEMENT, file) for evidence in answer.evidence
+            ]
+            batch.archived.append(name)
+
+    def _refuse_answer(
+        self, name: str, reason: str, batch: _Batch, again_seconds: float | None = None
+    ) -> Fate:
+        if self.tail.outcome(name) != _ANSWER_UNREADABLE:
+            batch.notes.append(partial(self._announcer.unreadable_answer, name, reason))
+        return Fate(_ANSWER_UNREADABLE, again_seconds)
+
+    def _take_data(self, name: str, path: str, found: Read, batch: _Batch, folder: str) -> None:
+        payload = payload_of(path)
+        if payload is not None and _is_regular(payload):
+            batch.delivered[name] = found.control
+        elif payload is None and finish_move(path, folder):
+            batch.fates[name] = GONE
+            batch.notes.append(partial(self._announcer.delivered, name, found.control))
+        elif not self._reader.is_settled(path, found.changed_ns):
+            batch.fates[name] = _SOON
+        else:
+            reason = "data message without its payload" if payload is None else "payload is no ordinary file"
+            self._leave_to_others(name, found.control, _DATA, reason, batch, again_seconds=LATER_SECONDS)
+
+    def _leave_to_others(
+        self,
+        name: str,
+        control: ControlFile,
+        outcome: str,
+        reason: str,
+        batch: _Batch,
+        again_seconds: float | None = None,
+    ) -> None:
+        if self.tail.outcome(name) != outcome:
+            batch.notes.append(partial(self._announcer.received, name, control, reason))
+        batch.fates[name] = Fate(outcome, again_seconds)
+
+    def _move_to_archive(self, names: list[str]) -> None:
+        if not names:
+            return
+        self._move(names, self._archive.day(f"{self._books.clock.now():%Y-%m-%d}"))
+
+    def _deliver(self, controls: dict[str, ControlFile]) -> None:
+        if not controls or self._deliver_to is None:
+            return
+        make_folder(self._deliver_to)
+        with self._books.journal.batch():
+            self._move(
+                controls, self._deliver_to, lambda name: self._announcer.delivered(name, controls[name])
+            )
+
+    def _move(
+        self, names: Collection[str], folder: str, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Move files out of IN and tell of each; one that cannot be moved does not keep the others back."""
+        moved, error_by_name = [], {}
+        for name in names:
+            path = f"{self.tail.folder}/{name}"
+            try:
+                move_in(path, payload_of(path), folder)
+            except OSError as error:
+                if error.errno not in _ONE_FILE_ONLY or not self._may_move_to(folder):
+                    raise
+                error_by_name[name] = error
+            else:
+                tell(name)
+                moved.append(name)
+        self.tail.settle(dict.fromkeys(moved, GONE))
+        for name, refused in error_by_name.items():
+            self._announcer.immovable(name, refused)
+        self.tail.settle(dict.fromkeys(error_by_name, Fate(again_seconds=LATER_SECONDS)))
+
+    def _may_move_to(self, folder: str) -> bool:
+        return os.access(folder, os.W_OK | os.X_OK) and os.access(self.tail.folder, os.W_OK | os.X_OK)
+
+
+def _changed_ns(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,201 @@
+"""Decide which message a report or an acknowledgement is about: never a guess.
+
+A report names its message by up to three ids. Those that point to a message must all point to the same one;
+an id that points to several, or to none, says nothing. A LocalId that is an ODS code says nothing either,
+however many messages bear it (GP Connect wants the same code on all of them). `Matcher` asks the ledger for
+candidates; the decisions are pure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from meshctl.inbound.acknowledgement import reference_keys
+from meshctl.inbound.report import mesh_id_of
+from meshctl.ledger import reads
+from meshctl.ledger.opening import Books
+from meshctl.ledger.reads import Candidate
+from meshctl.mesh.codes import ITK3
+from meshctl.mesh.control_file import ControlFile
+from meshctl.mesh.states import State
+from meshctl.mesh.use_cases import UseCase
+
+MOST_CANDIDATES = 5
+"""So many candidates at most are named where a match would be a guess."""
+
+# Organisation and site codes of the Organisation Data Service.
+_ODS_SHAPE = re.compile(r"(?=[A-Z0-9]*[A-Z])[A-Z0-9]{3,8}", re.IGNORECASE)
+
+
+class Doubt(StrEnum):
+    """Why no message is named."""
+
+    UNKNOWN = "None of its ids belongs to a message."
+    SEVERAL = "Several messages bear its LocalId."
+    ODS_CODE = "Its LocalId is an ODS code, which tells no message from another."
+    WORKFLOW = "Its LocalId belongs to a message of another workflow."
+    CONTRADICTION = "Its ids belong to different messages."
+    UNKNOWN_REFERENCE = "No message bears the id that it answers."
+    SEVERAL_REFERENCES = "Several messages bear the id that it answers."
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """What a report's ids found in the ledger.
+
+    `mesh_id` is the report's own; `local_id_identifies` tells whether its LocalId can mean one message.
+    """
+
+    mesh_id: str | None
+    workflow_id: str
+    local_id_key: bytes | None
+    by_mesh_id: Sequence[Candidate]
+    by_stem: Candidate | None
+    by_local_id: Sequence[Candidate]
+    local_id_identifies: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The message, or the doubt and the candidates there were."""
+
+    message: Candidate | None
+    doubt: Doubt | None = None
+    candidates: tuple[str, ...] = ()
+
+
+def may_identify(local_id: str, own_ods_code: str | None, template: str | None) -> bool:
+    """Tell whether a LocalId can tell one message from another; `template` is that of its use case."""
+    if own_ods_code is not None and local_id.casefold() == own_ods_code.casefold():
+        return False
+    holds_ods_code = template is not None and "{ods_code}" in template and "{message_id}" not in template
+    return not (holds_ods_code and _ODS_SHAPE.fullmatch(local_id))
+
+
+def decide_report(found: Identification) -> Decision:
+    """Return the one message that a report is about."""
+    named = {one.message_id: one for one in (*found.by_mesh_id, *_just(found.by_stem))}
+    if len(named) > 1:
+        return _undecided(Doubt.CONTRADICTION, named.values())
+    if not named:
+        return _decide_by_local_id(found)
+    message = next(iter(named.values()))
+    others = found.by_local_id if found.local_id_identifies else ()
+    names_another = bool(others) and message.local_id_key != found.local_id_key
+    if names_another or _bears_other_mesh_id(message, found):
+        return _undecided(Doubt.CONTRADICTION, [message, *others])
+    return Decision(message)
+
+
+def decide_acknowledgement(candidates: Sequence[Candidate]) -> Decision:
+    """Return the one message whose payload bears the id that an acknowledgement answers.
+
+    The same payload sent again has the same ids. What never arrived cannot have been answered, so it steps
+    back where there is another.
+    """
+    if not candidates:
+        return Decision(None, Doubt.UNKNOWN_REFERENCE)
+    arrived = candidates if len(candidates) == 1 else [one for one in candidates if not _never_arrived(one)]
+    if len(arrived) != 1:
+        return _undecided(Doubt.SEVERAL_REFERENCES, candidates)
+    return Decision(arrived[0])
+
+
+def _decide_by_local_id(found: Identification) -> Decision:
+    if not found.by_local_id:
+        return Decision(None, Doubt.UNKNOWN)
+    if not found.local_id_identifies:
+        return _undecided(Doubt.ODS_CODE, found.by_local_id)
+    if len(found.by_local_id) > 1:
+        return _undecided(Doubt.SEVERAL, found.by_local_id)
+    message = found.by_local_id[0]
+    # A LocalId is the host's own, so another application may use the same one for something else.
+    if found.workflow_id and message.workflow_id and found.workflow_id != message.workflow_id:
+        return _undecided(Doubt.WORKFLOW, [message])
+    if _bears_other_mesh_id(message, found):
+        return _undecided(Doubt.CONTRADICTION, [message])
+    return Decision(message)
+
+
+def _bears_other_mesh_id(message: Candidate, found: Identification) -> bool:
+    return found.mesh_id is not None and message.mesh_id not in (None, found.mesh_id)
+
+
+def _never_arrived(message: Candidate) -> bool:
+    return message.state is State.FAILED and message.failed_by != ITK3
+
+
+def _just(candidate: Candidate | None) -> tuple[Candidate, ...]:
+    return () if candidate is None else (candidate,)
+
+
+def _undecided(doubt: Doubt, candidates: Iterable[Candidate]) -> Decision:
+    ids = sorted({one.message_id for one in candidates})
+    return Decision(None, doubt, tuple(ids[:MOST_CANDIDATES]))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Report:
+    """A report as it lies in IN: its file's stem and what the control file says."""
+
+    stem: str
+    control: ControlFile
+
+
+class Matcher:
+    """Matches for one mailbox; `ods_code` is that of its organisation."""
+
+    def __init__(self, books: Books, ods_code: str | None, use_cases: Mapping[str, UseCase]) -> None:
+        self._connection = books.ledger.connection
+        self._keys = books.keys
+        self._ods_code = ods_code
+        self._use_cases = use_cases
+
+    def match_reports(self, reports: Sequence[Report]) -> list[Decision]:
+        """Return a decision for each report; one may teach the MESH id by which another finds its message."""
+        found = self._identifications(reports)
+        decisions = [decide_report(one) for one in found]
+        taught = {
+            one.mesh_id: decision.message
+            for one, decision in zip(found, decisions, strict=True)
+            if decision.message is not None and one.mesh_id is not None
+        }
+        for number, (one, decision) in enumerate(zip(found, decisions, strict=True)):
+            if decision.message is None and not one.by_mesh_id and one.mesh_id in taught:
+                decisions[number] = decide_report(replace(one, by_mesh_id=[taught[one.mesh_id]]))
+        return decisions
+
+    def match_answer(self, identifier: str) -> Decision:
+        """Return a decision for an acknowledgement that answers `identifier`."""
+        keys = reference_keys(identifier, self._keys)
+        return decide_acknowledgement(reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1))
+
+    def _identifications(self, reports: Sequence[Report]) -> list[Identification]:
+        mesh_ids = [mesh_id_of(report.control) for report in reports]
+        by_mesh_id = reads.by_mesh_id(self._connection, {one for one in mesh_ids if one is not None})
+        by_stem = reads.by_message_id(self._connection, {report.stem for report in reports})
+        by_local_id: dict[str, list[Candidate]] = {}
+        found = []
+        for report, mesh_id in zip(reports, mesh_ids, strict=True):
+            local_id = report.control.local_id
+            key = self._keys.of(local_id) if local_id else None
+            if key is not None and local_id not in by_local_id:
+                by_local_id[local_id] = reads.by_local_id(self._connection, key, MOST_CANDIDATES + 1)
+            bearers = by_local_id.get(local_id, [])
+            found.append(
+                Identification(
+                    mesh_id=mesh_id,
+                    workflow_id=report.control.workflow_id,
+                    local_id_key=key,
+                    by_mesh_id=by_mesh_id.get(mesh_id, []) if mesh_id is not None else [],
+                    by_stem=by_stem.get(report.stem),
+                    by_local_id=bearers,
+                    local_id_identifies=all(self._identifies(local_id, bearer) for bearer in bearers),
+                )
+            )
+        return found
+
+    def _identifies(self, local_id: str, bearer: Candidate) -> bool:
+        use_case = self._use_cases.get(bearer.use_case or "")
+        return may_identify(local_id, self._ods_code, use_case.local_id if use_case else None)

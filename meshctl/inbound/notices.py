@@ -1,0 +1,154 @@
+"""What the log and the alerts hear of files in IN that are not, or not yet, evidence about a message.
+
+Other people's names, ids and texts are masked or left out; each of these lines is said once a file.
+"""
+
+import os
+import re
+from typing import Final
+
+from meshctl.inbound.match import Decision
+from meshctl.inbound.report import meaning_of, mesh_id_of
+from meshctl.ledger.opening import Books
+from meshctl.log.masking import mask_file_name, mask_numbers
+from meshctl.mesh.codes import ERROR
+from meshctl.mesh.control_file import ControlFile
+
+_REPORT_ADVICE: Final = (
+    "Look at it with 'meshctl explain FILE'. It stays as it is: if another application shares the mailbox it "
+    "may be that one's; SaveSent=Y and a LocalId of its own on each message let every report be matched."
+)
+_ANSWER_ADVICE: Final = (
+    "Open its payload and look for the message in the system that wrote it. A document that was dropped "
+    "twice has the same ids twice, so that its acknowledgements fit both."
+)
+
+# Anybody may write anything into a control file; only what has the look of an id is repeated.
+_WORKFLOW: Final = re.compile(r"(?=.*[0-9_])[A-Z0-9_]{3,32}")
+_MAILBOX: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9]{3,20}")
+
+
+class Announcer:
+    """Tells of files in IN."""
+
+    def __init__(self, books: Books) -> None:
+        self._clock = books.clock
+        self._journal = books.journal
+        self._alert = books.alert
+        self._immovable: set[str] = set()
+
+    def unreadable(self, name: str, folder: str, reason: str) -> None:
+        """Tell of a control file that cannot be read."""
+        self._journal.warning("report.unreadable", file=mask_file_name(name), folder=folder, text=reason)
+
+    def unmatched_report(self, name: str, control: ControlFile, decision: Decision) -> None:
+        """Tell of a report that belongs to no message for certain.
+
+        A person is alerted when some message has failed, or may have; that some message was collected is
+        worth a line alone, and with LocalId = ODS code there is one for each.
+        """
+        meaning = meaning_of(control)
+        self._unmatched(
+            "report.unmatched",
+            name,
+            decision,
+            code=meaning.label if meaning is not None else None,
+            mesh_id=mesh_id_of(control),
+            advice=_REPORT_ADVICE,
+            alerts=meaning is None or meaning.final or not meaning.known,
+        )
+
+    def unmatched_answer(self, name: str, decision: Decision, codes: str) -> None:
+        """Tell of an acknowledgement that belongs to no message for certain."""
+        self._unmatched(
+            "ack.unmatched", name, decision, code=codes, mesh_id=None, advice=_ANSWER_ADVICE, alerts=True
+        )
+
+    def unreadable_answer(self, name: str, reason: str) -> None:
+        """Tell of an acknowledgement whose payload cannot be read."""
+        self._journal.warning("ack.unreadable", file=mask_file_name(name), text=reason)
+
+    def received(self, name: str, control: ControlFile, reason: str) -> None:
+        """Tell of a file that is left to others."""
+        self._journal.info(
+            "file.received",
+            file=mask_file_name(name),
+            reason=reason,
+            workflow=_if_like(_WORKFLOW, control.workflow_id),
+            sender=_if_like(_MAILBOX, control.from_dts),
+        )
+
+    def delivered(self, name: str, control: ControlFile) -> None:
+        """Tell of a data message that was moved to the folder that the settings name."""
+        self._journal.info(
+            "file.delivered",
+            file=mask_file_name(name),
+            workflow=_if_like(_WORKFLOW, control.workflow_id),
+            sender=_if_like(_MAILBOX, control.from_dts),
+        )
+
+    def immovable(self, name: str, error: OSError) -> None:
+        """Tell, once, of a file that cannot be moved out of IN."""
+        if name in self._immovable:
+            return
+        self._immovable.add(name)
+        self._journal.warning(
+            "daemon.warning",
+            file=mask_file_name(name),
+            folder="IN",
+            text=f"The file cannot be moved away: {os.strerror(error.errno or 0)}.",
+            advice="Give the user that meshctl runs as the right to move files out of IN.",
+        )
+
+    def poll(self, control: ControlFile) -> None:
+        """Tell what the client reports of itself."""
+        meaning = meaning_of(control)
+        if meaning is None:
+            return
+        if meaning.status == ERROR:
+            self._journal.warning(
+                "client.poll_failed", code=meaning.code, text=meaning.meaning, advice=meaning.advice
+            )
+        else:
+            self._journal.info("client.poll", code=meaning.code)
+
+    def _unmatched(
+        self,
+        event: str,
+        name: str,
+        decision: Decision,
+        *,
+        code: str | None,
+        mesh_id: str | None,
+        advice: str,
+        alerts: bool,
+    ) -> None:
+        file = mask_file_name(name)
+        text = decision.doubt.value if decision.doubt is not None else ""
+        self._journal.warning(
+            event,
+            file=file,
+            code=code,
+            text=text,
+            mesh_id=mesh_id,
+            candidates=decision.candidates or None,
+            advice=advice,
+        )
+        if not alerts:
+            return
+        self._alert(
+            {
+                "event": event,
+                "at": self._clock.stamp(),
+                "message_id": None,
+                "file": file,
+                "code": code,
+                "text": text,
+                "advice": advice,
+                "candidates": list(decision.candidates),
+            }
+        )
+
+
+def _if_like(shape: re.Pattern[str], text: str) -> str | None:
+    return text if shape.fullmatch(text) and mask_numbers(text) == text else None

@@ -1,0 +1,104 @@
+"""OUT: pairs that are no longer there were taken by the MESH Client.
+
+The folder's names are compared with the messages that the ledger takes to lie there, in one pass. Only looked
+at: what is in OUT belongs to the client. A folder that was replaced by another proves nothing about anyone.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from meshctl.inbound.record import Piece, Recorder
+from meshctl.inbound.report import LEFT_OUT
+from meshctl.inbound.scan import Glance
+from meshctl.inbound.sent_failed import BATCH
+from meshctl.ledger import reads
+from meshctl.ledger.opening import Books
+
+_CONTROL_END = ".ctl"
+_REPLACED = (
+    "OUT was removed and made anew while pairs lay in it; whether the MESH Client had them is not known."
+)
+_REPLACED_ADVICE = (
+    "Look for these pairs in SENT and in the client's log. Those that it did not take: meshctl resend ID."
+)
+
+
+class OutWatch:
+    """Notices pairs that leave OUT."""
+
+    def __init__(
+        self,
+        folder: Callable[[], Path],
+        recorder: Recorder,
+        books: Books,
+        full_look_seconds: float,
+    ) -> None:
+        self._find_folder = folder
+        self._recorder = recorder
+        self._books = books
+        self._alert = books.alert
+        self._identity: tuple[int, int] | None = None
+        self._gone: list[str] = []
+        self._lost: set[str] = set()
+        self._left = 0
+        self.glance = Glance(books.clock, full_look_seconds)
+
+    def work(self) -> None:
+        """Look if that is due, and record one batch. Raises OSError, LedgerError, sqlite3.Error."""
+        folder = str(self._find_folder())
+        if not self._gone and self.glance.is_due(folder):
+            self._look(folder)
+            self.glance.looked()
+        if not self._gone:
+            return
+        batch = self._gone[-BATCH:]
+        # The hand-off or a person may have put a pair back since.
+        left = [stem for stem in batch if not os.path.lexists(f"{folder}/{stem}{_CONTROL_END}")]
+        self._recorder.record([Piece(stem, LEFT_OUT) for stem in left])
+        self._left += len(left)
+        del self._gone[-BATCH:]
+
+    def take_left(self) -> int:
+        """Return how many pairs have left OUT since the last call."""
+        left, self._left = self._left, 0
+        return left
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether there is more to record."""
+        return bool(self._gone)
+
+    def _look(self, folder: str) -> None:
+        status = os.stat(folder)
+        # The ledger is asked first: what is handed over meanwhile is in the folder, too.
+        queued = set(reads.queued_ids(self._books.ledger.connection))
+        queued -= self._lost
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(_CONTROL_END):
+                    queued.discard(entry.name[: -len(_CONTROL_END)])
+        identity = (status.st_dev, status.st_ino)
+        was_replaced = self._identity not in (None, identity)
+        self._identity = identity
+        if was_replaced and queued:
+            self._tell_lost(queued)
+        else:
+            self._gone = sorted(queued, reverse=True)
+
+    def _tell_lost(self, stems: set[str]) -> None:
+        """Tell of pairs that were in a folder that is no more; they stay queued and become overdue."""
+        self._lost |= stems
+        count = len(stems)
+        self._books.journal.error(
+            "message.payload_missing", messages=count, folder="OUT", text=_REPLACED, advice=_REPLACED_ADVICE
+        )
+        self._alert(
+            {
+                "event": "message.payload_missing",
+                "at": self._books.clock.stamp(),
+                "messages": count,
+                "text": _REPLACED,
+                "advice": _REPLACED_ADVICE,
+            }
+        )

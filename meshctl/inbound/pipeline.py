@@ -1,0 +1,151 @@
+"""The inbound half of the daemon: all that the MESH Client leaves for us, put together from the settings.
+
+SENT comes before IN, because it teaches the MESH ids by which reports find their messages; FAILED and OUT
+come in between, so that the log tells a message's story in order.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from meshctl.inbound.client_health import ClientWatch
+from meshctl.inbound.control_reader import ControlReader
+from meshctl.inbound.date_formats import DateFormats
+from meshctl.inbound.deadlines import Deadlines
+from meshctl.inbound.in_folder import Arrivals
+from meshctl.inbound.out_folder import OutWatch
+from meshctl.inbound.record import Recorder
+from meshctl.inbound.retention import Retention
+from meshctl.inbound.scan import Tail
+from meshctl.inbound.sent_failed import FAILED, SENT, UNREADABLE, Kept, KeptPairs
+from meshctl.ledger.opening import Books
+from meshctl.settings.model import Settings
+
+# Network shares lie about when a folder changed; every so many rescans it is looked through all the same.
+_RESCANS_PER_FULL_LOOK: Final = 6
+_LEAST_PATIENCE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class InboundOutlook:
+    """What is left to do: `busy` at once, else after `next_look_seconds` if that is not None."""
+
+    next_look_seconds: float | None
+    busy: bool
+
+
+class Incoming:
+    """Follows messages until they have arrived, failed, or a person knows.
+
+    `should_stop` is asked between batches.
+    """
+
+    def __init__(self, settings: Settings, books: Books, should_stop: Callable[[], bool]) -> None:
+        self._books = books
+        self._should_stop = should_stop
+        self._has_told_again = False
+        self._in_has_new = False
+        mailbox, staging = settings.mailbox, settings.staging
+        full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
+        reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
+        self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
+        self._arrivals = Arrivals(settings, reader, self._recorder, books, full_look)
+
+        def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> KeptPairs:
+            tail = Tail(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
+            return KeptPairs(kept, tail, reader, self._recorder, books, self._arrivals.retry)
+
+        self._sent = kept_pairs(SENT, "SENT", lambda: mailbox.sent_folder)
+        self._failed = kept_pairs(FAILED, "FAILED", lambda: mailbox.failed_folder)
+        self._out = OutWatch(lambda: mailbox.out_folder, self._recorder, books, full_look)
+        self._deadlines = Deadlines(settings, self._recorder, books)
+        self._client = ClientWatch(settings, books)
+        self._retention = Retention(settings.state.keep_days, books)
+        self._steps = (
+            self._look_into_in,
+            self._follow_sent,
+            self._follow_failed,
+            self._follow_out,
+            self._follow_in,
+            self._deadlines.work,
+            self._watch_client,
+            self._retention.work,
+        )
+
+    def work(self) -> InboundOutlook:
+        """Deal with one batch of each folder and of what is due; return what is left.
+
+        Raises OSError, LedgerError or sqlite3.Error when something keeps it from going on, after having done
+        what could be done; the next call takes up where this one stopped.
+        """
+        if not self._has_told_again:
+            self._recorder.tell_again(self._deadlines.texts())
+            self._has_told_again = True
+        obstacle: OSError | None = None
+        for step in self._steps:
+            if self._should_stop():
+                break
+            try:
+                step()
+            except OSError as error:
+                obstacle = obstacle or error
+        if obstacle is not None:
+            raise obstacle
+        return self._outlook()
+
+    def _look_into_in(self) -> None:
+        self._in_has_new = False
+        # Moving files away changes the folder, too: a backlog is worked off before it is looked at again.
+        if not self._arrivals.tail.is_busy:
+            self._in_has_new = self._arrivals.tail.look()
+
+    def _follow_sent(self) -> None:
+        # What came into SENT before something came into IN must be known before that is matched.
+        clock = self._books.clock
+        began = clock.monotonic()
+        self._sent.tail.look(at_once=self._in_has_new)
+        if self._in_has_new:
+            self._arrivals.tail.glance.rest_from(clock.monotonic() - began)
+        self._sent.work()
+
+    def _follow_failed(self) -> None:
+        self._failed.tail.look()
+        self._failed.work()
+
+    def _follow_out(self) -> None:
+        if not self._is_behind():
+            self._out.work()
+
+    def _follow_in(self) -> None:
+        if not self._is_behind():
+            self._arrivals.work()
+
+    def _is_behind(self) -> bool:
+        """Tell whether SENT or FAILED hold more that is to be dealt with first."""
+        return self._sent.tail.is_busy or self._failed.tail.is_busy
+
+    def _watch_client(self) -> None:
+        signs = (
+            self._sent.tail.take_arrivals(),
+            self._failed.tail.take_arrivals(),
+            self._arrivals.tail.take_arrivals(),
+            self._arrivals.take_polls(),
+            self._out.take_left(),
+        )
+        self._client.work(has_sign=any(signs))
+
+    def _outlook(self) -> InboundOutlook:
+        tails = (self._sent.tail, self._failed.tail, self._arrivals.tail)
+        is_busy = any(one.is_busy for one in (*tails, self._out, self._deadlines, self._retention))
+        waits = [tail.next_look_seconds for tail in tails]
+        waits += [self._out.glance.next_look_seconds, self._deadlines.next_look_seconds]
+        return InboundOutlook(
+            next_look_seconds=min((wait for wait in waits if wait is not None), default=None),
+            busy=is_busy,
+        )
+
+
+def _is_open(outcome: str) -> bool:
+    """Tell whether a file in SENT or FAILED with this outcome is looked at again after a restart."""
+    return outcome == UNREADABLE

@@ -1,0 +1,197 @@
+"""Writing evidence into the ledger, then telling log and alerts what it changed: one line a change of state.
+
+The ledger comes first. A failure that it holds and that nobody may have heard of, because the process ended
+right then, is told at the next start: better twice than never.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from meshctl.inbound.date_formats import DateFormats
+from meshctl.ledger import reads
+from meshctl.ledger.opening import Books
+from meshctl.ledger.reads import Description
+from meshctl.ledger.records import Reason
+from meshctl.ledger.writes import Change
+from meshctl.log.format import FieldValue
+from meshctl.mesh.states import Evidence, State
+
+
+class Said(StrEnum):
+    """The log event of a piece of evidence itself, beside what it changes."""
+
+    REPORT = "report.recorded"
+    DELAY = "report.delayed"
+    ACKNOWLEDGEMENT = "ack.recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One piece of evidence about one message; `file` is the masked name of where it stood."""
+
+    message_id: str
+    evidence: Evidence
+    said: Said | None = None
+    file: str | None = None
+
+
+class Recorder:
+    """Records evidence for one mailbox."""
+
+    def __init__(self, books: Books, date_formats: DateFormats) -> None:
+        self._date_formats = date_formats
+        self._ledger = books.ledger
+        self._clock = books.clock
+        self._journal = books.journal
+        self._alert = books.alert
+
+    def record(self, pieces: Sequence[Piece]) -> list[Change | None]:
+        """Record evidence in one transaction and tell what is new; None for a message that is unknown.
+
+        Raises LedgerError or sqlite3.Error; then nothing of it is recorded.
+        """
+        if not pieces:
+            return []
+        changes = self._ledger.record_all(
+            [(piece.message_id, piece.evidence) for piece in pieces],
+            self._clock.stamp(),
+            self._clock.steady(),
+        )
+        changed = [change.message_id for change in changes if change and (change.moved or change.mended)]
+        known = reads.descriptions(self._ledger.connection, changed) if changed else {}
+        with self._journal.batch():
+            for piece, change in zip(pieces, changes, strict=True):
+                self._tell_piece(piece, change)
+                if change is not None and change.message_id in known:
+                    self._tell_change(change, piece.evidence, known[change.message_id])
+        failed = [piece for piece, change in zip(pieces, changes, strict=True) if change and change.failed]
+        if any(piece.evidence.code == reads.WRONG_DEMOGRAPHICS for piece in failed):
+            self._date_formats.tell_doubts()
+        if failed:
+            self._ledger.told()
+        return changes
+
+    def mark_overdue(self, message_ids: Sequence[str], deadline: str, text: str, advice: str) -> None:
+        """Flag messages as overdue and tell of each."""
+        self._ledger.mark_overdue(message_ids, deadline, self._clock.stamp(), text)
+        known = reads.descriptions(self._ledger.connection, message_ids)
+        with self._journal.batch():
+            for message_id in message_ids:
+                if message_id in known:
+                    self._tell_overdue(known[message_id], deadline, text, advice)
+        self._ledger.told()
+
+    def tell_again(self, overdue_texts: dict[str, tuple[str, str]]) -> None:
+        """Tell of what an earlier run may have left untold; the texts are by deadline."""
+        untold = self._ledger.untold()
+        if not untold:
+            return
+        self._date_formats.tell_doubts()
+        with self._journal.batch():
+            for description in reads.descriptions(self._ledger.connection, untold).values():
+                if description.state is State.FAILED:
+                    self._tell_failed(description, description.reason)
+                elif description.overdue in overdue_texts:
+                    self._tell_overdue(description, description.overdue, *overdue_texts[description.overdue])
+        self._ledger.told()
+
+    def _tell_piece(self, piece: Piece, change: Change | None) -> None:
+        if piece.said is None or change is None:
+            return
+        evidence = piece.evidence
+        fields: dict[str, FieldValue] = {
+            "message_id": piece.message_id,
+            "by": evidence.event,
+            "code": evidence.code,
+            "text": evidence.text,
+            "mesh_id": evidence.mesh_id,
+            "file": piece.file,
+        }
+        event = piece.said.value
+        if not change.is_new:
+            self._journal.debug(event, **fields, repeated=True)
+        elif piece.said is Said.DELAY:
+            self._journal.warning(event, **fields, advice=evidence.advice)
+        else:
+            self._journal.info(event, **fields)
+
+    def _tell_change(self, change: Change, evidence: Evidence, description: Description) -> None:
+        if change.failed:
+            reason = Reason(evidence.code, evidence.event, evidence.text, evidence.advice)
+            self._tell_failed(description, reason)
+            return
+        if change.moved:
+            self._journal.info(
+                f"message.{change.after.state.value}",
+                message_id=change.message_id,
+                by=evidence.event,
+                code=evidence.code,
+                mesh_id=description.mesh_id,
+                assumed=True if change.after.assumed else None,
+                took_s=self._took_seconds(description),
+            )
+        if change.mended:
+            self._tell_mended(change, evidence, description)
+
+    def _tell_failed(self, description: Description, reason: Reason) -> None:
+        self._journal.error(
+            "message.failed",
+            message_id=description.message_id,
+            by=reason.event,
+            code=reason.code,
+            text=reason.text,
+            advice=reason.advice,
+            mesh_id=description.mesh_id,
+            use_case=description.use_case,
+            file=description.file_name,
+            took_s=self._took_seconds(description),
+        )
+        self._send_alert("message.failed", description, reason.code, reason.text, reason.advice)
+
+    def _tell_overdue(self, description: Description, deadline: str, text: str, advice: str) -> None:
+        self._journal.warning(
+            "message.overdue",
+            message_id=description.message_id,
+            deadline=deadline,
+            state=description.state.value,
+            text=text,
+            advice=advice,
+            use_case=description.use_case,
+            file=description.file_name,
+        )
+        self._send_alert("message.overdue", description, deadline, text, advice)
+
+    def _tell_mended(self, change: Change, evidence: Evidence, description: Description) -> None:
+        self._journal.info(
+            "message.mended",
+            message_id=change.message_id,
+            deadline=change.overdue_before,
+            state=change.after.state.value,
+            by=evidence.event,
+            code=evidence.code,
+        )
+        text = "What the overdue message was waiting for has come after all."
+        self._send_alert("message.mended", description, change.overdue_before, text, "Nothing to do.")
+
+    def _send_alert(
+        self, event: str, description: Description, code: str | None, text: str | None, advice: str | None
+    ) -> None:
+        self._alert(
+            {
+                "event": event,
+                "at": self._clock.stamp(),
+                "message_id": description.message_id,
+                "use_case": description.use_case,
+                "workflow_id": description.workflow_id,
+                "file": description.file_name,
+                "code": code,
+                "text": text,
+                "advice": advice,
+            }
+        )
+
+    def _took_seconds(self, description: Description) -> float | None:
+        if description.queued_clock is None:
+            return None
+        return round(max(0.0, self._clock.steady() - description.queued_clock), 1)

@@ -1,0 +1,429 @@
+"""Read the ledger: counts, lists and single messages for commands; batches for matching and deadlines.
+
+Commands read in a snapshot, while the daemon writes: a message and its history always belong together. No
+ledger is made where there is none. What the daemon asks does not grow with what the ledger holds, unless a
+docstring says so.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
+from meshctl.ledger.records import CLOCK_JUMPS_FACT, HistoryEntry, Message, Reason, levels_of
+from meshctl.mesh.states import Acknowledgement, State
+
+EVERY: Final = -1
+"""The limit that is none."""
+
+_SELECTED = """
+SELECT * FROM messages
+WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
+    AND (NOT :overdue OR overdue IS NOT NULL)
+    AND (:use_case IS NULL OR use_case = :use_case)
+    AND (:since IS NULL OR created_at >= :since)
+ORDER BY created_at DESC, message_id DESC LIMIT :limit
+"""
+_ABOUT_PATIENT = """
+SELECT * FROM messages WHERE patient_key = ? ORDER BY created_at DESC, message_id DESC
+"""
+_HISTORIES = """
+SELECT message_id, at, event, state, code, text FROM history
+WHERE message_id IN (SELECT value FROM json_each(?)) ORDER BY message_id, step
+"""
+_HISTORY_BATCH = 500
+# Sorts after every character that an id can hold.
+_LAST = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which messages to list: all of these hold. `since` is an instant as the ledger writes it."""
+
+    states: tuple[State, ...] = ()
+    overdue: bool = False
+    use_case: str | None = None
+    since: str | None = None
+    limit: int = EVERY
+
+
+@contextmanager
+def snapshot(state_folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open the ledger in a state folder for queries that see one moment of it.
+
+    Raises LedgerError when it is missing, damaged, too new, or cannot be read.
+    """
+    connection = open_for_reading(state_folder / LEDGER_NAME)
+    try:
+        connection.execute("BEGIN")
+        yield connection
+    except sqlite3.DatabaseError as error:
+        # SQLite's own texts name tables and pages, never values.
+        raise LedgerError(f"The ledger in {state_folder} cannot be read: {error}.") from None
+    finally:
+        connection.close()
+
+
+def exists(state_folder: Path) -> bool:
+    """Tell whether there is a ledger yet; one that the daemon is about to make is empty for a moment."""
+    path = state_folder / LEDGER_NAME
+    return path.exists() and path.stat().st_size > 0
+
+
+def counts_by_state(connection: sqlite3.Connection) -> dict[State, int]:
+    """Return how many messages are in each state, zeros included."""
+    found = dict(map(tuple, connection.execute("SELECT state, count(*) FROM messages GROUP BY state")))
+    return {state: found.get(state.value, 0) for state in State}
+
+
+def count_overdue(connection: sqlite3.Connection) -> int:
+    """Return how many messages have missed a deadline that is still open."""
+    row = connection.execute("SELECT count(*) FROM messages WHERE overdue IS NOT NULL").fetchone()
+    return int(row[0])
+
+
+def oldest_queued_seconds(connection: sqlite3.Connection, now_seconds: float) -> float | None:
+    """Return for how long the oldest pair has waited in OUT, None when none does.
+
+    `now_seconds` is the wall clock (`time.time()`); jumps of it that the daemon saw are left out.
+    """
+    row = connection.execute("SELECT min(queued_clock) FROM messages WHERE state = 'queued'").fetchone()
+    if row[0] is None:
+        return None
+    steady = now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0)
+    return max(0.0, steady - float(row[0]))
+
+
+def fact(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return a small named value that the daemon keeps, or None."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def select(connection: sqlite3.Connection, selection: Selection) -> list[Message]:
+    """Return the messages of a selection with their histories, newest first."""
+    parameters = {
+        "states": json.dumps(selection.states) if selection.states else None,
+        "overdue": selection.overdue,
+        "use_case": selection.use_case,
+        "since": selection.since,
+        "limit": selection.limit,
+    }
+    return _messages(connection, _SELECTED, parameters)
+
+
+def about_patient(connection: sqlite3.Connection, patient_key: bytes) -> list[Message]:
+    """Return the messages about the patient with this keyed hash, newest first."""
+    return _messages(connection, _ABOUT_PATIENT, [patient_key])
+
+
+def message(connection: sqlite3.Connection, message_id: str) -> Message | None:
+    """Return one message, or None."""
+    found = _messages(connection, "SELECT * FROM messages WHERE message_id = ?", [message_id])
+    return found[0] if found else None
+
+
+def beginning(connection: sqlite3.Connection, text: str, limit: int) -> list[Message]:
+    """Return up to `limit` messages whose ids begin so, oldest first."""
+    return _messages(
+        connection,
+        "SELECT * FROM messages WHERE message_id >= ? AND message_id < ? ORDER BY message_id LIMIT ?",
+        (text, text + _LAST, limit),
+    )
+
+
+def with_mesh_id(connection: sqlite3.Connection, mesh_id: str) -> list[Message]:
+    """Return the messages that MESH knows under this id."""
+    return _messages(connection, "SELECT * FROM messages WHERE mesh_id = ?", (mesh_id,))
+
+
+def entered_since(connection: sqlite3.Connection, message_id: str) -> list[Message]:
+    """Return the messages whose ids sort at or after this one, oldest first."""
+    return _messages(
+        connection, "SELECT * FROM messages WHERE message_id >= ? ORDER BY message_id", (message_id,)
+    )
+
+
+def resent_as(connection: sqlite3.Connection, message_id: str) -> list[str]:
+    """Return the ids of the messages that send this one again, oldest first."""
+    rows = connection.execute(
+        "SELECT message_id FROM messages WHERE resend_of = ? ORDER BY message_id", (message_id,)
+    )
+    return [row[0] for row in rows]
+
+
+def _messages(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[object] | Mapping[str, object]
+) -> list[Message]:
+    rows = connection.execute(query, parameters).fetchall()
+    histories: dict[str, list[HistoryEntry]] = {row["message_id"]: [] for row in rows}
+    message_ids = list(histories)
+    for start in range(0, len(message_ids), _HISTORY_BATCH):
+        some = json.dumps(message_ids[start : start + _HISTORY_BATCH])
+        for message_id, *entry in connection.execute(_HISTORIES, (some,)):
+            histories[message_id].append(HistoryEntry(*entry))
+    return [_message(row, tuple(histories[row["message_id"]])) for row in rows]
+
+
+def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
+    reason = Reason(row["reason_code"], row["reason_event"], row["reason_text"], row["reason_advice"])
+    return Message(
+        message_id=row["message_id"],
+        file_name=row["file_name"],
+        use_case=row["use_case"],
+        workflow_id=row["workflow_id"],
+        state=State(row["state"]),
+        overdue=row["overdue"],
+        assumed=bool(row["assumed"]),
+        asked=levels_of(row["asked"]),
+        awaiting=levels_of(row["awaiting"]),
+        mesh_id=row["mesh_id"],
+        repeat_of=row["repeat_of"],
+        resend_of=row["resend_of"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        size_bytes=row["size_bytes"],
+        sha256=None if row["sha256"] is None else row["sha256"].hex(),
+        reason=None if reason == Reason(None, None, None, None) else reason,
+        history=history,
+    )
+
+
+_BY_MESSAGE_ID = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+WHERE message_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
+"""
+_BY_MESH_ID = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+WHERE mesh_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
+"""
+_BY_LOCAL_ID = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+WHERE local_id_key = ? AND state != 'rejected' LIMIT ?
+"""
+_BY_REFERENCE = """
+SELECT DISTINCT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event
+FROM message_references JOIN messages USING (message_id)
+WHERE reference_key IN (?, ?, ?, ?, ?, ?) AND state != 'rejected' LIMIT ?
+"""
+_MOST_SPELLINGS = 6
+_DESCRIBED = """
+SELECT message_id, state, overdue, file_name, use_case, workflow_id, mesh_id, queued_clock,
+    reason_code, reason_event, reason_text, reason_advice
+FROM messages WHERE message_id IN (SELECT value FROM json_each(?))
+"""
+# A pair is handed over before MESH has it, so the index on queued_clock may cut off first.
+_MISSED = """
+SELECT message_id FROM messages
+WHERE state IN (SELECT value FROM json_each(:states))
+    AND queued_clock > :queued_since AND queued_clock <= :until
+    AND coalesce(sent_clock, queued_clock) > :since AND coalesce(sent_clock, queued_clock) <= :until
+    AND (:level IS NULL OR instr(awaiting, :level) > 0)
+    AND NOT EXISTS (SELECT 1 FROM history WHERE history.message_id = messages.message_id
+        AND history.event = 'DEADLINE' AND history.code = :deadline)
+"""
+_ACCEPTED = """
+SELECT 1 FROM messages WHERE workflow_id = ? AND created_at >= ? AND (state IN ('received', 'completed')
+    OR state = 'failed' AND (reason_code = '14' OR reason_event = 'ITK3')) LIMIT 1
+"""
+_STILL_MISSED = """
+SELECT message_id FROM messages
+WHERE message_id IN (SELECT value FROM json_each(:message_ids))
+    AND state IN (SELECT value FROM json_each(:states))
+    AND (:level IS NULL OR instr(awaiting, :level) > 0)
+"""
+_UNASKED = """
+SELECT message_id FROM messages
+WHERE state IN (SELECT value FROM json_each(:states)) AND asked = ''
+    AND queued_clock <= :until AND coalesce(sent_clock, queued_clock) <= :until LIMIT :limit
+"""
+
+
+WRONG_DEMOGRAPHICS: Final = "EPL-154"
+"""MESH found no patient with this NHS number, date of birth and surname."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A message that a report or an acknowledgement may be about; never a rejected one."""
+
+    message_id: str
+    state: State
+    mesh_id: str | None
+    local_id_key: bytes | None
+    workflow_id: str | None
+    use_case: str | None
+    failed_by: str | None
+    """The event that made the message fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the log and the alerts say of a message."""
+
+    message_id: str
+    state: State
+    overdue: str | None
+    file_name: str
+    use_case: str | None
+    workflow_id: str | None
+    mesh_id: str | None
+    queued_clock: float | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Messages that something is still expected of: in these states, awaiting `level` if it is not None."""
+
+    states: tuple[State, ...]
+    level: Acknowledgement | None = None
+
+
+def by_message_id(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Candidate]:
+    """Return the messages with these ids."""
+    rows = connection.execute(_BY_MESSAGE_ID, (json.dumps(list(message_ids)),))
+    return {row["message_id"]: _candidate(row) for row in rows}
+
+
+def by_mesh_id(connection: sqlite3.Connection, mesh_ids: Collection[str]) -> dict[str, list[Candidate]]:
+    """Return the messages that MESH knows under these ids, by MESH id."""
+    found: dict[str, list[Candidate]] = {}
+    for row in connection.execute(_BY_MESH_ID, (json.dumps(list(mesh_ids)),)):
+        found.setdefault(row["mesh_id"], []).append(_candidate(row))
+    return found
+
+
+def by_local_id(connection: sqlite3.Connection, local_id_key: bytes, limit: int) -> list[Candidate]:
+    """Return up to `limit` messages that went out with this LocalId, given as its keyed hash."""
+    return [_candidate(row) for row in connection.execute(_BY_LOCAL_ID, (local_id_key, limit))]
+
+
+def by_reference(
+    connection: sqlite3.Connection, reference_keys: Sequence[bytes], limit: int
+) -> list[Candidate]:
+    """Return up to `limit` messages whose payload bears an id, given as the keyed hashes of its spellings.
+
+    Raises ValueError for more than six spellings.
+    """
+    spare = _MOST_SPELLINGS - len(reference_keys)
+    if spare < 0:
+        raise ValueError(f"at most {_MOST_SPELLINGS} spellings of an id are looked up")
+    parameters = (*reference_keys, *[None] * spare, limit)
+    return [_candidate(row) for row in connection.execute(_BY_REFERENCE, parameters)]
+
+
+def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Description]:
+    """Return what there is to say of these messages."""
+    rows = connection.execute(_DESCRIBED, (json.dumps(list(message_ids)),))
+    return {row["message_id"]: _description(row) for row in rows}
+
+
+def count_wrong_demographics(connection: sqlite3.Connection, workflow_id: str, since: str) -> int:
+    """Return how many messages of a workflow id, entered since an instant, failed with EPL-154."""
+    row = connection.execute(
+        "SELECT count(*) FROM messages WHERE state = 'failed' AND reason_code = ? AND workflow_id = ?"
+        " AND created_at >= ?",
+        (WRONG_DEMOGRAPHICS, workflow_id, since),
+    ).fetchone()
+    return int(row[0])
+
+
+def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: str) -> bool:
+    """True if MESH found the recipient of any message of a workflow id, entered since an instant.
+
+    It did for what arrived, and for what failed only after that: code 14, or the recipient's own answer.
+    """
+    row = connection.execute(_ACCEPTED, (workflow_id, since)).fetchone()
+    return row is not None
+
+
+def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the ids of all messages whose pairs are in OUT as far as is known; as many as there are."""
+    for row in connection.execute("SELECT message_id FROM messages WHERE state = 'queued'"):
+        yield row[0]
+
+
+def oldest_queued_clock(connection: sqlite3.Connection) -> float | None:
+    """Return the steady clock's reading when the longest-waiting pair came into OUT; None: none waits."""
+    row = connection.execute(
+        "SELECT queued_clock FROM messages WHERE state = 'queued' ORDER BY queued_clock LIMIT 1"
+    ).fetchone()
+    return None if row is None or row[0] is None else float(row[0])
+
+
+def count_queued(connection: sqlite3.Connection) -> int:
+    """Return how many pairs wait in OUT."""
+    return int(connection.execute("SELECT count(*) FROM messages WHERE state = 'queued'").fetchone()[0])
+
+
+def seen_files(connection: sqlite3.Connection, folder: str) -> dict[bytes, str]:
+    """Return the outcomes of files dealt with in a client's folder, by the keyed hash of their names."""
+    rows = connection.execute("SELECT name_key, outcome FROM seen_files WHERE folder = ?", (folder,))
+    return {row["name_key"]: row["outcome"] for row in rows}
+
+
+def missed(
+    connection: sqlite3.Connection, waiting: Waiting, deadline: str, since: float, until: float
+) -> list[str]:
+    """Return the messages that missed a deadline and were not flagged for it before; as many as there are.
+
+    Their time began to run after `since` and not after `until`, readings of the steady clock: when MESH had
+    them, or with the hand-off where that is not known.
+    """
+    before_mesh_has_it = State.SENT not in waiting.states
+    parameters = {
+        "states": json.dumps(waiting.states),
+        "level": waiting.level,
+        "deadline": deadline,
+        "since": since,
+        "queued_since": since if before_mesh_has_it else float("-inf"),
+        "until": until,
+    }
+    return [row[0] for row in connection.execute(_MISSED, parameters)]
+
+
+def still_missed(connection: sqlite3.Connection, waiting: Waiting, message_ids: Collection[str]) -> list[str]:
+    """Return those of the messages of which the same is still expected."""
+    parameters = {
+        "message_ids": json.dumps(list(message_ids)),
+        "states": json.dumps(waiting.states),
+        "level": waiting.level,
+    }
+    return [row[0] for row in connection.execute(_STILL_MISSED, parameters)]
+
+
+def unasked(connection: sqlite3.Connection, states: tuple[State, ...], until: float, limit: int) -> list[str]:
+    """Return up to `limit` messages of which no answer was asked and whose time began to run by `until`."""
+    parameters = {"states": json.dumps(states), "until": until, "limit": limit}
+    return [row[0] for row in connection.execute(_UNASKED, parameters)]
+
+
+def _candidate(row: sqlite3.Row) -> Candidate:
+    return Candidate(
+        row["message_id"],
+        State(row["state"]),
+        row["mesh_id"],
+        row["local_id_key"],
+        row["workflow_id"],
+        row["use_case"],
+        row["reason_event"],
+    )
+
+
+def _description(row: sqlite3.Row) -> Description:
+    return Description(
+        row["message_id"],
+        State(row["state"]),
+        row["overdue"],
+        row["file_name"],
+        row["use_case"],
+        row["workflow_id"],
+        row["mesh_id"],
+        row["queued_clock"],
+        Reason(row["reason_code"], row["reason_event"], row["reason_text"], row["reason_advice"]),
+    )

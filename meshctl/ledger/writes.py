@@ -1,0 +1,311 @@
+"""Writing the ledger: each method is one transaction, durable when it returns.
+
+Only the daemon writes, and it does so from one thread. No patient data comes in here: names are masked and
+ids are keyed hashes before they reach this module.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshctl.ledger.database import atomic, open_for_writing
+from meshctl.ledger.records import NewMessage, levels_of
+from meshctl.mesh.states import Acknowledgement, Evidence, Standing, State, advance
+
+_INSERT = """
+INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
+    local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
+    reason_text, reason_advice, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_HISTORY = """
+INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_UNTOLD_FACT = "untold"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one piece of evidence did to one message."""
+
+    message_id: str
+    before: Standing
+    after: Standing
+    overdue_before: str | None
+    overdue_after: str | None
+    is_new: bool
+
+    @property
+    def moved(self) -> bool:
+        """Tell whether the message came into another state."""
+        return self.before.state is not self.after.state
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether this is what made the message fail."""
+        return self.moved and self.after.state is State.FAILED
+
+    @property
+    def mended(self) -> bool:
+        """Tell whether what an overdue message was waiting for has come; an assumption is no mending."""
+        cleared = self.overdue_before is not None and self.overdue_after is None
+        return cleared and not self.failed and not (self.after.assumed and not self.before.assumed)
+
+
+class Ledger:
+    """The ledger of one mailbox, open for writing; a `suspect` one is read through to its end first."""
+
+    def __init__(self, path: Path, *, suspect: bool = False) -> None:
+        self.connection = open_for_writing(path, suspect=suspect)
+
+    def close(self) -> None:
+        """Close the file, folding the write-ahead log into it."""
+        self.connection.close()
+
+    def enter(self, claimed: Sequence[NewMessage], rejected: Sequence[NewMessage] = ()) -> None:
+        """Enter new messages: those that will be handed over, and those that were refused."""
+        with atomic(self.connection):
+            self._insert(claimed, State.CLAIMED, "CLAIM")
+            self._insert(rejected, State.REJECTED, "CHECK")
+
+    def mark_queued(self, message_ids: Sequence[str], at: str, clock: float) -> None:
+        """Record that the pairs of these messages are in OUT."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "UPDATE messages SET state = 'queued', updated_at = ?, queued_clock = ? "
+                "WHERE message_id = ? AND state = 'claimed'",
+                [(at, clock, message_id) for message_id in message_ids],
+            )
+            self.connection.executemany(
+                _INSERT_HISTORY,
+                [(message_id, 2, at, "HANDOFF", "queued", None, None) for message_id in message_ids],
+            )
+
+    def withdraw(self, message_ids: Sequence[str]) -> None:
+        """Take back claims of which the client has seen nothing; their files will be claimed anew."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "DELETE FROM messages WHERE message_id = ? AND state = 'claimed'",
+                [(message_id,) for message_id in message_ids],
+            )
+
+    def record(self, message_id: str, evidence: Evidence, at: str, clock: float) -> Change | None:
+        """Apply one piece of evidence in a transaction of its own; see `record_all`."""
+        return self.record_all([(message_id, evidence)], at, clock)[0]
+
+    def record_all(
+        self, pieces: Iterable[tuple[str, Evidence]], at: str, clock: float
+    ) -> list[Change | None]:
+        """Apply evidence to messages, in one transaction; None for a message that is not in the ledger.
+
+        `clock` is the steady clock's reading in seconds. Evidence already in the history changes nothing.
+        Messages that failed are kept as untold until `told` is called.
+        """
+        with atomic(self.connection):
+            changes = [self._apply(message_id, evidence, at, clock) for message_id, evidence in pieces]
+            self._note_untold([change.message_id for change in changes if change and change.failed])
+        return changes
+
+    def mark_overdue(self, message_ids: Sequence[str], deadline: str, at: str, text: str) -> None:
+        """Flag messages that missed `deadline` (its settings name); untold until `told` is called."""
+        with atomic(self.connection):
+            self._note_untold(message_ids)
+            for message_id in message_ids:
+                state = self._value("SELECT state FROM messages WHERE message_id = ?", message_id)
+                self.connection.execute(
+                    "UPDATE messages SET overdue = ?, updated_at = ? WHERE message_id = ?",
+                    (deadline, at, message_id),
+                )
+                self._note(message_id, at, "DEADLINE", str(state), deadline, text)
+
+    def untold(self) -> list[str]:
+        """Return the messages whose failure or missed deadline no log and no alert may have heard of yet."""
+        return str(self._value("SELECT value FROM facts WHERE name = ?", _UNTOLD_FACT) or "").split()
+
+    def told(self) -> None:
+        """Note that log and alerts have heard of every failure and missed deadline so far."""
+        with atomic(self.connection):
+            self.connection.execute("DELETE FROM facts WHERE name = ?", (_UNTOLD_FACT,))
+
+    def remember_files(self, folder: str, outcomes: Iterable[tuple[bytes, str]]) -> None:
+        """Remember files of a client's folder, by keyed hash of their names, as dealt with."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO seen_files (folder, name_key, outcome) VALUES (?, ?, ?)",
+                [(folder, key, outcome) for key, outcome in outcomes],
+            )
+
+    def forget_files(self, folder: str, name_keys: Iterable[bytes]) -> None:
+        """Forget files that no longer lie in the folder."""
+        with atomic(self.connection):
+            self.connection.executemany(
+                "DELETE FROM seen_files WHERE folder = ? AND name_key = ?",
+                [(folder, key) for key in name_keys],
+            )
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Keep a small named value."""
+        with atomic(self.connection):
+            self.connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+    def fact(self, name: str) -> str | None:
+        """Return a small named value, or None."""
+        value = self._value("SELECT value FROM facts WHERE name = ?", name)
+        return None if value is None else str(value)
+
+    def claimed_messages(self) -> dict[str, list[str]]:
+        """Return the ids of messages in state `claimed`, by claim."""
+        claimed: dict[str, list[str]] = {}
+        for row in self.connection.execute("SELECT claim, message_id FROM messages WHERE state = 'claimed'"):
+            claimed.setdefault(row["claim"], []).append(row["message_id"])
+        return claimed
+
+    def has_claim(self, claim: str) -> bool:
+        """Tell whether any message of this claim is in the ledger."""
+        return self._value("SELECT 1 FROM messages WHERE claim = ? LIMIT 1", claim) is not None
+
+    def knows(self, message_id: str) -> bool:
+        """Tell whether the message is in the ledger."""
+        return self._value("SELECT 1 FROM messages WHERE message_id = ?", message_id) is not None
+
+    def earlier_with_content(self, sha256s: Sequence[bytes]) -> dict[bytes, str]:
+        """Return, by content, the newest message that was handed over with it."""
+        query = "SELECT max(message_id) FROM messages WHERE sha256 = ? AND state != 'rejected'"
+        # One transaction for all: each costs several locks on the file.
+        with atomic(self.connection, "BEGIN"):
+            found = {sha256: self._value(query, sha256) for sha256 in sha256s}
+        return {sha256: str(message_id) for sha256, message_id in found.items() if message_id is not None}
+
+    def remove_final(self, before: str, limit: int) -> int:
+        """Remove up to `limit` final messages last changed before the instant `before`; return how many."""
+        with atomic(self.connection):
+            cursor = self.connection.execute(
+                "DELETE FROM messages WHERE message_id IN (SELECT message_id FROM messages WHERE "
+                "state IN ('rejected', 'completed', 'failed') AND updated_at < ? LIMIT ?)",
+                (before, limit),
+            )
+            return cursor.rowcount
+
+    def _insert(self, messages: Sequence[NewMessage], state: State, event: str) -> None:
+        rows, history = [], []
+        references: list[tuple[bytes, str]] = []
+        for message in messages:
+            reason = message.reason
+            asked = ",".join(message.asked)
+            rows.append(
+                (message.message_id, message.claim, message.file_name, message.use_case, message.workflow_id,
+                 state.value, asked, asked, message.local_id_key, message.patient_key, message.repeat_of,
+                 message.resend_of, message.size_bytes, message.sha256, reason and reason.code,
+                 reason and reason.event, reason and reason.text, reason and reason.advice,
+                 message.created_at, message.created_at)
+            )  # fmt: skip
+            history.append(
+                (message.message_id, 1, message.created_at, event, state.value,
+                 reason and reason.code, reason and reason.text)
+            )  # fmt: skip
+            references.extend((key, message.message_id) for key in set(message.reference_keys))
+        self.connection.executemany(_INSERT, rows)
+        self.connection.executemany(_INSERT_HISTORY, history)
+        self.connection.executemany(
+            "INSERT INTO message_references (reference_key, message_id) VALUES (?, ?)", references
+        )
+
+    def _apply(self, message_id: str, evidence: Evidence, at: str, clock: float) -> Change | None:
+        row = self.connection.execute(
+            "SELECT state, asked, awaiting, assumed, overdue, mesh_id FROM messages WHERE message_id = ?",
+            (message_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        overdue = row["overdue"]
+        before = Standing(
+            State(row["state"]), levels_of(row["asked"]), levels_of(row["awaiting"]), bool(row["assumed"])
+        )
+        after = advance(before, evidence)
+        learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
+        is_known, step = self._history(message_id, evidence)
+        if is_known and after == before and learnt is None:
+            return Change(message_id, before, after, overdue, overdue, is_new=False)
+        still_overdue = self._still_overdue(message_id, overdue, after)
+        failed_now = after.state is State.FAILED and before.state is not State.FAILED
+        parameters = {
+            "message_id": message_id, "state": after.state.value, "awaiting": ",".join(after.awaiting),
+            "assumed": after.assumed, "mesh_id": learnt, "at": at, "clock": clock,
+            "overdue": still_overdue, "failed_now": failed_now,
+            "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
+        }  # fmt: skip
+        self.connection.execute(_UPDATE, parameters)
+        self.connection.execute(
+            _INSERT_HISTORY,
+            (message_id, step, at, evidence.event, after.state.value, evidence.code, evidence.text),
+        )
+        return Change(message_id, before, after, overdue, still_overdue, is_new=True)
+
+    def _still_overdue(self, message_id: str, overdue: str | None, after: Standing) -> str | None:
+        """Return the deadline that the flag names after this standing: the last one missed that still is."""
+        if overdue is None or _is_missed(overdue, after):
+            return overdue
+        earlier = self.connection.execute(
+            "SELECT code FROM history WHERE message_id = ? AND event = 'DEADLINE' AND code IS NOT NULL "
+            "ORDER BY step DESC",
+            (message_id,),
+        )
+        return next((row["code"] for row in earlier if _is_missed(row["code"], after)), None)
+
+    def _note_untold(self, message_ids: Sequence[str]) -> None:
+        # A message id holds no blank.
+        if message_ids:
+            self.connection.execute(
+                "INSERT INTO facts (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = value || ' ' || excluded.value",
+                (_UNTOLD_FACT, " ".join(message_ids)),
+            )
+
+    def _history(self, message_id: str, evidence: Evidence) -> tuple[bool, int]:
+        """Tell whether the evidence is in the message's history, and which step comes next."""
+        row = self.connection.execute(
+            "SELECT coalesce(max(event = ? AND code IS ?), 0), coalesce(max(step), 0) + 1 "
+            "FROM history WHERE message_id = ?",
+            (evidence.event, evidence.code, message_id),
+        ).fetchone()
+        return bool(row[0]), row[1]
+
+    def _note(
+        self, message_id: str, at: str, event: str, state: str, code: str | None, text: str | None
+    ) -> None:
+        step = self._value("SELECT coalesce(max(step), 0) + 1 FROM history WHERE message_id = ?", message_id)
+        self.connection.execute(_INSERT_HISTORY, (message_id, step, at, event, state, code, text))
+
+    def _value(self, query: str, *parameters: object) -> object:
+        row = self.connection.execute(query, parameters).fetchone()
+        return None if row is None else row[0]
+
+
+_UPDATE = """
+UPDATE messages SET
+    state = :state, awaiting = :awaiting, assumed = :assumed, overdue = :overdue, updated_at = :at,
+    mesh_id = coalesce(:mesh_id, mesh_id),
+    sent_clock = CASE WHEN sent_clock IS NULL AND :state IN ('sent', 'received', 'completed')
+        THEN :clock ELSE sent_clock END,
+    received_clock = CASE WHEN received_clock IS NULL AND :state IN ('received', 'completed')
+        THEN :clock ELSE received_clock END,
+    queued_clock = coalesce(queued_clock, :clock),
+    reason_code = CASE WHEN :failed_now THEN :code ELSE reason_code END,
+    reason_event = CASE WHEN :failed_now THEN :event ELSE reason_event END,
+    reason_text = CASE WHEN :failed_now THEN :text ELSE reason_text END,
+    reason_advice = CASE WHEN :failed_now THEN :advice ELSE reason_advice END
+WHERE message_id = :message_id
+"""
+
+
+def _is_missed(deadline: str, after: Standing) -> bool:
+    """Tell whether what a deadline was set for is still missing in this standing."""
+    if after.state in (State.COMPLETED, State.FAILED):
+        return False
+    missing = {
+        "collected": after.state is State.QUEUED,
+        "sent": after.state in (State.QUEUED, State.COLLECTED),
+        "infrastructure_ack": Acknowledgement.INFRASTRUCTURE in after.awaiting,
+        "business_ack": Acknowledgement.BUSINESS in after.awaiting,
+    }
+    return missing.get(deadline, True)

@@ -1,0 +1,149 @@
+"""Putting a file into the outbox the safe way: complete before it is seen, sidecar first, never replacing.
+
+A file is copied under a hidden name, which scans ignore, made durable, and renamed. The hidden name is made
+of the final one and must be new, so that two who drop `letter.pdf` at once cannot both take that name.
+Whoever dies on the way leaves a hidden file, never half a payload and never a payload without its sidecar.
+"""
+
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO, Final
+
+from meshctl.files import durable
+from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.outbound.names import SIDECAR_SUFFIX, numbered
+
+HIDDEN_PREFIX: Final = ".meshctl-"
+"""What the names of files on their way begin with; scans ignore them."""
+
+# The daemon may run as another user of the outbox's group; nobody else is to read a patient's letter.
+_MODE = 0o640
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_COPY_CHUNK_BYTES = 1 << 20
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EMLINK})
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def place(
+    source: str,
+    folder: str,
+    name: str,
+    sidecar: bytes | None,
+    check: Callable[[str, str], None] = lambda _folder, _hidden_name: None,
+) -> str:
+    """Copy a file into an outbox folder as `name`, or with a number where that is taken; return the name.
+
+    `check` hears of folder and hidden name once the copy is complete; what it raises puts an end to it, and
+    nothing stays behind. Raises OSError.
+    """
+    with open(source, "rb", opener=lambda path, _: os.open(path, OPEN_SAFELY)) as reader:
+        return next(
+            candidate for candidate in numbered(name) if _placed_as(candidate, reader, folder, sidecar, check)
+        )
+
+
+def _placed_as(
+    name: str, reader: BinaryIO, folder: str, sidecar: bytes | None, check: Callable[[str, str], None]
+) -> bool:
+    """Try to place the file under one name; False when that is taken."""
+    hidden = f"{folder}/{HIDDEN_PREFIX}{name}"
+    try:
+        descriptor = os.open(hidden, _NEW, _MODE)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(descriptor, "wb") as writer:
+            if _is_taken(folder, name):
+                return False
+            reader.seek(0)
+            shutil.copyfileobj(reader, writer, _COPY_CHUNK_BYTES)
+            writer.flush()
+            os.fsync(writer.fileno())
+        check(folder, HIDDEN_PREFIX + name)
+        _show(hidden, f"{folder}/{name}", sidecar)
+    except FileExistsError:
+        return False
+    finally:
+        _remove(hidden)
+    durable.sync_folder(folder)
+    return True
+
+
+def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
+    """Bring sidecar and file under their names. Raises FileExistsError when one of them is taken."""
+    if sidecar is not None:
+        _show_sidecar(target + SIDECAR_SUFFIX, sidecar)
+    try:
+        _rename_new(hidden, target)
+    finally:
+        if sidecar is not None and os.path.lexists(hidden):
+            # The file did not get there, and another one of that name must not find our sidecar.
+            _remove(target + SIDECAR_SUFFIX)
+
+
+def _show_sidecar(target: str, sidecar: bytes) -> None:
+    # Not made of the name, which may be so long that both endings do not fit.
+    hidden = f"{os.path.dirname(target)}/{HIDDEN_PREFIX}{secrets.token_hex(8)}"
+    try:
+        durable.write_new(hidden, sidecar, _MODE)
+        durable.sync_file(hidden)
+        _rename_new(hidden, target)
+    finally:
+        _remove(hidden)
+
+
+def _is_taken(folder: str, name: str) -> bool:
+    return os.path.lexists(f"{folder}/{name}") or os.path.lexists(f"{folder}/{name}{SIDECAR_SUFFIX}")
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _rename_new(source: str, target: str) -> None:
+    """Rename without replacing. Raises FileExistsError.
+
+    Where the file system cannot do that in one step, a link does the same; that does not look like a rename
+    to those who watch the folder, so the file then waits for `quiet_seconds`.
+    """
+    if sys.platform == "win32":
+        os.rename(source, target)
+        return
+    if _renamed_by_kernel(source, target):
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.rename(source, target)
+    else:
+        os.unlink(source)
+
+
+def _renamed_by_kernel(source: str, target: str) -> bool:
+    if _libc is None or not hasattr(_libc, "renameat2"):
+        return False
+    if (
+        _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
+        == 0
+    ):
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), target)

@@ -1,0 +1,242 @@
+"""The outbound half of the daemon: everything between the outbox and OUT, put together from the settings."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from itertools import islice
+
+from meshctl.errors import ConfigError, Refusal
+from meshctl.ledger.opening import Books
+from meshctl.log.masking import mask_file_name
+from meshctl.outbound.claim import Claim, WorkFolder
+from meshctl.outbound.compose import Sender
+from meshctl.outbound.examine import Examined, Examiner, Refused
+from meshctl.outbound.examine_batches import Batch, Meanwhile, Outcome, ReadingRoom
+from meshctl.outbound.handoff import Dispatcher, HandOff
+from meshctl.outbound.names import is_sidecar
+from meshctl.outbound.recover import Recovery
+from meshctl.outbound.reject import RejectedFolder, Rejection
+from meshctl.outbound.scan import Outlook, Ready, Staging
+from meshctl.settings.model import Settings
+
+if sys.platform != "win32":
+    import grp
+
+# What is waiting goes at once, however little. In a backlog batches grow, so that each wait for the disk
+# serves more messages; beyond the largest only latency and memory would grow.
+_FIRST_BATCH = 64
+_LARGEST_BATCH = 512
+_SHARE_OF_A_BATCH = 6
+_COMPARE_EVERY_SECONDS = 60.0
+# Errors that say nothing about the file that was being looked at.
+_OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Outgoing:
+    """Takes what is ready out of the outbox and hands it over.
+
+    `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is told
+    that there is a whole batch to do, perhaps more.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        books: Books,
+        should_stop: Callable[[], bool],
+        on_backlog: Callable[[], None],
+        reading: ReadingRoom,
+    ) -> None:
+        self._settings = settings
+        self._books = books
+        self._journal = books.journal
+        self._should_stop = should_stop
+        self._on_backlog = on_backlog
+        self._needs_recovery = True
+        self._jumps_compared: float | None = None
+        self._next_comparison = 0.0
+        self._told: set[str] = set()
+        self._work = WorkFolder(settings.staging.work)
+        self._rejected = RejectedFolder(settings.staging.rejected)
+        self._examiner = examiner_for(settings)
+        self._reading = reading
+        self.staging = Staging(
+            settings.staging,
+            settings.use_cases.keys(),
+            books.clock,
+            self._tell_waiting,
+            self._tell_folder,
+            self._tell_ignored,
+        )
+
+    def work(self, arrived: Collection[str] = ()) -> Outlook:
+        """Settle what was interrupted, then hand over all that is ready; return what is not.
+
+        Raises OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
+        """
+        outlook = Outlook()
+        self.staging.note_arrivals(arrived)
+        handoff = self._handoff()
+        dispatcher = Dispatcher(self._work, handoff, self._rejected, self._books, self._tell_unreadable)
+        if self._needs_recovery:
+            self._recover(handoff, dispatcher)
+        self._needs_recovery = True
+        self._compare_clocks()
+        forbidden: PermissionError | None = None
+        for folder, use_case in self.staging.folders():
+            try:
+                self._drain(folder, use_case, handoff, dispatcher, outlook)
+            except PermissionError as error:
+                # One sub-folder with wrong rights keeps nobody from sending by the others.
+                if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                    raise
+                forbidden = error
+        if forbidden is not None:
+            raise forbidden
+        self._needs_recovery = dispatcher.left_behind or self._reading.left_behind
+        self._reading.left_behind = False
+        self.staging.forget_gone()
+        return outlook
+
+    def _compare_clocks(self) -> None:
+        clock = self._books.clock
+        now, jumps = clock.monotonic(), clock.jumps_seconds
+        if jumps != self._jumps_compared or now >= self._next_comparison:
+            self.staging.note_file_clock(self._work.file_clock_ns())
+            self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
+
+    def _drain(
+        self, folder: str, use_case: str | None, handoff: HandOff, dispatcher: Dispatcher, outlook: Outlook
+    ) -> None:
+        batches = _batches(folder, use_case, self.staging.ready(folder, use_case, outlook))
+        examined = self._reading.examine(batches, self._examiner, handoff.control_staging)
+        try:
+            # Closed here and now, so that nothing staged ahead outlives a stop or an error.
+            with closing(examined):
+                for batch, outcomes in examined:
+                    if len(batch.files) >= _FIRST_BATCH:
+                        self._on_backlog()
+                    self._dispatch(batch, outcomes, dispatcher, outlook)
+                    if len(batch.files) >= _FIRST_BATCH and self._should_stop():
+                        return
+        except FileNotFoundError:
+            # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
+            if use_case is None or os.path.isdir(folder):
+                raise
+            dispatcher.left_behind = True
+
+    def _dispatch(
+        self, batch: Batch, outcomes: list[Outcome], dispatcher: Dispatcher, outlook: Outlook
+    ) -> None:
+        examined: list[Examined] = []
+        for file, outcome in zip(batch.files, outcomes, strict=True):
+            if isinstance(outcome, OSError) and outcome.errno in _OF_THE_SYSTEM:
+                raise outcome
+            if isinstance(outcome, OSError):
+                self._tell_unreadable(f"{batch.folder}/{file.name}", outcome)
+            elif isinstance(outcome, Refused) and outcome.lacks_sidecar:
+                if not self.staging.must_wait(batch.folder, outcome, outlook):
+                    examined.append(outcome)
+            elif outcome is Meanwhile.BEING_WRITTEN:
+                self.staging.note_writing(outlook)
+            elif not isinstance(outcome, Meanwhile):
+                examined.append(outcome)
+        if examined and dispatcher.dispatch(batch.folder, batch.use_case, examined) < len(examined):
+            outlook.look_again_in(self._settings.staging.quiet_seconds)
+
+    def _handoff(self) -> HandOff:
+        self._work.make()
+        self._rejected.make()
+        mailbox = self._settings.mailbox
+        return HandOff(
+            self._work, mailbox.out_folder, mailbox.file_mode, _group_id(mailbox.group), self._books
+        )
+
+    def _recover(self, handoff: HandOff, dispatcher: Dispatcher) -> None:
+        self._work.discard_copies()
+        recovery = Recovery(
+            self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
+        )
+        for claim in recovery.settle():
+            self._examine_again(claim, dispatcher)
+
+    def _examine_again(self, claim: Claim, dispatcher: Dispatcher) -> None:
+        names = [name for name in claim.names() if not is_sidecar(name)]
+        looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
+        examined = [found for found in looked if found is not None]
+        dispatcher.dispatch_again(claim, examined)
+
+    def _client_has(self, stem: str) -> bool:
+        """Tell whether the MESH Client has kept the pair: it acted before a power cut undid our rename."""
+        folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
+        return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
+
+    def _tell_waiting(self, examined: Refused) -> None:
+        self._journal.info(
+            "file.waiting",
+            file=examined.shown_name,
+            code=examined.refusal.code,
+            text=examined.refusal.text,
+            wait_seconds=self._settings.staging.sidecar_wait_seconds,
+        )
+
+    def _tell_ignored(self, name: str) -> None:
+        self._journal.info("file.name_ignored", file=mask_file_name(name))
+
+    def _tell_folder(self, path: str) -> None:
+        """Tell once of a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
+        if path in self._told:
+            return
+        self._told.add(path)
+        name = os.path.basename(path)
+        refusal = Refusal(
+            "folder_ignored",
+            "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
+            "See 'meshctl use-cases' for the names, or move the folder away.",
+        )
+        rejection = Rejection(None, name, mask_file_name(name), refusal, self._books.clock.stamp(), False)
+        if self._rejected.explain_only(rejection):
+            self._journal.warning(
+                "file.folder_ignored", folder=rejection.file_name, text=refusal.text, advice=refusal.advice
+            )
+
+    def _tell_unreadable(self, path: str, error: OSError) -> None:
+        if path in self._told:
+            return
+        self._told.add(path)
+        self._journal.warning(
+            "file.ignored", file=mask_file_name(os.path.basename(path)), reason=os.strerror(error.errno or 0)
+        )
+
+
+def _batches(folder: str, use_case: str | None, files: Iterator[Ready]) -> Iterator[Batch]:
+    size, seen = _FIRST_BATCH, 0
+    while some := list(islice(files, size)):
+        yield Batch(folder, use_case, some)
+        seen += size
+        size = min(max(seen // _SHARE_OF_A_BATCH, _FIRST_BATCH), _LARGEST_BATCH)
+
+
+def examiner_for(settings: Settings) -> Examiner:
+    """Return the examiner of a mailbox, for the daemon and for whoever wants to know beforehand."""
+    sender = Sender(
+        mailbox_id=settings.mailbox.id,
+        ods_code=settings.mailbox.ods_code,
+        organisation=settings.mailbox.organisation,
+        use_cases=settings.use_cases,
+        default_use_case=settings.staging.default_use_case,
+    )
+    return Examiner(sender, settings.mailbox.file_prefix, settings.staging.max_payload_bytes)
+
+
+def _group_id(group: str | None) -> int | None:
+    if group is None:
+        return None
+    if sys.platform == "win32":
+        raise ConfigError("mailbox.group cannot be used on Windows. Take it out of the settings.")
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f"mailbox.group: there is no group {group!r} on this system.") from None

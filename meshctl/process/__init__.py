@@ -1,0 +1,1 @@
+"""The daemon as a process: its sessions, lock, retries, wake-ups, alerts, metrics."""

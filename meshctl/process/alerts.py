@@ -1,0 +1,152 @@
+"""Running the alert command: one process at a time, in a thread of its own, each for a limited time.
+
+Nothing here ever raises into its caller or holds the daemon up. The command is an argument list, never a
+shell line; it gets one event as JSON on its standard input, and what it prints is thrown away.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from threading import Condition, Thread
+from typing import Final
+
+from meshctl.log.events import Journal, error_fields
+from meshctl.settings.model import AlertSettings
+
+MOST_WAITING: Final = 10_000
+"""So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
+
+_ADVICE: Final = "Try the command of [alerts] by hand, with an event on its standard input."
+
+
+class Alerts:
+    """The alert command of one mailbox; without a command every alert is dropped in silence."""
+
+    def __init__(self, settings: AlertSettings, journal: Journal) -> None:
+        self._command = list(settings.command)
+        self._timeout_seconds = settings.timeout.total_seconds()
+        self._journal = journal
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._is_closing = self._has_given_up = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: Thread | None = None
+        # Guards everything above, and tells the thread of new alerts.
+        self._changed = Condition()
+
+    def send(self, event: Mapping[str, object]) -> None:
+        """Have the command run for an event, after those that wait already."""
+        if not self._command:
+            return
+        data = json.dumps(event, default=str).encode() + b"\n"
+        with self._changed:
+            if self._is_closing:
+                return
+            if len(self._waiting) == MOST_WAITING:
+                self._waiting.popleft()
+                self._dropped += 1
+            self._waiting.append(data)
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = self._new_thread()
+
+    def close(self, timeout: float) -> None:
+        """Let what waits be sent for up to `timeout` seconds, then end the command and drop the rest."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is None:
+            return
+        thread.join(timeout)
+        if not thread.is_alive():
+            return
+        with self._changed:
+            self._has_given_up = True
+            unsent = len(self._waiting) + (self._process is not None)
+            self._waiting.clear()
+            if self._process is not None:
+                _kill(self._process)
+        thread.join(1.0)
+        self._tell("The daemon stopped before these alerts were sent.", unsent=unsent)
+
+    def _new_thread(self) -> Thread | None:
+        thread = Thread(target=self._work, name="alerts", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has no thread left; the next alert tries again, and this one waits.
+            return None
+        return thread
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._is_closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                data = self._waiting.popleft()
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                self._tell(
+                    "More alerts came than the command could take; the oldest are lost.", dropped=dropped
+                )
+            self._run(data)
+
+    def _run(self, data: bytes) -> None:
+        """Run the command once; whatever goes wrong is only told of."""
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # A group of its own, so that a command that takes too long ends with all its children.
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            self._tell(_reason(error))
+            return
+        with self._changed:
+            self._process = process
+        try:
+            process.communicate(data, timeout=self._timeout_seconds)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            process.wait()
+            self._tell(f"The command took longer than {self._timeout_seconds:g} s and was ended.")
+        except (OSError, ValueError) as error:
+            _kill(process)
+            process.wait()
+            self._tell(_reason(error))
+        else:
+            if process.returncode != 0 and not self._has_given_up:
+                self._tell("The command failed.", exit_code=process.returncode)
+        finally:
+            with self._changed:
+                self._process = None
+
+    def _tell(self, text: str, **more: int) -> None:
+        self._journal.warning("daemon.alert_failed", text=text, **more, advice=_ADVICE)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"The command cannot be run: {os.strerror(error.errno)}."
+    return f"The command cannot be run: {error_fields(error)['error']}."
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,185 @@
+"""The locks: one daemon a state folder, and one server a mailbox.
+
+Whoever comes second is told who is there. The second lock keeps a bridge and a simulator from doing the
+MESH Client's job on the same folders at once. A MESH Client knows nothing of it; `meshctl check` tells when
+both are set up.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from meshctl.errors import MeshctlError
+from meshctl.settings.mailbox import MailboxSettings
+
+_HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
+
+
+class AlreadyRunningError(MeshctlError):
+    """Another daemon works on this state folder."""
+
+
+class InstanceLock:
+    """The lock of a state folder, and beside it who holds it."""
+
+    def __init__(self, state_folder: Path, started_at: str) -> None:
+        self._folder = state_folder
+        self._path = state_folder / "lock"
+        self._started_at = started_at
+        self._lock = FileLock(self._path, timeout=0, mode=0o600)
+        self._identity: tuple[int, int] | None = None
+
+    def hold(self) -> None:
+        """Take the lock, at once, also when its file was removed or replaced since.
+
+        Raises AlreadyRunningError, OSError.
+        """
+        if self.is_held():
+            return
+        self._lock.release(force=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise AlreadyRunningError(
+                f"Another meshctl already works on {self._folder}: {holder_of(self._folder)}. "
+                "Stop it first, or give this mailbox a state folder of its own."
+            ) from None
+        self._identity = _identity(self._path)
+        # Told for people alone: a full disk must not keep the daemon from starting.
+        with suppress(OSError):
+            (self._folder / "holder").write_text(
+                f"process {os.getpid()} on {socket.gethostname()} since {self._started_at}\n"
+            )
+
+    def is_held(self) -> bool:
+        """Tell whether the lock is ours, and its file still is what another daemon would try to lock."""
+        if not self._lock.is_locked:
+            return False
+        try:
+            return self._identity == _identity(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # Somebody has withdrawn our rights, say: what cannot be looked at has not been taken from us.
+            return True
+
+    def release(self) -> None:
+        """Let others have the folder. What was removed under us is theirs already."""
+        if self.is_held():
+            with suppress(OSError):
+                (self._folder / "holder").unlink()
+        self._lock.release(force=True)
+
+
+@contextmanager
+def single_instance(state_folder: Path, started_at: str) -> Iterator[InstanceLock]:
+    """Hold the lock of a state folder. Raises AlreadyRunningError, at once."""
+    lock = InstanceLock(state_folder, started_at)
+    lock.hold()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def holder_of(state_folder: Path) -> str:
+    """Return who holds the lock, as they wrote it down."""
+    try:
+        return (state_folder / "holder").read_text().strip() or "unknown process"
+    except OSError:
+        return "unknown process"
+
+
+def seems_running(state_folder: Path) -> bool:
+    """Tell whether the process that wrote itself down lives; another machine's is believed to.
+
+    Does not touch the lock, so it can be asked again and again while a daemon may be starting.
+    """
+    match = _HOLDER.match(holder_of(state_folder))
+    if match is None:
+        return False
+    if match["host"] != socket.gethostname() or os.name == "nt":
+        return True
+    try:
+        os.kill(int(match["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def is_running(state_folder: Path) -> bool:
+    """Tell whether a daemon holds the lock, without disturbing it."""
+    path = state_folder / "lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+
+
+_SERVER_LOCK, _SERVER = "serving.lock", "serving"
+
+
+@contextmanager
+def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
+    """Hold a mailbox as `who` ("the bridge"), in its TEMP folder, which is made if it is missing.
+
+    Raises MeshctlError, at once, if it is held; OSError, also if the mailbox's folder is not there.
+    """
+    folder = mailbox.temp_folder
+    # Not its parents: a share that is away must not come into being on the disk below.
+    folder.mkdir(mode=0o750, exist_ok=True)
+    holder = folder / _SERVER
+    lock = FileLock(folder / _SERVER_LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise MeshctlError(
+            f"The mailbox {mailbox.folder} is served already: {_written_server(folder)}. End that one first."
+        ) from None
+    try:
+        # Told for people alone: a full disk must not keep it from starting.
+        with suppress(OSError):
+            holder.write_text(f"{who}, process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def server_of(mailbox: MailboxSettings) -> str | None:
+    """Return who holds a mailbox ("the bridge, process 17 on mesh1"), None if nobody does.
+
+    Leaves the lock as it is. Raises OSError if it may not be looked at.
+    """
+    folder = mailbox.temp_folder
+    if not os.path.exists(folder / _SERVER_LOCK):
+        return None
+    try:
+        with FileLock(folder / _SERVER_LOCK, timeout=0):
+            return None
+    except Timeout:
+        return _written_server(folder)
+
+
+def _written_server(folder: Path) -> str:
+    try:
+        return (folder / _SERVER).read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"

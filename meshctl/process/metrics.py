@@ -1,0 +1,258 @@
+"""Metrics: `[metrics] textfile`, in Prometheus' text format, for node_exporter's textfile collector.
+
+The file is written after turns of the daemon, so an old `meshctl_last_turn_timestamp_seconds` tells that
+the daemon hangs or is gone. It is always whole. Nothing here raises or holds the daemon up for long: a
+monitor that cannot be told must not keep a letter from being sent. No patient data: every value is a
+number, and every label one of a short list.
+"""
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from meshctl import __version__
+from meshctl.files.durable import replace_file
+from meshctl.inbound.client_health import CLIENT_FACT, ClientState, client_view
+from meshctl.ledger import reads
+from meshctl.log.events import Journal
+from meshctl.mesh.states import State
+from meshctl.outbound.count import OutboxTally, count_rejected, tally_outbox
+from meshctl.process.retry import Parts
+from meshctl.settings.model import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerNumbers:
+    """What the ledger tells; `oldest_queued_seconds` is None when no pair waits in OUT."""
+
+    states: Mapping[State, int]
+    overdue: int
+    oldest_queued_seconds: float | None
+    client: ClientState
+    client_seen_at_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the metrics tell at one moment; None is what could not be read then."""
+
+    mailbox: str
+    turned_at_seconds: float
+    blocked: Mapping[str, bool]
+    alerts: Mapping[str, int]
+    ledger: LedgerNumbers | None
+    outbox: OutboxTally | None
+    rejected_files: int | None
+
+
+_MAILBOX: Final = "mailbox"
+
+
+def metrics_text(numbers: Numbers) -> bytes:
+    """Return the metrics as a file for node_exporter's textfile collector."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(numbers))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    """Hands the metrics of one moment to the registry."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        """Return every family of metrics that has a value."""
+        numbers = self._numbers
+        mailbox = numbers.mailbox
+        yield _gauge(mailbox, "info", "The version of the daemon.", {__version__: 1}, "version")
+        yield _one(
+            mailbox,
+            "last_turn_timestamp_seconds",
+            "When the daemon last went through its work, Unix time.",
+            numbers.turned_at_seconds,
+        )
+        yield _gauge(
+            mailbox,
+            "blocked",
+            "1 while something stands in the way of that half of the work.",
+            dict(numbers.blocked),
+            "half",
+        )
+        alerts = CounterMetricFamily(
+            "meshctl_alerts", "Alerts since the daemon began, by event.", labels=(_MAILBOX, "event")
+        )
+        for event, count in numbers.alerts.items():
+            alerts.add_metric((mailbox, event), count)
+        yield alerts
+        if numbers.outbox is not None:
+            outbox = {"ready": numbers.outbox.ready, "waiting": numbers.outbox.waiting}
+            yield _gauge(mailbox, "outbox_files", "Files in the outbox, by status.", outbox, "status")
+        if numbers.rejected_files is not None:
+            yield _one(mailbox, "rejected_files", "Refused files in rejected/.", numbers.rejected_files)
+        if numbers.ledger is not None:
+            yield from _ledger_families(mailbox, numbers.ledger)
+
+
+def _ledger_families(mailbox: str, ledger: LedgerNumbers) -> Iterator[Metric]:
+    states = {state.value: count for state, count in ledger.states.items()}
+    yield _gauge(mailbox, "messages", "Messages in the ledger, by state.", states, "state")
+    yield _one(mailbox, "overdue_messages", "Messages that have missed a deadline.", ledger.overdue)
+    yield _one(
+        mailbox,
+        "oldest_queued_seconds",
+        "For how long the oldest pair has waited in OUT; 0 when none does.",
+        ledger.oldest_queued_seconds or 0.0,
+    )
+    states_of_client = {state.value: int(ledger.client is state) for state in ClientState}
+    yield _gauge(
+        mailbox, "client_state", "1 for the state that the MESH Client is in.", states_of_client, "state"
+    )
+    if ledger.client_seen_at_seconds is not None:
+        yield _one(
+            mailbox,
+            "client_last_seen_timestamp_seconds",
+            "When the MESH Client last showed a sign of life, Unix time.",
+            ledger.client_seen_at_seconds,
+        )
+
+
+def _gauge(mailbox: str, name: str, meaning: str, values: Mapping[str, float], label: str) -> Metric:
+    family = GaugeMetricFamily(f"meshctl_{name}", meaning, labels=(_MAILBOX, label))
+    for value, number in values.items():
+        family.add_metric((mailbox, value), number)
+    return family
+
+
+def _one(mailbox: str, name: str, meaning: str, value: float) -> Metric:
+    family = GaugeMetricFamily(f"meshctl_{name}", meaning, labels=(_MAILBOX,))
+    family.add_metric((mailbox,), value)
+    return family
+
+
+ALERT_EVENTS: Final = (
+    "message.failed",
+    "message.rejected",
+    "message.overdue",
+    "message.mended",
+    "message.payload_missing",
+    "routing.format_doubtful",
+    "report.unmatched",
+    "ack.unmatched",
+    "client.stalled",
+    "client.recovered",
+    "daemon.blocked",
+    "daemon.unblocked",
+)
+"""Every event that the alert command hears of; each is counted from 0, so that the first one shows."""
+
+_EVERY_SECONDS: Final = 2.0
+# A file that takes long to write, over a full outbox say, is written less often: 2 % of the time at most.
+_REST_FACTOR: Final = 50
+# Others read it: the collector runs as a user of its own, and no patient data is in it.
+_MODE: Final = 0o644
+
+Result = TypeVar("Result")
+
+
+class Metrics:
+    """The metrics of one mailbox under one set of settings; without `[metrics] textfile` nothing is done."""
+
+    def __init__(self, settings: Settings, journal: Journal) -> None:
+        self._settings = settings
+        self._file: Path | None = settings.metrics.textfile
+        self._journal = journal
+        self._alerts = Counter(dict.fromkeys(ALERT_EVENTS, 0))
+        self._not_before = float("-inf")
+        self._problem: str | None = None
+
+    def count_alert(self, event: Mapping[str, object]) -> None:
+        """Count one alert, as the alert command gets it."""
+        self._alerts[str(event.get("event"))] += 1
+
+    def turned(self, connection: sqlite3.Connection | None, parts: Parts, *, at_once: bool = False) -> None:
+        """Write the file after a turn, unless that was done a moment ago; `connection` is the ledger's."""
+        began = time.monotonic()
+        if self._file is None or (began < self._not_before and not at_once):
+            return
+        problem = None
+        try:
+            replace_file(self._file, self._text(connection, parts), _MODE)
+        except OSError as error:
+            problem = os.strerror(error.errno or 0)
+        self._tell(self._file, problem)
+        now = time.monotonic()
+        self._not_before = now + max(_EVERY_SECONDS, (now - began) * _REST_FACTOR)
+
+    def retire(self, successor: Settings) -> None:
+        """Write no more; remove the file if other settings have it elsewhere, as nobody would renew it."""
+        if self._file is not None and self._file != successor.metrics.textfile:
+            with suppress(OSError):
+                self._file.unlink()
+        self._file = None
+
+    def _text(self, connection: sqlite3.Connection | None, parts: Parts) -> bytes:
+        # prometheus-client takes memory and time to load, which only a daemon that needs it spends.
+        from meshctl.process.metrics import metrics_text  # noqa: PLC0415
+
+        return metrics_text(
+            Numbers(
+                mailbox=self._settings.mailbox.id,
+                turned_at_seconds=time.time(),
+                blocked={
+                    "outbound": parts.outbound.obstacle is not None,
+                    "inbound": parts.inbound.obstacle is not None,
+                    "ledger": parts.ledger.obstacle is not None,
+                },
+                alerts=self._alerts,
+                ledger=None if connection is None else _if_readable(lambda: _ledger_numbers(connection)),
+                outbox=_if_readable(self._outbox),
+                rejected_files=_if_readable(lambda: count_rejected(self._settings.staging.rejected)),
+            )
+        )
+
+    def _outbox(self) -> OutboxTally:
+        return tally_outbox(self._settings, time.time())
+
+    def _tell(self, file: Path, problem: str | None) -> None:
+        if problem is not None and problem != self._problem:
+            self._journal.warning(
+                "daemon.metrics_failed",
+                text=f"The metrics cannot be written to {file}: {problem}.",
+                advice="Let meshctl's user write to that folder, also in the unit (ReadWritePaths), or change"
+                " textfile in [metrics].",
+            )
+        self._problem = problem
+
+
+def _ledger_numbers(connection: sqlite3.Connection) -> LedgerNumbers:
+    view = client_view(reads.fact(connection, CLIENT_FACT))
+    return LedgerNumbers(
+        states=reads.counts_by_state(connection),
+        overdue=reads.count_overdue(connection),
+        oldest_queued_seconds=reads.oldest_queued_seconds(connection, time.time()),
+        client=view.state,
+        client_seen_at_seconds=None
+        if view.last_seen is None
+        else datetime.fromisoformat(view.last_seen).timestamp(),
+    )
+
+
+def _if_readable(read: Callable[[], Result]) -> Result | None:
+    """Return what is read, None while it cannot be; why, the daemon's own work tells."""
+    try:
+        return read()
+    except (OSError, sqlite3.Error):
+        return None

@@ -1,0 +1,273 @@
+"""The types of a setting's value: how each is checked, and how it is explained.
+
+An `Expected` in an annotation is the text that a person sees when the value is wrong. Nothing here reads a
+file; relative paths start at the folder of the settings file, which comes in as `Origin`.
+"""
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+)
+
+from meshctl.mesh.address import MAILBOX_ID_RULE, is_mailbox_id
+from meshctl.mesh.subject import check_template
+from meshctl.settings import durations
+from meshctl.settings.client_config import ClientConfig
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are refused, values stay as read, errors quote no input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a value of this kind must be, as a phrase that follows "expected".
+
+    `write` brings a value back to the form it has in the file, where the two differ.
+    """
+
+    text: str
+    write: Callable[[Any], str] | None = None
+
+
+class ExplainedError(ValueError):
+    """A fault of a value whose text is fit for the user as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What surrounds the settings: the folder relative paths start at, and the MESH Client's own settings."""
+
+    folder: Path
+    client: ClientConfig | None = None
+
+
+def anchored(value: object, info: ValidationInfo) -> Path:
+    """Make a path absolute, seen from the folder of the settings file; `~` is the user's home."""
+    text = str(value) if isinstance(value, str | Path) else ""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("not a path")
+    context: Any = info.context
+    folder = context.folder if isinstance(context, Origin) else Path.cwd()
+    try:
+        path = folder.absolute() / Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("no home folder") from None
+    # Only the file system can say what ".." after a symbolic link means.
+    return path.resolve() if ".." in path.parts else path
+
+
+def none_if_empty(value: object) -> object:
+    """Read an empty text as "none": TOML has no null, and each key that allows it says so."""
+    return None if value == "" else value
+
+
+def _metrics_file(path: Path | None) -> Path | None:
+    if path is not None and path.suffix != ".prom":
+        raise ValueError("not read by the collector")
+    return path
+
+
+def _mode(value: object) -> int:
+    """Read permissions such as "0640": the owner reads and writes, nobody executes, no stranger writes.
+
+    A number is refused: nobody can tell whether 640 was meant octal.
+    """
+    if not isinstance(value, str) or len(value) not in {3, 4} or not set(value) <= set("01234567"):
+        raise ValueError("not an octal text")
+    mode = int(value, 8)
+    if mode & _OWNER_MODE != _OWNER_MODE or mode & ~_WIDEST_MODE:
+        raise ValueError("not a mode for data files")
+    return mode
+
+
+def _mailbox_id(text: str) -> str:
+    if not is_mailbox_id(text):
+        raise ValueError("not a mailbox id")
+    return text
+
+
+def _name_glob(glob: str) -> str:
+    """Refuse a glob that would leave nothing to be sent."""
+    if not glob.strip("*?"):
+        raise ExplainedError("this would ignore every file")
+    return glob
+
+
+def _template(template: str) -> str:
+    """Check a template as the mesh package does, and pass its explanation on."""
+    try:
+        return check_template(template)
+    except ValueError as error:
+        raise ExplainedError(str(error)) from None
+
+
+def _local_id_template(template: str) -> str:
+    """Check the template of a LocalId, which other than a Subject ends up in the ledger and in reports."""
+    for name in ("patient_name", "nhs_number", "title"):
+        if f"{{{name}}}" in template:
+            raise ExplainedError(f"a local id must not tell who the patient is, so it cannot hold {{{name}}}")
+    return _template(template)
+
+
+def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a program by a relative path: it would depend on where meshctl was started."""
+    if arguments and Path(arguments[0]).name != arguments[0] and not Path(arguments[0]).is_absolute():
+        raise ExplainedError("name the program by its absolute path, or by its name alone")
+    return arguments
+
+
+def _without_repeats(items: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(items)) < len(items):
+        raise ExplainedError("one of them is there twice")
+    return items
+
+
+def _list(value: object) -> object:
+    """Take a list as a tuple: settings do not change."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+_OWNER_MODE = stat.S_IRUSR | stat.S_IWUSR
+_WIDEST_MODE = _OWNER_MODE | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH
+_LINE = r"^[^\x00-\x1f\x7f]+$"
+
+Flag = Annotated[bool, Strict(), Expected("true or false")]
+Seconds = Annotated[
+    float, Strict(), Field(gt=0, le=604_800, allow_inf_nan=False), Expected("a number of seconds, above 0")
+]
+Days = Annotated[int, Strict(), Field(ge=1, le=36_600), Expected("a whole number of days, 1 or more")]
+Count = Annotated[int, Strict(), Field(ge=1, le=10_000), Expected("a whole number, 1 or more")]
+PayloadBytes = Annotated[
+    int, Strict(), Field(ge=1, le=100_000_000_000), Expected("a whole number of bytes, 1 to 100_000_000_000")
+]
+LogBytes = Annotated[
+    int, Strict(), Field(ge=10_000, le=100_000_000_000), Expected("a whole number of bytes, 10_000 or more")
+]
+ChunkBytes = Annotated[
+    int, Strict(), Field(ge=1, le=100_000_000), Expected("a whole number of bytes, 1 to 100_000_000")
+]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(durations.parse_duration),
+    Expected(durations.EXPECTATION, durations.format_duration),
+]
+FileMode = Annotated[
+    int,
+    BeforeValidator(_mode),
+    Expected(
+        'an octal text between "0600" and "0664": others may read but never write, and nobody executes',
+        "{:04o}".format,
+    ),
+]
+
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=1000, pattern=_LINE),
+    Expected("a text of one line, not blank"),
+]
+SubjectTemplate = Annotated[Text, AfterValidator(_template), Expected("a text, perhaps with {names} in it")]
+LocalIdTemplate = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    AfterValidator(_local_id_template),
+    Expected("a text of at most 255 characters, perhaps with {names} in it; it may be empty"),
+]
+Argument = Annotated[
+    str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$"), Expected("a text, not empty")
+]
+Arguments = Annotated[
+    tuple[Argument, ...],
+    BeforeValidator(_list),
+    AfterValidator(_program),
+    Expected("a list of texts: the program, then its arguments"),
+]
+SettingPath = Annotated[Path, BeforeValidator(anchored), Expected("a path, not blank")]
+MailboxId = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_mailbox_id),
+    Expected(f"a MESH mailbox id: {MAILBOX_ID_RULE}"),
+]
+OdsCode = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[A-Z0-9]{3,12}$"),
+    Expected("an ODS code: 3 to 12 capital letters and digits"),
+]
+FilePrefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$"),
+    Expected("up to 32 letters, digits, dots, hyphens and underscores, a letter or digit first"),
+]
+GroupName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$"),
+    Expected("the name of a group of this system"),
+]
+WorkflowId = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9_.-]{1,32}$"),
+    Expected("a workflow id: at most 32 letters, digits, dots, hyphens and underscores"),
+]
+UseCaseName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
+    Expected("the name of a use case: small letters, digits and hyphens"),
+]
+EventCode = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9_.:/#?&=%~+-]{1,200}$"),
+    Expected("the code of a MessageHeader event, or its eventUri"),
+]
+EventCodes = Annotated[
+    tuple[EventCode, ...], BeforeValidator(_list), Expected("a list of MessageHeader event codes, or []")
+]
+NameGlob = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$"),
+    AfterValidator(_name_glob),
+]
+NameGlobs = Annotated[
+    tuple[NameGlob, ...],
+    BeforeValidator(_list),
+    Expected("a list of file names, perhaps with * or ? in them, without folders"),
+]
+DocumentVersion = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=20, pattern=_LINE),
+    Expected("what the control file says as its Version"),
+]
+Acknowledgements = Annotated[
+    tuple[Literal["infrastructure", "business"], ...],
+    BeforeValidator(_list),
+    AfterValidator(_without_repeats),
+    Expected('a list that holds "infrastructure", "business", both or neither'),
+]
+
+OptionalPath = Annotated[SettingPath | None, BeforeValidator(none_if_empty)]
+OptionalMetricsFile = Annotated[
+    SettingPath | None,
+    BeforeValidator(none_if_empty),
+    AfterValidator(_metrics_file),
+    Expected("a path that ends in .prom: the collector reads no others"),
+]
+OptionalOdsCode = Annotated[OdsCode | None, BeforeValidator(none_if_empty)]
+OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
+OptionalGroupName = Annotated[GroupName | None, BeforeValidator(none_if_empty)]
+OptionalUseCaseName = Annotated[UseCaseName | None, BeforeValidator(none_if_empty)]
+OptionalWorkflowId = Annotated[WorkflowId | None, BeforeValidator(none_if_empty)]

@@ -1,0 +1,97 @@
+"""What commands share about one call: its settings, its ledger, the message that a person names."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from meshctl.errors import MeshctlError
+from meshctl.ledger import reads
+from meshctl.ledger.records import Message
+from meshctl.log.masking import mask_file_name
+from meshctl.settings.load import find_settings_file, load_settings
+from meshctl.settings.model import Settings
+
+_KEY = "meshctl.settings"
+
+
+def settings_of(ctx: click.Context) -> Settings:
+    """Return the settings of this call, read once.
+
+    Raises ConfigError if there are none or they are wrong.
+    """
+    meta = ctx.find_root().meta
+    if _KEY not in meta:
+        meta[_KEY] = load_settings(_config_option(ctx), os.environ)
+    settings = meta[_KEY]
+    if not isinstance(settings, Settings):
+        raise TypeError("settings of another kind")
+    return settings
+
+
+def settings_if_any(ctx: click.Context) -> Settings | None:
+    """Return the settings of this call, or None where none were named and none lie at the usual places.
+
+    Raises ConfigError if they are wrong.
+    """
+    if find_settings_file(_config_option(ctx), os.environ) is None:
+        return None
+    return settings_of(ctx)
+
+
+def _config_option(ctx: click.Context) -> Path | None:
+    config = ctx.find_root().params.get("config")
+    return config if isinstance(config, Path) else None
+
+
+_SHOWN_CANDIDATES = 5
+_PAIR_ENDS = (".ctl", ".dat")
+
+
+def tell_if_no_ledger(settings: Settings) -> None:
+    """Say on stderr that nothing can be shown yet, where the daemon has never run."""
+    if not reads.exists(settings.state.folder):
+        click.echo(
+            f"There is no ledger in {settings.state.folder} yet; it is made when 'meshctl run' first starts.",
+            err=True,
+        )
+
+
+@contextmanager
+def ledger_if_any(settings: Settings) -> Iterator[sqlite3.Connection | None]:
+    """Open the ledger for reading, None when there is none yet. Raises LedgerError."""
+    if not reads.exists(settings.state.folder):
+        yield None
+        return
+    with reads.snapshot(settings.state.folder) as connection:
+        yield connection
+
+
+def message_named(connection: sqlite3.Connection, named: str) -> Message:
+    """Return the message that `named` names, with its history.
+
+    It may be the id, its beginning where only one message begins so, the name of a file of the pair, or
+    the id that MESH gave the message. Raises MeshctlError when no message or more than one fits.
+    """
+    wanted = named.strip()
+    for end in _PAIR_ENDS:
+        wanted = wanted.removesuffix(end)
+    exact = reads.message(connection, wanted)
+    if exact is not None:
+        return exact
+    found = reads.with_mesh_id(connection, wanted)
+    found = found or reads.beginning(connection, wanted, _SHOWN_CANDIDATES + 1)
+    if len(found) == 1:
+        return found[0]
+    # Somebody may have typed something else than an id: only what cannot be a patient's is repeated.
+    shown = mask_file_name(wanted)
+    if not found:
+        raise MeshctlError(
+            f"There is no message {shown} in the ledger. See 'meshctl list', or 'meshctl find' by patient."
+        )
+    ids = [message.message_id for message in found[:_SHOWN_CANDIDATES]]
+    more = " and more" if len(found) > len(ids) else ""
+    raise MeshctlError(f"{shown} may be any of these messages: {', '.join(ids)}{more}. Give the whole id.")

@@ -1,0 +1,158 @@
+"""What a person sees of the demo: messages moving at a terminal, a line a change elsewhere, the summary.
+
+Never shows more of a message than the ledger holds, so no patient data.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from meshctl.ledger.records import Message
+from meshctl.mesh.states import LADDER, State
+from meshctl.settings.model import Settings
+from meshctl.simulator.demo import Part, Scene
+from meshctl.terminal.messages import OVERDUE_STYLE, STYLES, state_text
+from meshctl.terminal.tables import plain_text
+
+_REFRESHES_PER_SECOND = 8
+_INDENT = 6
+_STEPS = tuple(state for state in LADDER if state is not State.FAILED)
+
+
+def show_live(scenes: Iterable[Scene], console: Console) -> Scene | None:
+    """Show the scenes as one table that changes in place; return the last."""
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[time]}")
+    )
+    task = progress.add_task("as expected", total=None, time="")
+    last: Scene | None = None
+    with Live(console=console, refresh_per_second=_REFRESHES_PER_SECOND) as live:
+        for last in scenes:
+            progress.update(
+                task, total=len(last.parts), completed=last.arrived, time=f"{last.elapsed_seconds:.0f} s"
+            )
+            live.update(Group(_moving(last.parts), Text(), progress))
+    return last
+
+
+def tell_plainly(scenes: Iterable[Scene], console: Console) -> Scene | None:
+    """Print a line for every change, for where nothing can change in place; return the last scene."""
+    told: dict[str, str] = {}
+    last: Scene | None = None
+    for last in scenes:
+        for part in last.parts:
+            if part.message is None:
+                continue
+            says = state_text(part.message).plain
+            if told.get(part.drop.name) != says:
+                told[part.drop.name] = says
+                console.print(f"{last.elapsed_seconds:5.1f} s  {part.drop.name}: {says}")
+    return last
+
+
+def print_summary(scene: Scene, settings: Settings, console: Console, folder: Path | None = None) -> None:
+    """Print what became of every message, what was expected and did not come, and where to look further.
+
+    `folder` is what to remove afterwards, if it is not the folder of the settings.
+    """
+    console.print()
+    console.print(_counts(scene))
+    for part in scene.parts:
+        console.print(_ending(part, is_terminal=console.is_terminal))
+    for part in scene.parts:
+        if part.missing:
+            wanted = " and ".join(sorted(part.missing))
+            console.print(Text(f"Missing: {part.drop.name} should be {wanted}.", style="red"))
+    if scene.unexpected:
+        console.print(Text(f"Not expected: {scene.unexpected} more messages than were dropped.", style="red"))
+    console.print()
+    folder = folder or settings.file.parent
+    quoted = shlex.quote(str(settings.file))
+    console.print(f"Log:         {settings.log.file}", soft_wrap=True)
+    console.print(f"Look at it:  meshctl -c {quoted} logs", soft_wrap=True)
+    console.print(f"Remove it:   rm -r {shlex.quote(str(folder))}", soft_wrap=True)
+
+
+def print_opening(folder: Path, parts: int, console: Console) -> None:
+    """Say what is about to happen."""
+    console.print(
+        f"The daemon and a stand-in for MESH work on a copy of the sample mailbox; {parts} files are dropped."
+    )
+    console.print(f"Folder: {folder}", soft_wrap=True)
+    console.print()
+
+
+def print_opening_over_sandbox(folder: Path, parts: int, console: Console) -> None:
+    """Say what is about to happen over the sandbox."""
+    console.print(
+        "NHS England's MESH sandbox, a sender and a practice, each with daemon and bridge, start on this"
+        f" machine; the sender sends {parts} letters, and the practice acknowledges them.",
+        soft_wrap=True,
+    )
+    console.print(f"Folder: {folder}", soft_wrap=True)
+    console.print()
+
+
+def _moving(parts: Iterable[Part]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("FILE", "USE CASE", "WAY", "STATE"):
+        narrowest = len(_STEPS) if heading == "WAY" else None
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=narrowest)
+    for part in parts:
+        message = part.message
+        if message is None:
+            table.add_row(plain_text(part.drop.name, "dim"), "", "", "")
+        else:
+            table.add_row(
+                plain_text(message.file_name),
+                plain_text(message.use_case),
+                _way(message),
+                state_text(message),
+            )
+    return table
+
+
+def _way(message: Message) -> Text:
+    """Draw how far a message has come, a mark for each step up to `completed`."""
+    style = OVERDUE_STYLE if message.overdue is not None else STYLES.get(message.state, "cyan")
+    if message.state not in _STEPS:
+        return Text("x".ljust(len(_STEPS)), style=style)
+    steps = _STEPS.index(message.state) + 1
+    return Text("=" * (steps - 1) + ">", style=style) + Text("." * (len(_STEPS) - steps), style="dim")
+
+
+def _counts(scene: Scene) -> Text:
+    messages = [part.message for part in scene.parts if part.message is not None]
+    counts = Counter(message.state for message in messages)
+    overdue = sum(message.overdue is not None for message in messages)
+    said = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+    said += [f"{overdue} overdue"] if overdue else []
+    return Text(f"After {scene.elapsed_seconds:.0f} s: {', '.join(said) or 'no message'}.", style="bold")
+
+
+def _ending(part: Part, *, is_terminal: bool) -> Group:
+    """Tell how one message ended, with reason and advice where it did not arrive."""
+    line = Text(f"  {part.drop.name}: ")
+    message = part.message
+    if message is None:
+        return Group(line.append("never seen", style="red"))
+    line.append_text(state_text(message))
+    said: list[str | None] = []
+    if message.reason is not None:
+        said = [message.reason.text, message.reason.advice]
+    elif message.overdue is not None:
+        awaited = " and ".join(message.awaiting)
+        said = [f"No {awaited} acknowledgement came in time; a person is told to look."]
+    texts = [plain_text(text) for text in said if text]
+    if not is_terminal:
+        # Nothing wraps in a file, and padding would fill each line up with blanks.
+        return Group(line, *(Text(" " * _INDENT).append_text(text) for text in texts))
+    return Group(line, *(Padding(text, (0, 0, 0, _INDENT), expand=False) for text in texts))

@@ -1,0 +1,99 @@
+"""Drop a file into the outbox for a person, examined beforehand as the daemon will examine it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from meshctl.errors import ConfigError, MeshctlError, Refusal
+from meshctl.log.masking import mask_file_name
+from meshctl.mesh.message_id import new_message_id
+from meshctl.outbound.compose import Caution
+from meshctl.outbound.drop import place
+from meshctl.outbound.examine import Refused, Sendable, sidecar_beside
+from meshctl.outbound.names import Kind, NameRules
+from meshctl.outbound.pipeline import examiner_for
+from meshctl.payload.sidecar import Sidecar
+from meshctl.settings.model import Settings
+from meshctl.terminal.following import Followed
+from meshctl.terminal.options import laid_over, sidecar_bytes
+
+
+def examine_beforehand(
+    settings: Settings, file: Path, said: Sidecar | None
+) -> tuple[Sendable, Sidecar | None]:
+    """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `said`.
+
+    What may keep the message from arriving is told on standard error. Raises Refusal as the daemon would
+    refuse the file, UsageError when there is no such file, OSError.
+    """
+    file = file.absolute()
+    _check_kind(file, NameRules(settings.staging))
+    sidecar = laid_over(said, sidecar_beside(str(file)))
+    examined = examiner_for(settings).examine(
+        str(file.parent), file.name, _use_case_of(settings, file), sidecar
+    )
+    if examined is None:
+        raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
+    if isinstance(examined, Refused):
+        raise examined.refusal
+    tell_cautions(examined.cautions)
+    return examined, sidecar
+
+
+def tell_cautions(cautions: Iterable[Caution]) -> None:
+    """Print on standard error why a message may fail, as the daemon's log would say it."""
+    for caution in cautions:
+        click.echo(f"Warning: {caution.text} {caution.advice}", err=True)
+
+
+def _check_kind(file: Path, names: NameRules) -> None:
+    kind = names.kind_of(file.name)
+    if kind is Kind.SIDECAR:
+        raise click.UsageError(
+            "A sidecar is not sent by itself: name the file that it describes; it goes along."
+        )
+    if kind.is_ignored:
+        raise Refusal(
+            "file_name_ignored",
+            "Files with such a name are never sent: it is that of a temporary, back-up, lock or system file,"
+            " or one that [staging] ignore names.",
+            "Rename the file.",
+        )
+
+
+def _use_case_of(settings: Settings, file: Path) -> str | None:
+    """Return the use case of the outbox's sub-folder that the file lies in, if it does."""
+    in_sub_folder = file.parent.parent == settings.staging.outbox and file.parent.name in settings.use_cases
+    return file.parent.name if in_sub_folder else None
+
+
+def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) -> Followed:
+    """Copy `source` into the outbox as `name` with its sidecar; return what to follow it by.
+
+    The copy is examined before it is shown. Raises Refusal when it would be refused, ConfigError when there
+    is no outbox, OSError.
+    """
+    outbox = settings.staging.outbox
+    if not outbox.is_dir():
+        raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' makes it.")
+    seen: list[tuple[Sendable, str]] = []
+
+    def check(folder: str, hidden_name: str) -> None:
+        examined = examiner_for(settings).examine(folder, hidden_name, None, sidecar)
+        if isinstance(examined, Refused):
+            raise examined.refusal
+        if examined is None:
+            raise MeshctlError("Somebody removed the file from the outbox before it was complete.")
+        stamp = new_message_id(datetime.now(UTC)).partition("_")[0]
+        seen.append((examined, settings.mailbox.file_prefix + stamp))
+
+    placed_as = place(source, str(outbox), name, sidecar_bytes(sidecar) if sidecar else None, check)
+    examined, younger_than = seen[-1]
+    return Followed(
+        name=placed_as,
+        file_name=mask_file_name(placed_as, examined.confidants),
+        sha256=examined.sha256,
+        younger_than=younger_than,
+    )

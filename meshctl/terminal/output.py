@@ -1,0 +1,51 @@
+"""How commands speak to programs and to people: one JSON document, relative times, help with examples.
+
+Tables are in `meshctl.terminal.tables`, which takes longer to load.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import PurePath
+
+import click
+
+from meshctl.clock import iso
+
+_STEPS = ((86_400 * 2, 86_400, "d"), (3_600 * 2, 3_600, "h"), (60 * 2, 60, "min"), (10, 1, "s"))
+
+
+def print_json(value: object) -> None:
+    """Print `value` as one JSON document. Instants become ISO 8601 UTC, paths text.
+
+    ASCII only: a file name that is not UTF-8 must not break the document.
+    """
+    click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def relative_time(at: datetime, now: datetime) -> str:
+    """Say how long before or after `now` the instant `at` is: "just now", "5 min ago", "in 3 d"."""
+    seconds = (now - at).total_seconds()
+    for least, size, unit in _STEPS:
+        if abs(seconds) >= least:
+            span = f"{int(abs(seconds) // size)} {unit}"
+            return f"{span} ago" if seconds > 0 else f"in {span}"
+    return "just now"
+
+
+def epilog(examples: Mapping[str, str], exit_codes: Mapping[int, str]) -> str:
+    """Return the end of a command's help: examples with what each does, then the exit codes."""
+    lines = ["\b", "Examples:"]
+    for line, meaning in examples.items():
+        lines += [f"  {line}", f"      {meaning}"]
+    lines += ["", "\b", "Exit codes:"]
+    lines += [f"  {code}  {meaning}" for code, meaning in exit_codes.items()]
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return iso(value.astimezone(UTC))
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"no JSON for a {type(value).__name__}")

@@ -1,0 +1,240 @@
+"""What failed calls mean, each told by a real server, real TLS or the real sandbox."""
+
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from mesh_client import MeshClient
+
+from meshctl.bridge.api_errors import Fault, Trouble, fault_of, fault_of_response
+from tests.bridge.far_ends import answering, asking_for_a_certificate, closed_port, listening
+from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, TestAuthority
+
+SUBJECT = "Richard Smith, 9990000042"
+Call = Callable[[MeshClient], object]
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One sandbox for all tests that only ask it something."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+def _send(client: MeshClient, recipient: str = "X26ABC2", subject: str = "") -> object:
+    """Send as the bridge does, by chunks: an answer of 417 is no exception there."""
+    response = client.send_chunk(recipient, b"x", 1, 1, workflow_id="TEST_WORKFLOW", subject=subject)
+    if response.ok:
+        return response.json()
+    raise _AnswerError(fault_of_response(response, uploading=True))
+
+
+class _AnswerError(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self.fault = fault
+
+
+def _fault(url: str, call: Call, *, password: str = PASSWORD, uploading: bool = False) -> Fault:
+    with MeshClient(url, "X26ABC1", password, SHARED_KEY.encode(), max_retries=0, timeout=0.5) as client:
+        return _fault_with(client, call, uploading=uploading)
+
+
+def _fault_with(client: MeshClient, call: Call, *, uploading: bool = False) -> Fault:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        call(client)
+    if isinstance(caught.value, _AnswerError):
+        return caught.value.fault
+    return fault_of(caught.value, uploading=uploading)
+
+
+def _fault_over_tls(url: str, ca: Path, mine: Certificate | None) -> Fault:
+    cert = None if mine is None else (str(mine.certificate), str(mine.private_key))
+    with MeshClient(
+        url, "X26ABC1", PASSWORD, SHARED_KEY.encode(), cert=cert, verify=str(ca), max_retries=0
+    ) as client:
+        return _fault_with(client, lambda client: client.list_messages())
+
+
+@pytest.mark.parametrize(
+    ("status", "calling", "uploading"),
+    [
+        (400, Trouble.REFUSED, Trouble.REFUSED),
+        (401, Trouble.DENIED, Trouble.DENIED),
+        (403, Trouble.DENIED, Trouble.DENIED),
+        (404, Trouble.REFUSED, Trouble.REFUSED),
+        (407, Trouble.DENIED, Trouble.DENIED),
+        (408, Trouble.LATER, Trouble.UNSURE),
+        (413, Trouble.REFUSED, Trouble.REFUSED),
+        (417, Trouble.REFUSED, Trouble.REFUSED),
+        (425, Trouble.LATER, Trouble.LATER),
+        (429, Trouble.LATER, Trouble.LATER),
+        (500, Trouble.LATER, Trouble.UNSURE),
+        (502, Trouble.LATER, Trouble.UNSURE),
+        (503, Trouble.LATER, Trouble.LATER),
+        (504, Trouble.LATER, Trouble.UNSURE),
+    ],
+)
+def test_statuses(status: int, calling: Trouble, uploading: Trouble) -> None:
+    """Each HTTP status means what it should, and those from on the way leave an upload unsure."""
+    with answering(status) as url:
+        asked = _fault(url, lambda client: client.list_messages())
+        sent = _fault(url, _send, uploading=True)
+
+    assert (asked.trouble, sent.trouble) == (calling, uploading)
+    assert asked.code == sent.code == f"HTTP-{status}"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Retry-After: 7\r\n", 7),
+        ("Retry-After: 99999999\r\n", 3600),
+        ("Retry-After: soon\r\n", None),
+        ("Retry-After: -1\r\n", None),
+        ("Retry-After: Mon, 01 Jan 2024 00:00:00 GMT\r\n", 0),
+        ("", None),
+    ],
+)
+def test_a_pause_that_mesh_asks_for_is_told(header: str, seconds: float | None) -> None:
+    """Retry-After comes out in seconds, at most an hour; what cannot be read counts as not said."""
+    with answering(429, header) as url:
+        assert _fault(url, lambda client: client.list_messages()).retry_after_seconds == seconds
+
+
+def test_a_pause_may_be_a_date() -> None:
+    """A Retry-After with a date to come is the time until then."""
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    with answering(503, f"Retry-After: {until}\r\n") as url:
+        seconds = _fault(url, lambda client: client.list_messages()).retry_after_seconds
+
+    assert seconds is not None
+    assert 60 < seconds <= 90
+
+
+@pytest.mark.parametrize("uploading", [False, True])
+def test_without_a_connection_nothing_was_sent(uploading: bool) -> None:
+    """Where no connection can be made even an upload is only for later."""
+    assert _fault(closed_port(), _send, uploading=uploading) == Fault(
+        Trouble.LATER, "", "CONNECT", "MESH cannot be reached: no connection can be made"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "hang_up", "code"),
+    [
+        (None, True, "LOST"),
+        (None, False, "TIMEOUT"),
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 50\r\n\r\n{", True, "LOST"),
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 6\r\n\r\n<html>", True, "ANSWER"),
+        (b"no HTTP at all\r\n\r\n", True, "LOST"),
+    ],
+)
+def test_an_answer_that_never_came_leaves_an_upload_unsure(
+    answer: bytes | None, hang_up: bool, code: str
+) -> None:
+    """Once the connection was there, an upload may have arrived; any other call is simply for later."""
+    with listening(answer, hang_up=hang_up) as url:
+        sent = _fault(url, _send, uploading=True)
+        asked = _fault(url, lambda client: client.list_messages())
+
+    assert (sent.trouble, sent.code) == (Trouble.UNSURE, code)
+    assert (asked.trouble, asked.code) == (Trouble.LATER, code)
+
+
+def test_the_refusals_of_mesh(sandbox: Sandbox) -> None:
+    """MESH's own event, code and words come through, from send_message as well as from send_chunk."""
+    expected = Fault(Trouble.REFUSED, "SEND", "12", "Unregistered to address")
+
+    assert _fault(sandbox.url, lambda client: _send(client, "NOBODY")) == expected
+    whole = _fault(
+        sandbox.url, lambda client: client.send_message("NOBODY", b"x", workflow_id="TEST_WORKFLOW")
+    )
+    assert whole == expected
+
+
+def test_the_first_version_of_the_api_is_understood() -> None:
+    """Answers in the words of version 1 of the API give event, code and text too."""
+    told = {"errorEvent": "SEND", "errorCode": "EPL-151", "errorDescription": "No mailbox matched"}
+    with answering(417, body=json.dumps(told)) as url:
+        assert _fault(url, _send) == Fault(Trouble.REFUSED, "SEND", "EPL-151", "No mailbox matched")
+
+
+def test_a_wrong_password_is_denied(sandbox: Sandbox) -> None:
+    """A mailbox that MESH does not let in is DENIED, and the password is not told."""
+    fault = _fault(sandbox.url, lambda client: client.list_messages(), password="wrong-one")
+
+    assert fault.trouble is Trouble.DENIED
+    assert "wrong-one" not in repr(fault)
+
+
+@pytest.mark.parametrize("subject", ["Łukasz", "two\nlines", "小"])
+def test_header_texts_that_http_cannot_carry_are_refused(sandbox: Sandbox, subject: str) -> None:
+    """A text beyond Latin-1 or with a line break is refused before anything is sent, without quoting it."""
+    fault = _fault(sandbox.url, lambda client: _send(client, subject=subject), uploading=True)
+
+    assert (fault.trouble, fault.event, fault.code) == (Trouble.REFUSED, "TRANSFER", "06")
+    assert subject not in repr(fault)
+    assert sandbox.inbox("X26ABC2") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": [{"loc": ["header", "mex-Subject"], "msg": f"bad {SUBJECT}", "input": SUBJECT}]},
+        {"errorEvent": SUBJECT, "errorCode": SUBJECT, "errorDescription": f"{SUBJECT} is wrong"},
+        {"errorCode": "12", "errorDescription": "nobody at GPPROVIDER_9990000042_01011990_Smith"},
+        {"detail": SUBJECT},
+        [SUBJECT],
+        SUBJECT,
+    ],
+)
+def test_no_answer_brings_patient_data_into_a_fault(body: object) -> None:
+    """Whatever MESH repeats of the message, neither number nor address gets into the fault."""
+    with answering(400, body=json.dumps(body)) as url:
+        fault = _fault(url, _send)
+
+    assert fault.trouble is Trouble.REFUSED
+    assert "9990000042" not in repr(fault)
+    assert "Smith" not in fault.event + fault.code
+    assert "01011990" not in fault.text
+
+
+def test_a_server_that_is_not_believed_is_denied(tmp_path: Path) -> None:
+    """A server with a certificate of another authority is DENIED, and the reason is told."""
+    ours, other = TestAuthority(tmp_path / "ours"), TestAuthority(tmp_path / "other")
+    with Sandbox(tmp_path / "sandbox", authority=ours) as sandbox:
+        fault = _fault_over_tls(sandbox.url, other.ca, other.issue("client"))
+
+    assert (fault.trouble, fault.code) == (Trouble.DENIED, "TLS")
+    assert "self-signed certificate" in fault.text
+
+
+@pytest.mark.parametrize("case", ["none", "expired", "of another authority"])
+def test_a_client_that_is_not_believed_is_denied(tmp_path: Path, case: str) -> None:
+    """Without a client certificate, with one that has expired or a stranger's, the call is DENIED."""
+    ours, other = TestAuthority(tmp_path / "ours"), TestAuthority(tmp_path / "other")
+    mine = {
+        "none": None,
+        "expired": ours.issue("expired", valid_days=-1),
+        "of another authority": other.issue("stranger"),
+    }[case]
+    served = ours.issue("localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ours.ca))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(served.certificate, served.private_key)
+
+    with asking_for_a_certificate(context) as url:
+        fault = _fault_over_tls(url, ours.ca, mine)
+
+    assert (fault.trouble, fault.code) == (Trouble.DENIED, "TLS")
+
+
+def test_what_no_call_ends_with_is_passed_on() -> None:
+    """A full disk is no matter of MESH: it is raised as it is."""
+    with pytest.raises(OSError, match="No space"):
+        fault_of(OSError(28, "No space left on device"))

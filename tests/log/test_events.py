@@ -1,0 +1,96 @@
+"""The table of events and the front through which they are said."""
+
+import ast
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from meshctl.log.events import LOGGER_NAME, error_fields, event_table, held_back, journal
+from meshctl.log.format import FieldValue
+from meshctl.mesh.states import State
+
+PACKAGE = Path(__file__).parents[2] / "meshctl"
+SAID = re.compile(r"""\.(debug|info|warning|error)\(\s*["']([a-z]+\.[a-z_]+)["']""")
+
+
+def test_every_event_has_a_family_a_level_and_a_meaning() -> None:
+    """The README's table can be made from the table of events."""
+    families = {name.split(".")[0] for name in event_table()}
+
+    assert families == {"message", "report", "ack", "file", "routing", "client", "bridge", "daemon"}
+    assert {kind.level for kind in event_table().values()} <= {10, 20, 30, 40}
+    assert all(kind.meaning.endswith(".") for kind in event_table().values())
+
+
+def test_what_the_code_says_is_in_the_table_at_that_level() -> None:
+    """Every event named in the package is in the table, and said at the level that the table gives."""
+    table = event_table()
+    said = [
+        (source.name, level, event)
+        for source in PACKAGE.rglob("*.py")
+        for level, event in SAID.findall(source.read_text(encoding="utf-8"))
+    ]
+
+    assert said
+    assert [
+        (name, level, event)
+        for name, level, event in said
+        if event not in table or logging.getLevelName(table[event].level).lower() != level
+    ] == []
+
+
+def test_every_event_of_the_table_is_said_somewhere() -> None:
+    """No row of the table, and so of the README, is about an event that never comes."""
+    written = {
+        node.value
+        for source in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    # The recorder makes these names from the state that a message has come to.
+    moved = {
+        f"message.{state.value}" for state in (State.COLLECTED, State.SENT, State.RECEIVED, State.COMPLETED)
+    }
+
+    assert set(event_table()) - written - moved == set()
+
+
+def test_event_that_is_not_in_the_table_is_refused() -> None:
+    """A misspelt event is an error where it is said, not a gap in the README."""
+    with pytest.raises(ValueError, match=r"message\.qeued is not in the table"):
+        journal.info("message.qeued")
+
+
+@pytest.mark.parametrize("key", ["at", "level", "event"])
+def test_field_must_not_take_a_name_that_every_line_has(key: str) -> None:
+    """A field cannot overwrite the line's own time, level or event."""
+    fields: dict[str, FieldValue] = {key: "x"}
+
+    with pytest.raises(ValueError, match="must not be named"):
+        journal.info("daemon.started", **fields)
+
+
+def test_records_before_configuration_are_held_back_up_to_a_bound() -> None:
+    """What is said before there is a log is kept, the newest thousand of it."""
+    for number in range(1100):
+        journal.info("daemon.started", number=number)
+
+    records = held_back.take()
+
+    assert len(records) == 1000
+    assert records[-1].name == LOGGER_NAME
+
+
+def test_error_is_told_by_type_place_and_number_never_by_its_text() -> None:
+    """An exception's text may quote a value, so only its kind and place are told."""
+    try:
+        Path("/nowhere/Smith 999 000 0042").read_bytes()
+    except OSError as error:
+        fields = error_fields(error)
+
+    assert fields["error"] == "FileNotFoundError"
+    assert fields["errno"] == "ENOENT"
+    assert "Smith" not in str(fields)
+    assert re.fullmatch(r"[\w.]+:\d+", str(fields["where"]))

@@ -1,0 +1,137 @@
+"""`meshctl simulate` from the command line."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from meshctl.cli import cli
+from meshctl.process.lock import serving
+from meshctl.simulator.service import work_folder
+from tests.simulator.conftest import StandIn
+from tests.site import make_site, sidecar, wait_until
+
+FAST = ("--speed", "1000000")
+
+
+def simulate(standin: StandIn, *options: str) -> Result:
+    return CliRunner().invoke(cli, ["-c", str(standin.settings.file), "simulate", *options])
+
+
+def start(standin: StandIn) -> subprocess.Popen[str]:
+    """Start the stand-in as a process, and wait until it serves the mailbox."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "meshctl", "-c", str(standin.settings.file), "simulate", *FAST],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "nothing leaves this machine" in process.stdout.readline()
+    return process
+
+
+def test_once_takes_what_is_there_and_ends(standin: StandIn) -> None:
+    """--once waits until the pairs in OUT are old enough, takes them, and says how much is still to come."""
+    standin.write_rules('[timing]\ninfrastructure_ack = "3000d"\nbusiness_ack = "3000d"')
+    standin.put_itk3("letter-1")
+    result = simulate(standin, "--once", "--rules", str(standin.rules), "--speed", "100")
+
+    assert result.exit_code == 0
+    assert standin.names("SENT") == ["letter-1.ctl", "letter-1.dat"]
+    assert "letter-1 to SENT as" in result.output
+    assert result.output.endswith("ended, with 2 answers still to come\n")
+
+
+def test_what_was_to_come_comes_in_a_later_run(standin: StandIn) -> None:
+    """Answers that a run has not delivered are delivered by the next, when their time has come."""
+    standin.write_rules('[timing]\ninfrastructure_ack = "1s"\nbusiness_ack = "1s"')
+    standin.put_itk3("letter-1")
+    simulate(standin, "--once", "--rules", str(standin.rules), *FAST)
+    simulate(standin, "--once", *FAST)
+
+    assert len([name for name in standin.names("IN") if name.endswith(".dat")]) == 2
+
+
+def test_wrong_rules_end_with_exit_code_2(standin: StandIn) -> None:
+    """Faults in the rules are told before anything is taken."""
+    standin.write_rules("[[rules]]\nerror = 1")
+    standin.put("letter-1")
+    result = simulate(standin, "--once", "--rules", str(standin.rules))
+
+    assert result.exit_code == 2
+    assert "rules[1].error: found 1" in result.stderr
+    assert standin.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
+
+
+def test_mailbox_that_a_client_has_served_is_refused(standin: StandIn) -> None:
+    """The stand-in does not take the letters of a live mailbox, unless told that it is one for tests."""
+    mailbox = standin.settings.mailbox
+    work_folder(mailbox).rmdir()
+    (mailbox.sent_folder / "real.ctl").write_text("x")
+    standin.put("letter-1")
+    refused = simulate(standin, "--once", *FAST)
+
+    assert refused.exit_code == 1
+    assert "give --test-mailbox" in refused.stderr
+    assert standin.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
+
+    assert simulate(standin, "--once", "--test-mailbox", *FAST).exit_code == 0
+    assert standin.names("OUT") == []
+    assert simulate(standin, "--once", *FAST).exit_code == 0
+
+
+def test_only_one_may_serve_a_mailbox(standin: StandIn) -> None:
+    """Where a bridge or another stand-in serves the mailbox, the stand-in says who, and does nothing."""
+    mailbox = standin.settings.mailbox
+    with serving(mailbox, "the bridge"):
+        result = simulate(standin, "--once", *FAST)
+
+    assert result.exit_code == 1
+    assert f"{mailbox.folder} is served already: the bridge, process {os.getpid()} on" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_in_order(standin: StandIn, number: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C end the stand-in with exit code 0."""
+    process = start(standin)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert output.endswith("ended, with 0 answers still to come\n")
+
+
+def test_folder_that_is_gone_is_said_once_and_waited_for(standin: StandIn) -> None:
+    """A mailbox whose OUT vanishes, as shares do, is served again when it is back."""
+    with start(standin) as process:
+        assert process.stdout is not None
+        out = standin.settings.mailbox.out_folder
+        out.rename(out.with_name("GONE"))
+        said = process.stdout.readline()
+        out.with_name("GONE").rename(out)
+        standin.put("letter-1")
+        sent = process.stdout.readline()
+        process.terminate()
+
+    assert said.endswith("cannot go on, No such file or directory; trying again\n")
+    assert "letter-1 to SENT as" in sent
+
+
+@pytest.mark.slow
+def test_reader_that_never_reads_does_not_stop_the_stand_in(tmp_path: Path) -> None:
+    """A program that starts the stand-in and leaves its output in the pipe still has its messages taken."""
+    site = make_site(tmp_path)
+    for number in range(900):
+        site.place(f"letter-{number}.pdf", f"%PDF {number}".encode(), sidecar=sidecar(local_id="x" * 40))
+    site.run_once()
+    with subprocess.Popen(
+        site.command("simulate", "--speed", "1000"), env=site.process_environ(), stdout=subprocess.PIPE
+    ) as process:
+        try:
+            wait_until(lambda: not any(site.out.iterdir()), "OUT to be emptied", 40.0)
+        finally:
+            process.kill()
