@@ -36,7 +36,7 @@ from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.api_errors import BridgeFault, Fault, StoppedError, Trouble, fault_of, local_fault
-from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.finish import Settling
 from meshctl.bridge.headers import MexRefusal, mex_file_name, mex_headers
 from meshctl.bridge.pair import Failure, UnfitPairError, payload_size_bytes, read_control

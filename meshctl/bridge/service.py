@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl import __version__
 from meshctl.bridge.api_errors import BridgeFault, fault_of
-from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.receive import Receiving
 from meshctl.bridge.retry import Alarm, Part
 from meshctl.bridge.send import Sending

@@ -23,7 +23,7 @@ from requests import HTTPError, RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble, fault_of, fault_of_response
-from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.headers import MexHeaders, is_sane_id
 from meshctl.bridge.pair import ChunkStream, open_regular
 from meshctl.files import durable

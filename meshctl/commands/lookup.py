@@ -12,7 +12,7 @@ from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
 if TYPE_CHECKING:
-    from meshctl.bridge.connect import BridgeClient
+    from meshctl.bridge.client import BridgeClient
 
 _EPILOG = epilog(
     {"meshctl lookup A81001 TOC_FHIR_OP_ATTEN": "the mailbox to name as to_mailbox in a sidecar"},

@@ -2,7 +2,7 @@
 
 import click
 
-from meshctl.bridge.track import answer_about
+from meshctl.bridge.tracked import answer_about
 from meshctl.ledger.reads import snapshot
 from meshctl.mesh.states import FINAL
 from meshctl.terminal.context import message_named, settings_of

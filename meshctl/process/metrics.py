@@ -1,146 +1,28 @@
-"""Metrics: `[metrics] textfile`, in Prometheus' text format, for node_exporter's textfile collector.
+"""Keeping the metrics file up to date: `[metrics] textfile`, for node_exporter's textfile collector.
 
-The file is written after turns of the daemon, so an old `meshctl_last_turn_timestamp_seconds` tells that
-the daemon hangs or is gone. It is always whole. Nothing here raises or holds the daemon up for long: a
-monitor that cannot be told must not keep a letter from being sent. No patient data: every value is a
-number, and every label one of a short list.
+The file is written after turns of the daemon, so an old `meshctl_last_turn_timestamp_seconds` tells that the
+daemon hangs or is gone. It is always whole. Nothing here raises or holds the daemon up for long: a monitor
+that cannot be told must not keep a letter from being sent.
 """
 
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
-from meshctl import __version__
 from meshctl.files.durable import replace_file
-from meshctl.inbound.client_health import CLIENT_FACT, ClientState, client_view
+from meshctl.inbound.client_health import CLIENT_FACT, client_view
 from meshctl.ledger import reads
 from meshctl.log.events import Journal
-from meshctl.mesh.states import State
 from meshctl.outbound.count import OutboxTally, count_rejected, tally_outbox
+from meshctl.process.metrics_values import LedgerNumbers, Numbers
 from meshctl.process.retry import Parts
 from meshctl.settings.model import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerNumbers:
-    """What the ledger tells; `oldest_queued_seconds` is None when no pair waits in OUT."""
-
-    states: Mapping[State, int]
-    overdue: int
-    oldest_queued_seconds: float | None
-    client: ClientState
-    client_seen_at_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What the metrics tell at one moment; None is what could not be read then."""
-
-    mailbox: str
-    turned_at_seconds: float
-    blocked: Mapping[str, bool]
-    alerts: Mapping[str, int]
-    ledger: LedgerNumbers | None
-    outbox: OutboxTally | None
-    rejected_files: int | None
-
-
-_MAILBOX: Final = "mailbox"
-
-
-def metrics_text(numbers: Numbers) -> bytes:
-    """Return the metrics as a file for node_exporter's textfile collector."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(numbers))
-    return generate_latest(registry)
-
-
-class _Families(Collector):
-    """Hands the metrics of one moment to the registry."""
-
-    def __init__(self, numbers: Numbers) -> None:
-        self._numbers = numbers
-
-    def collect(self) -> Iterator[Metric]:
-        """Return every family of metrics that has a value."""
-        numbers = self._numbers
-        mailbox = numbers.mailbox
-        yield _gauge(mailbox, "info", "The version of the daemon.", {__version__: 1}, "version")
-        yield _one(
-            mailbox,
-            "last_turn_timestamp_seconds",
-            "When the daemon last went through its work, Unix time.",
-            numbers.turned_at_seconds,
-        )
-        yield _gauge(
-            mailbox,
-            "blocked",
-            "1 while something stands in the way of that half of the work.",
-            dict(numbers.blocked),
-            "half",
-        )
-        alerts = CounterMetricFamily(
-            "meshctl_alerts", "Alerts since the daemon began, by event.", labels=(_MAILBOX, "event")
-        )
-        for event, count in numbers.alerts.items():
-            alerts.add_metric((mailbox, event), count)
-        yield alerts
-        if numbers.outbox is not None:
-            outbox = {"ready": numbers.outbox.ready, "waiting": numbers.outbox.waiting}
-            yield _gauge(mailbox, "outbox_files", "Files in the outbox, by status.", outbox, "status")
-        if numbers.rejected_files is not None:
-            yield _one(mailbox, "rejected_files", "Refused files in rejected/.", numbers.rejected_files)
-        if numbers.ledger is not None:
-            yield from _ledger_families(mailbox, numbers.ledger)
-
-
-def _ledger_families(mailbox: str, ledger: LedgerNumbers) -> Iterator[Metric]:
-    states = {state.value: count for state, count in ledger.states.items()}
-    yield _gauge(mailbox, "messages", "Messages in the ledger, by state.", states, "state")
-    yield _one(mailbox, "overdue_messages", "Messages that have missed a deadline.", ledger.overdue)
-    yield _one(
-        mailbox,
-        "oldest_queued_seconds",
-        "For how long the oldest pair has waited in OUT; 0 when none does.",
-        ledger.oldest_queued_seconds or 0.0,
-    )
-    states_of_client = {state.value: int(ledger.client is state) for state in ClientState}
-    yield _gauge(
-        mailbox, "client_state", "1 for the state that the MESH Client is in.", states_of_client, "state"
-    )
-    if ledger.client_seen_at_seconds is not None:
-        yield _one(
-            mailbox,
-            "client_last_seen_timestamp_seconds",
-            "When the MESH Client last showed a sign of life, Unix time.",
-            ledger.client_seen_at_seconds,
-        )
-
-
-def _gauge(mailbox: str, name: str, meaning: str, values: Mapping[str, float], label: str) -> Metric:
-    family = GaugeMetricFamily(f"meshctl_{name}", meaning, labels=(_MAILBOX, label))
-    for value, number in values.items():
-        family.add_metric((mailbox, value), number)
-    return family
-
-
-def _one(mailbox: str, name: str, meaning: str, value: float) -> Metric:
-    family = GaugeMetricFamily(f"meshctl_{name}", meaning, labels=(_MAILBOX,))
-    family.add_metric((mailbox,), value)
-    return family
-
 
 ALERT_EVENTS: Final = (
     "message.failed",
@@ -205,7 +87,7 @@ class Metrics:
 
     def _text(self, connection: sqlite3.Connection | None, parts: Parts) -> bytes:
         # prometheus-client takes memory and time to load, which only a daemon that needs it spends.
-        from meshctl.process.metrics import metrics_text  # noqa: PLC0415
+        from meshctl.process.metrics_text import metrics_text  # noqa: PLC0415
 
         return metrics_text(
             Numbers(

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.bridge.track import Tracked
+from meshctl.bridge.tracked import Tracked
 from meshctl.clock import iso
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State

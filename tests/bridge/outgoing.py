@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshctl.bridge.api_errors import BridgeFault
-from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.send import Sending
 from meshctl.files.client_folders import ClientFolders
 from meshctl.log.events import Journal

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from meshctl.bridge.api_errors import BridgeFault, Trouble
-from meshctl.bridge.connect import BridgeClient
+from meshctl.bridge.client import BridgeClient
 from meshctl.mesh.control_file import ControlFile
 from tests.bridge.far_ends import answering, closed_port
 from tests.bridge.mailbox import MAILBOX_ID

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from meshctl.bridge.api_errors import BridgeFault
-from meshctl.bridge.track import TRACKED_NAME, Tracking
+from meshctl.bridge.track import Tracking
+from meshctl.bridge.tracked import TRACKED_NAME
 from meshctl.log.events import Journal
 from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.bridge.sandbox import Sandbox
