@@ -65,7 +65,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
     },
     "Look": {
         "status": _Entry(
-            "status", "Count messages by state; say what is overdue and whether the client lives."
+            "status", "Count messages by state; say what is overdue and whether the MESH Client is active."
         ),
         "list": _Entry("list", "List messages, newest first."),
         "show": _Entry("show", "Show one message and its history."),
@@ -189,7 +189,7 @@ def main() -> None:
 def report_unexpected(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Say on stderr where an unforeseen error happened, without its text or any value.
+    """Print on stderr where an unforeseen error happened, without its text or any value.
 
     With MESHCTL_DEBUG set the whole traceback is printed instead.
     """
@@ -220,7 +220,7 @@ def _entry(name: str) -> _Entry | None:
 
 
 def _end(text: str, exit_code: int) -> NoReturn:
-    """Say on stderr what went wrong, and end the program."""
+    """Print on stderr what went wrong, and end the program."""
     click.echo(f"{PROGRAM}: {text}", err=True)
     raise click.exceptions.Exit(exit_code) from None
 
@@ -232,7 +232,7 @@ def _end_usage(error: click.UsageError) -> NoReturn:
 
 
 def _system_fault(error: OSError) -> str:
-    """Say what the operating system refused, with file names made safe to show."""
+    """Print what the operating system refused, with file names made safe to show."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     shown = " and ".join(escape_unprintable(mask_numbers(name)) for name in names)
     reason = error.strerror or type(error).__name__

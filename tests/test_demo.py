@@ -20,7 +20,7 @@ from meshctl.ledger.records import HistoryEntry, Message, Reason
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.states import Acknowledgement, State
 from meshctl.settings.load import load_settings
-from meshctl.simulator.demo import Demo, Part, Scene
+from meshctl.simulator.demo import Demo, DemoPart, Scene
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.sample import PAYLOADS, RULES_NAME, Drop, copy_sample, read_script, sample_folder
 from meshctl.terminal.demo import print_summary, show_live, tell_plainly
@@ -178,7 +178,7 @@ def test_process_that_ends_by_itself_ends_the_demo(sample: Path) -> None:
 )
 def test_outcomes_are_read_from_the_ledger(message: Message, outcomes: set[str]) -> None:
     """What counts as seen is what the ledger says of a message, past deadlines included."""
-    part = Part(_drop("completed"), message)
+    part = DemoPart(_drop("completed"), message)
 
     assert part.seen == outcomes
     assert part.missing == {"completed"} - outcomes
@@ -186,11 +186,11 @@ def test_outcomes_are_read_from_the_ledger(message: Message, outcomes: set[str])
 
 def test_one_message_too_many_is_not_as_written() -> None:
     """A demo in which a message came twice has not come out as its script says."""
-    done = Part(_drop("completed"), replace(MESSAGE, state=State.COMPLETED))
+    done = DemoPart(_drop("completed"), replace(MESSAGE, state=State.COMPLETED))
 
     assert Scene(1.0, (done,)).as_written
     assert not Scene(1.0, (done,), unexpected=1).as_written
-    assert not Scene(1.0, (done, Part(_drop("overdue")))).as_written
+    assert not Scene(1.0, (done, DemoPart(_drop("overdue")))).as_written
 
 
 def test_messages_are_shown_moving_at_a_terminal() -> None:
@@ -219,7 +219,11 @@ def test_summary_tells_what_is_missing_and_what_to_do(sample: Path) -> None:
         MESSAGE, state=State.FAILED, reason=Reason("EPL-154", "SEND", "It does not match.", "Check PDS.")
     )
     late = replace(MESSAGE, overdue="business_ack", awaiting=(Acknowledgement.BUSINESS,), history=(MISSED,))
-    parts = (Part(_drop("completed"), failed), Part(_drop("overdue"), late), Part(_drop("completed")))
+    parts = (
+        DemoPart(_drop("completed"), failed),
+        DemoPart(_drop("overdue"), late),
+        DemoPart(_drop("completed")),
+    )
     out = io.StringIO()
 
     print_summary(
@@ -329,7 +333,7 @@ def _drop(outcome: str) -> Drop:
 
 def _scenes() -> Iterator[Scene]:
     drop = _drop("completed")
-    yield Scene(0.0, (Part(drop),))
-    yield Scene(0.2, (Part(drop, MESSAGE),))
-    yield Scene(0.4, (Part(drop, MESSAGE),))
-    yield Scene(0.6, (Part(drop, replace(MESSAGE, state=State.COMPLETED)),))
+    yield Scene(0.0, (DemoPart(drop),))
+    yield Scene(0.2, (DemoPart(drop, MESSAGE),))
+    yield Scene(0.4, (DemoPart(drop, MESSAGE),))
+    yield Scene(0.6, (DemoPart(drop, replace(MESSAGE, state=State.COMPLETED)),))

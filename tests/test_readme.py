@@ -11,7 +11,7 @@ from meshctl.cli import cli
 from meshctl.log.events import event_table
 from meshctl.log.reader import parse_line
 from meshctl.mesh.states import State
-from meshctl.outbound.names import Kind, NameRules
+from meshctl.outbound.names import NameKind, NameRules
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
@@ -101,12 +101,12 @@ def test_ignored_names_are_those_that_are_ignored() -> None:
     kinds = dict(re.findall(r"^- \*\*(unfinished|left over)\*\*: (.*?)[;.]$", told, re.MULTILINE | re.DOTALL))
     rules = NameRules(StagingSettings())
 
-    for title, kind in (("unfinished", Kind.UNFINISHED), ("left over", Kind.LEFT_OVER)):
+    for title, kind in (("unfinished", NameKind.UNFINISHED), ("left over", NameKind.LEFT_OVER)):
         quoted = [one for one in re.findall(r"`([^`]+)`", kinds[title]) if len(one) > 1]
         names = [f"letter{one}" if one[0] == "." else one.replace("NAME", "letter") for one in quoted]
         assert len(names) >= 10
         assert {rules.kind_of(name) for name in names} == {kind}
-    assert {rules.kind_of(f"{start}letter.xml") for start in ".~"} == {Kind.UNFINISHED}
+    assert {rules.kind_of(f"{start}letter.xml") for start in ".~"} == {NameKind.UNFINISHED}
 
 
 def test_log_line_is_one_of_the_log() -> None:

@@ -45,7 +45,7 @@ _NO_CONNECTION = (
 _TLS_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
-class Trouble(StrEnum):
+class FailureKind(StrEnum):
     """What is to be done about a failed call."""
 
     LATER = "later"
@@ -59,13 +59,13 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ApiFault:
     """What a failed call means: `event` and `code` as in a status record, `text` for people and the log.
 
     `retry_after_seconds` is how long MESH asks to be left alone, None if it does not.
     """
 
-    trouble: Trouble
+    kind: FailureKind
     event: str
     code: str
     text: str
@@ -83,29 +83,29 @@ _ADVICE = {
     "ANSWER": "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
     "HTTP-407": "Give the proxy in $HTTPS_PROXY its user and password.",
 }
-_ADVICE_BY_TROUBLE = {
-    Trouble.DENIED: (
+_ADVICE_BY_KIND = {
+    FailureKind.DENIED: (
         "Check mailbox.id; environment, password, shared_key and certificate in [bridge]; this computer's"
         " clock; and with the National Service Desk whether the mailbox is in use."
     ),
-    Trouble.LATER: "It is tried again by itself; if it goes on, ask the National Service Desk.",
+    FailureKind.LATER: "It is tried again by itself; if it goes on, ask the National Service Desk.",
 }
 
 
-def advice_on(fault: Fault) -> str:
+def advice_on(fault: ApiFault) -> str:
     """Return what a person can do about a fault that keeps the bridge from its work; may be empty."""
-    return _ADVICE.get(fault.code) or _ADVICE_BY_TROUBLE.get(fault.trouble, "")
+    return _ADVICE.get(fault.code) or _ADVICE_BY_KIND.get(fault.kind, "")
 
 
 class BridgeFault(MeshctlError):
     """A fault that no single message is to blame for: the loop waits, then tries again."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ApiFault) -> None:
         super().__init__(fault.text)
         self.fault = fault
 
 
-def fault_of(error: Exception, *, uploading: bool = False) -> Fault:
+def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
     """Return what an exception of a call to MESH means; `uploading` if it was the first post of a message.
 
     Raises the exception itself, if it is none that a call can end with: a disk that is full, say.
@@ -119,58 +119,58 @@ def fault_of(error: Exception, *, uploading: bool = False) -> Fault:
             # Before anything is sent: requests and http.client look at headers first.
             return malformed()
         case requests.RequestException() | urllib3.exceptions.HTTPError() | ssl.SSLError():
-            return _no_answer(error, Trouble.UNSURE if uploading else Trouble.LATER)
+            return _no_answer(error, FailureKind.UNSURE if uploading else FailureKind.LATER)
         case json.JSONDecodeError() | ConnectionError() | TimeoutError():
-            return _no_answer(error, Trouble.UNSURE if uploading else Trouble.LATER)
+            return _no_answer(error, FailureKind.UNSURE if uploading else FailureKind.LATER)
     raise error
 
 
-def fault_of_response(response: requests.Response, *, uploading: bool = False) -> Fault:
+def fault_of_response(response: requests.Response, *, uploading: bool = False) -> ApiFault:
     """Return what an answer of 400 and above means, as `fault_of` does; reads its body."""
     status = response.status_code
     if status in _DENIED:
         text = f"MESH does not let this mailbox in (HTTP {status})"
-        return Fault(Trouble.DENIED, "", f"HTTP-{status}", text)
+        return ApiFault(FailureKind.DENIED, "", f"HTTP-{status}", text)
     if status in _NOT_TAKEN_NOW:
         text = f"MESH is busy (HTTP {status})"
-        return Fault(Trouble.LATER, "", f"HTTP-{status}", text, _retry_after(response.headers))
+        return ApiFault(FailureKind.LATER, "", f"HTTP-{status}", text, _retry_after(response.headers))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
-        trouble = Trouble.UNSURE if uploading else Trouble.LATER
+        kind = FailureKind.UNSURE if uploading else FailureKind.LATER
         text = f"MESH or something before it failed (HTTP {status})"
-        return Fault(trouble, "", f"HTTP-{status}", text, _retry_after(response.headers))
+        return ApiFault(kind, "", f"HTTP-{status}", text, _retry_after(response.headers))
     return _refused(status, _json_of(response))
 
 
-def malformed() -> Fault:
+def malformed() -> ApiFault:
     """Return the fault of a message whose header texts HTTP cannot carry, as the MESH API would have it."""
-    return Fault(
-        Trouble.REFUSED,
+    return ApiFault(
+        FailureKind.REFUSED,
         "TRANSFER",
         "06",
         "MalformedControlFile: a text of the control file has characters that MESH cannot carry",
     )
 
 
-def _no_answer(error: Exception, lost: Trouble) -> Fault:
+def _no_answer(error: Exception, lost: FailureKind) -> ApiFault:
     """Return what a call without an answer means; `lost` where a connection was there and broke off."""
-    trouble, code, text = lost, "LOST", "the connection to MESH broke off"
+    kind, code, text = lost, "LOST", "the connection to MESH broke off"
     match error:
         case requests.exceptions.SSLError() if not _is_cut_off(error):
-            trouble, code, text = Trouble.DENIED, "TLS", _tls_text(error)
+            kind, code, text = FailureKind.DENIED, "TLS", _tls_text(error)
         case requests.ReadTimeout():
             code, text = "TIMEOUT", "MESH was reached and did not answer in time"
         case requests.ConnectionError() if _is_no_connection(error):
-            trouble, code, text = (
-                Trouble.LATER,
+            kind, code, text = (
+                FailureKind.LATER,
                 "CONNECT",
                 "MESH cannot be reached: no connection can be made",
             )
         case json.JSONDecodeError():
             code, text = "ANSWER", "what answered is not MESH, or its answer was cut off"
-    return Fault(trouble, "", code, text)
+    return ApiFault(kind, "", code, text)
 
 
-def _refused(status: int, answer: Mapping[str, Any]) -> Fault:
+def _refused(status: int, answer: Mapping[str, Any]) -> ApiFault:
     """Read a refusal, in the words of either version of the API; of other answers only the status is told."""
     detail = answer.get("detail")
     first = detail[0] if isinstance(detail, list) and detail else {}
@@ -180,8 +180,8 @@ def _refused(status: int, answer: Mapping[str, Any]) -> Fault:
     code = _word(answer.get("errorCode")) or _word(first.get("code"))
     told = answer.get("errorDescription") or (first.get("msg") if code else None)
     text = _text(told) if isinstance(told, str) else ""
-    return Fault(
-        Trouble.REFUSED,
+    return ApiFault(
+        FailureKind.REFUSED,
         event or "TRANSFER",
         code or f"HTTP-{status}",
         text or f"MESH refuses the message (HTTP {status})",
@@ -256,9 +256,9 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
         waiting += [getattr(one, name, None) for name in ("reason", "original_error")]
 
 
-def local_fault(error: OSError) -> Fault:
+def local_fault(error: OSError) -> ApiFault:
     """Return what an error of our own disk or folders means: nothing can be done until it is mended."""
     # The name of a file may be a number: that of an open one.
     where = f" ({mask_file_name(str(error.filename))})" if error.filename is not None else ""
     code = errno.errorcode.get(error.errno or 0, "OS")
-    return Fault(Trouble.LATER, "", code, f"a folder or file cannot be used: {error.strerror}{where}")
+    return ApiFault(FailureKind.LATER, "", code, f"a folder or file cannot be used: {error.strerror}{where}")

@@ -19,7 +19,7 @@ class BridgeClient(MeshClient):
     idle_seconds = 5.0
     _posted_at = float("-inf")
 
-    def believe_only(self, ca_bundle: str) -> None:
+    def trust_only(self, ca_bundle: str) -> None:
         """Believe servers by the authorities in this file alone.
 
         requests would add those of $REQUESTS_CA_BUNDLE or certifi. The environment's proxies are kept to.

@@ -74,7 +74,7 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Bri
         application_name="meshctl",
     )
     if ca_bundle is not None:
-        client.believe_only(ca_bundle)
+        client.trust_only(ca_bundle)
     return client
 
 

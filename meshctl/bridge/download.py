@@ -81,7 +81,7 @@ class Download:
 
     @property
     def has_payload(self) -> bool:
-        """Tell whether this is a message with a payload; a report has none."""
+        """True if this is a message with a payload; a report has none."""
         return self._headers.get("Mex-MessageType", "").upper() != "REPORT"
 
     def _take(self, response: Response, should_stop: Callable[[], bool]) -> None:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from meshctl.bridge.pair import Failure
+from meshctl.bridge.pair import SendFailure
 from meshctl.bridge.upload import Uploads
 from meshctl.files import durable
-from meshctl.files.client_folders import ClientFolders, DecidedPair, Outcome, TakenPair
+from meshctl.files.client_folders import ClientFolders, DecidedPair, PairOutcome, TakenPair
 from meshctl.mesh.codes import ERROR, SUCCESS
 from meshctl.mesh.control_file import ControlFile, ControlFileError, StatusRecord, write_control_file
 from meshctl.mesh.report import write_report
@@ -25,7 +25,7 @@ _PRIVATE: Final = 0o700
 _REPORT_MODE: Final = 0o640
 
 
-class Settling:
+class PairFinisher:
     """The end of every upload of one mailbox; `work` is the bridge's folder."""
 
     def __init__(self, folders: ClientFolders, uploads: Uploads, work: Path, mailbox_id: str) -> None:
@@ -37,7 +37,7 @@ class Settling:
 
     def recover(self) -> None:
         """Forget the reports on pairs that nothing was decided about; they are made anew."""
-        failed = {pair.stem for pair in self._folders.decided() if pair.outcome is Outcome.FAILED}
+        failed = {pair.stem for pair in self._folders.decided() if pair.outcome is PairOutcome.FAILED}
         for name in os.listdir(self._reports):
             if name.removesuffix(_CONTROL) not in failed:
                 os.unlink(f"{self._reports}/{name}")
@@ -47,10 +47,10 @@ class Settling:
         """Decide that a pair is to go into SENT, with the id that MESH gave it. Raises OSError."""
         now = datetime.now(UTC)
         status = StatusRecord(_stamp(now), "TRANSFER", SUCCESS, "00", _TRANSFERRED)
-        return self._decide(pair, Outcome.SENT, _with_status(control, mesh_id, status), now)
+        return self._decide(pair, PairOutcome.SENT, _with_status(control, mesh_id, status), now)
 
     def failed(
-        self, pair: TakenPair, control: ControlFile | None, failure: Failure, mesh_id: str = ""
+        self, pair: TakenPair, control: ControlFile | None, failure: SendFailure, mesh_id: str = ""
     ) -> DecidedPair:
         """Decide that a pair is to go into FAILED, and a report on it into IN. Raises OSError."""
         now = datetime.now(UTC)
@@ -61,18 +61,20 @@ class Settling:
         durable.write_new(report, self._report(control, mesh_id, status), _REPORT_MODE)
         durable.sync_file(report)
         durable.sync_folder(self._reports)
-        return self._decide(pair, Outcome.FAILED, _with_status(control, mesh_id, status), now)
+        return self._decide(pair, PairOutcome.FAILED, _with_status(control, mesh_id, status), now)
 
     def finish(self, decided: DecidedPair) -> None:
         """Put a pair that is decided upon where it belongs, from wherever that broke off. Raises OSError."""
         report = self._staged_report(decided.stem)
-        if decided.outcome is Outcome.FAILED and os.path.exists(report):
+        if decided.outcome is PairOutcome.FAILED and os.path.exists(report):
             self._folders.deliver(decided.stem, report, None)
             durable.sync_folder(self._reports)
         self._folders.finish(decided)
         self._uploads.drop(decided.stem)
 
-    def _decide(self, pair: TakenPair, outcome: Outcome, control: bytes | None, now: datetime) -> DecidedPair:
+    def _decide(
+        self, pair: TakenPair, outcome: PairOutcome, control: bytes | None, now: datetime
+    ) -> DecidedPair:
         self._folders.decide(pair, outcome, control, now.timestamp())
         return DecidedPair(now.timestamp(), pair.stem, outcome)
 

@@ -21,7 +21,7 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,99}")
 
 
 def is_sane_id(told: object) -> TypeGuard[str]:
-    """Tell whether what the network says is a message id can be used as one."""
+    """True if what the network says is a message id can be used as one."""
     return isinstance(told, str) and _SANE_ID.fullmatch(told) is not None
 
 

@@ -27,7 +27,7 @@ _NO_DATA: Final = ("COLLECT", "02")
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class SendFailure:
     """Why a message was not sent, as in a status record; the text names no patient."""
 
     event: str
@@ -40,7 +40,7 @@ class UnfitPairError(Exception):
 
     def __init__(self, event_and_code: tuple[str, str], text: str) -> None:
         super().__init__(text)
-        self.failure = Failure(*event_and_code, text)
+        self.failure = SendFailure(*event_and_code, text)
 
 
 def read_control(path: str) -> ControlFile:

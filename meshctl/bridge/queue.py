@@ -14,7 +14,7 @@ from meshctl.files.client_folders import ClientFolders, TakenPair
 _MOST_SET_BACK: Final = 8
 
 
-class Turns:
+class SendQueue:
     """The pairs of one mailbox; one in OUT has its turn when its control file is `pick_up_seconds` old."""
 
     def __init__(self, folders: ClientFolders, pick_up_seconds: float) -> None:

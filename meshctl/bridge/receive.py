@@ -40,7 +40,7 @@ from mesh_client import MeshClient
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import BridgeFault, StoppedError, Trouble, fault_of, local_fault
+from meshctl.bridge.api_errors import BridgeFault, FailureKind, StoppedError, fault_of, local_fault
 from meshctl.bridge.download import DamagedError, Download
 from meshctl.bridge.headers import arrived_control_file, is_sane_id
 from meshctl.files import durable
@@ -60,7 +60,7 @@ _GONE: Final = frozenset({404, 410})
 _TRIES: Final = 3
 
 
-class Receiving:
+class Receiver:
     """The receiving side of one mailbox.
 
     `inbox` is its IN, `work` the bridge's folder, on the same file system. `folders` are to be durable.
@@ -250,7 +250,7 @@ class Receiving:
                 # A second acknowledgement, or one long after: MESH has forgotten it. It is in IN.
                 return True
             fault = fault_of(error)
-            if fault.trouble is not Trouble.REFUSED:
+            if fault.kind is not FailureKind.REFUSED:
                 raise BridgeFault(fault) from None
             self._set_aside.add(message_id)
             self._tell_left(message_id, f"it is in IN, but MESH refuses to be told so: {fault.text}")
@@ -263,7 +263,7 @@ class Receiving:
             self._leave(message_id, "MESH has it no more; somebody else has collected it, or it expired")
             return
         fault = fault_of(error)
-        if fault.trouble is Trouble.REFUSED:
+        if fault.kind is FailureKind.REFUSED:
             self._leave(message_id, f"MESH refuses to hand it over: {fault.text}")
             return
         self._listing = None

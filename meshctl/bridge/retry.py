@@ -11,7 +11,7 @@ import errno
 import random
 from collections.abc import Callable, Sequence
 
-from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble, advice_on
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
 from meshctl.log.events import Journal, error_fields
@@ -23,7 +23,7 @@ _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 300.0
 
 
-class Pace:
+class Backoff:
     """The pauses between the attempts at one thing; `chance` gives numbers from 0 to 1."""
 
     def __init__(
@@ -57,7 +57,7 @@ _UNFORESEEN_ADVICE = "This is a fault of meshctl; please report it with the line
 _LOCAL_ADVICE = "Look at the folder that is named, its disk and its rights; meshctl check says more."
 
 
-class Part:
+class BridgePart:
     """Runs `work`, which does one step and returns whether there was one to do.
 
     After a step another follows at once; when there was none, `every_seconds` later. `obstacle` says what
@@ -73,7 +73,7 @@ class Part:
         self._every_seconds = every_seconds
         self._clock = clock
         self._journal = journal
-        self._pace = Pace()
+        self._pace = Backoff()
         self._not_before = float("-inf")
         self._told: set[str] = set()
         self._blocked_at = 0.0
@@ -94,12 +94,12 @@ class Part:
             self._fail(_local(error), _LOCAL_ADVICE)
             return False
         except MeshctlError as error:
-            self._fail(Fault(Trouble.DENIED, "", "", str(error)), "")
+            self._fail(ApiFault(FailureKind.DENIED, "", "", str(error)), "")
             return False
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
             self._journal.error("daemon.error", half=self.name, **error_fields(error))
             unforeseen = f"an unforeseen error ({type(error).__name__})"
-            self._fail(Fault(Trouble.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
+            self._fail(ApiFault(FailureKind.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
             return False
         self._go_on()
         if not worked:
@@ -128,13 +128,13 @@ class Part:
         self._told.clear()
         self._pace.succeeded()
 
-    def _fail(self, fault: Fault, advice: str) -> None:
+    def _fail(self, fault: ApiFault, advice: str) -> None:
         pause_seconds = self._pace.failed(fault.retry_after_seconds)
         self._not_before = self._clock.monotonic() + pause_seconds
         if self.obstacle is None:
             self._blocked_at = self._clock.monotonic()
         self.obstacle, self.advice = f"{self.name}: {fault.text}", advice
-        self.is_passing = fault.trouble is Trouble.LATER and not _is_local(fault)
+        self.is_passing = fault.kind is FailureKind.LATER and not _is_local(fault)
         # Two obstacles may take turns, 502 and 503 say; each is told once until all is well.
         if fault.code in self._told:
             return
@@ -152,23 +152,23 @@ class Part:
             self._journal.error("bridge.blocked", **fields)
 
 
-def _is_local(fault: Fault) -> bool:
-    """Tell whether this computer is to blame: then the code is that of the system's error."""
+def _is_local(fault: ApiFault) -> bool:
+    """True if this computer is to blame: then the code is that of the system's error."""
     return fault.code in errno.errorcode.values()
 
 
-def _local(error: OSError) -> Fault:
-    """Say what the system refused, by the folder or file that it is about."""
+def _local(error: OSError) -> ApiFault:
+    """Return what the system refused, by the folder or file that it is about."""
     code = errno.errorcode.get(error.errno or 0, "EIO")
     where = f" ({mask_file_name(str(error.filename))})" if error.filename else ""
-    return Fault(Trouble.LATER, "", code, f"{error.strerror or type(error).__name__}{where}")
+    return ApiFault(FailureKind.LATER, "", code, f"{error.strerror or type(error).__name__}{where}")
 
 
 _MENDING_SECONDS = 60.0
 _PASSING_SECONDS = 900.0
 
 
-class Alarm:
+class BlockedAlerts:
     """Sends alerts about the parts of a bridge; `told` are those that are told to be blocked."""
 
     def __init__(self, alerts: Alerts, clock: Clock) -> None:
@@ -176,7 +176,7 @@ class Alarm:
         self._clock = clock
         self.told: set[str] = set()
 
-    def look(self, parts: Sequence[Part]) -> None:
+    def look(self, parts: Sequence[BridgePart]) -> None:
         """See how long each part has been blocked, and tell what there is to tell."""
         for part in parts:
             if part.obstacle is None:
@@ -188,9 +188,9 @@ class Alarm:
                 self._send("bridge.blocked", part, f"{part.obstacle}.", part.advice)
 
     @staticmethod
-    def _limit(part: Part) -> float:
+    def _limit(part: BridgePart) -> float:
         return _PASSING_SECONDS if part.is_passing else _MENDING_SECONDS
 
-    def _send(self, event: str, part: Part, text: str, advice: str) -> None:
+    def _send(self, event: str, part: BridgePart, text: str, advice: str) -> None:
         stamp = self._clock.stamp()
         self._alerts.send({"event": event, "at": stamp, "part": part.name, "text": text, "advice": advice})

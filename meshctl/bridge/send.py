@@ -35,17 +35,17 @@ from typing import Final
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import BridgeFault, Fault, StoppedError, Trouble, fault_of, local_fault
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, StoppedError, fault_of, local_fault
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.finish import Settling
+from meshctl.bridge.finish import PairFinisher
 from meshctl.bridge.headers import MexRefusal, mex_file_name, mex_headers
-from meshctl.bridge.pair import Failure, UnfitPairError, payload_size_bytes, read_control
-from meshctl.bridge.queue import Turns
+from meshctl.bridge.pair import SendFailure, UnfitPairError, payload_size_bytes, read_control
+from meshctl.bridge.queue import SendQueue
 from meshctl.bridge.upload import (
     CallError,
     Upload,
     Uploads,
-    Whereabouts,
+    UploadState,
     ask_after,
     is_still_uploading,
     post_first,
@@ -57,15 +57,15 @@ from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFile
 
 _PICK_UP_SECONDS: Final = 1.0
-_CANNOT_TELL: Final = Failure(
+_CANNOT_TELL: Final = SendFailure(
     "TRANSFER",
     "UNSURE",
     "The upload broke off, and MESH cannot tell whether it arrived. Find out before it is sent again.",
 )
-_ODD_STATUS: Final = Fault(Trouble.LATER, "", "ANSWER", "MESH's answer about an upload has no status")
+_ODD_STATUS: Final = ApiFault(FailureKind.LATER, "", "ANSWER", "MESH's answer about an upload has no status")
 
 
-class Sending:
+class PairSender:
     """The sending side of one mailbox; `work` is the bridge's folder, on the mailbox's file system.
 
     `folders` are durable and have the same work folder. `should_stop` is asked in the midst of an upload,
@@ -88,8 +88,8 @@ class Sending:
         self._client = client
         self._folders = folders
         self._uploads = Uploads(work / "uploads")
-        self._settling = Settling(folders, self._uploads, work, mailbox_id)
-        self._turns = Turns(folders, pick_up_seconds)
+        self._settling = PairFinisher(folders, self._uploads, work, mailbox_id)
+        self._turns = SendQueue(folders, pick_up_seconds)
         self._mailbox_id = mailbox_id
         self._chunk_bytes = chunk_bytes
         self._journal = journal
@@ -177,7 +177,7 @@ class Sending:
             self._failed(pair, control, unfit.failure)
             return
         except MexRefusal as refusal:
-            self._failed(pair, control, Failure(refusal.event, refusal.code, refusal.text))
+            self._failed(pair, control, SendFailure(refusal.event, refusal.code, refusal.text))
             return
         chunk_bytes = size_bytes if control.allow_chunking is False else self._chunk_bytes
         upload = Upload(file_name, size_bytes, chunk_bytes, compress=control.compress is True)
@@ -194,14 +194,14 @@ class Sending:
         self._uploads.write(pair.stem, replace(upload, mesh_id=mesh_id, chunks_sent=1))
         self._out_of_step.discard(pair.stem)
 
-    def _not_begun(self, pair: TakenPair, control: ControlFile, fault: Fault) -> None:
-        if fault.trouble is Trouble.REFUSED:
-            self._failed(pair, control, Failure(fault.event, fault.code, fault.text))
+    def _not_begun(self, pair: TakenPair, control: ControlFile, fault: ApiFault) -> None:
+        if fault.kind is FailureKind.REFUSED:
+            self._failed(pair, control, SendFailure(fault.event, fault.code, fault.text))
             return
-        if fault.trouble is Trouble.UNSURE:
+        if fault.kind is FailureKind.UNSURE:
             self._doubt(pair, fault.text)
             # To the loop it means the same: MESH is not to be had now.
-            raise BridgeFault(replace(fault, trouble=Trouble.LATER))
+            raise BridgeFault(replace(fault, kind=FailureKind.LATER))
         self._uploads.drop(pair.stem)
         raise BridgeFault(fault)
 
@@ -221,13 +221,13 @@ class Sending:
         file_name = upload.file_name or mex_file_name(pair.stem, pair.fingerprint)
         found = ask_after(self._client, control.local_id, file_name)
         match found.whereabouts:
-            case Whereabouts.THERE if found.is_whole or upload.chunk_bytes:
+            case UploadState.THERE if found.is_whole or upload.chunk_bytes:
                 self._settled(pair, arrived=True)
                 chunks_sent = upload.chunks if found.is_whole else 1
                 self._uploads.write(
                     pair.stem, replace(upload, mesh_id=found.mesh_id, chunks_sent=chunks_sent)
                 )
-            case Whereabouts.NOT_THERE:
+            case UploadState.NOT_THERE:
                 self._missed(pair, upload)
             case _:
                 self._failed(pair, control, _CANNOT_TELL)
@@ -280,10 +280,10 @@ class Sending:
             post_next(self._client, pair.data, upload, self._should_stop)
         except CallError as error:
             fault = error.fault
-            if fault.trouble is not Trouble.REFUSED:
+            if fault.kind is not FailureKind.REFUSED:
                 self._out_of_step.add(pair.stem)
                 raise BridgeFault(fault) from None
-            failure = Failure(fault.event, fault.code, fault.text)
+            failure = SendFailure(fault.event, fault.code, fault.text)
             self._failed(pair, _control_or_none(pair), failure, mesh_id)
         else:
             self._uploads.write(pair.stem, replace(upload, chunks_sent=upload.chunks_sent + 1))
@@ -296,7 +296,7 @@ class Sending:
         )
 
     def _failed(
-        self, pair: TakenPair, control: ControlFile | None, failure: Failure, mesh_id: str = ""
+        self, pair: TakenPair, control: ControlFile | None, failure: SendFailure, mesh_id: str = ""
     ) -> None:
         decided = self._settling.failed(pair, control, failure, mesh_id)
         self._over(pair, decided)

@@ -21,10 +21,10 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from meshctl import __version__
 from meshctl.bridge.api_errors import BridgeFault, fault_of
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.receive import Receiving
-from meshctl.bridge.retry import Alarm, Part
-from meshctl.bridge.send import Sending
-from meshctl.bridge.track import Tracking
+from meshctl.bridge.receive import Receiver
+from meshctl.bridge.retry import BlockedAlerts, BridgePart
+from meshctl.bridge.send import PairSender
+from meshctl.bridge.track import Tracker
 from meshctl.clock import Clock
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
@@ -32,7 +32,7 @@ from meshctl.log.events import Journal
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import serving
 from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Inbox
+from meshctl.process.wake_ups import Signals
 from meshctl.settings.model import Settings
 
 _HANDSHAKE_EVERY_SECONDS = 86_400.0
@@ -53,24 +53,24 @@ class Bridge:
         settings: Settings,
         client: BridgeClient,
         journal: Journal,
-        inbox: Inbox,
+        signals: Signals,
         service: Service,
     ) -> None:
         self._settings = settings
         self._client = client
         self._journal = journal
-        self._inbox = inbox
+        self._signals = signals
         self._service = service
-        self._sending: Sending | None = None
-        self._receiving: Receiving | None = None
-        self._tracking = Tracking(client, settings.state.folder, journal)
+        self._sending: PairSender | None = None
+        self._receiving: Receiver | None = None
+        self._tracking = Tracker(client, settings.state.folder, journal)
         self._is_connected = False
         clock = Clock()
         self._alerts = Alerts(settings.alerts, journal)
-        self._alarm = Alarm(self._alerts, clock)
+        self._alarm = BlockedAlerts(self._alerts, clock)
 
-        def part(name: str, work: Callable[[], bool], every_seconds: float) -> Part:
-            return Part(name, work, every_seconds, clock, journal)
+        def part(name: str, work: Callable[[], bool], every_seconds: float) -> BridgePart:
+            return BridgePart(name, work, every_seconds, clock, journal)
 
         self._handshake = part("handshake", self._shake_hands, _HANDSHAKE_EVERY_SECONDS)
         self._out = part("sending", self._send, _OUT_EVERY_SECONDS)
@@ -93,7 +93,7 @@ class Bridge:
                 self._service.turned(self._obstacles(), self._status)
                 self._alarm.look((self._handshake, *self._parts))
                 if not worked:
-                    self._inbox.wait(self._pause_seconds())
+                    self._signals.wait(self._pause_seconds())
             self._service.stopping()
             self._journal.info("bridge.stopping")
             self._alerts.close(_LAST_ALERTS_SECONDS)
@@ -124,10 +124,10 @@ class Bridge:
         return any(turns)
 
     def _should_stop(self) -> bool:
-        """Tell whether it is time to end; asked between blocks, so it also says that we live."""
+        """True if it is time to end; asked between blocks, so it also says that we live."""
         self._service.alive()
         # Nothing is read again on SIGHUP: a terminal that has gone away ends the bridge.
-        return self._inbox.stop_requested or self._inbox.reload_requested
+        return self._signals.stop_requested or self._signals.reload_requested
 
     def _pause_seconds(self) -> float:
         parts = (self._handshake, *self._parts) if self._is_connected else (self._handshake,)
@@ -180,9 +180,9 @@ class Bridge:
             durable=True,
         )
 
-    def _open_sending(self) -> Sending:
+    def _open_sending(self) -> PairSender:
         bridge = self._settings.bridge
-        return Sending(
+        return PairSender(
             client=self._client,
             folders=self._folders(),
             work=bridge.work,
@@ -194,8 +194,8 @@ class Bridge:
             settle_seconds=bridge.timeout.total_seconds(),
         )
 
-    def _open_receiving(self) -> Receiving:
-        return Receiving(
+    def _open_receiving(self) -> Receiver:
+        return Receiver(
             client=self._client,
             folders=self._folders(),
             inbox=self._settings.mailbox.in_folder,
@@ -209,7 +209,7 @@ class Bridge:
         with serving(self._settings.mailbox, "the bridge"):
             self._claim_work_folder()
             if threading.current_thread() is threading.main_thread():
-                self._inbox.listen()
+                self._signals.listen()
             mailbox = self._settings.mailbox.id
             self._journal.info("bridge.started", version=__version__, mailbox=mailbox)
             yield

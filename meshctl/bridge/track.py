@@ -13,7 +13,7 @@ from mesh_client import MeshClient
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import BridgeFault, Trouble, fault_of
+from meshctl.bridge.api_errors import BridgeFault, FailureKind, fault_of
 from meshctl.bridge.tracked import Tracked, read_tracked, status_named, write_tracked
 from meshctl.ledger import reads
 from meshctl.ledger.database import LedgerError
@@ -28,7 +28,7 @@ _MOST_AN_HOUR: Final = 500
 _MOST_LOOKED_AT: Final = 5000
 
 
-class Tracking:
+class Tracker:
     """The enquiries of one mailbox; `state_folder` is the one that holds the ledger."""
 
     def __init__(self, client: MeshClient, state_folder: Path, journal: Journal) -> None:
@@ -90,6 +90,6 @@ class Tracking:
             return status_named(self._client.track_message(mesh_id).get("status"))
         except (RequestException, Urllib3Error) as error:
             fault = fault_of(error)
-            if fault.trouble is Trouble.REFUSED:
+            if fault.kind is FailureKind.REFUSED:
                 return None
             raise BridgeFault(fault) from None

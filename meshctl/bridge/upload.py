@@ -22,7 +22,7 @@ from typing import Any, Final
 from requests import HTTPError, RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble, fault_of, fault_of_response
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_of, fault_of_response
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.headers import MexHeaders, is_sane_id
 from meshctl.bridge.pair import ChunkStream, open_regular
@@ -115,16 +115,18 @@ _TAKEN: Final = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED})
 # Of a further chunk: MESH has the message whole already, or no longer knows the beginning.
 _OUT_OF_STEP: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.LOCKED})
 
-_ASK: Final = Fault(
-    Trouble.LATER, "", "CHUNK", "MESH does not take this part of a message; it is asked how far it is"
+_ASK: Final = ApiFault(
+    FailureKind.LATER, "", "CHUNK", "MESH does not take this part of a message; it is asked how far it is"
 )
-_ODD_ANSWER: Final = Fault(Trouble.UNSURE, "", "ANSWER", "MESH's answer to an upload says neither yes nor no")
+_ODD_ANSWER: Final = ApiFault(
+    FailureKind.UNSURE, "", "ANSWER", "MESH's answer to an upload says neither yes nor no"
+)
 
 
 class CallError(Exception):
     """A call that failed, and what that means."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ApiFault) -> None:
         super().__init__(fault.text)
         self.fault = fault
 
@@ -155,7 +157,7 @@ def post_first(
                 raise stream.error from None
             fault = fault_of(error, uploading=stream.is_handed_over)
             if stream.is_handed_over:
-                fault = replace(fault, trouble=Trouble.UNSURE)
+                fault = replace(fault, kind=FailureKind.UNSURE)
             raise CallError(fault) from None
 
 
@@ -202,7 +204,7 @@ def _mesh_id(response: Response) -> str:
 _ASKABLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:@+=,~-]*")
 
 
-class Whereabouts(StrEnum):
+class UploadState(StrEnum):
     """What MESH knows of an upload."""
 
     THERE = "there"
@@ -214,13 +216,13 @@ class Whereabouts(StrEnum):
 class Found:
     """The answer; `mesh_id` with THERE alone, and `is_whole` whether no chunk is missing."""
 
-    whereabouts: Whereabouts
+    whereabouts: UploadState
     mesh_id: str = ""
     is_whole: bool = False
 
 
-_NOT_KNOWN: Final = Found(Whereabouts.NOT_KNOWN)
-_ODD_TRACKING: Final = Fault(Trouble.LATER, "", "ANSWER", "what answers after an upload is not MESH")
+_NOT_KNOWN: Final = Found(UploadState.NOT_KNOWN)
+_ODD_TRACKING: Final = ApiFault(FailureKind.LATER, "", "ANSWER", "what answers after an upload is not MESH")
 
 
 def ask_after(client: BridgeClient, local_id: str, file_name: str) -> Found:
@@ -234,13 +236,13 @@ def ask_after(client: BridgeClient, local_id: str, file_name: str) -> Found:
 
 
 def is_still_uploading(status: object) -> bool:
-    """Tell from the status of a message in either version of the API whether chunks are missing."""
+    """True if, by the status of a message in either version of the API, chunks are missing."""
     return isinstance(status, str) and status.strip().lower() == "uploading"
 
 
 def _read(response: Response, file_name: str) -> Found:
     if response.status_code == HTTPStatus.NOT_FOUND:
-        return Found(Whereabouts.NOT_THERE)
+        return Found(UploadState.NOT_THERE)
     if response.status_code == HTTPStatus.OK:
         answer = response.json()
         mesh_id = answer.get("messageId") if isinstance(answer, dict) else None
@@ -248,12 +250,12 @@ def _read(response: Response, file_name: str) -> Found:
             raise BridgeFault(_ODD_TRACKING)
         if answer.get("fileName") != file_name:
             return _NOT_KNOWN
-        return Found(Whereabouts.THERE, mesh_id, not is_still_uploading(answer.get("status")))
+        return Found(UploadState.THERE, mesh_id, not is_still_uploading(answer.get("status")))
     if response.status_code == HTTPStatus.MULTIPLE_CHOICES:
         return _NOT_KNOWN
     if response.status_code < HTTPStatus.BAD_REQUEST:
         raise BridgeFault(_ODD_TRACKING)
     fault = fault_of_response(response)
-    if fault.trouble is Trouble.REFUSED:
+    if fault.kind is FailureKind.REFUSED:
         return _NOT_KNOWN
     raise BridgeFault(fault)

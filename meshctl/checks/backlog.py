@@ -16,7 +16,7 @@ _LOOKED_AT = 20_000
 
 
 def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether files lie in the outbox that nobody takes."""
+    """Check whether files lie in the outbox that nobody takes."""
     staging = surroundings.settings.staging
     if not os.path.isdir(staging.outbox):
         return
@@ -42,7 +42,7 @@ def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_work(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell what an interrupted run has left, and what is not meshctl's, in the work folder."""
+    """Return what an interrupted run has left, and what is not meshctl's, in the work folder."""
     work = surroundings.settings.staging.work
     if not os.path.isdir(work):
         return
@@ -71,7 +71,7 @@ def check_work(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_out(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether pairs stay in OUT longer than the MESH Client may take to collect them."""
+    """Check whether pairs stay in OUT longer than the MESH Client may take to collect them."""
     out = surroundings.settings.mailbox.out_folder
     if not os.path.isdir(out):
         return

@@ -108,7 +108,7 @@ def check_client_rights(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_group(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether the group of our files is one that we can give them."""
+    """Check whether the group of our files is one that we can give them."""
     name = surroundings.settings.mailbox.group
     if name is None:
         return

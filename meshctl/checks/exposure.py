@@ -25,7 +25,7 @@ def refuse_world_writable(settings: Settings) -> None:
 
 
 def warn_of_root(journal: Journal) -> None:
-    """Say in the log that the daemon runs as root, if it does."""
+    """Log that the daemon runs as root, if it does."""
     if runs_as_root():
         journal.warning("daemon.warning", text=ROOT_TEXT, advice=ROOT_ADVICE)
 
@@ -43,7 +43,7 @@ def check_exposure(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_user(_surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether this is root."""
+    """Check whether this is root."""
     if runs_as_root():
         yield warning("user", ROOT_TEXT, ROOT_ADVICE)
     else:

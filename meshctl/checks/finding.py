@@ -47,7 +47,7 @@ def remark(name: str, text: str, advice: str) -> Finding:
 
 
 def any_error(findings: list[Finding]) -> bool:
-    """Tell whether an error is among the findings."""
+    """True if an error is among the findings."""
     return any(not finding.ok and finding.severity is Severity.ERROR for finding in findings)
 
 

@@ -73,7 +73,7 @@ def check_folders(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_rights(place: Place) -> Iterator[Finding]:
-    """Tell whether we may use a folder that is there."""
+    """Check whether we may use a folder that is there."""
     name = f"rights.{place.name}"
     wanted = os.R_OK | os.X_OK | (os.W_OK if place.writes else 0)
     if place.writes and _is_read_only(place.path):

@@ -22,7 +22,7 @@ _OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
 
 
 def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether a daemon holds the lock."""
+    """Check whether a daemon holds the lock."""
     state = surroundings.settings.state.folder
     try:
         running = is_running(state)
@@ -46,7 +46,7 @@ def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether the ledger is there, whole, and of this meshctl's version."""
+    """Check whether the ledger is there, whole, and of this meshctl's version."""
     path = surroundings.settings.state.folder / LEDGER_NAME
     try:
         path.stat()
@@ -95,7 +95,7 @@ def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_key(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether the key is there and is the one that the ledger was written with."""
+    """Check whether the key is there and is the one that the ledger was written with."""
     state = surroundings.settings.state.folder
     advice = f"Stop the daemon and restore {state / KEY_NAME} from a back-up; without it earlier messages can"
     advice += " neither be found by NHS number nor matched with acknowledgements."

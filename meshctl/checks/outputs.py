@@ -14,7 +14,7 @@ from meshctl.checks.system import ourselves
 
 
 def check_log(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether the log can be appended to; nothing is written."""
+    """Check whether the log can be appended to; nothing is written."""
     file = surroundings.settings.log.file
     if not os.path.exists(file):
         # Whether it can be made shows at its folder.
@@ -39,7 +39,7 @@ def check_log(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_alerts(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether the alert command can be run, and by whom it could be changed; it is not run."""
+    """Check whether the alert command can be run, and by whom it could be changed; it is not run."""
     command = surroundings.settings.alerts.command
     if not command:
         yield remark(
@@ -71,7 +71,7 @@ def check_alerts(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_metrics(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell whether the metrics file can be put into the collector's folder, if one is wanted."""
+    """Check whether the metrics file can be put into the collector's folder, if one is wanted."""
     file = surroundings.settings.metrics.textfile
     if file is None:
         return

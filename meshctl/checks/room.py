@@ -28,7 +28,7 @@ class Room:
 
 
 def check_moves(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell between which folders files are moved, between which copied, and where neither goes."""
+    """Return between which folders files are moved, between which copied, and where neither goes."""
     outbox, work = surroundings.place("outbox").path, surroundings.place("work").path
     out = surroundings.place("OUT").path
     if not os.path.isdir(outbox) or not os.path.isdir(out):
@@ -56,7 +56,7 @@ def check_moves(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_room(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell of each file system that we write to how much is left."""
+    """Return how much is left on each file system that we write to."""
     for room in rooms(surroundings):
         yield from room_findings(room)
 
@@ -107,7 +107,7 @@ def _room(folder: Path, names: tuple[str, ...]) -> Room:
 
 
 def on_one_mount(one: Path, other: Path) -> bool:
-    """Tell whether a rename goes from one folder to the other; one that is missing counts as made."""
+    """True if a rename goes from one folder to the other; one that is missing counts as made."""
     return _mount(one) == _mount(other)
 
 

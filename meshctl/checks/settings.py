@@ -15,7 +15,7 @@ from meshctl.settings.layout import PLACEHOLDER_ID
 
 
 def check_settings(surroundings: Surroundings) -> Iterator[Finding]:
-    """Tell which settings hold, and for which mailbox."""
+    """Return which settings hold, and for which mailbox."""
     settings = surroundings.settings
     if settings.mailbox.id == PLACEHOLDER_ID:
         yield error(

@@ -27,7 +27,7 @@ class Person:
     group_ids: frozenset[int]
 
     def may(self, status: os.stat_result, wanted: int) -> bool:
-        """Tell whether the permissions grant `wanted`, a sum of READ, WRITE and SEARCH."""
+        """True if the permissions grant `wanted`, a sum of READ, WRITE and SEARCH."""
         if self.user_id == 0:
             return True
         if status.st_uid == self.user_id:
@@ -90,7 +90,7 @@ def group_number(name: str) -> int | None:
 
 
 def runs_as_root() -> bool:
-    """Tell whether this process runs as root."""
+    """True if this process runs as root."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -112,7 +112,7 @@ class Mount:
 
     @property
     def is_network(self) -> bool:
-        """Tell whether other computers can write there without this one's kernel knowing."""
+        """True if other computers can write there without this one's kernel knowing."""
         return _NETWORK.fullmatch(self.type) is not None
 
 

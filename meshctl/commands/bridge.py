@@ -9,7 +9,7 @@ from meshctl.bridge.connect import connect, require_extra
 from meshctl.checks.exposure import warn_of_root
 from meshctl.log.setup import configure_log
 from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Inbox
+from meshctl.process.wake_ups import Signals
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
@@ -45,7 +45,7 @@ def command(ctx: click.Context, once: bool) -> None:
         log = settings.log.model_copy(update={"file": settings.bridge.log})
         journal = configure_log(log, to_terminal=sys.stderr.isatty())
         warn_of_root(journal)
-        bridge = Bridge(settings, client, journal, Inbox(), Service(os.environ))
+        bridge = Bridge(settings, client, journal, Signals(), Service(os.environ))
         if once:
             bridge.run_once()
         else:

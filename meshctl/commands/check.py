@@ -46,7 +46,7 @@ _COUNTED = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, show_all: bool, as_json: bool) -> None:
-    """Say whether everything is right, and what to do where it is not.
+    """Check whether everything is right, and say what to do where it is not.
 
     Looks at settings, folders, rights, room, the MESH Client's flags and life, deadlines, clock and ledger.
     Changes nothing, and may be run while the daemon runs.

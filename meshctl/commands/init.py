@@ -101,7 +101,7 @@ def _check_id(mailbox_id: str, source: str) -> None:
 
 
 def _report(layout: Layout, mailbox: Mailbox, kept: Path | None, instance: str | None) -> None:
-    """Say what was made, and what to do next."""
+    """Print what was made, and what to do next."""
     click.echo(f"Settings: {layout.settings_file}")
     if kept is not None:
         click.echo(f"The old ones are kept as {kept}")

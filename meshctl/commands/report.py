@@ -18,7 +18,7 @@ from meshctl.inbound.client_health import CLIENT_FACT, client_view
 from meshctl.ledger import reads
 from meshctl.reporting import query
 from meshctl.reporting.figures import figures_of, quiet_periods
-from meshctl.reporting.page import MARK, Report, html_page
+from meshctl.reporting.page import MARK, PeriodReport, html_page
 from meshctl.reporting.period import Period, columns_of, since, whole_day
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
@@ -97,14 +97,16 @@ def command(ctx: click.Context, day: date | None, since_at: datetime | None, fil
     click.echo(f"Written: {file}")
 
 
-def _report(connection: sqlite3.Connection, settings: Settings, period: Period, now: datetime) -> Report:
+def _report(
+    connection: sqlite3.Connection, settings: Settings, period: Period, now: datetime
+) -> PeriodReport:
     silent_after = settings.deadlines.client_silent_after
     last_seen = client_view(reads.fact(connection, CLIENT_FACT)).last_seen
     last_seen_at = None if last_seen is None else datetime.fromisoformat(last_seen)
     signs = query.client_signs(connection, period)
     if last_seen_at is not None:
         signs.append(last_seen_at)
-    return Report(
+    return PeriodReport(
         mailbox=settings.mailbox.id,
         organisation=settings.mailbox.organisation,
         written_at=now,

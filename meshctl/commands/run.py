@@ -9,7 +9,7 @@ from meshctl.checks.exposure import refuse_world_writable, warn_of_root
 from meshctl.log.setup import configure_log
 from meshctl.process.daemon import Daemon
 from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Inbox
+from meshctl.process.wake_ups import Signals
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
@@ -55,7 +55,7 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
         settings,
         lambda: checked(load_settings(settings.file, os.environ)),
         journal,
-        Inbox(),
+        Signals(),
         Service(os.environ),
     )
     if once:

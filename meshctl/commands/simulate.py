@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from meshctl.process.lock import serving
-from meshctl.simulator.far_end import World, flags_in_force
+from meshctl.simulator.far_end import FarEnd, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, make_mailbox_folders, refuse_used_mailbox
 from meshctl.terminal.context import settings_of
@@ -67,7 +67,7 @@ class _Screen:
         self._lines.clear()
 
     def _is_read(self) -> bool:
-        """Tell whether a write would go through; a reader that keeps up is waited for."""
+        """True if a write would go through; a reader that keeps up is waited for."""
         if os.name == "nt" or sys.stdout.isatty():
             return True
         patience = 0.0 if self._left_out else _PATIENCE_SECONDS
@@ -111,7 +111,7 @@ def command(
         refuse_used_mailbox(mailbox)
     make_mailbox_folders(mailbox)
     flags = flags_in_force(rules.client, mailbox.client)
-    world = World(mailbox.id, settings.use_cases, rules, flags, speed)
+    world = FarEnd(mailbox.id, settings.use_cases, rules, flags, speed)
     screen = _Screen()
     pause_seconds = rules.timing.pick_up.total_seconds() / speed if once else _LOOK_SECONDS
     with serving(mailbox, "the stand-in"):

@@ -37,7 +37,7 @@ _EPILOG = epilog(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
-    """Count messages by state; say what is overdue and whether the MESH Client lives.
+    """Count messages by state; say what is overdue and whether the MESH Client is active.
 
     The outbox is counted by file names and times alone: "ready" is what the daemon takes at its next look,
     "waiting" what is still being written or waits for its sidecar or its payload. The client's state is what

@@ -26,7 +26,7 @@ _CONTROL, _DATA = ".ctl", ".dat"
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
 
 
-class Outcome(StrEnum):
+class PairOutcome(StrEnum):
     """Where the MESH Client leaves a pair that it has dealt with."""
 
     SENT = "sent"
@@ -54,7 +54,7 @@ class DecidedPair:
 
     finish_at: float
     stem: str
-    outcome: Outcome
+    outcome: PairOutcome
 
 
 class ClientFolders:
@@ -78,9 +78,9 @@ class ClientFolders:
         self._durable = durable
         self._inbox = str(inbox)
         self._out = str(out)
-        self._homes = {Outcome.SENT: str(sent) if save_sent else None, Outcome.FAILED: str(failed)}
+        self._homes = {PairOutcome.SENT: str(sent) if save_sent else None, PairOutcome.FAILED: str(failed)}
         self._taken = str(work / "taken")
-        self._decided = {outcome: str(work / outcome) for outcome in Outcome}
+        self._decided = {outcome: str(work / outcome) for outcome in PairOutcome}
         self._spare = f"{self._taken}/.spare"
         for folder in (self._taken, *self._decided.values()):
             os.makedirs(folder, exist_ok=True)
@@ -122,7 +122,7 @@ class ClientFolders:
         decided = {pair.stem for pair in self.decided()}
         return [self._pair(stem) for stem in _stems(self._taken) if stem not in decided]
 
-    def decide(self, pair: TakenPair, outcome: Outcome, control: bytes | None, finish_at: float) -> None:
+    def decide(self, pair: TakenPair, outcome: PairOutcome, control: bytes | None, finish_at: float) -> None:
         """Settle what becomes of a pair, and when.
 
         With `control` None its control file stays as it is, and it is to be finished at once.

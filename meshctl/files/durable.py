@@ -107,7 +107,7 @@ def copy_new(source: str, target: str, mode: int) -> None:
 
 
 def same_mount(one: str | Path, other: str | Path) -> bool:
-    """Tell whether a rename from one folder to the other can work.
+    """True if a rename from one folder to the other can work.
 
     One file system mounted twice does not do: so systemd makes each ReadWritePaths of a service.
     """

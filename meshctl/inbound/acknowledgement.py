@@ -29,19 +29,19 @@ _POSITIVE = frozenset({Effect.INFRASTRUCTURE_POSITIVE, Effect.BUSINESS_POSITIVE}
 _URN = "urn:uuid:"
 
 
-class UnreadableAnswerError(Exception):
+class UnreadableAcknowledgementError(Exception):
     """The payload is no ITK3 response; the text says why and holds nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Answer:
+class ReceivedAcknowledgement:
     """An acknowledgement: the id of what it answers, and its evidence."""
 
     identifier: str
     evidence: tuple[Evidence, ...]
 
 
-def read_answer(path: str) -> Answer:
+def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     """Read the payload of an acknowledgement.
 
     Raises UnreadableAnswerError, FileNotFoundError, and OSError for what is not the fault of this file.
@@ -49,18 +49,20 @@ def read_answer(path: str) -> Answer:
     try:
         facts = _facts(path)
     except Refusal as refusal:
-        raise UnreadableAnswerError(refusal.text) from None
-    except UnreadableAnswerError:
+        raise UnreadableAcknowledgementError(refusal.text) from None
+    except UnreadableAcknowledgementError:
         raise
     except OSError as error:
         if is_general(error) or isinstance(error, FileNotFoundError):
             raise
-        raise UnreadableAnswerError(f"Its payload cannot be read: {os.strerror(error.errno or 0)}.") from None
+        raise UnreadableAcknowledgementError(
+            f"Its payload cannot be read: {os.strerror(error.errno or 0)}."
+        ) from None
     except Exception as error:  # noqa: BLE001 - one file never stops the others
-        raise UnreadableAnswerError(fault_text(error)) from None
+        raise UnreadableAcknowledgementError(fault_text(error)) from None
     if facts is None or facts.response is None:
-        raise UnreadableAnswerError("Its payload is no ITK3 response.")
-    return Answer(facts.response.identifier, evidence_of(facts.response))
+        raise UnreadableAcknowledgementError("Its payload is no ITK3 response.")
+    return ReceivedAcknowledgement(facts.response.identifier, evidence_of(facts.response))
 
 
 def _facts(path: str) -> MessageFacts | None:
@@ -68,7 +70,7 @@ def _facts(path: str) -> MessageFacts | None:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableAnswerError("Its payload is no ordinary file.")
+            raise UnreadableAcknowledgementError("Its payload is no ordinary file.")
         return read_payload(descriptor, status.st_size).facts
     finally:
         os.close(descriptor)

@@ -60,7 +60,7 @@ def client_view(fact: str | None) -> ClientView:
         return ClientView(ClientState.UNKNOWN, None)
 
 
-class ClientWatch:
+class ClientHealth:
     """Watches the client of one mailbox."""
 
     def __init__(self, settings: Settings, books: Books) -> None:

@@ -23,7 +23,7 @@ _GENERAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
 
 
-class Trouble(Enum):
+class UnreadReason(Enum):
     """Why there is no control file."""
 
     GONE = auto()
@@ -36,7 +36,7 @@ class Trouble(Enum):
 class Unread:
     """A control file that was not read; `reason` is for people and holds nothing of the file."""
 
-    trouble: Trouble
+    why: UnreadReason
     reason: str = ""
 
 
@@ -79,17 +79,17 @@ class ControlReader:
         try:
             found = self._read(path)
         except FileNotFoundError:
-            found = Unread(Trouble.GONE)
+            found = Unread(UnreadReason.GONE)
         except OSError as error:
             if is_general(error):
                 raise
             if error.errno in _NOT_A_FILE:
                 return _not_a_file()
             # Rights may be given yet, a network share may come back: whoever calls looks again later.
-            return Unread(Trouble.UNREADABLE, f"It cannot be read: {os.strerror(error.errno or 0)}.")
+            return Unread(UnreadReason.UNREADABLE, f"It cannot be read: {os.strerror(error.errno or 0)}.")
         except Exception as error:  # noqa: BLE001 - one file never stops the others
-            return Unread(Trouble.UNREADABLE, fault_text(error))
-        if isinstance(found, Unread) and found.trouble is Trouble.GONE:
+            return Unread(UnreadReason.UNREADABLE, fault_text(error))
+        if isinstance(found, Unread) and found.why is UnreadReason.GONE:
             self._refused.pop(path, None)
             self._future.pop(path, None)
         return found
@@ -103,7 +103,7 @@ class ControlReader:
             known = self._refused.get(path)
             if known is not None:
                 if (known.size_bytes, known.changed_ns) == (status.st_size, status.st_mtime_ns):
-                    return Unread(Trouble.UNREADABLE, known.reason)
+                    return Unread(UnreadReason.UNREADABLE, known.reason)
                 del self._refused[path]
             if status.st_size > CONTROL_FILE_MAX_BYTES:
                 return self._refuse(
@@ -116,11 +116,11 @@ class ControlReader:
             return Read(read_control_file(data), status.st_mtime_ns)
         except ControlFileError as error:
             if not self.is_settled(path, status.st_mtime_ns):
-                return Unread(Trouble.UNFINISHED)
+                return Unread(UnreadReason.UNFINISHED)
             return self._refuse(path, status, str(error))
 
     def is_settled(self, path: str, changed_ns: int) -> bool:
-        """Tell whether a file that was written at `changed_ns` is unlikely to be written again."""
+        """True if a file that was written at `changed_ns` is unlikely to be written again."""
         age_seconds = self._clock.age_seconds(changed_ns)
         if age_seconds is None:
             now = self._clock.monotonic()
@@ -135,11 +135,11 @@ class ControlReader:
 
     def _refuse(self, path: str, status: os.stat_result, reason: str) -> Unread:
         self._refused[path] = _Refused(status.st_size, status.st_mtime_ns, reason)
-        return Unread(Trouble.UNREADABLE, reason)
+        return Unread(UnreadReason.UNREADABLE, reason)
 
 
 def is_general(error: OSError) -> bool:
-    """Tell whether the whole process suffers from this, and not one file."""
+    """True if the whole process suffers from this, and not one file."""
     return error.errno in _GENERAL
 
 
@@ -150,10 +150,10 @@ def fault_text(error: Exception) -> str:
 
 
 def _not_a_file() -> Unread:
-    return Unread(Trouble.NOT_A_FILE, "It is no ordinary file but a link, a folder, a FIFO or a device.")
+    return Unread(UnreadReason.NOT_A_FILE, "It is no ordinary file but a link, a folder, a FIFO or a device.")
 
 
-class Kind(Enum):
+class ControlKind(Enum):
     """What lies in IN."""
 
     REPORT = auto()
@@ -168,23 +168,27 @@ class Kind(Enum):
     """Something for another mailbox."""
 
 
-def kind_of(
+def control_kind(
     control: ControlFile,
     mailbox_id: str,
     ack_workflow_ids: Collection[str],
     has_payload: Callable[[], bool],
-) -> Kind:
+) -> ControlKind:
     """Return what a control file is; `has_payload` is asked only if that decides it."""
     mine = mailbox_id.casefold()
     sender, recipient = control.from_dts.casefold(), control.to_dts.casefold()
     if _is_report(control, mine, has_payload):
         if mine not in (sender, recipient) and sender and recipient:
-            return Kind.ELSEWHERE
+            return ControlKind.ELSEWHERE
         meaning = meaning_of(control)
-        return Kind.CLIENT if meaning is not None and meaning.effect is Effect.CLIENT else Kind.REPORT
+        return (
+            ControlKind.CLIENT
+            if meaning is not None and meaning.effect is Effect.CLIENT
+            else ControlKind.REPORT
+        )
     if recipient not in ("", mine):
-        return Kind.ELSEWHERE
-    return Kind.ACKNOWLEDGEMENT if control.workflow_id in ack_workflow_ids else Kind.DATA
+        return ControlKind.ELSEWHERE
+    return ControlKind.ACKNOWLEDGEMENT if control.workflow_id in ack_workflow_ids else ControlKind.DATA
 
 
 def _is_report(control: ControlFile, mine: str, has_payload: Callable[[], bool]) -> bool:

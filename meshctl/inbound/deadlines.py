@@ -11,7 +11,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
-from meshctl.inbound.record import Piece, Recorder
+from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
@@ -116,7 +116,7 @@ class Deadlines:
 
     @property
     def is_busy(self) -> bool:
-        """Tell whether more messages are due."""
+        """True if more messages are due."""
         return self._may_assume or any(progress.due for progress in self._progress.values())
 
     @property
@@ -151,7 +151,7 @@ class Deadlines:
             return
         until = self._books.clock.steady() - self._undelivered_after
         done = reads.unasked(self._books.ledger.connection, self._delivered_states, until, BATCH)
-        self._recorder.record([Piece(message_id, _ASSUMED) for message_id in done])
+        self._recorder.record([FoundEvidence(message_id, _ASSUMED) for message_id in done])
         self._may_assume = len(done) == BATCH
 
     def _told(self, expectation: _Expectation) -> tuple[str, str]:
@@ -169,6 +169,6 @@ def _times(deadlines: DeadlineSettings) -> Mapping[str, timedelta]:
 
 
 def _can_show_sent(settings: Settings) -> bool:
-    """Tell whether anything can show that MESH has a message, unless the client's flags rule it out."""
+    """True if anything can show that MESH has a message, unless the client's flags rule it out."""
     client = settings.client
     return client is None or client.save_sent is not False or client.transfer_report is not False

@@ -12,14 +12,21 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 
-from meshctl.inbound.acknowledgement import UnreadableAnswerError, read_answer
+from meshctl.inbound.acknowledgement import UnreadableAcknowledgementError, read_acknowledgement
 from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in, payload_of
-from meshctl.inbound.control_reader import ControlReader, Kind, Read, Trouble, Unread, kind_of
-from meshctl.inbound.match import Decision, Doubt, Matcher, Report
-from meshctl.inbound.notices import Announcer
-from meshctl.inbound.record import Piece, Recorder, Said
+from meshctl.inbound.control_reader import (
+    ControlKind,
+    ControlReader,
+    Read,
+    Unread,
+    UnreadReason,
+    control_kind,
+)
+from meshctl.inbound.match import Decision, Doubt, Matcher, ReceivedReport
+from meshctl.inbound.notices import Notices
+from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_report, is_delay, mesh_id_of
-from meshctl.inbound.scan import GONE, Fate, Tail
+from meshctl.inbound.scan import GONE, FolderScan, NextLook
 from meshctl.inbound.sent_failed import BATCH, LATER_SECONDS, SOON_SECONDS, UNREADABLE
 from meshctl.ledger.opening import Books
 from meshctl.log.masking import mask_file_name
@@ -31,12 +38,12 @@ from meshctl.settings.model import Settings
 _ELSEWHERE = "elsewhere"
 _DATA = "data"
 _UNMATCHED = "unmatched"
-_ANSWER_UNMATCHED = "answer_unmatched"
-_ANSWER_UNREADABLE = "answer_unreadable"
+_ACKNOWLEDGEMENT_UNMATCHED = "answer_unmatched"
+_ACKNOWLEDGEMENT_UNREADABLE = "answer_unreadable"
 
 # What may be wrong with one file alone: its rights, or its name.
 _ONE_FILE_ONLY = frozenset({errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EINVAL})
-_SOON = Fate(again_seconds=SOON_SECONDS)
+_SOON = NextLook(again_seconds=SOON_SECONDS)
 
 
 @dataclass(slots=True)
@@ -44,14 +51,14 @@ class _Batch:
     """What is to be done with a batch once all of it has been read."""
 
     reports: dict[str, ControlFile] = field(default_factory=dict)
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[FoundEvidence] = field(default_factory=list)
     notes: list[Callable[[], None]] = field(default_factory=list)
-    fates: dict[str, Fate] = field(default_factory=dict)
+    fates: dict[str, NextLook] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     delivered: dict[str, ControlFile] = field(default_factory=dict)
 
 
-class Arrivals:
+class InFolder:
     """The IN folder of one mailbox."""
 
     def __init__(
@@ -65,7 +72,7 @@ class Arrivals:
         self._books = books
         self._reader = reader
         self._recorder = recorder
-        self._announcer = Announcer(books)
+        self._announcer = Notices(books)
         self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
         self._archive = Archive(settings.reports.archive)
         self._keeps_unmatched = settings.reports.unmatched == "leave"
@@ -76,7 +83,7 @@ class Arrivals:
         self._workflow_ids = {one.workflow_id for one in use_cases} | self._ack_workflow_ids
         self._unmatched: dict[str, list[str]] = {}
         self._polls = 0
-        self.tail = Tail(
+        self.tail = FolderScan(
             "IN",
             lambda: settings.mailbox.in_folder,
             books,
@@ -113,7 +120,7 @@ class Arrivals:
         return polls
 
     def _is_open(self, outcome: str) -> bool:
-        """Tell whether a file with this outcome is looked at again after a restart."""
+        """True if a file with this outcome is looked at again after a restart."""
         if outcome == _DATA:
             return self._deliver_to is not None
         if outcome == _UNMATCHED:
@@ -127,36 +134,38 @@ class Arrivals:
             batch.fates[name] = self._judge_unread(name, found, batch)
             return
         control = found.control
-        kind = kind_of(
+        kind = control_kind(
             control, self._mailbox_id, self._ack_workflow_ids, lambda: payload_of(path) is not None
         )
-        if kind is Kind.REPORT:
+        if kind is ControlKind.REPORT:
             batch.reports[name] = control
-        elif kind is Kind.CLIENT:
+        elif kind is ControlKind.CLIENT:
             self._polls += 1
             batch.notes.append(partial(self._announcer.poll, control))
             batch.archived.append(name)
-        elif kind is Kind.ACKNOWLEDGEMENT:
-            self._take_answer(name, path, found, batch)
-        elif kind is Kind.DATA and self._deliver_to is not None:
+        elif kind is ControlKind.ACKNOWLEDGEMENT:
+            self._take_acknowledgement(name, path, found, batch)
+        elif kind is ControlKind.DATA and self._deliver_to is not None:
             self._take_data(name, path, found, batch, self._deliver_to)
         else:
             outcome, reason = (
-                (_DATA, "data message") if kind is Kind.DATA else (_ELSEWHERE, "for another mailbox")
+                (_DATA, "data message") if kind is ControlKind.DATA else (_ELSEWHERE, "for another mailbox")
             )
             self._leave_to_others(name, control, outcome, reason, batch)
 
-    def _judge_unread(self, name: str, found: Unread, batch: _Batch) -> Fate:
-        if found.trouble is Trouble.GONE:
+    def _judge_unread(self, name: str, found: Unread, batch: _Batch) -> NextLook:
+        if found.why is UnreadReason.GONE:
             return GONE
-        if found.trouble is Trouble.UNFINISHED:
+        if found.why is UnreadReason.UNFINISHED:
             return _SOON
         if self.tail.outcome(name) != UNREADABLE:
             batch.notes.append(partial(self._announcer.unreadable, name, self.tail.label, found.reason))
-        return Fate(UNREADABLE, again_seconds=LATER_SECONDS)
+        return NextLook(UNREADABLE, again_seconds=LATER_SECONDS)
 
     def _match(self, batch: _Batch) -> None:
-        reports = [Report(os.path.splitext(name)[0], control) for name, control in batch.reports.items()]
+        reports = [
+            ReceivedReport(os.path.splitext(name)[0], control) for name, control in batch.reports.items()
+        ]
         decisions = self._matcher.match_reports(reports) if reports else []
         for (name, control), decision in zip(batch.reports.items(), decisions, strict=True):
             if decision.message is None:
@@ -165,9 +174,9 @@ class Arrivals:
                 batch.fates[name] = _SOON
             else:
                 evidence = evidence_of_report(control, decision.message.workflow_id)
-                said = Said.DELAY if is_delay(evidence) else Said.REPORT
+                said = EvidenceEvent.DELAY if is_delay(evidence) else EvidenceEvent.REPORT
                 file = mask_file_name(name)
-                batch.pieces.append(Piece(decision.message.message_id, evidence, said, file))
+                batch.pieces.append(FoundEvidence(decision.message.message_id, evidence, said, file))
                 batch.archived.append(name)
 
     def _leave_unmatched(self, name: str, control: ControlFile, decision: Decision, batch: _Batch) -> None:
@@ -183,12 +192,12 @@ class Arrivals:
             return
         mesh_id = mesh_id_of(control)
         if mesh_id is None:
-            batch.fates[name] = Fate(_UNMATCHED)
+            batch.fates[name] = NextLook(_UNMATCHED)
             return
-        batch.fates[name] = Fate(f"{_UNMATCHED}:{self._books.keys.of(mesh_id).hex()}")
+        batch.fates[name] = NextLook(f"{_UNMATCHED}:{self._books.keys.of(mesh_id).hex()}")
         self._unmatched.setdefault(mesh_id, []).append(name)
 
-    def _take_answer(self, name: str, path: str, found: Read, batch: _Batch) -> None:
+    def _take_acknowledgement(self, name: str, path: str, found: Read, batch: _Batch) -> None:
         payload = payload_of(path)
         if payload is None:
             if self._archive.finish_move(path):
@@ -197,38 +206,41 @@ class Arrivals:
                 batch.fates[name] = _SOON
             else:
                 reason = "Its payload is missing."
-                batch.fates[name] = self._refuse_answer(name, reason, batch, again_seconds=LATER_SECONDS)
+                batch.fates[name] = self._refuse_acknowledgement(
+                    name, reason, batch, again_seconds=LATER_SECONDS
+                )
             return
         try:
-            answer = read_answer(payload)
+            answer = read_acknowledgement(payload)
         except FileNotFoundError:
             batch.fates[name] = _SOON
             return
-        except UnreadableAnswerError as error:
+        except UnreadableAcknowledgementError as error:
             is_settled = self._reader.is_settled(payload, _changed_ns(payload))
-            batch.fates[name] = self._refuse_answer(name, str(error), batch) if is_settled else _SOON
+            batch.fates[name] = self._refuse_acknowledgement(name, str(error), batch) if is_settled else _SOON
             return
-        decision = self._matcher.match_answer(answer.identifier)
+        decision = self._matcher.match_acknowledgement(answer.identifier)
         if decision.message is None:
-            if self.tail.outcome(name) != _ANSWER_UNMATCHED:
+            if self.tail.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
                 codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)
-                batch.notes.append(partial(self._announcer.unmatched_answer, name, decision, codes))
-            batch.fates[name] = Fate(_ANSWER_UNMATCHED)
+                batch.notes.append(partial(self._announcer.unmatched_acknowledgement, name, decision, codes))
+            batch.fates[name] = NextLook(_ACKNOWLEDGEMENT_UNMATCHED)
         elif decision.message.state is State.CLAIMED:
             batch.fates[name] = _SOON
         else:
             message_id, file = decision.message.message_id, mask_file_name(name)
             batch.pieces += [
-                Piece(message_id, evidence, Said.ACKNOWLEDGEMENT, file) for evidence in answer.evidence
+                FoundEvidence(message_id, evidence, EvidenceEvent.ACKNOWLEDGEMENT, file)
+                for evidence in answer.evidence
             ]
             batch.archived.append(name)
 
-    def _refuse_answer(
+    def _refuse_acknowledgement(
         self, name: str, reason: str, batch: _Batch, again_seconds: float | None = None
-    ) -> Fate:
-        if self.tail.outcome(name) != _ANSWER_UNREADABLE:
-            batch.notes.append(partial(self._announcer.unreadable_answer, name, reason))
-        return Fate(_ANSWER_UNREADABLE, again_seconds)
+    ) -> NextLook:
+        if self.tail.outcome(name) != _ACKNOWLEDGEMENT_UNREADABLE:
+            batch.notes.append(partial(self._announcer.unreadable_acknowledgement, name, reason))
+        return NextLook(_ACKNOWLEDGEMENT_UNREADABLE, again_seconds)
 
     def _take_data(self, name: str, path: str, found: Read, batch: _Batch, folder: str) -> None:
         payload = payload_of(path)
@@ -254,7 +266,7 @@ class Arrivals:
     ) -> None:
         if self.tail.outcome(name) != outcome:
             batch.notes.append(partial(self._announcer.received, name, control, reason))
-        batch.fates[name] = Fate(outcome, again_seconds)
+        batch.fates[name] = NextLook(outcome, again_seconds)
 
     def _move_to_archive(self, names: list[str]) -> None:
         if not names:
@@ -289,7 +301,7 @@ class Arrivals:
         self.tail.settle(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
             self._announcer.immovable(name, refused)
-        self.tail.settle(dict.fromkeys(error_by_name, Fate(again_seconds=LATER_SECONDS)))
+        self.tail.settle(dict.fromkeys(error_by_name, NextLook(again_seconds=LATER_SECONDS)))
 
     def _may_move_to(self, folder: str) -> bool:
         return os.access(folder, os.W_OK | os.X_OK) and os.access(self.tail.folder, os.W_OK | os.X_OK)

@@ -66,7 +66,7 @@ class Decision:
 
 
 def may_identify(local_id: str, own_ods_code: str | None, template: str | None) -> bool:
-    """Tell whether a LocalId can tell one message from another; `template` is that of its use case."""
+    """True if a LocalId can tell one message from another; `template` is that of its use case."""
     if own_ods_code is not None and local_id.casefold() == own_ods_code.casefold():
         return False
     holds_ods_code = template is not None and "{ods_code}" in template and "{message_id}" not in template
@@ -136,7 +136,7 @@ def _undecided(doubt: Doubt, candidates: Iterable[Candidate]) -> Decision:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Report:
+class ReceivedReport:
     """A report as it lies in IN: its file's stem and what the control file says."""
 
     stem: str
@@ -152,7 +152,7 @@ class Matcher:
         self._ods_code = ods_code
         self._use_cases = use_cases
 
-    def match_reports(self, reports: Sequence[Report]) -> list[Decision]:
+    def match_reports(self, reports: Sequence[ReceivedReport]) -> list[Decision]:
         """Return a decision for each report; one may teach the MESH id by which another finds its message."""
         found = self._identifications(reports)
         decisions = [decide_report(one) for one in found]
@@ -166,12 +166,12 @@ class Matcher:
                 decisions[number] = decide_report(replace(one, by_mesh_id=[taught[one.mesh_id]]))
         return decisions
 
-    def match_answer(self, identifier: str) -> Decision:
+    def match_acknowledgement(self, identifier: str) -> Decision:
         """Return a decision for an acknowledgement that answers `identifier`."""
         keys = reference_keys(identifier, self._keys)
         return decide_acknowledgement(reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1))
 
-    def _identifications(self, reports: Sequence[Report]) -> list[Identification]:
+    def _identifications(self, reports: Sequence[ReceivedReport]) -> list[Identification]:
         mesh_ids = [mesh_id_of(report.control) for report in reports]
         by_mesh_id = reads.by_mesh_id(self._connection, {one for one in mesh_ids if one is not None})
         by_stem = reads.by_message_id(self._connection, {report.stem for report in reports})

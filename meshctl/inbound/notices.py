@@ -18,7 +18,7 @@ _REPORT_ADVICE: Final = (
     "Look at it with 'meshctl explain FILE'. It stays as it is: if another application shares the mailbox it "
     "may be that one's; SaveSent=Y and a LocalId of its own on each message let every report be matched."
 )
-_ANSWER_ADVICE: Final = (
+_ACKNOWLEDGEMENT_ADVICE: Final = (
     "Open its payload and look for the message in the system that wrote it. A document that was dropped "
     "twice has the same ids twice, so that its acknowledgements fit both."
 )
@@ -28,7 +28,7 @@ _WORKFLOW: Final = re.compile(r"(?=.*[0-9_])[A-Z0-9_]{3,32}")
 _MAILBOX: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9]{3,20}")
 
 
-class Announcer:
+class Notices:
     """Tells of files in IN."""
 
     def __init__(self, books: Books) -> None:
@@ -38,11 +38,11 @@ class Announcer:
         self._immovable: set[str] = set()
 
     def unreadable(self, name: str, folder: str, reason: str) -> None:
-        """Tell of a control file that cannot be read."""
+        """Log a control file that cannot be read."""
         self._journal.warning("report.unreadable", file=mask_file_name(name), folder=folder, text=reason)
 
     def unmatched_report(self, name: str, control: ControlFile, decision: Decision) -> None:
-        """Tell of a report that belongs to no message for certain.
+        """Log a report that belongs to no message for certain.
 
         A person is alerted when some message has failed, or may have; that some message was collected is
         worth a line alone, and with LocalId = ODS code there is one for each.
@@ -58,18 +58,24 @@ class Announcer:
             alerts=meaning is None or meaning.final or not meaning.known,
         )
 
-    def unmatched_answer(self, name: str, decision: Decision, codes: str) -> None:
-        """Tell of an acknowledgement that belongs to no message for certain."""
+    def unmatched_acknowledgement(self, name: str, decision: Decision, codes: str) -> None:
+        """Log an acknowledgement that belongs to no message for certain."""
         self._unmatched(
-            "ack.unmatched", name, decision, code=codes, mesh_id=None, advice=_ANSWER_ADVICE, alerts=True
+            "ack.unmatched",
+            name,
+            decision,
+            code=codes,
+            mesh_id=None,
+            advice=_ACKNOWLEDGEMENT_ADVICE,
+            alerts=True,
         )
 
-    def unreadable_answer(self, name: str, reason: str) -> None:
-        """Tell of an acknowledgement whose payload cannot be read."""
+    def unreadable_acknowledgement(self, name: str, reason: str) -> None:
+        """Log an acknowledgement whose payload cannot be read."""
         self._journal.warning("ack.unreadable", file=mask_file_name(name), text=reason)
 
     def received(self, name: str, control: ControlFile, reason: str) -> None:
-        """Tell of a file that is left to others."""
+        """Log a file that is left to others."""
         self._journal.info(
             "file.received",
             file=mask_file_name(name),
@@ -79,7 +85,7 @@ class Announcer:
         )
 
     def delivered(self, name: str, control: ControlFile) -> None:
-        """Tell of a data message that was moved to the folder that the settings name."""
+        """Log a data message that was moved to the folder that the settings name."""
         self._journal.info(
             "file.delivered",
             file=mask_file_name(name),
@@ -88,7 +94,7 @@ class Announcer:
         )
 
     def immovable(self, name: str, error: OSError) -> None:
-        """Tell, once, of a file that cannot be moved out of IN."""
+        """Log, once, a file that cannot be moved out of IN."""
         if name in self._immovable:
             return
         self._immovable.add(name)
@@ -101,7 +107,7 @@ class Announcer:
         )
 
     def poll(self, control: ControlFile) -> None:
-        """Tell what the client reports of itself."""
+        """Log what the client reports of itself."""
         meaning = meaning_of(control)
         if meaning is None:
             return

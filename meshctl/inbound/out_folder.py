@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from meshctl.inbound.record import Piece, Recorder
+from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.report import LEFT_OUT
-from meshctl.inbound.scan import Glance
+from meshctl.inbound.scan import FolderChange
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
@@ -24,7 +24,7 @@ _REPLACED_ADVICE = (
 )
 
 
-class OutWatch:
+class OutFolder:
     """Notices pairs that leave OUT."""
 
     def __init__(
@@ -42,7 +42,7 @@ class OutWatch:
         self._gone: list[str] = []
         self._lost: set[str] = set()
         self._left = 0
-        self.glance = Glance(books.clock, full_look_seconds)
+        self.glance = FolderChange(books.clock, full_look_seconds)
 
     def work(self) -> None:
         """Look if that is due, and record one batch. Raises OSError, LedgerError, sqlite3.Error."""
@@ -55,7 +55,7 @@ class OutWatch:
         batch = self._gone[-BATCH:]
         # The hand-off or a person may have put a pair back since.
         left = [stem for stem in batch if not os.path.lexists(f"{folder}/{stem}{_CONTROL_END}")]
-        self._recorder.record([Piece(stem, LEFT_OUT) for stem in left])
+        self._recorder.record([FoundEvidence(stem, LEFT_OUT) for stem in left])
         self._left += len(left)
         del self._gone[-BATCH:]
 
@@ -66,7 +66,7 @@ class OutWatch:
 
     @property
     def is_busy(self) -> bool:
-        """Tell whether there is more to record."""
+        """True if there is more to record."""
         return bool(self._gone)
 
     def _look(self, folder: str) -> None:
@@ -87,7 +87,7 @@ class OutWatch:
             self._gone = sorted(queued, reverse=True)
 
     def _tell_lost(self, stems: set[str]) -> None:
-        """Tell of pairs that were in a folder that is no more; they stay queued and become overdue."""
+        """Log pairs that were in a folder that is no more; they stay queued and become overdue."""
         self._lost |= stems
         count = len(stems)
         self._books.journal.error(

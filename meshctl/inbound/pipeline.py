@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshctl.inbound.client_health import ClientWatch
+from meshctl.inbound.client_health import ClientHealth
 from meshctl.inbound.control_reader import ControlReader
 from meshctl.inbound.date_formats import DateFormats
 from meshctl.inbound.deadlines import Deadlines
-from meshctl.inbound.in_folder import Arrivals
-from meshctl.inbound.out_folder import OutWatch
+from meshctl.inbound.in_folder import InFolder
+from meshctl.inbound.out_folder import OutFolder
 from meshctl.inbound.record import Recorder
 from meshctl.inbound.retention import Retention
-from meshctl.inbound.scan import Tail
-from meshctl.inbound.sent_failed import FAILED, SENT, UNREADABLE, Kept, KeptPairs
+from meshctl.inbound.scan import FolderScan
+from meshctl.inbound.sent_failed import FAILED, SENT, UNREADABLE, Kept, SentFailedFolder
 from meshctl.ledger.opening import Books
 from meshctl.settings.model import Settings
 
@@ -28,14 +28,14 @@ _LEAST_PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class InboundOutlook:
+class InboundWorkLeft:
     """What is left to do: `busy` at once, else after `next_look_seconds` if that is not None."""
 
     next_look_seconds: float | None
     busy: bool
 
 
-class Incoming:
+class InboundPipeline:
     """Follows messages until they have arrived, failed, or a person knows.
 
     `should_stop` is asked between batches.
@@ -50,17 +50,17 @@ class Incoming:
         full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
         reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
         self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
-        self._arrivals = Arrivals(settings, reader, self._recorder, books, full_look)
+        self._arrivals = InFolder(settings, reader, self._recorder, books, full_look)
 
-        def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> KeptPairs:
-            tail = Tail(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
-            return KeptPairs(kept, tail, reader, self._recorder, books, self._arrivals.retry)
+        def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> SentFailedFolder:
+            tail = FolderScan(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
+            return SentFailedFolder(kept, tail, reader, self._recorder, books, self._arrivals.retry)
 
         self._sent = kept_pairs(SENT, "SENT", lambda: mailbox.sent_folder)
         self._failed = kept_pairs(FAILED, "FAILED", lambda: mailbox.failed_folder)
-        self._out = OutWatch(lambda: mailbox.out_folder, self._recorder, books, full_look)
+        self._out = OutFolder(lambda: mailbox.out_folder, self._recorder, books, full_look)
         self._deadlines = Deadlines(settings, self._recorder, books)
-        self._client = ClientWatch(settings, books)
+        self._client = ClientHealth(settings, books)
         self._retention = Retention(settings.state.keep_days, books)
         self._steps = (
             self._look_into_in,
@@ -73,7 +73,7 @@ class Incoming:
             self._retention.work,
         )
 
-    def work(self) -> InboundOutlook:
+    def work(self) -> InboundWorkLeft:
         """Deal with one batch of each folder and of what is due; return what is left.
 
         Raises OSError, LedgerError or sqlite3.Error when something keeps it from going on, after having done
@@ -92,7 +92,7 @@ class Incoming:
                 obstacle = obstacle or error
         if obstacle is not None:
             raise obstacle
-        return self._outlook()
+        return self._work_left()
 
     def _look_into_in(self) -> None:
         self._in_has_new = False
@@ -122,7 +122,7 @@ class Incoming:
             self._arrivals.work()
 
     def _is_behind(self) -> bool:
-        """Tell whether SENT or FAILED hold more that is to be dealt with first."""
+        """True if SENT or FAILED hold more that is to be dealt with first."""
         return self._sent.tail.is_busy or self._failed.tail.is_busy
 
     def _watch_client(self) -> None:
@@ -135,17 +135,17 @@ class Incoming:
         )
         self._client.work(has_sign=any(signs))
 
-    def _outlook(self) -> InboundOutlook:
+    def _work_left(self) -> InboundWorkLeft:
         tails = (self._sent.tail, self._failed.tail, self._arrivals.tail)
         is_busy = any(one.is_busy for one in (*tails, self._out, self._deadlines, self._retention))
         waits = [tail.next_look_seconds for tail in tails]
         waits += [self._out.glance.next_look_seconds, self._deadlines.next_look_seconds]
-        return InboundOutlook(
+        return InboundWorkLeft(
             next_look_seconds=min((wait for wait in waits if wait is not None), default=None),
             busy=is_busy,
         )
 
 
 def _is_open(outcome: str) -> bool:
-    """Tell whether a file in SENT or FAILED with this outcome is looked at again after a restart."""
+    """True if a file in SENT or FAILED with this outcome is looked at again after a restart."""
     return outcome == UNREADABLE

@@ -18,7 +18,7 @@ from meshctl.log.format import FieldValue
 from meshctl.mesh.states import Evidence, State
 
 
-class Said(StrEnum):
+class EvidenceEvent(StrEnum):
     """The log event of a piece of evidence itself, beside what it changes."""
 
     REPORT = "report.recorded"
@@ -27,12 +27,12 @@ class Said(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FoundEvidence:
     """One piece of evidence about one message; `file` is the masked name of where it stood."""
 
     message_id: str
     evidence: Evidence
-    said: Said | None = None
+    said: EvidenceEvent | None = None
     file: str | None = None
 
 
@@ -46,7 +46,7 @@ class Recorder:
         self._journal = books.journal
         self._alert = books.alert
 
-    def record(self, pieces: Sequence[Piece]) -> list[Change | None]:
+    def record(self, pieces: Sequence[FoundEvidence]) -> list[Change | None]:
         """Record evidence in one transaction and tell what is new; None for a message that is unknown.
 
         Raises LedgerError or sqlite3.Error; then nothing of it is recorded.
@@ -83,7 +83,7 @@ class Recorder:
         self._ledger.told()
 
     def tell_again(self, overdue_texts: dict[str, tuple[str, str]]) -> None:
-        """Tell of what an earlier run may have left untold; the texts are by deadline."""
+        """Log what an earlier run may have left untold; the texts are by deadline."""
         untold = self._ledger.untold()
         if not untold:
             return
@@ -96,7 +96,7 @@ class Recorder:
                     self._tell_overdue(description, description.overdue, *overdue_texts[description.overdue])
         self._ledger.told()
 
-    def _tell_piece(self, piece: Piece, change: Change | None) -> None:
+    def _tell_piece(self, piece: FoundEvidence, change: Change | None) -> None:
         if piece.said is None or change is None:
             return
         evidence = piece.evidence
@@ -111,7 +111,7 @@ class Recorder:
         event = piece.said.value
         if not change.is_new:
             self._journal.debug(event, **fields, repeated=True)
-        elif piece.said is Said.DELAY:
+        elif piece.said is EvidenceEvent.DELAY:
             self._journal.warning(event, **fields, advice=evidence.advice)
         else:
             self._journal.info(event, **fields)

@@ -60,7 +60,7 @@ def meaning_of(control: ControlFile) -> CodeMeaning | None:
 
 
 def is_delay(evidence: Evidence) -> bool:
-    """Tell whether the client says that it could not transfer the message yet (code 05)."""
+    """True if the client says that it could not transfer the message yet (code 05)."""
     return evidence.reaches is None and (evidence.event, evidence.code) == _DELAY
 
 

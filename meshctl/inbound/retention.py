@@ -36,5 +36,5 @@ class Retention:
 
     @property
     def is_busy(self) -> bool:
-        """Tell whether there may be more to remove."""
+        """True if there may be more to remove."""
         return self._books.clock.monotonic() >= self._next_look

@@ -26,7 +26,7 @@ _REST_PER_LOOK = 20.0
 _NEVER = float("-inf")
 
 
-class Glance:
+class FolderChange:
     """One folder, between two looks at it."""
 
     def __init__(self, clock: Clock, full_look_seconds: float) -> None:
@@ -39,7 +39,7 @@ class Glance:
         self._wants_look = False
 
     def is_due(self, folder: str, *, at_once: bool = False) -> bool:
-        """Tell whether to look through the folder now; `at_once`: also when it should rest.
+        """True if to look through the folder now; `at_once`: also when it should rest.
 
         Raises FileNotFoundError when it is not there, OSError when it cannot be asked.
         """
@@ -81,7 +81,7 @@ _AT_ONCE = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class NextLook:
     """What became of a name: `outcome` is remembered over restarts, `again_seconds` is when to look again."""
 
     outcome: str | None = None
@@ -89,11 +89,11 @@ class Fate:
     is_gone: bool = False
 
 
-GONE = Fate(is_gone=True)
-DONE = Fate()
+GONE = NextLook(is_gone=True)
+DONE = NextLook()
 
 
-class Tail:
+class FolderScan:
     """The control files of one folder (`label`: SENT, FAILED or IN).
 
     `is_open` says of a remembered outcome whether the file is to be looked at again after a restart.
@@ -124,7 +124,7 @@ class Tail:
         self._unsaved: dict[bytes, str] = {}
         self._arrivals = 0
         self._next_due = _AT_ONCE
-        self.glance = Glance(books.clock, full_look_seconds)
+        self.glance = FolderChange(books.clock, full_look_seconds)
 
     def look(self, *, at_once: bool = False) -> bool:
         """Look for new names if that is due; tell whether there are any. Raises OSError."""
@@ -161,7 +161,7 @@ class Tail:
             self._next_due = min(self._waiting.values(), default=float("inf"))
         return found
 
-    def settle(self, fates: Mapping[str, Fate]) -> None:
+    def settle(self, fates: Mapping[str, NextLook]) -> None:
         """Note what became of names of the last batch. Raises LedgerError, sqlite3.Error."""
         now = self._clock.monotonic()
         forgotten = []
@@ -206,7 +206,7 @@ class Tail:
 
     @property
     def is_busy(self) -> bool:
-        """Tell whether more names are to be looked at now."""
+        """True if more names are to be looked at now."""
         return bool(self.batch(1))
 
     @property

@@ -7,10 +7,10 @@ only if its name is a message's and the ledger lacks what it could tell. Nothing
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshctl.inbound.control_reader import ControlReader, Trouble, Unread
-from meshctl.inbound.record import Piece, Recorder, Said
+from meshctl.inbound.control_reader import ControlReader, Unread, UnreadReason
+from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_failed, evidence_of_sent, is_delay
-from meshctl.inbound.scan import DONE, GONE, Fate, Tail
+from meshctl.inbound.scan import DONE, GONE, FolderScan, NextLook
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Candidate
@@ -52,13 +52,13 @@ FAILED = Kept(
 )
 
 
-class KeptPairs:
+class SentFailedFolder:
     """One of the two folders. `on_mesh_id` hears of every MESH id that a message turns out to have."""
 
     def __init__(
         self,
         kept: Kept,
-        tail: Tail,
+        tail: FolderScan,
         reader: ControlReader,
         recorder: Recorder,
         books: Books,
@@ -77,27 +77,27 @@ class KeptPairs:
         if not names:
             return
         messages = reads.by_message_id(self._books.ledger.connection, [_stem(name) for name in names])
-        pieces: list[Piece] = []
-        fates: dict[str, Fate] = {}
+        pieces: list[FoundEvidence] = []
+        fates: dict[str, NextLook] = {}
         for name in names:
             message = messages.get(_stem(name))
             if message is None or self._kept.is_known(message):
                 fates[name] = DONE
             elif message.state is State.CLAIMED:
                 # Its hand-off was interrupted after the client had seen it, and is about to be finished.
-                fates[name] = Fate(again_seconds=SOON_SECONDS)
+                fates[name] = NextLook(again_seconds=SOON_SECONDS)
             else:
                 evidence, fates[name] = self._examine(name)
                 if evidence is not None:
-                    said = Said.DELAY if is_delay(evidence) else None
-                    pieces.append(Piece(message.message_id, evidence, said, mask_file_name(name)))
+                    said = EvidenceEvent.DELAY if is_delay(evidence) else None
+                    pieces.append(FoundEvidence(message.message_id, evidence, said, mask_file_name(name)))
         changes = self._recorder.record(pieces)
         self.tail.settle(fates)
         for piece, change in zip(pieces, changes, strict=True):
             if piece.evidence.mesh_id is not None and change is not None and change.is_new:
                 self._on_mesh_id(piece.evidence.mesh_id)
 
-    def _examine(self, name: str) -> tuple[Evidence | None, Fate]:
+    def _examine(self, name: str) -> tuple[Evidence | None, NextLook]:
         path = f"{self.tail.folder}/{name}"
         found = self._reader.read(path)
         if isinstance(found, Unread):
@@ -106,16 +106,16 @@ class KeptPairs:
         if not self._kept.teaches_mesh_id or evidence is None or evidence.mesh_id is not None:
             return evidence, DONE
         if self._reader.is_settled(path, found.changed_ns):
-            return evidence, Fate(_READ)
+            return evidence, NextLook(_READ)
         # The client rewrites the control file to add the MESH id; this may be the one before.
-        return evidence, Fate(again_seconds=SOON_SECONDS)
+        return evidence, NextLook(again_seconds=SOON_SECONDS)
 
-    def _judge_unread(self, name: str, found: Unread) -> tuple[Evidence | None, Fate]:
-        if found.trouble is Trouble.GONE:
+    def _judge_unread(self, name: str, found: Unread) -> tuple[Evidence | None, NextLook]:
+        if found.why is UnreadReason.GONE:
             return None, GONE
-        if found.trouble is Trouble.UNFINISHED:
-            return None, Fate(again_seconds=SOON_SECONDS)
-        evidence = None if found.trouble is Trouble.NOT_A_FILE else self._kept.evidence(None)
+        if found.why is UnreadReason.UNFINISHED:
+            return None, NextLook(again_seconds=SOON_SECONDS)
+        evidence = None if found.why is UnreadReason.NOT_A_FILE else self._kept.evidence(None)
         if self.tail.outcome(name) != UNREADABLE:
             self._books.journal.warning(
                 "report.unreadable",
@@ -123,7 +123,7 @@ class KeptPairs:
                 folder=self.tail.label,
                 text=found.reason,
             )
-        return evidence, Fate(UNREADABLE, again_seconds=LATER_SECONDS)
+        return evidence, NextLook(UNREADABLE, again_seconds=LATER_SECONDS)
 
 
 def _stem(name: str) -> str:

@@ -69,7 +69,7 @@ def snapshot(state_folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def exists(state_folder: Path) -> bool:
-    """Tell whether there is a ledger yet; one that the daemon is about to make is empty for a moment."""
+    """True if there is a ledger yet; one that the daemon is about to make is empty for a moment."""
     path = state_folder / LEDGER_NAME
     return path.exists() and path.stat().st_size > 0
 

@@ -37,17 +37,17 @@ class Change:
 
     @property
     def moved(self) -> bool:
-        """Tell whether the message came into another state."""
+        """True if the message came into another state."""
         return self.before.state is not self.after.state
 
     @property
     def failed(self) -> bool:
-        """Tell whether this is what made the message fail."""
+        """True if this is what made the message fail."""
         return self.moved and self.after.state is State.FAILED
 
     @property
     def mended(self) -> bool:
-        """Tell whether what an overdue message was waiting for has come; an assumption is no mending."""
+        """True if what an overdue message was waiting for has come; an assumption is no mending."""
         cleared = self.overdue_before is not None and self.overdue_after is None
         return cleared and not self.failed and not (self.after.assumed and not self.before.assumed)
 
@@ -161,11 +161,11 @@ class Ledger:
         return claimed
 
     def has_claim(self, claim: str) -> bool:
-        """Tell whether any message of this claim is in the ledger."""
+        """True if any message of this claim is in the ledger."""
         return self._value("SELECT 1 FROM messages WHERE claim = ? LIMIT 1", claim) is not None
 
     def knows(self, message_id: str) -> bool:
-        """Tell whether the message is in the ledger."""
+        """True if the message is in the ledger."""
         return self._value("SELECT 1 FROM messages WHERE message_id = ?", message_id) is not None
 
     def earlier_with_content(self, sha256s: Sequence[bytes]) -> dict[bytes, str]:
@@ -262,7 +262,7 @@ class Ledger:
             )
 
     def _history(self, message_id: str, evidence: Evidence) -> tuple[bool, int]:
-        """Tell whether the evidence is in the message's history, and which step comes next."""
+        """True if the evidence is in the message's history, and which step comes next."""
         row = self.connection.execute(
             "SELECT coalesce(max(event = ? AND code IS ?), 0), coalesce(max(step), 0) + 1 "
             "FROM history WHERE message_id = ?",
@@ -299,7 +299,7 @@ WHERE message_id = :message_id
 
 
 def _is_missed(deadline: str, after: Standing) -> bool:
-    """Tell whether what a deadline was set for is still missing in this standing."""
+    """True if what a deadline was set for is still missing in this standing."""
     if after.state in (State.COMPLETED, State.FAILED):
         return False
     missing = {

@@ -99,19 +99,19 @@ class Journal:
         self._batched: tuple[Batched, ...] = ()
 
     def debug(self, event: str, /, **fields: FieldValue) -> None:
-        """Say what matters only when looking for a fault."""
+        """Log what matters only when looking for a fault."""
         self._say(logging.DEBUG, event, fields)
 
     def info(self, event: str, /, **fields: FieldValue) -> None:
-        """Say what happened; one such line a change of state."""
+        """Log what happened; one such line a change of state."""
         self._say(logging.INFO, event, fields)
 
     def warning(self, event: str, /, **fields: FieldValue) -> None:
-        """Say what a person should look at."""
+        """Log what a person should look at."""
         self._say(logging.WARNING, event, fields)
 
     def error(self, event: str, /, **fields: FieldValue) -> None:
-        """Say what a person must act upon."""
+        """Log what a person must act upon."""
         self._say(logging.ERROR, event, fields)
 
     @contextmanager

@@ -37,11 +37,11 @@ class Entry:
     values: Mapping[str, str]
 
     def reaches(self, level: str) -> bool:
-        """Tell whether the entry is of `level` or above; a line of no level is of none."""
+        """True if the entry is of `level` or above; a line of no level is of none."""
         return self.level in LEVELS[LEVELS.index(level) :]
 
     def concerns(self, message_id: str) -> bool:
-        """Tell whether any field names the message, alone or in a list."""
+        """True if any field names the message, alone or in a list."""
         return any(message_id in value.split(",") for value in self.values.values())
 
 
@@ -150,7 +150,7 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Tell whether `file` is still what has the log's name, or nothing has it."""
+    """True if `file` is still what has the log's name, or nothing has it."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:

@@ -24,7 +24,7 @@ _SD_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.E
 _RENDERERS: dict[str, Callable[[float, str, str, Fields], str]] = {"logfmt": logfmt_line, "json": json_line}
 
 
-class LogSettings(Protocol):
+class LogOptions(Protocol):
     """The settings' section `[log]`."""
 
     @property
@@ -55,7 +55,7 @@ class _Setup:
     former_hook = staticmethod(sys.__excepthook__)
 
 
-def configure_log(log: LogSettings, *, to_terminal: bool = False) -> Journal:
+def configure_log(log: LogOptions, *, to_terminal: bool = False) -> Journal:
     """Send the journal to `log.file` and write what was held back; also repeat lines on stderr where wanted.
 
     Under systemd lines go to stderr with their priority; `to_terminal` repeats them there for a person.
@@ -111,7 +111,7 @@ def release_log() -> None:
         threading.excepthook = threading.__excepthook__
 
 
-def _file_handler(log: LogSettings) -> LineHandler:
+def _file_handler(log: LogOptions) -> LineHandler:
     render = _RENDERERS[log.format]
 
     def gap_line(lines: int) -> bytes:
@@ -137,7 +137,7 @@ def _journald_line(record: logging.LogRecord) -> str:
 
 
 def _stderr_is_systemd_journal() -> bool:
-    """Tell whether our own stderr goes to journald; the variable alone may be inherited (systemd.exec(5))."""
+    """True if our own stderr goes to journald; the variable alone may be inherited (systemd.exec(5))."""
     stream = os.environ.get("JOURNAL_STREAM")
     if not stream:
         return False

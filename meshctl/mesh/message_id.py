@@ -16,5 +16,5 @@ def new_message_id(now: datetime) -> str:
 
 
 def is_message_id(text: str) -> bool:
-    """Tell whether `text` has the shape of a message id."""
+    """True if `text` has the shape of a message id."""
     return _SHAPE.fullmatch(text) is not None

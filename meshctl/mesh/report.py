@@ -89,7 +89,7 @@ def _recipient_errors(to_dts: str) -> list[str]:
 
 
 def _is_date(text: str) -> bool:
-    """Tell whether `text` is a date in either of the formats that documents prescribe."""
+    """True if `text` is a date in either of the formats that documents prescribe."""
     if _EIGHT_DIGITS.fullmatch(text) is None:
         return False
     day_first = f"{text[4:]}-{text[2:4]}-{text[:2]}"

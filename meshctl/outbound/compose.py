@@ -48,7 +48,7 @@ class Sender:
     default_use_case: str | None
 
 
-class Particulars(NamedTuple):
+class LedgerDetails(NamedTuple):
     """What the ledger keeps of a message beside its name and size; no repr, since it knows the patient."""
 
     use_case: str
@@ -75,7 +75,7 @@ class Draft:
     """A message ready to be written."""
 
     control: ControlFile
-    particulars: Particulars
+    particulars: LedgerDetails
     cautions: tuple[Caution, ...] = ()
 
 
@@ -132,7 +132,7 @@ def compose(
         is_compressed=use_case.compress,
         workflow_id=_workflow_id(use_case, is_response=is_response),
     )
-    particulars = Particulars(
+    particulars = LedgerDetails(
         use_case=use_case.name,
         workflow_id=control.workflow_id,
         local_id=control.local_id,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, Kind, NameRules
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules
 from meshctl.settings.model import Settings
 
 STAMPS_READ: Final = 2000
@@ -82,8 +82,8 @@ def _tally(
     folder: Path, names: Iterable[str], rules: NameRules, written_since: float, come_since: float
 ) -> OutboxTally:
     kinds = {name: rules.kind_of(name) for name in names}
-    payloads = [name for name, kind in kinds.items() if kind is Kind.PAYLOAD]
-    sidecars = {name.removesuffix(SIDECAR_SUFFIX) for name, kind in kinds.items() if kind is Kind.SIDECAR}
+    payloads = [name for name, kind in kinds.items() if kind is NameKind.PAYLOAD]
+    sidecars = {name.removesuffix(SIDECAR_SUFFIX) for name, kind in kinds.items() if kind is NameKind.SIDECAR}
     lone_sidecars = len(sidecars.difference(payloads))
     waiting = 0
     for name in payloads[:STAMPS_READ]:

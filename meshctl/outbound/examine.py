@@ -20,14 +20,14 @@ from meshctl.log.events import error_fields
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Caution, Draft, IncompleteError, Particulars, Sender, compose
+from meshctl.outbound.compose import Caution, Draft, IncompleteError, LedgerDetails, Sender, compose
 from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
 
 
-def confidants(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
+def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
     """Return the values that must be masked where somebody else's file name repeats them."""
     known: set[str] = set()
     named = facts.patient if facts else None
@@ -53,7 +53,7 @@ def _date_spellings(written: str | None) -> list[str]:
     return [f"{dd}{mm}{yyyy}", f"{yyyy}{mm}{dd}", f"{dd}{mm}{yyyy[2:]}", *joined]
 
 
-class Identity(NamedTuple):
+class FileIdentity(NamedTuple):
     """Which file was looked at, and in which state."""
 
     device: int
@@ -62,49 +62,49 @@ class Identity(NamedTuple):
     changed_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> "Identity":
+    def of(cls, status: os.stat_result) -> "FileIdentity":
         """Return the identity behind a stat result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Sighting:
+class ExaminedFile:
     """A dropped file as it was found.
 
-    `shown_name` is its name as log and ledger may have it; `confidants` are the values masked in it.
+    `shown_name` is its name as log and ledger may have it; `words_to_mask` are the values masked in it.
     """
 
     name: str
     message_id: str
-    identity: Identity
-    sidecar: Identity | None
+    identity: FileIdentity
+    sidecar: FileIdentity | None
     sha256: str | None = None
-    confidants: tuple[str, ...] = ()
+    words_to_mask: tuple[str, ...] = ()
     shown_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Sendable(Sighting):
+class Sendable(ExaminedFile):
     """A file that can be sent, with the control file that goes after it.
 
     `is_staged` tells that the control file lies already where the hand-off would write it.
     """
 
-    particulars: Particulars
+    particulars: LedgerDetails
     control: bytes
     cautions: tuple[Caution, ...] = ()
     is_staged: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Refused(Sighting):
+class Refused(ExaminedFile):
     """A file that cannot be sent, and why."""
 
     refusal: Refusal
 
     @property
     def lacks_sidecar(self) -> bool:
-        """Tell whether a sidecar that has not come yet could make the file sendable."""
+        """True if a sidecar that has not come yet could make the file sendable."""
         return self.sidecar is None and isinstance(self.refusal, IncompleteError)
 
 
@@ -140,12 +140,12 @@ class Examiner:
             sidecar_status = None if said or alone else _status(path + SIDECAR_SUFFIX)
         except FileNotFoundError:
             return None
-        found = Sighting(
+        found = ExaminedFile(
             name=name,
             message_id=message_id,
-            identity=Identity.of(status),
+            identity=FileIdentity.of(status),
             # A folder that is named like a sidecar stays where it is, like every folder.
-            sidecar=Identity.of(sidecar_status)
+            sidecar=FileIdentity.of(sidecar_status)
             if sidecar_status and not stat.S_ISDIR(sidecar_status.st_mode)
             else None,
         )
@@ -223,22 +223,22 @@ def _status(path: str) -> os.stat_result | None:
 class _Known(TypedDict):
     name: str
     message_id: str
-    identity: Identity
-    sidecar: Identity | None
+    identity: FileIdentity
+    sidecar: FileIdentity | None
     sha256: str | None
-    confidants: tuple[str, ...]
+    words_to_mask: tuple[str, ...]
     shown_name: str
 
 
-def _known(found: Sighting, reading: Reading | None, sidecar: Sidecar | None) -> _Known:
-    hidden = confidants(reading.facts if reading else None, sidecar)
+def _known(found: ExaminedFile, reading: Reading | None, sidecar: Sidecar | None) -> _Known:
+    hidden = words_to_mask(reading.facts if reading else None, sidecar)
     return {
         "name": found.name,
         "message_id": found.message_id,
         "identity": found.identity,
         "sidecar": found.sidecar,
         "sha256": reading.sha256 if reading else None,
-        "confidants": hidden,
+        "words_to_mask": hidden,
         "shown_name": mask_file_name(found.name, hidden),
     }
 

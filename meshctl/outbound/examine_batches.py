@@ -26,14 +26,14 @@ _PATIENCE_SECONDS = 120.0
 _PATIENCE_WHEN_LEAVING_SECONDS = 1.0
 
 
-class Meanwhile(Enum):
+class NotReady(Enum):
     """What may have happened to a file since it looked ready."""
 
     GONE = auto()
     BEING_WRITTEN = auto()
 
 
-Outcome = Examined | OSError | Meanwhile
+Outcome = Examined | OSError | NotReady
 """What became of looking into a file; an OSError when it could not be read."""
 
 
@@ -47,7 +47,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class ExamineTask:
     """A batch to be examined by the helper, with all that it needs for that."""
 
     batch: Batch
@@ -76,17 +76,17 @@ def examine_batch(examiner: Examiner, batch: Batch) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for file in batch.files:
         if any(is_being_written(path, OPEN_SAFELY) for path in file.ask):
-            outcomes.append(Meanwhile.BEING_WRITTEN)
+            outcomes.append(NotReady.BEING_WRITTEN)
             continue
         try:
             examined = examiner.examine(batch.folder, file.name, batch.use_case, alone=not file.has_sidecar)
-            outcomes.append(examined or Meanwhile.GONE)
+            outcomes.append(examined or NotReady.GONE)
         except OSError as error:
             outcomes.append(error)
     return outcomes
 
 
-class ReadingRoom:
+class BatchExaminer:
     """Examines batches, with the helper where there is one and more than one batch to do.
 
     `left_behind` tells that the helper ended with control files staged, for the next recovery to see to.
@@ -101,7 +101,7 @@ class ReadingRoom:
     ) -> Generator[tuple[Batch, list[Outcome]], None, None]:
         """Yield every batch with the outcomes of its files, in no certain order."""
         source = iter(batches)
-        asked: deque[Errand] = deque()
+        asked: deque[ExamineTask] = deque()
         # One batch is kept for this process: alone it is not worth the way, and when the helper has nothing
         # to give back, it fills the time.
         own = next(source, None)
@@ -119,7 +119,7 @@ class ReadingRoom:
     def _ask_ahead(
         self,
         source: Iterator[Batch],
-        asked: deque[Errand],
+        asked: deque[ExamineTask],
         examiner: Examiner,
         control_staging: ControlStaging,
     ) -> None:
@@ -127,13 +127,13 @@ class ReadingRoom:
             batch = next(source, None)
             if batch is None:
                 return
-            asked.append(Errand(batch, examiner, control_staging))
+            asked.append(ExamineTask(batch, examiner, control_staging))
             self._helper.ask(asked[-1])
 
     def _has_answered(self) -> bool:
         return self._helper is not None and self._helper.has_answered()
 
-    def _answered(self, errand: Errand) -> tuple[Batch, list[Outcome]]:
+    def _answered(self, errand: ExamineTask) -> tuple[Batch, list[Outcome]]:
         outcomes = self._answer(_PATIENCE_SECONDS)
         return errand.batch, examine_batch(errand.examiner, errand.batch) if outcomes is None else outcomes
 
@@ -144,7 +144,7 @@ class ReadingRoom:
         self.left_behind = True
         return None
 
-    def _abandon(self, asked: Iterable[Errand]) -> None:
+    def _abandon(self, asked: Iterable[ExamineTask]) -> None:
         """Take back what the helper has staged for somebody who has gone away since."""
         for errand in asked:
             for outcome in self._answer(_PATIENCE_WHEN_LEAVING_SECONDS) or ():
@@ -153,11 +153,11 @@ class ReadingRoom:
 
 
 @contextmanager
-def reading_room() -> Iterator[ReadingRoom]:
+def batch_examiner() -> Iterator[BatchExaminer]:
     """Open a reading room with a helper, if one can be had; enter it before anything else is opened."""
     helper = start_helper()
     try:
-        yield ReadingRoom(helper)
+        yield BatchExaminer(helper)
     finally:
         if helper is not None:
             helper.close()

@@ -31,7 +31,7 @@ from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.compose import Caution
-from meshctl.outbound.examine import Examined, Identity, Refused, Sendable
+from meshctl.outbound.examine import Examined, FileIdentity, Refused, Sendable
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.reject import RejectedFolder, Rejection
 
@@ -47,7 +47,7 @@ class Staged(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PreparedMessage:
     """One message of a batch: the claimed file's name, its control file, and whether that is staged."""
 
     name: str
@@ -111,7 +111,7 @@ class HandOff:
         folder = self._out if self.copies else work.ready
         self.control_staging = ControlStaging(folder, not self.copies, file_mode, group_id)
 
-    def stage(self, claim: Claim, parcels: Sequence[Parcel]) -> list[str]:
+    def stage(self, claim: Claim, parcels: Sequence[PreparedMessage]) -> list[str]:
         """Step 1: write the control files, and the copies where there must be any; return what to sync."""
         written: list[str] = []
         for parcel in parcels:
@@ -132,7 +132,7 @@ class HandOff:
         """Return the folders whose names step 1 changed, beside the claim's own."""
         return [self._out] if self.copies else [self._work.ready]
 
-    def release(self, claim: Claim, parcels: Sequence[Parcel]) -> None:
+    def release(self, claim: Claim, parcels: Sequence[PreparedMessage]) -> None:
         """Steps 3 and 4, for a batch that the ledger knows as claimed."""
         for parcel in parcels:
             source = self._staged_payload(parcel.stem) if self.copies else claim.path(parcel.name)
@@ -176,7 +176,7 @@ class HandOff:
         return self._hidden_control(stem) if self.was_copied(stem) else f"{self._work.ready}/{stem}.ctl"
 
     def was_copied(self, stem: str) -> bool:
-        """Tell whether a message was staged as a copy; a run before this one may have known other mounts."""
+        """True if a message was staged as a copy; a run before this one may have known other mounts."""
         return os.path.lexists(self._hidden_control(stem))
 
     def staged(self) -> Staged:
@@ -249,7 +249,7 @@ class HandOff:
 _ENOUGH_CHARACTERS = 40
 
 
-class Dispatcher:
+class HandOffDriver:
     """Hands examined files over, a batch at a time.
 
     `left_behind` tells that a claim could not be emptied, which the next recovery has to see to. `on_stuck`
@@ -287,7 +287,7 @@ class Dispatcher:
         self._hand_over(claim, taken, changed_folders=[folder, self._work.claims])
         return len(taken)
 
-    def dispatch_again(self, claim: Claim, examined: Sequence[Examined]) -> None:
+    def hand_over_again(self, claim: Claim, examined: Sequence[Examined]) -> None:
         """Hand over what a recovery left in a claim."""
         self._hand_over(claim, examined, changed_folders=[])
 
@@ -319,9 +319,9 @@ class Dispatcher:
 
     def _is_unchanged(self, claim: Claim, item: Examined) -> bool:
         path = claim.path(item.name)
-        if Identity.of(os.lstat(path)) != item.identity:
+        if FileIdentity.of(os.lstat(path)) != item.identity:
             return False
-        return item.sidecar is None or Identity.of(os.lstat(path + SIDECAR_SUFFIX)) == item.sidecar
+        return item.sidecar is None or FileIdentity.of(os.lstat(path + SIDECAR_SUFFIX)) == item.sidecar
 
     def _put_back(self, folder: str, claim: Claim, item: Examined) -> None:
         """Return to the outbox what changed under our hands; it will be looked at again.
@@ -371,7 +371,7 @@ class Dispatcher:
         if not claim.close(item.name for item in items if item.sidecar is not None):
             self.left_behind = True
 
-    def _parcels(self, claim: Claim, items: Sequence[Sendable]) -> list[Parcel]:
+    def _parcels(self, claim: Claim, items: Sequence[Sendable]) -> list[PreparedMessage]:
         contents = [bytes.fromhex(item.sha256) if item.sha256 else None for item in items]
         earlier = self._ledger.earlier_with_content([content for content in contents if content])
         created_at = self._clock.stamp()
@@ -380,7 +380,7 @@ class Dispatcher:
             row = self._row(claim, item, content, earlier.get(content) if content else None, created_at)
             if content is not None:
                 earlier[content] = row.message_id
-            parcels.append(Parcel(item.name, item.control, row, item.cautions, item.is_staged))
+            parcels.append(PreparedMessage(item.name, item.control, row, item.cautions, item.is_staged))
         return parcels
 
     def _row(
@@ -443,7 +443,7 @@ class Dispatcher:
         if row.resend_of is not None:
             self._journal.info("message.resent", message_id=row.message_id, resend_of=row.resend_of)
 
-    def _tell_cautions(self, parcel: Parcel) -> None:
+    def _tell_cautions(self, parcel: PreparedMessage) -> None:
         for caution in parcel.cautions:
             self._journal.warning(
                 "message.warning",
@@ -456,7 +456,7 @@ class Dispatcher:
 
 
 def tell_rejected(books: Books, row: NewMessage) -> None:
-    """Tell log and alerts of a rejection."""
+    """Log a rejection, and alert."""
     reason = row.reason or Reason(None, None, None, None)
     books.journal.warning(
         "message.rejected",

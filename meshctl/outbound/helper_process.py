@@ -26,7 +26,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, prctl(2)
 _IGNORED_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGIO")
 
 
-class Errand(Protocol):
+class HelperTask(Protocol):
     """What the helper can be asked to do; it and its result must be picklable."""
 
     def run(self) -> object:
@@ -52,13 +52,13 @@ class Helper:
         answers.close()
         self.is_there = True
 
-    def ask(self, errand: Errand) -> None:
+    def ask(self, errand: HelperTask) -> None:
         """Hand over an errand, without waiting for the ones before it."""
         with suppress(OSError):
             self._requests.send(errand)
 
     def has_answered(self) -> bool:
-        """Tell whether `answer` need not wait."""
+        """True if `answer` need not wait."""
         return not self.is_there or self._answers.poll(0)
 
     def answer(self, patience_seconds: float) -> object:
@@ -95,7 +95,7 @@ def _serve(requests: Connection, answers: Connection) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     _close_all_but({0, 1, 2, requests.fileno(), answers.fileno()})
-    errands: SimpleQueue[Errand] = SimpleQueue()
+    errands: SimpleQueue[HelperTask] = SimpleQueue()
     results: SimpleQueue[bytes] = SimpleQueue()
     # Neither pipe may hold up the work: with both sides waiting to write, nothing would ever move.
     Thread(target=_receive, args=(requests, errands), daemon=True).start()
@@ -115,7 +115,7 @@ def _close_all_but(kept: set[int]) -> None:
                 os.close(number)
 
 
-def _receive(requests: Connection, errands: "SimpleQueue[Errand]") -> None:
+def _receive(requests: Connection, errands: "SimpleQueue[HelperTask]") -> None:
     """Take errands off the pipe as they come."""
     try:
         while True:

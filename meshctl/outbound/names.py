@@ -24,7 +24,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]|\.\.')
 _LONGEST_BYTES = 255 - len(SIDECAR_SUFFIX)
 
 
-class Kind(Enum):
+class NameKind(Enum):
     """How a name is treated."""
 
     UNFINISHED = auto()
@@ -37,7 +37,7 @@ class Kind(Enum):
     @property
     def is_ignored(self) -> bool:
         """True if a file of this kind is left where it is."""
-        return self in (Kind.UNFINISHED, Kind.LEFT_OVER)
+        return self in (NameKind.UNFINISHED, NameKind.LEFT_OVER)
 
 
 class NameRules:
@@ -49,15 +49,15 @@ class NameRules:
         self._left_over = _Globs([*shipped["left_over"], *staging.ignore])
         self._unfinished = _Globs([*shipped["always"], *shipped["unfinished"]])
 
-    def kind_of(self, name: str) -> Kind:
+    def kind_of(self, name: str) -> NameKind:
         """Return how a name is treated; a sidecar of a name that is ignored is ignored with it."""
         is_one = is_sidecar(name)
         folded = (name.removesuffix(SIDECAR_SUFFIX) if is_one else name).lower()
         if self._left_over.match(folded):
-            return Kind.LEFT_OVER
+            return NameKind.LEFT_OVER
         if self._unfinished.match(folded):
-            return Kind.UNFINISHED
-        return Kind.SIDECAR if is_one else Kind.PAYLOAD
+            return NameKind.UNFINISHED
+        return NameKind.SIDECAR if is_one else NameKind.PAYLOAD
 
 
 class _Globs:

@@ -18,7 +18,7 @@ if sys.platform == "linux":
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def is_being_written(path: str, flags: int) -> bool:
-        """Tell whether somebody is known to have the file open for writing."""
+        """True if somebody is known to have the file open for writing."""
         try:
             descriptor = os.open(path, flags)
         except OSError:
@@ -41,6 +41,6 @@ else:
         """Do nothing: there are no leases here."""
 
     def is_being_written(path: str, flags: int) -> bool:
-        """Tell nothing: there are no leases here."""
+        """Return nothing: there are no leases here."""
         del path, flags
         return False

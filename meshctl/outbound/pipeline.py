@@ -13,12 +13,12 @@ from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.compose import Sender
 from meshctl.outbound.examine import Examined, Examiner, Refused
-from meshctl.outbound.examine_batches import Batch, Meanwhile, Outcome, ReadingRoom
-from meshctl.outbound.handoff import Dispatcher, HandOff
+from meshctl.outbound.examine_batches import Batch, BatchExaminer, NotReady, Outcome
+from meshctl.outbound.handoff import HandOff, HandOffDriver
 from meshctl.outbound.names import is_sidecar
 from meshctl.outbound.recover import Recovery
 from meshctl.outbound.reject import RejectedFolder, Rejection
-from meshctl.outbound.scan import Outlook, Ready, Staging
+from meshctl.outbound.scan import OutboxScan, Ready, WorkLeft
 from meshctl.settings.model import Settings
 
 if sys.platform != "win32":
@@ -34,7 +34,7 @@ _COMPARE_EVERY_SECONDS = 60.0
 _OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
-class Outgoing:
+class OutboundPipeline:
     """Takes what is ready out of the outbox and hands it over.
 
     `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is told
@@ -47,7 +47,7 @@ class Outgoing:
         books: Books,
         should_stop: Callable[[], bool],
         on_backlog: Callable[[], None],
-        reading: ReadingRoom,
+        reading: BatchExaminer,
     ) -> None:
         self._settings = settings
         self._books = books
@@ -62,7 +62,7 @@ class Outgoing:
         self._rejected = RejectedFolder(settings.staging.rejected)
         self._examiner = examiner_for(settings)
         self._reading = reading
-        self.staging = Staging(
+        self.staging = OutboxScan(
             settings.staging,
             settings.use_cases.keys(),
             books.clock,
@@ -71,15 +71,15 @@ class Outgoing:
             self._tell_ignored,
         )
 
-    def work(self, arrived: Collection[str] = ()) -> Outlook:
+    def work(self, arrived: Collection[str] = ()) -> WorkLeft:
         """Settle what was interrupted, then hand over all that is ready; return what is not.
 
         Raises OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
         """
-        outlook = Outlook()
+        work_left = WorkLeft()
         self.staging.note_arrivals(arrived)
         handoff = self._handoff()
-        dispatcher = Dispatcher(self._work, handoff, self._rejected, self._books, self._tell_unreadable)
+        dispatcher = HandOffDriver(self._work, handoff, self._rejected, self._books, self._tell_unreadable)
         if self._needs_recovery:
             self._recover(handoff, dispatcher)
         self._needs_recovery = True
@@ -87,7 +87,7 @@ class Outgoing:
         forbidden: PermissionError | None = None
         for folder, use_case in self.staging.folders():
             try:
-                self._drain(folder, use_case, handoff, dispatcher, outlook)
+                self._drain(folder, use_case, handoff, dispatcher, work_left)
             except PermissionError as error:
                 # One sub-folder with wrong rights keeps nobody from sending by the others.
                 if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -98,7 +98,7 @@ class Outgoing:
         self._needs_recovery = dispatcher.left_behind or self._reading.left_behind
         self._reading.left_behind = False
         self.staging.forget_gone()
-        return outlook
+        return work_left
 
     def _compare_clocks(self) -> None:
         clock = self._books.clock
@@ -108,9 +108,14 @@ class Outgoing:
             self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
 
     def _drain(
-        self, folder: str, use_case: str | None, handoff: HandOff, dispatcher: Dispatcher, outlook: Outlook
+        self,
+        folder: str,
+        use_case: str | None,
+        handoff: HandOff,
+        dispatcher: HandOffDriver,
+        work_left: WorkLeft,
     ) -> None:
-        batches = _batches(folder, use_case, self.staging.ready(folder, use_case, outlook))
+        batches = _batches(folder, use_case, self.staging.ready(folder, use_case, work_left))
         examined = self._reading.examine(batches, self._examiner, handoff.control_staging)
         try:
             # Closed here and now, so that nothing staged ahead outlives a stop or an error.
@@ -118,7 +123,7 @@ class Outgoing:
                 for batch, outcomes in examined:
                     if len(batch.files) >= _FIRST_BATCH:
                         self._on_backlog()
-                    self._dispatch(batch, outcomes, dispatcher, outlook)
+                    self._dispatch(batch, outcomes, dispatcher, work_left)
                     if len(batch.files) >= _FIRST_BATCH and self._should_stop():
                         return
         except FileNotFoundError:
@@ -128,7 +133,7 @@ class Outgoing:
             dispatcher.left_behind = True
 
     def _dispatch(
-        self, batch: Batch, outcomes: list[Outcome], dispatcher: Dispatcher, outlook: Outlook
+        self, batch: Batch, outcomes: list[Outcome], dispatcher: HandOffDriver, work_left: WorkLeft
     ) -> None:
         examined: list[Examined] = []
         for file, outcome in zip(batch.files, outcomes, strict=True):
@@ -137,14 +142,14 @@ class Outgoing:
             if isinstance(outcome, OSError):
                 self._tell_unreadable(f"{batch.folder}/{file.name}", outcome)
             elif isinstance(outcome, Refused) and outcome.lacks_sidecar:
-                if not self.staging.must_wait(batch.folder, outcome, outlook):
+                if not self.staging.must_wait(batch.folder, outcome, work_left):
                     examined.append(outcome)
-            elif outcome is Meanwhile.BEING_WRITTEN:
-                self.staging.note_writing(outlook)
-            elif not isinstance(outcome, Meanwhile):
+            elif outcome is NotReady.BEING_WRITTEN:
+                self.staging.note_writing(work_left)
+            elif not isinstance(outcome, NotReady):
                 examined.append(outcome)
         if examined and dispatcher.dispatch(batch.folder, batch.use_case, examined) < len(examined):
-            outlook.look_again_in(self._settings.staging.quiet_seconds)
+            work_left.look_again_in(self._settings.staging.quiet_seconds)
 
     def _handoff(self) -> HandOff:
         self._work.make()
@@ -154,7 +159,7 @@ class Outgoing:
             self._work, mailbox.out_folder, mailbox.file_mode, _group_id(mailbox.group), self._books
         )
 
-    def _recover(self, handoff: HandOff, dispatcher: Dispatcher) -> None:
+    def _recover(self, handoff: HandOff, dispatcher: HandOffDriver) -> None:
         self._work.discard_copies()
         recovery = Recovery(
             self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
@@ -162,14 +167,14 @@ class Outgoing:
         for claim in recovery.settle():
             self._examine_again(claim, dispatcher)
 
-    def _examine_again(self, claim: Claim, dispatcher: Dispatcher) -> None:
+    def _examine_again(self, claim: Claim, dispatcher: HandOffDriver) -> None:
         names = [name for name in claim.names() if not is_sidecar(name)]
         looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
         examined = [found for found in looked if found is not None]
-        dispatcher.dispatch_again(claim, examined)
+        dispatcher.hand_over_again(claim, examined)
 
     def _client_has(self, stem: str) -> bool:
-        """Tell whether the MESH Client has kept the pair: it acted before a power cut undid our rename."""
+        """True if the MESH Client has kept the pair: it acted before a power cut undid our rename."""
         folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
         return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
 
@@ -186,7 +191,7 @@ class Outgoing:
         self._journal.info("file.name_ignored", file=mask_file_name(name))
 
     def _tell_folder(self, path: str) -> None:
-        """Tell once of a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
+        """Log once a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
         if path in self._told:
             return
         self._told.add(path)

@@ -168,7 +168,7 @@ def _fitting(name: str) -> str:
 
 
 def is_double(one: str, other: str) -> bool:
-    """Tell whether two files are the same one, or one a copy of the other that was made here."""
+    """True if two files are the same one, or one a copy of the other that was made here."""
     try:
         first, second = os.lstat(one), os.lstat(other)
         if os.path.samestat(first, second):
@@ -184,7 +184,7 @@ def is_double(one: str, other: str) -> bool:
 
 
 def _can_be_synced(path: str) -> bool:
-    """Tell whether a file can be opened without waiting and without being refused."""
+    """True if a file can be opened without waiting and without being refused."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode) and os.access(path, os.R_OK)
     except OSError:

@@ -16,7 +16,7 @@ from meshctl.ledger.records import Message
 from meshctl.log.masking import MASK
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
-from meshctl.outbound.names import Kind, NameRules, check_name
+from meshctl.outbound.names import NameKind, NameRules, check_name
 from meshctl.outbound.rebuild import UNKNOWN_FILE
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.mailbox import MailboxSettings
@@ -131,4 +131,4 @@ def _is_fit(name: str, names: NameRules) -> bool:
         check_name(name)
     except Refusal:
         return False
-    return names.kind_of(name) is Kind.PAYLOAD
+    return names.kind_of(name) is NameKind.PAYLOAD

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from meshctl.clock import Clock
-from meshctl.outbound.examine import Identity, Refused
-from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, NameRules, is_sidecar
+from meshctl.outbound.examine import FileIdentity, Refused
+from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_sidecar
 from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
@@ -27,7 +27,7 @@ _SAME_TIME_NS = 500_000_000
 
 
 @dataclass(slots=True)
-class Outlook:
+class WorkLeft:
     """What a scan saw and did not hand out."""
 
     settling: int = 0
@@ -56,7 +56,7 @@ class Ready(NamedTuple):
 class _Unchanged:
     """A file whose stamp lies in the future: how long it has been seen unchanged decides instead."""
 
-    identity: Identity
+    identity: FileIdentity
     since: float
 
 
@@ -66,11 +66,11 @@ class Memory:
 
     future: dict[str, _Unchanged] = field(default_factory=dict)
     ignored: dict[str, set[str]] = field(default_factory=dict)
-    arrived: dict[str, Identity | None] = field(default_factory=dict)
-    waiting: dict[str, Identity] = field(default_factory=dict)
+    arrived: dict[str, FileIdentity | None] = field(default_factory=dict)
+    waiting: dict[str, FileIdentity] = field(default_factory=dict)
 
 
-class Staging:
+class OutboxScan:
     """The outbox of one mailbox. The callables hear of what stays where it is."""
 
     def __init__(
@@ -114,7 +114,7 @@ class Staging:
         for path in paths:
             self._memory.arrived[path] = None
 
-    def ready(self, folder: str, use_case: str | None, outlook: Outlook) -> Iterator[Ready]:
+    def ready(self, folder: str, use_case: str | None, work_left: WorkLeft) -> Iterator[Ready]:
         """Yield the files in one folder that are ready to be looked into, oldest first.
 
         Raises OSError when the folder cannot be read.
@@ -124,14 +124,14 @@ class Staging:
         with os.scandir(folder) as entries:
             while chunk := list(islice(entries, _SORTED_AT_ONCE)):
                 for name, status in self._by_age(chunk, told, lying, is_root=use_case is None):
-                    ready = self._ready(folder, name, status, outlook)
+                    ready = self._ready(folder, name, status, work_left)
                     if ready is not None:
                         yield ready
         # Of a folder that was read to its end; those that are gone are forgotten.
         self._memory.ignored[folder] = lying
 
-    def must_wait(self, folder: str, examined: Refused, outlook: Outlook) -> bool:
-        """Tell whether a file that cannot be sent without a sidecar has time left for one to come."""
+    def must_wait(self, folder: str, examined: Refused, work_left: WorkLeft) -> bool:
+        """True if a file that cannot be sent without a sidecar has time left for one to come."""
         path = f"{folder}/{examined.name}"
         status = _lstat(path)
         if status is None:
@@ -142,14 +142,14 @@ class Staging:
         if path not in self._memory.waiting:
             self._on_waiting(examined)
         self._memory.waiting[path] = examined.identity
-        outlook.waiting += 1
-        outlook.look_again_in(left)
+        work_left.waiting += 1
+        work_left.look_again_in(left)
         return True
 
-    def note_writing(self, outlook: Outlook) -> None:
+    def note_writing(self, work_left: WorkLeft) -> None:
         """Note that somebody is writing to a file that looked quiet."""
-        outlook.settling += 1
-        outlook.look_again_in(max(self._quiet_seconds, _SOON_SECONDS))
+        work_left.settling += 1
+        work_left.look_again_in(max(self._quiet_seconds, _SOON_SECONDS))
 
     def forget_gone(self) -> None:
         """Forget files that no longer lie in the outbox."""
@@ -178,7 +178,7 @@ class Staging:
             except FileNotFoundError:
                 continue
             if kind.is_ignored:
-                if kind is Kind.LEFT_OVER or self._has_lain(status):
+                if kind is NameKind.LEFT_OVER or self._has_lain(status):
                     lying.add(entry.name)
                     told.add(entry.name)
                     self._on_ignored(entry.name)
@@ -191,20 +191,20 @@ class Staging:
         found.sort(key=lambda item: item[1].st_mtime_ns)
         return found
 
-    def _ready(self, folder: str, name: str, status: os.stat_result, outlook: Outlook) -> Ready | None:
+    def _ready(self, folder: str, name: str, status: os.stat_result, work_left: WorkLeft) -> Ready | None:
         path = f"{folder}/{name}"
         if is_sidecar(name):
-            return Ready(name, False, ()) if self._is_abandoned(path, status, outlook) else None
-        quiet = self._quiet(path, status, outlook)
+            return Ready(name, False, ()) if self._is_abandoned(path, status, work_left) else None
+        quiet = self._quiet(path, status, work_left)
         if quiet is None:
             return None
         sidecar = _lstat(path + SIDECAR_SUFFIX)
         if sidecar is None:
-            return None if self._still_waits(path, status, outlook) else Ready(name, False, quiet)
-        sidecar_quiet = self._quiet(path + SIDECAR_SUFFIX, sidecar, outlook)
+            return None if self._still_waits(path, status, work_left) else Ready(name, False, quiet)
+        sidecar_quiet = self._quiet(path + SIDECAR_SUFFIX, sidecar, work_left)
         return None if sidecar_quiet is None else Ready(name, True, quiet + sidecar_quiet)
 
-    def _quiet(self, path: str, status: os.stat_result, outlook: Outlook) -> tuple[str, ...] | None:
+    def _quiet(self, path: str, status: os.stat_result, work_left: WorkLeft) -> tuple[str, ...] | None:
         """Return the file if the kernel has to be asked about it, nothing if not, None if it is not quiet."""
         if not stat.S_ISREG(status.st_mode):
             return ()
@@ -212,16 +212,16 @@ class Staging:
             return ()
         quiet_for = self._unchanged_for(path, status, status.st_mtime_ns)
         if quiet_for < self._quiet_seconds:
-            outlook.settling += 1
-            outlook.look_again_in(self._quiet_seconds - quiet_for)
+            work_left.settling += 1
+            work_left.look_again_in(self._quiet_seconds - quiet_for)
             return None
         return (path,)
 
     def _was_renamed_in(self, path: str, status: os.stat_result) -> bool:
-        """Tell whether an event said so, and nobody has written to the file since."""
+        """True if an event said so, and nobody has written to the file since."""
         if path not in self._memory.arrived:
             return False
-        identity = Identity.of(status)
+        identity = FileIdentity.of(status)
         seen = self._memory.arrived[path]
         if seen is None:
             self._memory.arrived[path] = identity
@@ -238,19 +238,19 @@ class Staging:
             return age
         now = self._clock.monotonic()
         seen = self._memory.future.get(path)
-        if seen is None or seen.identity != Identity.of(status):
-            self._memory.future[path] = _Unchanged(Identity.of(status), now)
+        if seen is None or seen.identity != FileIdentity.of(status):
+            self._memory.future[path] = _Unchanged(FileIdentity.of(status), now)
             return 0.0
         return now - seen.since
 
-    def _is_abandoned(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
-        """Tell whether the payload of a sidecar has had its time to come."""
+    def _is_abandoned(self, path: str, status: os.stat_result, work_left: WorkLeft) -> bool:
+        """True if the payload of a sidecar has had its time to come."""
         if _is_file(path.removesuffix(SIDECAR_SUFFIX)):
             return False
         waited = self._unchanged_for(path, status, status.st_ctime_ns)
         if waited < self._sidecar_wait_seconds:
-            outlook.waiting += 1
-            outlook.look_again_in(self._sidecar_wait_seconds - waited)
+            work_left.waiting += 1
+            work_left.look_again_in(self._sidecar_wait_seconds - waited)
             return False
         return True
 
@@ -259,16 +259,16 @@ class Staging:
         age = self._clock.age_seconds(status.st_mtime_ns + self._skew_ns)
         return age is not None and age > _UNFINISHED_SECONDS
 
-    def _still_waits(self, path: str, status: os.stat_result, outlook: Outlook) -> bool:
+    def _still_waits(self, path: str, status: os.stat_result, work_left: WorkLeft) -> bool:
         """Tell, without reading it again, whether a file that lacks its sidecar has time left."""
         known = self._memory.waiting.get(path)
-        if known != Identity.of(status):
+        if known != FileIdentity.of(status):
             return False
         left = self._time_left(path, status)
         if left <= 0:
             return False
-        outlook.waiting += 1
-        outlook.look_again_in(left)
+        work_left.waiting += 1
+        work_left.look_again_in(left)
         return True
 
     def _time_left(self, path: str, status: os.stat_result) -> float:

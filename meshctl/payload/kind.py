@@ -37,7 +37,7 @@ class Form(Enum):
 
 
 def form_of(head: bytes) -> Form:
-    """Say what a file is that begins with `head`, which holds all of it or at least its first KiB.
+    """Return what a file is that begins with `head`, which holds all of it or at least its first KiB.
 
     Raises Refusal `payload_encoding` for XML and FHIR messages in UTF-16 or UTF-32.
     """
@@ -49,12 +49,12 @@ def form_of(head: bytes) -> Form:
 
 
 def may_be_large_message(head: bytes) -> bool:
-    """Say whether JSON that begins with `head` has a MessageHeader, the first entry of any message."""
+    """True if JSON that begins with `head` has a MessageHeader, the first entry of any message."""
     return _HEADER_HINT.search(head) is not None
 
 
 def looks_like_message(head: bytes) -> bool:
-    """Say whether JSON that begins with `head` names itself a FHIR Bundle within its first KiB."""
+    """True if JSON that begins with `head` names itself a FHIR Bundle within its first KiB."""
     return _MESSAGE_HINT.search(head[:1024].decode("latin-1")) is not None
 
 

@@ -56,7 +56,7 @@ def resolve(reference: str, kind: str, resources: Iterable[Resource], home: int)
 
 
 def _match(reference: str, resource: Resource) -> int:
-    """Say how well a reference fits a resource: 4 to the letter, 1 just about, 0 not at all."""
+    """Return how well a reference fits a resource: 4 to the letter, 1 just about, 0 not at all."""
     resource_id = (text(resource.tree, "id") or "").strip()
     if resource.contained or reference.startswith("#"):
         return 4 if resource.contained and resource_id and reference == f"#{resource_id}" else 0
@@ -158,7 +158,7 @@ def _current_name(names: Sequence[Tree], today: str) -> Tree:
 
 
 def _ended(item: Tree, today: str) -> bool:
-    """Say whether a name or identifier is over; a period includes its last day, month or year."""
+    """True if a name or identifier is over; a period includes its last day, month or year."""
     end = (text(part(item, "period"), "end") or "").strip()[: len("YYYY-MM-DD")]
     return bool(end) and end < today[: len(end)]
 

@@ -13,16 +13,16 @@ from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
 from meshctl.ledger.opening import open_books
 from meshctl.log.events import Journal
 from meshctl.log.setup import configure_log
-from meshctl.outbound.examine_batches import ReadingRoom, reading_room
+from meshctl.outbound.examine_batches import BatchExaminer, batch_examiner
 from meshctl.outbound.open_writers import ignore_lease_breaks
 from meshctl.outbound.rebuild import rebuild
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import AlreadyRunningError, InstanceLock, single_instance
 from meshctl.process.metrics import Metrics
-from meshctl.process.retry import Parts
+from meshctl.process.retry import RetriedParts
 from meshctl.process.session import End, Session
 from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Inbox
+from meshctl.process.wake_ups import Signals
 from meshctl.settings.model import Settings
 
 _LAST_ALERTS_SECONDS = 3.0
@@ -38,18 +38,18 @@ class Daemon:
         settings: Settings,
         load: Callable[[], Settings],
         journal: Journal,
-        inbox: Inbox,
+        signals: Signals,
         service: Service,
     ) -> None:
         self._settings = settings
         self._load = load
         self._journal = journal
-        self._inbox = inbox
+        self._signals = signals
         self._service = service
         self._alerts = Alerts(settings.alerts, journal)
-        self._parts = Parts(settings, journal, self._alert)
+        self._parts = RetriedParts(settings, journal, self._alert)
         self._metrics = Metrics(settings, journal)
-        self._reading = ReadingRoom(None)
+        self._reading = BatchExaminer(None)
 
     def run(self) -> None:
         """Work until SIGTERM. Raises AlreadyRunningError, LedgerTooNewError; OSError at the start only.
@@ -79,7 +79,7 @@ class Daemon:
                 errors = [error, *self._parts.errors()]
                 if Ailment.DAMAGED not in map(ailment_of, errors):
                     raise
-                self._parts = Parts(self._settings, self._journal, self._alert)
+                self._parts = RetriedParts(self._settings, self._journal, self._alert)
                 self._work_once(lock, after=End.LEDGER_DAMAGED)
             finally:
                 self._alerts.close(_ALERTS_OF_ONE_RUN_SECONDS)
@@ -112,7 +112,7 @@ class Daemon:
     def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
         """Begin a session as soon as the books can be opened; None when told to stop before."""
         attempts = self._parts.ledger
-        while not self._inbox.stop_requested:
+        while not self._signals.stop_requested:
             session = attempts.run(partial(self._begin, lock, after))
             if session is not None:
                 return session
@@ -122,9 +122,9 @@ class Daemon:
                 after = End.LEDGER_DAMAGED
             self._service.turned(self._parts.obstacles(), lambda: "")
             self._metrics.turned(None, self._parts)
-            if self._inbox.reload_requested and self._reload():
+            if self._signals.reload_requested and self._reload():
                 attempts = self._parts.ledger
-            self._inbox.wait(min(attempts.pause_seconds or 0.0, self._service.longest_wait_seconds))
+            self._signals.wait(min(attempts.pause_seconds or 0.0, self._service.longest_wait_seconds))
         return None
 
     def _begin(self, lock: InstanceLock, after: End | None) -> Session:
@@ -147,7 +147,7 @@ class Daemon:
                 opened,
                 lock,
                 self._parts,
-                self._inbox,
+                self._signals,
                 self._service,
                 self._metrics,
                 self._reading,
@@ -163,7 +163,7 @@ class Daemon:
 
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""
-        self._inbox.reload_requested = False
+        self._signals.reload_requested = False
         self._service.reloading()
         try:
             settings = self._load()
@@ -175,7 +175,7 @@ class Daemon:
         self._metrics = Metrics(settings, self._journal)
         self._settings = settings
         # What was in the way under the old settings need not be under the new ones.
-        self._parts = Parts(settings, self._journal, self._alert)
+        self._parts = RetriedParts(settings, self._journal, self._alert)
         self._alerts.close(_LAST_ALERTS_SECONDS)
         self._alerts = Alerts(settings.alerts, self._journal)
         configure_log(settings.log)
@@ -186,10 +186,10 @@ class Daemon:
     def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with reading_room() as self._reading, single_instance(folder, Clock().stamp()) as lock:
+        with batch_examiner() as self._reading, single_instance(folder, Clock().stamp()) as lock:
             if threading.current_thread() is threading.main_thread():
                 ignore_lease_breaks()
-                self._inbox.listen()
+                self._signals.listen()
             yield lock
 
 

@@ -57,7 +57,7 @@ class InstanceLock:
             )
 
     def is_held(self) -> bool:
-        """Tell whether the lock is ours, and its file still is what another daemon would try to lock."""
+        """True if the lock is ours, and its file still is what another daemon would try to lock."""
         if not self._lock.is_locked:
             return False
         try:
@@ -101,7 +101,7 @@ def holder_of(state_folder: Path) -> str:
 
 
 def seems_running(state_folder: Path) -> bool:
-    """Tell whether the process that wrote itself down lives; another machine's is believed to.
+    """True if the process that wrote itself down lives; another machine's is believed to.
 
     Does not touch the lock, so it can be asked again and again while a daemon may be starting.
     """
@@ -120,7 +120,7 @@ def seems_running(state_folder: Path) -> bool:
 
 
 def is_running(state_folder: Path) -> bool:
-    """Tell whether a daemon holds the lock, without disturbing it."""
+    """True if a daemon holds the lock, without disturbing it."""
     path = state_folder / "lock"
     if not path.exists():
         return False

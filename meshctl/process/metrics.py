@@ -21,7 +21,7 @@ from meshctl.ledger import reads
 from meshctl.log.events import Journal
 from meshctl.outbound.count import OutboxTally, count_rejected, tally_outbox
 from meshctl.process.metrics_values import LedgerNumbers, Numbers
-from meshctl.process.retry import Parts
+from meshctl.process.retry import RetriedParts
 from meshctl.settings.model import Settings
 
 ALERT_EVENTS: Final = (
@@ -64,7 +64,9 @@ class Metrics:
         """Count one alert, as the alert command gets it."""
         self._alerts[str(event.get("event"))] += 1
 
-    def turned(self, connection: sqlite3.Connection | None, parts: Parts, *, at_once: bool = False) -> None:
+    def turned(
+        self, connection: sqlite3.Connection | None, parts: RetriedParts, *, at_once: bool = False
+    ) -> None:
         """Write the file after a turn, unless that was done a moment ago; `connection` is the ledger's."""
         began = time.monotonic()
         if self._file is None or (began < self._not_before and not at_once):
@@ -85,7 +87,7 @@ class Metrics:
                 self._file.unlink()
         self._file = None
 
-    def _text(self, connection: sqlite3.Connection | None, parts: Parts) -> bytes:
+    def _text(self, connection: sqlite3.Connection | None, parts: RetriedParts) -> bytes:
         # prometheus-client takes memory and time to load, which only a daemon that needs it spends.
         from meshctl.process.metrics_text import metrics_text  # noqa: PLC0415
 

@@ -58,26 +58,26 @@ _LEDGER_ADVICE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Problem:
     """What is wrong and where, and what to do if that can be said."""
 
     text: str
     advice: str | None
 
 
-def trouble_of(error: Exception, folders: Sequence[str]) -> Trouble:
+def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
     """Return what to tell of an error; `folders` are those that the settings name, the deepest first."""
     if isinstance(error, sqlite3.Error):
         state = next((f" in {folder}" for folder in folders if os.path.exists(f"{folder}/{LEDGER_NAME}")), "")
         # SQLite's own texts name tables, never values.
         text = f"The ledger{state} cannot be used: {error}"
-        return Trouble(text, _LEDGER_ADVICE.get(primary_code(error)))
+        return Problem(text, _LEDGER_ADVICE.get(primary_code(error)))
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
         place = "" if error.errno in _NOWHERE else _place(error, folders)
-        return Trouble(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
+        return Problem(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
     return (
-        Trouble(str(error), None) if isinstance(error, MeshctlError) else Trouble(type(error).__name__, None)
+        Problem(str(error), None) if isinstance(error, MeshctlError) else Problem(type(error).__name__, None)
     )
 
 
@@ -118,7 +118,7 @@ _LONGEST_PAUSE_SECONDS = 60.0
 Result = TypeVar("Result")
 
 
-class Attempts:
+class RetriedWork:
     """Runs one part of the work (`name`: outbound, inbound, ledger) and keeps count of what is in its way.
 
     `folders` are those that the settings name; an obstacle is told by the one that it lies in. `alert` hears
@@ -148,16 +148,16 @@ class Attempts:
         try:
             result = work()
         except (OSError, sqlite3.Error, MeshctlError) as error:
-            self._note(error, trouble_of(error, self._folders))
+            self._note(error, problem_of(error, self._folders))
             return None
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
             self._tell_fault(error)
-            self._note(error, Trouble(f"an unforeseen error ({type(error).__name__})", None))
+            self._note(error, Problem(f"an unforeseen error ({type(error).__name__})", None))
             return None
         if self.obstacle is not None:
             self._journal.info("daemon.unblocked", half=self._name)
         if self._has_alerted:
-            self._send_alert("daemon.unblocked", Trouble("What was in the way is mended.", "Nothing to do."))
+            self._send_alert("daemon.unblocked", Problem("What was in the way is mended.", "Nothing to do."))
         self.obstacle = self.error = self._blocked_since = None
         self._has_alerted = False
         self._told.clear()
@@ -172,32 +172,32 @@ class Attempts:
             return None
         return max(0.0, self._not_before - self._clock.monotonic())
 
-    def _note(self, error: Exception, trouble: Trouble) -> None:
+    def _note(self, error: Exception, problem: Problem) -> None:
         # Two obstacles may take turns, a full disk in two folders say; each is told once until all is well.
-        if trouble.text not in self._told:
-            self._told.add(trouble.text)
-            self._journal.error("daemon.blocked", half=self._name, text=trouble.text, advice=trouble.advice)
-        self.obstacle, self.error = trouble.text, error
-        self._alert_in_time(trouble)
+        if problem.text not in self._told:
+            self._told.add(problem.text)
+            self._journal.error("daemon.blocked", half=self._name, text=problem.text, advice=problem.advice)
+        self.obstacle, self.error = problem.text, error
+        self._alert_in_time(problem)
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._not_before = self._clock.monotonic() + self._pause
 
-    def _alert_in_time(self, trouble: Trouble) -> None:
+    def _alert_in_time(self, problem: Problem) -> None:
         now = self._clock.monotonic()
         if self._blocked_since is None:
             self._blocked_since = now
         if not self._has_alerted and now - self._blocked_since >= _ALERT_AFTER_SECONDS:
             self._has_alerted = True
-            self._send_alert("daemon.blocked", trouble)
+            self._send_alert("daemon.blocked", problem)
 
-    def _send_alert(self, event: str, trouble: Trouble) -> None:
+    def _send_alert(self, event: str, problem: Problem) -> None:
         self._alert(
             {
                 "event": event,
                 "at": self._clock.stamp(),
                 "half": self._name,
-                "text": trouble.text,
-                "advice": trouble.advice,
+                "text": problem.text,
+                "advice": problem.advice,
             }
         )
 
@@ -209,14 +209,14 @@ class Attempts:
             self._journal.error("daemon.error", half=self._name, **fields)
 
 
-class Parts:
+class RetriedParts:
     """The parts of the daemon's work, each with what stands in its way; they outlive a reopened ledger."""
 
     def __init__(self, settings: Settings, journal: Journal, alert: Alert) -> None:
         clock, folders = Clock(), folders_of(settings)
-        self.outbound = Attempts("outbound", folders, clock, journal, alert)
-        self.inbound = Attempts("inbound", folders, clock, journal, alert)
-        self.ledger = Attempts("ledger", folders, clock, journal, alert)
+        self.outbound = RetriedWork("outbound", folders, clock, journal, alert)
+        self.inbound = RetriedWork("inbound", folders, clock, journal, alert)
+        self.ledger = RetriedWork("ledger", folders, clock, journal, alert)
 
     def obstacles(self) -> list[str]:
         """Return what is in the way, each obstacle once."""

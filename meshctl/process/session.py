@@ -11,18 +11,18 @@ from dataclasses import replace
 from enum import Enum, auto
 
 from meshctl.errors import MeshctlError
-from meshctl.inbound.pipeline import Incoming
+from meshctl.inbound.pipeline import InboundPipeline
 from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.opening import Alert, Opened, keep_clock, keep_keys, ledger_identity
-from meshctl.outbound.examine_batches import ReadingRoom
-from meshctl.outbound.pipeline import Outgoing
-from meshctl.outbound.scan import Outlook
+from meshctl.outbound.examine_batches import BatchExaminer
+from meshctl.outbound.pipeline import OutboundPipeline
+from meshctl.outbound.scan import WorkLeft
 from meshctl.process.lock import InstanceLock
 from meshctl.process.metrics import Metrics
-from meshctl.process.retry import Parts
+from meshctl.process.retry import RetriedParts
 from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Inbox
+from meshctl.process.wake_ups import Signals
 from meshctl.process.watcher import Watcher
 from meshctl.settings.model import Settings
 
@@ -53,11 +53,11 @@ class Session:
         settings: Settings,
         opened: Opened,
         lock: InstanceLock,
-        parts: Parts,
-        inbox: Inbox,
+        parts: RetriedParts,
+        signals: Signals,
         service: Service,
         metrics: Metrics,
-        reading: ReadingRoom,
+        reading: BatchExaminer,
         alert: Alert,
     ) -> None:
         self._settings = settings
@@ -65,14 +65,14 @@ class Session:
         self._parts = parts
         self._books = replace(opened.books, alert=alert)
         self._ledger_identity = opened.identity
-        self._inbox = inbox
+        self._signals = signals
         self._service = service
         self._metrics = metrics
         self._backlog = False
-        self._watcher = Watcher(inbox.wake) if settings.staging.watch == "events" else None
+        self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
-        self._outgoing = Outgoing(settings, self._books, self._should_stop, self._on_backlog, reading)
-        self._incoming = Incoming(settings, self._books, self._should_stop)
+        self._outgoing = OutboundPipeline(settings, self._books, self._should_stop, self._on_backlog, reading)
+        self._incoming = InboundPipeline(settings, self._books, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound
         self._clock_is_kept = True
 
@@ -82,14 +82,14 @@ class Session:
             pause = self._turn()
             self._service.turned(self._parts.obstacles(), self._standing)
             self._metrics.turned(self._books.ledger.connection, self._parts)
-            if self._inbox.stop_requested:
+            if self._signals.stop_requested:
                 return End.STOP
-            if self._inbox.reload_requested:
+            if self._signals.reload_requested:
                 return End.RELOAD
             end = self._ledger_end()
             if end is not None:
                 return end
-            self._inbox.wait(min(pause, self._service.longest_wait_seconds))
+            self._signals.wait(min(pause, self._service.longest_wait_seconds))
 
     def run_once(self) -> None:
         """Do all that can be done now, waiting out `quiet_seconds` for files just written.
@@ -101,18 +101,18 @@ class Session:
         give_up_at: float | None = None
         while True:
             self._backlog = False
-            outlook = self._outbound.run(self._outgoing.work)
+            work_left = self._outbound.run(self._outgoing.work)
             inbound = self._inbound.run(self._incoming.work)
             self._report_obstacles()
-            if outlook is None or inbound is None or self._inbox.stop_requested:
+            if work_left is None or inbound is None or self._signals.stop_requested:
                 return
             if self._backlog or inbound.busy:
                 continue
             if give_up_at is None:
                 give_up_at = clock.monotonic() + 2 * quiet + 0.5
-            if not outlook.settling or clock.monotonic() > give_up_at:
+            if not work_left.settling or clock.monotonic() > give_up_at:
                 return
-            self._inbox.wait(min(outlook.next_look_seconds or quiet, quiet))
+            self._signals.wait(min(work_left.next_look_seconds or quiet, quiet))
 
     def watch(self) -> set[str]:
         """Watch the folders that are there, and return what was renamed into place in them."""
@@ -146,13 +146,13 @@ class Session:
         self._notice_clock()
         self._backlog = False
         arrivals = self.watch()
-        outlook = self._outbound.run(lambda: self._send(arrivals))
+        work_left = self._outbound.run(lambda: self._send(arrivals))
         inbound = self._inbound.run(self._incoming.work)
         if self._backlog:
             return _AT_ONCE_SECONDS
         waits = [
             self._settings.staging.rescan_seconds,
-            outlook.next_look_seconds if outlook else None,
+            work_left.next_look_seconds if work_left else None,
             inbound.next_look_seconds if inbound else None,
             self._outbound.pause_seconds,
             self._inbound.pause_seconds,
@@ -183,9 +183,9 @@ class Session:
     def _should_stop(self) -> bool:
         # Asked between batches, so a turn that takes long on much work is told from one that hangs.
         self._service.alive()
-        return self._inbox.stop_requested or self._is_robbed()
+        return self._signals.stop_requested or self._has_lost_ledger_or_lock()
 
-    def _send(self, arrivals: set[str]) -> Outlook:
+    def _send(self, arrivals: set[str]) -> WorkLeft:
         if not self._clock_is_kept:
             keep_clock(self._books)
             self._clock_is_kept = True
@@ -199,15 +199,15 @@ class Session:
 
     def _ledger_end(self) -> End | None:
         """Return why the ledger has to be opened anew, None when it is as it was."""
-        if self._is_robbed():
+        if self._has_lost_ledger_or_lock():
             return End.LEDGER_GONE
         with contextlib.suppress(OSError):
             keep_keys(self._settings.state.folder, self._books)
         ends = {_ENDS.get(ailment) for error in self._parts.errors() if (ailment := ailment_of(error))}
         return next((end for end in (End.LEDGER_DAMAGED, End.LEDGER_STALE) if end in ends), None)
 
-    def _is_robbed(self) -> bool:
-        """Tell whether the ledger or the lock was removed or replaced."""
+    def _has_lost_ledger_or_lock(self) -> bool:
+        """True if the ledger or the lock was removed or replaced."""
         try:
             identity = ledger_identity(self._settings.state.folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -223,7 +223,7 @@ class Session:
             raise MeshctlError(" ".join(obstacles))
 
     def _standing(self) -> str:
-        """Say in numbers how the messages stand."""
+        """Return in numbers how the messages stand."""
         connection = self._books.ledger.connection
         try:
             counts, overdue = reads.counts_by_state(connection), reads.count_overdue(connection)

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 
-class Inbox:
+class Signals:
     """Wake-ups and requests for the loop."""
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ class Durations:
 
 
 @dataclass(slots=True)
-class Failure:
+class FailureCount:
     """All messages that one code ended: whether it was ours (rejected) or came back (failed)."""
 
     state: State
@@ -68,7 +68,7 @@ class Figures:
     durations: dict[State, Durations] = field(
         default_factory=lambda: {state: Durations() for state in MILESTONES}
     )
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailureCount] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -93,7 +93,7 @@ class Quiet:
 def figures_of(messages: Iterable[Taken], columns: Columns) -> Figures:
     """Count messages; those of use cases are listed from the most frequent on, failures likewise."""
     figures = Figures(columns)
-    failures: dict[tuple[State, str | None, str | None], Failure] = {}
+    failures: dict[tuple[State, str | None, str | None], FailureCount] = {}
     for message in messages:
         figures.states[message.state] += 1
         figures.assumed += message.assumed
@@ -102,7 +102,7 @@ def figures_of(messages: Iterable[Taken], columns: Columns) -> Figures:
         _note_times(figures, message)
         if message.state in (State.REJECTED, State.FAILED):
             key = (message.state, message.reason.code, message.reason.event)
-            failure = failures.setdefault(key, Failure(message.state, message.reason))
+            failure = failures.setdefault(key, FailureCount(message.state, message.reason))
             failure.count += 1
             failure.sent_again += message.sent_again
             if len(failure.examples) < _EXAMPLES:

@@ -48,7 +48,7 @@ _DEADLINES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PeriodReport:
     """All that a page tells. `keep_days` and `silent_after` are the settings that bound what can be seen."""
 
     mailbox: str
@@ -63,7 +63,7 @@ class Report:
     keep_days: int
 
 
-def html_page(report: Report) -> bytes:
+def html_page(report: PeriodReport) -> bytes:
     """Return the page of a report."""
     environment = Environment(
         loader=PackageLoader("meshctl.reporting", "."),
@@ -90,7 +90,7 @@ def html_page(report: Report) -> bytes:
 
 
 def span(seconds: float | None) -> str:
-    """Say how long something took, to two units: "4 s", "2 min 5 s", "1 d 3 h"; a dash for None."""
+    """Return how long something took, to two units: "4 s", "2 min 5 s", "1 d 3 h"; a dash for None."""
     if seconds is None:
         return "-"
     if seconds < 1:

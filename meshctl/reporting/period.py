@@ -41,7 +41,7 @@ class Columns:
 
     @property
     def is_daily(self) -> bool:
-        """Tell whether a column is a day or more."""
+        """True if a column is a day or more."""
         return self.unit.endswith(("day", "days"))
 
     def index(self, at: datetime) -> int:

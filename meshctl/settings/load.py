@@ -22,7 +22,7 @@ from meshctl.mesh.use_cases import UseCase, resolution_of, shipped_use_cases
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, UseCaseSettings
 from meshctl.settings.rules import (
-    Fault,
+    SettingFault,
     file_faults,
     folder_faults,
     nearest,
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def is_use_case_name(text: str) -> bool:
-    """Tell whether a use case can be called `text`: its name is also a sub-folder of the outbox."""
+    """True if a use case can be called `text`: its name is also a sub-folder of the outbox."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -82,13 +82,13 @@ _WRITTEN_AS_TOML = (int, float, bool, tuple)
 
 def apply_environment(
     document: dict[str, Any], environ: Mapping[str, str]
-) -> tuple[dict[str, str], list[Fault]]:
+) -> tuple[dict[str, str], list[SettingFault]]:
     """Lay the variables over `document`, in place.
 
     Returns the variable behind each dotted key that came from one, and the faults.
     """
     sources: dict[str, str] = {}
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or _SEPARATOR not in variable:
             continue
@@ -96,7 +96,7 @@ def apply_environment(
         model, tables = _place(parts)
         field = model.model_fields.get(parts[-1]) if model else None
         if model is None or field is None:
-            faults.append(Fault(variable, _unknown(parts)))
+            faults.append(SettingFault(variable, _unknown(parts)))
             continue
         table = document
         for name in tables:
@@ -120,7 +120,7 @@ def _place(parts: list[str]) -> tuple[type[Section] | None, list[str]]:
 
 
 def _unknown(parts: list[str]) -> str:
-    """Say that a variable names no key, with the nearest one that does or the shape it should have."""
+    """Return what to say of a variable that names no key: the nearest that does, or the right shape."""
     if parts[0] == _USE_CASES:
         lead = _SEPARATOR.join(parts[:2])
         known = [f"{lead}{_SEPARATOR}{key}" for key in UseCaseSettings.model_fields]
@@ -206,7 +206,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     return Settings.model_validate({"file": file, "use_cases": use_cases, **sections})
 
 
-def _take_over_client(document: dict[str, Any], folder: Path) -> tuple[ClientConfig | None, list[Fault]]:
+def _take_over_client(
+    document: dict[str, Any], folder: Path
+) -> tuple[ClientConfig | None, list[SettingFault]]:
     """Read `mailbox.client_config`, if set, and fill in the id and folder that the file leaves out."""
     mailbox = document.get("mailbox")
     named = mailbox.get("client_config") if isinstance(mailbox, dict) else None
@@ -218,14 +220,14 @@ def _take_over_client(document: dict[str, Any], folder: Path) -> tuple[ClientCon
         if "folder" not in mailbox:
             mailbox["folder"] = str(interface_folder(client))
     except ConfigError as error:
-        return None, [Fault("mailbox.client_config", str(error))]
+        return None, [SettingFault("mailbox.client_config", str(error))]
     return client, []
 
 
-def _sections(document: dict[str, Any], origin: Origin) -> tuple[dict[str, Section], list[Fault]]:
+def _sections(document: dict[str, Any], origin: Origin) -> tuple[dict[str, Section], list[SettingFault]]:
     sections: dict[str, Section] = {}
     faults = [
-        Fault(key, unknown_key(key, (*SECTIONS, _USE_CASES), _keys_by_section()))
+        SettingFault(key, unknown_key(key, (*SECTIONS, _USE_CASES), _keys_by_section()))
         for key in document
         if key not in SECTIONS and key != _USE_CASES
     ]
@@ -252,15 +254,15 @@ def _right_part(
         return None
 
 
-def _site_use_cases(tables: object) -> tuple[dict[str, UseCaseSettings], list[Fault]]:
+def _site_use_cases(tables: object) -> tuple[dict[str, UseCaseSettings], list[SettingFault]]:
     if not isinstance(tables, dict):
-        return {}, [Fault(_USE_CASES, "expected tables, written [use_cases.NAME]")]
+        return {}, [SettingFault(_USE_CASES, "expected tables, written [use_cases.NAME]")]
     site: dict[str, UseCaseSettings] = {}
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     for name, table in tables.items():
         if not is_use_case_name(name):
             expected = "expected a name of small letters, digits and hyphens, for example local-report"
-            faults.append(Fault(f"{_USE_CASES}.{name}", expected))
+            faults.append(SettingFault(f"{_USE_CASES}.{name}", expected))
             continue
         try:
             site[name] = UseCaseSettings.model_validate(table)

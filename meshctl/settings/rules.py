@@ -35,7 +35,7 @@ _UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SettingFault:
     """One thing wrong: the dotted key it is about, and a sentence."""
 
     key: str
@@ -47,13 +47,13 @@ class Fault:
         return f"{self.key}{f' (from {variable})' if variable else ''}: {self.text}"
 
 
-def section_faults(name: str, model: type[Section], error: ValidationError) -> list[Fault]:
+def section_faults(name: str, model: type[Section], error: ValidationError) -> list[SettingFault]:
     """Return what is wrong in the section that the file calls `name`."""
     return [_fault(name, model, detail) for detail in error.errors(include_url=False)]
 
 
 def unknown_key(key: str, known: Iterable[str], elsewhere: Mapping[str, Iterable[str]]) -> str:
-    """Say that `key` is unknown, with the nearest known key, or the section in `elsewhere` that has it."""
+    """Return what to say of an unknown key: the nearest known one, or the section in `elsewhere` with it."""
     known = list(known)
     near = nearest(key, known)
     if near:
@@ -80,24 +80,24 @@ def found(value: object) -> str:
     return "a table" if isinstance(value, dict) else "a date or time"
 
 
-def _fault(name: str, model: type[Section], detail: Any) -> Fault:
+def _fault(name: str, model: type[Section], detail: Any) -> SettingFault:
     location = detail["loc"]
     if not location:
-        return Fault(name, f"found {found(detail['input'])}; expected a table, written [{name}]")
+        return SettingFault(name, f"found {found(detail['input'])}; expected a table, written [{name}]")
     key = str(location[0])
     dotted = f"{name}.{key}" + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
     if detail["type"] == "extra_forbidden":
         elsewhere = {section: other.model_fields for section, other in SECTIONS.items() if section != name}
-        return Fault(dotted, unknown_key(key, model.model_fields, elsewhere))
+        return SettingFault(dotted, unknown_key(key, model.model_fields, elsewhere))
     field = model.model_fields[key]
     cause = detail.get("ctx", {}).get("error")
     expected = f"expected {expected_of(field).text}, for example {key} = {example_of(field)}"
     if detail["type"] == "missing":
-        return Fault(dotted, f"missing; {expected}")
+        return SettingFault(dotted, f"missing; {expected}")
     quoted = "a wrong value" if name in _UNQUOTED_SECTIONS else found(detail["input"])
     if isinstance(cause, ExplainedError):
-        return Fault(dotted, f"found {quoted}: {cause}; for example {key} = {example_of(field)}")
-    return Fault(dotted, f"found {quoted}; {expected}")
+        return SettingFault(dotted, f"found {quoted}: {cause}; for example {key} = {example_of(field)}")
+    return SettingFault(dotted, f"found {quoted}; {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class _Folder:
         return f"{self.child} of {self.key}" if self.child else self.key
 
 
-def folder_faults(sections: Mapping[str, Section]) -> list[Fault]:
+def folder_faults(sections: Mapping[str, Section]) -> list[SettingFault]:
     """Return where two folders are one, or one lies within another.
 
     A folder inside the outbox would be taken for a use case, an outbox inside `rejected` would send what
@@ -123,7 +123,7 @@ def folder_faults(sections: Mapping[str, Section]) -> list[Fault]:
         if one.key == other.key:
             continue
         if one.real == other.real:
-            faults.append(Fault(one.key, f"is one folder with {other.name}, {other.path}"))
+            faults.append(SettingFault(one.key, f"is one folder with {other.name}, {other.path}"))
         elif other.real in one.real.parents:
             faults.append(_inside(one, other))
         elif one.real in other.real.parents:
@@ -131,7 +131,7 @@ def folder_faults(sections: Mapping[str, Section]) -> list[Fault]:
     return faults
 
 
-def file_faults(file: Path, sections: Mapping[str, Section]) -> list[Fault]:
+def file_faults(file: Path, sections: Mapping[str, Section]) -> list[SettingFault]:
     """Return where the settings file, the log or the metrics lie where files are moved or taken."""
     files = {"the settings file": file}
     if isinstance(log := sections.get("log"), LogSettings):
@@ -142,12 +142,12 @@ def file_faults(file: Path, sections: Mapping[str, Section]) -> list[Fault]:
     if isinstance(metrics, MetricsSettings) and metrics.textfile is not None:
         files["metrics.textfile"] = metrics.textfile
     one_log = [
-        Fault("bridge.log", f"is one file with log.file, {path}; two programs cannot share a log")
+        SettingFault("bridge.log", f"is one file with log.file, {path}; two programs cannot share a log")
         for name, path in files.items()
         if name == "bridge.log" and path.resolve() == files.get("log.file", file).resolve()
     ]
     return one_log + [
-        Fault(folder.key, f"{folder.path} holds {name}; keep them apart")
+        SettingFault(folder.key, f"{folder.path} holds {name}; keep them apart")
         for name, path in files.items()
         for folder in _folders(sections)
         if folder.key != "state.folder" and folder.real in path.resolve().parents
@@ -156,7 +156,7 @@ def file_faults(file: Path, sections: Mapping[str, Section]) -> list[Fault]:
 
 def use_case_faults(
     shipped: Mapping[str, UseCase], site: Mapping[str, UseCaseSettings], staging: Section | None
-) -> list[Fault]:
+) -> list[SettingFault]:
     """Return additions without a workflow id, and a default use case that nothing defines."""
     faults = []
     for name, use_case in site.items():
@@ -164,17 +164,19 @@ def use_case_faults(
             text = "missing; a use case that does not ship with meshctl needs one"
             near = nearest(name, shipped)
             hint = f"did you mean use_cases.{near}?" if near else 'for example workflow_id = "LOCAL_REPORT"'
-            faults.append(Fault(f"use_cases.{name}.workflow_id", f"{text}; {hint}"))
+            faults.append(SettingFault(f"use_cases.{name}.workflow_id", f"{text}; {hint}"))
     default = staging.default_use_case if isinstance(staging, StagingSettings) else None
     if default is not None and default not in shipped and default not in site:
         near = nearest(default, (*shipped, *site))
         hint = f"did you mean {near}?" if near else "see meshctl use-cases for those there are"
-        faults.append(Fault("staging.default_use_case", f'found "{default}", no such use case; {hint}'))
+        faults.append(
+            SettingFault("staging.default_use_case", f'found "{default}", no such use case; {hint}')
+        )
     return faults
 
 
-def _inside(inner: _Folder, outer: _Folder) -> Fault:
-    return Fault(inner.key, f"{inner.path} lies inside {outer.name}, {outer.path}; keep them apart")
+def _inside(inner: _Folder, outer: _Folder) -> SettingFault:
+    return SettingFault(inner.key, f"{inner.path} lies inside {outer.name}, {outer.path}; keep them apart")
 
 
 def _folders(sections: Mapping[str, Section]) -> list[_Folder]:

@@ -29,7 +29,7 @@ _START_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DemoPart:
     """One message of the demo: its place in the script, and what the ledger knows of it so far."""
 
     drop: Drop
@@ -51,7 +51,7 @@ class Scene:
     """What is to be seen at one moment. `unexpected` counts messages that the script does not know."""
 
     elapsed_seconds: float
-    parts: tuple[Part, ...]
+    parts: tuple[DemoPart, ...]
     unexpected: int = 0
 
     @property
@@ -61,7 +61,7 @@ class Scene:
 
     @property
     def as_written(self) -> bool:
-        """Tell whether every outcome of the script has been seen, and nothing else has come."""
+        """True if every outcome of the script has been seen, and nothing else has come."""
         return self.arrived == len(self.parts) and not self.unexpected
 
 
@@ -115,7 +115,7 @@ def scene_of(settings: Settings, script: Sequence[Drop], elapsed_seconds: float)
     with reads.snapshot(settings.state.folder) as connection:
         messages = reads.select(connection, reads.Selection())
     newest = {message.file_name: message for message in reversed(messages)}
-    parts = tuple(Part(drop, newest.pop(drop.name, None)) for drop in script)
+    parts = tuple(DemoPart(drop, newest.pop(drop.name, None)) for drop in script)
     told = sum(part.message is not None for part in parts)
     return Scene(elapsed_seconds, parts, len(messages) - told)
 

@@ -21,7 +21,7 @@ from meshctl.payload.facts import MessageFacts
 from meshctl.settings.client_config import ClientConfig
 from meshctl.simulator import answers
 from meshctl.simulator.rules import NEVER, REQUESTED, ClientRules, PatientRule, Rule, Rules, error_named
-from meshctl.simulator.story import NOW, Answer, Story, Verdict
+from meshctl.simulator.story import NOW, FarEndAnswer, Story, Verdict
 
 _POSITIVE: Final = {Acknowledgement.INFRASTRUCTURE: "20013", Acknowledgement.BUSINESS: "30001"}
 _ID_PLACES: Final = {"identifier": 0, "bundle_id": 1, "header_id": 2}
@@ -50,7 +50,7 @@ def flags_in_force(rules: ClientRules, client: ClientConfig | None) -> Flags:
     return flags
 
 
-class World:
+class FarEnd:
     """The far end of one mailbox; `speed` is how much faster than life it is."""
 
     def __init__(
@@ -88,11 +88,13 @@ class World:
             # A value that no control file can carry, although this one did.
             return self._fail(Story(pair, None, self._mailbox_id, taken_at, self._speed), _malformed())
 
-    def poll_report(self, now: float) -> Answer:
+    def poll_report(self, now: float) -> FarEndAnswer:
         """Return the report of a poll that went well."""
         meaning = explain_report("RECEIVE", SUCCESS, "00")
         control = write_report(None, self._mailbox_id, "", answers.status_record(meaning, now))
-        return Answer(now, answers.mesh_id(f"poll {now}", now), control, None, f"report {meaning.label}")
+        return FarEndAnswer(
+            now, answers.mesh_id(f"poll {now}", now), control, None, f"report {meaning.label}"
+        )
 
     def _transfer(
         self, story: Story, pair: TakenPair, control: ControlFile, read_facts: ReadFacts

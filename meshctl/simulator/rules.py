@@ -54,7 +54,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from meshctl.errors import ConfigError
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report, find_code
 from meshctl.settings import types
-from meshctl.settings.rules import Fault, nearest, section_faults
+from meshctl.settings.rules import SettingFault, nearest, section_faults
 from meshctl.settings.toml_file import read_toml
 from meshctl.settings.types import Expected, Section
 
@@ -161,7 +161,7 @@ class Rule(Section):
     answers_name: RequestId = "identifier"
 
     def fits(self, *, nhs_number: str, workflow_id: str, to_mailbox: str, file: str) -> bool:
-        """Tell whether the rule is about such a message; an empty text fits only `*`."""
+        """True if the rule is about such a message; an empty text fits only `*`."""
         return (
             fnmatchcase(nhs_number, self.nhs_number)
             and fnmatchcase(workflow_id, self.workflow_id)
@@ -198,9 +198,9 @@ def load_rules(path: Path | None) -> Rules:
     Raises ConfigError: no such file, no TOML, or faults, all of them, a line each.
     """
     document = {} if path is None else read_toml(path, "rules")
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     known = (*_TABLES, *_LISTS)
-    faults += [Fault(key, _unknown(key, known)) for key in document if key not in known]
+    faults += [SettingFault(key, _unknown(key, known)) for key in document if key not in known]
     sections = {
         name: _section(name, model, document.get(name, {}), faults) for name, model in _TABLES.items()
     }
@@ -221,19 +221,23 @@ def load_rules(path: Path | None) -> Rules:
     )
 
 
-def _sections(name: str, model: type[Section], tables: object, faults: list[Fault]) -> list[Section | None]:
+def _sections(
+    name: str, model: type[Section], tables: object, faults: list[SettingFault]
+) -> list[Section | None]:
     if not isinstance(tables, list):
-        faults.append(Fault(name, f"expected tables, each written [[{name}]]"))
+        faults.append(SettingFault(name, f"expected tables, each written [[{name}]]"))
         return []
     return [_section(f"{name}[{place}]", model, table, faults) for place, table in enumerate(tables, start=1)]
 
 
-def _section(name: str, model: type[Section], table: object, faults: list[Fault]) -> Section | None:
+def _section(name: str, model: type[Section], table: object, faults: list[SettingFault]) -> Section | None:
     if not isinstance(table, dict):
-        faults.append(Fault(name, "expected a table"))
+        faults.append(SettingFault(name, "expected a table"))
         return None
     fields = model.model_fields
-    faults += [Fault(f"{name}.{key}", _unknown(key, tuple(fields))) for key in table if key not in fields]
+    faults += [
+        SettingFault(f"{name}.{key}", _unknown(key, tuple(fields))) for key in table if key not in fields
+    ]
     try:
         return model.model_validate({key: value for key, value in table.items() if key in fields})
     except ValidationError as error:

@@ -24,10 +24,10 @@ from meshctl.mesh.control_file import (
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
 from meshctl.settings.mailbox import MailboxSettings
-from meshctl.simulator.far_end import Flags, World
+from meshctl.simulator.far_end import FarEnd, Flags
 from meshctl.simulator.rules import Timing
 from meshctl.simulator.schedule import Delivery, Schedule
-from meshctl.simulator.story import Answer
+from meshctl.simulator.story import FarEndAnswer
 
 # Pairs taken between two looks at what is due, so that a backlog does not hold answers up.
 _PAIRS_AT_ONCE = 256
@@ -41,7 +41,7 @@ class Simulator:
     def __init__(
         self,
         mailbox: MailboxSettings,
-        world: World,
+        world: FarEnd,
         timing: Timing,
         flags: Flags,
         speed: float,
@@ -123,7 +123,7 @@ class Simulator:
         heapq.heappush(self._unfinished, decided)
         self._say(f"{mask_file_name(pair.stem)} {verdict.says}")
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: FarEndAnswer) -> None:
         due_ms = int(answer.due_at * _MILLISECONDS)
         self._schedule.add(due_ms, answer.stem, answer.control, answer.payload)
         self._told[answer.stem] = answer.says

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from meshctl.files.client_folders import Outcome, TakenPair
+from meshctl.files.client_folders import PairOutcome, TakenPair
 from meshctl.mesh.codes import SUCCESS, CodeMeaning, explain_report, explain_response
 from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.mesh.report import write_report
@@ -18,7 +18,7 @@ NOW: Final = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FarEndAnswer:
     """Something that comes into IN under `stem` at `due_at` (seconds from 1970); `says` is for people."""
 
     due_at: float
@@ -32,10 +32,10 @@ class Answer:
 class Verdict:
     """What becomes of a pair, and at `finish_at`; `control` None leaves its control file as it is."""
 
-    outcome: Outcome
+    outcome: PairOutcome
     control: bytes | None
     finish_at: float
-    answers: Sequence[Answer]
+    answers: Sequence[FarEndAnswer]
     says: str
 
 
@@ -50,7 +50,7 @@ class Story:
         self._mailbox_id = mailbox_id
         self._taken_at = taken_at
         self._speed = speed
-        self._answers: list[Answer] = []
+        self._answers: list[FarEndAnswer] = []
         self.mesh_id = self._id("message")
 
     def report(self, meaning: CodeMeaning, after: timedelta, *, times: int = 1, with_id: bool = True) -> None:
@@ -71,13 +71,15 @@ class Story:
         for time in range(times):
             stem = self._id(f"acknowledgement {code} {time}")
             control, payload = answers.acknowledgement(request, meaning, stem, due_at)
-            self._answers.append(Answer(due_at, stem, control, payload, f"acknowledgement {code}"))
+            self._answers.append(FarEndAnswer(due_at, stem, control, payload, f"acknowledgement {code}"))
 
     def arrival(self, control: ControlFile, after: timedelta) -> None:
         """Let the message arrive in our own IN, as one that was sent to ourselves."""
         due_at = self._at(after)
         arrived = answers.arrived(control, self.mesh_id, due_at)
-        self._answers.append(Answer(due_at, self.mesh_id, arrived, self._pair.data, "message to ourselves"))
+        self._answers.append(
+            FarEndAnswer(due_at, self.mesh_id, arrived, self._pair.data, "message to ourselves")
+        )
 
     def failed(self, meaning: CodeMeaning) -> Verdict:
         """End the story in FAILED."""
@@ -85,13 +87,15 @@ class Story:
             control = self._final(meaning, "", NOW)
         except ControlFileError:
             control = None
-        return Verdict(Outcome.FAILED, control, self._taken_at, self._answers, f"to FAILED, {meaning.label}")
+        return Verdict(
+            PairOutcome.FAILED, control, self._taken_at, self._answers, f"to FAILED, {meaning.label}"
+        )
 
     def sent(self, after: timedelta) -> Verdict:
         """End the story in SENT; raises ControlFileError if there can be no such control file."""
         control = self._final(explain_report("TRANSFER", SUCCESS, "00"), self.mesh_id, after)
         says = f"to SENT as {self.mesh_id}" + (f", in {after}" if after else "")
-        return Verdict(Outcome.SENT, control, self._at(after), self._answers, says)
+        return Verdict(PairOutcome.SENT, control, self._at(after), self._answers, says)
 
     def _final(self, meaning: CodeMeaning, dts_id: str, after: timedelta) -> bytes | None:
         if self._control is None:
@@ -100,7 +104,7 @@ class Story:
         return answers.with_status(self._control, dts_id, status)
 
     def _add(self, due_at: float, seed: str, control: bytes, payload: bytes | None, says: str) -> None:
-        self._answers.append(Answer(due_at, self._id(seed), control, payload, says))
+        self._answers.append(FarEndAnswer(due_at, self._id(seed), control, payload, says))
 
     def _at(self, after: timedelta) -> float:
         return self._taken_at + after.total_seconds() / self._speed

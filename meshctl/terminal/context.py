@@ -52,7 +52,7 @@ _PAIR_ENDS = (".ctl", ".dat")
 
 
 def tell_if_no_ledger(settings: Settings) -> None:
-    """Say on stderr that nothing can be shown yet, where the daemon has never run."""
+    """Print on stderr that nothing can be shown yet, where the daemon has never run."""
     if not reads.exists(settings.state.folder):
         click.echo(
             f"There is no ledger in {settings.state.folder} yet; it is made when 'meshctl run' first starts.",

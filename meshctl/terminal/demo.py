@@ -18,7 +18,7 @@ from rich.text import Text
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import LADDER, State
 from meshctl.settings.model import Settings
-from meshctl.simulator.demo import Part, Scene
+from meshctl.simulator.demo import DemoPart, Scene
 from meshctl.terminal.messages import OVERDUE_STYLE, STYLES, state_text
 from meshctl.terminal.tables import plain_text
 
@@ -82,7 +82,7 @@ def print_summary(scene: Scene, settings: Settings, console: Console, folder: Pa
 
 
 def print_opening(folder: Path, parts: int, console: Console) -> None:
-    """Say what is about to happen."""
+    """Print what is about to happen."""
     console.print(
         f"The daemon and a stand-in for MESH work on a copy of the sample mailbox; {parts} files are dropped."
     )
@@ -91,7 +91,7 @@ def print_opening(folder: Path, parts: int, console: Console) -> None:
 
 
 def print_opening_over_sandbox(folder: Path, parts: int, console: Console) -> None:
-    """Say what is about to happen over the sandbox."""
+    """Print what is about to happen over the sandbox."""
     console.print(
         "NHS England's MESH sandbox, a sender and a practice, each with daemon and bridge, start on this"
         f" machine; the sender sends {parts} letters, and the practice acknowledges them.",
@@ -101,7 +101,7 @@ def print_opening_over_sandbox(folder: Path, parts: int, console: Console) -> No
     console.print()
 
 
-def _moving(parts: Iterable[Part]) -> Table:
+def _moving(parts: Iterable[DemoPart]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("FILE", "USE CASE", "WAY", "STATE"):
         narrowest = len(_STEPS) if heading == "WAY" else None
@@ -138,8 +138,8 @@ def _counts(scene: Scene) -> Text:
     return Text(f"After {scene.elapsed_seconds:.0f} s: {', '.join(said) or 'no message'}.", style="bold")
 
 
-def _ending(part: Part, *, is_terminal: bool) -> Group:
-    """Tell how one message ended, with reason and advice where it did not arrive."""
+def _ending(part: DemoPart, *, is_terminal: bool) -> Group:
+    """Print how one message ended, with reason and advice where it did not arrive."""
     line = Text(f"  {part.drop.name}: ")
     message = part.message
     if message is None:

@@ -12,7 +12,7 @@ from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Caution
 from meshctl.outbound.drop import place
 from meshctl.outbound.examine import Refused, Sendable, sidecar_beside
-from meshctl.outbound.names import Kind, NameRules
+from meshctl.outbound.names import NameKind, NameRules
 from meshctl.outbound.pipeline import examiner_for
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
@@ -50,7 +50,7 @@ def tell_cautions(cautions: Iterable[Caution]) -> None:
 
 def _check_kind(file: Path, names: NameRules) -> None:
     kind = names.kind_of(file.name)
-    if kind is Kind.SIDECAR:
+    if kind is NameKind.SIDECAR:
         raise click.UsageError(
             "A sidecar is not sent by itself: name the file that it describes; it goes along."
         )
@@ -93,7 +93,7 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
     examined, younger_than = seen[-1]
     return Followed(
         name=placed_as,
-        file_name=mask_file_name(placed_as, examined.confidants),
+        file_name=mask_file_name(placed_as, examined.words_to_mask),
         sha256=examined.sha256,
         younger_than=younger_than,
     )

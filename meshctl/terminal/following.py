@@ -47,7 +47,7 @@ class Followed:
 
     @property
     def is_settled(self) -> bool:
-        """Tell whether waiting for it is over."""
+        """True if waiting for it is over."""
         return self.state in ARRIVED or self.state in LOST
 
     def told(self) -> str:

@@ -24,7 +24,7 @@ def print_json(value: object) -> None:
 
 
 def relative_time(at: datetime, now: datetime) -> str:
-    """Say how long before or after `now` the instant `at` is: "just now", "5 min ago", "in 3 d"."""
+    """Return how long before or after `now` the instant `at` is: "just now", "5 min ago", "in 3 d"."""
     seconds = (now - at).total_seconds()
     for least, size, unit in _STEPS:
         if abs(seconds) >= least:

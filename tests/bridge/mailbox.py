@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mesh_client import MeshClient
 
-from meshctl.bridge.receive import Receiving
+from meshctl.bridge.receive import Receiver
 from meshctl.files.client_folders import ClientFolders
 from meshctl.log.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file
@@ -71,13 +71,13 @@ class Mailbox:
             yield client
 
     @contextmanager
-    def receiving(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Receiving]:
+    def receiving(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Receiver]:
         """Start the receiving side, as after a start of the bridge."""
         logger = logging.Logger("tests.bridge")
         logger.addHandler(self.said)
         sent, failed = self.root / "SENT", self.root / "FAILED"
         with self.client() as client:
-            receiving = Receiving(
+            receiving = Receiver(
                 client=client,
                 folders=ClientFolders(
                     inbox=self.inbox,

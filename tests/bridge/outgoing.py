@@ -9,7 +9,7 @@ from typing import Final
 
 from meshctl.bridge.api_errors import BridgeFault
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.send import Sending
+from meshctl.bridge.send import PairSender
 from meshctl.files.client_folders import ClientFolders
 from meshctl.log.events import Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
@@ -58,7 +58,7 @@ class Outgoing(Mailbox):
         path.with_suffix(".new").rename(path)
 
     @contextmanager
-    def sending(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Sending]:
+    def sending(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[PairSender]:
         """Start the sending side, as after a start of the bridge."""
         logger = logging.Logger("tests.bridge")
         logger.addHandler(self.said)
@@ -70,7 +70,7 @@ class Outgoing(Mailbox):
             max_retries=0,
             timeout=self.timeout_seconds,
         ) as client:
-            sending = Sending(
+            sending = PairSender(
                 client=client,
                 folders=ClientFolders(
                     inbox=self.inbox,
@@ -122,7 +122,7 @@ class Outgoing(Mailbox):
         return "\n".join(f"{line.event} {dict(line.fields)!r}" for line in self.said.lines)
 
 
-def finish(sending: Sending) -> list[BridgeFault]:
+def finish(sending: PairSender) -> list[BridgeFault]:
     """Take steps until there is nothing left to do, or three have failed; return the faults."""
     faults: list[BridgeFault] = []
     for _ in range(_MOST_STEPS):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble
-from meshctl.bridge.retry import Alarm, Part
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind
+from meshctl.bridge.retry import BlockedAlerts, BridgePart
 from meshctl.log.events import journal
 from meshctl.process.alerts import Alerts
 from tests.bridge.test_part import AWAY, DENIED, FULL, SteppedClock
@@ -46,7 +46,7 @@ def _alerts(tmp_path: Path) -> Iterator[tuple[Alerts, Told]]:
     alerts.close(0)
 
 
-def _live(part: Part, alarm: Alarm, clock: SteppedClock, seconds: float) -> None:
+def _live(part: BridgePart, alarm: BlockedAlerts, clock: SteppedClock, seconds: float) -> None:
     """Let so much time pass, in turns of a second."""
     for _ in range(int(seconds)):
         part.turn()
@@ -64,7 +64,10 @@ def test_what_lasts_is_told_once(
 ) -> None:
     """What a person has to mend is told after a minute, what may pass after fifteen, each once."""
     clock = SteppedClock()
-    part, alarm = Part("receiving", Switched(error), 1.0, clock, journal), Alarm(alerts[0], clock)
+    part, alarm = (
+        BridgePart("receiving", Switched(error), 1.0, clock, journal),
+        BlockedAlerts(alerts[0], clock),
+    )
     sent: list[int] = []
     for seconds in (quiet_seconds, told_by_seconds - quiet_seconds, 2000):
         _live(part, alarm, clock, seconds)
@@ -80,7 +83,7 @@ def test_what_lasts_is_told_once(
 def test_its_end_is_told(alerts: tuple[Alerts, Told]) -> None:
     """When what was told is mended that is told, and a new episode is told again."""
     clock, work = SteppedClock(), Switched(DENIED)
-    part, alarm = Part("sending", work, 1.0, clock, journal), Alarm(alerts[0], clock)
+    part, alarm = BridgePart("sending", work, 1.0, clock, journal), BlockedAlerts(alerts[0], clock)
     for error in (DENIED, None, DENIED):
         work.error = error
         _live(part, alarm, clock, 700)
@@ -94,9 +97,9 @@ def test_its_end_is_told(alerts: tuple[Alerts, Told]) -> None:
 
 def test_what_passes_at_once_is_not_told(alerts: tuple[Alerts, Told]) -> None:
     """A failure that is over within its time is nobody's alert, and neither is its end."""
-    busy = BridgeFault(Fault(Trouble.LATER, "", "HTTP-503", "MESH is busy"))
+    busy = BridgeFault(ApiFault(FailureKind.LATER, "", "HTTP-503", "MESH is busy"))
     clock, work = SteppedClock(), Switched(busy)
-    part, alarm = Part("sending", work, 1.0, clock, journal), Alarm(alerts[0], clock)
+    part, alarm = BridgePart("sending", work, 1.0, clock, journal), BlockedAlerts(alerts[0], clock)
 
     _live(part, alarm, clock, 300)
     work.error = None

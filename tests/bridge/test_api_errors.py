@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mesh_client import MeshClient
 
-from meshctl.bridge.api_errors import Fault, Trouble, fault_of, fault_of_response
+from meshctl.bridge.api_errors import ApiFault, FailureKind, fault_of, fault_of_response
 from tests.bridge.far_ends import answering, asking_for_a_certificate, closed_port, listening
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, TestAuthority
 
@@ -34,17 +34,17 @@ def _send(client: MeshClient, recipient: str = "X26ABC2", subject: str = "") -> 
 
 
 class _AnswerError(Exception):
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ApiFault) -> None:
         super().__init__()
         self.fault = fault
 
 
-def _fault(url: str, call: Call, *, password: str = PASSWORD, uploading: bool = False) -> Fault:
+def _fault(url: str, call: Call, *, password: str = PASSWORD, uploading: bool = False) -> ApiFault:
     with MeshClient(url, "X26ABC1", password, SHARED_KEY.encode(), max_retries=0, timeout=0.5) as client:
         return _fault_with(client, call, uploading=uploading)
 
 
-def _fault_with(client: MeshClient, call: Call, *, uploading: bool = False) -> Fault:
+def _fault_with(client: MeshClient, call: Call, *, uploading: bool = False) -> ApiFault:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         call(client)
     if isinstance(caught.value, _AnswerError):
@@ -52,7 +52,7 @@ def _fault_with(client: MeshClient, call: Call, *, uploading: bool = False) -> F
     return fault_of(caught.value, uploading=uploading)
 
 
-def _fault_over_tls(url: str, ca: Path, mine: Certificate | None) -> Fault:
+def _fault_over_tls(url: str, ca: Path, mine: Certificate | None) -> ApiFault:
     cert = None if mine is None else (str(mine.certificate), str(mine.private_key))
     with MeshClient(
         url, "X26ABC1", PASSWORD, SHARED_KEY.encode(), cert=cert, verify=str(ca), max_retries=0
@@ -63,29 +63,29 @@ def _fault_over_tls(url: str, ca: Path, mine: Certificate | None) -> Fault:
 @pytest.mark.parametrize(
     ("status", "calling", "uploading"),
     [
-        (400, Trouble.REFUSED, Trouble.REFUSED),
-        (401, Trouble.DENIED, Trouble.DENIED),
-        (403, Trouble.DENIED, Trouble.DENIED),
-        (404, Trouble.REFUSED, Trouble.REFUSED),
-        (407, Trouble.DENIED, Trouble.DENIED),
-        (408, Trouble.LATER, Trouble.UNSURE),
-        (413, Trouble.REFUSED, Trouble.REFUSED),
-        (417, Trouble.REFUSED, Trouble.REFUSED),
-        (425, Trouble.LATER, Trouble.LATER),
-        (429, Trouble.LATER, Trouble.LATER),
-        (500, Trouble.LATER, Trouble.UNSURE),
-        (502, Trouble.LATER, Trouble.UNSURE),
-        (503, Trouble.LATER, Trouble.LATER),
-        (504, Trouble.LATER, Trouble.UNSURE),
+        (400, FailureKind.REFUSED, FailureKind.REFUSED),
+        (401, FailureKind.DENIED, FailureKind.DENIED),
+        (403, FailureKind.DENIED, FailureKind.DENIED),
+        (404, FailureKind.REFUSED, FailureKind.REFUSED),
+        (407, FailureKind.DENIED, FailureKind.DENIED),
+        (408, FailureKind.LATER, FailureKind.UNSURE),
+        (413, FailureKind.REFUSED, FailureKind.REFUSED),
+        (417, FailureKind.REFUSED, FailureKind.REFUSED),
+        (425, FailureKind.LATER, FailureKind.LATER),
+        (429, FailureKind.LATER, FailureKind.LATER),
+        (500, FailureKind.LATER, FailureKind.UNSURE),
+        (502, FailureKind.LATER, FailureKind.UNSURE),
+        (503, FailureKind.LATER, FailureKind.LATER),
+        (504, FailureKind.LATER, FailureKind.UNSURE),
     ],
 )
-def test_statuses(status: int, calling: Trouble, uploading: Trouble) -> None:
+def test_statuses(status: int, calling: FailureKind, uploading: FailureKind) -> None:
     """Each HTTP status means what it should, and those from on the way leave an upload unsure."""
     with answering(status) as url:
         asked = _fault(url, lambda client: client.list_messages())
         sent = _fault(url, _send, uploading=True)
 
-    assert (asked.trouble, sent.trouble) == (calling, uploading)
+    assert (asked.kind, sent.kind) == (calling, uploading)
     assert asked.code == sent.code == f"HTTP-{status}"
 
 
@@ -119,8 +119,8 @@ def test_a_pause_may_be_a_date() -> None:
 @pytest.mark.parametrize("uploading", [False, True])
 def test_without_a_connection_nothing_was_sent(uploading: bool) -> None:
     """Where no connection can be made even an upload is only for later."""
-    assert _fault(closed_port(), _send, uploading=uploading) == Fault(
-        Trouble.LATER, "", "CONNECT", "MESH cannot be reached: no connection can be made"
+    assert _fault(closed_port(), _send, uploading=uploading) == ApiFault(
+        FailureKind.LATER, "", "CONNECT", "MESH cannot be reached: no connection can be made"
     )
 
 
@@ -142,13 +142,13 @@ def test_an_answer_that_never_came_leaves_an_upload_unsure(
         sent = _fault(url, _send, uploading=True)
         asked = _fault(url, lambda client: client.list_messages())
 
-    assert (sent.trouble, sent.code) == (Trouble.UNSURE, code)
-    assert (asked.trouble, asked.code) == (Trouble.LATER, code)
+    assert (sent.kind, sent.code) == (FailureKind.UNSURE, code)
+    assert (asked.kind, asked.code) == (FailureKind.LATER, code)
 
 
 def test_the_refusals_of_mesh(sandbox: Sandbox) -> None:
     """MESH's own event, code and words come through, from send_message as well as from send_chunk."""
-    expected = Fault(Trouble.REFUSED, "SEND", "12", "Unregistered to address")
+    expected = ApiFault(FailureKind.REFUSED, "SEND", "12", "Unregistered to address")
 
     assert _fault(sandbox.url, lambda client: _send(client, "NOBODY")) == expected
     whole = _fault(
@@ -161,14 +161,14 @@ def test_the_first_version_of_the_api_is_understood() -> None:
     """Answers in the words of version 1 of the API give event, code and text too."""
     told = {"errorEvent": "SEND", "errorCode": "EPL-151", "errorDescription": "No mailbox matched"}
     with answering(417, body=json.dumps(told)) as url:
-        assert _fault(url, _send) == Fault(Trouble.REFUSED, "SEND", "EPL-151", "No mailbox matched")
+        assert _fault(url, _send) == ApiFault(FailureKind.REFUSED, "SEND", "EPL-151", "No mailbox matched")
 
 
 def test_a_wrong_password_is_denied(sandbox: Sandbox) -> None:
     """A mailbox that MESH does not let in is DENIED, and the password is not told."""
     fault = _fault(sandbox.url, lambda client: client.list_messages(), password="wrong-one")
 
-    assert fault.trouble is Trouble.DENIED
+    assert fault.kind is FailureKind.DENIED
     assert "wrong-one" not in repr(fault)
 
 
@@ -177,7 +177,7 @@ def test_header_texts_that_http_cannot_carry_are_refused(sandbox: Sandbox, subje
     """A text beyond Latin-1 or with a line break is refused before anything is sent, without quoting it."""
     fault = _fault(sandbox.url, lambda client: _send(client, subject=subject), uploading=True)
 
-    assert (fault.trouble, fault.event, fault.code) == (Trouble.REFUSED, "TRANSFER", "06")
+    assert (fault.kind, fault.event, fault.code) == (FailureKind.REFUSED, "TRANSFER", "06")
     assert subject not in repr(fault)
     assert sandbox.inbox("X26ABC2") == []
 
@@ -198,7 +198,7 @@ def test_no_answer_brings_patient_data_into_a_fault(body: object) -> None:
     with answering(400, body=json.dumps(body)) as url:
         fault = _fault(url, _send)
 
-    assert fault.trouble is Trouble.REFUSED
+    assert fault.kind is FailureKind.REFUSED
     assert "9990000042" not in repr(fault)
     assert "Smith" not in fault.event + fault.code
     assert "01011990" not in fault.text
@@ -210,7 +210,7 @@ def test_a_server_that_is_not_believed_is_denied(tmp_path: Path) -> None:
     with Sandbox(tmp_path / "sandbox", authority=ours) as sandbox:
         fault = _fault_over_tls(sandbox.url, other.ca, other.issue("client"))
 
-    assert (fault.trouble, fault.code) == (Trouble.DENIED, "TLS")
+    assert (fault.kind, fault.code) == (FailureKind.DENIED, "TLS")
     assert "self-signed certificate" in fault.text
 
 
@@ -231,7 +231,7 @@ def test_a_client_that_is_not_believed_is_denied(tmp_path: Path, case: str) -> N
     with asking_for_a_certificate(context) as url:
         fault = _fault_over_tls(url, ours.ca, mine)
 
-    assert (fault.trouble, fault.code) == (Trouble.DENIED, "TLS")
+    assert (fault.kind, fault.code) == (FailureKind.DENIED, "TLS")
 
 
 def test_what_no_call_ends_with_is_passed_on() -> None:

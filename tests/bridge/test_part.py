@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault, Fault, Trouble
-from meshctl.bridge.retry import Part
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind
+from meshctl.bridge.retry import BridgePart
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
 from meshctl.log.events import held_back, journal
@@ -14,9 +14,9 @@ from meshctl.log.reader import Entry, parse_line
 from meshctl.log.setup import configure_log, release_log
 from tests.settings.loading import MINIMAL, load
 
-AWAY = BridgeFault(Fault(Trouble.LATER, "", "CONNECT", "MESH cannot be reached"))
-BUSY = BridgeFault(Fault(Trouble.LATER, "", "HTTP-429", "MESH is busy", retry_after_seconds=120.0))
-DENIED = BridgeFault(Fault(Trouble.DENIED, "", "HTTP-403", "MESH does not let this mailbox in"))
+AWAY = BridgeFault(ApiFault(FailureKind.LATER, "", "CONNECT", "MESH cannot be reached"))
+BUSY = BridgeFault(ApiFault(FailureKind.LATER, "", "HTTP-429", "MESH is busy", retry_after_seconds=120.0))
+DENIED = BridgeFault(ApiFault(FailureKind.DENIED, "", "HTTP-403", "MESH does not let this mailbox in"))
 FULL = OSError(28, "No space left on device", "/srv/IN/9990000042.dat")
 
 
@@ -58,8 +58,8 @@ def _said(tmp_path: Path) -> Iterator[Callable[[], list[Entry]]]:
     release_log()
 
 
-def _part(work: Worked, clock: Clock) -> Part:
-    return Part("receiving", work, 60.0, clock, journal)
+def _part(work: Worked, clock: Clock) -> BridgePart:
+    return BridgePart("receiving", work, 60.0, clock, journal)
 
 
 def test_steps_follow_each_other_until_there_is_none() -> None:

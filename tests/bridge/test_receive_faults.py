@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault, Trouble
+from meshctl.bridge.api_errors import BridgeFault, FailureKind
 from tests.bridge.mailbox import Mailbox
 from tests.bridge.odd_mesh import Answer, OddMesh, odd_mesh
 from tests.faults.ground import mounted, needs_mounts
@@ -87,7 +87,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(
         while receiving.step():
             pass
 
-    assert raised.value.fault.trouble is Trouble.LATER
+    assert raised.value.fault.kind is FailureKind.LATER
     assert mailbox.data(ID) == LETTER
     assert mesh.acknowledged == [ID]
 
@@ -230,9 +230,9 @@ def test_a_message_that_is_gone_is_passed_over(mesh: OddMesh, mailbox: Mailbox) 
     assert mesh.acknowledged == [OTHER_ID]
 
 
-@pytest.mark.parametrize(("status", "trouble"), [(503, Trouble.LATER), (403, Trouble.DENIED)])
+@pytest.mark.parametrize(("status", "trouble"), [(503, FailureKind.LATER), (403, FailureKind.DENIED)])
 def test_an_acknowledgement_that_fails_is_made_up_for(
-    mesh: OddMesh, mailbox: Mailbox, status: int, trouble: Trouble
+    mesh: OddMesh, mailbox: Mailbox, status: int, trouble: FailureKind
 ) -> None:
     """The message is not fetched again, also by the next process, and MESH is told once it can be."""
     mesh.hold(ID, Answer(LETTER, DATA))
@@ -245,7 +245,7 @@ def test_an_acknowledgement_that_fails_is_made_up_for(
 
     mailbox.receive()
 
-    assert raised.value.fault.trouble is trouble
+    assert raised.value.fault.kind is trouble
     assert (mailbox.names(), mesh.acknowledged) == ([], [ID])
     assert mailbox.said.events() == ["bridge.received", "bridge.recovered"]
     assert mesh.asked.count(ID) == 1
@@ -331,7 +331,7 @@ def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: Mailbox) -> None:
         while receiving.step():
             pass
 
-    assert raised.value.fault.trouble is Trouble.LATER
+    assert raised.value.fault.kind is FailureKind.LATER
     assert str(mailbox.inbox) in raised.value.fault.text
     assert mesh.acknowledged == [ID]
 

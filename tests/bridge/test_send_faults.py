@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault, Trouble
+from meshctl.bridge.api_errors import BridgeFault, FailureKind
 from meshctl.bridge.client import BridgeClient
 from meshctl.mesh.control_file import ControlFile
 from tests.bridge.far_ends import answering, closed_port
@@ -72,7 +72,7 @@ def test_a_lost_answer_is_asked_for(
 
     (fault,) = mailbox.send()
 
-    assert fault.fault.trouble is Trouble.LATER
+    assert fault.fault.kind is FailureKind.LATER
     assert mailbox.everywhere() == _SENT
     assert sandbox.inbox(OTHER) == [mailbox.control_in("SENT").dts_id]
     assert mailbox.said.events()[-3:] == ["bridge.unsure", "bridge.settled", "bridge.sent"]
@@ -203,7 +203,7 @@ def test_a_request_cut_short_leaves_no_doubt(mailbox: Outgoing, proxy: Proxy, sa
 
     (fault,) = mailbox.send()
 
-    assert fault.fault.trouble is Trouble.LATER
+    assert fault.fault.kind is FailureKind.LATER
     assert "bridge.unsure" not in mailbox.said.events()
     assert mailbox.everywhere() == _SENT
     assert arrived(sandbox) == [data]
@@ -361,7 +361,7 @@ def test_a_busy_mesh_has_not_taken_the_message(tmp_path: Path, status: int) -> N
 
         fault = mailbox.send()[0].fault
 
-    assert (fault.trouble, fault.retry_after_seconds) == (Trouble.LATER, 7.0)
+    assert (fault.kind, fault.retry_after_seconds) == (FailureKind.LATER, 7.0)
     assert mailbox.everywhere() == {"work": _TAKEN}
 
 
@@ -374,7 +374,7 @@ def test_who_is_not_let_in_has_sent_nothing(tmp_path: Path, status: int) -> None
 
         fault = mailbox.send()[0].fault
 
-    assert fault.trouble is Trouble.DENIED
+    assert fault.kind is FailureKind.DENIED
     assert mailbox.everywhere() == {"work": _TAKEN}
 
 
@@ -402,7 +402,7 @@ def test_without_a_network_most_pairs_stay_in_out(tmp_path: Path) -> None:
 
     with mailbox.sending() as sending:
         for _ in range(10):
-            assert [fault.fault.trouble for fault in finish(sending)] == [Trouble.LATER] * 3
+            assert [fault.fault.kind for fault in finish(sending)] == [FailureKind.LATER] * 3
 
     assert len(mailbox.files("OUT")) == 2 * 12
     assert len(mailbox.everywhere()["work"]) == 2 * 8

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.bridge.api_errors import BridgeFault
-from meshctl.bridge.track import Tracking
+from meshctl.bridge.track import Tracker
 from meshctl.bridge.tracked import TRACKED_NAME
 from meshctl.log.events import Journal
 from meshctl.mesh.states import Acknowledgement, Evidence, State
@@ -55,7 +55,7 @@ def overdue(recorder: Recorder, mesh_id: str) -> str:
 def ask(sandbox: Sandbox, site: Site, at: datetime = NOW) -> int:
     """Ask after all that is due, as a bridge that has just started; return after how many messages."""
     with sandbox.client("X26ABC1") as client:
-        tracking = Tracking(client, site.state, JOURNAL)
+        tracking = Tracker(client, site.state, JOURNAL)
         count = 0
         while tracking.step(at):
             count += 1
@@ -116,7 +116,7 @@ def test_an_answer_about_a_settled_message_is_not_shown(sandbox: Sandbox, site: 
         recorder.record(message_id, Evidence("ITK3", State.COMPLETED, "30001"))
 
         assert shown(site, message_id) is None
-        assert "Tracking" not in invoke(site, "show", message_id).stdout
+        assert "Tracker" not in invoke(site, "show", message_id).stdout
 
 
 def test_a_message_that_mesh_does_not_know_has_no_answer(sandbox: Sandbox, site: Site) -> None:
@@ -134,7 +134,7 @@ def test_without_mesh_the_question_stays_open(sandbox: Sandbox, site: Site) -> N
     """A question that MESH could not be asked is asked again, and the loop hears of it."""
     with recording(site) as recorder, sandbox.client("X26ABC1") as client:
         message_id = overdue(recorder, send(sandbox))
-        tracking = Tracking(client, site.state, JOURNAL)
+        tracking = Tracker(client, site.state, JOURNAL)
         sandbox.stop()
         try:
             with pytest.raises(BridgeFault):

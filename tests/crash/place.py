@@ -52,5 +52,5 @@ class Place:
 
 
 def has_two_file_systems(one: Path, other: Path) -> bool:
-    """Tell whether two folders exist on different file systems."""
+    """True if two folders exist on different file systems."""
     return one.is_dir() and other.is_dir() and os.stat(one).st_dev != os.stat(other).st_dev

@@ -41,7 +41,7 @@ class Call:
 
     @property
     def is_step(self) -> bool:
-        """Tell whether another process sees something new after it: a name, or a transaction.
+        """True if another process sees something new after it: a name, or a transaction.
 
         SQLite writes a transaction in pieces, and syncs it when it is whole.
         """

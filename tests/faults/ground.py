@@ -177,7 +177,7 @@ def mount(*arguments: str, program: str = "mount") -> None:
 
 
 def can_mount() -> bool:
-    """Tell whether this process may mount file systems."""
+    """True if this process may mount file systems."""
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None:
         return False
     # In a mount space of its own, so that nothing is left of the attempt.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.clock import Clock, iso
-from meshctl.inbound.pipeline import InboundOutlook, Incoming
+from meshctl.inbound.pipeline import InboundPipeline, InboundWorkLeft
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import Keys
@@ -117,7 +117,7 @@ class MailboxForTest:
         self.ledger = Ledger(self.root / "state" / LEDGER_NAME)
         self.keys = Keys(b"k" * 32)
         self.books = Books(self.ledger, self.keys, self.clock, Journal(logger), self.alerts.append)
-        self.incoming = Incoming(self.settings, self.books, lambda: False)
+        self.incoming = InboundPipeline(self.settings, self.books, lambda: False)
 
     def restart(self) -> None:
         """Close the books and start again; what the log said before is forgotten."""
@@ -235,18 +235,18 @@ class MailboxForTest:
         self.put("IN", f"{name}.dat", make_response_xml(request_id=request_id, codes=codes, **more))
         return self.put("IN", f"{name}.ctl", write_control_file(replace(ANSWER_CONTROL, **changes)))
 
-    def turns(self) -> InboundOutlook:
+    def turns(self) -> InboundWorkLeft:
         """Let the inbound half work until there is nothing left to do at once."""
         for _ in range(_MOST_TURNS):
-            outlook = self.incoming.work()
-            if outlook.busy:
+            work_left = self.incoming.work()
+            if work_left.busy:
                 continue
-            if outlook.next_look_seconds is None or outlook.next_look_seconds > _SOON_SECONDS:
-                return outlook
-            self.clock.skipped_seconds += outlook.next_look_seconds
+            if work_left.next_look_seconds is None or work_left.next_look_seconds > _SOON_SECONDS:
+                return work_left
+            self.clock.skipped_seconds += work_left.next_look_seconds
         raise AssertionError("the inbound half never comes to rest")
 
-    def later(self, seconds: float) -> InboundOutlook:
+    def later(self, seconds: float) -> InboundWorkLeft:
         """Put the clock forward and let the inbound half work."""
         self.clock.skipped_seconds += seconds
         return self.turns()

@@ -80,10 +80,10 @@ def test_a_file_that_is_being_written_is_read_again(mailbox: MailboxForTest) -> 
     path = mailbox.folder("IN") / "report.ctl"
     path.write_bytes(_sound()[:100])
 
-    outlook = mailbox.turns()
+    work_left = mailbox.turns()
     assert mailbox.lines == []
-    assert outlook.next_look_seconds is not None
-    assert outlook.next_look_seconds <= 1.0
+    assert work_left.next_look_seconds is not None
+    assert work_left.next_look_seconds <= 1.0
 
     path.write_bytes(_sound())
     mailbox.later(1.0)

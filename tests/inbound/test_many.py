@@ -64,9 +64,9 @@ def test_a_stop_is_heard_between_batches(mailbox: MailboxForTest) -> None:
     """One turn deals with one batch of each folder, so a stop never waits for a backlog."""
     _drop_reports(mailbox, 1000)
 
-    outlook = mailbox.incoming.work()
+    work_left = mailbox.incoming.work()
 
-    assert outlook.busy
+    assert work_left.busy
     assert len(mailbox.names("IN")) > 500
 
 

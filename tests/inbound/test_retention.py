@@ -28,8 +28,8 @@ def test_old_final_messages_leave_with_all_that_belongs_to_them(mailbox: Mailbox
     _set(mailbox, "rejected", old[1100:])
     young = mailbox.message()
 
-    outlook = mailbox.incoming.work()
-    assert outlook.busy
+    work_left = mailbox.incoming.work()
+    assert work_left.busy
     assert 0 < len(_left(mailbox)) < 1201
     mailbox.turns()
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.outbound.names import SIDECAR_SUFFIX, Kind, NameRules, is_sidecar
+from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_sidecar
 from meshctl.settings.model import StagingSettings
 
 UNFINISHED = [
@@ -55,12 +55,12 @@ RULES = NameRules(StagingSettings())
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *((name, Kind.UNFINISHED) for name in UNFINISHED),
-        *((name, Kind.LEFT_OVER) for name in LEFT_OVER),
-        *((name, Kind.PAYLOAD) for name in PAYLOADS),
+        *((name, NameKind.UNFINISHED) for name in UNFINISHED),
+        *((name, NameKind.LEFT_OVER) for name in LEFT_OVER),
+        *((name, NameKind.PAYLOAD) for name in PAYLOADS),
     ],
 )
-def test_a_name_is_of_its_kind(name: str, kind: Kind) -> None:
+def test_a_name_is_of_its_kind(name: str, kind: NameKind) -> None:
     """Each name that the field has shown is treated as what it is."""
     assert RULES.kind_of(name) is kind
 
@@ -74,25 +74,25 @@ def test_a_sidecar_of_an_ignored_name_is_ignored_with_it(name: str) -> None:
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_a_sidecar_of_a_payload_is_one(name: str) -> None:
     """A payload's name with the ending of a sidecar is a sidecar."""
-    assert RULES.kind_of(name + SIDECAR_SUFFIX) is Kind.SIDECAR
+    assert RULES.kind_of(name + SIDECAR_SUFFIX) is NameKind.SIDECAR
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("letter.draft", Kind.LEFT_OVER),
-        ("LETTER.DRAFT", Kind.LEFT_OVER),
-        ("letter.draft.meta.json", Kind.LEFT_OVER),
-        ("Copy of letter.pdf", Kind.LEFT_OVER),
-        ("page1.txt", Kind.LEFT_OVER),
-        ("page10.txt", Kind.PAYLOAD),
-        ("letter.bak", Kind.LEFT_OVER),
-        ("report.json", Kind.LEFT_OVER),
-        ("letter.pdf.meta.json", Kind.SIDECAR),
-        ("letter.pdf", Kind.PAYLOAD),
+        ("letter.draft", NameKind.LEFT_OVER),
+        ("LETTER.DRAFT", NameKind.LEFT_OVER),
+        ("letter.draft.meta.json", NameKind.LEFT_OVER),
+        ("Copy of letter.pdf", NameKind.LEFT_OVER),
+        ("page1.txt", NameKind.LEFT_OVER),
+        ("page10.txt", NameKind.PAYLOAD),
+        ("letter.bak", NameKind.LEFT_OVER),
+        ("report.json", NameKind.LEFT_OVER),
+        ("letter.pdf.meta.json", NameKind.SIDECAR),
+        ("letter.pdf", NameKind.PAYLOAD),
     ],
 )
-def test_the_settings_add_names(name: str, kind: Kind) -> None:
+def test_the_settings_add_names(name: str, kind: NameKind) -> None:
     """Globs of the site come beside the names that ship, and never touch the sidecar of another name."""
     rules = NameRules(StagingSettings(ignore=("*.draft", "Copy of *", "page?.txt", "*.json")))
 
@@ -104,8 +104,8 @@ def test_the_names_that_ship_can_be_turned_off(name: str) -> None:
     """Without the defaults only names that begin with a dot are ignored: meshctl writes to such first."""
     rules = NameRules(StagingSettings(ignore_defaults=False))
 
-    assert rules.kind_of(name) is Kind.PAYLOAD
-    assert rules.kind_of(f".{name}") is Kind.UNFINISHED
+    assert rules.kind_of(name) is NameKind.PAYLOAD
+    assert rules.kind_of(f".{name}") is NameKind.UNFINISHED
 
 
 @given(st.text(min_size=1, max_size=40))

@@ -24,7 +24,7 @@ def message(identifier: str) -> bytes:
 
 
 def nothing_taken(site: Site) -> bool:
-    """Tell whether everything still lies in the outbox."""
+    """True if everything still lies in the outbox."""
     return not site.stems() and not site.explanations()
 
 

@@ -62,7 +62,7 @@ def attached(make: Make, written: str) -> bytes:
 
 
 def same_facts(one: MessageFacts, other: MessageFacts) -> bool:
-    """Say whether two messages, the first with a patient, say the same."""
+    """True if two messages, the first with a patient, say the same."""
     names = [name for name in MessageFacts.__slots__ if name != "patient"]
     assert one.patient is not None
     return one.patient == other.patient and all(getattr(one, name) == getattr(other, name) for name in names)

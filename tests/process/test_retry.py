@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from meshctl.clock import Clock
 from meshctl.log.events import journal
-from meshctl.process.retry import Attempts
+from meshctl.process.retry import RetriedWork
 
 
 class _SetClock(Clock):
@@ -28,7 +28,7 @@ def _alerts_while(steps: list[tuple[float, Callable[[], object]]]) -> list[dict[
     """Run work at certain seconds; return the alerts that went out."""
     clock = _SetClock()
     alerts: list[dict[str, object]] = []
-    attempts = Attempts("outbound", ["/srv/mesh/outbox"], clock, journal, alerts.append)
+    attempts = RetriedWork("outbound", ["/srv/mesh/outbox"], clock, journal, alerts.append)
     for at_seconds, work in steps:
         clock.seconds = at_seconds
         attempts.run(work)

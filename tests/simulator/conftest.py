@@ -10,7 +10,7 @@ import pytest
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
-from meshctl.simulator.far_end import World, flags_in_force
+from meshctl.simulator.far_end import FarEnd, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, make_mailbox_folders
 from tests.payloads import make_bundle_xml, synthetic_nhs_number
@@ -78,7 +78,7 @@ class StandIn:
         """Start the stand-in, as a process that finds what another left."""
         rules = load_rules(self.rules)
         flags = flags_in_force(rules.client, self.settings.mailbox.client)
-        world = World(MAILBOX, self.settings.use_cases, rules, flags, speed)
+        world = FarEnd(MAILBOX, self.settings.use_cases, rules, flags, speed)
         return Simulator(self.settings.mailbox, world, rules.timing, flags, speed, self.said.append)
 
     def run(self) -> None:

@@ -51,7 +51,7 @@ class Step:
 
     @property
     def changes(self) -> bool:
-        """Tell whether anything may be different afterwards."""
+        """True if anything may be different afterwards."""
         return self.kind is not Kind.OPEN or "O_CREAT" in self.flags or "O_TRUNC" in self.flags
 
     def __str__(self) -> str:
