@@ -1,12 +1,13 @@
-"""The tables of the README that are made from the code, and the README's own parts.
+"""The tables of the pages that are made from the code, and the pages' own parts.
 
-`python -m tests.readme_tables` writes the tables anew into README.md; a test fails while they differ.
+`python -m tests.readme_tables` writes the tables anew into their pages; a test fails while they differ.
 """
 
 import logging
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from meshctl.log.events import event_table
@@ -14,30 +15,48 @@ from meshctl.settings.model import SECTIONS, UseCaseSettings
 from meshctl.settings.template import default_of, example_of
 from meshctl.settings.types import Section
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+SERVER_PAGE = ROOT / "systemd" / "README.md"
+BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
+TESTS_PAGE = ROOT / "tests" / "README.md"
+PAGES = (README, SERVER_PAGE, BRIDGE_PAGE, TESTS_PAGE)
+_PAGE_BY_FAMILY = {"bridge": BRIDGE_PAGE, "daemon": SERVER_PAGE}
+_PAGE_BY_SECTION = {"bridge": BRIDGE_PAGE, "alerts": SERVER_PAGE, "metrics": SERVER_PAGE}
 
 
-def settings_table() -> str:
-    """Return every setting with its default and meaning, section by section."""
+def settings_table(page: Path) -> str:
+    """Return the settings that a page is about with default and meaning, section by section."""
     rows = [("key", "default", "meaning")]
     for name, model in SECTIONS.items():
+        if _PAGE_BY_SECTION.get(name, README) != page:
+            continue
         rows += _setting_rows(f"[{name}]", model)
         if name == "routing":
             rows += _setting_rows("[use_cases.NAME]", UseCaseSettings)
     return _markdown(rows)
 
 
-def events_table() -> str:
-    """Return every event of the log with its level and meaning."""
+def events_table(page: Path) -> str:
+    """Return the events of the log that a page is about, with level and meaning."""
     rows = [("event", "level", "meaning")]
     rows += [
-        (f"`{kind.name}`", logging.getLevelName(kind.level), kind.meaning) for kind in event_table().values()
+        (f"`{kind.name}`", logging.getLevelName(kind.level), kind.meaning)
+        for kind in event_table().values()
+        if _PAGE_BY_FAMILY.get(kind.name.partition(".")[0], README) == page
     ]
     return _markdown(rows)
 
 
-TABLES = {"settings": settings_table, "events": events_table}
-"""What stands between `<!-- NAME -->` and `<!-- /NAME -->` in the README."""
+TABLES = {
+    "settings": (README, partial(settings_table, README)),
+    "server-settings": (SERVER_PAGE, partial(settings_table, SERVER_PAGE)),
+    "events": (README, partial(events_table, README)),
+    "server-events": (SERVER_PAGE, partial(events_table, SERVER_PAGE)),
+    "bridge-settings": (BRIDGE_PAGE, partial(settings_table, BRIDGE_PAGE)),
+    "bridge-events": (BRIDGE_PAGE, partial(events_table, BRIDGE_PAGE)),
+}
+"""What stands between `<!-- NAME -->` and `<!-- /NAME -->`, and in which page."""
 
 
 def table_in(text: str, name: str) -> str:
@@ -47,12 +66,14 @@ def table_in(text: str, name: str) -> str:
     return found[1]
 
 
-def with_fresh_tables(text: str) -> str:
-    """Return a README with its tables made anew."""
-    for name, make in TABLES.items():
-        before, begin, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"\n<!-- /{name} -->")
-        text = f"{before}{begin}{make()}{end}{after}"
+def with_fresh_tables(page: Path) -> str:
+    """Return the text of a page with its tables made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, (place, make) in TABLES.items():
+        if place == page:
+            before, begin, rest = text.partition(f"<!-- {name} -->\n")
+            _, end, after = rest.partition(f"<!-- /{name} -->")
+            text = f"{before}{begin}{make()}\n{end}{after}"
     return text
 
 
@@ -85,7 +106,8 @@ def _markdown(rows: list[tuple[str, str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    old = README.read_text(encoding="utf-8")
-    new = with_fresh_tables(old)
-    README.write_text(new, encoding="utf-8")
-    sys.stdout.write("README.md was " + ("as it should be\n" if new == old else "brought up to date\n"))
+    for page in (README, SERVER_PAGE, BRIDGE_PAGE):
+        old, new = page.read_text(encoding="utf-8"), with_fresh_tables(page)
+        page.write_text(new, encoding="utf-8")
+        was = "as it should be" if new == old else "brought up to date"
+        sys.stdout.write(f"{page.relative_to(ROOT)} was {was}\n")

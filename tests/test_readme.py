@@ -1,4 +1,4 @@
-"""The README is true: its tables, commands, examples, keys and names are those of the code."""
+"""The README and its pages are true: its tables, commands, examples, keys and names are those of the code."""
 
 import re
 import shlex
@@ -16,16 +16,18 @@ from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import StagingSettings
-from tests.readme_tables import README, TABLES, code_blocks, section, table_in
+from tests.readme_tables import PAGES, README, TABLES, code_blocks, section, table_in
 
 TEXT = README.read_text(encoding="utf-8")
+ALL_PAGES = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+MOST_BYTES = 25_000
 CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 
 
 def _commands() -> list[str]:
-    """Return every line that begins with `meshctl` in the README's blocks and in its prose."""
-    shell = [line for block in code_blocks(TEXT, "sh") for line in block.splitlines()]
-    prose = re.findall(r"`(meshctl [^`]+)`", TEXT)
+    """Return every line that begins with `meshctl` in the pages' blocks and in their prose."""
+    shell = [line for block in code_blocks(ALL_PAGES, "sh") for line in block.splitlines()]
+    prose = re.findall(r"`(meshctl [^`]+)`", ALL_PAGES)
     lines = [line.removesuffix(" &") for line in (*shell, *prose) if line.startswith("meshctl ")]
     return [line for line in dict.fromkeys(lines) if not re.search(r" (COMMAND|ID|CODE)\b", line)]
 
@@ -33,7 +35,14 @@ def _commands() -> list[str]:
 @pytest.mark.parametrize("name", TABLES)
 def test_table_made_from_the_code_is_up_to_date(name: str) -> None:
     """The tables of settings and events equal the code's; `python -m tests.readme_tables` renews them."""
-    assert table_in(TEXT, name) == TABLES[name]()
+    page, make = TABLES[name]
+
+    assert table_in(page.read_text(encoding="utf-8"), name) == make()
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    """What is only for a server, for the bridge or for developers stands on a page of its own."""
+    assert len(TEXT.encode()) <= MOST_BYTES
 
 
 def test_newcomer_is_told_two_commands() -> None:
@@ -119,7 +128,7 @@ def test_log_line_is_one_of_the_log() -> None:
     assert entry.values["file"] == "letter.pdf"
 
 
-@pytest.mark.parametrize("block", code_blocks(TEXT, "toml"))
+@pytest.mark.parametrize("block", code_blocks(ALL_PAGES, "toml"))
 def test_settings_shown_are_settings(block: str, tmp_path: Path) -> None:
     """Each piece of a settings file in the README is one that meshctl takes."""
     make_layout(folder_layout(tmp_path, Mailbox("X26ABC1")), replace=False)
@@ -133,14 +142,15 @@ def test_settings_shown_are_settings(block: str, tmp_path: Path) -> None:
 
 def test_events_named_in_prose_exist() -> None:
     """Every event that the prose speaks of is in the table of events."""
-    named = re.findall(r"`((?:message|report|ack|file|client|bridge|daemon)\.[a-z_]+)`", TEXT)
+    named = re.findall(r"`((?:message|report|ack|file|routing|client|bridge|daemon)\.[a-z_]+)`", ALL_PAGES)
 
     assert set(named) <= set(event_table())
 
 
-def test_links_lead_somewhere() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_links_lead_somewhere(page: Path) -> None:
     """Every link into the repository is to something that is there."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
 
     assert links
-    assert [link for link in links if not (README.parent / link).exists()] == []
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.readme_tables import PAGES, ROOT
+
 FILE = re.compile(r"(?<![\w/{@.-])((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|sql))\b")
 MODULE = re.compile(r"`(meshctl(?:\.[a-z_0-9]+)+)`")
 
@@ -28,6 +29,6 @@ def test_references_to_files_and_modules_lead_somewhere() -> None:
     shipped = [path for path in (ROOT / "meshctl").rglob("*") if path.suffix in (".py", ".sql", ".toml")]
     assert shipped
 
-    found = {path.name: list(_dangling(path)) for path in [*shipped, ROOT / "README.md"]}
+    found = {path.name: list(_dangling(path)) for path in [*shipped, *PAGES]}
 
     assert {name: names for name, names in found.items() if names} == {}

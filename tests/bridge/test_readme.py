@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from tests.bridge.far_ends import closed_port
-from tests.readme_tables import README, code_blocks, section
+from tests.readme_tables import BRIDGE_PAGE, ROOT, code_blocks, section
 
-CHECKOUT = README.parent
+CHECKOUT = ROOT
 _SECONDS = 60.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -46,7 +46,7 @@ def _terminal(script: str, environ: dict[str, str], said: Path) -> Iterator[None
 def test_a_letter_is_delivered_and_acknowledged(tmp_path: Path) -> None:
     """With sandbox, bridge and adapter in three terminals, the letter ends as completed."""
     url = closed_port()
-    told = section(README.read_text(encoding="utf-8"), "Try it against NHS England's sandbox")
+    told = section(BRIDGE_PAGE.read_text(encoding="utf-8"), "Try it against NHS England's sandbox")
     # What a test cannot share with others: the port, and folders with fixed names.
     told = told.replace("--port 8700", f"--port {url.rpartition(':')[2]}")
     told = re.sub(r"(?<= )/\w+/(?=sender|practice)", f"{tmp_path}/", told)

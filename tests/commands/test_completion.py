@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme_tables import README, section
+from tests.readme_tables import ROOT, SERVER_PAGE, section
 
 ROWS = dict(
     re.findall(
         r"^\| (bash|zsh|fish) \| .* \| `(.*)` \|$",
-        section(README.read_text(encoding="utf-8"), "Completion in the shell"),
+        section(SERVER_PAGE.read_text(encoding="utf-8"), "Completion in the shell"),
         re.MULTILINE,
     )
 )
@@ -35,7 +35,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m meshctl "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(README.parent), "HOME": str(tmp_path)}
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
 
 
 @pytest.mark.parametrize("shell", PROOFS)

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshctl.mesh.states import State
 from meshctl.process.metrics import ALERT_EVENTS
-from tests.readme_tables import README, code_blocks, section
+from tests.readme_tables import SERVER_PAGE, code_blocks, section
 from tests.site import MAILBOX_ID, Site, make_site, sidecar, wait_until
 
 Values = dict[tuple[str, str], float]
@@ -157,7 +157,7 @@ def test_readme_has_every_metric_and_a_rule_for_every_alarm(site: Site, file: Pa
     """The README's table names exactly the metrics that are written, and its rules ask for nothing else."""
     site.run_once()
     written = {name for name, _ in _values(file)}
-    monitoring = section(README.read_text(encoding="utf-8"), "Monitoring")
+    monitoring = section(SERVER_PAGE.read_text(encoding="utf-8"), "Monitoring")
 
     named = set(re.findall(r"^\| `(meshctl_\w+)`", monitoring, re.MULTILINE))
     asked = set(re.findall(r"meshctl_[a-z_]+", "".join(code_blocks(monitoring, "yaml"))))
@@ -179,7 +179,7 @@ def test_alerts_are_those_of_the_readme() -> None:
 
     Save those of the bridge: a process of its own, of which the daemon hears nothing.
     """
-    alerts = section(README.read_text(encoding="utf-8"), "Alerts")
+    alerts = section(SERVER_PAGE.read_text(encoding="utf-8"), "Alerts")
 
     rows = re.findall(r"^\| (`[^|]+) \|", alerts, re.MULTILINE)
     of_bridge = ["bridge.blocked", "bridge.unblocked"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme_tables import README, code_blocks
+from tests.readme_tables import SERVER_PAGE, code_blocks
 from tests.system.machine import Machine, machine
 from tests.system.wheel import REPOSITORY
 
@@ -32,7 +32,7 @@ def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) ->
 
 def test_every_step_of_the_readme_works(host: Machine) -> None:
     """Each line after the installation runs without an error, and the letter comes to lie in OUT."""
-    text = README.read_text(encoding="utf-8")
+    text = SERVER_PAGE.read_text(encoding="utf-8")
     told = text[text.index(TITLE) : text.index("### Upgrade, back up, move")]
     _, _, *steps = code_blocks(told, "sh")
 
