@@ -8,15 +8,13 @@ whole, so MESH cannot have taken it; one that broke off after it may have arrive
 
 import errno
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from meshctl.bridge.api_errors import StoppedError
 from meshctl.files.durable import naming
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 
 _CANNOT_BE_READ: Final = frozenset(
@@ -46,8 +44,7 @@ class UnfitPairError(Exception):
 def read_control(path: str) -> ControlFile:
     """Read the control file of a pair. Raises UnfitPairError, OSError."""
     try:
-        with open_regular(path) as file:
-            return read_control_file(file.read(CONTROL_FILE_MAX_BYTES + 1))
+        return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
     except ControlFileError as error:
         raise UnfitPairError(_NO_CONTROL, f"Control file is unreadable: {error}") from None
     except OSError as error:
@@ -71,15 +68,6 @@ def _told(error: OSError, event_and_code: tuple[str, str], text: str) -> Excepti
     if error.errno not in _CANNOT_BE_READ:
         return error
     return UnfitPairError(event_and_code, f"{text} ({errno.errorcode[error.errno]}).")
-
-
-@contextmanager
-def open_regular(path: str) -> Iterator[BinaryIO]:
-    """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
-    with open(path, "rb", opener=lambda name, _: os.open(name, OPEN_SAFELY)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        yield file
 
 
 class ChunkStream:

@@ -25,8 +25,9 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_of, fault_of_response
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.headers import MexHeaders, is_sane_id
-from meshctl.bridge.pair import ChunkStream, open_regular
+from meshctl.bridge.pair import ChunkStream
 from meshctl.files import durable
+from meshctl.files.safe_open import open_regular
 
 # Short: the name of a pair may fill all that a file system allows, and had four characters after it.
 _NOTE: Final = ".up"

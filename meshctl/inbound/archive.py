@@ -12,12 +12,12 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from meshctl.files import durable
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files.safe_open import open_regular
 
 _TEMPORARY_PREFIX = ".meshctl-"
 _FOLDER_MODE = 0o750
@@ -108,19 +108,10 @@ def _numbers() -> Iterator[str]:
 
 def _is_same(source: str, target: str) -> bool:
     try:
-        with _opened(source) as one, _opened(target) as other:
+        with open_regular(source) as one, open_regular(target) as other:
             return _is_same_content(one, other)
     except OSError:
         return False
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-    """Open an ordinary file, and no link. Raises OSError."""
-    with open(path, "rb", opener=lambda name, _: os.open(name, OPEN_SAFELY)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-        yield file
 
 
 def _is_same_content(one: BinaryIO, other: BinaryIO) -> bool:
@@ -146,7 +137,7 @@ def _move_across(source: str, target: str) -> None:
     folder, name = os.path.split(target)
     temporary = f"{folder}/{_TEMPORARY_PREFIX}{name}"
     Path(temporary).unlink(missing_ok=True)
-    with durable.naming(temporary), _opened(source) as reader, open(temporary, "xb") as writer:
+    with durable.naming(temporary), open_regular(source) as reader, open(temporary, "xb") as writer:
         if sys.platform != "win32":
             os.fchmod(writer.fileno(), stat.S_IMODE(os.fstat(reader.fileno()).st_mode))
         shutil.copyfileobj(reader, writer, _CHUNK_BYTES)

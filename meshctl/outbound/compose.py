@@ -5,7 +5,6 @@ surname, date of birth and NHS number in To_DTS are those of the Patient in the 
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from meshctl.mesh.subject import render
 from meshctl.mesh.use_cases import UseCase, use_case_for_event
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
+from meshctl.settings.model import Settings
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
@@ -35,17 +35,6 @@ _RESPONSE_EVENT = "ITK008M"
 
 class IncompleteError(Refusal):
     """The file cannot be sent as it is, but a sidecar could add what it lacks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """What compose needs to know of our side."""
-
-    mailbox_id: str
-    ods_code: str | None
-    organisation: str | None
-    use_cases: Mapping[str, UseCase]
-    default_use_case: str | None
 
 
 class LedgerDetails(NamedTuple):
@@ -83,7 +72,7 @@ def compose(
     facts: MessageFacts | None,
     sidecar: Sidecar | None,
     folder_use_case: str | None,
-    sender: Sender,
+    settings: Settings,
     message_id: str,
     today: date,
 ) -> Draft:
@@ -92,7 +81,7 @@ def compose(
     Raises IncompleteError when something is missing that a sidecar could add, Refusal when it is wrong.
     """
     sidecar = sidecar or Sidecar()
-    use_case = sender.use_cases[_choose_use_case(facts, sidecar, folder_use_case, sender)]
+    use_case = settings.use_cases[_choose_use_case(facts, sidecar, folder_use_case, settings)]
     is_response = facts is not None and facts.event == _RESPONSE_EVENT
     if sidecar.resend_of is not None and _MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
         # It goes into ledger and log as it is, so it must be an id and nothing else.
@@ -119,11 +108,11 @@ def compose(
         to_dts = gp_provider(patient, use_case.date_of_birth_format)
         nhs_number = patient.nhs_number
         cautions = surname_cautions(patient.surname)
-    values = _values(facts, sidecar, sender, use_case, nhs_number, message_id)
+    values = _values(facts, sidecar, settings, use_case, nhs_number, message_id)
     subject, local_id = sidecar.subject, sidecar.local_id
     control = ControlFile(
         version=render(use_case.version, values),
-        from_dts=sender.mailbox_id,
+        from_dts=settings.mailbox.id,
         to_dts=to_dts,
         subject=render(use_case.subject, values | _hidden(facts)) if subject is None else subject,
         local_id=render(use_case.local_id, values) if local_id is None else local_id,
@@ -159,12 +148,12 @@ def surname_cautions(surname: str) -> tuple[Caution, ...]:
 
 
 def _choose_use_case(
-    facts: MessageFacts | None, sidecar: Sidecar, folder_use_case: str | None, sender: Sender
+    facts: MessageFacts | None, sidecar: Sidecar, folder_use_case: str | None, settings: Settings
 ) -> str:
     event = facts.event if facts else None
-    by_event = use_case_for_event(event, sender.use_cases) if event else ()
+    by_event = use_case_for_event(event, settings.use_cases) if event else ()
     by_event_alone = by_event[0] if len(by_event) == 1 else None
-    chosen = sidecar.use_case or folder_use_case or by_event_alone or sender.default_use_case
+    chosen = sidecar.use_case or folder_use_case or by_event_alone or settings.staging.default_use_case
     if chosen is None:
         if by_event:
             raise IncompleteError(
@@ -179,7 +168,7 @@ def _choose_use_case(
             "Drop the file into the sub-folder of its use case, name the use case in a sidecar, "
             "or set default_use_case.",
         )
-    if chosen not in sender.use_cases:
+    if chosen not in settings.use_cases:
         raise Refusal(
             "use_case_unknown",
             "The use case that is named is not in the table.",
@@ -303,7 +292,7 @@ def _asked(
 def _values(
     facts: MessageFacts | None,
     sidecar: Sidecar,
-    sender: Sender,
+    settings: Settings,
     use_case: UseCase,
     nhs_number: str | None,
     message_id: str,
@@ -316,8 +305,8 @@ def _values(
         or (named.display_name if named else None)
         or (given.surname if given else None),
         "nhs_number": nhs_number,
-        "practice_name": (facts.practice_name if facts else None) or sender.organisation,
-        "ods_code": (facts.ods_code if facts else None) or sender.ods_code,
+        "practice_name": (facts.practice_name if facts else None) or settings.mailbox.organisation,
+        "ods_code": (facts.ods_code if facts else None) or settings.mailbox.ods_code,
         "version": str(sidecar.version)
         if sidecar.version is not None
         else (facts.document_version if facts else None) or "1",

@@ -20,11 +20,12 @@ from meshctl.log.events import error_fields
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Caution, Draft, IncompleteError, LedgerDetails, Sender, compose
+from meshctl.outbound.compose import Caution, Draft, IncompleteError, LedgerDetails, compose
 from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
+from meshctl.settings.model import Settings
 
 
 def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
@@ -115,9 +116,7 @@ Examined = Sendable | Refused
 class Examiner:
     """Examines files for one mailbox."""
 
-    sender: Sender
-    file_prefix: str
-    max_payload_bytes: int
+    settings: Settings
 
     def examine(
         self,
@@ -134,7 +133,7 @@ class Examiner:
         when the file is known to be `alone`.
         """
         path = f"{folder}/{name}"
-        message_id = self.file_prefix + new_message_id(datetime.now(UTC))
+        message_id = self.settings.mailbox.file_prefix + new_message_id(datetime.now(UTC))
         try:
             status = os.lstat(path)
             sidecar_status = None if said or alone else _status(path + SIDECAR_SUFFIX)
@@ -185,10 +184,11 @@ class Examiner:
     def _read(self, path: str, status: os.stat_result) -> Reading:
         if not stat.S_ISREG(status.st_mode):
             raise _not_a_file(status)
-        if status.st_size > self.max_payload_bytes:
+        most = self.settings.staging.max_payload_bytes
+        if status.st_size > most:
             raise Refusal(
                 "payload_too_large",
-                f"The file has {status.st_size} bytes; at most {self.max_payload_bytes} are sent.",
+                f"The file has {status.st_size} bytes; at most {most} are sent.",
                 "Send a smaller file, or raise max_payload_bytes.",
             )
         with _opened(path, status) as descriptor:
@@ -199,7 +199,7 @@ class Examiner:
     ) -> Draft:
         # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
         today = datetime.now(UTC).astimezone().date()
-        return compose(reading.facts, sidecar, use_case, self.sender, message_id, today)
+        return compose(reading.facts, sidecar, use_case, self.settings, message_id, today)
 
 
 def sidecar_beside(path: str) -> Sidecar | None:

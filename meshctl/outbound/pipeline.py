@@ -11,7 +11,6 @@ from meshctl.errors import ConfigError, Refusal
 from meshctl.ledger.opening import Books
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.compose import Sender
 from meshctl.outbound.examine import Examined, Examiner, Refused
 from meshctl.outbound.examine_batches import Batch, BatchExaminer, NotReady, Outcome
 from meshctl.outbound.handoff import HandOff, HandOffDriver
@@ -60,7 +59,7 @@ class OutboundPipeline:
         self._told: set[str] = set()
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
-        self._examiner = examiner_for(settings)
+        self._examiner = Examiner(settings)
         self._reading = reading
         self.staging = OutboxScan(
             settings.staging,
@@ -222,18 +221,6 @@ def _batches(folder: str, use_case: str | None, files: Iterator[Ready]) -> Itera
         yield Batch(folder, use_case, some)
         seen += size
         size = min(max(seen // _SHARE_OF_A_BATCH, _FIRST_BATCH), _LARGEST_BATCH)
-
-
-def examiner_for(settings: Settings) -> Examiner:
-    """Return the examiner of a mailbox, for the daemon and for whoever wants to know beforehand."""
-    sender = Sender(
-        mailbox_id=settings.mailbox.id,
-        ods_code=settings.mailbox.ods_code,
-        organisation=settings.mailbox.organisation,
-        use_cases=settings.use_cases,
-        default_use_case=settings.staging.default_use_case,
-    )
-    return Examiner(sender, settings.mailbox.file_prefix, settings.staging.max_payload_bytes)
 
 
 def _group_id(group: str | None) -> int | None:

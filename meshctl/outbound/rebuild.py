@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files.safe_open import read_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
 from meshctl.ledger.writes import Ledger
@@ -42,11 +42,7 @@ def rebuild(settings: Settings, books: Books) -> int:
 
 def rebuilt_row(control_path: str, payload_path: str, message_id: str, books: Books) -> NewMessage:
     """Return a row for a message from its pair alone. Raises ControlFileError, OSError."""
-    descriptor = os.open(control_path, OPEN_SAFELY)
-    try:
-        control = read_control_file(os.read(descriptor, CONTROL_FILE_MAX_BYTES + 1))
-    finally:
-        os.close(descriptor)
+    control = read_control_file(read_regular(control_path, CONTROL_FILE_MAX_BYTES + 1))
     routed = split_gp_provider(control.to_dts)
     return NewMessage(
         message_id=message_id,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from meshctl.errors import MeshctlError, Refusal
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files.safe_open import read_regular
 from meshctl.ledger.records import Message
 from meshctl.log.masking import MASK
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
@@ -91,9 +91,7 @@ def name_again(message: Message, names: NameRules) -> str:
 
 def _read_control(path: Path) -> ControlFile:
     try:
-        descriptor = os.open(path, OPEN_SAFELY)
-        with os.fdopen(descriptor, "rb") as file:
-            return read_control_file(file.read(CONTROL_FILE_MAX_BYTES + 1))
+        return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
     except (ControlFileError, OSError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
         raise MeshctlError(

@@ -6,7 +6,6 @@ without patient data. Only one may serve a mailbox.
 
 import heapq
 import os
-import stat
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
+from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import (
     CONTROL_FILE_MAX_BYTES,
@@ -32,7 +32,6 @@ from meshctl.simulator.story import FarEndAnswer
 # Pairs taken between two looks at what is due, so that a backlog does not hold answers up.
 _PAIRS_AT_ONCE = 256
 _MILLISECONDS = 1000
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Simulator:
@@ -164,26 +163,15 @@ def refuse_used_mailbox(mailbox: MailboxSettings) -> None:
 
 def _read_control(path: str) -> ControlFile | None:
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except OSError:
+        return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
+    except (ControlFileError, OSError):
         return None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > CONTROL_FILE_MAX_BYTES:
-            return None
-        return read_control_file(os.read(descriptor, status.st_size))
-    except ControlFileError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 def _read_facts(path: str) -> MessageFacts | None:
     """Return what an ITK3 message says; None for anything else, which MESH carries just as well."""
-    descriptor = os.open(path, _OPEN_FLAGS)
-    try:
-        return read_payload(descriptor, os.fstat(descriptor).st_size).facts
-    except Refusal:
-        return None
-    finally:
-        os.close(descriptor)
+    with open_regular(path) as file:
+        try:
+            return read_payload(file.fileno(), os.fstat(file.fileno()).st_size).facts
+        except Refusal:
+            return None

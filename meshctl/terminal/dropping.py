@@ -11,9 +11,8 @@ from meshctl.log.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Caution
 from meshctl.outbound.drop import place
-from meshctl.outbound.examine import Refused, Sendable, sidecar_beside
+from meshctl.outbound.examine import Examiner, Refused, Sendable, sidecar_beside
 from meshctl.outbound.names import NameKind, NameRules
-from meshctl.outbound.pipeline import examiner_for
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
 from meshctl.terminal.following import Followed
@@ -31,9 +30,7 @@ def examine_beforehand(
     file = file.absolute()
     _check_kind(file, NameRules(settings.staging))
     sidecar = laid_over(said, sidecar_beside(str(file)))
-    examined = examiner_for(settings).examine(
-        str(file.parent), file.name, _use_case_of(settings, file), sidecar
-    )
+    examined = Examiner(settings).examine(str(file.parent), file.name, _use_case_of(settings, file), sidecar)
     if examined is None:
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
     if isinstance(examined, Refused):
@@ -81,7 +78,7 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
     seen: list[tuple[Sendable, str]] = []
 
     def check(folder: str, hidden_name: str) -> None:
-        examined = examiner_for(settings).examine(folder, hidden_name, None, sidecar)
+        examined = Examiner(settings).examine(folder, hidden_name, None, sidecar)
         if isinstance(examined, Refused):
             raise examined.refusal
         if examined is None:
