@@ -18,7 +18,7 @@ from rich.console import Console
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.ledger.records import HistoryEntry, Message, Reason
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
-from meshctl.mesh.states import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, Deadline, State
 from meshctl.settings.load import load_settings
 from meshctl.simulator.demo import Demo, DemoPart, Scene
 from meshctl.simulator.rules import load_rules
@@ -218,7 +218,9 @@ def test_summary_tells_what_is_missing_and_what_to_do(sample: Path) -> None:
     failed = replace(
         MESSAGE, state=State.FAILED, reason=Reason("EPL-154", "SEND", "It does not match.", "Check PDS.")
     )
-    late = replace(MESSAGE, overdue="business_ack", awaiting=(Acknowledgement.BUSINESS,), history=(MISSED,))
+    late = replace(
+        MESSAGE, overdue=Deadline.BUSINESS_ACK, awaiting=(Acknowledgement.BUSINESS,), history=(MISSED,)
+    )
     parts = (
         DemoPart(_drop("completed"), failed),
         DemoPart(_drop("overdue"), late),

@@ -16,7 +16,7 @@ from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Waiting
-from meshctl.mesh.states import Acknowledgement, Evidence, State
+from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, State
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import DeadlineSettings, Settings
 
@@ -38,7 +38,7 @@ _ASSUMED = Evidence(
 class _Expectation:
     """One deadline: of which messages it expects what. `{time}` stands for the setting."""
 
-    name: str
+    name: Deadline
     waiting: Waiting
     text: str
     advice: str
@@ -46,25 +46,25 @@ class _Expectation:
 
 _EXPECTATIONS: Final = (
     _Expectation(
-        "collected",
+        Deadline.COLLECTED,
         Waiting((State.QUEUED,)),
         "The MESH Client has not taken the pair from OUT within {time}.",
         "Check that the MESH Client (or meshctl bridge) runs, its log, and that it may read what is in OUT.",
     ),
     _Expectation(
-        "sent",
+        Deadline.SENT,
         Waiting((State.QUEUED, State.COLLECTED)),
         "Nothing shows within {time} that MESH has the message.",
         "Check the MESH Client's log and its connection to MESH, and that SaveSent=Y or TransferReport=Y.",
     ),
     _Expectation(
-        "infrastructure_ack",
+        Deadline.INFRASTRUCTURE_ACK,
         Waiting(_OPEN, Acknowledgement.INFRASTRUCTURE),
         "The infrastructure acknowledgement has not come within {time}.",
         "Ask the recipient whether its system has the message; without this answer it counts as not arrived.",
     ),
     _Expectation(
-        "business_ack",
+        Deadline.BUSINESS_ACK,
         Waiting(_OPEN, Acknowledgement.BUSINESS),
         "The business acknowledgement has not come within {time}.",
         "Ask the recipient whether somebody has dealt with the message.",
@@ -89,7 +89,9 @@ class Deadlines:
         self._recorder = recorder
         self._books = books
         shows_sent = _can_show_sent(settings)
-        self._expectations = tuple(one for one in _EXPECTATIONS if one.name != "sent" or shows_sent)
+        self._expectations = tuple(
+            one for one in _EXPECTATIONS if one.name is not Deadline.SENT or shows_sent
+        )
         # Without any sign that MESH has it, a message that was taken is all that can be waited with.
         self._delivered_states = (State.SENT, State.RECEIVED) + (() if shows_sent else (State.COLLECTED,))
         self._progress = {one.name: _Progress() for one in self._expectations}
@@ -110,8 +112,8 @@ class Deadlines:
             self._flag(expectation)
         self._assume_delivered()
 
-    def texts(self) -> dict[str, tuple[str, str]]:
-        """Return text and advice by the deadline's settings name."""
+    def texts(self) -> dict[Deadline, tuple[str, str]]:
+        """Return text and advice by deadline."""
         return {one.name: self._told(one) for one in _EXPECTATIONS}
 
     @property
@@ -159,13 +161,8 @@ class Deadlines:
         return expectation.text.format(time=time), expectation.advice
 
 
-def _times(deadlines: DeadlineSettings) -> Mapping[str, timedelta]:
-    return {
-        "collected": deadlines.collected,
-        "sent": deadlines.sent,
-        "infrastructure_ack": deadlines.infrastructure_ack,
-        "business_ack": deadlines.business_ack,
-    }
+def _times(deadlines: DeadlineSettings) -> Mapping[Deadline, timedelta]:
+    return {one: getattr(deadlines, one.value) for one in Deadline}
 
 
 def _can_show_sent(settings: Settings) -> bool:

@@ -4,7 +4,7 @@ The ledger comes first. A failure that it holds and that nobody may have heard o
 right then, is told at the next start: better twice than never.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ from meshctl.ledger.reads import Description
 from meshctl.ledger.records import Reason
 from meshctl.ledger.writes import Change
 from meshctl.log.format import FieldValue
-from meshctl.mesh.states import Evidence, State
+from meshctl.mesh.states import Deadline, Evidence, State
 
 
 class EvidenceEvent(StrEnum):
@@ -72,7 +72,7 @@ class Recorder:
             self._ledger.told()
         return changes
 
-    def mark_overdue(self, message_ids: Sequence[str], deadline: str, text: str, advice: str) -> None:
+    def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, text: str, advice: str) -> None:
         """Flag messages as overdue and tell of each."""
         self._ledger.mark_overdue(message_ids, deadline, self._clock.stamp(), text)
         known = reads.descriptions(self._ledger.connection, message_ids)
@@ -82,7 +82,7 @@ class Recorder:
                     self._tell_overdue(known[message_id], deadline, text, advice)
         self._ledger.told()
 
-    def tell_again(self, overdue_texts: dict[str, tuple[str, str]]) -> None:
+    def tell_again(self, overdue_texts: Mapping[Deadline, tuple[str, str]]) -> None:
         """Log what an earlier run may have left untold; the texts are by deadline."""
         untold = self._ledger.untold()
         if not untold:
@@ -92,7 +92,7 @@ class Recorder:
             for description in reads.descriptions(self._ledger.connection, untold).values():
                 if description.state is State.FAILED:
                     self._tell_failed(description, description.reason)
-                elif description.overdue in overdue_texts:
+                elif description.overdue is not None:
                     self._tell_overdue(description, description.overdue, *overdue_texts[description.overdue])
         self._ledger.told()
 
@@ -149,7 +149,7 @@ class Recorder:
         )
         self._send_alert("message.failed", description, reason.code, reason.text, reason.advice)
 
-    def _tell_overdue(self, description: Description, deadline: str, text: str, advice: str) -> None:
+    def _tell_overdue(self, description: Description, deadline: Deadline, text: str, advice: str) -> None:
         self._journal.warning(
             "message.overdue",
             message_id=description.message_id,

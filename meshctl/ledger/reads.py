@@ -15,7 +15,7 @@ from typing import Final
 
 from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, HistoryEntry, Message, Reason, levels_of
-from meshctl.mesh.states import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, Deadline, State
 
 EVERY: Final = -1
 """The limit that is none."""
@@ -177,7 +177,7 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
         use_case=row["use_case"],
         workflow_id=row["workflow_id"],
         state=State(row["state"]),
-        overdue=row["overdue"],
+        overdue=None if row["overdue"] is None else Deadline(row["overdue"]),
         assumed=bool(row["assumed"]),
         asked=levels_of(row["asked"]),
         awaiting=levels_of(row["awaiting"]),
@@ -267,7 +267,7 @@ class Description:
 
     message_id: str
     state: State
-    overdue: str | None
+    overdue: Deadline | None
     file_name: str
     use_case: str | None
     workflow_id: str | None
@@ -419,7 +419,7 @@ def _description(row: sqlite3.Row) -> Description:
     return Description(
         row["message_id"],
         State(row["state"]),
-        row["overdue"],
+        None if row["overdue"] is None else Deadline(row["overdue"]),
         row["file_name"],
         row["use_case"],
         row["workflow_id"],

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from meshctl.mesh.states import Acknowledgement, Standing, State
+from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State
 
 FOLDERS_READ_FACT = "folders_read_at"
 """The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""
@@ -68,7 +68,7 @@ class Message:
     use_case: str | None
     workflow_id: str | None
     state: State
-    overdue: str | None
+    overdue: Deadline | None
     assumed: bool
     asked: tuple[Acknowledgement, ...]
     awaiting: tuple[Acknowledgement, ...]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
-from meshctl.mesh.states import Acknowledgement, Evidence, Standing, State, advance
+from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance
 
 _INSERT = """
 INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
@@ -106,8 +106,8 @@ class Ledger:
             self._note_untold([change.message_id for change in changes if change and change.failed])
         return changes
 
-    def mark_overdue(self, message_ids: Sequence[str], deadline: str, at: str, text: str) -> None:
-        """Flag messages that missed `deadline` (its settings name); untold until `told` is called."""
+    def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, at: str, text: str) -> None:
+        """Flag messages that missed a deadline; untold until `told` is called."""
         with atomic(self.connection):
             self._note_untold(message_ids)
             for message_id in message_ids:
@@ -243,14 +243,14 @@ class Ledger:
 
     def _still_overdue(self, message_id: str, overdue: str | None, after: Standing) -> str | None:
         """Return the deadline that the flag names after this standing: the last one missed that still is."""
-        if overdue is None or _is_missed(overdue, after):
+        if overdue is None or _is_missed(Deadline(overdue), after):
             return overdue
         earlier = self.connection.execute(
             "SELECT code FROM history WHERE message_id = ? AND event = 'DEADLINE' AND code IS NOT NULL "
             "ORDER BY step DESC",
             (message_id,),
         )
-        return next((row["code"] for row in earlier if _is_missed(row["code"], after)), None)
+        return next((row["code"] for row in earlier if _is_missed(Deadline(row["code"]), after)), None)
 
     def _note_untold(self, message_ids: Sequence[str]) -> None:
         # A message id holds no blank.
@@ -298,14 +298,14 @@ WHERE message_id = :message_id
 """
 
 
-def _is_missed(deadline: str, after: Standing) -> bool:
+def _is_missed(deadline: Deadline, after: Standing) -> bool:
     """True if what a deadline was set for is still missing in this standing."""
     if after.state in (State.COMPLETED, State.FAILED):
         return False
     missing = {
-        "collected": after.state is State.QUEUED,
-        "sent": after.state in (State.QUEUED, State.COLLECTED),
-        "infrastructure_ack": Acknowledgement.INFRASTRUCTURE in after.awaiting,
-        "business_ack": Acknowledgement.BUSINESS in after.awaiting,
+        Deadline.COLLECTED: after.state is State.QUEUED,
+        Deadline.SENT: after.state in (State.QUEUED, State.COLLECTED),
+        Deadline.INFRASTRUCTURE_ACK: Acknowledgement.INFRASTRUCTURE in after.awaiting,
+        Deadline.BUSINESS_ACK: Acknowledgement.BUSINESS in after.awaiting,
     }
-    return missing.get(deadline, True)
+    return missing[deadline]

@@ -39,6 +39,15 @@ FINAL = frozenset({State.REJECTED, State.COMPLETED, State.FAILED})
 OPEN = tuple(state for state in LADDER if state not in FINAL)
 
 
+class Deadline(StrEnum):
+    """What has to come in time; the names are those of the settings."""
+
+    COLLECTED = "collected"
+    SENT = "sent"
+    INFRASTRUCTURE_ACK = "infrastructure_ack"
+    BUSINESS_ACK = "business_ack"
+
+
 class Acknowledgement(StrEnum):
     """The two levels at which a recipient may answer (ITK3 Message Distribution)."""
 

@@ -15,7 +15,7 @@ from meshctl.ledger.opening import Books, open_books
 from meshctl.ledger.records import NewMessage
 from meshctl.log.events import Journal
 from meshctl.mesh.message_id import new_message_id
-from meshctl.mesh.states import Evidence, State
+from meshctl.mesh.states import Deadline, Evidence, State
 from tests.site import Site
 
 
@@ -64,7 +64,7 @@ class Recorder:
 
     def overdue(self, message_id: str) -> None:
         """Let a message have missed the deadline for being sent."""
-        self.books.ledger.mark_overdue([message_id], "sent", iso(self.now), "Not sent in time.")
+        self.books.ledger.mark_overdue([message_id], Deadline.SENT, iso(self.now), "Not sent in time.")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meshctl.mesh.states import Acknowledgement, State
+from meshctl.mesh.states import Acknowledgement, Deadline, State
 from tests.inbound.mailbox import MailboxForTest, report_on
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -258,7 +258,7 @@ def test_settings_change_the_deadlines(open_mailbox: Callable[..., MailboxForTes
 def test_an_untold_deadline_is_told_of_at_the_next_start(mailbox: MailboxForTest) -> None:
     """A process that ends between the flag and its line tells of it when it starts again."""
     message_id = mailbox.message()
-    mailbox.ledger.mark_overdue([message_id], "collected", mailbox.clock.stamp(), "late")
+    mailbox.ledger.mark_overdue([message_id], Deadline.COLLECTED, mailbox.clock.stamp(), "late")
 
     mailbox.restart()
     mailbox.turns()
