@@ -11,6 +11,7 @@ from typing import Final
 from lxml import etree
 
 from meshctl.errors import MeshctlError
+from meshctl.safe_xml import safe_parser
 
 CONTROL_FILE_MAX_BYTES: Final = 1_048_576
 """A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
@@ -66,21 +67,9 @@ _SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
 _FLAG_BY_TEXT: Final = {"Y": True, "y": True, "N": False, "n": False}
 
 
-def _parser(encoding: str | None = None) -> etree.XMLParser:
-    return etree.XMLParser(
-        encoding=encoding,
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-
-
-_PARSER: Final = _parser()
+_PARSER: Final = safe_parser()
 # For files that declare no encoding and are not UTF-8: a client on Windows, an accent in a Subject.
-_LATIN_1_PARSER: Final = _parser("iso-8859-1")
+_LATIN_1_PARSER: Final = safe_parser(encoding="iso-8859-1")
 
 
 class ControlFileError(MeshctlError):

@@ -1,8 +1,7 @@
 """The MESH Client's own settings, `meshclient.cfg`: which mailboxes it serves, and with which flags.
 
-Never reads, keeps or repeats the file's secrets (KeyStorePassword, AuthenticationKey,
-ClientAuthentication): only the elements named here are collected, the text of all others is dropped
-while parsing. No DTD, no entities, and no text of the file in any error.
+Never keeps or repeats the file's secrets (KeyStorePassword, AuthenticationKey, ClientAuthentication): only
+the elements named here are asked for. No DTD, no entities, and no text of the file in any error.
 """
 
 import re
@@ -10,26 +9,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
-from xml.parsers import expat
+
+from lxml import etree
 
 from meshctl.errors import ConfigError
+from meshctl.safe_xml import safe_parser
 
 _MAX_BYTES: Final = 1_000_000
-_ROOT: Final = "MESHConfig"
-_CLIENT: Final = "Client"
-_POLL_PERIOD: Final = "PollPeriod"
-_COLLECTED: Final = frozenset(
-    {
-        "ClientIdentity",
-        "InterfaceRoot",
-        "CollectReport",
-        "DelayReport",
-        "TransferReport",
-        "PollReport",
-        "SaveSent",
-    }
-)
 _POLL_SECONDS: Final = re.compile(r"[0-9]{1,7}")
+_ENCODING_ERRORS: Final = frozenset(
+    {etree.ErrorTypes.ERR_UNKNOWN_ENCODING, etree.ErrorTypes.ERR_UNSUPPORTED_ENCODING}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,7 @@ def read_client_config(file: Path) -> tuple[ClientConfig, ...]:
         ) from None
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{file}: too large for a meshclient.cfg, more than {_MAX_BYTES} bytes.")
-    return _Collector(file).collect(data)
+    return _parse(file, data)
 
 
 def choose_client(file: Path, mailbox_id: str | None) -> ClientConfig:
@@ -100,78 +90,49 @@ def interface_folder(client: ClientConfig) -> Path:
     return Path(root)
 
 
-class _Collector:
-    """Parses one file and keeps nothing but the wanted elements."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._path: list[str] = []
-        self._poll_period = ""
-        self._clients: list[dict[str, str]] = []
-
-    def collect(self, data: bytes) -> tuple[ClientConfig, ...]:
-        """Parse `data` and return its mailboxes."""
-        parser = expat.ParserCreate()
-        parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = self._refuse_doctype
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
-        try:
-            parser.Parse(data, True)
-        except expat.ExpatError as error:
-            raise ConfigError(
-                f"{self._file}: not well-formed XML, line {error.lineno}"
-                f" ({expat.ErrorString(error.code)}). Name the meshclient.cfg of your MESH Client."
-            ) from None
-        except (LookupError, ValueError):
-            raise ConfigError(f"{self._file}: written in a character encoding unknown here.") from None
-        if not self._clients:
-            raise ConfigError(
-                f"{self._file}: names no mailbox: it has no Client element with a ClientIdentity."
-            )
-        return tuple(self._client(texts) for texts in self._clients)
-
-    def _refuse_doctype(self, *_: object) -> None:
-        raise ConfigError(f"{self._file}: holds a DTD, which no meshclient.cfg has; it is not read.")
-
-    def _start(self, tag: str, _attributes: dict[str, str]) -> None:
-        if not self._path and tag != _ROOT:
-            raise ConfigError(
-                f"{self._file}: not a meshclient.cfg; its root element is not {_ROOT}."
-                " Name the settings file of your MESH Client."
-            )
-        self._path.append(tag)
-        if self._path == [_ROOT, _CLIENT]:
-            self._clients.append({})
-
-    def _end(self, _tag: str) -> None:
-        if self._path == [_ROOT, _CLIENT] and not self._clients[-1].get("ClientIdentity", "").strip():
-            self._clients.pop()
-        self._path.pop()
-
-    def _text(self, text: str) -> None:
-        if self._path == [_ROOT, _POLL_PERIOD]:
-            self._poll_period += text
-        elif self._path[:-1] == [_ROOT, _CLIENT] and self._path[-1] in _COLLECTED:
-            client = self._clients[-1]
-            client[self._path[-1]] = client.get(self._path[-1], "") + text
-
-    def _client(self, texts: dict[str, str]) -> ClientConfig:
-        poll_seconds = self._poll_period.strip()
-        known = _POLL_SECONDS.fullmatch(poll_seconds) is not None
-        return ClientConfig(
-            mailbox_id=texts["ClientIdentity"].strip(),
-            interface_root=texts.get("InterfaceRoot", "").strip() or None,
-            save_sent=_flag(texts.get("SaveSent")),
-            collect_report=_flag(texts.get("CollectReport")),
-            delay_report=_flag(texts.get("DelayReport")),
-            transfer_report=_flag(texts.get("TransferReport")),
-            poll_report=_flag(texts.get("PollReport")),
-            poll_period=timedelta(seconds=int(poll_seconds)) if known else None,
+def _parse(file: Path, data: bytes) -> tuple[ClientConfig, ...]:
+    try:
+        root = etree.fromstring(data, safe_parser())
+    except etree.XMLSyntaxError as error:
+        # Only the place of an error is told: its text may quote the file, which holds passwords.
+        if getattr(error, "code", None) in _ENCODING_ERRORS:
+            raise ConfigError(f"{file}: written in a character encoding unknown here.") from None
+        raise ConfigError(
+            f"{file}: not well-formed XML, line {error.position[0]}. Name the meshclient.cfg of your MESH"
+            " Client."
+        ) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise ConfigError(f"{file}: holds a DTD, which no meshclient.cfg has; it is not read.")
+    if root.tag != "MESHConfig":
+        raise ConfigError(
+            f"{file}: not a meshclient.cfg; its root element is not MESHConfig."
+            " Name the settings file of your MESH Client."
         )
+    poll_seconds = _text(root, "PollPeriod")
+    poll_period = timedelta(seconds=int(poll_seconds)) if _POLL_SECONDS.fullmatch(poll_seconds) else None
+    clients = [_client(one, poll_period) for one in root.findall("Client") if _text(one, "ClientIdentity")]
+    if not clients:
+        raise ConfigError(f"{file}: names no mailbox: it has no Client element with a ClientIdentity.")
+    return tuple(clients)
 
 
-def _flag(text: str | None) -> bool | None:
+def _client(element: etree._Element, poll_period: timedelta | None) -> ClientConfig:
+    return ClientConfig(
+        mailbox_id=_text(element, "ClientIdentity"),
+        interface_root=_text(element, "InterfaceRoot") or None,
+        save_sent=_flag(_text(element, "SaveSent")),
+        collect_report=_flag(_text(element, "CollectReport")),
+        delay_report=_flag(_text(element, "DelayReport")),
+        transfer_report=_flag(_text(element, "TransferReport")),
+        poll_report=_flag(_text(element, "PollReport")),
+        poll_period=poll_period,
+    )
+
+
+def _text(element: etree._Element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def _flag(text: str) -> bool | None:
     """Read Y or N, in either case; anything else counts as not set."""
-    return {"y": True, "n": False}.get((text or "").strip().lower())
+    return {"y": True, "n": False}.get(text.lower())
