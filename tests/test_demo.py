@@ -23,7 +23,7 @@ from meshctl.settings.load import load_settings
 from meshctl.simulator.demo import Demo, DemoPart, Scene
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.sample import PAYLOADS, RULES_NAME, Drop, copy_sample, read_script, sample_folder
-from meshctl.terminal.demo import print_summary, show_live, tell_plainly
+from meshctl.terminal.demo import print_plainly, print_summary, show_live
 from tests.site import wait_until
 
 WRONG_ON_PURPOSE = "mistyped-number.xml"
@@ -208,7 +208,7 @@ def test_changes_are_told_a_line_each_elsewhere() -> None:
     """Without a terminal every change of state is a line, and nothing is told twice."""
     out = io.StringIO()
 
-    tell_plainly(_scenes(), Console(file=out, width=100))
+    print_plainly(_scenes(), Console(file=out, width=100))
 
     assert out.getvalue().splitlines() == ["  0.2 s  letter.xml: queued", "  0.6 s  letter.xml: completed"]
 

@@ -153,7 +153,7 @@ class Receiver:
                 self._listing = self._client.iterate_message_ids()
             for message_id in self._listing:
                 if not is_sane_id(message_id):
-                    self._tell_left(message_id, "its id is none that could be a file name")
+                    self._log_left(message_id, "its id is none that could be a file name")
                 elif message_id not in self._noted | self._set_aside:
                     return message_id
         except (RequestException, Urllib3Error) as error:
@@ -223,7 +223,7 @@ class Receiver:
             durable.sync_folder(self._arriving)
 
     def _acknowledge(self, message_id: str) -> None:
-        if self._tell_mesh(message_id):
+        if self._log_mesh(message_id):
             os.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
             self._done[message_id] = time.time()
@@ -241,7 +241,7 @@ class Receiver:
             os.unlink(f"{self._acknowledged}/{message_id}")
             del self._done[message_id]
 
-    def _tell_mesh(self, message_id: str) -> bool:
+    def _log_mesh(self, message_id: str) -> bool:
         """Acknowledge a message at MESH; False when MESH refuses that."""
         try:
             self._client.acknowledge_message(message_id)
@@ -253,7 +253,7 @@ class Receiver:
             if fault.kind is not FailureKind.REFUSED:
                 raise BridgeFault(fault) from None
             self._set_aside.add(message_id)
-            self._tell_left(message_id, f"it is in IN, but MESH refuses to be told so: {fault.text}")
+            self._log_left(message_id, f"it is in IN, but MESH refuses to be told so: {fault.text}")
             return False
         return True
 
@@ -279,9 +279,9 @@ class Receiver:
         """Leave a message at MESH until the next poll."""
         self._forget_download()
         self._set_aside.add(message_id)
-        self._tell_left(message_id, why)
+        self._log_left(message_id, why)
 
-    def _tell_left(self, message_id: str, why: str) -> None:
+    def _log_left(self, message_id: str, why: str) -> None:
         if (message_id, why) not in self._told:
             self._told.add((message_id, why))
             self._journal.error("bridge.left", mesh_id=mask_file_name(message_id), reason=why)

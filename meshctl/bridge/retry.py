@@ -73,7 +73,7 @@ class BridgePart:
         self._every_seconds = every_seconds
         self._clock = clock
         self._journal = journal
-        self._pace = Backoff()
+        self._backoff = Backoff()
         self._not_before = float("-inf")
         self._told: set[str] = set()
         self._blocked_at = 0.0
@@ -126,10 +126,10 @@ class BridgePart:
             self._journal.info("bridge.unblocked", part=self.name)
         self.obstacle = None
         self._told.clear()
-        self._pace.succeeded()
+        self._backoff.succeeded()
 
     def _fail(self, fault: ApiFault, advice: str) -> None:
-        pause_seconds = self._pace.failed(fault.retry_after_seconds)
+        pause_seconds = self._backoff.failed(fault.retry_after_seconds)
         self._not_before = self._clock.monotonic() + pause_seconds
         if self.obstacle is None:
             self._blocked_at = self._clock.monotonic()

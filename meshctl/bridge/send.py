@@ -88,8 +88,8 @@ class PairSender:
         self._client = client
         self._folders = folders
         self._uploads = Uploads(work / "uploads")
-        self._settling = PairFinisher(folders, self._uploads, work, mailbox_id)
-        self._turns = SendQueue(folders, pick_up_seconds)
+        self._finisher = PairFinisher(folders, self._uploads, work, mailbox_id)
+        self._queue = SendQueue(folders, pick_up_seconds)
         self._mailbox_id = mailbox_id
         self._chunk_bytes = chunk_bytes
         self._journal = journal
@@ -106,7 +106,7 @@ class PairSender:
         Raises OSError.
         """
         self._look()
-        self._settling.recover()
+        self._finisher.recover()
         taken = self._folders.taken()
         known = {pair.stem for pair in taken} | {pair.stem for pair in self._decided}
         for stem in self._uploads.stems():
@@ -130,10 +130,10 @@ class PairSender:
         if self._must_look:
             self._look()
         if self._decided:
-            self._settling.finish(self._decided[0])
+            self._finisher.finish(self._decided[0])
             self._decided.popleft()
             return True
-        pair = self._turns.next()
+        pair = self._queue.next()
         if pair is None:
             return False
         try:
@@ -141,7 +141,7 @@ class PairSender:
         except StoppedError:
             return False
         except Exception:
-            self._turns.set_back(pair)
+            self._queue.set_back(pair)
             raise
         return True
 
@@ -149,7 +149,7 @@ class PairSender:
         """See how far every pair is; after a fault of the disk, what was thought of them may be wrong."""
         self._decided = deque(self._folders.decided())
         taken = self._folders.taken()
-        self._turns.restart(taken)
+        self._queue.restart(taken)
         self._out_of_step = {pair.stem for pair in taken}
         self._must_look = False
 
@@ -241,7 +241,7 @@ class PairSender:
             self._uploads.write(pair.stem, upload)
         rest_seconds = (upload.missed_at or now) + self._settle_seconds - now
         if rest_seconds > 0:
-            self._turns.rest(rest_seconds)
+            self._queue.rest(rest_seconds)
             return
         self._uploads.drop(pair.stem)
         self._settled(pair, arrived=False)
@@ -289,7 +289,7 @@ class PairSender:
             self._uploads.write(pair.stem, replace(upload, chunks_sent=upload.chunks_sent + 1))
 
     def _sent(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
-        decided = self._settling.sent(pair, _control_or_none(pair), mesh_id)
+        decided = self._finisher.sent(pair, _control_or_none(pair), mesh_id)
         self._over(pair, decided)
         self._journal.info(
             "bridge.sent", **_names(pair), mesh_id=mesh_id, size=upload.size_bytes, chunks=upload.chunks
@@ -298,13 +298,13 @@ class PairSender:
     def _failed(
         self, pair: TakenPair, control: ControlFile | None, failure: SendFailure, mesh_id: str = ""
     ) -> None:
-        decided = self._settling.failed(pair, control, failure, mesh_id)
+        decided = self._finisher.failed(pair, control, failure, mesh_id)
         self._over(pair, decided)
         event = "bridge.unknown" if failure is _CANNOT_TELL else "bridge.refused"
         self._journal.error(event, **_names(pair), by=failure.event, code=failure.code, text=failure.text)
 
     def _over(self, pair: TakenPair, decided: DecidedPair) -> None:
-        self._turns.over()
+        self._queue.over()
         self._decided.append(decided)
         self._in_doubt.discard(pair.stem)
         self._out_of_step.discard(pair.stem)

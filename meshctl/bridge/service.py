@@ -67,7 +67,7 @@ class Bridge:
         self._is_connected = False
         clock = Clock()
         self._alerts = Alerts(settings.alerts, journal)
-        self._alarm = BlockedAlerts(self._alerts, clock)
+        self._blocked_alerts = BlockedAlerts(self._alerts, clock)
 
         def part(name: str, work: Callable[[], bool], every_seconds: float) -> BridgePart:
             return BridgePart(name, work, every_seconds, clock, journal)
@@ -91,7 +91,7 @@ class Bridge:
             while not self._should_stop():
                 worked = self._turn()
                 self._service.turned(self._obstacles(), self._status)
-                self._alarm.look((self._handshake, *self._parts))
+                self._blocked_alerts.look((self._handshake, *self._parts))
                 if not worked:
                     self._signals.wait(self._pause_seconds())
             self._service.stopping()
@@ -120,8 +120,8 @@ class Bridge:
             # Secrets or a certificate may be wrong, and who comes too often is locked out.
             return worked
         # Each has its turn, whatever the one before it did.
-        turns = [part.turn() for part in self._parts]
-        return any(turns)
+        queue = [part.turn() for part in self._parts]
+        return any(queue)
 
     def _should_stop(self) -> bool:
         """True if it is time to end; asked between blocks, so it also says that we live."""

@@ -17,7 +17,7 @@ from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.outbound.compose import surname_cautions
 from meshctl.settings.rules import nearest
 from meshctl.terminal.context import settings_if_any
-from meshctl.terminal.dropping import tell_cautions
+from meshctl.terminal.dropping import print_cautions
 
 # A refused file is dropped again; a refused command is typed again.
 _ADVICE = {
@@ -68,7 +68,7 @@ def command(
         )
     except Refusal as refusal:
         raise Refusal(refusal.code, refusal.text, _ADVICE[refusal.code]) from None
-    tell_cautions(surname_cautions(patient.surname))
+    print_cautions(surname_cautions(patient.surname))
     click.echo(gp_provider(patient, written_as))
 
 

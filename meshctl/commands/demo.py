@@ -16,9 +16,9 @@ from meshctl.simulator.sandbox_demo import Exchange, require_sandbox
 from meshctl.terminal.demo import (
     print_opening,
     print_opening_over_sandbox,
+    print_plainly,
     print_summary,
     show_live,
-    tell_plainly,
 )
 from meshctl.terminal.output import epilog
 from meshctl.terminal.tables import make_console
@@ -95,7 +95,7 @@ def _play_over_sandbox(folder: Path | None, console: Console) -> Scene | None:
 
 
 def _present(scenes: Generator[Scene, None, None], console: Console) -> Scene | None:
-    return show_live(scenes, console) if sys.stdout.isatty() else tell_plainly(scenes, console)
+    return show_live(scenes, console) if sys.stdout.isatty() else print_plainly(scenes, console)
 
 
 def _interrupt(*_: object) -> None:

@@ -8,7 +8,7 @@ from meshctl.ledger.reads import about_patient
 from meshctl.ledger.records import Message
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
 from meshctl.settings.model import Settings
-from meshctl.terminal.context import ledger_if_any, settings_of, tell_if_no_ledger
+from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.messages import print_messages
 from meshctl.terminal.output import epilog, print_json
 
@@ -38,7 +38,7 @@ def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> 
     that were refused before they were sent are not found: look for their files in rejected/.
     """
     settings = settings_of(ctx)
-    tell_if_no_ledger(settings)
+    print_if_no_ledger(settings)
     found = _find(settings, _checked(nhs_number, settings))
     if as_json:
         print_json([message.as_json() for message in found])

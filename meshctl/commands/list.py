@@ -9,7 +9,7 @@ from meshctl.ledger.reads import EVERY, Selection, select
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
-from meshctl.terminal.context import ledger_if_any, settings_of, tell_if_no_ledger
+from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.messages import print_messages
 from meshctl.terminal.options import parse_since
 from meshctl.terminal.output import epilog, print_json
@@ -73,7 +73,7 @@ def command(
         limit=limit + 1 if limit else EVERY,
     )
     settings = settings_of(ctx)
-    tell_if_no_ledger(settings)
+    print_if_no_ledger(settings)
     found = _select(settings, selection)
     shown = found[:limit] if limit else found
     if as_json:

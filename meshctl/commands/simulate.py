@@ -111,12 +111,12 @@ def command(
         refuse_used_mailbox(mailbox)
     make_mailbox_folders(mailbox)
     flags = flags_in_force(rules.client, mailbox.client)
-    world = FarEnd(mailbox.id, settings.use_cases, rules, flags, speed)
+    practices = FarEnd(mailbox.id, settings.use_cases, rules, flags, speed)
     screen = _Screen()
     pause_seconds = rules.timing.pick_up.total_seconds() / speed if once else _LOOK_SECONDS
     with serving(mailbox, "the stand-in"):
         screen.say(f"standing in for MESH at {mailbox.folder}; nothing leaves this machine")
-        simulator = Simulator(mailbox, world, rules.timing, flags, speed, screen.say)
+        simulator = Simulator(mailbox, practices, rules.timing, flags, speed, screen.say)
         _serve(simulator, screen, pause_seconds, once)
     screen.say(f"ended, with {simulator.outstanding} answers still to come")
     screen.flush()

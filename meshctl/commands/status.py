@@ -15,7 +15,7 @@ from meshctl.ledger import reads
 from meshctl.mesh.states import State
 from meshctl.outbound.count import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
-from meshctl.terminal.context import ledger_if_any, settings_of, tell_if_no_ledger
+from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
@@ -46,7 +46,7 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
     if watch and as_json:
         raise click.UsageError("Give either --watch or --json.")
     settings = settings_of(ctx)
-    tell_if_no_ledger(settings)
+    print_if_no_ledger(settings)
     if as_json:
         print_json(collect(settings))
         return

@@ -135,11 +135,11 @@ class ClientHealth:
             state = ClientState.IDLE if is_silent else ClientState.ACTIVE
         self._view = replace(self._view, state=state)
         if state is ClientState.STALLED and not was_stalled and oldest is not None:
-            self._tell_stalled(reads.count_queued(connection), steady - oldest)
+            self._log_stalled(reads.count_queued(connection), steady - oldest)
         elif was_stalled and state is not ClientState.STALLED:
-            self._tell_recovered()
+            self._log_recovered()
 
-    def _tell_stalled(self, pairs: int, oldest_seconds: float) -> None:
+    def _log_stalled(self, pairs: int, oldest_seconds: float) -> None:
         text = (
             f"Pairs wait in OUT, and the MESH Client has shown no sign of life for"
             f" {format_duration(self._silent_after)}."
@@ -155,7 +155,7 @@ class ClientHealth:
         )
         self._send("client.stalled", text, _ADVICE, pairs=pairs, last_seen=last_seen)
 
-    def _tell_recovered(self) -> None:
+    def _log_recovered(self) -> None:
         self._books.journal.info("client.recovered", last_seen=self._view.last_seen)
         self._send("client.recovered", "The MESH Client shows signs of life again.", "Nothing to do.")
 

@@ -88,7 +88,7 @@ class DateFormats:
         if in_force != known:
             self._keep(in_force)
 
-    def tell_doubts(self) -> None:
+    def log_doubts(self) -> None:
         """Log and alert, once for each format, of those that MESH seems not to take."""
         for doubt in format_doubts(self._books.ledger.connection):
             if not doubt.date_format.is_told:

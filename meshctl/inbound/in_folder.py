@@ -53,7 +53,7 @@ class _Batch:
     reports: dict[str, ControlFile] = field(default_factory=dict)
     pieces: list[FoundEvidence] = field(default_factory=list)
     notes: list[Callable[[], None]] = field(default_factory=list)
-    fates: dict[str, NextLook] = field(default_factory=dict)
+    next_looks: dict[str, NextLook] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     delivered: dict[str, ControlFile] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class InFolder:
         self._books = books
         self._reader = reader
         self._recorder = recorder
-        self._announcer = Notices(books)
+        self._notices = Notices(books)
         self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
         self._archive = Archive(settings.reports.archive)
         self._keeps_unmatched = settings.reports.unmatched == "leave"
@@ -83,7 +83,7 @@ class InFolder:
         self._workflow_ids = {one.workflow_id for one in use_cases} | self._ack_workflow_ids
         self._unmatched: dict[str, list[str]] = {}
         self._polls = 0
-        self.tail = FolderScan(
+        self.folder_scan = FolderScan(
             "IN",
             lambda: settings.mailbox.in_folder,
             books,
@@ -94,7 +94,7 @@ class InFolder:
 
     def work(self) -> None:
         """Deal with one batch. Raises OSError, LedgerError, sqlite3.Error."""
-        names = self.tail.batch(BATCH)
+        names = self.folder_scan.batch(BATCH)
         if not names:
             return
         batch = _Batch()
@@ -106,13 +106,13 @@ class InFolder:
             for note in batch.notes:
                 note()
         # What was told is remembered before anything else can go wrong, so that it is not told again.
-        self.tail.settle(batch.fates)
+        self.folder_scan.settle(batch.next_looks)
         self._move_to_archive(batch.archived)
         self._deliver(batch.delivered)
 
     def retry(self, mesh_id: str) -> None:
         """Try unmatched reports again that give this MESH id."""
-        self.tail.reopen(self._unmatched.pop(mesh_id, ()))
+        self.folder_scan.reopen(self._unmatched.pop(mesh_id, ()))
 
     def take_polls(self) -> int:
         """Return how many reports of the client about itself came since the last call."""
@@ -128,10 +128,10 @@ class InFolder:
         return outcome == UNREADABLE or outcome.startswith(_UNMATCHED)
 
     def _sort(self, name: str, batch: _Batch) -> None:
-        path = f"{self.tail.folder}/{name}"
+        path = f"{self.folder_scan.folder}/{name}"
         found = self._reader.read(path)
         if isinstance(found, Unread):
-            batch.fates[name] = self._judge_unread(name, found, batch)
+            batch.next_looks[name] = self._judge_unread(name, found, batch)
             return
         control = found.control
         kind = control_kind(
@@ -141,7 +141,7 @@ class InFolder:
             batch.reports[name] = control
         elif kind is ControlKind.CLIENT:
             self._polls += 1
-            batch.notes.append(partial(self._announcer.poll, control))
+            batch.notes.append(partial(self._notices.poll, control))
             batch.archived.append(name)
         elif kind is ControlKind.ACKNOWLEDGEMENT:
             self._take_acknowledgement(name, path, found, batch)
@@ -158,8 +158,8 @@ class InFolder:
             return GONE
         if found.why is UnreadReason.UNFINISHED:
             return _SOON
-        if self.tail.outcome(name) != UNREADABLE:
-            batch.notes.append(partial(self._announcer.unreadable, name, self.tail.label, found.reason))
+        if self.folder_scan.outcome(name) != UNREADABLE:
+            batch.notes.append(partial(self._notices.unreadable, name, self.folder_scan.label, found.reason))
         return NextLook(UNREADABLE, again_seconds=LATER_SECONDS)
 
     def _match(self, batch: _Batch) -> None:
@@ -171,7 +171,7 @@ class InFolder:
             if decision.message is None:
                 self._leave_unmatched(name, control, decision, batch)
             elif decision.message.state is State.CLAIMED:
-                batch.fates[name] = _SOON
+                batch.next_looks[name] = _SOON
             else:
                 evidence = evidence_of_report(control, decision.message.workflow_id)
                 said = EvidenceEvent.DELAY if is_delay(evidence) else EvidenceEvent.REPORT
@@ -185,48 +185,50 @@ class InFolder:
             reason = "report for another application"
             self._leave_to_others(name, control, _ELSEWHERE, reason, batch)
             return
-        if not (self.tail.outcome(name) or "").startswith(_UNMATCHED):
-            batch.notes.append(partial(self._announcer.unmatched_report, name, control, decision))
+        if not (self.folder_scan.outcome(name) or "").startswith(_UNMATCHED):
+            batch.notes.append(partial(self._notices.unmatched_report, name, control, decision))
         if not self._keeps_unmatched:
             batch.archived.append(name)
             return
         mesh_id = mesh_id_of(control)
         if mesh_id is None:
-            batch.fates[name] = NextLook(_UNMATCHED)
+            batch.next_looks[name] = NextLook(_UNMATCHED)
             return
-        batch.fates[name] = NextLook(f"{_UNMATCHED}:{self._books.keys.of(mesh_id).hex()}")
+        batch.next_looks[name] = NextLook(f"{_UNMATCHED}:{self._books.keys.of(mesh_id).hex()}")
         self._unmatched.setdefault(mesh_id, []).append(name)
 
     def _take_acknowledgement(self, name: str, path: str, found: Read, batch: _Batch) -> None:
         payload = payload_of(path)
         if payload is None:
             if self._archive.finish_move(path):
-                batch.fates[name] = GONE
+                batch.next_looks[name] = GONE
             elif not self._reader.is_settled(path, found.changed_ns):
-                batch.fates[name] = _SOON
+                batch.next_looks[name] = _SOON
             else:
                 reason = "Its payload is missing."
-                batch.fates[name] = self._refuse_acknowledgement(
+                batch.next_looks[name] = self._refuse_acknowledgement(
                     name, reason, batch, again_seconds=LATER_SECONDS
                 )
             return
         try:
             answer = read_acknowledgement(payload)
         except FileNotFoundError:
-            batch.fates[name] = _SOON
+            batch.next_looks[name] = _SOON
             return
         except UnreadableAcknowledgementError as error:
             is_settled = self._reader.is_settled(payload, _changed_ns(payload))
-            batch.fates[name] = self._refuse_acknowledgement(name, str(error), batch) if is_settled else _SOON
+            batch.next_looks[name] = (
+                self._refuse_acknowledgement(name, str(error), batch) if is_settled else _SOON
+            )
             return
         decision = self._matcher.match_acknowledgement(answer.identifier)
         if decision.message is None:
-            if self.tail.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
+            if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
                 codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)
-                batch.notes.append(partial(self._announcer.unmatched_acknowledgement, name, decision, codes))
-            batch.fates[name] = NextLook(_ACKNOWLEDGEMENT_UNMATCHED)
+                batch.notes.append(partial(self._notices.unmatched_acknowledgement, name, decision, codes))
+            batch.next_looks[name] = NextLook(_ACKNOWLEDGEMENT_UNMATCHED)
         elif decision.message.state is State.CLAIMED:
-            batch.fates[name] = _SOON
+            batch.next_looks[name] = _SOON
         else:
             message_id, file = decision.message.message_id, mask_file_name(name)
             batch.pieces += [
@@ -238,8 +240,8 @@ class InFolder:
     def _refuse_acknowledgement(
         self, name: str, reason: str, batch: _Batch, again_seconds: float | None = None
     ) -> NextLook:
-        if self.tail.outcome(name) != _ACKNOWLEDGEMENT_UNREADABLE:
-            batch.notes.append(partial(self._announcer.unreadable_acknowledgement, name, reason))
+        if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNREADABLE:
+            batch.notes.append(partial(self._notices.unreadable_acknowledgement, name, reason))
         return NextLook(_ACKNOWLEDGEMENT_UNREADABLE, again_seconds)
 
     def _take_data(self, name: str, path: str, found: Read, batch: _Batch, folder: str) -> None:
@@ -247,10 +249,10 @@ class InFolder:
         if payload is not None and _is_regular(payload):
             batch.delivered[name] = found.control
         elif payload is None and finish_move(path, folder):
-            batch.fates[name] = GONE
-            batch.notes.append(partial(self._announcer.delivered, name, found.control))
+            batch.next_looks[name] = GONE
+            batch.notes.append(partial(self._notices.delivered, name, found.control))
         elif not self._reader.is_settled(path, found.changed_ns):
-            batch.fates[name] = _SOON
+            batch.next_looks[name] = _SOON
         else:
             reason = "data message without its payload" if payload is None else "payload is no ordinary file"
             self._leave_to_others(name, found.control, _DATA, reason, batch, again_seconds=LATER_SECONDS)
@@ -264,9 +266,9 @@ class InFolder:
         batch: _Batch,
         again_seconds: float | None = None,
     ) -> None:
-        if self.tail.outcome(name) != outcome:
-            batch.notes.append(partial(self._announcer.received, name, control, reason))
-        batch.fates[name] = NextLook(outcome, again_seconds)
+        if self.folder_scan.outcome(name) != outcome:
+            batch.notes.append(partial(self._notices.received, name, control, reason))
+        batch.next_looks[name] = NextLook(outcome, again_seconds)
 
     def _move_to_archive(self, names: list[str]) -> None:
         if not names:
@@ -278,9 +280,7 @@ class InFolder:
             return
         make_folder(self._deliver_to)
         with self._books.journal.batch():
-            self._move(
-                controls, self._deliver_to, lambda name: self._announcer.delivered(name, controls[name])
-            )
+            self._move(controls, self._deliver_to, lambda name: self._notices.delivered(name, controls[name]))
 
     def _move(
         self, names: Collection[str], folder: str, tell: Callable[[str], None] = lambda _: None
@@ -288,7 +288,7 @@ class InFolder:
         """Move files out of IN and tell of each; one that cannot be moved does not keep the others back."""
         moved, error_by_name = [], {}
         for name in names:
-            path = f"{self.tail.folder}/{name}"
+            path = f"{self.folder_scan.folder}/{name}"
             try:
                 move_in(path, payload_of(path), folder)
             except OSError as error:
@@ -298,13 +298,13 @@ class InFolder:
             else:
                 tell(name)
                 moved.append(name)
-        self.tail.settle(dict.fromkeys(moved, GONE))
+        self.folder_scan.settle(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
-            self._announcer.immovable(name, refused)
-        self.tail.settle(dict.fromkeys(error_by_name, NextLook(again_seconds=LATER_SECONDS)))
+            self._notices.immovable(name, refused)
+        self.folder_scan.settle(dict.fromkeys(error_by_name, NextLook(again_seconds=LATER_SECONDS)))
 
     def _may_move_to(self, folder: str) -> bool:
-        return os.access(folder, os.W_OK | os.X_OK) and os.access(self.tail.folder, os.W_OK | os.X_OK)
+        return os.access(folder, os.W_OK | os.X_OK) and os.access(self.folder_scan.folder, os.W_OK | os.X_OK)
 
 
 def _changed_ns(path: str) -> int:

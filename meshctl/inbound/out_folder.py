@@ -42,14 +42,14 @@ class OutFolder:
         self._gone: list[str] = []
         self._lost: set[str] = set()
         self._left = 0
-        self.glance = FolderChange(books.clock, full_look_seconds)
+        self.change = FolderChange(books.clock, full_look_seconds)
 
     def work(self) -> None:
         """Look if that is due, and record one batch. Raises OSError, LedgerError, sqlite3.Error."""
         folder = str(self._find_folder())
-        if not self._gone and self.glance.is_due(folder):
+        if not self._gone and self.change.is_due(folder):
             self._look(folder)
-            self.glance.looked()
+            self.change.looked()
         if not self._gone:
             return
         batch = self._gone[-BATCH:]
@@ -82,11 +82,11 @@ class OutFolder:
         was_replaced = self._identity not in (None, identity)
         self._identity = identity
         if was_replaced and queued:
-            self._tell_lost(queued)
+            self._log_lost(queued)
         else:
             self._gone = sorted(queued, reverse=True)
 
-    def _tell_lost(self, stems: set[str]) -> None:
+    def _log_lost(self, stems: set[str]) -> None:
         """Log pairs that were in a folder that is no more; they stay queued and become overdue."""
         self._lost |= stems
         count = len(stems)

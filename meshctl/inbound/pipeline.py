@@ -50,11 +50,11 @@ class InboundPipeline:
         full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
         reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
         self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
-        self._arrivals = InFolder(settings, reader, self._recorder, books, full_look)
+        self._in_folder = InFolder(settings, reader, self._recorder, books, full_look)
 
         def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> SentFailedFolder:
-            tail = FolderScan(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
-            return SentFailedFolder(kept, tail, reader, self._recorder, books, self._arrivals.retry)
+            folder_scan = FolderScan(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
+            return SentFailedFolder(kept, folder_scan, reader, self._recorder, books, self._in_folder.retry)
 
         self._sent = kept_pairs(SENT, "SENT", lambda: mailbox.sent_folder)
         self._failed = kept_pairs(FAILED, "FAILED", lambda: mailbox.failed_folder)
@@ -80,7 +80,7 @@ class InboundPipeline:
         what could be done; the next call takes up where this one stopped.
         """
         if not self._has_told_again:
-            self._recorder.tell_again(self._deadlines.texts())
+            self._recorder.log_again(self._deadlines.texts())
             self._has_told_again = True
         obstacle: OSError | None = None
         for step in self._steps:
@@ -97,20 +97,20 @@ class InboundPipeline:
     def _look_into_in(self) -> None:
         self._in_has_new = False
         # Moving files away changes the folder, too: a backlog is worked off before it is looked at again.
-        if not self._arrivals.tail.is_busy:
-            self._in_has_new = self._arrivals.tail.look()
+        if not self._in_folder.folder_scan.is_busy:
+            self._in_has_new = self._in_folder.folder_scan.look()
 
     def _follow_sent(self) -> None:
         # What came into SENT before something came into IN must be known before that is matched.
         clock = self._books.clock
         began = clock.monotonic()
-        self._sent.tail.look(at_once=self._in_has_new)
+        self._sent.folder_scan.look(at_once=self._in_has_new)
         if self._in_has_new:
-            self._arrivals.tail.glance.rest_from(clock.monotonic() - began)
+            self._in_folder.folder_scan.change.rest_from(clock.monotonic() - began)
         self._sent.work()
 
     def _follow_failed(self) -> None:
-        self._failed.tail.look()
+        self._failed.folder_scan.look()
         self._failed.work()
 
     def _follow_out(self) -> None:
@@ -119,27 +119,27 @@ class InboundPipeline:
 
     def _follow_in(self) -> None:
         if not self._is_behind():
-            self._arrivals.work()
+            self._in_folder.work()
 
     def _is_behind(self) -> bool:
         """True if SENT or FAILED hold more that is to be dealt with first."""
-        return self._sent.tail.is_busy or self._failed.tail.is_busy
+        return self._sent.folder_scan.is_busy or self._failed.folder_scan.is_busy
 
     def _watch_client(self) -> None:
         signs = (
-            self._sent.tail.take_arrivals(),
-            self._failed.tail.take_arrivals(),
-            self._arrivals.tail.take_arrivals(),
-            self._arrivals.take_polls(),
+            self._sent.folder_scan.take_arrivals(),
+            self._failed.folder_scan.take_arrivals(),
+            self._in_folder.folder_scan.take_arrivals(),
+            self._in_folder.take_polls(),
             self._out.take_left(),
         )
         self._client.work(has_sign=any(signs))
 
     def _work_left(self) -> InboundWorkLeft:
-        tails = (self._sent.tail, self._failed.tail, self._arrivals.tail)
-        is_busy = any(one.is_busy for one in (*tails, self._out, self._deadlines, self._retention))
-        waits = [tail.next_look_seconds for tail in tails]
-        waits += [self._out.glance.next_look_seconds, self._deadlines.next_look_seconds]
+        folder_scans = (self._sent.folder_scan, self._failed.folder_scan, self._in_folder.folder_scan)
+        is_busy = any(one.is_busy for one in (*folder_scans, self._out, self._deadlines, self._retention))
+        waits = [folder_scan.next_look_seconds for folder_scan in folder_scans]
+        waits += [self._out.change.next_look_seconds, self._deadlines.next_look_seconds]
         return InboundWorkLeft(
             next_look_seconds=min((wait for wait in waits if wait is not None), default=None),
             busy=is_busy,

@@ -62,12 +62,12 @@ class Recorder:
         known = reads.descriptions(self._ledger.connection, changed) if changed else {}
         with self._journal.batch():
             for piece, change in zip(pieces, changes, strict=True):
-                self._tell_piece(piece, change)
+                self._log_piece(piece, change)
                 if change is not None and change.message_id in known:
-                    self._tell_change(change, piece.evidence, known[change.message_id])
+                    self._log_change(change, piece.evidence, known[change.message_id])
         failed = [piece for piece, change in zip(pieces, changes, strict=True) if change and change.failed]
         if any(piece.evidence.code == reads.WRONG_DEMOGRAPHICS for piece in failed):
-            self._date_formats.tell_doubts()
+            self._date_formats.log_doubts()
         if failed:
             self._ledger.told()
         return changes
@@ -79,24 +79,24 @@ class Recorder:
         with self._journal.batch():
             for message_id in message_ids:
                 if message_id in known:
-                    self._tell_overdue(known[message_id], deadline, text, advice)
+                    self._log_overdue(known[message_id], deadline, text, advice)
         self._ledger.told()
 
-    def tell_again(self, overdue_texts: Mapping[Deadline, tuple[str, str]]) -> None:
+    def log_again(self, overdue_texts: Mapping[Deadline, tuple[str, str]]) -> None:
         """Log what an earlier run may have left untold; the texts are by deadline."""
         untold = self._ledger.untold()
         if not untold:
             return
-        self._date_formats.tell_doubts()
+        self._date_formats.log_doubts()
         with self._journal.batch():
             for description in reads.descriptions(self._ledger.connection, untold).values():
                 if description.state is State.FAILED:
-                    self._tell_failed(description, description.reason)
+                    self._log_failed(description, description.reason)
                 elif description.overdue is not None:
-                    self._tell_overdue(description, description.overdue, *overdue_texts[description.overdue])
+                    self._log_overdue(description, description.overdue, *overdue_texts[description.overdue])
         self._ledger.told()
 
-    def _tell_piece(self, piece: FoundEvidence, change: Change | None) -> None:
+    def _log_piece(self, piece: FoundEvidence, change: Change | None) -> None:
         if piece.said is None or change is None:
             return
         evidence = piece.evidence
@@ -116,10 +116,10 @@ class Recorder:
         else:
             self._journal.info(event, **fields)
 
-    def _tell_change(self, change: Change, evidence: Evidence, description: Description) -> None:
+    def _log_change(self, change: Change, evidence: Evidence, description: Description) -> None:
         if change.failed:
             reason = Reason(evidence.code, evidence.event, evidence.text, evidence.advice)
-            self._tell_failed(description, reason)
+            self._log_failed(description, reason)
             return
         if change.moved:
             self._journal.info(
@@ -132,9 +132,9 @@ class Recorder:
                 took_s=self._took_seconds(description),
             )
         if change.mended:
-            self._tell_mended(change, evidence, description)
+            self._log_mended(change, evidence, description)
 
-    def _tell_failed(self, description: Description, reason: Reason) -> None:
+    def _log_failed(self, description: Description, reason: Reason) -> None:
         self._journal.error(
             "message.failed",
             message_id=description.message_id,
@@ -149,7 +149,7 @@ class Recorder:
         )
         self._send_alert("message.failed", description, reason.code, reason.text, reason.advice)
 
-    def _tell_overdue(self, description: Description, deadline: Deadline, text: str, advice: str) -> None:
+    def _log_overdue(self, description: Description, deadline: Deadline, text: str, advice: str) -> None:
         self._journal.warning(
             "message.overdue",
             message_id=description.message_id,
@@ -162,7 +162,7 @@ class Recorder:
         )
         self._send_alert("message.overdue", description, deadline, text, advice)
 
-    def _tell_mended(self, change: Change, evidence: Evidence, description: Description) -> None:
+    def _log_mended(self, change: Change, evidence: Evidence, description: Description) -> None:
         self._journal.info(
             "message.mended",
             message_id=change.message_id,

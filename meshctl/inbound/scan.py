@@ -122,15 +122,15 @@ class FolderScan:
         self._waiting: dict[str, float] = {}
         self._outcomes: dict[str, str] = {}
         self._unsaved: dict[bytes, str] = {}
-        self._arrivals = 0
+        self._in_folder = 0
         self._next_due = _AT_ONCE
-        self.glance = FolderChange(books.clock, full_look_seconds)
+        self.change = FolderChange(books.clock, full_look_seconds)
 
     def look(self, *, at_once: bool = False) -> bool:
         """Look for new names if that is due; tell whether there are any. Raises OSError."""
         folder = self.folder = str(self._find_folder())
         try:
-            if not self.glance.is_due(folder, at_once=at_once):
+            if not self.change.is_due(folder, at_once=at_once):
                 return False
             new, still_there = self._scan(folder)
         except FileNotFoundError:
@@ -143,12 +143,12 @@ class FolderScan:
             new = self._place(new, self._remembered)
             self._remembered = None
         else:
-            self._arrivals += len(new)
+            self._in_folder += len(new)
         # Message ids begin with their time, so in the order of names the oldest come first.
         self._waiting.update((name, _AT_ONCE) for name in sorted(new))
         if new:
             self._next_due = _AT_ONCE
-        self.glance.looked()
+        self.change.looked()
         return bool(new)
 
     def batch(self, limit: int) -> list[str]:
@@ -161,23 +161,23 @@ class FolderScan:
             self._next_due = min(self._waiting.values(), default=float("inf"))
         return found
 
-    def settle(self, fates: Mapping[str, NextLook]) -> None:
+    def settle(self, next_looks: Mapping[str, NextLook]) -> None:
         """Note what became of names of the last batch. Raises LedgerError, sqlite3.Error."""
         now = self._clock.monotonic()
         forgotten = []
-        for name, fate in fates.items():
-            if fate.outcome is not None and self._outcomes.get(name) != fate.outcome:
-                self._outcomes[name] = fate.outcome
-                self._unsaved[self._keys.of(name)] = fate.outcome
-            if fate.is_gone:
+        for name, next_look in next_looks.items():
+            if next_look.outcome is not None and self._outcomes.get(name) != next_look.outcome:
+                self._outcomes[name] = next_look.outcome
+                self._unsaved[self._keys.of(name)] = next_look.outcome
+            if next_look.is_gone:
                 if self._outcomes.pop(name, None) is not None:
                     forgotten.append(name)
                 self._waiting.pop(name, None)
-            elif fate.again_seconds is None:
+            elif next_look.again_seconds is None:
                 self._waiting.pop(name, None)
                 self._done.add(name)
             else:
-                self._waiting[name] = now + fate.again_seconds
+                self._waiting[name] = now + next_look.again_seconds
                 self._next_due = min(self._next_due, self._waiting[name])
         self._forget(forgotten)
         if self._unsaved:
@@ -201,7 +201,7 @@ class FolderScan:
 
     def take_arrivals(self) -> int:
         """Return how many names came since the last call; what lay there at the start does not count."""
-        arrivals, self._arrivals = self._arrivals, 0
+        arrivals, self._in_folder = self._in_folder, 0
         return arrivals
 
     @property
@@ -212,7 +212,7 @@ class FolderScan:
     @property
     def next_look_seconds(self) -> float | None:
         """Return in how many seconds there is something to look at, as far as is known."""
-        waits = [self.glance.next_look_seconds]
+        waits = [self.change.next_look_seconds]
         if self._waiting:
             waits.append(max(0.0, self._next_due - self._clock.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)

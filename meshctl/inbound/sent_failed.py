@@ -58,14 +58,14 @@ class SentFailedFolder:
     def __init__(
         self,
         kept: Kept,
-        tail: FolderScan,
+        folder_scan: FolderScan,
         reader: ControlReader,
         recorder: Recorder,
         books: Books,
         on_mesh_id: Callable[[str], None],
     ) -> None:
         self._kept = kept
-        self.tail = tail
+        self.folder_scan = folder_scan
         self._reader = reader
         self._recorder = recorder
         self._books = books
@@ -73,32 +73,32 @@ class SentFailedFolder:
 
     def work(self) -> None:
         """Deal with one batch. Raises OSError, LedgerError, sqlite3.Error."""
-        names = self.tail.batch(BATCH)
+        names = self.folder_scan.batch(BATCH)
         if not names:
             return
         messages = reads.by_message_id(self._books.ledger.connection, [_stem(name) for name in names])
         pieces: list[FoundEvidence] = []
-        fates: dict[str, NextLook] = {}
+        next_looks: dict[str, NextLook] = {}
         for name in names:
             message = messages.get(_stem(name))
             if message is None or self._kept.is_known(message):
-                fates[name] = DONE
+                next_looks[name] = DONE
             elif message.state is State.CLAIMED:
                 # Its hand-off was interrupted after the client had seen it, and is about to be finished.
-                fates[name] = NextLook(again_seconds=SOON_SECONDS)
+                next_looks[name] = NextLook(again_seconds=SOON_SECONDS)
             else:
-                evidence, fates[name] = self._examine(name)
+                evidence, next_looks[name] = self._examine(name)
                 if evidence is not None:
                     said = EvidenceEvent.DELAY if is_delay(evidence) else None
                     pieces.append(FoundEvidence(message.message_id, evidence, said, mask_file_name(name)))
         changes = self._recorder.record(pieces)
-        self.tail.settle(fates)
+        self.folder_scan.settle(next_looks)
         for piece, change in zip(pieces, changes, strict=True):
             if piece.evidence.mesh_id is not None and change is not None and change.is_new:
                 self._on_mesh_id(piece.evidence.mesh_id)
 
     def _examine(self, name: str) -> tuple[Evidence | None, NextLook]:
-        path = f"{self.tail.folder}/{name}"
+        path = f"{self.folder_scan.folder}/{name}"
         found = self._reader.read(path)
         if isinstance(found, Unread):
             return self._judge_unread(name, found)
@@ -116,11 +116,11 @@ class SentFailedFolder:
         if found.why is UnreadReason.UNFINISHED:
             return None, NextLook(again_seconds=SOON_SECONDS)
         evidence = None if found.why is UnreadReason.NOT_A_FILE else self._kept.evidence(None)
-        if self.tail.outcome(name) != UNREADABLE:
+        if self.folder_scan.outcome(name) != UNREADABLE:
             self._books.journal.warning(
                 "report.unreadable",
                 file=mask_file_name(name),
-                folder=self.tail.label,
+                folder=self.folder_scan.label,
                 text=found.reason,
             )
         return evidence, NextLook(UNREADABLE, again_seconds=LATER_SECONDS)

@@ -64,7 +64,7 @@ class Draft:
     """A message ready to be written."""
 
     control: ControlFile
-    particulars: LedgerDetails
+    details: LedgerDetails
     cautions: tuple[Caution, ...] = ()
 
 
@@ -121,7 +121,7 @@ def compose(
         is_compressed=use_case.compress,
         workflow_id=_workflow_id(use_case, is_response=is_response),
     )
-    particulars = LedgerDetails(
+    details = LedgerDetails(
         use_case=use_case.name,
         workflow_id=control.workflow_id,
         local_id=control.local_id,
@@ -130,7 +130,7 @@ def compose(
         references=facts.references if facts else (),
         resend_of=sidecar.resend_of,
     )
-    return Draft(control, particulars, cautions)
+    return Draft(control, details, cautions)
 
 
 def surname_cautions(surname: str) -> tuple[Caution, ...]:

@@ -91,7 +91,7 @@ class Sendable(ExaminedFile):
     `is_staged` tells that the control file lies already where the hand-off would write it.
     """
 
-    particulars: LedgerDetails
+    details: LedgerDetails
     control: bytes
     cautions: tuple[Caution, ...] = ()
     is_staged: bool = False
@@ -175,7 +175,7 @@ class Examiner:
         else:
             return Sendable(
                 **_known(found, reading, sidecar),
-                particulars=draft.particulars,
+                details=draft.details,
                 control=control,
                 cautions=draft.cautions,
             )

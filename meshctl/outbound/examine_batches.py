@@ -133,9 +133,9 @@ class BatchExaminer:
     def _has_answered(self) -> bool:
         return self._helper is not None and self._helper.has_answered()
 
-    def _answered(self, errand: ExamineTask) -> tuple[Batch, list[Outcome]]:
+    def _answered(self, task: ExamineTask) -> tuple[Batch, list[Outcome]]:
         outcomes = self._answer(_PATIENCE_SECONDS)
-        return errand.batch, examine_batch(errand.examiner, errand.batch) if outcomes is None else outcomes
+        return task.batch, examine_batch(task.examiner, task.batch) if outcomes is None else outcomes
 
     def _answer(self, patience_seconds: float) -> list[Outcome] | None:
         answer = self._helper.answer(patience_seconds) if self._helper is not None else None
@@ -146,10 +146,10 @@ class BatchExaminer:
 
     def _abandon(self, asked: Iterable[ExamineTask]) -> None:
         """Take back what the helper has staged for somebody who has gone away since."""
-        for errand in asked:
+        for task in asked:
             for outcome in self._answer(_PATIENCE_WHEN_LEAVING_SECONDS) or ():
                 if isinstance(outcome, Sendable) and outcome.is_staged:
-                    errand.control_staging.discard(outcome.message_id)
+                    task.control_staging.discard(outcome.message_id)
 
 
 @contextmanager

@@ -111,19 +111,19 @@ class HandOff:
         folder = self._out if self.copies else work.ready
         self.control_staging = ControlStaging(folder, not self.copies, file_mode, group_id)
 
-    def stage(self, claim: Claim, parcels: Sequence[PreparedMessage]) -> list[str]:
+    def stage(self, claim: Claim, messages: Sequence[PreparedMessage]) -> list[str]:
         """Step 1: write the control files, and the copies where there must be any; return what to sync."""
         written: list[str] = []
-        for parcel in parcels:
-            if not parcel.is_staged:
-                self.control_staging.write(parcel.stem, parcel.control)
-            written.append(self.control_staging.path(parcel.stem))
-            source = claim.path(parcel.name)
+        for message in messages:
+            if not message.is_staged:
+                self.control_staging.write(message.stem, message.control)
+            written.append(self.control_staging.path(message.stem))
+            source = claim.path(message.name)
             if self.copies:
-                durable.copy_new(source, self._staged_payload(parcel.stem), self._mode)
-                written.append(self._staged_payload(parcel.stem))
-                source = self._staged_payload(parcel.stem)
-            self._admit(source, parcel.stem)
+                durable.copy_new(source, self._staged_payload(message.stem), self._mode)
+                written.append(self._staged_payload(message.stem))
+                source = self._staged_payload(message.stem)
+            self._admit(source, message.stem)
             if not self.copies:
                 written.append(source)
         return written
@@ -132,17 +132,17 @@ class HandOff:
         """Return the folders whose names step 1 changed, beside the claim's own."""
         return [self._out] if self.copies else [self._work.ready]
 
-    def release(self, claim: Claim, parcels: Sequence[PreparedMessage]) -> None:
+    def release(self, claim: Claim, messages: Sequence[PreparedMessage]) -> None:
         """Steps 3 and 4, for a batch that the ledger knows as claimed."""
-        for parcel in parcels:
-            source = self._staged_payload(parcel.stem) if self.copies else claim.path(parcel.name)
-            os.rename(source, self.payload(parcel.stem))
+        for message in messages:
+            source = self._staged_payload(message.stem) if self.copies else claim.path(message.name)
+            os.rename(source, self.payload(message.stem))
         durable.sync_folder(self._out)
         if self.copies:
-            for parcel in parcels:
-                os.unlink(claim.path(parcel.name))
+            for message in messages:
+                os.unlink(claim.path(message.name))
         durable.sync_folder(claim.folder)
-        self.show([parcel.stem for parcel in parcels])
+        self.show([message.stem for message in messages])
 
     def show(self, stems: Sequence[str]) -> None:
         """Step 4: the control files appear in OUT."""
@@ -275,7 +275,7 @@ class HandOffDriver:
         self._journal = books.journal
         self.left_behind = False
 
-    def dispatch(self, folder: str, use_case: str | None, examined: Sequence[Examined]) -> int:
+    def hand_over(self, folder: str, use_case: str | None, examined: Sequence[Examined]) -> int:
         """Claim files of one outbox folder and hand them over; return how many were dealt with.
 
         Raises OSError or LedgerError: what was claimed by then is settled by the next recovery.
@@ -339,11 +339,11 @@ class HandOffDriver:
 
     def _hand_over(self, claim: Claim, items: Sequence[Examined], changed_folders: list[str]) -> None:
         started = self._clock.monotonic()
-        parcels = self._parcels(claim, [item for item in items if isinstance(item, Sendable)])
+        messages = self._messages(claim, [item for item in items if isinstance(item, Sendable)])
         refusals = [item for item in items if isinstance(item, Refused)]
-        written = self._handoff.stage(claim, parcels)
+        written = self._handoff.stage(claim, messages)
         folders = [claim.folder, *changed_folders]
-        if parcels:
+        if messages:
             folders += self._handoff.staging_folders()
         rejections = [self._rejection(item) for item in refusals]
         for rejection in rejections:
@@ -358,35 +358,35 @@ class HandOffDriver:
         refused = [self._refused_row(claim, item) for item in refusals]
         with self._journal.batch():
             for row in refused:
-                tell_rejected(self._books, row)
-        self._ledger.enter([parcel.row for parcel in parcels], refused)
-        if parcels:
-            self._handoff.release(claim, parcels)
+                log_rejected(self._books, row)
+        self._ledger.enter([message.row for message in messages], refused)
+        if messages:
+            self._handoff.release(claim, messages)
             took_ms = round((self._clock.monotonic() - started) * 1000)
             with self._journal.batch():
-                for parcel in parcels:
-                    self._tell_queued(parcel.row, took_ms)
-                    self._tell_cautions(parcel)
-            self._handoff.note_shown([parcel.stem for parcel in parcels])
+                for message in messages:
+                    self._log_queued(message.row, took_ms)
+                    self._log_cautions(message)
+            self._handoff.note_shown([message.stem for message in messages])
         if not claim.close(item.name for item in items if item.sidecar is not None):
             self.left_behind = True
 
-    def _parcels(self, claim: Claim, items: Sequence[Sendable]) -> list[PreparedMessage]:
+    def _messages(self, claim: Claim, items: Sequence[Sendable]) -> list[PreparedMessage]:
         contents = [bytes.fromhex(item.sha256) if item.sha256 else None for item in items]
         earlier = self._ledger.earlier_with_content([content for content in contents if content])
         created_at = self._clock.stamp()
-        parcels = []
+        messages = []
         for item, content in zip(items, contents, strict=True):
             row = self._row(claim, item, content, earlier.get(content) if content else None, created_at)
             if content is not None:
                 earlier[content] = row.message_id
-            parcels.append(PreparedMessage(item.name, item.control, row, item.cautions, item.is_staged))
-        return parcels
+            messages.append(PreparedMessage(item.name, item.control, row, item.cautions, item.is_staged))
+        return messages
 
     def _row(
         self, claim: Claim, item: Sendable, sha256: bytes | None, repeat_of: str | None, created_at: str
     ) -> NewMessage:
-        known = item.particulars
+        known = item.details
         return NewMessage(
             message_id=item.message_id,
             claim=claim.name,
@@ -426,7 +426,7 @@ class HandOffDriver:
             reason=Reason(refusal.code, "CHECK", refusal.text, refusal.advice),
         )
 
-    def _tell_queued(self, row: NewMessage, took_ms: int) -> None:
+    def _log_queued(self, row: NewMessage, took_ms: int) -> None:
         self._journal.info(
             "message.queued",
             message_id=row.message_id,
@@ -443,19 +443,19 @@ class HandOffDriver:
         if row.resend_of is not None:
             self._journal.info("message.resent", message_id=row.message_id, resend_of=row.resend_of)
 
-    def _tell_cautions(self, parcel: PreparedMessage) -> None:
-        for caution in parcel.cautions:
+    def _log_cautions(self, message: PreparedMessage) -> None:
+        for caution in message.cautions:
             self._journal.warning(
                 "message.warning",
-                message_id=parcel.row.message_id,
-                use_case=parcel.row.use_case,
-                file=parcel.row.file_name,
+                message_id=message.row.message_id,
+                use_case=message.row.use_case,
+                file=message.row.file_name,
                 text=caution.text,
                 advice=caution.advice,
             )
 
 
-def tell_rejected(books: Books, row: NewMessage) -> None:
+def log_rejected(books: Books, row: NewMessage) -> None:
     """Log a rejection, and alert."""
     reason = row.reason or Reason(None, None, None, None)
     books.journal.warning(

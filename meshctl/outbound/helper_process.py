@@ -52,10 +52,10 @@ class Helper:
         answers.close()
         self.is_there = True
 
-    def ask(self, errand: HelperTask) -> None:
+    def ask(self, task: HelperTask) -> None:
         """Hand over an errand, without waiting for the ones before it."""
         with suppress(OSError):
-            self._requests.send(errand)
+            self._requests.send(task)
 
     def has_answered(self) -> bool:
         """True if `answer` need not wait."""
@@ -95,14 +95,14 @@ def _serve(requests: Connection, answers: Connection) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     _close_all_but({0, 1, 2, requests.fileno(), answers.fileno()})
-    errands: SimpleQueue[HelperTask] = SimpleQueue()
+    tasks: SimpleQueue[HelperTask] = SimpleQueue()
     results: SimpleQueue[bytes] = SimpleQueue()
     # Neither pipe may hold up the work: with both sides waiting to write, nothing would ever move.
-    Thread(target=_receive, args=(requests, errands), daemon=True).start()
+    Thread(target=_receive, args=(requests, tasks), daemon=True).start()
     Thread(target=_send, args=(answers, results), daemon=True).start()
     try:
         while True:
-            results.put(pickle.dumps(errands.get().run(), pickle.HIGHEST_PROTOCOL))
+            results.put(pickle.dumps(tasks.get().run(), pickle.HIGHEST_PROTOCOL))
     except BaseException:  # noqa: BLE001 - a traceback would be printed, and its text may quote a file
         os._exit(1)
 
@@ -115,11 +115,11 @@ def _close_all_but(kept: set[int]) -> None:
                 os.close(number)
 
 
-def _receive(requests: Connection, errands: "SimpleQueue[HelperTask]") -> None:
+def _receive(requests: Connection, tasks: "SimpleQueue[HelperTask]") -> None:
     """Take errands off the pipe as they come."""
     try:
         while True:
-            errands.put(requests.recv())
+            tasks.put(requests.recv())
     except BaseException:  # noqa: BLE001 - as above; most often this is the end of the process that asks
         os._exit(1)
 

@@ -65,9 +65,9 @@ class OutboundPipeline:
             settings.staging,
             settings.use_cases.keys(),
             books.clock,
-            self._tell_waiting,
-            self._tell_folder,
-            self._tell_ignored,
+            self._log_waiting,
+            self._log_folder,
+            self._log_ignored,
         )
 
     def work(self, arrived: Collection[str] = ()) -> WorkLeft:
@@ -78,15 +78,15 @@ class OutboundPipeline:
         work_left = WorkLeft()
         self.staging.note_arrivals(arrived)
         handoff = self._handoff()
-        dispatcher = HandOffDriver(self._work, handoff, self._rejected, self._books, self._tell_unreadable)
+        driver = HandOffDriver(self._work, handoff, self._rejected, self._books, self._log_unreadable)
         if self._needs_recovery:
-            self._recover(handoff, dispatcher)
+            self._recover(handoff, driver)
         self._needs_recovery = True
         self._compare_clocks()
         forbidden: PermissionError | None = None
         for folder, use_case in self.staging.folders():
             try:
-                self._drain(folder, use_case, handoff, dispatcher, work_left)
+                self._drain(folder, use_case, handoff, driver, work_left)
             except PermissionError as error:
                 # One sub-folder with wrong rights keeps nobody from sending by the others.
                 if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -94,7 +94,7 @@ class OutboundPipeline:
                 forbidden = error
         if forbidden is not None:
             raise forbidden
-        self._needs_recovery = dispatcher.left_behind or self._reading.left_behind
+        self._needs_recovery = driver.left_behind or self._reading.left_behind
         self._reading.left_behind = False
         self.staging.forget_gone()
         return work_left
@@ -111,7 +111,7 @@ class OutboundPipeline:
         folder: str,
         use_case: str | None,
         handoff: HandOff,
-        dispatcher: HandOffDriver,
+        driver: HandOffDriver,
         work_left: WorkLeft,
     ) -> None:
         batches = _batches(folder, use_case, self.staging.ready(folder, use_case, work_left))
@@ -122,24 +122,24 @@ class OutboundPipeline:
                 for batch, outcomes in examined:
                     if len(batch.files) >= _FIRST_BATCH:
                         self._on_backlog()
-                    self._dispatch(batch, outcomes, dispatcher, work_left)
+                    self._dispatch(batch, outcomes, driver, work_left)
                     if len(batch.files) >= _FIRST_BATCH and self._should_stop():
                         return
         except FileNotFoundError:
             # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
             if use_case is None or os.path.isdir(folder):
                 raise
-            dispatcher.left_behind = True
+            driver.left_behind = True
 
     def _dispatch(
-        self, batch: Batch, outcomes: list[Outcome], dispatcher: HandOffDriver, work_left: WorkLeft
+        self, batch: Batch, outcomes: list[Outcome], driver: HandOffDriver, work_left: WorkLeft
     ) -> None:
         examined: list[Examined] = []
         for file, outcome in zip(batch.files, outcomes, strict=True):
             if isinstance(outcome, OSError) and outcome.errno in _OF_THE_SYSTEM:
                 raise outcome
             if isinstance(outcome, OSError):
-                self._tell_unreadable(f"{batch.folder}/{file.name}", outcome)
+                self._log_unreadable(f"{batch.folder}/{file.name}", outcome)
             elif isinstance(outcome, Refused) and outcome.lacks_sidecar:
                 if not self.staging.must_wait(batch.folder, outcome, work_left):
                     examined.append(outcome)
@@ -147,7 +147,7 @@ class OutboundPipeline:
                 self.staging.note_writing(work_left)
             elif not isinstance(outcome, NotReady):
                 examined.append(outcome)
-        if examined and dispatcher.dispatch(batch.folder, batch.use_case, examined) < len(examined):
+        if examined and driver.hand_over(batch.folder, batch.use_case, examined) < len(examined):
             work_left.look_again_in(self._settings.staging.quiet_seconds)
 
     def _handoff(self) -> HandOff:
@@ -158,26 +158,26 @@ class OutboundPipeline:
             self._work, mailbox.out_folder, mailbox.file_mode, _group_id(mailbox.group), self._books
         )
 
-    def _recover(self, handoff: HandOff, dispatcher: HandOffDriver) -> None:
+    def _recover(self, handoff: HandOff, driver: HandOffDriver) -> None:
         self._work.discard_copies()
         recovery = Recovery(
             self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
         )
         for claim in recovery.settle():
-            self._examine_again(claim, dispatcher)
+            self._examine_again(claim, driver)
 
-    def _examine_again(self, claim: Claim, dispatcher: HandOffDriver) -> None:
+    def _examine_again(self, claim: Claim, driver: HandOffDriver) -> None:
         names = [name for name in claim.names() if not is_sidecar(name)]
         looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
         examined = [found for found in looked if found is not None]
-        dispatcher.hand_over_again(claim, examined)
+        driver.hand_over_again(claim, examined)
 
     def _client_has(self, stem: str) -> bool:
         """True if the MESH Client has kept the pair: it acted before a power cut undid our rename."""
         folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
         return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
 
-    def _tell_waiting(self, examined: Refused) -> None:
+    def _log_waiting(self, examined: Refused) -> None:
         self._journal.info(
             "file.waiting",
             file=examined.shown_name,
@@ -186,10 +186,10 @@ class OutboundPipeline:
             wait_seconds=self._settings.staging.sidecar_wait_seconds,
         )
 
-    def _tell_ignored(self, name: str) -> None:
+    def _log_ignored(self, name: str) -> None:
         self._journal.info("file.name_ignored", file=mask_file_name(name))
 
-    def _tell_folder(self, path: str) -> None:
+    def _log_folder(self, path: str) -> None:
         """Log once a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
         if path in self._told:
             return
@@ -206,7 +206,7 @@ class OutboundPipeline:
                 "file.folder_ignored", folder=rejection.file_name, text=refusal.text, advice=refusal.advice
             )
 
-    def _tell_unreadable(self, path: str, error: OSError) -> None:
+    def _log_unreadable(self, path: str, error: OSError) -> None:
         if path in self._told:
             return
         self._told.add(path)

@@ -24,7 +24,7 @@ from meshctl.clock import iso
 from meshctl.files import durable
 from meshctl.ledger.opening import Books
 from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.handoff import HandOff, tell_rejected
+from meshctl.outbound.handoff import HandOff, log_rejected
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.rebuild import rebuilt_row, rejected_rows
 from meshctl.outbound.reject import RejectedFolder, is_double
@@ -158,7 +158,7 @@ class Recovery:
                     durable.sync_folder(os.path.dirname(path))
         rows = list(rejected_rows(self._rejected, self._ledger, since))
         for row in rows:
-            tell_rejected(self._books, row)
+            log_rejected(self._books, row)
         self._ledger.enter([], rows)
         self._rejected.remove_unfinished(self._ledger.knows, claimed)
 

@@ -151,7 +151,7 @@ class RetriedWork:
             self._note(error, problem_of(error, self._folders))
             return None
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
-            self._tell_fault(error)
+            self._log_fault(error)
             self._note(error, Problem(f"an unforeseen error ({type(error).__name__})", None))
             return None
         if self.obstacle is not None:
@@ -201,7 +201,7 @@ class RetriedWork:
             }
         )
 
-    def _tell_fault(self, error: Exception) -> None:
+    def _log_fault(self, error: Exception) -> None:
         fields = error_fields(error)
         fault = tuple(fields.values())
         if fault not in self._told:

@@ -130,7 +130,7 @@ class Session:
             except OSError:
                 folders.append(self._outgoing.staging.outbox)
         problem = self._watcher.watch(folders)
-        self._tell_watch(None if problem is None else os.strerror(problem.errno or 0))
+        self._log_watch(None if problem is None else os.strerror(problem.errno or 0))
         return self._watcher.arrivals()
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class Session:
             return _AT_ONCE_SECONDS
         return min(wait for wait in waits if wait is not None)
 
-    def _tell_watch(self, problem: str | None) -> None:
+    def _log_watch(self, problem: str | None) -> None:
         journal = self._books.journal
         if problem is not None and problem != self._watch_problem:
             journal.warning(

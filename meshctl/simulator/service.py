@@ -1,4 +1,4 @@
-"""The stand-in at work: takes pairs, has the world judge them, delivers what is due.
+"""The stand-in at work: takes pairs, has the practices judge them, delivers what is due.
 
 What it does survives its own SIGKILL: each pair is judged, answered and finished once. It prints what it does
 without patient data. Only one may serve a mailbox.
@@ -40,7 +40,7 @@ class Simulator:
     def __init__(
         self,
         mailbox: MailboxSettings,
-        world: FarEnd,
+        practices: FarEnd,
         timing: Timing,
         flags: Flags,
         speed: float,
@@ -56,7 +56,7 @@ class Simulator:
             save_sent=flags.save_sent,
         )
         self._schedule = Schedule(work / "due")
-        self._world = world
+        self._far_end = practices
         self._say = say
         self._pick_up_seconds = timing.pick_up.total_seconds() / speed
         self._poll_seconds = timing.poll.total_seconds() / speed if flags.poll_report else None
@@ -100,7 +100,7 @@ class Simulator:
         now = time.time()
         if self._poll_seconds is not None and now >= self._next_poll_at:
             self._next_poll_at = now + self._poll_seconds
-            self._answer(self._world.poll_report(now))
+            self._answer(self._far_end.poll_report(now))
         done = 0
         while self._unfinished and self._unfinished[0].finish_at <= now:
             self._folders.finish(self._unfinished[0])
@@ -113,7 +113,7 @@ class Simulator:
 
     def _judge(self, pair: TakenPair) -> None:
         now = time.time()
-        verdict = self._world.judge(pair, _read_control(pair.control), lambda: _read_facts(pair.data), now)
+        verdict = self._far_end.judge(pair, _read_control(pair.control), lambda: _read_facts(pair.data), now)
         # The answers first: once the pair is decided upon, nobody would make them again.
         for answer in verdict.answers:
             self._answer(answer)

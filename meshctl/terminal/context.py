@@ -51,7 +51,7 @@ _SHOWN_CANDIDATES = 5
 _PAIR_ENDS = (".ctl", ".dat")
 
 
-def tell_if_no_ledger(settings: Settings) -> None:
+def print_if_no_ledger(settings: Settings) -> None:
     """Print on stderr that nothing can be shown yet, where the daemon has never run."""
     if not reads.exists(settings.state.folder):
         click.echo(

@@ -43,7 +43,7 @@ def show_live(scenes: Iterable[Scene], console: Console) -> Scene | None:
     return last
 
 
-def tell_plainly(scenes: Iterable[Scene], console: Console) -> Scene | None:
+def print_plainly(scenes: Iterable[Scene], console: Console) -> Scene | None:
     """Print a line for every change, for where nothing can change in place; return the last scene."""
     told: dict[str, str] = {}
     last: Scene | None = None

@@ -35,11 +35,11 @@ def examine_beforehand(
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
     if isinstance(examined, Refused):
         raise examined.refusal
-    tell_cautions(examined.cautions)
+    print_cautions(examined.cautions)
     return examined, sidecar
 
 
-def tell_cautions(cautions: Iterable[Caution]) -> None:
+def print_cautions(cautions: Iterable[Caution]) -> None:
     """Print on standard error why a message may fail, as the daemon's log would say it."""
     for caution in cautions:
         click.echo(f"Warning: {caution.text} {caution.advice}", err=True)

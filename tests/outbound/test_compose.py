@@ -67,8 +67,8 @@ def test_a_message_that_says_it_all_needs_nothing_else(settings: Settings) -> No
     assert draft.control.to_dts == "GPPROVIDER_9990000042_20010214_Smith"
     assert (draft.control.workflow_id, draft.control.subject) == ("TOC_FHIR_OP_ATTEN", "Clinic letter")
     assert draft.control.local_id == MESSAGE_ID
-    assert draft.particulars.asked == (Acknowledgement.INFRASTRUCTURE,)
-    assert draft.particulars.references == ("one", "two")
+    assert draft.details.asked == (Acknowledgement.INFRASTRUCTURE,)
+    assert draft.details.references == ("one", "two")
     assert draft.cautions == ()
 
 
@@ -85,7 +85,7 @@ def test_the_nearest_names_the_use_case(
     settings: Settings, sidecar: dict[str, Any], folder: str | None, expected: str
 ) -> None:
     """The sidecar counts first, then the sub-folder, then the event."""
-    assert _compose(settings, LETTER, _said(**sidecar), folder).particulars.use_case == expected
+    assert _compose(settings, LETTER, _said(**sidecar), folder).details.use_case == expected
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_payload_says_which_acknowledgements_are_awaited(
     settings: Settings, facts: MessageFacts, said: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     """Only where it is silent does the sidecar count, and only then the use case."""
-    assert _compose(settings, facts, _said(**said)).particulars.asked == expected
+    assert _compose(settings, facts, _said(**said)).details.asked == expected
 
 
 def test_a_response_goes_to_a_mailbox_under_the_acknowledgement_id(settings: Settings) -> None:
