@@ -46,7 +46,7 @@ class _Families(Collector):
         yield _gauge(
             mailbox,
             "blocked",
-            "1 while something stands in the way of that half of the work.",
+            "1 while something stands in the way of that part of the work.",
             dict(numbers.blocked),
             "half",
         )

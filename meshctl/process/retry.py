@@ -155,7 +155,7 @@ class RetriedWork:
             self._note(error, Problem(f"an unforeseen error ({type(error).__name__})", None))
             return None
         if self.obstacle is not None:
-            self._journal.info("daemon.unblocked", half=self._name)
+            self._journal.info("daemon.unblocked", part=self._name, half=self._name)
         if self._has_alerted:
             self._send_alert("daemon.unblocked", Problem("What was in the way is mended.", "Nothing to do."))
         self.obstacle = self.error = self._blocked_since = None
@@ -176,7 +176,9 @@ class RetriedWork:
         # Two obstacles may take turns, a full disk in two folders say; each is told once until all is well.
         if problem.text not in self._told:
             self._told.add(problem.text)
-            self._journal.error("daemon.blocked", half=self._name, text=problem.text, advice=problem.advice)
+            self._journal.error(
+                "daemon.blocked", part=self._name, half=self._name, text=problem.text, advice=problem.advice
+            )
         self.obstacle, self.error = problem.text, error
         self._alert_in_time(problem)
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
@@ -195,6 +197,8 @@ class RetriedWork:
             {
                 "event": event,
                 "at": self._clock.stamp(),
+                "part": self._name,
+                # The old name of `part`, for one more release.
                 "half": self._name,
                 "text": problem.text,
                 "advice": problem.advice,
@@ -206,7 +210,7 @@ class RetriedWork:
         fault = tuple(fields.values())
         if fault not in self._told:
             self._told.add(fault)
-            self._journal.error("daemon.error", half=self._name, **fields)
+            self._journal.error("daemon.error", part=self._name, half=self._name, **fields)
 
 
 class RetriedParts:
