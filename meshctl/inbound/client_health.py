@@ -15,6 +15,7 @@ from typing import Final
 from meshctl.clock import iso
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
+from meshctl.log.alert import Alert
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
 
@@ -160,4 +161,5 @@ class ClientHealth:
         self._send("client.recovered", "The MESH Client shows signs of life again.", "Nothing to do.")
 
     def _send(self, event: str, text: str, advice: str, **more: object) -> None:
-        self._alert({"event": event, "at": self._books.clock.stamp(), "text": text, "advice": advice, **more})
+        at = self._books.clock.stamp()
+        self._alert(Alert(event=event, at=at, text=text, advice=advice, about=more))

@@ -13,6 +13,7 @@ from typing import Final
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import fact
+from meshctl.log.alert import Alert, about_message
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.use_cases import UseCase
 
@@ -105,19 +106,9 @@ class DateFormats:
             text=doubt.text,
             advice=doubt.advice,
         )
-        self._books.alert(
-            {
-                "event": _EVENT,
-                "at": self._books.clock.stamp(),
-                "message_id": None,
-                "use_case": use_case,
-                "workflow_id": doubt.workflow_id,
-                "file": None,
-                "code": reads.WRONG_DEMOGRAPHICS,
-                "text": doubt.text,
-                "advice": doubt.advice,
-            }
-        )
+        about = about_message(None, use_case, doubt.workflow_id, None, reads.WRONG_DEMOGRAPHICS)
+        at = self._books.clock.stamp()
+        self._books.alert(Alert(event=_EVENT, at=at, text=doubt.text, advice=doubt.advice, about=about))
         # Told first: a kill in between tells it twice, which is better than never.
         kept = _kept(self._books.ledger.fact(DATE_FORMATS_FACT))
         self._keep({**kept, doubt.workflow_id: replace(doubt.date_format, is_told=True)})

@@ -38,6 +38,8 @@ from meshctl.settings.model import Settings
 _ELSEWHERE = "elsewhere"
 _DATA = "data"
 _UNMATCHED = "unmatched"
+# It may find its message yet, when SENT teaches the MESH id that it gives.
+_UNMATCHED_WITH_MESH_ID = "unmatched:mesh_id"
 _ACKNOWLEDGEMENT_UNMATCHED = "answer_unmatched"
 _ACKNOWLEDGEMENT_UNREADABLE = "answer_unreadable"
 
@@ -194,7 +196,7 @@ class InFolder:
         if mesh_id is None:
             batch.next_looks[name] = NextLook(_UNMATCHED)
             return
-        batch.next_looks[name] = NextLook(f"{_UNMATCHED}:{self._books.keys.of(mesh_id).hex()}")
+        batch.next_looks[name] = NextLook(_UNMATCHED_WITH_MESH_ID)
         self._unmatched.setdefault(mesh_id, []).append(name)
 
     def _take_acknowledgement(self, name: str, path: str, found: Read, batch: _Batch) -> None:

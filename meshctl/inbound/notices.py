@@ -10,6 +10,7 @@ from typing import Final
 from meshctl.inbound.match import Decision
 from meshctl.inbound.report import meaning_of, mesh_id_of
 from meshctl.ledger.opening import Books
+from meshctl.log.alert import Alert
 from meshctl.log.masking import mask_file_name, mask_numbers
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
@@ -142,18 +143,8 @@ class Notices:
         )
         if not alerts:
             return
-        self._alert(
-            {
-                "event": event,
-                "at": self._clock.stamp(),
-                "message_id": None,
-                "file": file,
-                "code": code,
-                "text": text,
-                "advice": advice,
-                "candidates": list(decision.candidates),
-            }
-        )
+        about = {"message_id": None, "file": file, "code": code, "candidates": list(decision.candidates)}
+        self._alert(Alert(event=event, at=self._clock.stamp(), text=text, advice=advice, about=about))
 
 
 def _if_like(shape: re.Pattern[str], text: str) -> str | None:

@@ -14,6 +14,7 @@ from meshctl.inbound.scan import FolderChange
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
+from meshctl.log.alert import Alert
 
 _CONTROL_END = ".ctl"
 _REPLACED = (
@@ -94,11 +95,11 @@ class OutFolder:
             "message.payload_missing", messages=count, folder="OUT", text=_REPLACED, advice=_REPLACED_ADVICE
         )
         self._alert(
-            {
-                "event": "message.payload_missing",
-                "at": self._books.clock.stamp(),
-                "messages": count,
-                "text": _REPLACED,
-                "advice": _REPLACED_ADVICE,
-            }
+            Alert(
+                event="message.payload_missing",
+                at=self._books.clock.stamp(),
+                text=_REPLACED,
+                advice=_REPLACED_ADVICE,
+                about={"messages": count},
+            )
         )

@@ -14,6 +14,7 @@ from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Description
 from meshctl.ledger.records import Reason
 from meshctl.ledger.writes import Change
+from meshctl.log.alert import Alert, about_message
 from meshctl.log.format import FieldValue
 from meshctl.mesh.states import Deadline, Evidence, State
 
@@ -177,19 +178,9 @@ class Recorder:
     def _send_alert(
         self, event: str, description: Description, code: str | None, text: str | None, advice: str | None
     ) -> None:
-        self._alert(
-            {
-                "event": event,
-                "at": self._clock.stamp(),
-                "message_id": description.message_id,
-                "use_case": description.use_case,
-                "workflow_id": description.workflow_id,
-                "file": description.file_name,
-                "code": code,
-                "text": text,
-                "advice": advice,
-            }
-        )
+        known = description
+        about = about_message(known.message_id, known.use_case, known.workflow_id, known.file_name, code)
+        self._alert(Alert(event=event, at=self._clock.stamp(), text=text, advice=advice, about=about))
 
     def _took_seconds(self, description: Description) -> float | None:
         if description.queued_clock is None:

@@ -6,7 +6,6 @@ prove. A lost key is replaced: what was hashed with the old one can no longer be
 
 import os
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +14,8 @@ from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT
 from meshctl.ledger.writes import Ledger
+from meshctl.log.alert import AlertSink, ignore
 from meshctl.log.events import Journal
-
-Alert = Callable[[dict[str, object]], None]
-"""Takes one event, as the alert command gets it on its standard input."""
-
-
-def ignore(event: dict[str, object]) -> None:
-    """Alert nobody."""
-    del event
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +26,7 @@ class Books:
     keys: Keys
     clock: Clock
     journal: Journal
-    alert: Alert = ignore
+    alert: AlertSink = ignore
 
 
 _PARTS = ("", "-wal", "-shm")

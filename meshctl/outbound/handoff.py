@@ -29,6 +29,7 @@ from typing import NamedTuple
 from meshctl.files import durable
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
+from meshctl.log.alert import Alert, about_message
 from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.compose import Caution
 from meshctl.outbound.examine import Examined, FileIdentity, Refused, Sendable
@@ -467,15 +468,11 @@ def log_rejected(books: Books, row: NewMessage) -> None:
         advice=reason.advice,
     )
     books.alert(
-        {
-            "event": "message.rejected",
-            "at": row.created_at,
-            "message_id": row.message_id,
-            "use_case": row.use_case,
-            "workflow_id": row.workflow_id,
-            "file": row.file_name,
-            "code": reason.code,
-            "text": reason.text,
-            "advice": reason.advice,
-        }
+        Alert(
+            event="message.rejected",
+            at=row.created_at,
+            text=reason.text,
+            advice=reason.advice,
+            about=about_message(row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code),
+        )
     )

@@ -11,6 +11,7 @@ from meshctl.clock import Clock
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
 from meshctl.ledger.opening import open_books
+from meshctl.log.alert import Alert
 from meshctl.log.events import Journal
 from meshctl.log.setup import configure_log
 from meshctl.outbound.examine_batches import BatchExaminer, batch_examiner
@@ -157,9 +158,9 @@ class Daemon:
             opened.books.ledger.close()
             raise
 
-    def _alert(self, event: dict[str, object]) -> None:
-        self._metrics.count_alert(event)
-        self._alerts.send(event)
+    def _alert(self, alert: Alert) -> None:
+        self._metrics.count_alert(alert.event)
+        self._alerts.send(alert.as_json())
 
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""

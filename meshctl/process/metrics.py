@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -60,9 +60,9 @@ class Metrics:
         self._not_before = float("-inf")
         self._problem: str | None = None
 
-    def count_alert(self, event: Mapping[str, object]) -> None:
-        """Count one alert, as the alert command gets it."""
-        self._alerts[str(event.get("event"))] += 1
+    def count_alert(self, event: str) -> None:
+        """Count one alert."""
+        self._alerts[event] += 1
 
     def turned(
         self, connection: sqlite3.Connection | None, parts: RetriedParts, *, at_once: bool = False

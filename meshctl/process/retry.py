@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
 from meshctl.ledger.database import LEDGER_NAME, primary_code
-from meshctl.ledger.opening import Alert, ignore
+from meshctl.log.alert import Alert, AlertSink, ignore
 from meshctl.log.events import Journal, error_fields
 from meshctl.log.masking import mask_file_name
 from meshctl.settings.model import Settings
@@ -126,7 +126,7 @@ class RetriedWork:
     """
 
     def __init__(
-        self, name: str, folders: Sequence[str], clock: Clock, journal: Journal, alert: Alert = ignore
+        self, name: str, folders: Sequence[str], clock: Clock, journal: Journal, alert: AlertSink = ignore
     ) -> None:
         self._name = name
         self._folders = folders
@@ -193,16 +193,10 @@ class RetriedWork:
             self._send_alert("daemon.blocked", problem)
 
     def _send_alert(self, event: str, problem: Problem) -> None:
+        # `half` is the old name of `part`, for one more release.
+        about = {"part": self._name, "half": self._name}
         self._alert(
-            {
-                "event": event,
-                "at": self._clock.stamp(),
-                "part": self._name,
-                # The old name of `part`, for one more release.
-                "half": self._name,
-                "text": problem.text,
-                "advice": problem.advice,
-            }
+            Alert(event=event, at=self._clock.stamp(), text=problem.text, advice=problem.advice, about=about)
         )
 
     def _log_fault(self, error: Exception) -> None:
@@ -216,7 +210,7 @@ class RetriedWork:
 class RetriedParts:
     """The parts of the daemon's work, each with what stands in its way; they outlive a reopened ledger."""
 
-    def __init__(self, settings: Settings, journal: Journal, alert: Alert) -> None:
+    def __init__(self, settings: Settings, journal: Journal, alert: AlertSink) -> None:
         clock, folders = Clock(), folders_of(settings)
         self.outbound = RetriedWork("outbound", folders, clock, journal, alert)
         self.inbound = RetriedWork("inbound", folders, clock, journal, alert)

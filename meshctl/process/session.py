@@ -14,7 +14,8 @@ from meshctl.errors import MeshctlError
 from meshctl.inbound.pipeline import InboundPipeline
 from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, ailment_of
-from meshctl.ledger.opening import Alert, Opened, keep_clock, keep_keys, ledger_identity
+from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
+from meshctl.log.alert import AlertSink
 from meshctl.outbound.examine_batches import BatchExaminer
 from meshctl.outbound.pipeline import OutboundPipeline
 from meshctl.outbound.scan import WorkLeft
@@ -58,7 +59,7 @@ class Session:
         service: Service,
         metrics: Metrics,
         reading: BatchExaminer,
-        alert: Alert,
+        alert: AlertSink,
     ) -> None:
         self._settings = settings
         self._lock = lock

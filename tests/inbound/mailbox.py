@@ -21,6 +21,7 @@ from meshctl.ledger.keys import Keys
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import Message, NewMessage
 from meshctl.ledger.writes import Ledger
+from meshctl.log.alert import Alert
 from meshctl.log.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 from meshctl.mesh.message_id import new_message_id
@@ -116,8 +117,11 @@ class MailboxForTest:
         logger.addHandler(_Lines(self.lines))
         self.ledger = Ledger(self.root / "state" / LEDGER_NAME)
         self.keys = Keys(b"k" * 32)
-        self.books = Books(self.ledger, self.keys, self.clock, Journal(logger), self.alerts.append)
+        self.books = Books(self.ledger, self.keys, self.clock, Journal(logger), self._note_alert)
         self.incoming = InboundPipeline(self.settings, self.books, lambda: False)
+
+    def _note_alert(self, alert: Alert) -> None:
+        self.alerts.append(alert.as_json())
 
     def restart(self) -> None:
         """Close the books and start again; what the log said before is forgotten."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from meshctl.clock import Clock
+from meshctl.log.alert import Alert
 from meshctl.log.events import journal
 from meshctl.process.retry import RetriedWork
 
@@ -27,12 +28,12 @@ def _full() -> None:
 def _alerts_while(steps: list[tuple[float, Callable[[], object]]]) -> list[dict[str, object]]:
     """Run work at certain seconds; return the alerts that went out."""
     clock = _SetClock()
-    alerts: list[dict[str, object]] = []
+    alerts: list[Alert] = []
     attempts = RetriedWork("outbound", ["/srv/mesh/outbox"], clock, journal, alerts.append)
     for at_seconds, work in steps:
         clock.seconds = at_seconds
         attempts.run(work)
-    return alerts
+    return [alert.as_json() for alert in alerts]
 
 
 def test_lasting_obstacle_is_alerted_once() -> None:
