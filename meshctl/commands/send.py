@@ -114,7 +114,7 @@ def _judge(followed: list[Followed], timeout: timedelta | None, *, in_time: bool
     if lost:
         raise MeshctlError(f"{lost} of {len(followed)} did not get through; 'meshctl show ID' says why.")
     if not in_time and timeout is not None:
-        open_yet = sum(not file.is_settled for file in followed)
+        open_yet = sum(not file.is_decided for file in followed)
         raise MeshctlError(
             f"{open_yet} of {len(followed)} not sent within {format_duration(timeout)}; the daemon goes on."
         )

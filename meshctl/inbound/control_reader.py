@@ -115,11 +115,11 @@ class ControlReader:
         try:
             return Read(read_control_file(data), status.st_mtime_ns)
         except ControlFileError as error:
-            if not self.is_settled(path, status.st_mtime_ns):
+            if not self.is_finished(path, status.st_mtime_ns):
                 return Unread(UnreadReason.UNFINISHED)
             return self._refuse(path, status, str(error))
 
-    def is_settled(self, path: str, changed_ns: int) -> bool:
+    def is_finished(self, path: str, changed_ns: int) -> bool:
         """True if a file that was written at `changed_ns` is unlikely to be written again."""
         age_seconds = self._clock.age_seconds(changed_ns)
         if age_seconds is None:

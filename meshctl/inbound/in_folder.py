@@ -108,7 +108,7 @@ class InFolder:
             for note in batch.notes:
                 note()
         # What was told is remembered before anything else can go wrong, so that it is not told again.
-        self.folder_scan.settle(batch.next_looks)
+        self.folder_scan.note_outcomes(batch.next_looks)
         self._move_to_archive(batch.archived)
         self._deliver(batch.delivered)
 
@@ -204,7 +204,7 @@ class InFolder:
         if payload is None:
             if self._archive.finish_move(path):
                 batch.next_looks[name] = GONE
-            elif not self._reader.is_settled(path, found.changed_ns):
+            elif not self._reader.is_finished(path, found.changed_ns):
                 batch.next_looks[name] = _SOON
             else:
                 reason = "Its payload is missing."
@@ -218,9 +218,9 @@ class InFolder:
             batch.next_looks[name] = _SOON
             return
         except UnreadableAcknowledgementError as error:
-            is_settled = self._reader.is_settled(payload, _changed_ns(payload))
+            is_finished = self._reader.is_finished(payload, _changed_ns(payload))
             batch.next_looks[name] = (
-                self._refuse_acknowledgement(name, str(error), batch) if is_settled else _SOON
+                self._refuse_acknowledgement(name, str(error), batch) if is_finished else _SOON
             )
             return
         decision = self._matcher.match_acknowledgement(answer.identifier)
@@ -253,7 +253,7 @@ class InFolder:
         elif payload is None and finish_move(path, folder):
             batch.next_looks[name] = GONE
             batch.notes.append(partial(self._notices.delivered, name, found.control))
-        elif not self._reader.is_settled(path, found.changed_ns):
+        elif not self._reader.is_finished(path, found.changed_ns):
             batch.next_looks[name] = _SOON
         else:
             reason = "data message without its payload" if payload is None else "payload is no ordinary file"
@@ -300,10 +300,10 @@ class InFolder:
             else:
                 tell(name)
                 moved.append(name)
-        self.folder_scan.settle(dict.fromkeys(moved, GONE))
+        self.folder_scan.note_outcomes(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
             self._notices.immovable(name, refused)
-        self.folder_scan.settle(dict.fromkeys(error_by_name, NextLook(again_seconds=LATER_SECONDS)))
+        self.folder_scan.note_outcomes(dict.fromkeys(error_by_name, NextLook(again_seconds=LATER_SECONDS)))
 
     def _may_move_to(self, folder: str) -> bool:
         return os.access(folder, os.W_OK | os.X_OK) and os.access(self.folder_scan.folder, os.W_OK | os.X_OK)

@@ -161,7 +161,7 @@ class FolderScan:
             self._next_due = min(self._waiting.values(), default=float("inf"))
         return found
 
-    def settle(self, next_looks: Mapping[str, NextLook]) -> None:
+    def note_outcomes(self, next_looks: Mapping[str, NextLook]) -> None:
         """Note what became of names of the last batch. Raises LedgerError, sqlite3.Error."""
         now = self._clock.monotonic()
         forgotten = []

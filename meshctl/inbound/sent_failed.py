@@ -92,7 +92,7 @@ class SentFailedFolder:
                     said = EvidenceEvent.DELAY if is_delay(evidence) else None
                     pieces.append(FoundEvidence(message.message_id, evidence, said, mask_file_name(name)))
         changes = self._recorder.record(pieces)
-        self.folder_scan.settle(next_looks)
+        self.folder_scan.note_outcomes(next_looks)
         for piece, change in zip(pieces, changes, strict=True):
             if piece.evidence.mesh_id is not None and change is not None and change.is_new:
                 self._on_mesh_id(piece.evidence.mesh_id)
@@ -105,7 +105,7 @@ class SentFailedFolder:
         evidence = self._kept.evidence(found.control)
         if not self._kept.teaches_mesh_id or evidence is None or evidence.mesh_id is not None:
             return evidence, DONE
-        if self._reader.is_settled(path, found.changed_ns):
+        if self._reader.is_finished(path, found.changed_ns):
             return evidence, NextLook(_READ)
         # The client rewrites the control file to add the MESH id; this may be the one before.
         return evidence, NextLook(again_seconds=SOON_SECONDS)

@@ -163,7 +163,7 @@ class OutboundPipeline:
         recovery = Recovery(
             self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
         )
-        for claim in recovery.settle():
+        for claim in recovery.recover():
             self._examine_again(claim, driver)
 
     def _examine_again(self, claim: Claim, driver: HandOffDriver) -> None:

@@ -54,7 +54,7 @@ class Recovery:
         self._outbox = outbox
         self._was_taken = was_taken
 
-    def settle(self) -> list[Claim]:
+    def recover(self) -> list[Claim]:
         """Settle every claim; return those whose payloads must be examined again.
 
         Raises OSError or LedgerError; run again later, it goes on where it stopped.
@@ -62,20 +62,20 @@ class Recovery:
         claims = list(self._work.left_claims())
         claimed = self._ledger.claimed_messages()
         for name in claimed.keys() - {claim.name for claim in claims}:
-            self._settle_messages(None, claimed[name])
+            self._recover_messages(None, claimed[name])
         self._rejected.remove_half_written()
         if claims:
             self._adopt_rejections(claims)
         reopened = []
         for claim in claims:
-            self._settle_messages(claim, claimed.get(claim.name, []))
-            self._settle_sidecars(claim)
+            self._recover_messages(claim, claimed.get(claim.name, []))
+            self._recover_sidecars(claim)
             if not claim.close():
                 reopened.append(claim)
-        self._settle_strays(reopened)
+        self._recover_strays(reopened)
         return reopened
 
-    def _settle_messages(self, claim: Claim | None, stems: list[str]) -> None:
+    def _recover_messages(self, claim: Claim | None, stems: list[str]) -> None:
         if not stems:
             return
         payloads = _payloads(claim) if claim else []
@@ -119,7 +119,7 @@ class Recovery:
         for stem in stems:
             self._handoff.discard(stem, payload_too=True)
 
-    def _settle_sidecars(self, claim: Claim) -> None:
+    def _recover_sidecars(self, claim: Claim) -> None:
         """Remove the sidecars of messages that are done; give back those whose payload was never claimed."""
         names = claim.names()
         payloads = set(_payloads(claim))
@@ -162,7 +162,7 @@ class Recovery:
         self._ledger.enter([], rows)
         self._rejected.remove_unfinished(self._ledger.knows, claimed)
 
-    def _settle_strays(self, reopened: Sequence[Claim]) -> None:
+    def _recover_strays(self, reopened: Sequence[Claim]) -> None:
         """Deal with staged files of which the ledger knows nothing; with a payload in OUT, it was lost."""
         paths = [claim.path(name) for claim in reopened for name in _payloads(claim)]
         originals = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]

@@ -30,7 +30,7 @@ _SAME_TIME_NS = 500_000_000
 class WorkLeft:
     """What a scan saw and did not hand out."""
 
-    settling: int = 0
+    being_written: int = 0
     waiting: int = 0
     next_look_seconds: float | None = None
 
@@ -148,7 +148,7 @@ class OutboxScan:
 
     def note_writing(self, work_left: WorkLeft) -> None:
         """Note that somebody is writing to a file that looked quiet."""
-        work_left.settling += 1
+        work_left.being_written += 1
         work_left.look_again_in(max(self._quiet_seconds, _SOON_SECONDS))
 
     def forget_gone(self) -> None:
@@ -212,7 +212,7 @@ class OutboxScan:
             return ()
         quiet_for = self._unchanged_for(path, status, status.st_mtime_ns)
         if quiet_for < self._quiet_seconds:
-            work_left.settling += 1
+            work_left.being_written += 1
             work_left.look_again_in(self._quiet_seconds - quiet_for)
             return None
         return (path,)

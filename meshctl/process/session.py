@@ -111,7 +111,7 @@ class Session:
                 continue
             if give_up_at is None:
                 give_up_at = clock.monotonic() + 2 * quiet + 0.5
-            if not work_left.settling or clock.monotonic() > give_up_at:
+            if not work_left.being_written or clock.monotonic() > give_up_at:
                 return
             self._signals.wait(min(work_left.next_look_seconds or quiet, quiet))
 

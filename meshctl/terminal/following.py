@@ -46,7 +46,7 @@ class Followed:
         return self.message.state if self.message else None
 
     @property
-    def is_settled(self) -> bool:
+    def is_decided(self) -> bool:
         """True if waiting for it is over."""
         return self.state in ARRIVED or self.state in LOST
 
@@ -75,7 +75,7 @@ def follow(
         while True:
             _look(settings, followed)
             show()
-            if all(file.is_settled for file in followed):
+            if all(file.is_decided for file in followed):
                 return True
             waited = time.monotonic() - started
             if timeout is not None and waited >= timeout.total_seconds():
