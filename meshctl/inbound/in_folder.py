@@ -87,7 +87,7 @@ class InFolder:
         self._polls = 0
         self.folder_scan = FolderScan(
             "IN",
-            lambda: settings.mailbox.in_folder,
+            settings.mailbox,
             books,
             full_look_seconds,
             may_be_missing=False,

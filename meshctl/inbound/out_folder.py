@@ -5,8 +5,6 @@ at: what is in OUT belongs to the client. A folder that was replaced by another 
 """
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.report import LEFT_OUT
@@ -15,6 +13,7 @@ from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.log.alert import Alert
+from meshctl.settings.mailbox import MailboxSettings
 
 _CONTROL_END = ".ctl"
 _REPLACED = (
@@ -30,12 +29,12 @@ class OutFolder:
 
     def __init__(
         self,
-        folder: Callable[[], Path],
+        mailbox: MailboxSettings,
         recorder: Recorder,
         books: Books,
         full_look_seconds: float,
     ) -> None:
-        self._find_folder = folder
+        self._mailbox = mailbox
         self._recorder = recorder
         self._books = books
         self._alert = books.alert
@@ -47,7 +46,7 @@ class OutFolder:
 
     def work(self) -> None:
         """Look if that is due, and record one batch. Raises OSError, LedgerError, sqlite3.Error."""
-        folder = str(self._find_folder())
+        folder = str(self._mailbox.out_folder)
         if not self._gone and self.change.is_due(folder):
             self._look(folder)
             self.change.looked()

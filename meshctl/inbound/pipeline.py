@@ -6,7 +6,6 @@ come in between, so that the log tells a message's story in order.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from meshctl.inbound.client_health import ClientHealth
@@ -52,13 +51,13 @@ class InboundPipeline:
         self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
         self._in_folder = InFolder(settings, reader, self._recorder, books, full_look)
 
-        def kept_pairs(kept: Kept, label: str, folder: Callable[[], Path]) -> SentFailedFolder:
-            folder_scan = FolderScan(label, folder, books, full_look, may_be_missing=True, is_open=_is_open)
+        def kept_pairs(kept: Kept, label: str) -> SentFailedFolder:
+            folder_scan = FolderScan(label, mailbox, books, full_look, may_be_missing=True, is_open=_is_open)
             return SentFailedFolder(kept, folder_scan, reader, self._recorder, books, self._in_folder.retry)
 
-        self._sent = kept_pairs(SENT, "SENT", lambda: mailbox.sent_folder)
-        self._failed = kept_pairs(FAILED, "FAILED", lambda: mailbox.failed_folder)
-        self._out = OutFolder(lambda: mailbox.out_folder, self._recorder, books, full_look)
+        self._sent = kept_pairs(SENT, "SENT")
+        self._failed = kept_pairs(FAILED, "FAILED")
+        self._out = OutFolder(mailbox, self._recorder, books, full_look)
         self._deadlines = Deadlines(settings, self._recorder, books)
         self._client = ClientHealth(settings, books)
         self._retention = Retention(settings.state.keep_days, books)

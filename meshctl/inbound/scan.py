@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from meshctl.clock import Clock
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
+from meshctl.settings.mailbox import MailboxSettings
 
 # FAT stamps in steps of two seconds, the coarsest there is.
 _COARSEST_STAMP_SECONDS = 2.0
@@ -94,7 +94,7 @@ DONE = NextLook()
 
 
 class FolderScan:
-    """The control files of one folder (`label`: SENT, FAILED or IN).
+    """The control files of one of the client's folders (`label`: SENT, FAILED or IN).
 
     `is_open` says of a remembered outcome whether the file is to be looked at again after a restart.
     """
@@ -102,7 +102,7 @@ class FolderScan:
     def __init__(
         self,
         label: str,
-        folder: Callable[[], Path],
+        mailbox: MailboxSettings,
         books: Books,
         full_look_seconds: float,
         *,
@@ -110,8 +110,8 @@ class FolderScan:
         is_open: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.label = label
-        self._find_folder = folder
-        self.folder = str(folder())
+        self._mailbox = mailbox
+        self.folder = str(mailbox.client_folder(label))
         self._ledger = books.ledger
         self._keys = books.keys
         self._clock = books.clock
@@ -128,7 +128,7 @@ class FolderScan:
 
     def look(self, *, at_once: bool = False) -> bool:
         """Look for new names if that is due; tell whether there are any. Raises OSError."""
-        folder = self.folder = str(self._find_folder())
+        folder = self.folder = str(self._mailbox.client_folder(self.label))
         try:
             if not self.change.is_due(folder, at_once=at_once):
                 return False

@@ -74,29 +74,30 @@ class MailboxSettings(Section):
     @property
     def in_folder(self) -> Path:
         """Where the MESH Client puts what arrives."""
-        return self._child("IN")
+        return self.client_folder("IN")
 
     @property
     def out_folder(self) -> Path:
         """Where the MESH Client takes pairs from."""
-        return self._child("OUT")
+        return self.client_folder("OUT")
 
     @property
     def sent_folder(self) -> Path:
         """Where the MESH Client keeps pairs it has transferred, if SaveSent=Y."""
-        return self._child("SENT")
+        return self.client_folder("SENT")
 
     @property
     def failed_folder(self) -> Path:
         """Where the MESH Client puts pairs it could not process."""
-        return self._child("FAILED")
+        return self.client_folder("FAILED")
 
     @property
     def temp_folder(self) -> Path:
         """The MESH Client's own folder; not ours to use."""
-        return self._child("TEMP")
+        return self.client_folder("TEMP")
 
-    def _child(self, name: str) -> Path:
+    def client_folder(self, name: str) -> Path:
+        """Return one of the MESH Client's folders by its name: IN, OUT, SENT, FAILED or TEMP."""
         # Upper case on a default install, lower case in the user guide: what is there counts.
         upper, lower = self.folder / name, self.folder / name.lower()
         # os.path, which takes a folder that we may not look into for one that is not there.
