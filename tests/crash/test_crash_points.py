@@ -114,11 +114,11 @@ def _texts(tallies: list[Tally]) -> list[str]:
 
 
 def _recover_nothing() -> None:
-    pytest.MonkeyPatch().setattr(Recovery, "settle", lambda _: [])
+    pytest.MonkeyPatch().setattr(Recovery, Recovery.recover.__name__, lambda _: [])
 
 
 def _undo_nothing() -> None:
-    pytest.MonkeyPatch().setattr(RejectedFolder, "remove_unfinished", lambda *_: None)
+    pytest.MonkeyPatch().setattr(RejectedFolder, RejectedFolder.remove_unfinished.__name__, lambda *_: None)
 
 
 def _refusals_told_after_a_crash(title: str) -> int:

@@ -30,6 +30,8 @@ SAMPLED = (
 )
 BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "unordered"])
 
+_SEED = 20261122
+
 
 @BOTH_KINDS
 def test_some_cuts(is_ordered: bool) -> None:
@@ -151,15 +153,22 @@ def test_real_cuts_on_ext4(tmp_path: Path, rounds: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(EXT4_OBSTACLE is not None, reason=EXT4_OBSTACLE or "")
 def test_real_cuts_notice_missing_syncs(tmp_path: Path) -> None:
-    """A meshctl whose syncs do nothing fails the same test, so it tests something."""
-    tally = _real(tmp_path, 6, without_syncs=True)
+    """A meshctl whose syncs do nothing fails the same test, so it tests something.
 
-    assert tally.wrong[Wrong.HALF] > 0
+    When the kernel writes by itself is chance, so one of up to 36 cuts has to find a half pair.
+    """
+    halves = (
+        _real(tmp_path / str(seed), 6, without_syncs=True, seed=_SEED + seed).wrong[Wrong.HALF]
+        for seed in range(6)
+    )
+
+    assert any(halves)
 
 
-def _real(folder: Path, rounds: int, *, without_syncs: bool) -> Tally:
+def _real(folder: Path, rounds: int, *, without_syncs: bool, seed: int = _SEED) -> Tally:
+    folder.mkdir(exist_ok=True)
     try:
-        return ext4.cut_for_real(folder, rounds, seed=20261122, without_syncs=without_syncs)
+        return ext4.cut_for_real(folder, rounds, seed=seed, without_syncs=without_syncs)
     except subprocess.CalledProcessError as error:
         if "mount" in error.cmd:
             pytest.skip("loop mounts are not allowed here")
