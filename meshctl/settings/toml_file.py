@@ -1,18 +1,19 @@
 """Reading a TOML file: what is wrong in it is told by line, with what to do, and never with a value of it."""
 
+import json
 import re
 import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meshctl.errors import ConfigError
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
-_HEADER = re.compile(r"""\s*\[\[?\s*([A-Za-z0-9_.\-"' ]+?)\s*\]\]?\s*(?:#.*)?$""")
-_KEY = re.compile(
-    r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
-)
-_QUOTES = str.maketrans("", "", "\"' \t")
+_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_KEY = re.compile(rf"[ \t]*({_PART}(?:[ \t]*\.[ \t]*{_PART})*)[ \t]*=")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _CLOSE = 'End the text with the quote that it begins with: folder = "outbox".'
 _BACKSLASH = "In single quotes a backslash is nothing but itself: folder = 'C:\\outbox'."
@@ -26,6 +27,17 @@ _MEANINGS = (
     ("Invalid hex value", "a backslash in double quotes begins a special character", _BACKSLASH),
     ("Invalid value", "there is no value that TOML knows behind the =", _VALUE),
     ("Expected '='", "there is no = behind a key", 'Write a setting as key = value: folder = "outbox".'),
+    (
+        "Unclosed array",
+        "a list is not closed",
+        'End it with a square bracket: command = ["/usr/local/bin/alert"].',
+    ),
+    (
+        "Unclosed inline table",
+        "a table in braces is not closed",
+        "End it with a brace, on the line it begins on.",
+    ),
+    ("Illegal character", "there is a character that TOML does not allow", "Remove it; it may be invisible."),
     ("Expected ']'", "the name of a section is not closed", "Write it alone on its line: [staging]."),
     (
         "Expected newline",
@@ -38,7 +50,27 @@ _MEANINGS = (
         "Write a setting as key = value, a section as [name], and # before what is only a remark.",
     ),
 )
-_TWICE = ("Cannot overwrite a value", "Cannot mutate immutable namespace", "Duplicate inline table key")
+_TWICE = (
+    "Cannot declare",
+    "Cannot overwrite a value",
+    "Cannot mutate immutable namespace",
+    "Cannot redefine namespace",
+    "Duplicate inline table key",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A setting or a section's header: the line it begins on, and the names it consists of."""
+
+    line: int
+    name: tuple[str, ...]
+    # "[" or "[[" begins a section; a setting has neither.
+    brackets: str
+
+    def shown(self, section: tuple[str, ...] = ()) -> str:
+        """Return the name as TOML writes it, below its section."""
+        return ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in section + self.name)
 
 
 def read_toml(file: Path, what: str) -> dict[str, Any]:
@@ -58,79 +90,104 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: {_explain(str(error), text)}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: lists or tables in braces are too deep in each other.") from None
 
 
 def _explain(message: str, text: str) -> str:
-    lines = text.split("\n")
     place = _PLACE.search(message)
-    number = int(place[1]) if place and place[1] else _last_line(lines)
     told = message[: place.start()] if place else message
-    if told.startswith("Cannot declare"):
-        return _section_twice(lines, number)
-    if told.startswith(_TWICE):
-        return _key_twice(lines, number)
+    lines = text.split("\n")
+    number = int(place[1]) if place and place[1] else len(lines)
+    statements = list(_statements(lines[:number]))
+    if statements and told.startswith(_TWICE):
+        return _twice(statements, is_section=told.startswith("Cannot declare"))
+    if statements and (not (place and place[1]) or told.startswith("Unclosed")):
+        # What is not closed is noticed further down, at worst at the end of the file.
+        number = statements[-1].line
     for start, meaning, advice in _MEANINGS:
         if told.startswith(start) or (start == 'Expected "' and told.startswith('Expected "\'"')):
             return f"line {number}: {meaning}. {advice}"
     return f"line {number}: not TOML: {told}."
 
 
-def _last_line(lines: list[str]) -> int:
-    return max((number for number, line in enumerate(lines, start=1) if line.strip()), default=1)
+def _statements(lines: list[str]) -> Iterator[_Statement]:
+    """Return what begins on which line; the last may be wrong or cut off, all before it are right.
+
+    A statement ends where it can be read alone. So no line of a list or of a text over several lines, which
+    may be a secret, is taken for a key.
+    """
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            empty = not tomllib.loads("\n".join(lines[begin:end]))
+        except tomllib.TOMLDecodeError:
+            if end < len(lines):
+                continue
+            empty = False
+        if not empty:
+            yield _statement(begin + 1, lines[begin])
+        begin = end
 
 
-def _section_twice(lines: list[str], second: int) -> str:
-    name = _section_of(lines[second - 1])
-    first = next((number for number, line in _before(lines, second) if _section_of(line) == name), None)
-    begun = f"the section [{name}] begins twice" if name else "a section begins twice"
+def _statement(number: int, line: str) -> _Statement:
+    written = line.lstrip()
+    brackets = "[[" if written.startswith("[[") else "[" if written.startswith("[") else ""
+    key = _KEY.match(line)
+    header = line if brackets else f"[{key[1]}]" if key else ""
+    try:
+        return _Statement(number, tuple(_names(tomllib.loads(header))), brackets)
+    except tomllib.TOMLDecodeError:
+        return _Statement(number, (), brackets)
+
+
+def _names(table: object) -> Iterator[str]:
+    """Return the names of a header from what it reads as: [a.b] is a table in a table, [[a]] in a list."""
+    while table:
+        if isinstance(table, dict):
+            ((name, table),) = table.items()
+            yield name
+        elif isinstance(table, list):
+            table = table[0]
+
+
+def _twice(statements: list[_Statement], *, is_section: bool) -> str:
+    """Return what to say of the last statement, which sets what one before it has set."""
+    *before, second = statements
+    if second.brackets:
+        return _section_twice(before, second, is_section=is_section)
+    begins = next((place for place in reversed(range(len(before))) if before[place].brackets), None)
+    section = () if begins is None else before[begins].name
+    shown = second.shown(section) or "a key"
+    # Only here: a section begins once, and each [[section]] is one of its own.
+    beside = before if begins is None else before[begins + 1 :]
+    first = next((other.line for other in beside if other.name == second.name), None)
     if first is None:
-        # It was made by a setting: the same name with a dot, or in braces.
-        return f"line {second}: {begun}, or a setting further up has its name. Remove one of the two."
-    return (
-        f"line {second}: {begun}, first on line {first}. Move the settings below line {second} to the others"
-        f" of [{name}], and remove line {second}."
-    )
-
-
-def _key_twice(lines: list[str], second: int) -> str:
-    line = lines[second - 1]
-    section, key = _section_before(lines, second), _key_of(line)
-    if key is None:
-        name = _section_of(line)
         return (
-            f"line {second}: {f'[{name}]' if name else 'a key'} is set further up too. Remove one of the two."
+            f"line {second.line}: {shown}, or a part of it, is set twice."
+            " Keep the right one, remove the other."
         )
-    shown = f"{section}.{key}" if section else key
-    first = next(
-        (
-            number
-            for number, other in _before(lines, second)
-            if _key_of(other) == key and _section_before(lines, number) == section
-        ),
-        None,
-    )
-    if first is None:
-        return f"line {second}: {shown}, or a part of it, is set twice. Keep the right one, remove the other."
     return (
-        f"{shown} is set twice, on line {first} and on line {second}. Keep the line that is right, and remove"
-        " the other."
+        f"{shown} is set twice, on line {first} and on line {second.line}. Keep the line that is right, and"
+        " remove the other."
     )
 
 
-def _before(lines: list[str], number: int) -> list[tuple[int, str]]:
-    return list(enumerate(lines[: number - 1], start=1))
-
-
-def _section_before(lines: list[str], number: int) -> str:
-    found = (_section_of(line) for line in reversed(lines[: number - 1]))
-    return next((name for name in found if name is not None), "")
-
-
-def _section_of(line: str) -> str | None:
-    found = _HEADER.fullmatch(line)
-    return found[1].translate(_QUOTES) if found else None
-
-
-def _key_of(line: str) -> str | None:
-    found = _KEY.match(line)
-    return found[1].translate(_QUOTES) if found else None
+def _section_twice(before: list[_Statement], second: _Statement, *, is_section: bool) -> str:
+    name = f"[{second.shown()}]"
+    first = next((other for other in before if other.brackets and other.name == second.name), None)
+    if first is not None and first.brackets != second.brackets:
+        one, two = (f"{each.brackets}{each.shown()}{']' * len(each.brackets)}" for each in (first, second))
+        return f"line {second.line}: {two} is written {one} on line {first.line}. Write both in the same way."
+    if first is not None:
+        return (
+            f"line {second.line}: the section {name} begins twice, first on line {first.line}. Move the"
+            f" settings below line {second.line} to the others of {name}, and remove line {second.line}."
+        )
+    if is_section:
+        # It was made by a setting: the same name with a dot, or in braces.
+        return (
+            f"line {second.line}: the section {name} begins twice, or a setting further up has its name."
+            " Remove one of the two."
+        )
+    return f"line {second.line}: {name} is set further up too. Remove one of the two."

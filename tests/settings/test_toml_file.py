@@ -61,7 +61,55 @@ _LINE = (
             "[log]\nkeep = 1\nkeep.most = 2\n",
             "line 3: log.keep.most, or a part of it, is set twice. Keep the right one, remove the other.",
         ),
+        (
+            "[a.b]\nkeep = 1\n[a]\nb.most = 2\n",
+            "line 4: a.b.most, or a part of it, is set twice. Keep the right one, remove the other.",
+        ),
+        (
+            '[x]\n"a.b" = 1\na.b = 2\n"a" . b = 3\n',
+            f"x.a.b is set twice, on line 3 and on line 4. {_KEEP}",
+        ),
+        (
+            '[use_cases."a.b"]\n[use_cases.a.b]\n[use_cases."a.b"]\n',
+            (
+                'line 3: the section [use_cases."a.b"] begins twice, first on line 1. Move the settings below'
+                ' line 3 to the others of [use_cases."a.b"], and remove line 3.'
+            ),
+        ),
+        (
+            "[[rules]]\ncode = 1\n[[rules]]\ncode = 2\ncode = 3\n",
+            f"rules.code is set twice, on line 4 and on line 5. {_KEEP}",
+        ),
+        (
+            "[[rules]]\n[rules]\n",
+            "line 2: [rules] is written [[rules]] on line 1. Write both in the same way.",
+        ),
+        (
+            "[rules]\n[[rules]]\n",
+            "line 2: [[rules]] is written [rules] on line 1. Write both in the same way.",
+        ),
+        (
+            '[x]\nnote = """\nid = 5\n[y]\n"""\nid = 1\nid = 2\n',
+            f"x.id is set twice, on line 6 and on line 7. {_KEEP}",
+        ),
+        (
+            '[alerts]\ncommand = ["a"]\ncommand = [\n  "b",\n]\n',
+            f"alerts.command is set twice, on line 2 and on line 3. {_KEEP}",
+        ),
         ('[staging]\noutbox = "out\nwork = "w"\n', f"line 2: {_CLOSE}"),
+        ('[staging]\noutbox = """out\nwork = "w"\n\n', f"line 2: {_CLOSE}"),
+        (
+            '[alerts]\ncommand = [\n  "a"\ntimeout = "1s"\n',
+            (
+                "line 2: a list is not closed. End it with a square bracket: command ="
+                ' ["/usr/local/bin/alert"].'
+            ),
+        ),
+        (
+            'a = 1\nfolder = "out\x01"\n',
+            "line 2: there is a character that TOML does not allow. Remove it; it may be invisible.",
+        ),
+        (f"a = {'[' * 3000}", "lists or tables in braces are too deep in each other."),
         ("outbox = 'out\n", f"line 1: {_CLOSE}"),
         ('outbox = """out\n', f"line 1: {_CLOSE}"),
         ('a = 1\nfolder = "C:\\mesh"\n', f"line 2: {_BACKSLASH}"),
@@ -98,7 +146,15 @@ def test_a_fault_is_told_by_its_line(tmp_path: Path, text: str, told: str, line_
 
 
 @pytest.mark.parametrize(
-    "text", ['password = "s3cret"\npassword = "s3cret"', 'password = "s3cret', "password = s3cret"]
+    "text",
+    [
+        'password = "s3cret"\npassword = "s3cret"',
+        'password = "s3cret',
+        "password = s3cret",
+        'key = "a"\nkey = """\nAAAA\ns3cret=="""\n',
+        'id = 1\nkey = """\n[s3cret]\n"""\nid = 2\n',
+        'key = ["a",\n  "s3cret"\nid = 1\n',
+    ],
 )
 def test_no_value_is_told(tmp_path: Path, text: str) -> None:
     """A value may be a secret that somebody put there; no error repeats it."""
