@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from rich.console import Group
+from rich.console import Group, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -29,18 +29,27 @@ _NARROW = 72
 
 
 def print_messages(messages: Sequence[Message], *, exact: bool) -> None:
-    """Print a line a message; what does not fit into the terminal ends in an ellipsis."""
+    """Print a line a message.
+
+    What does not fit into the terminal ends in an ellipsis. Into a pipe or a file nothing is left out: where
+    COLUMNS leaves too little room, cells are folded.
+    """
     console = make_console()
-    has_use_case = console.width >= _NARROW
-    # Only on a terminal do the last two columns share what the others leave, or lose it.
     fits = console.is_terminal
+    roomy = console.width >= _NARROW
+    has_use_case = roomy or not fits
+    overflow: OverflowMethod = "ellipsis" if fits else "fold"
     table = Table(box=None, pad_edge=False, header_style="bold", expand=fits)
-    table.add_column("MESSAGE ID", no_wrap=True, min_width=_ID_CHARACTERS)
-    table.add_column("STATE", min_width=_STATE_CHARACTERS)
-    table.add_column("CREATED", no_wrap=True)
+    # The id is whole, to be copied, unless it would take most of a folded line from the others. A least width
+    # is for terminals alone: cells that are folded would be cut by it.
+    id_width, state_width = (_ID_CHARACTERS, _STATE_CHARACTERS) if fits else (None, None)
+    table.add_column("MESSAGE ID", no_wrap=fits or roomy, overflow=overflow, min_width=id_width)
+    table.add_column("STATE", overflow=overflow, min_width=state_width)
+    table.add_column("CREATED", no_wrap=fits, overflow=overflow)
+    # Only on a terminal do the last two columns share what the others leave, or lose it.
     if has_use_case:
-        table.add_column("USE CASE", no_wrap=True, ratio=1 if fits else None)
-    table.add_column("FILE", no_wrap=True, ratio=2 if fits else None)
+        table.add_column("USE CASE", no_wrap=fits, overflow=overflow, ratio=1 if fits else None)
+    table.add_column("FILE", no_wrap=fits, overflow=overflow, ratio=2 if fits else None)
     now = datetime.now(UTC)
     for message in messages:
         table.add_row(

@@ -51,7 +51,9 @@ def make_console() -> Console:
     """
     if sys.stdout.isatty():
         return _Console(highlight=False, markup=False, emoji=False)
-    width = None if os.environ.get("COLUMNS", "").isdigit() else _WIDTH_WITHOUT_TERMINAL
+    columns = os.environ.get("COLUMNS", "")
+    # Nothing fits into no columns: 0 is how some programs say that they do not know.
+    width = (int(columns) if columns.isdecimal() else 0) or _WIDTH_WITHOUT_TERMINAL
     stream = cast("IO[str]", _WithoutTrailingBlanks(sys.stdout))
     return _Console(highlight=False, markup=False, emoji=False, width=width, file=stream)
 

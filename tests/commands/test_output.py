@@ -104,6 +104,39 @@ def test_no_line_into_a_pipe_ends_in_blanks(
         assert max(len(line) for line in printed) <= int(columns)
 
 
+@pytest.mark.parametrize(
+    ("columns", "folded", "id_whole"),
+    [(None, False, True), ("0", False, True), ("80", True, True), ("40", True, False)],
+)
+@pytest.mark.parametrize("arguments", [("list",), ("find", "--nhs-number", "9990000042")], ids=lambda a: a[0])
+def test_no_message_is_cut_into_a_pipe(
+    site: Site, arguments: tuple[str, ...], columns: str | None, folded: bool, id_whole: bool
+) -> None:
+    """Into a pipe no column and no character of a message is left out: what does not fit is folded."""
+    if columns is not None:
+        site.environ["COLUMNS"] = columns
+    name = f"{'long-' * 20}letter.pdf"
+    site.place(name, b"%PDF", sidecar=sidecar())
+    site.run_once()
+    (message_id,) = site.messages()
+
+    printed = site.meshctl(*arguments).stdout.splitlines()
+
+    begin = next(number for number, line in enumerate(printed) if line.endswith("FILE"))
+    heading, lines = printed[begin], printed[begin + 1 :]
+    # A narrow heading is folded too, but these two are short enough to stay whole.
+    state, file = heading.index("STATE"), heading.index("FILE")
+    assert "".join(line[:state].strip() for line in lines) == message_id
+    assert lines[0][state:].startswith("queued ")
+    assert "".join(line[file:] for line in lines) == name
+    use_case = lines[0][:file].rstrip().rindex(" ") + 1
+    assert "".join(line[use_case:file].strip() for line in lines) == "send-document"
+    assert lines[0].startswith(f"{message_id} ") == id_whole
+    assert (len(lines) > 1) == folded
+    if folded and columns is not None:
+        assert max(len(line) for line in printed) <= int(columns)
+
+
 @pytest.mark.parametrize(("no_color", "coloured"), [(False, True), (True, False)])
 def test_colour_is_for_terminals_without_no_color(
     monkeypatch: pytest.MonkeyPatch, no_color: bool, coloured: bool
