@@ -1,6 +1,7 @@
 """The format for lnav reads the log as meshctl writes it."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,20 @@ def test_pattern_fits_every_event() -> None:
             match = line.match(logfmt_line(1.5, level, event, {"file": "a b.pdf"}))
             assert match, event
             assert (match["level"], match["event"]) == (level, event)
+
+
+def test_samples_are_of_events_that_come() -> None:
+    """Each line that the format gives as a sample is of an event of the table, at the table's level."""
+    described = json.loads(FORMAT.read_text(encoding="utf-8"))["meshctl_log"]
+    line = re.compile(described["regex"]["event"]["pattern"].replace("(?<", "(?P<"))
+    samples = [line.match(sample["line"]) for sample in described["sample"]]
+
+    assert samples
+    for sample in samples:
+        assert sample
+        kind = event_table().get(sample["event"])
+        assert kind, sample["event"]
+        assert sample["level"] == logging.getLevelName(kind.level)
 
 
 @pytest.mark.slow
