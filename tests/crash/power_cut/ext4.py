@@ -143,8 +143,10 @@ def _run(volume: Volume, site: Site, cut_after_seconds: float | None, *, without
         if cut_after_seconds is not None:
             time.sleep(cut_after_seconds)
             volume.cut_power()
-            # With what strace traces, which would outlive it and keep the volume busy.
-            os.killpg(process.pid, signal.SIGKILL)
+            # With what strace traces, which would outlive it and keep the volume busy. Without its disk it
+            # may have ended by itself.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         else:
             while any((site.work / "claims").iterdir()):
                 assert time.monotonic() < deadline, "the run did not end"
