@@ -8,6 +8,7 @@ import click
 
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.log.masking import escape_unprintable, mask_file_name
+from meshctl.outbound.names import NameRules
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.durations import format_duration, parse_duration
 from meshctl.settings.model import Settings
@@ -84,11 +85,12 @@ def _checked(settings: Settings, files: tuple[Path, ...], said: Sidecar | None) 
     """Return each file's sidecar; raise when any file would be refused, naming every one of them."""
     sidecars, refused = [], []
     for file in files:
-        if _lies_in(file, settings.staging.outbox):
-            raise click.UsageError(
-                f"{mask_file_name(file.name)} lies in the outbox already; the daemon sends it from there."
-            )
         try:
+            if _lies_in(file, settings.staging.outbox):
+                NameRules(settings.staging).check_taken(file.name)
+                raise click.UsageError(
+                    f"{mask_file_name(file.name)} lies in the outbox already; the daemon sends it from there."
+                )
             sidecars.append(examine_beforehand(settings, file, said)[1])
         except Refusal as refusal:
             refused.append(f"{mask_file_name(file.name)}: {refusal}")

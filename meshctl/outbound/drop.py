@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from meshctl.files import durable
 from meshctl.files.safe_open import OPEN_SAFELY
-from meshctl.outbound.names import SIDECAR_SUFFIX, numbered
+from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, numbered
 
 HIDDEN_PREFIX: Final = ".meshctl-"
 """What the names of files on their way begin with; scans ignore them."""
@@ -38,17 +38,20 @@ def place(
     folder: str,
     name: str,
     sidecar: bytes | None,
-    check: Callable[[str, str], None] = lambda _folder, _hidden_name: None,
+    names: NameRules,
+    check: Callable[[str, str], None],
 ) -> str:
     """Copy a file into an outbox folder as `name`, or with a number where that is taken; return the name.
 
     `check` hears of folder and hidden name once the copy is complete; what it raises puts an end to it, and
-    nothing stays behind. Raises OSError.
+    nothing stays behind. Raises Refusal for a name, numbered or not, that is never sent; OSError.
     """
     with open(source, "rb", opener=lambda path, _: os.open(path, OPEN_SAFELY)) as reader:
-        return next(
-            candidate for candidate in numbered(name) if _placed_as(candidate, reader, folder, sidecar, check)
-        )
+        for candidate in numbered(name):
+            names.check_taken(candidate)
+            if _placed_as(candidate, reader, folder, sidecar, check):
+                break
+    return candidate
 
 
 def _placed_as(

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from meshctl.errors import Refusal
+from meshctl.log.masking import mask_file_name
 from meshctl.settings.model import StagingSettings
 
 SIDECAR_SUFFIX = ".meta.json"
@@ -58,6 +59,16 @@ class NameRules:
         if self._unfinished.match(folded):
             return NameKind.UNFINISHED
         return NameKind.SIDECAR if is_one else NameKind.PAYLOAD
+
+    def check_taken(self, name: str) -> None:
+        """Raise Refusal for a name that stays in the outbox for ever."""
+        if self.kind_of(name).is_ignored:
+            raise Refusal(
+                "file_name_ignored",
+                f"A file named {mask_file_name(name)} is never sent: that is the name of a temporary, "
+                "back-up, lock or system file, or one that [staging] ignore names.",
+                "Rename the file, or change [staging] ignore.",
+            )
 
 
 class _Globs:

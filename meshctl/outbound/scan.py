@@ -178,7 +178,9 @@ class OutboxScan:
             except FileNotFoundError:
                 continue
             if kind.is_ignored:
-                if kind is NameKind.LEFT_OVER or self._has_lain(status):
+                if is_root and entry.name in self._use_cases and stat.S_ISDIR(status.st_mode):
+                    continue
+                if kind is NameKind.LEFT_OVER or self._has_lain(entry.path, status):
                     lying.add(entry.name)
                     told.add(entry.name)
                     self._on_ignored(entry.name)
@@ -254,10 +256,9 @@ class OutboxScan:
             return False
         return True
 
-    def _has_lain(self, status: os.stat_result) -> bool:
+    def _has_lain(self, path: str, status: os.stat_result) -> bool:
         """True if nobody has written to a file for so long that nobody is going to."""
-        age = self._clock.age_seconds(status.st_mtime_ns + self._skew_ns)
-        return age is not None and age > _UNFINISHED_SECONDS
+        return self._unchanged_for(path, status, status.st_mtime_ns) > _UNFINISHED_SECONDS
 
     def _still_waits(self, path: str, status: os.stat_result, work_left: WorkLeft) -> bool:
         """Tell, without reading it again, whether a file that lacks its sidecar has time left."""

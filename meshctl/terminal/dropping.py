@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meshctl.errors import ConfigError, MeshctlError, Refusal
+from meshctl.errors import ConfigError, MeshctlError
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import Caution
@@ -46,18 +46,11 @@ def print_cautions(cautions: Iterable[Caution]) -> None:
 
 
 def _check_kind(file: Path, names: NameRules) -> None:
-    kind = names.kind_of(file.name)
-    if kind is NameKind.SIDECAR:
+    if names.kind_of(file.name) is NameKind.SIDECAR:
         raise click.UsageError(
             "A sidecar is not sent by itself: name the file that it describes; it goes along."
         )
-    if kind.is_ignored:
-        raise Refusal(
-            "file_name_ignored",
-            "Files with such a name are never sent: it is that of a temporary, back-up, lock or system file,"
-            " or one that [staging] ignore names.",
-            "Rename the file.",
-        )
+    names.check_taken(file.name)
 
 
 def _use_case_of(settings: Settings, file: Path) -> str | None:
@@ -86,7 +79,8 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
         stamp = new_message_id(datetime.now(UTC)).partition("_")[0]
         seen.append((examined, settings.mailbox.file_prefix + stamp))
 
-    placed_as = place(source, str(outbox), name, sidecar_bytes(sidecar) if sidecar else None, check)
+    sidecar_data = sidecar_bytes(sidecar) if sidecar else None
+    placed_as = place(source, str(outbox), name, sidecar_data, NameRules(settings.staging), check)
     examined, younger_than = seen[-1]
     return Followed(
         name=placed_as,

@@ -227,7 +227,7 @@ def test_a_wrong_option_is_refused_without_repeating_it(site: Site) -> None:
     [
         ("absent.pdf", 2, "There is no file"),
         ("letter.pdf.meta.json", 2, "A sidecar is not sent by itself"),
-        ("letter.pdf.part", 1, "Files with such a name are never sent"),
+        ("letter.pdf.part", 1, "is never sent"),
         ("letter.ctl", 1, "which only meshctl and the MESH Client make"),
     ],
 )

@@ -295,6 +295,18 @@ def test_a_masked_name_is_replaced(site: Site, name: str, expected: str) -> None
     assert result.stdout.rstrip().rpartition("/")[2] == expected.format(failed.message_id)
 
 
+def test_a_name_that_the_daemon_passes_over_is_refused(site: Site) -> None:
+    """Nothing is put into the outbox where the site's settings leave no name that would be taken."""
+    failed = _send(site)
+    site.settle(staging={"ignore": ["letter*", "resend-*"]})
+
+    result = failed.resend()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "change [staging] ignore" in result.stderr
+    assert list(site.outbox.iterdir()) == []
+
+
 def test_a_rebuilt_message_goes_by_its_workflow_id(site: Site) -> None:
     """After the ledger was lost, the use case is found by the workflow id where only one has it."""
     failed = _send(site)

@@ -104,6 +104,23 @@ def test_a_name_that_is_taken_gets_a_number(site: Site) -> None:
     assert not (site.outbox / "letter.pdf.meta.json").exists()
 
 
+def test_a_name_that_the_daemon_passes_over_is_refused(site: Site) -> None:
+    """Also where only the number makes it one, and for a file that lies in the outbox already."""
+    site.settle(staging={"ignore": ["*.2.pdf"]})
+    (site.outbox / "letter.pdf").write_bytes(b"first")
+    (site.outbox / "Thumbs.db").write_bytes(b"x")
+
+    results = [
+        _send(site, _file(site, "letter.pdf.bak"), *LETTER),
+        _send(site, _file(site), *LETTER),
+        _send(site, str(site.outbox / "Thumbs.db"), *LETTER),
+    ]
+
+    assert [(result.exit_code, result.stdout) for result in results] == [(1, "")] * 3
+    assert all("is never sent" in result.stderr for result in results)
+    assert _names(site.outbox) == {"letter.pdf", "Thumbs.db"}
+
+
 def test_many_at_once_take_different_names(site: Site) -> None:
     """Senders of the same name at the same time all get through, each with its own sidecar."""
     processes = []

@@ -162,6 +162,27 @@ def test_ignored_names_are_told_of_once_until_they_are_gone(outbox: Outbox) -> N
     assert outbox.ignored == ["Thumbs.db", "letter.part", "Thumbs.db"]
 
 
+def test_an_unfinished_name_from_the_future_is_told_of(outbox: Outbox) -> None:
+    """A wrong stamp must not hide it: it has lain when it was seen unchanged for a minute."""
+    outbox.write("letter.part", age_seconds=-3600)
+    assert outbox.ready() == []
+    assert outbox.ignored == []
+
+    outbox.clock.ahead_seconds = 61
+
+    assert outbox.ready() == []
+    assert outbox.ignored == ["letter.part"]
+
+
+def test_a_use_case_has_its_folder_whatever_is_ignored(tmp_path: Path) -> None:
+    """What lies in it is taken, so that nothing may say that the folder is passed over."""
+    outbox = Outbox(tmp_path, {"ignore": ["send-*"]})
+    (outbox.folder / "send-document").mkdir()
+
+    assert outbox.ready() == []
+    assert (outbox.folders, outbox.ignored) == ([], [])
+
+
 def test_a_folder_is_told_of_unless_it_is_a_use_case(outbox: Outbox) -> None:
     """A use case's sub-folder is scanned by itself; any other is left and told of."""
     for name in ("send-document", "letters"):
