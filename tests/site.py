@@ -20,15 +20,17 @@ from meshctl.ledger.database import LEDGER_NAME, open_for_reading
 from meshctl.log.reader import Entry, parse_line
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
+from tests import ready
 
 MAILBOX_ID = "X26ABC1"
 SIDECAR_SUFFIX = ".meta.json"
 ERROR_SUFFIX = ".error.json"
 # Short, so that tests are; a test of a waiting time sets its own.
 QUICK: Mapping[str, Mapping[str, Any]] = {"staging": {"quiet_seconds": 0.2, "sidecar_wait_seconds": 0.3}}
+_PROGRAM = (sys.executable, "-m", "meshctl")
 _TROUBLES = ("daemon.blocked", "daemon.error", "daemon.library")
 _POLL_SECONDS = 0.005
-_RUN_SECONDS = 50.0
+_RUN_SECONDS = 50
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Finished:
     exit_code: int
     stdout: str
     stderr: str
+
+    @classmethod
+    def of(cls, exit_code: int, out: bytes, error: bytes) -> "Finished":
+        """Return how a process ended, from the bytes that it printed."""
+        return cls(exit_code, out.decode(), error.decode())
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class Site:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line that runs meshctl on this site."""
-        return [sys.executable, "-m", "meshctl", "-c", str(self.settings_file), *arguments]
+        return [*_PROGRAM, "-c", str(self.settings_file), *arguments]
 
     def process_environ(self) -> dict[str, str]:
         """Return the environment that meshctl runs in: ours without meshctl's own variables."""
@@ -169,15 +176,18 @@ class Site:
 
     def meshctl(self, *arguments: str, prefix: tuple[str, ...] = ()) -> Finished:
         """Run one command to its end; `prefix` is a program that runs it, such as strace."""
+        command = [*prefix, *self.command(*arguments)]
+        if command[:3] == [*_PROGRAM] and ready.is_possible(self.environ):
+            return Finished.of(*ready.run(command[3:], self.process_environ(), _RUN_SECONDS))
         ended = subprocess.run(
-            [*prefix, *self.command(*arguments)],
+            command,
             env=self.process_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_RUN_SECONDS,
             check=False,
         )
-        return Finished(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+        return Finished.of(ended.returncode, ended.stdout, ended.stderr)
 
     def run_once(self) -> Finished:
         """Run `run --once`, which must be able to do its work."""
@@ -320,7 +330,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
         out, error = self.process.communicate(timeout=seconds)
-        return Finished(self.process.returncode, out.decode(), error.decode())
+        return Finished.of(self.process.returncode, out, error)
 
 
 def make_site(root: Path, **sections: Mapping[str, Any]) -> Site:

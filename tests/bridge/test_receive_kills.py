@@ -147,15 +147,6 @@ def test_kill_points(sandbox: Sandbox, tmp_path: Path, variant: str, takes_away:
     assert len(calls) > 15
 
 
-def test_some_kill_points(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The same at each seventh call, with a payload in chunks and a report."""
-    places = Places(sandbox, tmp_path, VARIANTS["chunks and a report"])
-
-    killed = [kill_at(places, call, takes_away=True) for call in places.calls()[::7]]
-
-    assert sum(killed) == len(killed) > 5
-
-
 def test_each_step_is_durable_before_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
     """What a power cut finds is in order: files before note, note before IN, payload before control file."""
     places = Places(sandbox, tmp_path, VARIANTS["letter"])

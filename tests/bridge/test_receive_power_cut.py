@@ -121,12 +121,6 @@ class Run:
         return [f"{ID}.ctl"] if self._variant == "report" else [f"{ID}.ctl", f"{ID}.dat"]
 
 
-@BOTH_KINDS
-def test_some_cuts(tmp_path: Path, is_ordered: bool) -> None:
-    """After a sample of the cuts of a letter that either kind of file system allows, nothing is broken."""
-    assert Run(tmp_path, "letter", is_ordered=is_ordered).wrong(30) == []
-
-
 @pytest.mark.timeout(600)
 @BOTH_KINDS
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -328,17 +328,7 @@ def test_what_was_refused_before_a_kill_may_be_taken_after_it(sandbox: Sandbox, 
     place.check_end()
 
 
-@needs_strace
-@pytest.mark.parametrize(("variant", "every"), [("letter", 7), ("chunks", 11), ("refused by MESH", 9)])
-def test_some_kill_points(sandbox: Sandbox, tmp_path: Path, variant: str, every: int) -> None:
-    """The same at some of the calls."""
-    places = Places(sandbox, tmp_path, variant)
-
-    killed = [places.kill_at(call) for call in places.calls()[::every]]
-
-    assert sum(killed) == len(killed) > 3
-
-
+@pytest.mark.slow
 @needs_strace
 @pytest.mark.parametrize("variant", ["letter", "no local id"])
 def test_kills_around_the_upload(sandbox: Sandbox, tmp_path: Path, variant: str) -> None:

@@ -31,6 +31,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allow_chunking", [True, False], ids=["chunks", "one piece"])
 @pytest.mark.parametrize("compress", [True, False], ids=["compressed", "plain"])
 def test_a_large_payload_takes_no_memory(

@@ -170,12 +170,6 @@ def _lay_out(state: CutState, original: Path, root: Path, renamed: tuple[str, st
 
 
 @BOTH_KINDS
-def test_some_cuts(far_ends: FarEnds, tmp_path: Path, is_ordered: bool) -> None:
-    """After a sample of the cuts of a letter that either kind of file system allows, nothing is broken."""
-    assert Run(far_ends, tmp_path, "letter").wrong(12, is_ordered=is_ordered) == []
-
-
-@BOTH_KINDS
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     "most",

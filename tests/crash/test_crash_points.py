@@ -34,6 +34,7 @@ def test_some_kill_points() -> None:
     assert mixed.texts + refused.texts == []
 
 
+@pytest.mark.slow
 def test_forked_process_makes_the_calls_of_the_command() -> None:
     """What is killed does, from the ledger's opening on, what `python -m meshctl` does."""
     with pool_of_workers() as pool:

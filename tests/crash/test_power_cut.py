@@ -33,15 +33,6 @@ BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered"
 _SEED = 20261122
 
 
-@BOTH_KINDS
-def test_some_cuts(is_ordered: bool) -> None:
-    """After a sample of the cuts that either kind of file system allows, nothing is broken."""
-    [tally] = cut_power([named("with sidecar")], is_ordered=is_ordered, most=16)
-
-    assert tally.kill_points == 16
-    assert tally.texts == []
-
-
 @pytest.mark.slow
 @BOTH_KINDS
 def test_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:

@@ -23,7 +23,7 @@ def test_a_refused_file_keeps_its_name_beside_an_earlier_one(tmp_path: Path) -> 
 
 def test_an_old_explanation_dropped_again_is_a_file_like_any_other(tmp_path: Path) -> None:
     """A dropped file that looks like an explanation is never taken for one, nor removed as left over."""
-    site = make_site(tmp_path / "site")
+    site = make_site(tmp_path / "site", staging={"sidecar_wait_seconds": 0.1})
     site.place("letter.pdf.error.json", json.dumps({"message_id": "lost", "code": "x"}).encode())
     site.run_once()
     (site.work / "claims" / "20261122084025673089_000000").mkdir()
