@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,13 +16,6 @@ from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, Tes
 
 SUBJECT = "Richard Smith, 9990000042"
 Call = Callable[[MeshClient], object]
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for all tests that only ask it something."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
 
 
 def _send(client: MeshClient, recipient: str = "X26ABC2", subject: str = "") -> object:

@@ -1,7 +1,6 @@
 """`meshctl lookup`: which mailboxes of an organisation take a workflow id."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,10 @@ from tests.bridge.far_ends import answering, closed_port
 from tests.bridge.sandbox import Sandbox
 
 
-@pytest.fixture(name="site", scope="module")
-def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgedSite]:
+@pytest.fixture
+def site(sandbox: Sandbox, tmp_path: Path) -> BridgedSite:
     """A site over a sandbox, which knows two mailboxes of X26 and one of X27."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield bridged_site(tmp_path_factory.mktemp("site"), sandbox.url)
+    return bridged_site(tmp_path / "site", sandbox.url)
 
 
 def test_mailboxes_are_printed_a_line_each(site: BridgedSite) -> None:

@@ -17,13 +17,6 @@ WORKFLOW = "GPCONNECT_SEND_DOCUMENT_ACK"
 LONG = b"".join(f"{number**7:x}".encode() for number in range(40_000))
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for all tests here."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
-
-
 @pytest.fixture
 def mailbox(sandbox: Sandbox, tmp_path: Path) -> Iterator[Mailbox]:
     """A mailbox with nothing in it, neither here nor at the sandbox."""

@@ -5,7 +5,6 @@ may take what has arrived out of IN: that must not bring it back.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -39,13 +38,6 @@ VARIANTS: dict[str, tuple[Arrival, ...]] = {
     "chunks and a report": ((LONG, True), None),
     "two letters": ((b"one", True), (b"two", False)),
 }
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for all kills."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
 
 
 @dataclass

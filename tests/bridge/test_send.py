@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,22 +16,6 @@ from tests.bridge.sandbox import Sandbox
 _SECRETS: Final = ("Quixworthy", "9990000042", "Outpatient")
 # Does not compress to next to nothing, so that a chunk is a chunk.
 LONG: Final = b"".join(f"{number**7:x}".encode() for number in range(20_000))
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for all tests here."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, the other mailbox emptied."""
-    with running.client(OTHER) as client:
-        for message_id in running.inbox(OTHER):
-            client.acknowledge_message(message_id)
-    return running
 
 
 @pytest.fixture

@@ -26,22 +26,6 @@ _FIRST: Final = "/outbox"
 _TRACKING: Final = "/tracking.*"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for the tests that do not stop it."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, the other mailbox emptied."""
-    with running.client(OTHER) as client:
-        for message_id in running.inbox(OTHER):
-            client.acknowledge_message(message_id)
-    return running
-
-
 @pytest.fixture
 def proxy(sandbox: Sandbox) -> Iterator[Proxy]:
     """A proxy to the sandbox."""

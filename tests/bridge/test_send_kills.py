@@ -6,7 +6,6 @@ MESH or its answer back.
 """
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -62,13 +61,6 @@ VARIANTS: Final[dict[str, tuple[Pair, ...]]] = {
     "unreadable": (Pair(b"a letter", b"not xml", "01"),),
     "two": (Pair(b"one"), Pair(b"two", replace(LETTER, compress=False))),
 }
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for all kills."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
 
 
 @dataclass

@@ -6,7 +6,6 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,45 +19,36 @@ from tests.site import wait_until
 STOP_SECONDS = 5.0
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for the tests that leave nothing behind in it."""
-    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
-
-
 def _folder(site: BridgedSite, name: str) -> list[str]:
     return sorted(path.name for path in site.client_folder(name).iterdir())
 
 
-def test_once_sends_and_receives_what_there_is(tmp_path: Path) -> None:
+def test_once_sends_and_receives_what_there_is(tmp_path: Path, sandbox: Sandbox) -> None:
     """`--once` takes a pair to SENT and a message to IN, tells MESH so, and ends with 0."""
-    with Sandbox(tmp_path / "sandbox") as sandbox:
-        site = bridged_site(tmp_path / "site", sandbox.url)
-        site.put("one", b"to X26ABC2")
-        with sandbox.client("X26ABC2") as other:
-            arriving = other.send_message("X26ABC1", b"to X26ABC1", workflow_id="TEST_WORKFLOW")
+    site = bridged_site(tmp_path / "site", sandbox.url)
+    site.put("one", b"to X26ABC2")
+    with sandbox.client("X26ABC2") as other:
+        arriving = other.send_message("X26ABC1", b"to X26ABC1", workflow_id="TEST_WORKFLOW")
 
-        ended = site.meshctl("bridge", "--once")
+    ended = site.meshctl("bridge", "--once")
 
-        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
-        assert (_folder(site, "OUT"), _folder(site, "SENT")) == ([], ["one.ctl", "one.dat"])
-        assert _folder(site, "IN") == [f"{arriving}.ctl", f"{arriving}.dat"]
-        assert site.payload(arriving, "IN") == b"to X26ABC1"
-        (sent,) = sandbox.inbox("X26ABC2")
-        assert site.control("one", "SENT").dts_id == sent
-        assert sandbox.inbox("X26ABC1") == []
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
+    assert (_folder(site, "OUT"), _folder(site, "SENT")) == ([], ["one.ctl", "one.dat"])
+    assert _folder(site, "IN") == [f"{arriving}.ctl", f"{arriving}.dat"]
+    assert site.payload(arriving, "IN") == b"to X26ABC1"
+    (sent,) = sandbox.inbox("X26ABC2")
+    assert site.control("one", "SENT").dts_id == sent
+    assert sandbox.inbox("X26ABC1") == []
 
 
-def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path) -> None:
+def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sandbox) -> None:
     """A pair goes within seconds, and what arrives is there after a poll."""
-    with Sandbox(tmp_path / "sandbox") as sandbox:
-        site = bridged_site(tmp_path / "site", sandbox.url)
-        with site.bridge(), sandbox.client("X26ABC2") as other:
-            site.put("one", b"x")
-            arriving = other.send_message("X26ABC1", b"y", workflow_id="TEST_WORKFLOW")
-            wait_for_file(site.client_folder("SENT") / "one.ctl")
-            wait_for_file(site.client_folder("IN") / f"{arriving}.ctl")
+    site = bridged_site(tmp_path / "site", sandbox.url)
+    with site.bridge(), sandbox.client("X26ABC2") as other:
+        site.put("one", b"x")
+        arriving = other.send_message("X26ABC1", b"y", workflow_id="TEST_WORKFLOW")
+        wait_for_file(site.client_folder("SENT") / "one.ctl")
+        wait_for_file(site.client_folder("IN") / f"{arriving}.ctl")
 
     events = [entry.event for entry in site.said()]
     assert events[:2] == ["bridge.started", "bridge.connected"]
@@ -283,17 +273,16 @@ def test_systemd_hears_what_is_in_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path) -> None:
+def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path, sandbox: Sandbox) -> None:
     """With MESH refusing, away and present, neither secrets nor what a message says come out anywhere."""
     password, subject = "Tr0ub4dor-password", "Richard Smith, NHS Number: 9990000042"
-    with Sandbox(tmp_path / "sandbox") as sandbox:
-        site = bridged_site(tmp_path / "site", sandbox.url)
-        site.settle(bridge=_bridge_settings(site), log={"level": "DEBUG"})
-        site.put("one", b"x", to="GPPROVIDER_9990000042_14022001_Smith", subject=subject)
-        outputs = [site.meshctl("bridge", "--once")]
-        site.put("two", b"x", subject=subject)
-        site.environ["MESH_PASSWORD"] = password
-        outputs.append(site.meshctl("bridge", "--once"))
+    site = bridged_site(tmp_path / "site", sandbox.url)
+    site.settle(bridge=_bridge_settings(site), log={"level": "DEBUG"})
+    site.put("one", b"x", to="GPPROVIDER_9990000042_14022001_Smith", subject=subject)
+    outputs = [site.meshctl("bridge", "--once")]
+    site.put("two", b"x", subject=subject)
+    site.environ["MESH_PASSWORD"] = password
+    outputs.append(site.meshctl("bridge", "--once"))
 
     told = site.log_file.read_text() + "".join(each.stdout + each.stderr for each in outputs)
     assert [ended.exit_code for ended in outputs] == [0, 1]
