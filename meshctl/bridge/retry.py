@@ -1,14 +1,12 @@
 """Try again each part of the bridge's work, with growing pauses, and alert when it stays blocked.
 
 What is in the way is said once and kept for the service's status. An exception that nobody foresaw is
-treated alike, so that one bad turn of one part does not stop the others. Pauses double up to a longest one
-and are spread by chance, so that many bridges that lost MESH together do not all come back in the same
-second; a pause that MESH asks for (Retry-After) is kept to. What a person has to mend is alerted after a
+treated alike, so that one bad turn of one part does not stop the others. A pause that MESH asks for
+(Retry-After) is kept to. What a person has to mend is alerted after a
 minute; MESH or the network away, which passes by itself most of the time, after a quarter of an hour.
 """
 
 import errno
-import random
 from collections.abc import Callable, Sequence
 
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on
@@ -18,40 +16,9 @@ from meshctl.log.events import Journal, error_fields
 from meshctl.log.format import FieldValue
 from meshctl.log.masking import mask_file_name
 from meshctl.process.alerts import Alerts
+from meshctl.process.retry import Pauses
 
-_FIRST_SECONDS = 1.0
-_LONGEST_SECONDS = 300.0
-
-
-class Backoff:
-    """The pauses between the attempts at one thing; `chance` gives numbers from 0 to 1."""
-
-    def __init__(
-        self,
-        first_seconds: float = _FIRST_SECONDS,
-        longest_seconds: float = _LONGEST_SECONDS,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._first = first_seconds
-        self._longest = longest_seconds
-        self._chance = chance
-        self._next = first_seconds
-
-    def failed(self, retry_after_seconds: float | None = None) -> float:
-        """Return how many seconds to wait after one more failure in a row.
-
-        Between half of this failure's pause and all of it; never less than MESH asked for, and then with
-        the same spread on top.
-        """
-        spread = self._next * (1 + self._chance()) / 2
-        self._next = min(self._next * 2, self._longest)
-        return spread if retry_after_seconds is None else retry_after_seconds + spread
-
-    def succeeded(self) -> None:
-        """Begin with the shortest pause again."""
-        self._next = self._first
-
-
+_LONGEST_PAUSE_SECONDS = 300.0
 _UNFORESEEN = "UNFORESEEN"
 _UNFORESEEN_ADVICE = "This is a fault of meshctl; please report it with the line of daemon.error in the log."
 _LOCAL_ADVICE = "Look at the folder that is named, its disk and its rights; meshctl check says more."
@@ -73,7 +40,7 @@ class BridgePart:
         self._every_seconds = every_seconds
         self._clock = clock
         self._journal = journal
-        self._backoff = Backoff()
+        self._pauses = Pauses(_LONGEST_PAUSE_SECONDS)
         self._not_before = float("-inf")
         self._told: set[str] = set()
         self._blocked_at = 0.0
@@ -126,10 +93,10 @@ class BridgePart:
             self._journal.info("bridge.unblocked", part=self.name)
         self.obstacle = None
         self._told.clear()
-        self._backoff.succeeded()
+        self._pauses.succeeded()
 
     def _fail(self, fault: ApiFault, advice: str) -> None:
-        pause_seconds = self._backoff.failed(fault.retry_after_seconds)
+        pause_seconds = self._pauses.failed(fault.retry_after_seconds)
         self._not_before = self._clock.monotonic() + pause_seconds
         if self.obstacle is None:
             self._blocked_at = self._clock.monotonic()

@@ -8,6 +8,7 @@ that the settings name is what a person can mend.
 
 import errno
 import os
+import random
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,33 @@ _LONGEST_PAUSE_SECONDS = 60.0
 Result = TypeVar("Result")
 
 
+class Pauses:
+    """The pauses between the attempts at one thing. They double up to a longest one.
+
+    They are spread by `chance`, which gives numbers from 0 to 1, so that many who lost the same share or the
+    same MESH do not all come back in the same second.
+    """
+
+    def __init__(self, longest_seconds: float, chance: Callable[[], float] = random.random) -> None:
+        self._longest = longest_seconds
+        self._chance = chance
+        self._next = _FIRST_PAUSE_SECONDS
+
+    def failed(self, asked_seconds: float | None = None) -> float:
+        """Return how many seconds to wait after one more failure in a row.
+
+        Between half of this failure's pause and all of it; never less than the far end asked for, and then
+        with the same spread on top.
+        """
+        spread = self._next * (1 + self._chance()) / 2
+        self._next = min(self._next * 2, self._longest)
+        return spread if asked_seconds is None else asked_seconds + spread
+
+    def succeeded(self) -> None:
+        """Begin with the shortest pause again."""
+        self._next = _FIRST_PAUSE_SECONDS
+
+
 class RetriedWork:
     """Runs one part of the work (`name`: outbound, inbound, ledger) and keeps count of what is in its way.
 
@@ -135,7 +163,7 @@ class RetriedWork:
         self._alert = alert
         self._blocked_since: float | None = None
         self._has_alerted = False
-        self._pause = 0.0
+        self._pauses = Pauses(_LONGEST_PAUSE_SECONDS)
         self._not_before = 0.0
         self._told: set[object] = set()
         self.obstacle: str | None = None
@@ -161,7 +189,7 @@ class RetriedWork:
         self.obstacle = self.error = self._blocked_since = None
         self._has_alerted = False
         self._told.clear()
-        self._pause = 0.0
+        self._pauses.succeeded()
         self._not_before = 0.0
         return result
 
@@ -173,16 +201,20 @@ class RetriedWork:
         return max(0.0, self._not_before - self._clock.monotonic())
 
     def _note(self, error: Exception, problem: Problem) -> None:
+        pause_seconds = self._pauses.failed()
         # Two obstacles may take turns, a full disk in two folders say; each is told once until all is well.
         if problem.text not in self._told:
             self._told.add(problem.text)
             self._journal.error(
                 "daemon.blocked", part=self._name, half=self._name, text=problem.text, advice=problem.advice
             )
+        else:
+            self._journal.debug(
+                "daemon.still_blocked", part=self._name, retry_seconds=round(pause_seconds, 1)
+            )
         self.obstacle, self.error = problem.text, error
         self._alert_in_time(problem)
-        self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        self._not_before = self._clock.monotonic() + self._pause
+        self._not_before = self._clock.monotonic() + pause_seconds
 
     def _alert_in_time(self, problem: Problem) -> None:
         now = self._clock.monotonic()

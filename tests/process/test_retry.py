@@ -3,11 +3,15 @@
 import errno
 import os
 from collections.abc import Callable
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshctl.clock import Clock
 from meshctl.log.alert import Alert
 from meshctl.log.events import journal
-from meshctl.process.retry import RetriedWork
+from meshctl.process.retry import Pauses, RetriedWork
 
 
 class _SetClock(Clock):
@@ -56,3 +60,61 @@ def test_later_obstacle_is_alerted_again() -> None:
     once = [(0.0, _full), (61.0, _full), (130.0, lambda: True)]
     again = [(at + 1000.0, work) for at, work in once]
     assert len(_alerts_while([*once, *again])) == 4
+
+
+def test_work_is_not_tried_before_its_pause_is_over() -> None:
+    """Within ten minutes of an obstacle it is tried so often as pauses of up to a minute allow."""
+    clock = _SetClock()
+    attempts = RetriedWork("outbound", [], clock, journal)
+    tried: list[float] = []
+
+    def fail() -> None:
+        tried.append(clock.seconds)
+        _full()
+
+    for tenth in range(6000):
+        clock.seconds = tenth / 10
+        attempts.run(fail)
+
+    pauses = [after - before for before, after in pairwise(tried)]
+    assert all(0.5 <= pause <= 60.1 for pause in pauses)
+    assert pauses[0] <= 1.1
+    assert pauses[5] >= 16.0
+    assert attempts.pause_seconds is not None
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    """Without chance the pauses are 1, 2, 4, ... seconds, and stay at the longest."""
+    pauses = Pauses(10.0, lambda: 1.0)
+
+    assert [pauses.failed() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+
+
+def test_success_begins_anew() -> None:
+    """After a success the next failure waits as the first one did."""
+    pauses = Pauses(10.0, lambda: 1.0)
+    pauses.failed()
+    pauses.failed()
+
+    pauses.succeeded()
+
+    assert pauses.failed() == 1
+
+
+@given(st.floats(0, 1), st.integers(0, 40))
+def test_chance_spreads_a_pause_by_half(chance: float, failures: int) -> None:
+    """Whatever chance says, a pause is at least half of what it is at most, and never above the longest."""
+    spread, whole = Pauses(300.0, lambda: chance), Pauses(300.0, lambda: 1.0)
+    for _ in range(failures):
+        spread.failed()
+        whole.failed()
+
+    assert whole.failed() / 2 <= spread.failed() <= 300
+
+
+@given(st.floats(0, 3600), st.floats(0, 1))
+def test_a_pause_that_is_asked_for_is_kept_to(asked: float, chance: float) -> None:
+    """A pause that the far end asks for is never undercut, and not all come back at its very end."""
+    pause = Pauses(300.0, lambda: chance).failed(asked)
+
+    assert asked + 0.5 <= pause <= asked + 1
