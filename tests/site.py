@@ -6,6 +6,7 @@ ledger; `tests/invariants.py` checks that nothing was lost, doubled or left half
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ _PROGRAM = (sys.executable, "-m", "meshctl")
 _TROUBLES = ("daemon.blocked", "daemon.error", "daemon.library")
 _POLL_SECONDS = 0.005
 _RUN_SECONDS = 50
+# Where nothing tells of them.
+_TURN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -311,15 +314,28 @@ class Daemon:
     def wait_for_watches(self, folders: int = 4) -> None:
         """Return once the kernel tells the daemon of changes in so many folders; at once where it cannot."""
         if sys.platform == "linux":
-            self.wait_for(lambda: self.count_watches() >= folders, f"watches on {folders} folders")
+            self.wait_for(lambda: len(self.watches()) >= folders, f"watches on {folders} folders")
 
-    def count_watches(self) -> int:
-        """Return how many folders the kernel tells the daemon of."""
-        count = 0
+    def wait_for_turns(self, count: int) -> None:
+        """Return once the daemon has gone to sleep so many times more, having looked at what there is."""
+        if sys.platform == "linux":
+            until = self._count_sleeps() + count
+            self.wait_for(lambda: self._count_sleeps() >= until, f"{count} turns of the daemon")
+        else:
+            time.sleep(_TURN_SECONDS * count)
+
+    def _count_sleeps(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.MULTILINE)
+        return int(line)
+
+    def watches(self) -> set[int]:
+        """Return the numbers of the kernel's watches for the daemon; a watch made later has a higher one."""
+        found: set[int] = set()
         for path in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
-                count += path.read_text().count("inotify wd:")
-        return count
+                found.update(map(int, re.findall(r"inotify wd:(\w+)", path.read_text())))
+        return found
 
     def signal(self, number: signal.Signals) -> None:
         """Send the daemon a signal."""
@@ -346,14 +362,6 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(_POLL_SECONDS)
-
-
-def must_hold(condition: Callable[[], object], what: str, seconds: float) -> None:
-    """Return after `seconds` in which the condition held all the time; fail as soon as it does not."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert condition(), f"no longer: {what}"
         time.sleep(_POLL_SECONDS)
 
 

@@ -104,6 +104,7 @@ class BridgePart:
         self.is_passing = fault.kind is FailureKind.LATER and not _is_local(fault)
         # Two obstacles may take turns, 502 and 503 say; each is told once until all is well.
         if fault.code in self._told:
+            self._journal.debug("bridge.still_blocked", part=self.name, retry_seconds=round(pause_seconds, 1))
             return
         self._told.add(fault.code)
         fields: dict[str, FieldValue] = {

@@ -78,11 +78,17 @@ class LogFile:
 
     def reopen(self) -> None:
         """Close the file, so that the next line goes to whatever then has its name, without delay."""
-        self.close()
+        self._release()
         self._next_try_at = 0.0
 
     def close(self) -> None:
-        """Close the file; writing opens it again."""
+        """Write what waits, if that can be done now, and close the file; writing opens it again."""
+        if self._waiting or self._lost_lines:
+            with contextlib.suppress(OSError):
+                self._write_waiting(self._monotonic())
+        self._release()
+
+    def _release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -112,7 +118,7 @@ class LogFile:
         if self._still_ours():
             self._size_bytes = os.fstat(self._descriptor).st_size
         else:
-            self.close()
+            self._release()
 
     def _still_ours(self) -> bool:
         try:
@@ -151,7 +157,7 @@ class LogFile:
                 # Better a log file too long than none: append on, and try to rotate again later.
                 self._next_rotation_at = now + _LONGEST_PAUSE_SECONDS
                 return
-        self.close()
+        self._release()
         self._open(mode)
 
     def _shift_old_files(self) -> None:
@@ -168,7 +174,7 @@ class LogFile:
             self._path.unlink()
 
     def _pause(self, now: float, error: OSError) -> None:
-        self.close()
+        self._release()
         if not self._pause_seconds:
             reason = os.strerror(error.errno) if error.errno else "unknown reason"
             with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -192,9 +191,7 @@ def test_it_stops_within_seconds(tmp_path: Path, sandbox: Sandbox, state: str) -
     site = bridged_site(tmp_path, sandbox.url if state == "connected" else closed_port())
     with site.bridge() as bridge:
         bridge.wait_for_event("bridge.connected" if state == "connected" else "bridge.delayed")
-        began = time.monotonic()
-        bridge.stop()
-        assert time.monotonic() - began < STOP_SECONDS
+        bridge.stop(STOP_SECONDS)
 
     assert site.said()[-1].event == "bridge.stopped"
 
@@ -209,13 +206,11 @@ def test_a_stop_in_the_midst_of_an_upload(tmp_path: Path) -> None:
         with site.bridge() as bridge:
             site.put("large", payload, allow_chunking=True)
             bridge.wait_for_event("bridge.uploading", 5)
-            began = time.monotonic()
-            bridge.stop()
-            took_seconds = time.monotonic() - began
+            bridge.stop(STOP_SECONDS)
         before = site.stems("SENT")
         ended = site.meshctl("bridge", "--once")
 
-        assert (before, took_seconds < STOP_SECONDS) == ([], True)
+        assert before == []
         assert (ended.exit_code, site.stems("SENT")) == (0, ["large"])
         (arrived,) = sandbox.inbox("X26ABC2")
         with sandbox.client("X26ABC2") as other:

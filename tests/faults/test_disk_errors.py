@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.strace import obstacle
-from tests.faults.ground import Ground, goes_on, is_told_once, stays_calm
+from tests.faults.ground import Ground, goes_on, is_told_once
 from tests.invariants import check_invariants
 from tests.site import Daemon, wait_until
 
@@ -62,7 +62,7 @@ def test_ledger_that_cannot_be_made_durable(ground: Ground, error: int) -> None:
         with failing(daemon, "fdatasync", error):
             ground.drop("during.pdf")
             daemon.wait_for_event("daemon.blocked")
-            stays_calm(daemon)
+            daemon.wait_for_turns(5)
             assert len(ground.stems()) == 1
         goes_on(ground, daemon, "outbound", 2)
     (told,) = ground.blocked("outbound")
@@ -80,7 +80,7 @@ def test_a_disk_that_fails_while_a_file_is_read(ground: Ground) -> None:
         daemon.wait_for_pairs(1)
         with failing(daemon, "pread64", errno.EIO):
             ground.drop("unlucky.pdf")
-            stays_calm(daemon)
+            daemon.wait_for_turns(5)
         daemon.wait_for_pairs(2, 40.0)
     assert not ground.explanations()
     check_invariants(ground)

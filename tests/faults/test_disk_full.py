@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import make_ground
-from tests.faults.ground import Full, goes_on, is_told_once, mounted, needs_mounts, stays_calm
+from tests.faults.ground import Full, goes_on, is_told_once, mounted, needs_mounts
 from tests.invariants import check_invariants
 
 pytestmark = [needs_mounts, pytest.mark.slow]
@@ -155,7 +155,7 @@ def test_log(disks: Disks, root: Path) -> None:
         for number in range(60):
             ground.drop(f"during-{number}.pdf")
         daemon.wait_for_pairs(60)
-        stays_calm(daemon)
+        daemon.wait_for_turns(5)
         full.mend()
         ground.drop("after.pdf")
         daemon.wait_for_pairs(61)
@@ -180,7 +180,7 @@ def test_everything_on_one_disk(disks: Disks, root: Path) -> None:
         ground.prepare(*(f"during-{number}.pdf" for number in range(30)))
         full = Full(ground.root)
         ground.reveal()
-        stays_calm(daemon, 4.0)
+        daemon.wait_for_turns(8)
         full.mend()
         daemon.wait_for_pairs(31, 60.0)
         ended = daemon.stop()

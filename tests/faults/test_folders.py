@@ -1,6 +1,5 @@
 """Folders removed and made again, made read-only, forbidden; a share that goes away and comes back."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from tests.faults.conftest import make_ground
 from tests.faults.ground import (
     Ground,
     bound,
-    cpu_seconds,
     drop_backlog,
     goes_on,
     is_told_once,
@@ -18,7 +16,7 @@ from tests.faults.ground import (
     mounted,
     needs_mounts,
     needs_root,
-    stays_calm,
+    tries_again,
 )
 from tests.invariants import check_invariants
 from tests.site import Daemon, sidecar
@@ -69,14 +67,14 @@ def test_out_removed_and_made_anew(ground: Ground) -> None:
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
         daemon.wait_for(lambda: "queued" in ground.states(), "the first letter to be queued")
-        stays_calm(daemon, 1.0)
+        daemon.wait_for_turns(2)
         ground.out.rename(ground.root / "gone")
         ground.drop("during.pdf")
         is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
         ground.out.mkdir()
         goes_on(ground, daemon, "outbound", 1)
         daemon.wait_for_event("message.payload_missing")
-        stays_calm(daemon, 1.0)
+        daemon.wait_for_turns(2)
     assert ground.states() == ["queued", "queued"]
     assert [line.values["messages"] for line in ground.events("message.payload_missing")] == ["1"]
 
@@ -118,7 +116,7 @@ def test_a_folder_of_ours_is_made_again(ground: Ground, find: Finder) -> None:
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
         folder.rename(ground.root / "away")
-        stays_calm(daemon, 1.5)
+        daemon.wait_for_turns(3)
         ground.drop("during.pdf")
         ground.drop_bad("bad.pdf")
         daemon.wait_for_pairs(2)
@@ -128,7 +126,7 @@ def test_a_folder_of_ours_is_made_again(ground: Ground, find: Finder) -> None:
 
 
 def test_in_away_keeps_nobody_from_sending(ground: Ground) -> None:
-    """Without IN the inbound half waits, the outbound one sends; a report that comes later is read."""
+    """Without IN the inbound part waits, the outbound one sends; a report that comes later is read."""
     folder, away = ground.client_folder("IN"), ground.root / "away"
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -138,7 +136,7 @@ def test_in_away_keeps_nobody_from_sending(ground: Ground) -> None:
         daemon.wait_for_pairs(2)
         assert not ground.blocked("outbound")
         away.rename(folder)
-        daemon.wait_for(lambda: ground.unblocked("inbound"), "the inbound half to go on", 40.0)
+        daemon.wait_for(lambda: ground.unblocked("inbound"), "the inbound part to go on", 40.0)
         ground.report(ground.stems()[0])
         daemon.wait_for(lambda: "sent" in ground.states(), "the report to be read")
     check_invariants(ground)
@@ -152,15 +150,15 @@ def test_mailbox_share_away_and_back(root: Path) -> None:
         ground = make_ground(root / "site")
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
-            stays_calm(daemon, 1.0)
+            daemon.wait_for_turns(2)
             mount("-l", str(share), program="umount")
             is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
             ground.drop("during.pdf")
-            stays_calm(daemon, 1.0)
+            daemon.wait_for_turns(2)
             assert ground.states() == ["queued"]
             mount("--bind", str(kept), str(share))
             goes_on(ground, daemon, "outbound", 2)
-            stays_calm(daemon, 1.0)
+            daemon.wait_for_turns(2)
             assert ground.states() == ["queued", "queued"]
         check_invariants(ground)
 
@@ -176,7 +174,7 @@ _READ_ONLY: dict[str, tuple[Finder, str]] = {
 @pytest.mark.parametrize("name", _READ_ONLY)
 def test_remounted_read_only(root: Path, name: str) -> None:
     """A file system that turns read-only is named; once it can be written to, everything is as if not."""
-    find, half = _READ_ONLY[name]
+    find, part = _READ_ONLY[name]
     folder = find(Ground(root / "site"))
     with mounted(folder, "size=4m"):
         ground = make_ground(root / "site")
@@ -189,9 +187,9 @@ def test_remounted_read_only(root: Path, name: str) -> None:
                 ground.drop_bad("bad.pdf")
             else:
                 ground.report(ground.stems()[0])
-            is_told_once(ground, daemon, half, f"Read-only file system: {folder}.*")
+            is_told_once(ground, daemon, part, f"Read-only file system: {folder}.*")
             mount("-o", "remount,rw", str(folder))
-            goes_on(ground, daemon, half, 2 if name == "OUT" else 1)
+            goes_on(ground, daemon, part, 2 if name == "OUT" else 1)
         check_invariants(ground)
 
 
@@ -228,7 +226,7 @@ _FORBIDDEN: dict[str, tuple[Finder, int, str]] = {
 @pytest.mark.parametrize("name", _FORBIDDEN)
 def test_rights_withdrawn(ground: Ground, name: str) -> None:
     """A folder whose rights were withdrawn is named; given back, everything goes on."""
-    find, mode, half = _FORBIDDEN[name]
+    find, mode, part = _FORBIDDEN[name]
     folder = find(ground)
     ground.as_somebody()
     with ground.daemon() as daemon:
@@ -241,9 +239,9 @@ def test_rights_withdrawn(ground: Ground, name: str) -> None:
             ground.report(ground.stems()[0])
         else:
             ground.drop("during.pdf")
-        is_told_once(ground, daemon, half, f"Permission denied: {folder}.*")
+        is_told_once(ground, daemon, part, f"Permission denied: {folder}.*")
         folder.chmod(before)
-        goes_on(ground, daemon, half, 1)
+        goes_on(ground, daemon, part, 1)
         if name not in {"rejected", "archive"}:
             daemon.wait_for_pairs(2)
     check_invariants(ground)
@@ -260,12 +258,9 @@ def test_files_that_come_while_blocked_cost_nothing(ground: Ground) -> None:
         ground.out.rename(away)
         ground.drop("during.pdf")
         is_told_once(ground, daemon, "outbound", f"No such file or directory: {ground.out}")
-        before, began = cpu_seconds(daemon), time.monotonic()
         for number in range(200):
             ground.drop(f"during-{number}.pdf")
-            time.sleep(0.01)
-        used, took = cpu_seconds(daemon) - before, time.monotonic() - began
-        assert used < 0.15 * took + 0.1, f"{used:.2f} s of processor in {took:.2f} s"
+        tries_again(ground, daemon, "outbound")
         for path in others:
             path.unlink()
         away.rename(ground.out)
@@ -279,17 +274,17 @@ def test_share_mounted_anew_is_heard_again(root: Path) -> None:
     disk, kept = root / "site" / "disk", root / "kept"
     with mounted(disk, "size=4m,mode=755"), bound(disk, kept):
         ground = make_ground(root / "site")
-        ground.stage_on("disk", rescan_seconds=3.0)
+        ground.stage_on("disk", rescan_seconds=8.0)
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
+            last = max(daemon.watches())
             mount(str(disk), program="umount")
             mount("--bind", str(kept), str(disk))
-            stays_calm(daemon, 7.0)
+            daemon.wait_for(lambda: max(daemon.watches(), default=0) > last, "a new watch")
             daemon.wait_for_watches(4)
-            began = time.monotonic()
             ground.drop("heard.pdf")
-            daemon.wait_for_pairs(2)
-            assert time.monotonic() - began < 2.0
+            # Sooner than it would be found.
+            daemon.wait_for_pairs(2, 5.0)
         check_invariants(ground)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import Ground, drop_backlog, stays_calm
+from tests.faults.ground import Ground, drop_backlog
 from tests.invariants import check_invariants
 from tests.site import Daemon
 
@@ -46,7 +46,7 @@ def test_no_inotify_to_be_had(ground: Ground, name: str) -> None:
         daemon.wait_for_event("daemon.watch_lost")
         ground.drop("found.pdf")
         daemon.wait_for_pairs(1)
-        stays_calm(daemon)
+        daemon.wait_for_turns(5)
         assert len(ground.events("daemon.watch_lost")) == 1
         _limit(daemon, name, 1000)
         daemon.wait_for_event("daemon.watch_restored")
@@ -75,16 +75,16 @@ def test_no_more_open_files(ground: Ground, spare: int) -> None:
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)
-        stays_calm(daemon, 1.0)
+        daemon.wait_for_turns(2)
         _set_open_files(daemon, spare)
         for number in range(5):
             ground.drop(f"during-{number}.pdf")
-        stays_calm(daemon, 4.0)
+        daemon.wait_for_turns(8)
         _set_open_files(daemon, 1000)
         daemon.wait_for_pairs(6, 40.0)
-    for half in ("outbound", "inbound"):
-        assert len(ground.blocked(half)) <= 1
-        assert all(text == "Too many open files" for text in ground.blocked(half))
+    for part in ("outbound", "inbound"):
+        assert len(ground.blocked(part)) <= 1
+        assert all(text == "Too many open files" for text in ground.blocked(part))
     assert not ground.explanations()
     assert not ground.events("file.ignored")
     check_invariants(ground)

@@ -154,6 +154,21 @@ def test_retries_have_pauses_between_them(tmp_path: Path, clock: Clock) -> None:
     assert path.read_text() == "one\ntwo\nthree\n"
 
 
+def test_what_waits_is_written_at_the_end(tmp_path: Path, clock: Clock) -> None:
+    """A process that ends before the pause is over writes its lines all the same, if it can by then."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    log = log_file(blocked / "log", clock)
+    log.write(b"one\n")
+    log.close()
+    log.write(b"two\n")
+    blocked.unlink()
+
+    log.close()
+
+    assert (blocked / "log").read_bytes() == b"one\ntwo\n"
+
+
 def test_what_exceeds_the_memory_bound_is_counted(tmp_path: Path, clock: Clock) -> None:
     """Lines lost while the log could not be written leave a line that says how many."""
     path = tmp_path / "share" / "log" / "meshctl.log"

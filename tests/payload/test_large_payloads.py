@@ -3,7 +3,6 @@
 import hashlib
 import os
 import tempfile
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -33,23 +32,20 @@ def test_a_large_message_gives_the_facts_of_a_small_one(make: Make, first: bool)
 
 
 @in_both_formats
-def test_75_megabytes_take_little_time_and_memory(make: Make) -> None:
-    """A message with a scanned document of 75 MB is read in a moment, in a few megabytes of memory."""
+def test_75_megabytes_take_little_memory(make: Make) -> None:
+    """A message with a scanned document of 75 MB is read in a few megabytes of memory."""
     with tempfile.TemporaryFile() as file:
         size_bytes = file.write(make(filler_bytes=75 * MEGABYTE))
         file.flush()
         tracemalloc.start()
         try:
-            started = time.monotonic()
             found = read_payload(file.fileno(), size_bytes)
-            took_seconds = time.monotonic() - started
             peak_bytes = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
     assert found.facts is not None
     assert peak_bytes < 5 * MEGABYTE
-    assert took_seconds < 3
 
 
 @pytest.mark.parametrize("around", [-1, 0, 1])
@@ -184,11 +180,9 @@ def test_large_opaque_files_are_judged_by_their_beginning(tmp_path: Path, beginn
     size_bytes = 200 * OPAQUE_BYTES_WORTH_HASHING
     os.truncate(sparse, size_bytes)
     with sparse.open("rb") as file:
-        started = time.monotonic()
         reading = read_payload(file.fileno(), size_bytes)
 
     assert reading == Reading(None, None, size_bytes)
-    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("size_bytes", [10, 3_000_000])

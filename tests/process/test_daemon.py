@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -87,11 +86,8 @@ def test_a_stop_during_a_backlog_takes_less_than_five_seconds(site: Site, number
     drop_backlog(site, _BACKLOG)
     with site.daemon() as daemon:
         daemon.wait_for_pairs(1)
-        began = time.monotonic()
         daemon.signal(number)
-        daemon.process.wait(timeout=20)
-        took = time.monotonic() - began
-    assert took < 5
+        daemon.process.wait(timeout=5)
     assert 0 < len(site.stems()) < _BACKLOG
     assert [line.event for line in site.log()][-2:] == ["daemon.stopping", "daemon.stopped"]
     assert not (site.state / "holder").exists()
