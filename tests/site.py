@@ -314,7 +314,7 @@ class Daemon:
     def wait_for_watches(self, folders: int = 4) -> None:
         """Return once the kernel tells the daemon of changes in so many folders; at once where it cannot."""
         if sys.platform == "linux":
-            self.wait_for(lambda: len(self.watches()) >= folders, f"watches on {folders} folders")
+            self.wait_for(lambda: len(self._watched()) >= folders, f"watches on {folders} folders")
 
     def wait_for_turns(self, count: int) -> None:
         """Return once the daemon has gone to sleep so many times more, having looked at what there is."""
@@ -329,12 +329,18 @@ class Daemon:
         (line,) = re.findall(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.MULTILINE)
         return int(line)
 
-    def watches(self) -> set[int]:
-        """Return the numbers of the kernel's watches for the daemon; a watch made later has a higher one."""
-        found: set[int] = set()
+    def is_watching(self, folder: Path) -> bool:
+        """True if the kernel tells the daemon of changes in a folder, the one that has this name now."""
+        status = folder.stat()
+        device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+        return f"{status.st_ino:x} sdev:{device:x}" in self._watched()
+
+    def _watched(self) -> list[str]:
+        """Return the folders that the kernel tells the daemon of, by number and device."""
+        found: list[str] = []
         for path in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
-                found.update(map(int, re.findall(r"inotify wd:(\w+)", path.read_text())))
+                found += re.findall(r"inotify wd:\w+ ino:(\w+ sdev:\w+)", path.read_text())
         return found
 
     def signal(self, number: signal.Signals) -> None:

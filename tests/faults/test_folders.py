@@ -1,5 +1,6 @@
 """Folders removed and made again, made read-only, forbidden; a share that goes away and comes back."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -271,17 +272,16 @@ def test_files_that_come_while_blocked_cost_nothing(ground: Ground) -> None:
 @needs_mounts
 def test_share_mounted_anew_is_heard_again(root: Path) -> None:
     """An outbox whose share was mounted anew in the blink of an eye is watched again, not only looked at."""
-    disk, kept = root / "site" / "disk", root / "kept"
-    with mounted(disk, "size=4m,mode=755"), bound(disk, kept):
+    disk, other = root / "site" / "disk", root / "other"
+    with mounted(disk, "size=4m,mode=755"), mounted(other, "size=4m,mode=755"):
         ground = make_ground(root / "site")
         ground.stage_on("disk", rescan_seconds=8.0)
+        shutil.copytree(disk, other, dirs_exist_ok=True)
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
-            last = max(daemon.watches())
             mount(str(disk), program="umount")
-            mount("--bind", str(kept), str(disk))
-            daemon.wait_for(lambda: max(daemon.watches(), default=0) > last, "a new watch")
-            daemon.wait_for_watches(4)
+            mount("--bind", str(other), str(disk))
+            daemon.wait_for(lambda: daemon.is_watching(ground.outbox), "a watch on the new outbox")
             ground.drop("heard.pdf")
             # Sooner than it would be found.
             daemon.wait_for_pairs(2, 5.0)
