@@ -92,13 +92,8 @@ class Uploads:
 
     def write(self, stem: str, upload: Upload) -> None:
         """Write a note, over the one before; durable on return."""
-        new = f"{self._folder}/{_NEXT}"
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        durable.write_new(new, json.dumps(asdict(upload)).encode(), _PRIVATE_FILE)
-        durable.sync_file(new)
-        os.replace(new, self._path(stem))
-        durable.sync_folder(self._folder)
+        data = json.dumps(asdict(upload)).encode()
+        durable.replace_whole(self._path(stem), data, _PRIVATE_FILE, f"{self._folder}/{_NEXT}")
 
     def drop(self, stem: str) -> None:
         """Remove a note, if there is one; durable on return."""

@@ -9,10 +9,13 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from meshctl.files.safe_open import open_regular
 
 # Below this many files, syncing each is quicker than waiting for the whole file system.
 _FEW = 4
@@ -98,12 +101,49 @@ def copy_new(source: str, target: str, mode: int) -> None:
     with (
         # Outermost, since closing may be what fails: the last bytes are written then.
         naming(target),
-        open(source, "rb") as reader,
+        open_regular(source) as reader,
         open(target, "xb", opener=lambda p, _: os.open(p, flags, mode)) as writer,
     ):
         if sys.platform != "win32":
             os.fchmod(writer.fileno(), mode)
         shutil.copyfileobj(reader, writer, _COPY_CHUNK_BYTES)
+
+
+def copy_whole(source: str, target: str, temporary: str) -> None:
+    """Copy a file, its mode and its times to a name that it has only when it is complete; durable on return.
+
+    `temporary` is a name in the target's folder; what a crash left of it is replaced.
+    """
+    Path(temporary).unlink(missing_ok=True)
+    status = os.lstat(source)
+    copy_new(source, temporary, stat.S_IMODE(status.st_mode))
+    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+    sync_file(temporary)
+    os.rename(temporary, target)
+    sync_folder(os.path.dirname(target))
+
+
+def move(source: str, target: str, temporary: str) -> None:
+    """Rename a file; to another file system, copy it whole (see `copy_whole`) before it goes here."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_whole(source, target, temporary)
+        os.unlink(source)
+
+
+def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
+    """Write `data` to `path`, which may exist and is never seen half written; durable on return.
+
+    `temporary` is a name in the same folder; what a crash left of it is replaced.
+    """
+    Path(temporary).unlink(missing_ok=True)
+    write_new(temporary, data, mode)
+    sync_file(temporary)
+    os.replace(temporary, path)
+    sync_folder(os.path.dirname(path))
 
 
 def same_mount(one: str | Path, other: str | Path) -> bool:
@@ -177,7 +217,10 @@ def _start_writeback(files: Sequence[str]) -> None:
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Write `data` to `path`, which may exist, with the permissions `mode`. Raises OSError."""
+    """Write `data` to `path`, which may exist, with the permissions `mode`; not durable. Raises OSError.
+
+    For what can be made again, and for several processes at once.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)

@@ -6,11 +6,7 @@ payload in the target, where `finish_move` finds it. A name that is taken gets a
 content lies there already.
 """
 
-import errno
 import os
-import shutil
-import stat
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -124,25 +120,5 @@ def _is_same_content(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _move(source: str, target: str) -> None:
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _move_across(source, target)
-
-
-def _move_across(source: str, target: str) -> None:
-    """Move a file to another file system: complete and durable there before it goes here."""
     folder, name = os.path.split(target)
-    temporary = f"{folder}/{_TEMPORARY_PREFIX}{name}"
-    Path(temporary).unlink(missing_ok=True)
-    with durable.naming(temporary), open_regular(source) as reader, open(temporary, "xb") as writer:
-        if sys.platform != "win32":
-            os.fchmod(writer.fileno(), stat.S_IMODE(os.fstat(reader.fileno()).st_mode))
-        shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
-        writer.flush()
-        os.fsync(writer.fileno())
-    os.rename(temporary, target)
-    durable.sync_folder(folder)
-    os.unlink(source)
+    durable.move(source, target, f"{folder}/{_TEMPORARY_PREFIX}{name}")

@@ -4,12 +4,12 @@ The key lies in the state folder, readable by the owner only. Whoever has the le
 nor guess an NHS number from it.
 """
 
-import os
 import secrets
 from hashlib import blake2b
 from pathlib import Path
 
 from meshctl.errors import MeshctlError
+from meshctl.files import durable
 
 KEY_NAME = "key"
 """The key's name in the state folder."""
@@ -65,23 +65,5 @@ def make_keys(path: Path) -> Keys:
 
 def write_keys(path: Path, keys: Keys) -> None:
     """Write a key to `path`, durably. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, keys.secret)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the key's name durable, before the ledger says that it was written with this key."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Durable before the ledger says that it was written with this key.
+    durable.replace_whole(str(path), keys.secret, 0o600, f"{path}.new")

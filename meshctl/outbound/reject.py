@@ -215,20 +215,11 @@ def _move(source: str, target: str) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a file, durably, to a name that it has only when it is complete."""
-    status = os.lstat(source)
-    mode = status.st_mode
+    """Copy a file or a link, durably, to a name that it has only when it is complete."""
+    mode = os.lstat(source).st_mode
     if stat.S_ISREG(mode):
-        temporary = (
-            f"{os.path.dirname(target)}/{_TEMPORARY_PREFIX}{os.path.basename(os.path.dirname(source))}"
-        )
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        durable.copy_new(source, temporary, stat.S_IMODE(mode))
-        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-        durable.sync_file(temporary)
-        os.rename(temporary, target)
-        durable.sync_folder(os.path.dirname(target))
+        claim = os.path.basename(os.path.dirname(source))
+        durable.copy_whole(source, target, f"{os.path.dirname(target)}/{_TEMPORARY_PREFIX}{claim}")
     elif stat.S_ISLNK(mode):
         os.symlink(os.readlink(source), target)
     # A FIFO, socket or device holds nothing that could be lost; a folder cannot come here.

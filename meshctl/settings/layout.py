@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from meshctl.errors import ConfigError
+from meshctl.files import durable
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.load import FILE_NAME
 from meshctl.settings.template import settings_text
@@ -162,11 +163,8 @@ def _keep(file: Path) -> Path:
 def _write(file: Path, text: bytes, group: str | None) -> None:
     temporary = file.with_name(f".{file.name}.new")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.chmod(_SETTINGS_MODE)
+    durable.write_new(str(temporary), text, _SETTINGS_MODE)
+    durable.sync_file(temporary)
     if group is not None:
         _give(temporary, None, group)
     temporary.replace(file)

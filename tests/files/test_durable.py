@@ -1,0 +1,97 @@
+"""Files that are moved, copied and replaced whole."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from meshctl.files import durable
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("left_over", [None, b"half of an earlier attempt"])
+def test_a_copy_is_complete_or_not_there(tmp_path: Path, left_over: bytes | None) -> None:
+    """Content, mode and time are those of the source; what a crash left of a copy goes."""
+    source, target, temporary = tmp_path / "a", tmp_path / "b", tmp_path / ".b"
+    source.write_bytes(b"letter" * 1000)
+    source.chmod(0o640)
+    os.utime(source, ns=(1_000_000_000, 2_000_000_000))
+    if left_over is not None:
+        temporary.write_bytes(left_over)
+
+    durable.copy_whole(str(source), str(target), str(temporary))
+
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_mtime_ns == 2_000_000_000
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert _names(tmp_path) == {"a", "b"}
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Whoever can put a link into a folder gets no copy of what it points to."""
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+
+    with pytest.raises(OSError, match="link"):
+        durable.copy_whole(str(tmp_path / "link"), str(tmp_path / "b"), str(tmp_path / ".b"))
+
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_move_within_a_file_system_is_a_rename(tmp_path: Path) -> None:
+    """It is the same file afterwards."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"letter")
+    before = source.stat().st_ino
+
+    durable.move(str(source), str(target), str(tmp_path / ".b"))
+
+    assert (target.stat().st_ino, _names(tmp_path)) == (before, {"b"})
+
+
+def test_a_move_to_another_file_system_is_a_copy(tmp_path: Path) -> None:
+    """The source goes once the copy is complete."""
+    elsewhere = Path("/dev") / "shm"
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    target = elsewhere / f"meshctl-{tmp_path.name}-{os.getpid()}"
+    source = tmp_path / "a"
+    source.write_bytes(b"letter")
+    try:
+        durable.move(str(source), str(target), f"{target}.new")
+
+        assert (target.read_bytes(), _names(tmp_path)) == (b"letter", set())
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def test_a_move_that_fails_leaves_the_source(tmp_path: Path) -> None:
+    """What stands in the way is raised, and names the file."""
+    source = tmp_path / "a"
+    source.write_bytes(b"letter")
+
+    with pytest.raises(OSError, match="gone") as raised:
+        durable.move(str(source), str(tmp_path / "gone" / "b"), str(tmp_path / ".b"))
+
+    assert raised.value.errno == errno.ENOENT
+    assert source.read_bytes() == b"letter"
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_file_is_replaced_whole(tmp_path: Path, before: bytes | None) -> None:
+    """The new content has the mode that was asked for, whatever was there."""
+    path = tmp_path / "key"
+    if before is not None:
+        path.write_bytes(before)
+    (tmp_path / "key.new").write_bytes(b"of a crash")
+
+    durable.replace_whole(str(path), b"new", 0o600, str(tmp_path / "key.new"))
+
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert _names(tmp_path) == {"key"}
