@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 from meshctl.errors import Refusal
 from meshctl.files.safe_open import OPEN_SAFELY
@@ -68,7 +68,7 @@ class FileIdentity(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ExaminedFile:
     """A dropped file as it was found.
 
@@ -139,17 +139,9 @@ class Examiner:
             sidecar_status = None if said or alone else _status(path + SIDECAR_SUFFIX)
         except FileNotFoundError:
             return None
-        found = ExaminedFile(
-            name=name,
-            message_id=message_id,
-            identity=FileIdentity.of(status),
-            # A folder that is named like a sidecar stays where it is, like every folder.
-            sidecar=FileIdentity.of(sidecar_status)
-            if sidecar_status and not stat.S_ISDIR(sidecar_status.st_mode)
-            else None,
-        )
         reading: Reading | None = None
         sidecar = said
+        outcome: tuple[Draft, bytes] | Refusal
         try:
             check_name(name)
             _check_kind(name)
@@ -157,29 +149,35 @@ class Examiner:
                 sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
             reading = self._read(path, status)
             draft = self._compose(reading, sidecar, use_case, message_id)
-            control = write_control_file(draft.control)
+            outcome = draft, write_control_file(draft.control)
         except FileNotFoundError:
             return None
         except Refusal as error:
             if error.code == "payload_changed":
                 return None
-            refusal = error
+            outcome = error
         except ControlFileError as error:
-            refusal = Refusal(
+            outcome = Refusal(
                 "control_file_impossible", str(error), "Correct the value and drop the file again."
             )
         except (OSError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
-            refusal = _fault(error)
-        else:
-            return Sendable(
-                **_known(found, reading, sidecar),
-                details=draft.details,
-                control=control,
-                cautions=draft.cautions,
-            )
-        return Refused(**_known(found, reading, sidecar), refusal=refusal)
+            outcome = _fault(error)
+        hidden = words_to_mask(reading.facts if reading else None, sidecar)
+        about = (
+            name,
+            message_id,
+            FileIdentity.of(status),
+            _identity_of_sidecar(sidecar_status),
+            reading.sha256 if reading else None,
+            hidden,
+            mask_file_name(name, hidden),
+        )
+        if isinstance(outcome, Refusal):
+            return Refused(*about, refusal=outcome)
+        draft, control = outcome
+        return Sendable(*about, details=draft.details, control=control, cautions=draft.cautions)
 
     def _read(self, path: str, status: os.stat_result) -> Reading:
         if not stat.S_ISREG(status.st_mode):
@@ -220,27 +218,9 @@ def _status(path: str) -> os.stat_result | None:
         raise
 
 
-class _Known(TypedDict):
-    name: str
-    message_id: str
-    identity: FileIdentity
-    sidecar: FileIdentity | None
-    sha256: str | None
-    words_to_mask: tuple[str, ...]
-    shown_name: str
-
-
-def _known(found: ExaminedFile, reading: Reading | None, sidecar: Sidecar | None) -> _Known:
-    hidden = words_to_mask(reading.facts if reading else None, sidecar)
-    return {
-        "name": found.name,
-        "message_id": found.message_id,
-        "identity": found.identity,
-        "sidecar": found.sidecar,
-        "sha256": reading.sha256 if reading else None,
-        "words_to_mask": hidden,
-        "shown_name": mask_file_name(found.name, hidden),
-    }
+def _identity_of_sidecar(status: os.stat_result | None) -> FileIdentity | None:
+    # A folder that is named like a sidecar stays where it is, like every folder.
+    return FileIdentity.of(status) if status and not stat.S_ISDIR(status.st_mode) else None
 
 
 def _read_sidecar(path: str, status: os.stat_result) -> Sidecar:
