@@ -26,6 +26,14 @@ def iso(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{instant.microsecond // 1000:03d}Z"
 
 
+def instant(text: str) -> datetime:
+    """Return the instant that `iso` wrote; 1970 where a file was edited and holds none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
 class Clock:
     """The clocks of one run. `jumps_seconds` is the sum of earlier jumps, from the ledger."""
 
@@ -41,10 +49,6 @@ class Clock:
     def now_ns(self) -> int:
         """Return the wall clock in nanoseconds, as file systems stamp."""
         return time.time_ns()
-
-    def stamp(self) -> str:
-        """Return now as ISO 8601 UTC."""
-        return iso(self.now())
 
     def monotonic(self) -> float:
         """Return seconds that only go forward."""

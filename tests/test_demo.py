@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from meshctl.clock import instant
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.ledger.records import HistoryEntry, Message, Reason
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
@@ -43,14 +44,16 @@ MESSAGE = Message(
     mesh_id=None,
     repeat_of=None,
     resend_of=None,
-    created_at="2026-11-22T09:15:02.480Z",
-    updated_at="2026-11-22T09:15:02.480Z",
+    created_at=instant("2026-11-22T09:15:02.480Z"),
+    updated_at=instant("2026-11-22T09:15:02.480Z"),
     size_bytes=100,
     sha256=None,
     reason=None,
 )
-MISSED = HistoryEntry("2026-11-23T09:15:02.480Z", "DEADLINE", "sent", "infrastructure_ack", "Not come.")
-WAITED = HistoryEntry("2026-11-28T09:15:02.480Z", "DEADLINE", "completed", None, "No report came.")
+MISSED = HistoryEntry(
+    instant("2026-11-23T09:15:02.480Z"), "DEADLINE", "sent", "infrastructure_ack", "Not come."
+)
+WAITED = HistoryEntry(instant("2026-11-28T09:15:02.480Z"), "DEADLINE", "completed", None, "No report came.")
 
 
 @pytest.fixture

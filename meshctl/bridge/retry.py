@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
+from meshctl.log.alert import Alert
 from meshctl.log.events import Journal, error_fields
 from meshctl.log.format import FieldValue
 from meshctl.log.masking import mask_file_name
@@ -160,5 +161,6 @@ class BlockedAlerts:
         return _PASSING_SECONDS if part.is_passing else _MENDING_SECONDS
 
     def _send(self, event: str, part: BridgePart, text: str, advice: str) -> None:
-        stamp = self._clock.stamp()
-        self._alerts.send({"event": event, "at": stamp, "part": part.name, "text": text, "advice": advice})
+        about = {"part": part.name}
+        alert = Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about)
+        self._alerts.send(alert)

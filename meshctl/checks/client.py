@@ -70,9 +70,9 @@ def _signs_in_ledger(surroundings: Surroundings) -> list[datetime]:
     try:
         with snapshot(surroundings.settings.state.folder) as connection:
             last_seen = client_view(fact(connection, CLIENT_FACT)).last_seen
-        return [] if last_seen is None else [datetime.fromisoformat(last_seen)]
-    except (LedgerError, OSError, ValueError):
+    except (LedgerError, OSError):
         return []
+    return [] if last_seen is None else [last_seen]
 
 
 # A look at some of the newest names is enough: a wrong umask shows in every file.

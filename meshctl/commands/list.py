@@ -4,7 +4,6 @@ from datetime import datetime
 
 import click
 
-from meshctl.clock import iso
 from meshctl.ledger.reads import EVERY, Selection, select
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
@@ -68,7 +67,7 @@ def command(
         states=tuple(State(state) for state in states),
         overdue=overdue,
         use_case=use_case,
-        since=None if since is None else iso(since),
+        since=since,
         # One more than is shown tells whether there are more.
         limit=limit + 1 if limit else EVERY,
     )

@@ -101,8 +101,7 @@ def _report(
     connection: sqlite3.Connection, settings: Settings, period: Period, now: datetime
 ) -> PeriodReport:
     silent_after = settings.deadlines.client_silent_after
-    last_seen = client_view(reads.fact(connection, CLIENT_FACT)).last_seen
-    last_seen_at = None if last_seen is None else datetime.fromisoformat(last_seen)
+    last_seen_at = client_view(reads.fact(connection, CLIENT_FACT)).last_seen
     signs = query.client_signs(connection, period)
     if last_seen_at is not None:
         signs.append(last_seen_at)

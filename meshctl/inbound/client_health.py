@@ -45,10 +45,10 @@ class ClientState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClientView:
-    """The client's state, and when it last showed a sign of life (ISO 8601 UTC), None if it never did."""
+    """The client's state, and when it last showed a sign of life, None if it never did."""
 
     state: ClientState
-    last_seen: str | None
+    last_seen: datetime | None
     last_seen_clock: float | None = None
 
 
@@ -56,7 +56,12 @@ def client_view(fact: str | None) -> ClientView:
     """Return what the ledger's fact says of the client."""
     try:
         kept = json.loads(fact or "{}")
-        return ClientView(ClientState(kept["state"]), kept["last_seen"], kept["last_seen_clock"])
+        last_seen = kept["last_seen"]
+        return ClientView(
+            ClientState(kept["state"]),
+            None if last_seen is None else datetime.fromisoformat(last_seen),
+            kept["last_seen_clock"],
+        )
     except (ValueError, KeyError, TypeError):
         return ClientView(ClientState.UNKNOWN, None)
 
@@ -86,7 +91,7 @@ class ClientHealth:
         if self._view.state is not self._kept.state or (self._view != self._kept and now >= self._next_keep):
             kept = {
                 "state": self._view.state,
-                "last_seen": self._view.last_seen,
+                "last_seen": _iso_or_none(self._view.last_seen),
                 "last_seen_clock": self._view.last_seen_clock,
             }
             self._books.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
@@ -97,7 +102,7 @@ class ClientHealth:
         clock = self._books.clock
         reading = min(at.timestamp() - clock.jumps_seconds, clock.steady())
         if self._view.last_seen_clock is None or reading > self._view.last_seen_clock:
-            self._view = replace(self._view, last_seen=iso(at), last_seen_clock=reading)
+            self._view = replace(self._view, last_seen=at, last_seen_clock=reading)
 
     def _look_at_folders(self) -> None:
         """Take changes of TEMP for signs; at the start those of the other folders, too.
@@ -154,12 +159,16 @@ class ClientHealth:
             text=text,
             advice=_ADVICE,
         )
-        self._send("client.stalled", text, _ADVICE, pairs=pairs, last_seen=last_seen)
+        self._send("client.stalled", text, _ADVICE, pairs=pairs, last_seen=_iso_or_none(last_seen))
 
     def _log_recovered(self) -> None:
         self._books.journal.info("client.recovered", last_seen=self._view.last_seen)
         self._send("client.recovered", "The MESH Client shows signs of life again.", "Nothing to do.")
 
     def _send(self, event: str, text: str, advice: str, **more: object) -> None:
-        at = self._books.clock.stamp()
+        at = self._books.clock.now()
         self._alert(Alert(event=event, at=at, text=text, advice=advice, about=more))
+
+
+def _iso_or_none(at: datetime | None) -> str | None:
+    return None if at is None else iso(at)

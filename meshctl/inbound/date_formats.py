@@ -8,8 +8,10 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Final
 
+from meshctl.clock import instant, iso
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import fact
@@ -28,11 +30,11 @@ _EVENT: Final = "routing.format_doubtful"
 
 @dataclass(frozen=True, slots=True)
 class DateFormat:
-    """The format in force for a workflow id, when it was set (ISO 8601 UTC), and whether a doubt was told."""
+    """The format in force for a workflow id, when it was set, and whether a doubt was told."""
 
     use_case: str
     format: DateOfBirthFormat
-    set_at: str
+    set_at: datetime
     is_told: bool = False
 
 
@@ -79,7 +81,7 @@ class DateFormats:
     def __init__(self, use_cases: Mapping[str, UseCase], books: Books) -> None:
         self._books = books
         known = _kept(books.ledger.fact(DATE_FORMATS_FACT))
-        now = books.clock.stamp()
+        now = books.clock.now()
         in_force: dict[str, DateFormat] = {}
         for use_case in use_cases.values():
             before = known.get(use_case.workflow_id)
@@ -107,14 +109,16 @@ class DateFormats:
             advice=doubt.advice,
         )
         about = about_message(None, use_case, doubt.workflow_id, None, reads.WRONG_DEMOGRAPHICS)
-        at = self._books.clock.stamp()
+        at = self._books.clock.now()
         self._books.alert(Alert(event=_EVENT, at=at, text=doubt.text, advice=doubt.advice, about=about))
         # Told first: a kill in between tells it twice, which is better than never.
         kept = _kept(self._books.ledger.fact(DATE_FORMATS_FACT))
         self._keep({**kept, doubt.workflow_id: replace(doubt.date_format, is_told=True)})
 
     def _keep(self, formats: Mapping[str, DateFormat]) -> None:
-        value = json.dumps({workflow_id: asdict(one) for workflow_id, one in formats.items()})
+        value = json.dumps(
+            {workflow_id: {**asdict(one), "set_at": iso(one.set_at)} for workflow_id, one in formats.items()}
+        )
         self._books.ledger.set_fact(DATE_FORMATS_FACT, value)
 
 
@@ -124,7 +128,7 @@ def _kept(value: str | None) -> dict[str, DateFormat]:
             workflow_id: DateFormat(
                 str(one["use_case"]),
                 DateOfBirthFormat(one["format"]),
-                str(one["set_at"]),
+                instant(str(one["set_at"])),
                 is_told=bool(one["is_told"]),
             )
             for workflow_id, one in json.loads(value or "{}").items()

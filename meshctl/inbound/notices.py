@@ -144,7 +144,7 @@ class Notices:
         if not alerts:
             return
         about = {"message_id": None, "file": file, "code": code, "candidates": list(decision.candidates)}
-        self._alert(Alert(event=event, at=self._clock.stamp(), text=text, advice=advice, about=about))
+        self._alert(Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about))
 
 
 def _if_like(shape: re.Pattern[str], text: str) -> str | None:

@@ -96,7 +96,7 @@ class OutFolder:
         self._alert(
             Alert(
                 event="message.payload_missing",
-                at=self._books.clock.stamp(),
+                at=self._books.clock.now(),
                 text=_REPLACED,
                 advice=_REPLACED_ADVICE,
                 about={"messages": count},

@@ -56,7 +56,7 @@ class Recorder:
             return []
         changes = self._ledger.record_all(
             [(piece.message_id, piece.evidence) for piece in pieces],
-            self._clock.stamp(),
+            self._clock.now(),
             self._clock.steady(),
         )
         changed = [change.message_id for change in changes if change and (change.moved or change.mended)]
@@ -75,7 +75,7 @@ class Recorder:
 
     def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, text: str, advice: str) -> None:
         """Flag messages as overdue and tell of each."""
-        self._ledger.mark_overdue(message_ids, deadline, self._clock.stamp(), text)
+        self._ledger.mark_overdue(message_ids, deadline, self._clock.now(), text)
         known = reads.descriptions(self._ledger.connection, message_ids)
         with self._journal.batch():
             for message_id in message_ids:
@@ -180,7 +180,7 @@ class Recorder:
     ) -> None:
         known = description
         about = about_message(known.message_id, known.use_case, known.workflow_id, known.file_name, code)
-        self._alert(Alert(event=event, at=self._clock.stamp(), text=text, advice=advice, about=about))
+        self._alert(Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about))
 
     def _took_seconds(self, description: Description) -> float | None:
         if description.queued_clock is None:

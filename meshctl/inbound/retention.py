@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-from meshctl.clock import iso
 from meshctl.ledger.opening import Books
 
 _STEP = 500
@@ -24,7 +23,7 @@ class Retention:
         if now < self._next_look:
             return
         # The steady clock: one that was set forward by mistake must not empty the ledger.
-        before = iso(datetime.fromtimestamp(self._books.clock.steady(), UTC) - self._keep)
+        before = datetime.fromtimestamp(self._books.clock.steady(), UTC) - self._keep
         removed = self._books.ledger.remove_final(before, _STEP)
         self._removed += removed
         if removed == _STEP:

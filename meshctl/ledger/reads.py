@@ -10,9 +10,11 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from meshctl.clock import instant, iso
 from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, HistoryEntry, Message, Reason, levels_of
 from meshctl.mesh.states import Acknowledgement, Deadline, State
@@ -42,12 +44,12 @@ _LAST = "\U0010ffff"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which messages to list: all of these hold. `since` is an instant as the ledger writes it."""
+    """Which messages to list: all of these hold."""
 
     states: tuple[State, ...] = ()
     overdue: bool = False
     use_case: str | None = None
-    since: str | None = None
+    since: datetime | None = None
     limit: int = EVERY
 
 
@@ -110,7 +112,7 @@ def select(connection: sqlite3.Connection, selection: Selection) -> list[Message
         "states": json.dumps(selection.states) if selection.states else None,
         "overdue": selection.overdue,
         "use_case": selection.use_case,
-        "since": selection.since,
+        "since": None if selection.since is None else iso(selection.since),
         "limit": selection.limit,
     }
     return _messages(connection, _SELECTED, parameters)
@@ -164,8 +166,8 @@ def _messages(
     message_ids = list(histories)
     for start in range(0, len(message_ids), _HISTORY_BATCH):
         some = json.dumps(message_ids[start : start + _HISTORY_BATCH])
-        for message_id, *entry in connection.execute(_HISTORIES, (some,)):
-            histories[message_id].append(HistoryEntry(*entry))
+        for message_id, at, *entry in connection.execute(_HISTORIES, (some,)):
+            histories[message_id].append(HistoryEntry(instant(at), *entry))
     return [_message(row, tuple(histories[row["message_id"]])) for row in rows]
 
 
@@ -184,8 +186,8 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
         mesh_id=row["mesh_id"],
         repeat_of=row["repeat_of"],
         resend_of=row["resend_of"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
+        created_at=instant(row["created_at"]),
+        updated_at=instant(row["updated_at"]),
         size_bytes=row["size_bytes"],
         sha256=None if row["sha256"] is None else row["sha256"].hex(),
         reason=None if reason == Reason(None, None, None, None) else reason,
@@ -323,22 +325,22 @@ def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -
     return {row["message_id"]: _description(row) for row in rows}
 
 
-def count_wrong_demographics(connection: sqlite3.Connection, workflow_id: str, since: str) -> int:
+def count_wrong_demographics(connection: sqlite3.Connection, workflow_id: str, since: datetime) -> int:
     """Return how many messages of a workflow id, entered since an instant, failed with EPL-154."""
     row = connection.execute(
         "SELECT count(*) FROM messages WHERE state = 'failed' AND reason_code = ? AND workflow_id = ?"
         " AND created_at >= ?",
-        (WRONG_DEMOGRAPHICS, workflow_id, since),
+        (WRONG_DEMOGRAPHICS, workflow_id, iso(since)),
     ).fetchone()
     return int(row[0])
 
 
-def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: str) -> bool:
+def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: datetime) -> bool:
     """True if MESH found the recipient of any message of a workflow id, entered since an instant.
 
     It did for what arrived, and for what failed only after that: code 14, or the recipient's own answer.
     """
-    row = connection.execute(_ACCEPTED, (workflow_id, since)).fetchone()
+    row = connection.execute(_ACCEPTED, (workflow_id, iso(since))).fetchone()
     return row is not None
 
 

@@ -1,8 +1,10 @@
 """The shapes in which messages enter and leave the ledger."""
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
+from meshctl.clock import iso
 from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State
 
 FOLDERS_READ_FACT = "folders_read_at"
@@ -36,7 +38,7 @@ class NewMessage:
     file_name: str
     size_bytes: int
     sha256: bytes | None
-    created_at: str
+    created_at: datetime
     use_case: str | None = None
     workflow_id: str | None = None
     asked: tuple[Acknowledgement, ...] = ()
@@ -52,7 +54,7 @@ class NewMessage:
 class HistoryEntry:
     """One step in the life of a message."""
 
-    at: str
+    at: datetime
     event: str
     state: str
     code: str | None
@@ -75,8 +77,8 @@ class Message:
     mesh_id: str | None
     repeat_of: str | None
     resend_of: str | None
-    created_at: str
-    updated_at: str
+    created_at: datetime
+    updated_at: datetime
     size_bytes: int
     sha256: str | None
     reason: Reason | None
@@ -100,11 +102,11 @@ class Message:
             "mesh_id": self.mesh_id,
             "repeat_of": self.repeat_of,
             "resend_of": self.resend_of,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
+            "created_at": iso(self.created_at),
+            "updated_at": iso(self.updated_at),
             "size": self.size_bytes,
             "sha256": self.sha256,
             "reason": None if self.reason is None else asdict(self.reason),
             "awaiting": [level.value for level in self.awaiting],
-            "history": [asdict(entry) for entry in self.history],
+            "history": [{**asdict(entry), "at": iso(entry.at)} for entry in self.history],
         }

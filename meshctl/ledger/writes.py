@@ -6,8 +6,10 @@ ids are keyed hashes before they reach this module.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from meshctl.clock import iso
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance
@@ -68,17 +70,18 @@ class Ledger:
             self._insert(claimed, State.CLAIMED, "CLAIM")
             self._insert(rejected, State.REJECTED, "CHECK")
 
-    def mark_queued(self, message_ids: Sequence[str], at: str, clock: float) -> None:
+    def mark_queued(self, message_ids: Sequence[str], at: datetime, clock: float) -> None:
         """Record that the pairs of these messages are in OUT."""
+        stamp = iso(at)
         with atomic(self.connection):
             self.connection.executemany(
                 "UPDATE messages SET state = 'queued', updated_at = ?, queued_clock = ? "
                 "WHERE message_id = ? AND state = 'claimed'",
-                [(at, clock, message_id) for message_id in message_ids],
+                [(stamp, clock, message_id) for message_id in message_ids],
             )
             self.connection.executemany(
                 _INSERT_HISTORY,
-                [(message_id, 2, at, "HANDOFF", "queued", None, None) for message_id in message_ids],
+                [(message_id, 2, stamp, "HANDOFF", "queued", None, None) for message_id in message_ids],
             )
 
     def withdraw(self, message_ids: Sequence[str]) -> None:
@@ -89,12 +92,12 @@ class Ledger:
                 [(message_id,) for message_id in message_ids],
             )
 
-    def record(self, message_id: str, evidence: Evidence, at: str, clock: float) -> Change | None:
+    def record(self, message_id: str, evidence: Evidence, at: datetime, clock: float) -> Change | None:
         """Apply one piece of evidence in a transaction of its own; see `record_all`."""
         return self.record_all([(message_id, evidence)], at, clock)[0]
 
     def record_all(
-        self, pieces: Iterable[tuple[str, Evidence]], at: str, clock: float
+        self, pieces: Iterable[tuple[str, Evidence]], at: datetime, clock: float
     ) -> list[Change | None]:
         """Apply evidence to messages, in one transaction; None for a message that is not in the ledger.
 
@@ -106,7 +109,7 @@ class Ledger:
             self._note_untold([change.message_id for change in changes if change and change.failed])
         return changes
 
-    def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, at: str, text: str) -> None:
+    def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, at: datetime, text: str) -> None:
         """Flag messages that missed a deadline; untold until `told` is called."""
         with atomic(self.connection):
             self._note_untold(message_ids)
@@ -114,7 +117,7 @@ class Ledger:
                 state = self._value("SELECT state FROM messages WHERE message_id = ?", message_id)
                 self.connection.execute(
                     "UPDATE messages SET overdue = ?, updated_at = ? WHERE message_id = ?",
-                    (deadline, at, message_id),
+                    (deadline, iso(at), message_id),
                 )
                 self._note(message_id, at, "DEADLINE", str(state), deadline, text)
 
@@ -176,13 +179,13 @@ class Ledger:
             found = {sha256: self._value(query, sha256) for sha256 in sha256s}
         return {sha256: str(message_id) for sha256, message_id in found.items() if message_id is not None}
 
-    def remove_final(self, before: str, limit: int) -> int:
+    def remove_final(self, before: datetime, limit: int) -> int:
         """Remove up to `limit` final messages last changed before the instant `before`; return how many."""
         with atomic(self.connection):
             cursor = self.connection.execute(
                 "DELETE FROM messages WHERE message_id IN (SELECT message_id FROM messages WHERE "
                 "state IN ('rejected', 'completed', 'failed') AND updated_at < ? LIMIT ?)",
-                (before, limit),
+                (iso(before), limit),
             )
             return cursor.rowcount
 
@@ -191,16 +194,16 @@ class Ledger:
         references: list[tuple[bytes, str]] = []
         for message in messages:
             reason = message.reason
-            asked = ",".join(message.asked)
+            asked, entered_at = ",".join(message.asked), iso(message.created_at)
             rows.append(
                 (message.message_id, message.claim, message.file_name, message.use_case, message.workflow_id,
                  state.value, asked, asked, message.local_id_key, message.patient_key, message.repeat_of,
                  message.resend_of, message.size_bytes, message.sha256, reason and reason.code,
                  reason and reason.event, reason and reason.text, reason and reason.advice,
-                 message.created_at, message.created_at)
+                 entered_at, entered_at)
             )  # fmt: skip
             history.append(
-                (message.message_id, 1, message.created_at, event, state.value,
+                (message.message_id, 1, entered_at, event, state.value,
                  reason and reason.code, reason and reason.text)
             )  # fmt: skip
             references.extend((key, message.message_id) for key in set(message.reference_keys))
@@ -210,7 +213,7 @@ class Ledger:
             "INSERT INTO message_references (reference_key, message_id) VALUES (?, ?)", references
         )
 
-    def _apply(self, message_id: str, evidence: Evidence, at: str, clock: float) -> Change | None:
+    def _apply(self, message_id: str, evidence: Evidence, at: datetime, clock: float) -> Change | None:
         row = self.connection.execute(
             "SELECT state, asked, awaiting, assumed, overdue, mesh_id FROM messages WHERE message_id = ?",
             (message_id,),
@@ -230,14 +233,14 @@ class Ledger:
         failed_now = after.state is State.FAILED and before.state is not State.FAILED
         parameters = {
             "message_id": message_id, "state": after.state.value, "awaiting": ",".join(after.awaiting),
-            "assumed": after.assumed, "mesh_id": learnt, "at": at, "clock": clock,
+            "assumed": after.assumed, "mesh_id": learnt, "at": iso(at), "clock": clock,
             "overdue": still_overdue, "failed_now": failed_now,
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
         }  # fmt: skip
         self.connection.execute(_UPDATE, parameters)
         self.connection.execute(
             _INSERT_HISTORY,
-            (message_id, step, at, evidence.event, after.state.value, evidence.code, evidence.text),
+            (message_id, step, iso(at), evidence.event, after.state.value, evidence.code, evidence.text),
         )
         return Change(message_id, before, after, overdue, still_overdue, is_new=True)
 
@@ -271,10 +274,10 @@ class Ledger:
         return bool(row[0]), row[1]
 
     def _note(
-        self, message_id: str, at: str, event: str, state: str, code: str | None, text: str | None
+        self, message_id: str, at: datetime, event: str, state: str, code: str | None, text: str | None
     ) -> None:
         step = self._value("SELECT coalesce(max(step), 0) + 1 FROM history WHERE message_id = ?", message_id)
-        self.connection.execute(_INSERT_HISTORY, (message_id, step, at, event, state, code, text))
+        self.connection.execute(_INSERT_HISTORY, (message_id, step, iso(at), event, state, code, text))
 
     def _value(self, query: str, *parameters: object) -> object:
         row = self.connection.execute(query, parameters).fetchone()

@@ -2,21 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+
+from meshctl.clock import iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert. `at` is ISO 8601 UTC; `about` holds the further keys of its JSON, such as a message's."""
+    """One alert. `about` holds the further keys of its JSON, such as a message's."""
 
     event: str
-    at: str
+    at: datetime
     text: str | None
     advice: str | None
     about: Mapping[str, object] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Return the alert as the alert command gets it."""
-        return {"event": self.event, "at": self.at, **self.about, "text": self.text, "advice": self.advice}
+        return {
+            "event": self.event,
+            "at": iso(self.at),
+            **self.about,
+            "text": self.text,
+            "advice": self.advice,
+        }
 
 
 def about_message(

@@ -23,6 +23,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,7 +167,7 @@ class HandOff:
 
     def note_shown(self, stems: Sequence[str]) -> None:
         """Step 5, once the log has it."""
-        self._ledger.mark_queued(stems, self._clock.stamp(), self._clock.steady())
+        self._ledger.mark_queued(stems, self._clock.now(), self._clock.steady())
 
     def payload(self, stem: str) -> str:
         """Return where the payload of a message lies once it is in OUT."""
@@ -375,7 +376,7 @@ class HandOffDriver:
     def _messages(self, claim: Claim, items: Sequence[Sendable]) -> list[PreparedMessage]:
         contents = [bytes.fromhex(item.sha256) if item.sha256 else None for item in items]
         earlier = self._ledger.earlier_with_content([content for content in contents if content])
-        created_at = self._clock.stamp()
+        created_at = self._clock.now()
         messages = []
         for item, content in zip(items, contents, strict=True):
             row = self._row(claim, item, content, earlier.get(content) if content else None, created_at)
@@ -385,7 +386,7 @@ class HandOffDriver:
         return messages
 
     def _row(
-        self, claim: Claim, item: Sendable, sha256: bytes | None, repeat_of: str | None, created_at: str
+        self, claim: Claim, item: Sendable, sha256: bytes | None, repeat_of: str | None, created_at: datetime
     ) -> NewMessage:
         known = item.details
         return NewMessage(
@@ -411,7 +412,7 @@ class HandOffDriver:
             name=item.name,
             file_name=item.shown_name,
             refusal=item.refusal,
-            at=self._clock.stamp(),
+            at=self._clock.now(),
             with_sidecar=item.sidecar is not None,
         )
 
@@ -423,7 +424,7 @@ class HandOffDriver:
             file_name=item.shown_name,
             size_bytes=item.identity.size_bytes,
             sha256=bytes.fromhex(item.sha256) if item.sha256 else None,
-            created_at=self._clock.stamp(),
+            created_at=self._clock.now(),
             reason=Reason(refusal.code, "CHECK", refusal.text, refusal.advice),
         )
 

@@ -200,7 +200,7 @@ class OutboundPipeline:
             "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
             "See 'meshctl use-cases' for the names, or move the folder away.",
         )
-        rejection = Rejection(None, name, mask_file_name(name), refusal, self._books.clock.stamp(), False)
+        rejection = Rejection(None, name, mask_file_name(name), refusal, self._books.clock.now(), False)
         if self._rejected.explain_only(rejection):
             self._journal.warning(
                 "file.folder_ignored", folder=rejection.file_name, text=refusal.text, advice=refusal.advice

@@ -6,8 +6,10 @@ has dealt with, which the reading of those folders then records. A file in `reje
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
+from meshctl.clock import instant, iso
 from meshctl.files.safe_open import read_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
@@ -34,9 +36,9 @@ def rebuild(settings: Settings, books: Books) -> int:
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
         books.ledger.enter(some)
-        books.ledger.mark_queued([row.message_id for row in some], books.clock.stamp(), books.clock.steady())
+        books.ledger.mark_queued([row.message_id for row in some], books.clock.now(), books.clock.steady())
     books.ledger.enter([], refused)
-    books.ledger.set_fact(FOLDERS_READ_FACT, books.clock.stamp())
+    books.ledger.set_fact(FOLDERS_READ_FACT, iso(books.clock.now()))
     return len(rows) + len(refused)
 
 
@@ -50,17 +52,19 @@ def rebuilt_row(control_path: str, payload_path: str, message_id: str, books: Bo
         file_name=UNKNOWN_FILE,
         size_bytes=_size(payload_path),
         sha256=None,
-        created_at=books.clock.stamp(),
+        created_at=books.clock.now(),
         workflow_id=control.workflow_id,
         local_id_key=books.keys.of(control.local_id) if control.local_id else None,
         patient_key=books.keys.of(routed[0]) if routed else None,
     )
 
 
-def rejected_rows(folder: RejectedFolder, ledger: Ledger, since: str = "") -> Iterator[NewMessage]:
+def rejected_rows(
+    folder: RejectedFolder, ledger: Ledger, since: datetime | None = None
+) -> Iterator[NewMessage]:
     """Yield rows for the rejections that lie complete in the folder and are not in the ledger.
 
-    `since` (ISO 8601) leaves out those that were refused earlier.
+    `since` leaves out those that were refused earlier.
     """
     for message_id, payload, content in folder.complete(ledger.knows, since):
         yield NewMessage(
@@ -69,7 +73,7 @@ def rejected_rows(folder: RejectedFolder, ledger: Ledger, since: str = "") -> It
             file_name=str(content.get("file", "")),
             size_bytes=_size(payload),
             sha256=None,
-            created_at=str(content.get("at", "")),
+            created_at=instant(str(content.get("at"))),
             reason=Reason(
                 str(content.get("code")), "CHECK", str(content.get("text")), str(content.get("advice"))
             ),

@@ -20,7 +20,6 @@ import stat
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from meshctl.clock import iso
 from meshctl.files import durable
 from meshctl.ledger.opening import Books
 from meshctl.outbound.claim import Claim, WorkFolder
@@ -149,7 +148,7 @@ class Recovery:
         Of a complete one the claim may still hold the sidecar and, from another file system, the original.
         They go before the row is entered: afterwards nothing would tell them from files yet to be settled.
         """
-        since = iso(min(claim.opened_at for claim in claims) - _CLOCK_SET_BACK)
+        since = min(claim.opened_at for claim in claims) - _CLOCK_SET_BACK
         claimed = [claim.path(name) for claim in claims for name in claim.names()]
         for _, payload, _ in self._rejected.complete(self._ledger.knows, since):
             for path in claimed:

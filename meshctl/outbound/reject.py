@@ -15,10 +15,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from meshctl.clock import instant, iso
 from meshctl.errors import Refusal
 from meshctl.files import durable
 from meshctl.outbound.claim import Claim
@@ -38,7 +40,7 @@ class Rejection:
     name: str
     file_name: str
     refusal: Refusal
-    at: str
+    at: datetime
     with_sidecar: bool
 
     def explanation(self) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class Rejection:
         return {
             "message_id": self.message_id,
             "file": self.file_name,
-            "at": self.at,
+            "at": iso(self.at),
             "code": self.refusal.code,
             "text": self.refusal.text,
             "advice": self.refusal.advice,
@@ -102,16 +104,18 @@ class RejectedFolder:
                 yield entry.path, content
 
     def complete(
-        self, is_known: Callable[[str], bool], since: str = ""
+        self, is_known: Callable[[str], bool], since: datetime | None = None
     ) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Yield message id, path of the payload and explanation of refused files that nobody knows yet.
 
-        `since` (ISO 8601) leaves out those that were refused earlier.
+        `since` leaves out those that were refused earlier.
         """
         for path, content in self.explanations():
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
-            if not isinstance(message_id, str) or str(content.get("at", "")) < since:
+            if not isinstance(message_id, str):
+                continue
+            if since is not None and instant(str(content.get("at"))) < since:
                 continue
             if not is_known(message_id) and os.path.lexists(payload):
                 yield message_id, payload, content

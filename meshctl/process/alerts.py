@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
 from threading import Condition, Thread
 from typing import Final
 
+from meshctl.log.alert import Alert
 from meshctl.log.events import Journal, error_fields
 from meshctl.settings.model import AlertSettings
 
@@ -39,11 +39,11 @@ class Alerts:
         # Guards everything above, and tells the thread of new alerts.
         self._changed = Condition()
 
-    def send(self, event: Mapping[str, object]) -> None:
-        """Have the command run for an event, after those that wait already."""
+    def send(self, alert: Alert) -> None:
+        """Have the command run for an alert, after those that wait already."""
         if not self._command:
             return
-        data = json.dumps(event, default=str).encode() + b"\n"
+        data = json.dumps(alert.as_json(), default=str).encode() + b"\n"
         with self._changed:
             if self._is_closing:
                 return

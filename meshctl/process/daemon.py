@@ -160,7 +160,7 @@ class Daemon:
 
     def _alert(self, alert: Alert) -> None:
         self._metrics.count_alert(alert.event)
-        self._alerts.send(alert.as_json())
+        self._alerts.send(alert)
 
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""
@@ -187,7 +187,7 @@ class Daemon:
     def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with batch_examiner() as self._reading, single_instance(folder, Clock().stamp()) as lock:
+        with batch_examiner() as self._reading, single_instance(folder, Clock().now()) as lock:
             if threading.current_thread() is threading.main_thread():
                 ignore_lease_breaks()
                 self._signals.listen()

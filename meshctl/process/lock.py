@@ -10,10 +10,12 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from meshctl.clock import iso
 from meshctl.errors import MeshctlError
 from meshctl.settings.mailbox import MailboxSettings
 
@@ -27,7 +29,7 @@ class AlreadyRunningError(MeshctlError):
 class InstanceLock:
     """The lock of a state folder, and beside it who holds it."""
 
-    def __init__(self, state_folder: Path, started_at: str) -> None:
+    def __init__(self, state_folder: Path, started_at: datetime) -> None:
         self._folder = state_folder
         self._path = state_folder / "lock"
         self._started_at = started_at
@@ -53,7 +55,7 @@ class InstanceLock:
         # Told for people alone: a full disk must not keep the daemon from starting.
         with suppress(OSError):
             (self._folder / "holder").write_text(
-                f"process {os.getpid()} on {socket.gethostname()} since {self._started_at}\n"
+                f"process {os.getpid()} on {socket.gethostname()} since {iso(self._started_at)}\n"
             )
 
     def is_held(self) -> bool:
@@ -77,7 +79,7 @@ class InstanceLock:
 
 
 @contextmanager
-def single_instance(state_folder: Path, started_at: str) -> Iterator[InstanceLock]:
+def single_instance(state_folder: Path, started_at: datetime) -> Iterator[InstanceLock]:
     """Hold the lock of a state folder. Raises AlreadyRunningError, at once."""
     lock = InstanceLock(state_folder, started_at)
     lock.hold()

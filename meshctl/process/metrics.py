@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -128,9 +127,7 @@ def _ledger_numbers(connection: sqlite3.Connection) -> LedgerNumbers:
         overdue=reads.count_overdue(connection),
         oldest_queued_seconds=reads.oldest_queued_seconds(connection, time.time()),
         client=view.state,
-        client_seen_at_seconds=None
-        if view.last_seen is None
-        else datetime.fromisoformat(view.last_seen).timestamp(),
+        client_seen_at_seconds=None if view.last_seen is None else view.last_seen.timestamp(),
     )
 
 

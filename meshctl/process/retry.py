@@ -228,7 +228,7 @@ class RetriedWork:
         # `half` is the old name of `part`, for one more release.
         about = {"part": self._name, "half": self._name}
         self._alert(
-            Alert(event=event, at=self._clock.stamp(), text=problem.text, advice=problem.advice, about=about)
+            Alert(event=event, at=self._clock.now(), text=problem.text, advice=problem.advice, about=about)
         )
 
     def _log_fault(self, error: Exception) -> None:

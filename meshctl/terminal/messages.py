@@ -92,15 +92,9 @@ def state_text(message: Message) -> Text:
     return said
 
 
-def told_time(stamp: str, now: datetime, *, exact: bool) -> Text:
-    """Return an instant of the ledger as so long ago, or as it stands there."""
-    if exact:
-        return plain_text(stamp)
-    try:
-        return plain_text(relative_time(datetime.fromisoformat(stamp), now))
-    except (ValueError, TypeError):
-        # A row rebuilt from somebody's explanation file may hold anything.
-        return plain_text(stamp)
+def told_time(at: datetime, now: datetime, *, exact: bool) -> Text:
+    """Return an instant as so long ago, or as ISO 8601 UTC."""
+    return plain_text(iso(at) if exact else relative_time(at, now))
 
 
 def _fields(
@@ -111,7 +105,7 @@ def _fields(
     if message.overdue is not None:
         yield "Overdue", plain_text(f"the deadline {message.overdue} has passed", OVERDUE_STYLE)
     if tracked is not None:
-        asked = told_time(iso(tracked.asked_at), now, exact=exact)
+        asked = told_time(tracked.asked_at, now, exact=exact)
         yield "Tracking", Text.assemble("MESH, ", asked, ": ", plain_text(tracked.text))
     if message.reason is not None:
         yield "Reason", plain_text(message.reason.text, "red")

@@ -233,7 +233,7 @@ def seed_ledger(site: Site, messages: int) -> list[str]:
     for start in range(0, messages, 1000):
         some = stems[start : start + 1000]
         ledger.enter([_row(stem, clock) for stem in some])
-        ledger.mark_queued(some, clock.stamp(), clock.steady())
+        ledger.mark_queued(some, clock.now(), clock.steady())
     ledger.close()
     for stem in stems:
         for end in (".ctl", ".dat"):
@@ -248,7 +248,7 @@ def _row(stem: str, clock: Clock) -> NewMessage:
         file_name="letter.xml",
         size_bytes=6000,
         sha256=os.urandom(32),
-        created_at=clock.stamp(),
+        created_at=clock.now(),
         use_case=USE_CASE,
         workflow_id="GPCONNECT_SEND_DOCUMENT",
         patient_key=os.urandom(16),

@@ -9,6 +9,7 @@ import pytest
 
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind
 from meshctl.bridge.retry import BlockedAlerts, BridgePart
+from meshctl.clock import instant, iso
 from meshctl.log.events import journal
 from meshctl.process.alerts import Alerts
 from tests.bridge.test_part import AWAY, DENIED, FULL, SteppedClock
@@ -76,6 +77,7 @@ def test_what_lasts_is_told_once(
     (alert,) = alerts[1]()
     assert sent == [0, 1, 1]
     assert (alert["event"], alert["part"]) == ("bridge.blocked", "receiving")
+    assert alert["at"] == iso(instant(alert["at"]))
     assert alert["text"] == f"{part.obstacle}."
     assert alert["advice"] == part.advice
 

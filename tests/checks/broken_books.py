@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from meshctl.inbound.date_formats import DateFormats
 from meshctl.mesh.states import Evidence, State
@@ -73,9 +73,9 @@ def _wrong_date_format(grounds: Grounds) -> None:
     clock = grounds.books.clock
     for number in range(3):
         message_id = f"2026112209150248011{number}_A1B2C3"
-        grounds.enter(message_id, "send-document", clock.stamp(), workflow_id="GPCONNECT_SEND_DOCUMENT")
+        grounds.enter(message_id, "send-document", clock.now(), workflow_id="GPCONNECT_SEND_DOCUMENT")
         evidence = Evidence("SEND", State.FAILED, "EPL-154")
-        grounds.books.ledger.record(message_id, evidence, clock.stamp(), clock.steady())
+        grounds.books.ledger.record(message_id, evidence, clock.now(), clock.steady())
 
 
 BOOKS = (
@@ -220,7 +220,7 @@ BOOKS = (
     Broken("clock of 1970", lambda g: None, "clock", ERROR, "cannot be", "timedatectl", -56 * 365 * DAY),
     Broken(
         "clock set back",
-        lambda g: g.enter(OLD_STEM, "vaccination", "2090-01-01T00:00:00.000Z"),
+        lambda g: g.enter(OLD_STEM, "vaccination", datetime(2090, 1, 1, tzinfo=UTC)),
         "clock",
         WARNING,
         "it was set back",

@@ -23,6 +23,7 @@ from meshctl.settings.load import load_settings
 from tests.site import Site, make_site
 
 NOBODY = 65534
+_BEFORE = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 OLD_STEM = "20261122091502480113_7F3A9C"
 CLIENT_FLAGS: Mapping[str, str] = {
     "CollectReport": "Y",
@@ -54,7 +55,7 @@ class Grounds:
         self.site.log_file.touch(0o600)
         self.books: Books = open_books(self.site.state, journal).books
         self._lock = ExitStack()
-        self._lock.enter_context(single_instance(self.site.state, "2026-11-22T09:15:00.000Z"))
+        self._lock.enter_context(single_instance(self.site.state, _BEFORE))
         undo.callback(self.stop)
 
     def set_client(self, poll_seconds: int = 1800, root: Path | None = None, **flags: str) -> None:
@@ -92,7 +93,7 @@ class Grounds:
         self,
         message_id: str,
         use_case: str,
-        at: str = "2026-11-22T09:15:00.000Z",
+        at: datetime = _BEFORE,
         *,
         workflow_id: str = "W",
     ) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
-from meshctl.clock import iso
 from meshctl.ledger.opening import Books, open_books
 from meshctl.ledger.records import NewMessage
 from meshctl.log.events import Journal
@@ -41,7 +40,7 @@ class Recorder:
                 "file_name": "letter.pdf",
                 "size_bytes": 10,
                 "sha256": None,
-                "created_at": iso(self.now),
+                "created_at": self.now,
                 "use_case": "send-document",
                 "workflow_id": "GPCONNECT_SEND_DOCUMENT",
                 "patient_key": self.books.keys.of(nhs_number) if nhs_number else None,
@@ -53,18 +52,18 @@ class Recorder:
             return message.message_id
         self.books.ledger.enter([message])
         if state is not State.CLAIMED:
-            self.books.ledger.mark_queued([message.message_id], iso(self.now), self.books.clock.steady())
+            self.books.ledger.mark_queued([message.message_id], self.now, self.books.clock.steady())
         if state not in (State.CLAIMED, State.QUEUED):
             self.record(message.message_id, Evidence("SENT", state, "00"))
         return message.message_id
 
     def record(self, message_id: str, evidence: Evidence) -> None:
         """Apply evidence to a message."""
-        self.books.ledger.record(message_id, evidence, iso(self.now), self.books.clock.steady())
+        self.books.ledger.record(message_id, evidence, self.now, self.books.clock.steady())
 
     def overdue(self, message_id: str) -> None:
         """Let a message have missed the deadline for being sent."""
-        self.books.ledger.mark_overdue([message_id], Deadline.SENT, iso(self.now), "Not sent in time.")
+        self.books.ledger.mark_overdue([message_id], Deadline.SENT, self.now, "Not sent in time.")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from lxml import html
 
-from meshctl.clock import iso
 from meshctl.ledger.records import Reason
 from meshctl.mesh.states import State
 from tests.commands.busy_day import FAILED, MESSAGES, OVERDUE, REJECTED, BusyDay
@@ -291,7 +290,7 @@ def test_today_is_the_day_when_none_is_named(site: Site) -> None:
         recorder.now = datetime.now(UTC) - timedelta(minutes=1)
         recorder.enter()
         recorder.now -= timedelta(days=2)
-        recorder.enter(created_at=iso(recorder.now))
+        recorder.enter(created_at=recorder.now)
 
     assert _tiles(_page(site))["messages"] == 1
 

@@ -82,7 +82,7 @@ def test_the_oldest_pair_in_out_is_told(site: Site) -> None:
         ledger, clock = recorder.books.ledger, recorder.books.clock
         for state, age_seconds in ((State.QUEUED, 60), (State.QUEUED, 600), (State.SENT, HOUR)):
             message_id = recorder.enter(State.CLAIMED)
-            ledger.mark_queued([message_id], clock.stamp(), clock.steady() - age_seconds)
+            ledger.mark_queued([message_id], clock.now(), clock.steady() - age_seconds)
             if state is State.SENT:
                 ledger.connection.execute(
                     "UPDATE messages SET state = 'sent' WHERE message_id = ?", (message_id,)
@@ -96,7 +96,7 @@ def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
     with recording(site) as recorder:
         clock = recorder.books.clock
         message_id = recorder.enter(State.CLAIMED)
-        recorder.books.ledger.mark_queued([message_id], clock.stamp(), clock.steady() - 24 * HOUR)
+        recorder.books.ledger.mark_queued([message_id], clock.now(), clock.steady() - 24 * HOUR)
         recorder.books.ledger.set_fact("clock_jumps_seconds", str(24 * HOUR - 60))
 
         assert 60 <= _status(site)["oldest_queued_seconds"] < 90

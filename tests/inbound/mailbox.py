@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from meshctl.clock import Clock, iso
+from meshctl.clock import Clock
 from meshctl.inbound.pipeline import InboundPipeline, InboundWorkLeft
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
@@ -49,10 +49,6 @@ class ClockForTest(Clock):
     def now(self) -> datetime:
         """Return the wall clock's instant."""
         return super().now() + timedelta(seconds=self.skipped_seconds)
-
-    def stamp(self) -> str:
-        """Return now as ISO 8601 UTC."""
-        return iso(self.now())
 
     def monotonic(self) -> float:
         """Return seconds that only go forward."""
@@ -147,7 +143,7 @@ class MailboxForTest:
         use_case: str = "send-document",
         in_out: bool = True,
         queued: bool = True,
-        created_at: str | None = None,
+        created_at: datetime | None = None,
     ) -> str:
         """Enter a message, put its pair into OUT and mark it as queued; return its id."""
         return self.messages(
@@ -171,10 +167,10 @@ class MailboxForTest:
         use_case: str = "send-document",
         in_out: bool = True,
         queued: bool = True,
-        created_at: str | None = None,
+        created_at: datetime | None = None,
     ) -> list[str]:
         """Enter `count` messages; `local_id` None stands for the message's own id."""
-        at = created_at or self.clock.stamp()
+        at = created_at or self.clock.now()
         rows = []
         for _ in range(count):
             message_id = new_message_id(self.clock.now())

@@ -144,7 +144,7 @@ def test_a_client_that_was_never_seen_is_unknown(mailbox: MailboxForTest) -> Non
 
 def test_last_seen_is_kept_for_status(mailbox: MailboxForTest) -> None:
     """The ledger says when the client was last seen, as an instant for people."""
-    before = mailbox.clock.stamp()
+    before = mailbox.clock.now()
     mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
     mailbox.turns()
     mailbox.later(70)
@@ -154,7 +154,7 @@ def test_last_seen_is_kept_for_status(mailbox: MailboxForTest) -> None:
     last_seen = _view(mailbox).last_seen
 
     assert last_seen is not None
-    assert before < last_seen <= mailbox.clock.stamp()
+    assert before < last_seen <= mailbox.clock.now()
 
 
 def test_a_quiet_client_costs_no_writing(mailbox: MailboxForTest) -> None:

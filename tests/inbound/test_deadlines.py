@@ -258,7 +258,7 @@ def test_settings_change_the_deadlines(open_mailbox: Callable[..., MailboxForTes
 def test_an_untold_deadline_is_told_of_at_the_next_start(mailbox: MailboxForTest) -> None:
     """A process that ends between the flag and its line tells of it when it starts again."""
     message_id = mailbox.message()
-    mailbox.ledger.mark_overdue([message_id], Deadline.COLLECTED, mailbox.clock.stamp(), "late")
+    mailbox.ledger.mark_overdue([message_id], Deadline.COLLECTED, mailbox.clock.now(), "late")
 
     mailbox.restart()
     mailbox.turns()

@@ -264,7 +264,7 @@ def test_waiting_messages_hear_of_their_reports_after_the_hand_off_is_finished(
     mailbox.turns()
     assert mailbox.state(message_id) is State.CLAIMED
 
-    mailbox.ledger.mark_queued([message_id], mailbox.clock.stamp(), mailbox.clock.steady())
+    mailbox.ledger.mark_queued([message_id], mailbox.clock.now(), mailbox.clock.steady())
     mailbox.later(2.0)
 
     assert mailbox.state(message_id) is State.COLLECTED

@@ -5,23 +5,26 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
 import pytest
 
+from meshctl.log.alert import Alert
 from meshctl.log.events import EventRecord, Journal
 from meshctl.process.alerts import MOST_WAITING, Alerts
 from meshctl.settings.model import AlertSettings
 from tests.site import wait_until
 
-FAILURE: dict[str, object] = {
-    "event": "message.failed",
-    "at": "2026-11-22T09:15:02.481Z",
-    "message_id": "20261122091502480113_7F3A9C",
-    "file": "Zoë's letter.pdf",
-    "code": "14",
-}
+FAILURE = Alert(
+    event="message.failed",
+    at=datetime(2026, 11, 22, 9, 15, 2, 481000, tzinfo=UTC),
+    text="Not delivered.",
+    advice="Ask the practice.",
+    about={"message_id": "20261122091502480113_7F3A9C", "file": "Zoë's letter.pdf", "code": "14"},
+)
 
 
 class _Log(logging.Handler):
@@ -72,6 +75,10 @@ def command(tmp_path: Path) -> Iterator[_Command]:
 KEEP = "open(f'{folder}/got', 'ab').write(sys.stdin.buffer.read())\n"
 
 
+def _numbered(number: int) -> Alert:
+    return replace(FAILURE, about={"number": number})
+
+
 def _got(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "got").read_text().splitlines()]
 
@@ -79,13 +86,13 @@ def _got(folder: Path) -> list[dict[str, object]]:
 def test_the_command_gets_each_event_as_json(command: _Command) -> None:
     """Every event comes whole, in order, as one line of JSON on standard input."""
     alerts = command.run(KEEP)
-    events = [{**FAILURE, "number": number} for number in range(5)]
+    events = [_numbered(number) for number in range(5)]
 
     for event in events:
         alerts.send(event)
     alerts.close(20.0)
 
-    assert _got(command.folder) == events
+    assert _got(command.folder) == [event.as_json() for event in events]
     assert command.log.fields == []
 
 
@@ -109,10 +116,10 @@ def test_only_one_process_runs_at_a_time(command: _Command) -> None:
     )
 
     for number in range(5):
-        alerts.send({"number": number})
+        alerts.send(_numbered(number))
     alerts.close(20.0)
 
-    assert _got(command.folder) == [{"number": number} for number in range(5)]
+    assert [got["number"] for got in _got(command.folder)] == list(range(5))
     assert command.log.fields == []
 
 
@@ -163,7 +170,7 @@ def test_a_command_that_reads_nothing_is_fine(command: _Command) -> None:
     """A command that closes its standard input unread, with a large event on it, has not failed."""
     alerts = command.run("os.close(0)")
 
-    alerts.send({**FAILURE, "text": "x" * 500_000})
+    alerts.send(replace(FAILURE, text="x" * 500_000))
     alerts.close(20.0)
 
     assert command.log.fields == []
@@ -185,8 +192,8 @@ def test_a_command_that_takes_too_long_ends_with_its_children(command: _Command)
     os.mkfifo(command.folder / "alive")
     alive = os.open(command.folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
 
-    alerts.send({"number": 0})
-    alerts.send({"number": 1})
+    alerts.send(_numbered(0))
+    alerts.send(_numbered(1))
     alerts.close(20.0)
 
     assert (command.folder / "second").exists()
@@ -206,17 +213,17 @@ def test_of_too_many_alerts_the_oldest_are_dropped_and_counted(command: _Command
         "    time.sleep(0.01)\n"
         "open(f'{folder}/got', 'a').write(json.dumps(event) + chr(10))\n"
     )
-    alerts.send({"number": -1})
+    alerts.send(_numbered(-1))
     wait_until((command.folder / "begun").exists, "the command to begin")
 
     for number in range(MOST_WAITING + 50):
-        alerts.send({"number": number})
+        alerts.send(_numbered(number))
     (command.folder / "go").touch()
     assert command.log.spoke.wait(20.0)
     alerts.close(0.1)
 
     assert command.log.fields[0]["dropped"] == 50
-    assert _got(command.folder)[:1] == [{"number": -1}]
+    assert _got(command.folder)[0]["number"] == -1
     unsent = command.log.fields[-1]["unsent"]
     assert isinstance(unsent, int)
     assert unsent > MOST_WAITING / 2
@@ -239,7 +246,8 @@ def test_what_cannot_be_json_is_sent_as_text(command: _Command) -> None:
     """No value of an event makes sending raise."""
     alerts = command.run(KEEP)
 
-    alerts.send({"event": "message.failed", "odd": Path("/x"), "broken": "\udcff"})
+    alerts.send(replace(FAILURE, about={"odd": Path("/x"), "broken": "\udcff"}))
     alerts.close(20.0)
 
-    assert _got(command.folder) == [{"event": "message.failed", "odd": "/x", "broken": "\udcff"}]
+    [got] = _got(command.folder)
+    assert (got["odd"], got["broken"]) == ("/x", "\udcff")

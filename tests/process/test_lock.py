@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from meshctl.process.lock import seems_running, single_instance
@@ -16,7 +17,7 @@ def _holder(folder: Path, text: str) -> None:
 def test_nobody_runs_where_nobody_wrote_himself_down(tmp_path: Path) -> None:
     """Before the first start, and after the daemon has ended, it does not seem to run."""
     before = seems_running(tmp_path)
-    with single_instance(tmp_path, "2026-11-22T09:15:02.481Z"):
+    with single_instance(tmp_path, datetime(2026, 11, 22, 9, 15, tzinfo=UTC)):
         meanwhile = seems_running(tmp_path)
 
     assert (before, meanwhile, seems_running(tmp_path)) == (False, True, False)

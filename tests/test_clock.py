@@ -1,0 +1,40 @@
+"""Instants as text, and back."""
+
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshctl.clock import instant, iso
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Of the years 1970 to 2190.
+_UTC = st.integers(0, 7_000_000_000_000_000).map(lambda us: _EPOCH + timedelta(microseconds=us))
+
+
+@given(_UTC, st.timezones())
+def test_an_instant_is_kept_to_the_millisecond(utc: datetime, zone: tzinfo) -> None:
+    """Whatever its time zone, it is written as UTC, and read back as it was but for less than 1 ms."""
+    at = utc.astimezone(zone)
+
+    written = iso(at)
+
+    assert written.endswith("Z")
+    assert timedelta(0) <= at - instant(written) < timedelta(milliseconds=1)
+    assert iso(instant(written)) == written
+
+
+@given(_UTC, _UTC)
+def test_texts_sort_as_instants_do(one: datetime, other: datetime) -> None:
+    """The ledger compares the texts."""
+    first, second = iso(one), iso(other)
+
+    assert (first < second) == (instant(first) < instant(second))
+
+
+@pytest.mark.parametrize("text", ["", "None", "yesterday", "2026-13-01T00:00:00.000Z"])
+def test_a_text_that_is_no_instant_is_long_ago(text: str) -> None:
+    """An explanation file in rejected/ may have been edited."""
+    assert instant(text) == _EPOCH
