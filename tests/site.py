@@ -212,19 +212,27 @@ class Site:
     @contextmanager
     def daemon(self, *, started: bool = True) -> Iterator["Daemon"]:
         """Run the daemon while the block lasts; with `started`, from when it says so. It must end well."""
-        seen = len(self.events("daemon.started"))
-        daemon = self.start("run")
-        process = daemon.process
+        with self.served_by("run", (lambda: self.events("daemon.started")) if started else None) as daemon:
+            yield daemon
+
+    @contextmanager
+    def served_by(self, command: str, begun: Callable[[], list[Entry]] | None) -> Iterator["Daemon"]:
+        """Run a command that goes on while the block lasts; it must end well.
+
+        The block begins when there is one more of the lines that `begun` finds, if it is given.
+        """
+        seen = 0 if begun is None else len(begun())
+        daemon = self.start(command)
         try:
-            if started:
-                daemon.wait_for(lambda: len(self.events("daemon.started")) > seen, "the daemon to start")
+            if begun is not None:
+                daemon.wait_for(lambda: len(begun()) > seen, f"{command} to start")
             yield daemon
             ended = daemon.stop()
             assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+            if daemon.process.poll() is None:
+                daemon.process.kill()
+                daemon.process.communicate()
 
     def log(self) -> list[Entry]:
         """Return every line of the log."""

@@ -13,7 +13,7 @@ from meshctl.checks.finding import Finding, Severity
 from meshctl.process.lock import server_of, serving
 from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import TestAuthority
-from tests.checks.grounds import Grounds, grounds
+from tests.checks.checked_site import CheckedSite, grounds
 
 DAY = timedelta(days=1)
 
@@ -27,14 +27,14 @@ def _loaded() -> None:
 
 
 @pytest.fixture(name="bridged")
-def _bridged() -> Iterator[Grounds]:
+def _bridged() -> Iterator[CheckedSite]:
     """Make a healthy set-up whose mailbox the bridge serves, with secrets in files."""
     with grounds() as made:
         _set_up(made)
         yield made
 
 
-def _set_up(made: Grounds) -> None:
+def _set_up(made: CheckedSite) -> None:
     root = made.site.root
     for name in ("password", "key"):
         (root / name).write_text("Tr0ub4dor\n")
@@ -52,12 +52,12 @@ def _set_up(made: Grounds) -> None:
     )
 
 
-def _failing(bridged: Grounds, later: timedelta = timedelta(), **bridge: Any) -> Mapping[str, Finding]:
+def _failing(bridged: CheckedSite, later: timedelta = timedelta(), **bridge: Any) -> Mapping[str, Finding]:
     bridged.set_settings(bridge=bridge)
     return bridged.failing(datetime.now(UTC) + later)
 
 
-def test_a_healthy_bridge_has_no_finding(bridged: Grounds) -> None:
+def test_a_healthy_bridge_has_no_finding(bridged: CheckedSite) -> None:
     """With everything in its place nothing of the bridge fails, and what was looked at is told."""
     findings = {finding.name: finding for finding in bridged.findings()}
 
@@ -72,7 +72,7 @@ def test_a_healthy_bridge_has_no_finding(bridged: Grounds) -> None:
     assert not any("Tr0ub4dor" in f"{each.text} {each.advice}" for each in findings.values())
 
 
-def test_without_a_bridge_nothing_is_said_of_one(bridged: Grounds) -> None:
+def test_without_a_bridge_nothing_is_said_of_one(bridged: CheckedSite) -> None:
     """Where a MESH Client serves the mailbox no finding names the bridge."""
     bridged.set_settings(bridge={"environment": ""})
 
@@ -90,7 +90,7 @@ def test_without_a_bridge_nothing_is_said_of_one(bridged: Grounds) -> None:
     ],
 )
 def test_a_certificate_is_warned_of_in_time(
-    bridged: Grounds, later: timedelta, severity: Severity | None, text: str
+    bridged: CheckedSite, later: timedelta, severity: Severity | None, text: str
 ) -> None:
     """From 30 days before its end a certificate is a warning; after it, and before its time, an error."""
     found = _failing(bridged, later).get("bridge.certificate")
@@ -101,7 +101,7 @@ def test_a_certificate_is_warned_of_in_time(
 
 @pytest.mark.parametrize("name", ["password", "key"])
 @pytest.mark.parametrize(("mode", "is_open"), [(0o604, True), (0o660, True), (0o640, False), (0o400, False)])
-def test_secrets_that_others_can_read(bridged: Grounds, name: str, mode: int, is_open: bool) -> None:
+def test_secrets_that_others_can_read(bridged: CheckedSite, name: str, mode: int, is_open: bool) -> None:
     """A secret that everybody can read, or a group can change, is an error with what to do about it."""
     (bridged.site.root / name).chmod(mode)
     finding_name = f"mode.bridge.{'shared_key' if name == 'key' else name}"
@@ -115,7 +115,7 @@ def test_secrets_that_others_can_read(bridged: Grounds, name: str, mode: int, is
         assert "have the secret changed" in found.advice
 
 
-def test_an_open_private_key(bridged: Grounds) -> None:
+def test_an_open_private_key(bridged: CheckedSite) -> None:
     """The private key of the certificate is looked at like the other secrets."""
     (bridged.site.root / "ca" / "client.key").chmod(0o644)
 
@@ -132,7 +132,7 @@ def test_an_open_private_key(bridged: Grounds) -> None:
         ({"ca_bundle": "file:password"}, "holds no certificates in PEM"),
     ],
 )
-def test_what_is_missing_for_a_connection(bridged: Grounds, bridge: Mapping[str, Any], text: str) -> None:
+def test_what_is_missing_for_a_connection(bridged: CheckedSite, bridge: Mapping[str, Any], text: str) -> None:
     """What the bridge would refuse to start on is an error here, in the same words."""
     found = _failing(bridged, **bridge)["bridge.access"]
 
@@ -141,7 +141,7 @@ def test_what_is_missing_for_a_connection(bridged: Grounds, bridge: Mapping[str,
 
 
 @pytest.mark.parametrize("reference", ["credential:mesh-password", "env:NOT_SET_HERE"])
-def test_secrets_of_the_service_are_not_judged(bridged: Grounds, reference: str) -> None:
+def test_secrets_of_the_service_are_not_judged(bridged: CheckedSite, reference: str) -> None:
     """What only the running service can read is said not to have been looked at, which is no error."""
     found = _failing(bridged, password=reference)["bridge.access"]
 
@@ -149,14 +149,14 @@ def test_secrets_of_the_service_are_not_judged(bridged: Grounds, reference: str)
     assert "password of [bridge]" in found.text
 
 
-def test_a_file_that_is_no_certificate(bridged: Grounds) -> None:
+def test_a_file_that_is_no_certificate(bridged: CheckedSite) -> None:
     """A certificate file without a certificate is told as such."""
     found = _failing(bridged, certificate="file:password")
 
     assert "no certificate in PEM" in found["bridge.certificate"].text
 
 
-def test_client_and_bridge_are_one_too_many(bridged: Grounds) -> None:
+def test_client_and_bridge_are_one_too_many(bridged: CheckedSite) -> None:
     """A MESH Client and a bridge for one mailbox may send a letter twice: an error."""
     bridged.set_settings(mailbox={"client_config": str(bridged.client_config)})
 
@@ -166,7 +166,7 @@ def test_client_and_bridge_are_one_too_many(bridged: Grounds) -> None:
     assert "twice" in found.text
 
 
-def test_a_running_bridge_is_named(bridged: Grounds) -> None:
+def test_a_running_bridge_is_named(bridged: CheckedSite) -> None:
     """While a bridge serves the mailbox the check says which process, and leaves it alone."""
     mailbox = load_settings(bridged.site.settings_file, {}).mailbox
     with serving(mailbox, "the bridge"):
@@ -178,7 +178,7 @@ def test_a_running_bridge_is_named(bridged: Grounds) -> None:
     assert server_of(mailbox) is None
 
 
-def test_nothing_kept_in_sent(bridged: Grounds) -> None:
+def test_nothing_kept_in_sent(bridged: CheckedSite) -> None:
     """Without SENT nothing shows that MESH has a message: the remedy names the bridge's own setting."""
     found = _failing(bridged, save_sent=False)
 
@@ -187,7 +187,7 @@ def test_nothing_kept_in_sent(bridged: Grounds) -> None:
     assert "save_sent = true in [bridge]" in found["reports.matching"].advice
 
 
-def test_the_work_folder_on_another_file_system(bridged: Grounds) -> None:
+def test_the_work_folder_on_another_file_system(bridged: CheckedSite) -> None:
     """A work folder from which nothing can be renamed into IN is an error."""
     work = bridged.site.root / ".bridge"
     work.mkdir()

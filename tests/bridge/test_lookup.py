@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridge.bridged import BridgedSite, bridged_site
+from tests.bridge.bridged_site import BridgedSite, bridged_site
 from tests.bridge.far_ends import answering, closed_port
 from tests.bridge.sandbox import Sandbox
 

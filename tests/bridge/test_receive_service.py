@@ -10,7 +10,7 @@ import pytest
 from meshctl.mesh.control_file import ControlFile, write_control_file
 from tests.bridge.sandbox import Sandbox
 from tests.bridge.whole_site import WholeSite, make_whole_site
-from tests.faults.ground import Full, mounted, needs_mounts
+from tests.faults.faulty_site import Full, mounted, needs_mounts
 from tests.site import wait_until
 
 A, B = "X26ABC1", "X26ABC2"

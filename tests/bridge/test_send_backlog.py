@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.bridge.bridged import bridged_site
-from tests.bridge.outgoing import arrived
+from tests.bridge.bridged_site import bridged_site
 from tests.bridge.sandbox import Sandbox
+from tests.bridge.sending_site import arrived
 from tests.site import wait_until
 
 _SEED: Final = 20261122

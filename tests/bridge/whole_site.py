@@ -37,18 +37,8 @@ class WholeSite(Site):
     @contextmanager
     def bridge(self) -> Iterator[Daemon]:
         """Run the bridge while the block lasts, from when it says that it has begun. It must end well."""
-        seen = len(self.bridge_events("bridge.started"))
-        bridge = self.start("bridge")
-        process = bridge.process
-        try:
-            bridge.wait_for(lambda: len(self.bridge_events("bridge.started")) > seen, "the bridge to start")
-            yield bridge
-            ended = bridge.stop()
-            assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        with self.served_by("bridge", lambda: self.bridge_events("bridge.started")) as daemon:
+            yield daemon
 
     @contextmanager
     def at_work(self) -> Iterator[tuple[Daemon, Daemon]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from meshctl.checks.finding import Severity
-from tests.checks.grounds import Grounds
+from tests.checks.checked_site import CheckedSite
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -16,7 +16,7 @@ class Broken:
     """One row. `text` and `advice` must be part of the finding's; `later` is when the check is run."""
 
     id: str
-    break_it: Callable[[Grounds], object]
+    break_it: Callable[[CheckedSite], object]
     name: str
     severity: Severity
     text: str

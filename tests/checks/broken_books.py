@@ -9,24 +9,24 @@ from meshctl.inbound.date_formats import DateFormats
 from meshctl.mesh.states import Evidence, State
 from meshctl.mesh.use_cases import shipped_use_cases
 from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
-from tests.checks.grounds import OLD_STEM, Grounds
+from tests.checks.checked_site import OLD_STEM, CheckedSite
 
 
-def _other_key(grounds: Grounds) -> None:
+def _other_key(grounds: CheckedSite) -> None:
     (grounds.site.state / "key").write_bytes(bytes(32))
 
 
-def _ledger_version(grounds: Grounds, version: int) -> None:
+def _ledger_version(grounds: CheckedSite, version: int) -> None:
     with closing(sqlite3.connect(grounds.site.state / "ledger.sqlite")) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _damaged_ledger(grounds: Grounds) -> None:
+def _damaged_ledger(grounds: CheckedSite) -> None:
     grounds.stop()
     (grounds.site.state / "ledger.sqlite").write_bytes(b"Not a database at all, " * 1000)
 
 
-def _torn_ledger(grounds: Grounds) -> None:
+def _torn_ledger(grounds: CheckedSite) -> None:
     grounds.stop()
     file = grounds.site.state / "ledger.sqlite"
     with file.open("r+b") as stream:
@@ -34,19 +34,19 @@ def _torn_ledger(grounds: Grounds) -> None:
         stream.write(os.urandom(file.stat().st_size - 4096))
 
 
-def _log_is_folder(grounds: Grounds) -> None:
+def _log_is_folder(grounds: CheckedSite) -> None:
     grounds.site.log_file.unlink()
     grounds.site.log_file.mkdir(0o700)
 
 
-def _alert_program(grounds: Grounds, mode: int) -> None:
+def _alert_program(grounds: CheckedSite, mode: int) -> None:
     program = grounds.site.root / "page-duty"
     program.write_text("#!/bin/sh\n")
     program.chmod(mode)
     grounds.set_settings(alerts={"command": [str(program)]})
 
 
-def _metrics(grounds: Grounds, mode: int | None) -> None:
+def _metrics(grounds: CheckedSite, mode: int | None) -> None:
     """Want metrics, in a folder of this mode; with None there is no folder."""
     folder = grounds.site.root / "collector"
     if mode is not None:
@@ -55,20 +55,20 @@ def _metrics(grounds: Grounds, mode: int | None) -> None:
     grounds.set_settings(metrics={"textfile": str(folder / "meshctl.prom")})
 
 
-def _metrics_a_folder(grounds: Grounds) -> None:
+def _metrics_a_folder(grounds: CheckedSite) -> None:
     _metrics(grounds, 0o755)
     (grounds.site.root / "collector" / "meshctl.prom").mkdir()
 
 
-def _claim(grounds: Grounds) -> None:
+def _claim(grounds: CheckedSite) -> None:
     (grounds.site.work / "claims" / "20261122091502480113_a1b2c3").mkdir(parents=True)
 
 
-def _drop(grounds: Grounds) -> None:
+def _drop(grounds: CheckedSite) -> None:
     (grounds.site.outbox / "letter.pdf").write_text("x")
 
 
-def _wrong_date_format(grounds: Grounds) -> None:
+def _wrong_date_format(grounds: CheckedSite) -> None:
     DateFormats(shipped_use_cases(), grounds.books)
     clock = grounds.books.clock
     for number in range(3):

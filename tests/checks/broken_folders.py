@@ -1,29 +1,29 @@
 """Set-ups broken on purpose: folders, and who may do what in them."""
 
 from tests.checks.broken import ERROR, INFO, WARNING, Broken
-from tests.checks.grounds import Grounds
+from tests.checks.checked_site import CheckedSite
 
 
-def _file_for_folder(grounds: Grounds) -> None:
+def _file_for_folder(grounds: CheckedSite) -> None:
     grounds.site.outbox.rmdir()
     grounds.site.outbox.touch()
 
 
-def _dangling_outbox(grounds: Grounds) -> None:
+def _dangling_outbox(grounds: CheckedSite) -> None:
     grounds.site.outbox.rmdir()
     grounds.site.outbox.symlink_to("/nowhere/at/all")
 
 
-def _mailbox_elsewhere(grounds: Grounds) -> None:
+def _mailbox_elsewhere(grounds: CheckedSite) -> None:
     grounds.mailbox.rename(grounds.site.root / "moved")
 
 
-def _closed_parent(grounds: Grounds) -> None:
+def _closed_parent(grounds: CheckedSite) -> None:
     grounds.site.work.rmdir()
     grounds.site.root.chmod(0o500)
 
 
-def _report_we_may_not_read(grounds: Grounds) -> None:
+def _report_we_may_not_read(grounds: CheckedSite) -> None:
     report = grounds.site.client_folder("IN") / "report.ctl"
     report.touch()
     report.chmod(0)

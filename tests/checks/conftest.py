@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from meshctl.cli import cli
-from tests.checks.grounds import Grounds, grounds
+from tests.checks.checked_site import CheckedSite, grounds
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +19,6 @@ def _loaded() -> None:
 
 
 @pytest.fixture(name="grounds")
-def _grounds() -> Iterator[Grounds]:
+def _grounds() -> Iterator[CheckedSite]:
     with grounds() as made:
         yield made

@@ -17,11 +17,11 @@ from tests.checks.broken import Broken
 from tests.checks.broken_books import BOOKS
 from tests.checks.broken_client import CLIENT
 from tests.checks.broken_folders import EXPOSURE, FOLDERS
-from tests.checks.grounds import Grounds, privileged, user
+from tests.checks.checked_site import CheckedSite, privileged, user
 
 
 @pytest.mark.parametrize("row", FOLDERS + EXPOSURE + CLIENT + BOOKS, ids=lambda row: row.id)
-def test_the_fault_is_named_with_its_remedy(grounds: Grounds, row: Broken) -> None:
+def test_the_fault_is_named_with_its_remedy(grounds: CheckedSite, row: Broken) -> None:
     """The finding of this name fails, weighs what it should, and says what is wrong and what to do."""
     row.break_it(grounds)
 
@@ -34,7 +34,7 @@ def test_the_fault_is_named_with_its_remedy(grounds: Grounds, row: Broken) -> No
     assert row.advice in finding.advice
 
 
-def test_no_finding_tells_a_file_name(grounds: Grounds) -> None:
+def test_no_finding_tells_a_file_name(grounds: CheckedSite) -> None:
     """Names that others chose can hold a patient's number, so files are counted and never named."""
     name = "Smith 999 000 0042 2001-02-14"
     (grounds.site.outbox / f"{name}.pdf").touch()
@@ -52,7 +52,7 @@ def test_no_finding_tells_a_file_name(grounds: Grounds) -> None:
     assert not any(word in f"{each.text} {each.advice}" for each in found for word in ("Smith", "0042"))
 
 
-def test_root_is_warned_of(grounds: Grounds) -> None:
+def test_root_is_warned_of(grounds: CheckedSite) -> None:
     """Run by root it says that rights look right which may not be."""
     with privileged():
         found = grounds.failing()
@@ -61,7 +61,7 @@ def test_root_is_warned_of(grounds: Grounds) -> None:
     assert "sudo -u" in found["user"].advice
 
 
-def test_a_group_that_we_are_not_in(grounds: Grounds) -> None:
+def test_a_group_that_we_are_not_in(grounds: CheckedSite) -> None:
     """A group that exists but has other members cannot be given to our files."""
     if os.getuid() != 0:
         pytest.skip("needs root, to be somebody whose groups are known")
@@ -73,7 +73,7 @@ def test_a_group_that_we_are_not_in(grounds: Grounds) -> None:
     assert "usermod -a -G daemon" in finding.advice
 
 
-def test_a_client_that_can_neither_take_nor_read(grounds: Grounds) -> None:
+def test_a_client_that_can_neither_take_nor_read(grounds: CheckedSite) -> None:
     """OUT and our files are looked at with the eyes of the owner of IN, the MESH Client's user."""
     with privileged():
         os.chown(grounds.site.client_folder("IN"), 1, -1)
@@ -87,7 +87,7 @@ def test_a_client_that_can_neither_take_nor_read(grounds: Grounds) -> None:
     assert "Set group in [mailbox]" in found["client.reads"].advice
 
 
-def test_a_client_that_shares_a_group_reads_and_takes(grounds: Grounds) -> None:
+def test_a_client_that_shares_a_group_reads_and_takes(grounds: CheckedSite) -> None:
     """A group of both, on OUT and on our files, lets the MESH Client work."""
     with privileged():
         os.chown(grounds.site.client_folder("IN"), 1, -1)
@@ -102,7 +102,7 @@ def test_a_client_that_shares_a_group_reads_and_takes(grounds: Grounds) -> None:
     assert "client.reads" not in found
 
 
-def test_sticky_folders_of_the_client(grounds: Grounds) -> None:
+def test_sticky_folders_of_the_client(grounds: CheckedSite) -> None:
     """A sticky bit lets everybody write and nobody else remove: the pair stays, and so do reports."""
     with privileged():
         for name in ("IN", "OUT"):
@@ -116,7 +116,7 @@ def test_sticky_folders_of_the_client(grounds: Grounds) -> None:
     assert "chmod -t" in found["rights.archive"].advice
 
 
-def test_a_client_unknown_to_the_system(grounds: Grounds) -> None:
+def test_a_client_unknown_to_the_system(grounds: CheckedSite) -> None:
     """A number without a name is said to be unknown, not judged."""
     with privileged():
         os.chown(grounds.site.client_folder("IN"), 54321, -1)
@@ -128,7 +128,7 @@ def test_a_client_unknown_to_the_system(grounds: Grounds) -> None:
     assert "number 54321" in finding.text
 
 
-def test_a_full_file_system(grounds: Grounds) -> None:
+def test_a_full_file_system(grounds: CheckedSite) -> None:
     """A file system with next to no room, or no inodes, is an error with the places to look at."""
     grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "size=1m,nr_inodes=50,mode=0777", "none")
 
@@ -140,7 +140,7 @@ def test_a_full_file_system(grounds: Grounds) -> None:
     assert "df -i" in found["inodes.rejected"].advice
 
 
-def test_a_file_system_that_is_filling(grounds: Grounds) -> None:
+def test_a_file_system_that_is_filling(grounds: CheckedSite) -> None:
     """Little room is a warning before it is an error."""
     grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "size=500m,nr_inodes=10000,mode=0777", "none")
 
@@ -150,7 +150,7 @@ def test_a_file_system_that_is_filling(grounds: Grounds) -> None:
     assert found["inodes.rejected"].severity is Severity.WARNING
 
 
-def test_a_disk_without_a_byte(grounds: Grounds) -> None:
+def test_a_disk_without_a_byte(grounds: CheckedSite) -> None:
     """Where not even an empty file can be made, the trial says why."""
     grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "nr_inodes=1,mode=0777", "none")
 
@@ -160,7 +160,7 @@ def test_a_disk_without_a_byte(grounds: Grounds) -> None:
     assert "df -i" in finding.advice
 
 
-def test_a_read_only_file_system(grounds: Grounds) -> None:
+def test_a_read_only_file_system(grounds: CheckedSite) -> None:
     """A file system that went read-only is told as such, not as missing rights."""
     grounds.mount(grounds.site.outbox, "-t", "tmpfs", "-o", "ro,mode=0750,uid=65534", "none")
 
@@ -170,7 +170,7 @@ def test_a_read_only_file_system(grounds: Grounds) -> None:
     assert "remount,rw" in finding.advice
 
 
-def test_outbox_and_work_folder_apart(grounds: Grounds) -> None:
+def test_outbox_and_work_folder_apart(grounds: CheckedSite) -> None:
     """Two mounts of one file system keep a file from being claimed, as under systemd's ReadWritePaths."""
     grounds.mount(grounds.site.outbox, "--bind", str(grounds.site.outbox))
 
@@ -180,7 +180,7 @@ def test_outbox_and_work_folder_apart(grounds: Grounds) -> None:
     assert "staging.work" in finding.advice
 
 
-def test_work_folder_and_out_apart(grounds: Grounds) -> None:
+def test_work_folder_and_out_apart(grounds: CheckedSite) -> None:
     """A mailbox on another file system works, with copies; that is only noted."""
     grounds.mount(grounds.site.out, "-t", "tmpfs", "-o", "mode=0750,uid=65534,gid=65534", "none")
 
@@ -190,7 +190,7 @@ def test_work_folder_and_out_apart(grounds: Grounds) -> None:
     assert "copied" in finding.text
 
 
-def test_inotify_limits(grounds: Grounds) -> None:
+def test_inotify_limits(grounds: CheckedSite) -> None:
     """With the user's inotify instances used up, the remedy names the limit."""
     library = ctypes.CDLL(None)
     grounds.site.outbox.chmod(0o755)
@@ -225,7 +225,7 @@ def test_a_network_share(tmp_path: Path) -> None:
     assert 'watch = "poll"' in network_remark(mount.type, tmp_path, "15 s").advice
 
 
-def test_a_sign_of_life_that_only_the_daemon_saw(grounds: Grounds) -> None:
+def test_a_sign_of_life_that_only_the_daemon_saw(grounds: CheckedSite) -> None:
     """A client that only takes pairs away leaves no trace in its folders, but in the ledger."""
     later = datetime.now(UTC) + timedelta(hours=3)
     grounds.put_pair()

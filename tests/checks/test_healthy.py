@@ -7,19 +7,19 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
-from tests.checks.grounds import Grounds
+from tests.checks.checked_site import CheckedSite
 
 
 def _check(file: Path, *options: str) -> Result:
     return CliRunner().invoke(cli, ["-c", str(file), "check", *options])
 
 
-def test_a_healthy_set_up_has_no_finding(grounds: Grounds) -> None:
+def test_a_healthy_set_up_has_no_finding(grounds: CheckedSite) -> None:
     """With everything as it should be, and the daemon running, every check is passed."""
     assert grounds.failing() == {}
 
 
-def test_every_folder_is_looked_at(grounds: Grounds) -> None:
+def test_every_folder_is_looked_at(grounds: CheckedSite) -> None:
     """There is a finding for each folder, in order or not, and names are unique."""
     names = [finding.name for finding in grounds.findings()]
 
@@ -28,7 +28,7 @@ def test_every_folder_is_looked_at(grounds: Grounds) -> None:
     assert len(names) == len(set(names))
 
 
-def test_checking_leaves_nothing_behind(grounds: Grounds) -> None:
+def test_checking_leaves_nothing_behind(grounds: CheckedSite) -> None:
     """After a check every folder holds what it held before, and those of the MESH Client are untouched."""
     mailbox = sorted(grounds.mailbox.iterdir())
     before = sorted(grounds.site.root.rglob("*")), [folder.stat().st_mtime_ns for folder in mailbox]
@@ -39,7 +39,7 @@ def test_checking_leaves_nothing_behind(grounds: Grounds) -> None:
     assert before == after
 
 
-def test_metrics_are_looked_at_where_they_are_wanted(grounds: Grounds) -> None:
+def test_metrics_are_looked_at_where_they_are_wanted(grounds: CheckedSite) -> None:
     """A folder that the metrics can be written in is told as such, and without the setting nothing is."""
     unwanted = {finding.name for finding in grounds.findings()}
     collector = grounds.site.root / "collector"
@@ -54,7 +54,7 @@ def test_metrics_are_looked_at_where_they_are_wanted(grounds: Grounds) -> None:
     assert list(collector.iterdir()) == []
 
 
-def test_json_is_what_the_contract_says(grounds: Grounds) -> None:
+def test_json_is_what_the_contract_says(grounds: CheckedSite) -> None:
     """--json prints one object of ok and checks, each with its five keys; exit code 0."""
     result = _check(grounds.site.settings_file, "--json")
 
@@ -67,7 +67,7 @@ def test_json_is_what_the_contract_says(grounds: Grounds) -> None:
         assert finding["severity"] == "info"
 
 
-def test_a_person_reads_a_summary(grounds: Grounds) -> None:
+def test_a_person_reads_a_summary(grounds: CheckedSite) -> None:
     """Without trouble one line is printed; --all shows what was looked at."""
     brief = _check(grounds.site.settings_file)
     whole = _check(grounds.site.settings_file, "--all")
@@ -78,7 +78,7 @@ def test_a_person_reads_a_summary(grounds: Grounds) -> None:
     assert all(line.startswith("OK ") for line in whole.stdout.splitlines()[:-1])
 
 
-def test_an_error_ends_with_1_and_its_advice(grounds: Grounds) -> None:
+def test_an_error_ends_with_1_and_its_advice(grounds: CheckedSite) -> None:
     """An error gives exit code 1, ok false, and a line of advice under the finding."""
     grounds.site.outbox.rmdir()
 
@@ -93,7 +93,7 @@ def test_an_error_ends_with_1_and_its_advice(grounds: Grounds) -> None:
     assert document["ok"] is False
 
 
-def test_a_warning_alone_ends_with_0(grounds: Grounds) -> None:
+def test_a_warning_alone_ends_with_0(grounds: CheckedSite) -> None:
     """Warnings and notes are told, and leave the exit code 0."""
     grounds.site.client_folder("SENT").rmdir()
 
@@ -103,7 +103,7 @@ def test_a_warning_alone_ends_with_0(grounds: Grounds) -> None:
     assert "WARNING" in result.stdout
 
 
-def test_wrong_settings_end_with_2(grounds: Grounds) -> None:
+def test_wrong_settings_end_with_2(grounds: CheckedSite) -> None:
     """Settings that cannot be used are exit code 2: plain lines for people, one document for programs."""
     grounds.set_settings(log={"level": "LOUD"})
 
@@ -117,7 +117,7 @@ def test_wrong_settings_end_with_2(grounds: Grounds) -> None:
     assert "log.level" in finding["text"]
 
 
-def test_it_works_before_the_first_start(grounds: Grounds) -> None:
+def test_it_works_before_the_first_start(grounds: CheckedSite) -> None:
     """Right after init nothing is an error or a warning; what the first start makes is only noted."""
     grounds.stop()
     for path in grounds.site.state.iterdir():

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
-from tests.inbound.mailbox import ANSWER_CONTROL, report_on
+from tests.inbound.inbound_site import ANSWER_CONTROL, report_on
 from tests.payloads import make_response_xml
 from tests.site import MAILBOX_ID, Site
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
-from tests.faults.ground import Ground, settings_for
+from tests.faults.faulty_site import FaultySite, settings_for
 from tests.site import MAILBOX_ID
 
 
@@ -22,14 +22,14 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def ground(root: Path) -> Ground:
+def ground(root: Path) -> FaultySite:
     """A site on which something is about to go wrong."""
-    return make_ground(root / "site")
+    return make_faulty_site(root / "site")
 
 
-def make_ground(root: Path) -> Ground:
+def make_faulty_site(root: Path) -> FaultySite:
     """Make the folders of a site, and settings under which it is looked through often."""
     make_layout(folder_layout(root, Mailbox(MAILBOX_ID)), replace=False)
-    ground = Ground(root)
+    ground = FaultySite(root)
     ground.settle(**settings_for())
     return ground

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import Ground
+from tests.faults.faulty_site import FaultySite
 from tests.invariants import check_invariants
 from tests.site import sidecar
 
@@ -27,7 +27,7 @@ pytestmark = [
 class Wall:
     """The wall clock as the daemon reads it; monotonic clocks go on as they do."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: FaultySite) -> None:
         self._file = ground.root / "faketime"
         self.set("+0")
         ground.environ.update(
@@ -47,13 +47,13 @@ class Wall:
 
 
 @pytest.fixture
-def wall(ground: Ground) -> Wall:
+def wall(ground: FaultySite) -> Wall:
     """A clock that can be set."""
     return Wall(ground)
 
 
 @pytest.mark.parametrize(("offset", "seconds"), [("-1d", -86_400), ("+1y", 31_536_000)])
-def test_set_while_running(ground: Ground, wall: Wall, offset: str, seconds: int) -> None:
+def test_set_while_running(ground: FaultySite, wall: Wall, offset: str, seconds: int) -> None:
     """A jump is told of once; nothing is overdue for it, and files are taken as before."""
     ground.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h", "client_silent_after": "2h"})
     with ground.daemon() as daemon:
@@ -77,7 +77,9 @@ def test_set_while_running(ground: Ground, wall: Wall, offset: str, seconds: int
 
 
 @pytest.mark.parametrize("offset", ["-1d", "+1y"])
-def test_a_file_still_being_written_when_the_clock_is_set(ground: Ground, wall: Wall, offset: str) -> None:
+def test_a_file_still_being_written_when_the_clock_is_set(
+    ground: FaultySite, wall: Wall, offset: str
+) -> None:
     """A file that grows while the clock is set is taken only when it has come to rest, whole."""
     ground.settle(staging={"rescan_seconds": 0.2, "quiet_seconds": 1.5})
     data = [b"%d " % number * 500 for number in range(20)]
@@ -96,7 +98,7 @@ def test_a_file_still_being_written_when_the_clock_is_set(ground: Ground, wall: 
 
 
 @pytest.mark.parametrize("offset", ["-1d", "+1y"])
-def test_set_between_two_runs(ground: Ground, wall: Wall, offset: str) -> None:
+def test_set_between_two_runs(ground: FaultySite, wall: Wall, offset: str) -> None:
     """A clock that was set while no daemon ran keeps nobody from sending, and ids stay apart."""
     ground.drop("before.pdf")
     ground.run_once()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.strace import obstacle
-from tests.faults.ground import Ground, goes_on, is_told_once
+from tests.faults.faulty_site import FaultySite, goes_on, is_told_once
 from tests.invariants import check_invariants
 from tests.site import Daemon, wait_until
 
@@ -38,7 +38,7 @@ def failing(daemon: Daemon, calls: str, error: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("letters", [_FEW, _MANY])
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
-def test_nothing_is_shown_that_is_not_durable(ground: Ground, error: int, letters: int) -> None:
+def test_nothing_is_shown_that_is_not_durable(ground: FaultySite, error: int, letters: int) -> None:
     """While fsync fails no control file appears in OUT; afterwards each letter is sent once."""
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
@@ -53,7 +53,7 @@ def test_nothing_is_shown_that_is_not_durable(ground: Ground, error: int, letter
 
 
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
-def test_ledger_that_cannot_be_made_durable(ground: Ground, error: int) -> None:
+def test_ledger_that_cannot_be_made_durable(ground: FaultySite, error: int) -> None:
     """While the ledger's disk fails nothing is handed over; it is opened again until it can be used."""
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
@@ -73,7 +73,7 @@ def test_ledger_that_cannot_be_made_durable(ground: Ground, error: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs strace")
-def test_a_disk_that_fails_while_a_file_is_read(ground: Ground) -> None:
+def test_a_disk_that_fails_while_a_file_is_read(ground: FaultySite) -> None:
     """A file that the disk cannot give back is told of and left where it is; nobody waits for it."""
     with ground.daemon() as daemon:
         ground.drop("before.pdf")

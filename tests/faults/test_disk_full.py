@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import make_ground
-from tests.faults.ground import Full, goes_on, is_told_once, mounted, needs_mounts
+from tests.faults.conftest import make_faulty_site
+from tests.faults.faulty_site import Full, goes_on, is_told_once, mounted, needs_mounts
 from tests.invariants import check_invariants
 
 pytestmark = [needs_mounts, pytest.mark.slow]
@@ -40,7 +40,7 @@ def disks(root: Path) -> Iterator[Disks]:
 def test_out(disks: Disks, root: Path) -> None:
     """With OUT's disk full nothing half is ever in OUT, and what was dropped is sent once there is room."""
     disks.lay(mailbox__OUT="size=64k")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)
@@ -56,7 +56,7 @@ def test_out(disks: Disks, root: Path) -> None:
 def test_out_without_inodes(disks: Disks, root: Path) -> None:
     """A disk that has room but no inode left for OUT is told in the same words."""
     disks.lay(mailbox__OUT="size=1m,nr_inodes=6")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)
@@ -74,7 +74,7 @@ def test_out_without_inodes(disks: Disks, root: Path) -> None:
 def test_outbox_work_folder_and_out(disks: Disks, root: Path) -> None:
     """With the disk of outbox and OUT full no control file can be written, and no file is lost."""
     disks.lay(site="size=128k", state=_ROOMY, log=_ROOMY)
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)
@@ -90,7 +90,7 @@ def test_outbox_work_folder_and_out(disks: Disks, root: Path) -> None:
 def test_state(disks: Disks, root: Path) -> None:
     """With the ledger's disk full nothing is handed over, since it could not be written down."""
     disks.lay(state="size=512k")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)
@@ -113,7 +113,7 @@ def test_state(disks: Disks, root: Path) -> None:
 def test_rejected(disks: Disks, root: Path) -> None:
     """With the disk of `rejected/` full a refused file is neither lost nor left without its explanation."""
     disks.lay(rejected="size=32k")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.daemon() as daemon:
         full = Full(ground.rejected)
         ground.drop_bad("during.pdf")
@@ -128,7 +128,7 @@ def test_rejected(disks: Disks, root: Path) -> None:
 def test_archive(disks: Disks, root: Path) -> None:
     """With the archive's disk full reports stay in IN, read but once, and letters go out all the same."""
     disks.lay(archive="size=32k")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)
@@ -149,7 +149,7 @@ def test_archive(disks: Disks, root: Path) -> None:
 def test_log(disks: Disks, root: Path) -> None:
     """With the log's disk full messages go out all the same, and their lines follow when there is room."""
     disks.lay(log="size=32k")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.running() as daemon:
         full = Full(ground.log_file.parent)
         for number in range(60):
@@ -173,7 +173,7 @@ def test_log(disks: Disks, root: Path) -> None:
 def test_everything_on_one_disk(disks: Disks, root: Path) -> None:
     """With all folders on one full disk the daemon waits; afterwards log, ledger and folders are whole."""
     disks.lay(site="size=1m")
-    ground = make_ground(root / "site")
+    ground = make_faulty_site(root / "site")
     with ground.running() as daemon:
         ground.drop("before.pdf")
         daemon.wait_for_pairs(1)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import make_ground
-from tests.faults.ground import (
-    Ground,
+from tests.faults.conftest import make_faulty_site
+from tests.faults.faulty_site import (
+    FaultySite,
     bound,
     drop_backlog,
     goes_on,
@@ -24,7 +24,7 @@ from tests.site import Daemon, sidecar
 
 pytestmark = pytest.mark.slow
 
-Finder = Callable[[Ground], Path]
+Finder = Callable[[FaultySite], Path]
 _OUTBOUND: dict[str, Finder] = {
     "OUT": lambda ground: ground.out,
     "outbox": lambda ground: ground.outbox,
@@ -37,7 +37,7 @@ _MADE_AGAIN: dict[str, Finder] = {
 }
 
 
-def _first_letter(ground: Ground, daemon: Daemon) -> None:
+def _first_letter(ground: FaultySite, daemon: Daemon) -> None:
     ground.drop("before.pdf")
     daemon.wait_for_pairs(1)
     # Until the batch is closed, too.
@@ -45,7 +45,7 @@ def _first_letter(ground: Ground, daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("find", _OUTBOUND.values(), ids=list(_OUTBOUND))
-def test_moved_away_and_back(ground: Ground, find: Finder) -> None:
+def test_moved_away_and_back(ground: FaultySite, find: Finder) -> None:
     """Without OUT, the outbox or the whole mailbox nothing is taken, and all goes on when it is back."""
     folder, away = find(ground), ground.root / "away"
     with ground.daemon() as daemon:
@@ -63,7 +63,7 @@ def test_moved_away_and_back(ground: Ground, find: Finder) -> None:
     check_invariants(ground)
 
 
-def test_out_removed_and_made_anew(ground: Ground) -> None:
+def test_out_removed_and_made_anew(ground: FaultySite) -> None:
     """Pairs that went with OUT are told of as missing, not taken for collected; the new OUT is used."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -80,7 +80,7 @@ def test_out_removed_and_made_anew(ground: Ground) -> None:
     assert [line.values["messages"] for line in ground.events("message.payload_missing")] == ["1"]
 
 
-def test_out_away_in_a_backlog(ground: Ground) -> None:
+def test_out_away_in_a_backlog(ground: FaultySite) -> None:
     """OUT taken away in the middle of a batch leaves nothing behind in the work folder."""
     total = 1500
     drop_backlog(ground, total)
@@ -95,7 +95,7 @@ def test_out_away_in_a_backlog(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_outbox_removed_and_made_anew(ground: Ground) -> None:
+def test_outbox_removed_and_made_anew(ground: FaultySite) -> None:
     """After the outbox was made anew files in it are taken, also at once by events."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -111,7 +111,7 @@ def test_outbox_removed_and_made_anew(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("find", _MADE_AGAIN.values(), ids=list(_MADE_AGAIN))
-def test_a_folder_of_ours_is_made_again(ground: Ground, find: Finder) -> None:
+def test_a_folder_of_ours_is_made_again(ground: FaultySite, find: Finder) -> None:
     """Work folder, `rejected/` and log folder are ours: removed, they are made again without ado."""
     folder = find(ground)
     with ground.daemon() as daemon:
@@ -126,7 +126,7 @@ def test_a_folder_of_ours_is_made_again(ground: Ground, find: Finder) -> None:
     check_invariants(ground)
 
 
-def test_in_away_keeps_nobody_from_sending(ground: Ground) -> None:
+def test_in_away_keeps_nobody_from_sending(ground: FaultySite) -> None:
     """Without IN the inbound part waits, the outbound one sends; a report that comes later is read."""
     folder, away = ground.client_folder("IN"), ground.root / "away"
     with ground.daemon() as daemon:
@@ -148,7 +148,7 @@ def test_mailbox_share_away_and_back(root: Path) -> None:
     """With the mailbox's share unmounted nothing counts as collected, and no file is lost."""
     share, kept = root / "site" / "mailbox", root / "kept"
     with mounted(share, "size=4m"), bound(share, kept):
-        ground = make_ground(root / "site")
+        ground = make_faulty_site(root / "site")
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
             daemon.wait_for_turns(2)
@@ -176,9 +176,9 @@ _READ_ONLY: dict[str, tuple[Finder, str]] = {
 def test_remounted_read_only(root: Path, name: str) -> None:
     """A file system that turns read-only is named; once it can be written to, everything is as if not."""
     find, part = _READ_ONLY[name]
-    folder = find(Ground(root / "site"))
+    folder = find(FaultySite(root / "site"))
     with mounted(folder, "size=4m"):
-        ground = make_ground(root / "site")
+        ground = make_faulty_site(root / "site")
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
             mount("-o", "remount,ro", str(folder))
@@ -199,7 +199,7 @@ def test_outbox_remounted_read_only(root: Path) -> None:
     """With outbox and work folder read-only files stay in the outbox until they can be claimed."""
     disk = root / "site" / "disk"
     with mounted(disk, "size=4m"):
-        ground = make_ground(root / "site")
+        ground = make_faulty_site(root / "site")
         ground.stage_on("disk", quiet_seconds=2.0)
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
@@ -225,7 +225,7 @@ _FORBIDDEN: dict[str, tuple[Finder, int, str]] = {
 
 @needs_root
 @pytest.mark.parametrize("name", _FORBIDDEN)
-def test_rights_withdrawn(ground: Ground, name: str) -> None:
+def test_rights_withdrawn(ground: FaultySite, name: str) -> None:
     """A folder whose rights were withdrawn is named; given back, everything goes on."""
     find, mode, part = _FORBIDDEN[name]
     folder = find(ground)
@@ -248,7 +248,7 @@ def test_rights_withdrawn(ground: Ground, name: str) -> None:
     check_invariants(ground)
 
 
-def test_files_that_come_while_blocked_cost_nothing(ground: Ground) -> None:
+def test_files_that_come_while_blocked_cost_nothing(ground: FaultySite) -> None:
     """While OUT is away each file that is dropped is no reason to look through a full outbox again."""
     away = ground.root / "away"
     others = [ground.outbox / f".theirs-{number}" for number in range(20_000)]
@@ -274,7 +274,7 @@ def test_share_mounted_anew_is_heard_again(root: Path) -> None:
     """An outbox whose share was mounted anew in the blink of an eye is watched again, not only looked at."""
     disk, other = root / "site" / "disk", root / "other"
     with mounted(disk, "size=4m,mode=755"), mounted(other, "size=4m,mode=755"):
-        ground = make_ground(root / "site")
+        ground = make_faulty_site(root / "site")
         ground.stage_on("disk", rescan_seconds=8.0)
         shutil.copytree(disk, other, dirs_exist_ok=True)
         with ground.daemon() as daemon:
@@ -289,7 +289,7 @@ def test_share_mounted_anew_is_heard_again(root: Path) -> None:
 
 
 @needs_root
-def test_one_sub_folder_without_rights_keeps_nobody_else(ground: Ground) -> None:
+def test_one_sub_folder_without_rights_keeps_nobody_else(ground: FaultySite) -> None:
     """A use case's folder that may not be read is named; letters in the others go out meanwhile."""
     shut, other = ground.outbox / "consultation-report", ground.outbox / "send-document"
     for folder in (shut, other):
@@ -309,7 +309,7 @@ def test_one_sub_folder_without_rights_keeps_nobody_else(ground: Ground) -> None
 
 
 @needs_root
-def test_started_with_a_ledger_that_cannot_be_written(ground: Ground) -> None:
+def test_started_with_a_ledger_that_cannot_be_written(ground: FaultySite) -> None:
     """A daemon that may only read its ledger says so, sends nothing that it could not note, and recovers."""
     ground.as_somebody()
     ground.drop("before.pdf")

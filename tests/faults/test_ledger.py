@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import make_ground
-from tests.faults.ground import (
-    Ground,
+from tests.faults.conftest import make_faulty_site
+from tests.faults.faulty_site import (
+    FaultySite,
     bound,
     goes_on,
     is_told_once,
@@ -27,25 +27,25 @@ pytestmark = pytest.mark.slow
 _MANY = 400
 
 
-def _ledger(ground: Ground) -> Path:
+def _ledger(ground: FaultySite) -> Path:
     return ground.state / "ledger.sqlite"
 
 
 @contextmanager
-def _locked(ground: Ground, how: str) -> Iterator[sqlite3.Connection]:
+def _locked(ground: FaultySite, how: str) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(_ledger(ground), isolation_level=None)) as connection:
         connection.execute(f"BEGIN {how}")
         connection.execute("SELECT count(*) FROM messages").fetchone()
         yield connection
 
 
-def _first_letter(ground: Ground, daemon: Daemon) -> None:
+def _first_letter(ground: FaultySite, daemon: Daemon) -> None:
     ground.drop("before.pdf")
     daemon.wait_for_pairs(1)
     daemon.wait_for(lambda: ground.states() == ["queued"], "the first letter to be queued")
 
 
-def test_locked_by_a_writer(ground: Ground) -> None:
+def test_locked_by_a_writer(ground: FaultySite) -> None:
     """While another program keeps the ledger locked the daemon waits; afterwards it goes on by itself."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -59,7 +59,7 @@ def test_locked_by_a_writer(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_locked_by_a_reader(ground: Ground) -> None:
+def test_locked_by_a_reader(ground: FaultySite) -> None:
     """A program that reads the ledger for a long time, a back-up say, is in nobody's way."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -71,7 +71,7 @@ def test_locked_by_a_reader(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_stopped_while_the_ledger_is_locked(ground: Ground) -> None:
+def test_stopped_while_the_ledger_is_locked(ground: FaultySite) -> None:
     """A daemon that waits for a locked ledger stops within 5 s, and what it had in hand is not lost."""
     with ground.running() as daemon:
         _first_letter(ground, daemon)
@@ -84,7 +84,7 @@ def test_stopped_while_the_ledger_is_locked(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_damaged_while_running(ground: Ground) -> None:
+def test_damaged_while_running(ground: FaultySite) -> None:
     """A ledger that is overwritten is told of, kept aside and made anew of what the folders prove."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -104,7 +104,7 @@ def test_damaged_while_running(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("run", "--once")], ids=" ".join)
-def test_damaged_in_its_depth_before_the_start(ground: Ground, arguments: tuple[str, ...]) -> None:
+def test_damaged_in_its_depth_before_the_start(ground: FaultySite, arguments: tuple[str, ...]) -> None:
     """Damage that shows only when a page is read is found, and the ledger made anew all the same."""
     for number in range(_MANY):
         ground.drop(f"{number:04}.pdf")
@@ -125,7 +125,7 @@ def test_damaged_in_its_depth_before_the_start(ground: Ground, arguments: tuple[
     check_invariants(ground)
 
 
-def test_state_folder_removed(ground: Ground) -> None:
+def test_state_folder_removed(ground: FaultySite) -> None:
     """The state folder removed, lock and all, is made again, and a second daemon still finds it taken."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -142,7 +142,7 @@ def test_state_folder_removed(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_lock_removed(ground: Ground) -> None:
+def test_lock_removed(ground: FaultySite) -> None:
     """A lock file that somebody removed is made again before another daemon could start."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -155,7 +155,7 @@ def test_lock_removed(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_replaced_by_an_older_one(ground: Ground) -> None:
+def test_replaced_by_an_older_one(ground: FaultySite) -> None:
     """A ledger restored from a back-up under the daemon learns of what was sent since from the folders."""
     with ground.daemon() as daemon:
         _first_letter(ground, daemon)
@@ -174,7 +174,7 @@ def test_replaced_by_an_older_one(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_key_removed_while_running(ground: Ground) -> None:
+def test_key_removed_while_running(ground: FaultySite) -> None:
     """A key that is lost while the daemon runs is written again: nothing hashed with it is lost."""
     key = ground.state / "key"
     with ground.daemon() as daemon:
@@ -197,7 +197,7 @@ def test_state_share_away_and_back(root: Path) -> None:
     """With the ledger's disk unmounted a new ledger serves; the old one learns later what it missed."""
     state, kept = root / "site" / "state", root / "kept"
     with mounted(state, "size=8m,mode=700"), bound(state, kept):
-        ground = make_ground(root / "site")
+        ground = make_faulty_site(root / "site")
         with ground.daemon() as daemon:
             _first_letter(ground, daemon)
             mount("-l", str(state), program="umount")
@@ -219,7 +219,7 @@ def test_parent_of_the_state_folder_away(root: Path) -> None:
     """A state folder whose share is away is not made on the disk below; the daemon waits for it."""
     share = root / "site" / "share"
     with mounted(share, "size=8m,mode=755"):
-        ground = make_ground(root / "site")
+        ground = make_faulty_site(root / "site")
         deep = share / "deep"
         deep.mkdir()
         ground.keep_state_in("share/deep/state")
@@ -237,7 +237,7 @@ def test_parent_of_the_state_folder_away(root: Path) -> None:
 
 
 @needs_root
-def test_rights_on_the_state_folder_withdrawn(ground: Ground) -> None:
+def test_rights_on_the_state_folder_withdrawn(ground: FaultySite) -> None:
     """A daemon that may no longer enter its state folder goes on, or waits, but never begins a new ledger."""
     ground.as_somebody()
     with ground.daemon() as daemon:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import Ground, drop_backlog
+from tests.faults.faulty_site import FaultySite, drop_backlog
 from tests.invariants import check_invariants
 from tests.site import Daemon
 
@@ -39,7 +39,7 @@ def _limit(daemon: Daemon, name: str, number: int) -> None:
 
 @needs_limits
 @pytest.mark.parametrize("name", _LIMITS)
-def test_no_inotify_to_be_had(ground: Ground, name: str) -> None:
+def test_no_inotify_to_be_had(ground: FaultySite, name: str) -> None:
     """Without inotify the daemon says so once, with the remedy, and finds files by looking."""
     ground.prefix = (*_OWN_LIMITS, f'echo 0 > /proc/sys/user/{name}; exec "$@"', "sh")
     with ground.daemon() as daemon:
@@ -70,7 +70,7 @@ def _set_open_files(daemon: Daemon, spare: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2)")
 @pytest.mark.parametrize("spare", [0, 1, 2])
-def test_no_more_open_files(ground: Ground, spare: int) -> None:
+def test_no_more_open_files(ground: FaultySite, spare: int) -> None:
     """At the limit of open files no letter is refused for it; the daemon says so once, and goes on later."""
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
@@ -91,7 +91,7 @@ def test_no_more_open_files(ground: Ground, spare: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity(2)")
-def test_no_helper_to_be_had(ground: Ground) -> None:
+def test_no_helper_to_be_had(ground: FaultySite) -> None:
     """A backlog is worked off without a helper process where there is one processor."""
     drop_backlog(ground, 1000)
     processors = os.sched_getaffinity(0)
@@ -106,7 +106,7 @@ def test_no_helper_to_be_had(ground: Ground) -> None:
     check_invariants(ground)
 
 
-def test_long_names_in_a_backlog(ground: Ground) -> None:
+def test_long_names_in_a_backlog(ground: FaultySite) -> None:
     """Names of any length pass between the processes that read a backlog."""
     drop_backlog(ground, 4000, prefix="long-name-" * 22)
     with ground.daemon() as daemon:
@@ -116,7 +116,7 @@ def test_long_names_in_a_backlog(ground: Ground) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open(2)")
-def test_helper_killed_in_a_backlog(ground: Ground) -> None:
+def test_helper_killed_in_a_backlog(ground: FaultySite) -> None:
     """When the helper process is killed the daemon examines its batches, and sends nothing twice."""
     drop_backlog(ground, 3000)
     with ground.daemon() as daemon:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.strace import obstacle
-from tests.faults.conftest import make_ground
-from tests.faults.ground import Ground, mount, needs_mounts
+from tests.faults.conftest import make_faulty_site
+from tests.faults.faulty_site import FaultySite, mount, needs_mounts
 from tests.invariants import check_invariants
 
 pytestmark = [
@@ -26,7 +26,7 @@ _KILLED = -9
 
 
 @contextmanager
-def _own_mount(ground: Ground, *, wanted: bool) -> Iterator[None]:
+def _own_mount(ground: FaultySite, *, wanted: bool) -> Iterator[None]:
     mailbox = str(ground.out.parent)
     if wanted:
         mount("--bind", mailbox, mailbox)
@@ -50,7 +50,7 @@ def _own_mount(ground: Ground, *, wanted: bool) -> Iterator[None]:
 def test_another_mount_after_a_crash(root: Path, call: str, own_mount_first: bool, every: int) -> None:
     """Killed at such calls, and run again on other mounts, meshctl neither loses nor doubles a letter."""
     for number in count(1, every):
-        ground = make_ground(root / f"site{number}")
+        ground = make_faulty_site(root / f"site{number}")
         for each in range(_LETTERS):
             ground.drop(f"{each}.pdf")
         kill = ("strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}")

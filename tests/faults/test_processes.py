@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import Ground, drop_backlog
+from tests.faults.faulty_site import FaultySite, drop_backlog
 from tests.invariants import check_invariants
 from tests.site import Daemon, wait_until
 
 
 @pytest.mark.slow
-def test_started_twice_at_once(ground: Ground) -> None:
+def test_started_twice_at_once(ground: FaultySite) -> None:
     """Of two daemons started in the same instant one works; the other says who is there, and ends with 1."""
     first, second = ground.start("run"), ground.start("run")
     try:
@@ -38,7 +38,7 @@ def _ended(daemon: Daemon) -> bool:
 
 
 @pytest.mark.slow
-def test_stopped_for_a_while(ground: Ground) -> None:
+def test_stopped_for_a_while(ground: FaultySite) -> None:
     """A daemon that was held (SIGSTOP) takes up what came meanwhile, and blames neither clock nor client."""
     with ground.daemon() as daemon:
         ground.drop("before.pdf")
@@ -57,7 +57,7 @@ def test_stopped_for_a_while(ground: Ground) -> None:
 
 
 @pytest.mark.slow
-def test_stand_in_killed_again_and_again(ground: Ground) -> None:
+def test_stand_in_killed_again_and_again(ground: FaultySite) -> None:
     """A client that is killed at any moment makes the daemon neither lose nor double nor mistake anything."""
     total = 120
     with ground.daemon() as daemon:
@@ -94,7 +94,7 @@ def test_stand_in_killed_again_and_again(ground: Ground) -> None:
         pytest.param(100_000, marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
     ],
 )
-def test_very_many_files(ground: Ground, files: int) -> None:
+def test_very_many_files(ground: FaultySite, files: int) -> None:
     """An outbox with so many files is worked off; the first pair comes at once, memory is bounded."""
     drop_backlog(ground, files)
     with ground.daemon() as daemon:
@@ -112,7 +112,7 @@ def _is_empty(folder: Path) -> bool:
         return next(entries, None) is None
 
 
-def _backlog_left(ground: Ground) -> list[Path]:
+def _backlog_left(ground: FaultySite) -> list[Path]:
     return [path for path in ground.work.rglob("*") if path.parent != ground.work]
 
 

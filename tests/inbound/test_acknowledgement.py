@@ -12,7 +12,7 @@ from tests.inbound.codes import (
     POSITIVE_BUSINESS,
     POSITIVE_INFRASTRUCTURE,
 )
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 from tests.payloads import make_bundle_xml, make_response_json, make_response_xml
 
 INFRASTRUCTURE, BUSINESS = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS
@@ -28,7 +28,7 @@ def test_every_itk3_code_is_tested() -> None:
 
 
 @pytest.mark.parametrize("code", POSITIVE_INFRASTRUCTURE + POSITIVE_BUSINESS + NEGATIVE)
-def test_an_answer_does_what_its_code_says(mailbox: MailboxForTest, code: str) -> None:
+def test_an_answer_does_what_its_code_says(mailbox: InboundSite, code: str) -> None:
     """An acknowledgement is recorded at its level and with its sign, and its pair is archived."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     mailbox.answer("ack", REQUEST, (code,), response_code="fatal-error" if code in NEGATIVE else "ok")
@@ -50,7 +50,7 @@ def test_an_answer_does_what_its_code_says(mailbox: MailboxForTest, code: str) -
     assert mailbox.archived() == ["ack.ctl", "ack.dat"]
 
 
-def test_all_that_was_asked_for_completes_a_message(mailbox: MailboxForTest) -> None:
+def test_all_that_was_asked_for_completes_a_message(mailbox: InboundSite) -> None:
     """The last answer that was asked for makes the message completed, and says how long it took."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     mailbox.answer("1", REQUEST, ("20013",))
@@ -66,7 +66,7 @@ def test_all_that_was_asked_for_completes_a_message(mailbox: MailboxForTest) -> 
 @pytest.mark.parametrize("position", range(3))
 @pytest.mark.parametrize("change", [str.upper, lambda text: f"urn:uuid:{text}", str])
 def test_any_id_of_the_request_may_be_answered(
-    mailbox: MailboxForTest, position: int, change: Callable[[str], str]
+    mailbox: InboundSite, position: int, change: Callable[[str], str]
 ) -> None:
     """Bundle identifier, Bundle id or MessageHeader id: practices answer any, in upper case or as a URN."""
     ids = [REQUEST, "d12dc439-ca5c-4177-bb70-4fece88edab0", "ea7221b8-3cc0-4b11-bc95-585b056b5428"]
@@ -78,7 +78,7 @@ def test_any_id_of_the_request_may_be_answered(
     assert mailbox.state(message_id) is State.COMPLETED
 
 
-def test_an_answer_in_json_is_read_alike(mailbox: MailboxForTest) -> None:
+def test_an_answer_in_json_is_read_alike(mailbox: InboundSite) -> None:
     """FHIR JSON is as good as XML."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST).rename(mailbox.root / "control")
@@ -103,7 +103,7 @@ def test_an_answer_in_json_is_read_alike(mailbox: MailboxForTest) -> None:
     ],
 )
 def test_codes_that_are_missing_or_unknown(
-    mailbox: MailboxForTest, codes: tuple[str, ...], response_code: str, state: State
+    mailbox: InboundSite, codes: tuple[str, ...], response_code: str, state: State
 ) -> None:
     """An unknown code counts by its prefix and the response code; an `ok` without a code proves nothing."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
@@ -115,7 +115,7 @@ def test_codes_that_are_missing_or_unknown(
     assert mailbox.names("IN") == []
 
 
-def test_an_answer_to_nothing_of_ours_stays(mailbox: MailboxForTest) -> None:
+def test_an_answer_to_nothing_of_ours_stays(mailbox: InboundSite) -> None:
     """An acknowledgement of an unknown request is told of once and left, over a restart too."""
     mailbox.message(references=[REQUEST])
     mailbox.answer("ack", "11111111-1111-4111-8111-111111111111")
@@ -129,7 +129,7 @@ def test_an_answer_to_nothing_of_ours_stays(mailbox: MailboxForTest) -> None:
     assert mailbox.names("IN") == ["ack.ctl", "ack.dat"]
 
 
-def test_an_answer_to_a_document_sent_twice_is_no_guess(mailbox: MailboxForTest) -> None:
+def test_an_answer_to_a_document_sent_twice_is_no_guess(mailbox: InboundSite) -> None:
     """Two messages with the same ids are two candidates, named in the log, and neither is acknowledged."""
     ids = mailbox.messages(2, asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST)
@@ -140,7 +140,7 @@ def test_an_answer_to_a_document_sent_twice_is_no_guess(mailbox: MailboxForTest)
     assert mailbox.said("ack.unmatched")[0]["candidates"] == tuple(sorted(ids))
 
 
-def test_what_never_arrived_is_not_what_was_answered(mailbox: MailboxForTest) -> None:
+def test_what_never_arrived_is_not_what_was_answered(mailbox: InboundSite) -> None:
     """After an undelivered message was sent again, the answer belongs to the second."""
     first, second = mailbox.messages(2, asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.report("report", report_on(first, "SEND", "ERROR", "14"))
@@ -152,7 +152,7 @@ def test_what_never_arrived_is_not_what_was_answered(mailbox: MailboxForTest) ->
     assert (mailbox.state(first), mailbox.state(second)) == (State.FAILED, State.COMPLETED)
 
 
-def test_two_that_arrived_remain_two(mailbox: MailboxForTest) -> None:
+def test_two_that_arrived_remain_two(mailbox: InboundSite) -> None:
     """A message that a practice refused has arrived: an answer may belong to it or to its repetition."""
     first = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("refusal", REQUEST, ("20009",), response_code="fatal-error")
@@ -166,7 +166,7 @@ def test_two_that_arrived_remain_two(mailbox: MailboxForTest) -> None:
     assert len(mailbox.said("ack.unmatched")) == 1
 
 
-def test_an_answer_waits_for_its_payload(mailbox: MailboxForTest) -> None:
+def test_an_answer_waits_for_its_payload(mailbox: InboundSite) -> None:
     """A control file whose payload is not there yet is read again; if none comes, it is told of once."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST)
@@ -196,7 +196,7 @@ def test_an_answer_waits_for_its_payload(mailbox: MailboxForTest) -> None:
     ],
     ids=["empty", "pdf", "truncated", "dtd", "request", "bundle"],
 )
-def test_an_answer_that_is_none_is_told_of_once(mailbox: MailboxForTest, payload: bytes) -> None:
+def test_an_answer_that_is_none_is_told_of_once(mailbox: InboundSite, payload: bytes) -> None:
     """A payload that cannot be read, or is no response, is told of once and left."""
     mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST)
@@ -212,7 +212,7 @@ def test_an_answer_that_is_none_is_told_of_once(mailbox: MailboxForTest, payload
     assert mailbox.names("IN") == ["ack.ctl", "ack.dat"]
 
 
-def test_an_answer_without_the_id_it_answers_is_unmatched(mailbox: MailboxForTest) -> None:
+def test_an_answer_without_the_id_it_answers_is_unmatched(mailbox: InboundSite) -> None:
     """A response that names no request belongs to nobody."""
     mailbox.message(references=[REQUEST])
     mailbox.answer("ack", "")
@@ -222,7 +222,7 @@ def test_an_answer_without_the_id_it_answers_is_unmatched(mailbox: MailboxForTes
     assert len(mailbox.said("ack.unmatched")) == 1
 
 
-def test_a_payload_that_is_a_link_is_not_followed(mailbox: MailboxForTest) -> None:
+def test_a_payload_that_is_a_link_is_not_followed(mailbox: InboundSite) -> None:
     """The payload of an acknowledgement is read only if it is an ordinary file."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST)
@@ -236,7 +236,7 @@ def test_a_payload_that_is_a_link_is_not_followed(mailbox: MailboxForTest) -> No
     assert len(mailbox.said("ack.unreadable")) == 1
 
 
-def test_only_acknowledgement_workflows_are_read(mailbox: MailboxForTest) -> None:
+def test_only_acknowledgement_workflows_are_read(mailbox: InboundSite) -> None:
     """A response under a workflow that is none of ours is another application's."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST, workflow_id="LAB_RESULTS_ACK")
@@ -247,7 +247,7 @@ def test_only_acknowledgement_workflows_are_read(mailbox: MailboxForTest) -> Non
     assert len(mailbox.said("file.received")) == 1
 
 
-def test_a_site_workflow_has_acknowledgements_too(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_a_site_workflow_has_acknowledgements_too(open_mailbox: Callable[..., InboundSite]) -> None:
     """The acknowledgement workflow of a use case from the settings is ours as well."""
     mailbox = open_mailbox(
         '[use_cases.local-report]\nworkflow_id = "LOCAL"\nack_workflow_id = "LOCAL_BACK"\n'
@@ -260,7 +260,7 @@ def test_a_site_workflow_has_acknowledgements_too(open_mailbox: Callable[..., Ma
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_an_answer_for_another_mailbox_is_left_alone(mailbox: MailboxForTest) -> None:
+def test_an_answer_for_another_mailbox_is_left_alone(mailbox: InboundSite) -> None:
     """An acknowledgement that is addressed to another mailbox is not read."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST, to_dts="OTHER1")
@@ -271,7 +271,7 @@ def test_an_answer_for_another_mailbox_is_left_alone(mailbox: MailboxForTest) ->
     assert [line["reason"] for line in mailbox.said("file.received")] == ["for another mailbox"]
 
 
-def test_a_repeated_answer_changes_nothing(mailbox: MailboxForTest) -> None:
+def test_a_repeated_answer_changes_nothing(mailbox: InboundSite) -> None:
     """The same acknowledgement again is archived, and neither recorded nor told of a second time."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     mailbox.answer("1", REQUEST)
@@ -286,7 +286,7 @@ def test_a_repeated_answer_changes_nothing(mailbox: MailboxForTest) -> None:
     assert mailbox.archived() == ["1.ctl", "1.dat", "2.ctl", "2.dat"]
 
 
-def test_a_big_answer_is_read(mailbox: MailboxForTest) -> None:
+def test_a_big_answer_is_read(mailbox: InboundSite) -> None:
     """A practice may send its whole request back with the answer."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST).rename(mailbox.root / "control")
@@ -301,7 +301,7 @@ def test_a_big_answer_is_read(mailbox: MailboxForTest) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["DIGMED_FLU_VAC_ACK", "DIGIMED_FLU_VAC_ACK"])
-def test_an_acknowledgement_counts_under_either_spelling(mailbox: MailboxForTest, spelling: str) -> None:
+def test_an_acknowledgement_counts_under_either_spelling(mailbox: InboundSite, spelling: str) -> None:
     """Documents spell the workflow id in two ways; an acknowledgement under either completes the message."""
     message_id = mailbox.message(
         use_case="vaccination", asked=[Acknowledgement.INFRASTRUCTURE], references=["request"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from meshctl.mesh.states import Acknowledgement, State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
 FAILURE = ("SEND", "ERROR", "14")
 
 
-def test_files_are_archived_by_the_day_they_were_recorded(mailbox: MailboxForTest) -> None:
+def test_files_are_archived_by_the_day_they_were_recorded(mailbox: InboundSite) -> None:
     """The archive has a folder for each day, and files keep their content."""
     message_id = mailbox.message()
     data = mailbox.report("report", report_on(message_id, *FAILURE)).read_bytes()
@@ -29,7 +29,7 @@ def test_files_are_archived_by_the_day_they_were_recorded(mailbox: MailboxForTes
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_crash_between_ledger_and_archive_repeats_nothing(mailbox: MailboxForTest, restart: bool) -> None:
+def test_a_crash_between_ledger_and_archive_repeats_nothing(mailbox: InboundSite, restart: bool) -> None:
     """Files that are still in IN although they are recorded are archived, and nothing is told again."""
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00"))
@@ -55,7 +55,7 @@ def test_a_crash_between_ledger_and_archive_repeats_nothing(mailbox: MailboxForT
 
 
 @pytest.mark.parametrize("days", [0, 1, 40])
-def test_an_acknowledgement_that_is_half_archived_is_finished(mailbox: MailboxForTest, days: int) -> None:
+def test_an_acknowledgement_that_is_half_archived_is_finished(mailbox: InboundSite, days: int) -> None:
     """After a crash between payload and control file the second follows the first, days later as well."""
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST)
@@ -74,7 +74,7 @@ def test_an_acknowledgement_that_is_half_archived_is_finished(mailbox: MailboxFo
     assert mailbox.said("ack.unreadable") == []
 
 
-def test_nothing_in_the_archive_is_overwritten(mailbox: MailboxForTest) -> None:
+def test_nothing_in_the_archive_is_overwritten(mailbox: InboundSite) -> None:
     """Two different reports of one name are both kept."""
     ids = mailbox.messages(2)
     for message_id in ids:
@@ -84,7 +84,7 @@ def test_nothing_in_the_archive_is_overwritten(mailbox: MailboxForTest) -> None:
     assert mailbox.archived() == ["report.2.ctl", "report.ctl"]
 
 
-def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: MailboxForTest) -> None:
+def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: InboundSite) -> None:
     """A report that is recorded and cannot be archived stays, told of once; the others are archived."""
     long_name = "x" * 251
     ids = mailbox.messages(3)
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: MailboxForTest
 
 
 def test_the_archive_may_be_on_another_file_system(
-    open_mailbox: Callable[..., MailboxForTest], other_file_system: Path
+    open_mailbox: Callable[..., InboundSite], other_file_system: Path
 ) -> None:
     """Reports and acknowledgements are copied where they cannot be renamed, and leave IN afterwards."""
     mailbox = open_mailbox(f'[reports]\narchive = "{other_file_system}"\n')
@@ -120,7 +120,7 @@ def test_the_archive_may_be_on_another_file_system(
     assert mailbox.state(message_id) is State.COMPLETED
 
 
-def test_an_archive_that_cannot_be_written_loses_and_repeats_nothing(mailbox: MailboxForTest) -> None:
+def test_an_archive_that_cannot_be_written_loses_and_repeats_nothing(mailbox: InboundSite) -> None:
     """While the archive is out of reach failures are told of all the same, once; later the files follow."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, *FAILURE))
@@ -140,7 +140,7 @@ def test_an_archive_that_cannot_be_written_loses_and_repeats_nothing(mailbox: Ma
     assert len(mailbox.alerts) == 2
 
 
-def test_a_folder_that_fails_does_not_keep_the_others_back(mailbox: MailboxForTest) -> None:
+def test_a_folder_that_fails_does_not_keep_the_others_back(mailbox: InboundSite) -> None:
     """With IN gone, SENT is followed all the same; the error is raised, and all goes on when IN is back."""
     message_id = mailbox.message()
     mailbox.folder("IN").rmdir()
@@ -157,7 +157,7 @@ def test_a_folder_that_fails_does_not_keep_the_others_back(mailbox: MailboxForTe
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_a_locked_ledger_loses_and_repeats_nothing(mailbox: MailboxForTest) -> None:
+def test_a_locked_ledger_loses_and_repeats_nothing(mailbox: InboundSite) -> None:
     """While the ledger cannot be written nothing is archived; afterwards everything is, once."""
     message_id = mailbox.message()
     mailbox.turns()
@@ -174,7 +174,7 @@ def test_a_locked_ledger_loses_and_repeats_nothing(mailbox: MailboxForTest) -> N
     assert len(mailbox.said("message.failed")) == len(mailbox.alerts) == 1
 
 
-def test_a_file_that_somebody_takes_meanwhile_is_no_error(mailbox: MailboxForTest) -> None:
+def test_a_file_that_somebody_takes_meanwhile_is_no_error(mailbox: InboundSite) -> None:
     """A report that is gone when its turn comes is passed over."""
     message_id = mailbox.message()
     for number in range(300):
@@ -190,7 +190,7 @@ def test_a_file_that_somebody_takes_meanwhile_is_no_error(mailbox: MailboxForTes
 
 
 @contextmanager
-def _locked(mailbox: MailboxForTest) -> Iterator[None]:
+def _locked(mailbox: InboundSite) -> Iterator[None]:
     """Hold the ledger's write lock as another program may."""
     mailbox.ledger.connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(mailbox.root / "state" / "ledger.sqlite", isolation_level=None)

@@ -9,7 +9,7 @@ import pytest
 
 from meshctl.mesh.control_file import write_control_file
 from meshctl.mesh.states import State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 HOUR = 3600.0
 
@@ -34,7 +34,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_control_file_is_told_of_once_and_left(mailbox: MailboxForTest, name: str) -> None:
+def test_a_broken_control_file_is_told_of_once_and_left(mailbox: InboundSite, name: str) -> None:
     """What cannot be read is one warning over all looks and restarts, and keeps no other file back."""
     message_id = mailbox.message(local_id="ORDER-1")
     mailbox.put("IN", "a-broken.ctl", BROKEN[name], age_seconds=HOUR)
@@ -51,7 +51,7 @@ def test_a_broken_control_file_is_told_of_once_and_left(mailbox: MailboxForTest,
     assert mailbox.said("report.unreadable") == []
 
 
-def test_fifty_megabytes_are_not_read(mailbox: MailboxForTest) -> None:
+def test_fifty_megabytes_are_not_read(mailbox: InboundSite) -> None:
     """A control file of 50 MB is told of by its size alone."""
     with (mailbox.folder("IN") / "large.ctl").open("wb") as file:
         file.write(b"<DTSControl>")
@@ -63,7 +63,7 @@ def test_fifty_megabytes_are_not_read(mailbox: MailboxForTest) -> None:
     assert "50000000 bytes" in line["text"]
 
 
-def test_latin_1_is_read(mailbox: MailboxForTest) -> None:
+def test_latin_1_is_read(mailbox: InboundSite) -> None:
     """A report with an accent in Latin-1, and no declaration, is read."""
     message_id = mailbox.message(local_id="ORDER-1")
     control = report_on("ORDER-1", "SEND", "ERROR", "14", subject="Zoë")
@@ -74,7 +74,7 @@ def test_latin_1_is_read(mailbox: MailboxForTest) -> None:
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_a_file_that_is_being_written_is_read_again(mailbox: MailboxForTest) -> None:
+def test_a_file_that_is_being_written_is_read_again(mailbox: InboundSite) -> None:
     """A young control file that is cut short is no error: it is read when it is whole."""
     message_id = mailbox.message(local_id="ORDER-1")
     path = mailbox.folder("IN") / "report.ctl"
@@ -91,7 +91,7 @@ def test_a_file_that_is_being_written_is_read_again(mailbox: MailboxForTest) -> 
     assert mailbox.said("report.unreadable") == []
 
 
-def test_a_file_that_is_mended_after_all_is_read(mailbox: MailboxForTest) -> None:
+def test_a_file_that_is_mended_after_all_is_read(mailbox: InboundSite) -> None:
     """A control file that was told of as unreadable is read when somebody writes it anew, also in place."""
     message_id = mailbox.message(local_id="ORDER-1")
     path = mailbox.put("IN", "report.ctl", b"<DTSControl>", age_seconds=HOUR)
@@ -104,7 +104,7 @@ def test_a_file_that_is_mended_after_all_is_read(mailbox: MailboxForTest) -> Non
     assert len(mailbox.said("report.unreadable")) == 1
 
 
-def test_a_stamp_in_the_future_does_not_keep_a_file_young_for_ever(mailbox: MailboxForTest) -> None:
+def test_a_stamp_in_the_future_does_not_keep_a_file_young_for_ever(mailbox: InboundSite) -> None:
     """A broken file from a share whose clock is ahead is told of, after it was seen unchanged for a while."""
     mailbox.put("IN", "report.ctl", b"<DTSControl>", age_seconds=-HOUR)
     mailbox.turns()
@@ -133,7 +133,7 @@ def _dangling(path: Path) -> None:
 @pytest.mark.parametrize("make", [_folder, _link, _dangling, os.mkfifo], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("folder", ["IN", "SENT"])
 def test_what_is_no_ordinary_file_is_told_of_once(
-    mailbox: MailboxForTest, make: Callable[[Path], None], folder: str
+    mailbox: InboundSite, make: Callable[[Path], None], folder: str
 ) -> None:
     """A folder, link or FIFO that ends in `.ctl` is neither opened for long nor followed nor moved."""
     message_id = mailbox.message(local_id="ORDER-1")
@@ -149,7 +149,7 @@ def test_what_is_no_ordinary_file_is_told_of_once(
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_rights_is_read_when_they_are_given(mailbox: MailboxForTest) -> None:
+def test_a_file_without_rights_is_read_when_they_are_given(mailbox: InboundSite) -> None:
     """A report that may not be read is told of, and recorded once it may."""
     message_id = mailbox.message(local_id="ORDER-1")
     path = mailbox.put("IN", "report.ctl", _sound())
@@ -163,7 +163,7 @@ def test_a_file_without_rights_is_read_when_they_are_given(mailbox: MailboxForTe
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_other_names_are_not_looked_at(mailbox: MailboxForTest) -> None:
+def test_other_names_are_not_looked_at(mailbox: InboundSite) -> None:
     """Payloads, hidden files and files of other kinds are none of our business."""
     for name in ("lone.dat", ".hidden.ctl", "readme.txt", "x.ctl.tmp"):
         mailbox.put("IN", name, b"whatever", age_seconds=HOUR)
@@ -174,7 +174,7 @@ def test_other_names_are_not_looked_at(mailbox: MailboxForTest) -> None:
     assert len(mailbox.names("IN")) == 4
 
 
-def test_names_that_attack_the_log_are_masked(mailbox: MailboxForTest) -> None:
+def test_names_that_attack_the_log_are_masked(mailbox: InboundSite) -> None:
     """Control characters and NHS numbers in a name that others chose are masked."""
     mailbox.put("IN", "999 000 0042\nERROR message.failed.ctl", b"", age_seconds=HOUR)
 

@@ -6,23 +6,23 @@ import time
 import pytest
 
 from meshctl.inbound.client_health import CLIENT_FACT, ClientState, ClientView, client_view
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 HOUR = 3600.0
 
 
-def _view(mailbox: MailboxForTest) -> ClientView:
+def _view(mailbox: InboundSite) -> ClientView:
     return client_view(mailbox.ledger.fact(CLIENT_FACT))
 
 
-def _grow_old(mailbox: MailboxForTest, seconds: float = 1_000_000.0) -> None:
+def _grow_old(mailbox: InboundSite, seconds: float = 1_000_000.0) -> None:
     """Make the client's folders look as if nobody had touched them for long."""
     then = time.time() - seconds
     for name in ("SENT", "FAILED", "IN", "TEMP"):
         os.utime(mailbox.folder(name), (then, then))
 
 
-def _stall(mailbox: MailboxForTest) -> str:
+def _stall(mailbox: InboundSite) -> str:
     message_id = mailbox.message()
     _grow_old(mailbox)
     mailbox.turns()
@@ -31,7 +31,7 @@ def _stall(mailbox: MailboxForTest) -> str:
     return message_id
 
 
-def test_a_client_that_takes_nothing_is_told_of_once(mailbox: MailboxForTest) -> None:
+def test_a_client_that_takes_nothing_is_told_of_once(mailbox: InboundSite) -> None:
     """Pairs in OUT and two hours of silence are one warning and one alert, over all looks and restarts."""
     mailbox.message()
     _grow_old(mailbox)
@@ -53,7 +53,7 @@ def test_a_client_that_takes_nothing_is_told_of_once(mailbox: MailboxForTest) ->
 
 
 @pytest.mark.parametrize("sign", ["SENT", "FAILED", "IN", "TEMP", "OUT", "poll"])
-def test_any_sign_of_life_ends_the_episode(mailbox: MailboxForTest, sign: str) -> None:
+def test_any_sign_of_life_ends_the_episode(mailbox: InboundSite, sign: str) -> None:
     """A file in SENT, FAILED or IN, a change in TEMP, a pair leaving OUT, a poll report: the client lives."""
     message_id = _stall(mailbox)
 
@@ -73,7 +73,7 @@ def test_any_sign_of_life_ends_the_episode(mailbox: MailboxForTest, sign: str) -
     assert _view(mailbox).state is ClientState.ACTIVE
 
 
-def test_a_second_episode_is_told_of_again(mailbox: MailboxForTest) -> None:
+def test_a_second_episode_is_told_of_again(mailbox: InboundSite) -> None:
     """Each episode has its own warning."""
     _stall(mailbox)
     mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
@@ -84,7 +84,7 @@ def test_a_second_episode_is_told_of_again(mailbox: MailboxForTest) -> None:
     assert len(mailbox.said("client.stalled")) == 2
 
 
-def test_an_empty_out_is_no_alarm(mailbox: MailboxForTest) -> None:
+def test_an_empty_out_is_no_alarm(mailbox: InboundSite) -> None:
     """A client that has nothing to do may be silent for days: it is idle."""
     mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
     mailbox.turns()
@@ -96,7 +96,7 @@ def test_an_empty_out_is_no_alarm(mailbox: MailboxForTest) -> None:
     assert _view(mailbox).state is ClientState.IDLE
 
 
-def test_a_pair_that_has_just_come_is_no_alarm(mailbox: MailboxForTest) -> None:
+def test_a_pair_that_has_just_come_is_no_alarm(mailbox: InboundSite) -> None:
     """After days of silence with nothing to do, the client has its time to take the first pair."""
     _grow_old(mailbox)
     mailbox.later(48 * HOUR)
@@ -107,7 +107,7 @@ def test_a_pair_that_has_just_come_is_no_alarm(mailbox: MailboxForTest) -> None:
     assert mailbox.said("client.stalled") == []
 
 
-def test_our_own_work_is_no_sign_of_the_clients_life(mailbox: MailboxForTest) -> None:
+def test_our_own_work_is_no_sign_of_the_clients_life(mailbox: InboundSite) -> None:
     """Files that are taken out of IN and SENT change these folders, and prove nothing about the client."""
     theirs = mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
     mailbox.turns()
@@ -119,7 +119,7 @@ def test_our_own_work_is_no_sign_of_the_clients_life(mailbox: MailboxForTest) ->
     assert mailbox.said("client.recovered") == []
 
 
-def test_a_sign_while_the_daemon_was_down_counts(mailbox: MailboxForTest) -> None:
+def test_a_sign_while_the_daemon_was_down_counts(mailbox: InboundSite) -> None:
     """At the start the folders' times tell what happened meanwhile."""
     _stall(mailbox)
     changed_at = mailbox.clock.now().timestamp() + HOUR
@@ -132,7 +132,7 @@ def test_a_sign_while_the_daemon_was_down_counts(mailbox: MailboxForTest) -> Non
     assert len(mailbox.said("client.recovered")) == 1
 
 
-def test_a_client_that_was_never_seen_is_unknown(mailbox: MailboxForTest) -> None:
+def test_a_client_that_was_never_seen_is_unknown(mailbox: InboundSite) -> None:
     """Without any folder there is nothing to know the client by."""
     for name in ("SENT", "FAILED", "TEMP"):
         mailbox.folder(name).rmdir()
@@ -142,7 +142,7 @@ def test_a_client_that_was_never_seen_is_unknown(mailbox: MailboxForTest) -> Non
     assert client_view("{broken") == ClientView(ClientState.UNKNOWN, None)
 
 
-def test_last_seen_is_kept_for_status(mailbox: MailboxForTest) -> None:
+def test_last_seen_is_kept_for_status(mailbox: InboundSite) -> None:
     """The ledger says when the client was last seen, as an instant for people."""
     before = mailbox.clock.now()
     mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
@@ -157,7 +157,7 @@ def test_last_seen_is_kept_for_status(mailbox: MailboxForTest) -> None:
     assert before < last_seen <= mailbox.clock.now()
 
 
-def test_a_quiet_client_costs_no_writing(mailbox: MailboxForTest) -> None:
+def test_a_quiet_client_costs_no_writing(mailbox: InboundSite) -> None:
     """While nothing changes nothing is written to the ledger."""
     mailbox.turns()
     mailbox.later(120)
@@ -169,5 +169,5 @@ def test_a_quiet_client_costs_no_writing(mailbox: MailboxForTest) -> None:
     assert mailbox.ledger.connection.total_changes == before
 
 
-def _grow_old_in(mailbox: MailboxForTest) -> None:
+def _grow_old_in(mailbox: InboundSite) -> None:
     os.utime(mailbox.folder("IN"), (0, 0))

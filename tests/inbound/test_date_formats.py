@@ -6,19 +6,19 @@ import pytest
 
 from meshctl.inbound.date_formats import format_doubts
 from meshctl.mesh.states import Acknowledgement, State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 EVENT = "routing.format_doubtful"
 
 
-def _fail(mailbox: MailboxForTest, code: str = "EPL-154") -> None:
+def _fail(mailbox: InboundSite, code: str = "EPL-154") -> None:
     message_id = mailbox.message()
     mailbox.report(f"r{message_id}", report_on(message_id, "SEND", "ERROR", code))
     mailbox.turns()
     assert mailbox.row(message_id).state is State.FAILED
 
 
-def test_three_failures_and_no_success_are_told_once(mailbox: MailboxForTest) -> None:
+def test_three_failures_and_no_success_are_told_once(mailbox: InboundSite) -> None:
     """The third EPL-154 is told to log and alerts, with what to try; further ones are not."""
     _fail(mailbox)
     _fail(mailbox)
@@ -39,7 +39,7 @@ def test_three_failures_and_no_success_are_told_once(mailbox: MailboxForTest) ->
     assert len(format_doubts(mailbox.ledger.connection)) == 1
 
 
-def test_a_restart_does_not_tell_again(mailbox: MailboxForTest) -> None:
+def test_a_restart_does_not_tell_again(mailbox: InboundSite) -> None:
     """The ledger remembers that it was told."""
     for _ in range(3):
         _fail(mailbox)
@@ -52,7 +52,7 @@ def test_a_restart_does_not_tell_again(mailbox: MailboxForTest) -> None:
 
 
 @pytest.mark.parametrize("accepted", ["20013", "10009", "undelivered"])
-def test_one_that_was_accepted_is_enough(mailbox: MailboxForTest, accepted: str) -> None:
+def test_one_that_was_accepted_is_enough(mailbox: InboundSite, accepted: str) -> None:
     """Where MESH found any recipient, the form is right: its practice answered, or did not collect."""
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=["request"])
     if accepted == "undelivered":
@@ -69,7 +69,7 @@ def test_one_that_was_accepted_is_enough(mailbox: MailboxForTest, accepted: str)
     assert format_doubts(mailbox.ledger.connection) == []
 
 
-def test_other_codes_say_nothing_of_the_form(mailbox: MailboxForTest) -> None:
+def test_other_codes_say_nothing_of_the_form(mailbox: InboundSite) -> None:
     """Only EPL-154 raises the doubt."""
     for _ in range(2):
         _fail(mailbox)
@@ -81,7 +81,7 @@ def test_other_codes_say_nothing_of_the_form(mailbox: MailboxForTest) -> None:
 
 def test_counting_begins_anew_with_another_form(tmp_path: Path) -> None:
     """What failed in the earlier form does not count against the one set since, which may be doubted too."""
-    mailbox = MailboxForTest(tmp_path)
+    mailbox = InboundSite(tmp_path)
     for _ in range(3):
         _fail(mailbox)
     mailbox.settings_text = '[routing]\ndate_of_birth_format = "DDMMYYYY"\n'

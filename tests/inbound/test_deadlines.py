@@ -5,14 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from meshctl.mesh.states import Acknowledgement, Deadline, State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 HOUR, DAY = 3600.0, 86_400.0
 INFRASTRUCTURE, BUSINESS = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS
 REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
 
 
-def _overdue(mailbox: MailboxForTest) -> list[tuple[str, str]]:
+def _overdue(mailbox: InboundSite) -> list[tuple[str, str]]:
     return [(line["message_id"], line["deadline"]) for line in mailbox.said("message.overdue")]
 
 
@@ -26,7 +26,7 @@ def _overdue(mailbox: MailboxForTest) -> list[tuple[str, str]]:
     ],
 )
 def test_each_deadline_is_told_of_when_it_passes(
-    mailbox: MailboxForTest,
+    mailbox: InboundSite,
     reached: str | None,
     asked: tuple[Acknowledgement, ...],
     deadline: str,
@@ -54,7 +54,7 @@ def test_each_deadline_is_told_of_when_it_passes(
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_missed_deadline_is_told_of_once_over_a_restart(mailbox: MailboxForTest, restart: bool) -> None:
+def test_a_missed_deadline_is_told_of_once_over_a_restart(mailbox: InboundSite, restart: bool) -> None:
     """The flag survives a restart, and its line is not repeated."""
     message_id = mailbox.message()
     mailbox.later(3 * HOUR)
@@ -68,7 +68,7 @@ def test_a_missed_deadline_is_told_of_once_over_a_restart(mailbox: MailboxForTes
     assert mailbox.row(message_id).overdue == "collected"
 
 
-def test_a_deadline_passes_while_the_daemon_is_down(mailbox: MailboxForTest) -> None:
+def test_a_deadline_passes_while_the_daemon_is_down(mailbox: InboundSite) -> None:
     """Time runs on while nobody looks."""
     message_id = mailbox.message()
     mailbox.turns()
@@ -80,7 +80,7 @@ def test_a_deadline_passes_while_the_daemon_is_down(mailbox: MailboxForTest) -> 
     assert _overdue(mailbox) == [(message_id, "collected")]
 
 
-def test_a_further_deadline_replaces_the_flag(mailbox: MailboxForTest) -> None:
+def test_a_further_deadline_replaces_the_flag(mailbox: InboundSite) -> None:
     """Each deadline that a message misses in turn is told of, and the flag names the last."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS])
 
@@ -92,7 +92,7 @@ def test_a_further_deadline_replaces_the_flag(mailbox: MailboxForTest) -> None:
     assert mailbox.row(message_id).overdue == "business_ack"
 
 
-def test_what_comes_late_mends_the_message(mailbox: MailboxForTest) -> None:
+def test_what_comes_late_mends_the_message(mailbox: InboundSite) -> None:
     """The evidence that was missing clears the flag, and log and alert say so."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.save_sent(message_id)
@@ -109,7 +109,7 @@ def test_what_comes_late_mends_the_message(mailbox: MailboxForTest) -> None:
     assert [alert["message_id"] for alert in mailbox.alerted("message.mended")] == [message_id]
 
 
-def test_a_failure_is_no_mending(mailbox: MailboxForTest) -> None:
+def test_a_failure_is_no_mending(mailbox: InboundSite) -> None:
     """An overdue message that fails is told of as failed alone."""
     message_id = mailbox.message()
     mailbox.later(3 * HOUR)
@@ -122,7 +122,7 @@ def test_a_failure_is_no_mending(mailbox: MailboxForTest) -> None:
     assert len(mailbox.said("message.failed")) == 1
 
 
-def test_other_evidence_does_not_clear_the_flag(mailbox: MailboxForTest) -> None:
+def test_other_evidence_does_not_clear_the_flag(mailbox: InboundSite) -> None:
     """A message whose acknowledgement is missing stays overdue when something else comes."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS], references=[REQUEST])
     mailbox.save_sent(message_id)
@@ -136,7 +136,7 @@ def test_other_evidence_does_not_clear_the_flag(mailbox: MailboxForTest) -> None
     assert mailbox.said("message.mended") == []
 
 
-def test_the_flag_falls_back_to_what_is_still_missing(mailbox: MailboxForTest) -> None:
+def test_the_flag_falls_back_to_what_is_still_missing(mailbox: InboundSite) -> None:
     """When the answer that was missed last comes, a message whose earlier one is missing stays overdue."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS], references=[REQUEST])
     mailbox.save_sent(message_id)
@@ -156,7 +156,7 @@ def test_the_flag_falls_back_to_what_is_still_missing(mailbox: MailboxForTest) -
     assert len(mailbox.said("message.mended")) == 1
 
 
-def test_silence_completes_what_asked_for_nothing(mailbox: MailboxForTest) -> None:
+def test_silence_completes_what_asked_for_nothing(mailbox: InboundSite) -> None:
     """A message that MESH has and of which nothing was asked is taken for delivered after six quiet days."""
     message_id = mailbox.message()
     mailbox.save_sent(message_id)
@@ -172,7 +172,7 @@ def test_silence_completes_what_asked_for_nothing(mailbox: MailboxForTest) -> No
     assert mailbox.alerts == []
 
 
-def test_a_late_failure_undoes_the_assumption(mailbox: MailboxForTest) -> None:
+def test_a_late_failure_undoes_the_assumption(mailbox: InboundSite) -> None:
     """A report that comes after all is believed over silence."""
     message_id = mailbox.message()
     mailbox.save_sent(message_id)
@@ -189,7 +189,7 @@ def test_a_late_failure_undoes_the_assumption(mailbox: MailboxForTest) -> None:
 
 @pytest.mark.parametrize("asked", [(INFRASTRUCTURE,), (BUSINESS,)])
 def test_silence_never_completes_what_asked_for_an_answer(
-    mailbox: MailboxForTest, asked: tuple[Acknowledgement, ...]
+    mailbox: InboundSite, asked: tuple[Acknowledgement, ...]
 ) -> None:
     """A missing acknowledgement is overdue for ever, not completed."""
     message_id = mailbox.message(asked=asked)
@@ -204,7 +204,7 @@ def test_silence_never_completes_what_asked_for_an_answer(
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_silence_never_completes_what_mesh_may_not_have(mailbox: MailboxForTest, taken: bool) -> None:
+def test_silence_never_completes_what_mesh_may_not_have(mailbox: InboundSite, taken: bool) -> None:
     """A pair that lies in OUT, or of which nothing shows that MESH has it, is not taken for delivered."""
     message_id = mailbox.message(in_out=not taken)
 
@@ -219,7 +219,7 @@ CLIENT = """<MESHConfig><Client><ClientIdentity>X26ABC1</ClientIdentity>
 <SaveSent>N</SaveSent><TransferReport>N</TransferReport></Client></MESHConfig>"""
 
 
-def test_what_no_flag_lets_be_known_is_not_expected(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_what_no_flag_lets_be_known_is_not_expected(open_mailbox: Callable[..., InboundSite]) -> None:
     """With neither SaveSent nor TransferReport nothing can show that MESH has a message."""
     mailbox = open_mailbox(client_config=CLIENT)
     message_id = mailbox.message(in_out=False)
@@ -232,7 +232,7 @@ def test_what_no_flag_lets_be_known_is_not_expected(open_mailbox: Callable[..., 
     assert (row.state, row.assumed, row.overdue) == (State.COMPLETED, True, None)
 
 
-def test_a_thousand_late_messages_are_each_told_of_once(mailbox: MailboxForTest) -> None:
+def test_a_thousand_late_messages_are_each_told_of_once(mailbox: InboundSite) -> None:
     """A client that stood still for a morning makes a line for each message, not more."""
     ids = mailbox.messages(1000, in_out=False)
     mailbox.ledger.connection.execute("UPDATE messages SET state = 'collected'")
@@ -243,7 +243,7 @@ def test_a_thousand_late_messages_are_each_told_of_once(mailbox: MailboxForTest)
     assert sorted(_overdue(mailbox)) == [(message_id, "sent") for message_id in sorted(ids)]
 
 
-def test_settings_change_the_deadlines(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_settings_change_the_deadlines(open_mailbox: Callable[..., InboundSite]) -> None:
     """Deadlines are what the settings say, and the text names the time."""
     mailbox = open_mailbox('[deadlines]\ncollected = "10s"\n')
     mailbox.message()
@@ -255,7 +255,7 @@ def test_settings_change_the_deadlines(open_mailbox: Callable[..., MailboxForTes
     assert "within 10s" in mailbox.said("message.overdue")[0]["text"]
 
 
-def test_an_untold_deadline_is_told_of_at_the_next_start(mailbox: MailboxForTest) -> None:
+def test_an_untold_deadline_is_told_of_at_the_next_start(mailbox: InboundSite) -> None:
     """A process that ends between the flag and its line tells of it when it starts again."""
     message_id = mailbox.message()
     mailbox.ledger.mark_overdue([message_id], Deadline.COLLECTED, mailbox.clock.now(), "late")

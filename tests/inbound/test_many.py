@@ -6,10 +6,10 @@ import tracemalloc
 import pytest
 
 from meshctl.mesh.states import State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 
-def _drop_reports(mailbox: MailboxForTest, count: int) -> list[str]:
+def _drop_reports(mailbox: InboundSite, count: int) -> list[str]:
     ids = mailbox.messages(count, in_out=False)
     for number, message_id in enumerate(ids):
         mailbox.report(f"{number:05}", report_on(message_id, "SEND", "ERROR", "14"))
@@ -18,7 +18,7 @@ def _drop_reports(mailbox: MailboxForTest, count: int) -> list[str]:
 
 @pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.long)])
 def test_reports_that_come_at_once_are_recorded_and_archived_once_each(
-    mailbox: MailboxForTest, count: int
+    mailbox: InboundSite, count: int
 ) -> None:
     """Thousands of reports, with a restart in the middle, are a line, an alert and an archived file each."""
     ids = _drop_reports(mailbox, count)
@@ -43,7 +43,7 @@ def test_reports_that_come_at_once_are_recorded_and_archived_once_each(
 @pytest.mark.parametrize(
     "most", [pytest.param(4_000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.long)]
 )
-def test_memory_stays_flat(mailbox: MailboxForTest, most: int) -> None:
+def test_memory_stays_flat(mailbox: InboundSite, most: int) -> None:
     """Many reports need hardly more memory than a thousand."""
     mailbox.alerts = _Nothing()
     mailbox.restart()
@@ -60,7 +60,7 @@ def test_memory_stays_flat(mailbox: MailboxForTest, most: int) -> None:
     assert peaks[1] - peaks[0] < 800 * (most - 1000)
 
 
-def test_a_stop_is_heard_between_batches(mailbox: MailboxForTest) -> None:
+def test_a_stop_is_heard_between_batches(mailbox: InboundSite) -> None:
     """One turn deals with one batch of each folder, so a stop never waits for a backlog."""
     _drop_reports(mailbox, 1000)
 
@@ -70,7 +70,7 @@ def test_a_stop_is_heard_between_batches(mailbox: MailboxForTest) -> None:
     assert len(mailbox.names("IN")) > 500
 
 
-def test_sent_is_worked_off_before_in(mailbox: MailboxForTest) -> None:
+def test_sent_is_worked_off_before_in(mailbox: InboundSite) -> None:
     """However many pairs come into SENT, no report is judged before all of them are known."""
     ids = mailbox.messages(600, local_id="A81001", in_out=False)
     for number, message_id in enumerate(ids):
@@ -85,7 +85,7 @@ def test_sent_is_worked_off_before_in(mailbox: MailboxForTest) -> None:
 
 
 def test_a_folder_that_lies_about_its_changes_is_looked_through_all_the_same(
-    mailbox: MailboxForTest,
+    mailbox: InboundSite,
 ) -> None:
     """On a share that does not stamp its folders, reports are found after six rescans at the latest."""
     message_id = mailbox.message()
@@ -100,7 +100,7 @@ def test_a_folder_that_lies_about_its_changes_is_looked_through_all_the_same(
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_a_file_that_comes_in_the_instant_of_a_look_is_found(mailbox: MailboxForTest) -> None:
+def test_a_file_that_comes_in_the_instant_of_a_look_is_found(mailbox: InboundSite) -> None:
     """A folder whose stamp is too young to be trusted is looked at again, although it has not changed."""
     ids = mailbox.messages(2)
     mailbox.report("1", report_on(ids[0], "SEND", "ERROR", "14"))

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from meshctl.mesh.states import State
-from tests.inbound.mailbox import MESH_ID, MailboxForTest, report_on
+from tests.inbound.inbound_site import MESH_ID, InboundSite, report_on
 
 OTHER_MESH_ID = "20260712103016418053_0FF1CE"
 FAILURE = ("SEND", "ERROR", "14")
 ODS_CODE = "A81001"
 
 
-def _states(mailbox: MailboxForTest, ids: Sequence[str]) -> list[State]:
+def _states(mailbox: InboundSite, ids: Sequence[str]) -> list[State]:
     return [mailbox.state(message_id) for message_id in ids]
 
 
-def _unmatched(mailbox: MailboxForTest) -> dict[str, object]:
+def _unmatched(mailbox: InboundSite) -> dict[str, object]:
     (line,) = mailbox.said("report.unmatched")
     (alert,) = mailbox.alerted("report.unmatched")
     assert alert["text"] == line["text"]
@@ -25,7 +25,7 @@ def _unmatched(mailbox: MailboxForTest) -> dict[str, object]:
     return line
 
 
-def test_the_mesh_id_learnt_from_sent_finds_the_message(mailbox: MailboxForTest) -> None:
+def test_the_mesh_id_learnt_from_sent_finds_the_message(mailbox: InboundSite) -> None:
     """With one LocalId on all messages, the MESH id tells them apart."""
     ids = mailbox.messages(3, local_id=ODS_CODE)
     mailbox.save_sent(ids[1], local_id=ODS_CODE)
@@ -36,7 +36,7 @@ def test_the_mesh_id_learnt_from_sent_finds_the_message(mailbox: MailboxForTest)
     assert _states(mailbox, ids) == [State.QUEUED, State.FAILED, State.QUEUED]
 
 
-def test_a_file_named_after_the_message_finds_it(mailbox: MailboxForTest) -> None:
+def test_a_file_named_after_the_message_finds_it(mailbox: InboundSite) -> None:
     """A report whose file bears our message id is about that message."""
     ids = mailbox.messages(2, local_id="")
     mailbox.report(ids[0], report_on("", *FAILURE))
@@ -46,7 +46,7 @@ def test_a_file_named_after_the_message_finds_it(mailbox: MailboxForTest) -> Non
     assert _states(mailbox, ids) == [State.FAILED, State.QUEUED]
 
 
-def test_a_local_id_that_one_message_bears_finds_it(mailbox: MailboxForTest) -> None:
+def test_a_local_id_that_one_message_bears_finds_it(mailbox: InboundSite) -> None:
     """The host's own LocalId is enough if no other message bears it."""
     message_id = mailbox.message(local_id="ORDER-2026-0042")
     mailbox.message(local_id="ORDER-2026-0043")
@@ -57,7 +57,7 @@ def test_a_local_id_that_one_message_bears_finds_it(mailbox: MailboxForTest) -> 
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_several_candidates_are_named_and_none_is_chosen(mailbox: MailboxForTest) -> None:
+def test_several_candidates_are_named_and_none_is_chosen(mailbox: InboundSite) -> None:
     """A LocalId on several messages matches none; the log names up to five of them."""
     ids = mailbox.messages(7, local_id="BATCH-1", use_case="emergency-supply")
     mailbox.report("report", report_on("BATCH-1", *FAILURE, workflow_id="DIGMED_EMG_MED"))
@@ -72,9 +72,7 @@ def test_several_candidates_are_named_and_none_is_chosen(mailbox: MailboxForTest
 
 
 @pytest.mark.parametrize("own_ods_code", [True, False])
-def test_an_ods_code_identifies_nothing(
-    open_mailbox: Callable[..., MailboxForTest], own_ods_code: bool
-) -> None:
+def test_an_ods_code_identifies_nothing(open_mailbox: Callable[..., InboundSite], own_ods_code: bool) -> None:
     """A LocalId that is an ODS code is no match, even while only one message bears it."""
     mailbox = open_mailbox()
     if own_ods_code:
@@ -92,7 +90,7 @@ def test_an_ods_code_identifies_nothing(
     assert mailbox.state(message_id) is State.QUEUED
 
 
-def test_ids_of_different_messages_contradict_each_other(mailbox: MailboxForTest) -> None:
+def test_ids_of_different_messages_contradict_each_other(mailbox: InboundSite) -> None:
     """A MESH id of one message with the LocalId of another matches neither."""
     ids = mailbox.messages(2)
     mailbox.save_sent(ids[0])
@@ -104,7 +102,7 @@ def test_ids_of_different_messages_contradict_each_other(mailbox: MailboxForTest
     assert _states(mailbox, ids) == [State.SENT, State.QUEUED]
 
 
-def test_a_name_and_a_mesh_id_of_different_messages_contradict_each_other(mailbox: MailboxForTest) -> None:
+def test_a_name_and_a_mesh_id_of_different_messages_contradict_each_other(mailbox: InboundSite) -> None:
     """A file named after one message with the MESH id of another matches neither."""
     ids = mailbox.messages(2, local_id="")
     mailbox.save_sent(ids[0], local_id="")
@@ -116,7 +114,7 @@ def test_a_name_and_a_mesh_id_of_different_messages_contradict_each_other(mailbo
     assert len(mailbox.said("report.unmatched")) == 1
 
 
-def test_another_mesh_id_than_the_messages_own_is_no_match(mailbox: MailboxForTest) -> None:
+def test_another_mesh_id_than_the_messages_own_is_no_match(mailbox: InboundSite) -> None:
     """A message whose MESH id is known is not matched by LocalId to a report that gives another."""
     message_id = mailbox.message()
     mailbox.save_sent(message_id)
@@ -128,7 +126,7 @@ def test_another_mesh_id_than_the_messages_own_is_no_match(mailbox: MailboxForTe
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_a_local_id_under_another_workflow_is_no_match(mailbox: MailboxForTest) -> None:
+def test_a_local_id_under_another_workflow_is_no_match(mailbox: InboundSite) -> None:
     """Two applications of one mailbox may use the same LocalId; the workflow tells them apart."""
     message_id = mailbox.message(local_id="ORDER-1")
     mailbox.report("report", report_on("ORDER-1", *FAILURE, workflow_id="DIGMED_EMG_MED"))
@@ -138,7 +136,7 @@ def test_a_local_id_under_another_workflow_is_no_match(mailbox: MailboxForTest) 
     assert _unmatched(mailbox)["candidates"] == (message_id,)
 
 
-def test_a_rejected_message_is_no_candidate(mailbox: MailboxForTest) -> None:
+def test_a_rejected_message_is_no_candidate(mailbox: InboundSite) -> None:
     """What was never handed over has no reports."""
     message_id = mailbox.message(local_id="ORDER-1", in_out=False, queued=False)
     mailbox.ledger.connection.execute("UPDATE messages SET state = 'rejected'")
@@ -150,7 +148,7 @@ def test_a_rejected_message_is_no_candidate(mailbox: MailboxForTest) -> None:
     assert mailbox.state(message_id) is State.REJECTED
 
 
-def test_an_unmatched_report_is_told_of_once(mailbox: MailboxForTest) -> None:
+def test_an_unmatched_report_is_told_of_once(mailbox: InboundSite) -> None:
     """One warning and one alert for an unmatched report, over all looks and restarts; it stays in IN."""
     mailbox.report("report", report_on("UNKNOWN-1", *FAILURE))
     mailbox.turns()
@@ -168,7 +166,7 @@ def test_an_unmatched_report_is_told_of_once(mailbox: MailboxForTest) -> None:
 
 @pytest.mark.parametrize("restart", [True, False])
 def test_an_unmatched_report_finds_its_message_when_sent_teaches_the_mesh_id(
-    mailbox: MailboxForTest, restart: bool
+    mailbox: InboundSite, restart: bool
 ) -> None:
     """A report that came before the pair in SENT is matched when that comes, also after a restart."""
     ids = mailbox.messages(2, local_id=ODS_CODE)
@@ -186,7 +184,7 @@ def test_an_unmatched_report_finds_its_message_when_sent_teaches_the_mesh_id(
     assert mailbox.archived() == ["report.ctl"]
 
 
-def test_one_report_teaches_the_mesh_id_that_another_needs(mailbox: MailboxForTest) -> None:
+def test_one_report_teaches_the_mesh_id_that_another_needs(mailbox: InboundSite) -> None:
     """Of two reports that come together, one may be matched by LocalId and the other by what that taught."""
     message_id = mailbox.message(local_id="ORDER-1")
     mailbox.message(local_id="")
@@ -200,7 +198,7 @@ def test_one_report_teaches_the_mesh_id_that_another_needs(mailbox: MailboxForTe
 
 
 @pytest.mark.parametrize("save_sent", [True, False])
-def test_a_thousand_interleaved_reports(mailbox: MailboxForTest, save_sent: bool) -> None:
+def test_a_thousand_interleaved_reports(mailbox: InboundSite, save_sent: bool) -> None:
     """With one LocalId on all, SaveSent=Y lets every report find its message; without it none is guessed."""
     count = 1000
     ids = mailbox.messages(count, local_id=ODS_CODE, in_out=False)

@@ -21,7 +21,7 @@ from tests.inbound.codes import (
     POSITIVE_INFRASTRUCTURE,
     REPORTS,
 )
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 INFRASTRUCTURE, BUSINESS = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS
 LADDER = list(State)
@@ -35,7 +35,7 @@ class Piece:
     report: tuple[str, str, str] | None = None
     codes: tuple[str, ...] = ()
 
-    def leave(self, mailbox: MailboxForTest, message_id: str) -> None:
+    def leave(self, mailbox: InboundSite, message_id: str) -> None:
         """Leave it where the client does."""
         name, mesh_id = f"{next(_numbers):06d}", f"{message_id[:20]}_AAAAAA"
         if self.report is not None:
@@ -70,16 +70,16 @@ def expected(pieces: Sequence[Piece], asked: Sequence[Acknowledgement]) -> State
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[MailboxForTest]:
+def shared() -> Iterator[InboundSite]:
     """One mailbox for all examples; each brings a message of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        mailbox = MailboxForTest(Path(folder))
+        mailbox = InboundSite(Path(folder))
         yield mailbox
         mailbox.close()
 
 
 def _live(
-    mailbox: MailboxForTest,
+    mailbox: InboundSite,
     pieces: Sequence[Piece],
     asked: Sequence[Acknowledgement],
     *,
@@ -101,7 +101,7 @@ def _live(
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda piece: "-".join(piece.report or piece.codes) or "SENT")
-def test_every_code_ends_alike_in_order_in_reverse_and_twice(shared: MailboxForTest, piece: Piece) -> None:
+def test_every_code_ends_alike_in_order_in_reverse_and_twice(shared: InboundSite, piece: Piece) -> None:
     """Each row of both tables, after and before what usually goes before it, and twice, ends the same."""
     asked = (INFRASTRUCTURE, BUSINESS)
     usual = [COLLECTED, TRANSFERRED, piece]
@@ -123,7 +123,7 @@ def test_every_code_ends_alike_in_order_in_reverse_and_twice(shared: MailboxForT
     at_once=st.booleans(),
 )
 def test_any_order_ends_alike(
-    shared: MailboxForTest,
+    shared: InboundSite,
     pieces: list[Piece],
     asked: tuple[Acknowledgement, ...],
     random: Random,
@@ -141,7 +141,7 @@ def test_any_order_ends_alike(
 
 
 @pytest.mark.parametrize("first", [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]])
-def test_a_business_answer_may_come_before_the_infrastructure_one(shared: MailboxForTest, first: str) -> None:
+def test_a_business_answer_may_come_before_the_infrastructure_one(shared: InboundSite, first: str) -> None:
     """With both asked for, a message is completed by the second answer, whichever that is."""
     both = [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]]
     second = next(code for code in both if code != first)
@@ -154,7 +154,7 @@ def test_a_business_answer_may_come_before_the_infrastructure_one(shared: Mailbo
     assert (whole.state, whole.awaiting) == (State.COMPLETED, ())
 
 
-def test_only_what_was_asked_for_is_awaited(shared: MailboxForTest) -> None:
+def test_only_what_was_asked_for_is_awaited(shared: InboundSite) -> None:
     """An infrastructure answer completes a message of which nothing else was asked."""
     life = _live(shared, [Piece(codes=("20013",))], (INFRASTRUCTURE,))
 
@@ -163,7 +163,7 @@ def test_only_what_was_asked_for_is_awaited(shared: MailboxForTest) -> None:
 
 
 @pytest.mark.parametrize("code", [NEGATIVE_INFRASTRUCTURE[0], NEGATIVE_BUSINESS[0]])
-def test_several_codes_in_one_answer_all_count(shared: MailboxForTest, code: str) -> None:
+def test_several_codes_in_one_answer_all_count(shared: InboundSite, code: str) -> None:
     """An answer that is positive at one level and negative at another fails the message."""
     life = _live(shared, [Piece(codes=("20013", code))], (INFRASTRUCTURE, BUSINESS))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
-from tests.inbound.mailbox import MAILBOX_ID, MailboxForTest
+from tests.inbound.inbound_site import MAILBOX_ID, InboundSite
 
 LETTER = ControlFile(
     from_dts="P81001",
@@ -21,18 +21,16 @@ LETTER = ControlFile(
 DELIVER = '[reports]\ndeliver = "arrived"\n'
 
 
-def _arrive(
-    mailbox: MailboxForTest, name: str, control: ControlFile = LETTER, data: bytes = b"payload"
-) -> None:
+def _arrive(mailbox: InboundSite, name: str, control: ControlFile = LETTER, data: bytes = b"payload") -> None:
     mailbox.put("IN", f"{name}.dat", data)
     mailbox.put("IN", f"{name}.ctl", write_control_file(control))
 
 
-def _delivered(mailbox: MailboxForTest) -> list[str]:
+def _delivered(mailbox: InboundSite) -> list[str]:
     return sorted(os.listdir(mailbox.root / "arrived"))
 
 
-def test_a_data_message_is_left_alone_and_told_of_once(mailbox: MailboxForTest) -> None:
+def test_a_data_message_is_left_alone_and_told_of_once(mailbox: InboundSite) -> None:
     """Without `deliver` a message for somebody else stays as it is; one line says that it is there."""
     _arrive(mailbox, "letter")
     mailbox.turns()
@@ -46,7 +44,7 @@ def test_a_data_message_is_left_alone_and_told_of_once(mailbox: MailboxForTest) 
     assert mailbox.names("IN") == ["letter.ctl", "letter.dat"]
 
 
-def test_a_file_that_was_taken_is_forgotten(mailbox: MailboxForTest) -> None:
+def test_a_file_that_was_taken_is_forgotten(mailbox: InboundSite) -> None:
     """When the other application has taken its file, one of the same name is a new one."""
     _arrive(mailbox, "letter")
     mailbox.turns()
@@ -61,7 +59,7 @@ def test_a_file_that_was_taken_is_forgotten(mailbox: MailboxForTest) -> None:
     assert len(mailbox.said("file.received")) == 2
 
 
-def test_deliver_moves_data_messages(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_deliver_moves_data_messages(open_mailbox: Callable[..., InboundSite]) -> None:
     """With `deliver` payload and control file move to that folder, byte for byte, and the log says so."""
     mailbox = open_mailbox(DELIVER)
     _arrive(mailbox, "letter")
@@ -74,7 +72,7 @@ def test_deliver_moves_data_messages(open_mailbox: Callable[..., MailboxForTest]
     assert mailbox.names("IN") == []
 
 
-def test_deliver_takes_what_was_left_before(mailbox: MailboxForTest) -> None:
+def test_deliver_takes_what_was_left_before(mailbox: InboundSite) -> None:
     """A message that was left in IN is delivered once `deliver` is set."""
     _arrive(mailbox, "letter")
     mailbox.turns()
@@ -86,7 +84,7 @@ def test_deliver_takes_what_was_left_before(mailbox: MailboxForTest) -> None:
     assert _delivered(mailbox) == ["letter.ctl", "letter.dat"]
 
 
-def test_deliver_finishes_what_a_crash_left_half_done(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_deliver_finishes_what_a_crash_left_half_done(open_mailbox: Callable[..., InboundSite]) -> None:
     """A payload that was moved before the crash is followed by its control file after it."""
     mailbox = open_mailbox(DELIVER)
     (mailbox.root / "arrived").mkdir()
@@ -100,7 +98,7 @@ def test_deliver_finishes_what_a_crash_left_half_done(open_mailbox: Callable[...
     assert mailbox.names("IN") == []
 
 
-def test_deliver_overwrites_nothing(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_deliver_overwrites_nothing(open_mailbox: Callable[..., InboundSite]) -> None:
     """A pair whose name is taken in the folder gets a number, the same for both files."""
     mailbox = open_mailbox(DELIVER)
     _arrive(mailbox, "letter", data=b"first")
@@ -113,7 +111,7 @@ def test_deliver_overwrites_nothing(open_mailbox: Callable[..., MailboxForTest])
     assert (mailbox.root / "arrived" / "letter.2.dat").read_bytes() == b"second"
 
 
-def test_deliver_waits_for_the_payload(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_deliver_waits_for_the_payload(open_mailbox: Callable[..., InboundSite]) -> None:
     """A message whose payload is missing is told of, and delivered when the payload comes after all."""
     mailbox = open_mailbox(DELIVER)
     mailbox.put("IN", "letter.ctl", write_control_file(replace(LETTER, from_dts="P81001")))
@@ -130,7 +128,7 @@ def test_deliver_waits_for_the_payload(open_mailbox: Callable[..., MailboxForTes
 
 @pytest.mark.parametrize("recipient", ["OTHER1", "GPPROVIDER_9990000042_14022001_Smith"])
 def test_what_is_for_another_mailbox_is_not_delivered(
-    open_mailbox: Callable[..., MailboxForTest], recipient: str
+    open_mailbox: Callable[..., InboundSite], recipient: str
 ) -> None:
     """A message to another mailbox stays where it is."""
     mailbox = open_mailbox(DELIVER)
@@ -142,7 +140,7 @@ def test_what_is_for_another_mailbox_is_not_delivered(
     assert recipient not in str(mailbox.lines)
 
 
-def test_a_payload_that_is_a_link_is_not_delivered(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_a_payload_that_is_a_link_is_not_delivered(open_mailbox: Callable[..., InboundSite]) -> None:
     """A link in the place of a payload is not followed out of IN."""
     mailbox = open_mailbox(DELIVER)
     secret = mailbox.root / "secret"
@@ -157,7 +155,7 @@ def test_a_payload_that_is_a_link_is_not_delivered(open_mailbox: Callable[..., M
 
 
 def test_deliver_works_across_file_systems(
-    open_mailbox: Callable[..., MailboxForTest], other_file_system: Path
+    open_mailbox: Callable[..., InboundSite], other_file_system: Path
 ) -> None:
     """On another file system a pair is copied whole before it leaves IN, and nothing temporary stays."""
     mailbox = open_mailbox(f'[reports]\ndeliver = "{other_file_system}"\n')

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from meshctl.mesh.states import State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 
-def _states(mailbox: MailboxForTest, ids: Sequence[str]) -> list[State]:
+def _states(mailbox: InboundSite, ids: Sequence[str]) -> list[State]:
     return [mailbox.state(message_id) for message_id in ids]
 
 
-def test_a_pair_that_leaves_out_was_collected(mailbox: MailboxForTest) -> None:
+def test_a_pair_that_leaves_out_was_collected(mailbox: InboundSite) -> None:
     """Exactly the messages whose control file is gone are collected, each with one line."""
     ids = mailbox.messages(3)
     mailbox.turns()
@@ -25,7 +25,7 @@ def test_a_pair_that_leaves_out_was_collected(mailbox: MailboxForTest) -> None:
     ]
 
 
-def test_a_hand_off_that_is_not_finished_does_not_count(mailbox: MailboxForTest) -> None:
+def test_a_hand_off_that_is_not_finished_does_not_count(mailbox: InboundSite) -> None:
     """A message that is only claimed may have no pair in OUT yet."""
     message_id = mailbox.message(in_out=False, queued=False)
 
@@ -34,7 +34,7 @@ def test_a_hand_off_that_is_not_finished_does_not_count(mailbox: MailboxForTest)
     assert mailbox.state(message_id) is State.CLAIMED
 
 
-def test_many_that_leave_at_once_are_all_collected(mailbox: MailboxForTest) -> None:
+def test_many_that_leave_at_once_are_all_collected(mailbox: InboundSite) -> None:
     """A client that takes hundreds between two looks leaves none behind."""
     ids = mailbox.messages(600)
     mailbox.turns()
@@ -46,7 +46,7 @@ def test_many_that_leave_at_once_are_all_collected(mailbox: MailboxForTest) -> N
     assert set(_states(mailbox, ids)) == {State.COLLECTED}
 
 
-def test_collected_is_not_told_after_more_is_known(mailbox: MailboxForTest) -> None:
+def test_collected_is_not_told_after_more_is_known(mailbox: InboundSite) -> None:
     """A pair that is in SENT when it is missed in OUT is sent, and that alone is said."""
     message_id = mailbox.message()
     mailbox.turns()
@@ -59,7 +59,7 @@ def test_collected_is_not_told_after_more_is_known(mailbox: MailboxForTest) -> N
     assert mailbox.said("message.collected") == []
 
 
-def test_a_pair_that_a_person_puts_back_is_sent_once_it_is_taken(mailbox: MailboxForTest) -> None:
+def test_a_pair_that_a_person_puts_back_is_sent_once_it_is_taken(mailbox: InboundSite) -> None:
     """Evidence never moves a message backwards: a pair that is back in OUT stays collected."""
     message_id = mailbox.message()
     control = (mailbox.folder("OUT") / f"{message_id}.ctl").read_bytes()
@@ -72,7 +72,7 @@ def test_a_pair_that_a_person_puts_back_is_sent_once_it_is_taken(mailbox: Mailbo
     assert mailbox.state(message_id) is State.COLLECTED
 
 
-def test_a_folder_that_was_replaced_proves_nothing(mailbox: MailboxForTest) -> None:
+def test_a_folder_that_was_replaced_proves_nothing(mailbox: InboundSite) -> None:
     """Pairs that were in an OUT that is no more are told of as missing, not taken for collected."""
     ids = mailbox.messages(2)
     mailbox.turns()

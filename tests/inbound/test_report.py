@@ -9,7 +9,7 @@ from meshctl.mesh.codes import ITK3, all_codes
 from meshctl.mesh.control_file import StatusRecord
 from meshctl.mesh.states import State
 from tests.inbound.codes import CLIENT_REPORTS, REPORTS
-from tests.inbound.mailbox import MAILBOX_ID, MESH_ID, MailboxForTest, report_on
+from tests.inbound.inbound_site import MAILBOX_ID, MESH_ID, InboundSite, report_on
 
 Code = tuple[str, str, str]
 
@@ -23,7 +23,7 @@ def test_every_row_of_the_code_table_is_tested() -> None:
 
 @pytest.mark.parametrize(("code", "state"), REPORTS.items(), ids=["-".join(code) for code in REPORTS])
 def test_a_report_brings_its_message_to_the_state_that_it_proves(
-    mailbox: MailboxForTest, code: Code, state: State
+    mailbox: InboundSite, code: Code, state: State
 ) -> None:
     """A report is recorded once, moves its message as the table says, and is archived."""
     message_id = mailbox.message()
@@ -40,7 +40,7 @@ def test_a_report_brings_its_message_to_the_state_that_it_proves(
 
 
 @pytest.mark.parametrize("code", [code for code, state in REPORTS.items() if state is State.FAILED])
-def test_a_failure_reaches_log_and_alert_with_advice(mailbox: MailboxForTest, code: Code) -> None:
+def test_a_failure_reaches_log_and_alert_with_advice(mailbox: InboundSite, code: Code) -> None:
     """A failure is an ERROR line and an alert, both with code, text and advice."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, *code))
@@ -66,7 +66,7 @@ def test_a_failure_reaches_log_and_alert_with_advice(mailbox: MailboxForTest, co
     assert mailbox.ledger.untold() == []
 
 
-def test_a_delay_is_a_warning_and_no_success(mailbox: MailboxForTest) -> None:
+def test_a_delay_is_a_warning_and_no_success(mailbox: InboundSite) -> None:
     """Code 05 changes no state, warns, and does not alert."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "05"))
@@ -83,9 +83,7 @@ def test_a_delay_is_a_warning_and_no_success(mailbox: MailboxForTest) -> None:
     ("status", "code", "state"),
     [("ERROR", "99", State.FAILED), ("SUCCESS", "98", State.QUEUED), ("ERROR", "EPL-199", State.FAILED)],
 )
-def test_an_unknown_code_is_kept_as_it_is(
-    mailbox: MailboxForTest, status: str, code: str, state: State
-) -> None:
+def test_an_unknown_code_is_kept_as_it_is(mailbox: InboundSite, status: str, code: str, state: State) -> None:
     """A code that is in no table is recorded as it stands; with the status ERROR the message failed."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "SEND", status, code))
@@ -97,7 +95,7 @@ def test_an_unknown_code_is_kept_as_it_is(
     assert mailbox.said("report.recorded")[0]["code"] == code
 
 
-def test_a_report_without_status_record_is_noted(mailbox: MailboxForTest) -> None:
+def test_a_report_without_status_record_is_noted(mailbox: InboundSite) -> None:
     """A report that says nothing is recorded with its message, changes nothing and is archived."""
     message_id = mailbox.message()
     mailbox.report("report", replace(report_on(message_id, "", "", ""), status=None))
@@ -109,7 +107,7 @@ def test_a_report_without_status_record_is_noted(mailbox: MailboxForTest) -> Non
     assert mailbox.archived() == ["report.ctl"]
 
 
-def test_a_report_that_calls_itself_data_is_told_by_its_record(mailbox: MailboxForTest) -> None:
+def test_a_report_that_calls_itself_data_is_told_by_its_record(mailbox: InboundSite) -> None:
     """A control file from us with a status record and without a payload is a report, whatever its type."""
     message_id = mailbox.message()
     control = report_on(message_id, "SEND", "ERROR", "14", message_type="Data")
@@ -120,7 +118,7 @@ def test_a_report_that_calls_itself_data_is_told_by_its_record(mailbox: MailboxF
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_a_repeated_report_is_archived_and_told_once(mailbox: MailboxForTest) -> None:
+def test_a_repeated_report_is_archived_and_told_once(mailbox: InboundSite) -> None:
     """The same report under another name changes nothing, is not told of again, and leaves IN."""
     message_id = mailbox.message()
     mailbox.report("one", report_on(message_id, "SEND", "ERROR", "14"))
@@ -137,7 +135,7 @@ def test_a_repeated_report_is_archived_and_told_once(mailbox: MailboxForTest) ->
 
 
 @pytest.mark.parametrize("code", CLIENT_REPORTS, ids="-".join)
-def test_a_report_about_the_client_is_tied_to_no_message(mailbox: MailboxForTest, code: Code) -> None:
+def test_a_report_about_the_client_is_tied_to_no_message(mailbox: InboundSite, code: Code) -> None:
     """A RECEIVE report is logged as the client's and archived, even if it gives a message's ids."""
     message_id = mailbox.message()
     mailbox.report("poll", report_on(message_id, *code))
@@ -151,7 +149,7 @@ def test_a_report_about_the_client_is_tied_to_no_message(mailbox: MailboxForTest
     assert mailbox.archived() == ["poll.ctl"]
 
 
-def test_a_report_teaches_the_mesh_id(mailbox: MailboxForTest) -> None:
+def test_a_report_teaches_the_mesh_id(mailbox: InboundSite) -> None:
     """A MESH id that a matched report gives is the message's from then on."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00", mesh_id=MESH_ID))
@@ -165,7 +163,7 @@ def test_a_report_teaches_the_mesh_id(mailbox: MailboxForTest) -> None:
 @pytest.mark.parametrize(
     "dts_id", ["9990000042", "Smith", "14022001", "x" * 100, "1234567890 Mr Brian Smith"]
 )
-def test_a_mesh_id_that_is_none_stays_out_of_ledger_and_log(mailbox: MailboxForTest, dts_id: str) -> None:
+def test_a_mesh_id_that_is_none_stays_out_of_ledger_and_log(mailbox: InboundSite, dts_id: str) -> None:
     """A DTSId of no known shape could be anything, a patient's data included: it is not kept."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00", mesh_id=dts_id))
@@ -186,7 +184,7 @@ def test_a_mesh_id_that_is_none_stays_out_of_ledger_and_log(mailbox: MailboxForT
         "58CAB3A3857D4520952376B4BCFE02E6",
     ],
 )
-def test_mesh_ids_old_and_new_are_known(mailbox: MailboxForTest, dts_id: str) -> None:
+def test_mesh_ids_old_and_new_are_known(mailbox: InboundSite, dts_id: str) -> None:
     """Every shape of a MESH id that is in use is kept."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00", mesh_id=dts_id))
@@ -199,7 +197,7 @@ def test_mesh_ids_old_and_new_are_known(mailbox: MailboxForTest, dts_id: str) ->
 @pytest.mark.parametrize(
     ("from_dts", "to_dts"), [(MAILBOX_ID.lower(), "P81001"), ("", ""), ("P81001", MAILBOX_ID)]
 )
-def test_a_report_concerns_us_by_either_address(mailbox: MailboxForTest, from_dts: str, to_dts: str) -> None:
+def test_a_report_concerns_us_by_either_address(mailbox: InboundSite, from_dts: str, to_dts: str) -> None:
     """The mailbox may stand in From_DTS or To_DTS, in either case, or nowhere."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14", from_dts=from_dts, to_dts=to_dts))
@@ -209,7 +207,7 @@ def test_a_report_concerns_us_by_either_address(mailbox: MailboxForTest, from_dt
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_a_report_of_another_mailbox_is_left_alone(mailbox: MailboxForTest) -> None:
+def test_a_report_of_another_mailbox_is_left_alone(mailbox: InboundSite) -> None:
     """A report between two other mailboxes is noted once and stays, whatever ids it gives."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14", from_dts="OTHER1", to_dts="OTHER2"))
@@ -223,7 +221,7 @@ def test_a_report_of_another_mailbox_is_left_alone(mailbox: MailboxForTest) -> N
     assert mailbox.lines == []
 
 
-def test_a_report_for_another_application_is_noted_once(mailbox: MailboxForTest) -> None:
+def test_a_report_for_another_application_is_noted_once(mailbox: InboundSite) -> None:
     """A report under a workflow that is none of ours, and that names no message, is no warning."""
     mailbox.message()
     mailbox.report("report", report_on("THEIRS-1", "SEND", "ERROR", "14", workflow_id="LAB_RESULTS"))
@@ -235,7 +233,7 @@ def test_a_report_for_another_application_is_noted_once(mailbox: MailboxForTest)
     assert mailbox.names("IN") == ["report.ctl"]
 
 
-def test_no_text_of_a_report_is_repeated(mailbox: MailboxForTest) -> None:
+def test_no_text_of_a_report_is_repeated(mailbox: InboundSite) -> None:
     """Subject, Description and recipient, which may carry a patient, reach no log, alert or ledger."""
     message_id = mailbox.message()
     status = StatusRecord("20260712103016", "SEND", "ERROR", "EPL-153", "No match for 9990000042 Smyth")
@@ -256,7 +254,7 @@ def test_no_text_of_a_report_is_repeated(mailbox: MailboxForTest) -> None:
 
 
 def test_waiting_messages_hear_of_their_reports_after_the_hand_off_is_finished(
-    mailbox: MailboxForTest,
+    mailbox: InboundSite,
 ) -> None:
     """A report on a message whose hand-off was interrupted waits until that is finished."""
     message_id = mailbox.message(queued=False)
@@ -270,7 +268,7 @@ def test_waiting_messages_hear_of_their_reports_after_the_hand_off_is_finished(
     assert mailbox.state(message_id) is State.COLLECTED
 
 
-def test_unmatched_reports_can_be_archived(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_unmatched_reports_can_be_archived(open_mailbox: Callable[..., InboundSite]) -> None:
     """With unmatched = "archive" a report that belongs to no message leaves IN, after the warning."""
     mailbox = open_mailbox('[reports]\nunmatched = "archive"\n')
     mailbox.report("report", report_on("UNKNOWN-1", "SEND", "ERROR", "14"))
@@ -284,9 +282,7 @@ def test_unmatched_reports_can_be_archived(open_mailbox: Callable[..., MailboxFo
 
 @pytest.mark.parametrize("code", ["08", "12", "EPL-151"])
 @pytest.mark.parametrize("told", ["vaccination", "send-document", "to a mailbox"])
-def test_advice_says_where_mesh_may_not_look_practices_up(
-    mailbox: MailboxForTest, code: str, told: str
-) -> None:
+def test_advice_says_where_mesh_may_not_look_practices_up(mailbox: InboundSite, code: str, told: str) -> None:
     """Where lookup found nobody, under an id that MESH's own list lacks, advice says so."""
     use_case = "send-document" if told == "send-document" else "vaccination"
     message_id = mailbox.message(use_case=use_case)

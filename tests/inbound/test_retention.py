@@ -3,24 +3,24 @@
 from collections.abc import Callable
 
 from meshctl.mesh.states import State
-from tests.inbound.mailbox import MailboxForTest, report_on
+from tests.inbound.inbound_site import InboundSite, report_on
 
 DAY = 86_400.0
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 
 
-def _set(mailbox: MailboxForTest, state: str, ids: list[str], updated_at: str = LONG_AGO) -> None:
+def _set(mailbox: InboundSite, state: str, ids: list[str], updated_at: str = LONG_AGO) -> None:
     mailbox.ledger.connection.executemany(
         "UPDATE messages SET state = ?, updated_at = ? WHERE message_id = ?",
         [(state, updated_at, message_id) for message_id in ids],
     )
 
 
-def _left(mailbox: MailboxForTest) -> set[str]:
+def _left(mailbox: InboundSite) -> set[str]:
     return {row[0] for row in mailbox.ledger.connection.execute("SELECT message_id FROM messages")}
 
 
-def test_old_final_messages_leave_with_all_that_belongs_to_them(mailbox: MailboxForTest) -> None:
+def test_old_final_messages_leave_with_all_that_belongs_to_them(mailbox: InboundSite) -> None:
     """Messages that ended long ago go with history and references; one line says how many."""
     old = mailbox.messages(1200, in_out=False, references=["r"])
     _set(mailbox, "completed", old[:1000])
@@ -40,7 +40,7 @@ def test_old_final_messages_leave_with_all_that_belongs_to_them(mailbox: Mailbox
         assert {row[0] for row in owners} <= {young}
 
 
-def test_what_is_open_or_young_stays(mailbox: MailboxForTest) -> None:
+def test_what_is_open_or_young_stays(mailbox: InboundSite) -> None:
     """A message that is not final stays however old it is; a final one until its time has come."""
     ids = mailbox.messages(2)
     _set(mailbox, "queued", ids[:1])
@@ -55,7 +55,7 @@ def test_what_is_open_or_young_stays(mailbox: MailboxForTest) -> None:
     assert mailbox.state(ids[0]) is State.QUEUED
 
 
-def test_keep_days_is_what_the_settings_say(open_mailbox: Callable[..., MailboxForTest]) -> None:
+def test_keep_days_is_what_the_settings_say(open_mailbox: Callable[..., InboundSite]) -> None:
     """A site may keep messages for a day only."""
     mailbox = open_mailbox("[state]\nkeep_days = 1\n")
     message_id = mailbox.message()

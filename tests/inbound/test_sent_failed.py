@@ -7,7 +7,7 @@ import pytest
 
 from meshctl.mesh.control_file import StatusRecord, write_control_file
 from meshctl.mesh.states import Evidence, State
-from tests.inbound.mailbox import MESH_ID, MailboxForTest, report_on, sent_control
+from tests.inbound.inbound_site import MESH_ID, InboundSite, report_on, sent_control
 
 # The SENT example of the MESH client user guide, with the ids of a message of ours.
 GUIDE_EXAMPLE = """<DTSControl>
@@ -38,7 +38,7 @@ GUIDE_EXAMPLE = """<DTSControl>
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", ""])
-def test_the_user_guides_example_makes_a_message_sent(mailbox: MailboxForTest, line_end: str) -> None:
+def test_the_user_guides_example_makes_a_message_sent(mailbox: InboundSite, line_end: str) -> None:
     """`Transfer to DTS Server`, `Success`, `0` in SENT is a transfer, in every way a file may be laid out."""
     message_id = mailbox.message()
     mailbox.put("SENT", f"{message_id}.ctl", GUIDE_EXAMPLE.replace("\n", line_end).encode())
@@ -65,7 +65,7 @@ def test_the_user_guides_example_makes_a_message_sent(mailbox: MailboxForTest, l
     ],
 )
 def test_a_pair_in_sent_is_sent_unless_its_record_says_otherwise(
-    mailbox: MailboxForTest, status: StatusRecord | None, state: State
+    mailbox: InboundSite, status: StatusRecord | None, state: State
 ) -> None:
     """Lying in SENT proves that MESH has a message; an error in the record, or a delay, is believed."""
     message_id = mailbox.message()
@@ -87,7 +87,7 @@ def test_a_pair_in_sent_is_sent_unless_its_record_says_otherwise(
     ],
 )
 def test_a_pair_in_failed_has_failed(
-    mailbox: MailboxForTest, status: StatusRecord | None, code: str | None
+    mailbox: InboundSite, status: StatusRecord | None, code: str | None
 ) -> None:
     """Lying in FAILED is a failure, with the record's code if that is an error, else in words."""
     message_id = mailbox.message()
@@ -105,7 +105,7 @@ def test_a_pair_in_failed_has_failed(
     assert len(mailbox.alerted("message.failed")) == 1
 
 
-def test_a_control_file_in_failed_that_nobody_can_read_is_a_failure_too(mailbox: MailboxForTest) -> None:
+def test_a_control_file_in_failed_that_nobody_can_read_is_a_failure_too(mailbox: InboundSite) -> None:
     """What the client could not read either is no less a failure; it is told of as unreadable besides."""
     message_id = mailbox.message()
     mailbox.put("FAILED", f"{message_id}.ctl", b"<DTSControl><Versi", age_seconds=60)
@@ -116,7 +116,7 @@ def test_a_control_file_in_failed_that_nobody_can_read_is_a_failure_too(mailbox:
     assert len(mailbox.said("report.unreadable")) == 1
 
 
-def test_an_unreadable_file_in_sent_proves_nothing(mailbox: MailboxForTest) -> None:
+def test_an_unreadable_file_in_sent_proves_nothing(mailbox: InboundSite) -> None:
     """A broken control file in SENT is told of once and left; mended, it is read."""
     message_id = mailbox.message()
     mailbox.put("SENT", f"{message_id}.ctl", b"<DTSControl><Versi", age_seconds=60)
@@ -133,7 +133,7 @@ def test_an_unreadable_file_in_sent_proves_nothing(mailbox: MailboxForTest) -> N
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_the_mesh_id_that_is_added_last_is_learnt(mailbox: MailboxForTest) -> None:
+def test_the_mesh_id_that_is_added_last_is_learnt(mailbox: InboundSite) -> None:
     """The client rewrites the control file to add DTSId; the version without it is not the last word."""
     message_id = mailbox.message()
     mailbox.put("SENT", f"{message_id}.ctl", write_control_file(sent_control(message_id)))
@@ -146,7 +146,7 @@ def test_the_mesh_id_that_is_added_last_is_learnt(mailbox: MailboxForTest) -> No
     assert mailbox.row(message_id).mesh_id == MESH_ID
 
 
-def test_files_of_other_applications_are_not_opened(mailbox: MailboxForTest) -> None:
+def test_files_of_other_applications_are_not_opened(mailbox: InboundSite) -> None:
     """A control file in SENT or FAILED that bears no message's name is not read: nothing is told of it."""
     for folder in ("SENT", "FAILED"):
         mailbox.put(folder, "theirs.ctl", b"not XML at all", age_seconds=3600)
@@ -157,7 +157,7 @@ def test_files_of_other_applications_are_not_opened(mailbox: MailboxForTest) -> 
 
 
 @pytest.mark.parametrize("with_mesh_id", [True, False])
-def test_what_is_known_is_not_read_again(mailbox: MailboxForTest, with_mesh_id: bool) -> None:
+def test_what_is_known_is_not_read_again(mailbox: InboundSite, with_mesh_id: bool) -> None:
     """Once a message is known as sent its file in SENT is not opened again, after a restart neither."""
     message_id = mailbox.message()
     path = mailbox.save_sent(message_id, mesh_id=MESH_ID if with_mesh_id else "")
@@ -173,7 +173,7 @@ def test_what_is_known_is_not_read_again(mailbox: MailboxForTest, with_mesh_id: 
     assert mailbox.said("report.unreadable") == []
 
 
-def test_sent_after_sent_and_report_is_one_step(mailbox: MailboxForTest) -> None:
+def test_sent_after_sent_and_report_is_one_step(mailbox: InboundSite) -> None:
     """The record in SENT and the report of the same transfer are one piece of evidence."""
     message_id = mailbox.message()
     mailbox.save_sent(message_id)
@@ -186,7 +186,7 @@ def test_sent_after_sent_and_report_is_one_step(mailbox: MailboxForTest) -> None
     assert len(mailbox.said("message.sent")) == 1
 
 
-def test_folders_that_are_not_there_are_empty(mailbox: MailboxForTest) -> None:
+def test_folders_that_are_not_there_are_empty(mailbox: InboundSite) -> None:
     """SENT and FAILED may be missing, as they are until the client first needs them, and come later."""
     for name in ("SENT", "FAILED"):
         mailbox.folder(name).rmdir()
@@ -200,7 +200,7 @@ def test_folders_that_are_not_there_are_empty(mailbox: MailboxForTest) -> None:
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_upper_case_endings_are_control_files_too(mailbox: MailboxForTest) -> None:
+def test_upper_case_endings_are_control_files_too(mailbox: InboundSite) -> None:
     """A client on Windows may write `.CTL`."""
     message_id = mailbox.message()
     mailbox.save_sent(message_id).rename(mailbox.folder("SENT") / f"{message_id}.CTL")
@@ -210,7 +210,7 @@ def test_upper_case_endings_are_control_files_too(mailbox: MailboxForTest) -> No
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_a_failure_that_nobody_may_have_heard_of_is_told_at_the_next_start(mailbox: MailboxForTest) -> None:
+def test_a_failure_that_nobody_may_have_heard_of_is_told_at_the_next_start(mailbox: InboundSite) -> None:
     """A process that ends between recording a failure and telling of it does not keep it to itself."""
     message_id = mailbox.message()
     evidence = Evidence("SEND", State.FAILED, "14", "Not delivered.", "Ask the practice.")

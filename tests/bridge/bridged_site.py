@@ -37,17 +37,8 @@ class BridgedSite(Site):
     @contextmanager
     def bridge(self) -> Iterator[Daemon]:
         """Run the bridge while the block lasts, from when it says that it has begun; it must end well."""
-        seen = len(self.events("bridge.started"))
-        daemon = self.start("bridge")
-        try:
-            daemon.wait_for(lambda: len(self.events("bridge.started")) > seen, "the bridge to start")
+        with self.served_by("bridge", lambda: self.events("bridge.started")) as daemon:
             yield daemon
-            ended = daemon.stop()
-            assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
-        finally:
-            if daemon.process.poll() is None:
-                daemon.process.kill()
-                daemon.process.communicate()
 
 
 def bridged_site(root: Path, url: str, **bridge: Any) -> BridgedSite:

@@ -13,7 +13,7 @@ from meshctl.bridge.send import PairSender
 from meshctl.files.client_folders import ClientFolders
 from meshctl.log.events import Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
-from tests.bridge.mailbox import MAILBOX_ID, Mailbox
+from tests.bridge.receiving_site import MAILBOX_ID, ReceivingSite
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
 
 OTHER: Final = "X26ABC2"
@@ -30,7 +30,7 @@ _MOST_FAULTS: Final = 3
 
 
 @dataclass
-class Outgoing(Mailbox):
+class SendingSite(ReceivingSite):
     """A mailbox whose far end is at `url`, and which sends."""
 
     chunk_bytes: int = 20_000_000

@@ -39,7 +39,7 @@ _MOST_TURNS = 10_000
 _SOON_SECONDS = 0.5
 
 
-class ClockForTest(Clock):
+class ForwardClock(Clock):
     """A clock that goes as the machine's does, and can be put forward."""
 
     def __init__(self) -> None:
@@ -85,13 +85,13 @@ class _Lines(logging.Handler):
 
 
 @dataclass
-class MailboxForTest:
+class InboundSite:
     """One mailbox with its books. `settings_text` is added to the essentials of the settings."""
 
     root: Path
     settings_text: str = ""
     client_config: str | None = None
-    clock: ClockForTest = field(default_factory=ClockForTest)
+    clock: ForwardClock = field(default_factory=ForwardClock)
     lines: list[Line] = field(default_factory=list)
     alerts: list[dict[str, object]] = field(default_factory=list)
 
@@ -314,7 +314,7 @@ ANSWER_CONTROL = ControlFile(
 )
 
 
-def closing(mailbox: MailboxForTest) -> Iterator[MailboxForTest]:
+def closing(mailbox: InboundSite) -> Iterator[InboundSite]:
     """Yield the mailbox and close its books afterwards, for a fixture."""
     yield mailbox
     mailbox.close()

@@ -39,7 +39,7 @@ _CLIENT_CONFIG = """<MESHConfig>
 """
 
 
-class Grounds:
+class CheckedSite:
     """One set-up. As made it is healthy: the MESH Client is known, the daemon has run and runs."""
 
     def __init__(self, root: Path, undo: ExitStack) -> None:
@@ -170,13 +170,13 @@ def unprivileged() -> Iterator[None]:
 
 
 @contextmanager
-def grounds(*, as_root: bool = False) -> Iterator[Grounds]:
+def grounds(*, as_root: bool = False) -> Iterator[CheckedSite]:
     """Make a healthy set-up, as a user without privileges, in a folder that this user can reach."""
     with nullcontext() if as_root else unprivileged():
         root = Path(tempfile.mkdtemp())
         try:
             with ExitStack() as undo:
-                yield Grounds(root, undo)
+                yield CheckedSite(root, undo)
         finally:
             with privileged() if os.getuid() == 0 else nullcontext():
                 for folder, _, _ in os.walk(root):

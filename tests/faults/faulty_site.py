@@ -28,7 +28,7 @@ _MEND_SECONDS = 40.0
 
 
 @dataclass
-class Ground(Site):
+class FaultySite(Site):
     """A site; `prefix` is a program that runs meshctl, such as setpriv.
 
     `disk` is the folder below which outbox and work folder lie, if it is not the site's own; `state_folder`
@@ -215,7 +215,7 @@ class Full:
         self._filler.unlink()
 
 
-def tries_again(ground: Ground, daemon: Daemon, part: str, count: int = 2) -> None:
+def tries_again(ground: FaultySite, daemon: Daemon, part: str, count: int = 2) -> None:
     """Wait until a part of the work that is blocked was tried so often again, each time after its pause."""
 
     def attempts() -> list[Entry]:
@@ -228,7 +228,7 @@ def tries_again(ground: Ground, daemon: Daemon, part: str, count: int = 2) -> No
         assert waited.total_seconds() > float(before.values["retry_seconds"]) - _LOG_SECONDS
 
 
-def is_told_once(ground: Ground, daemon: Daemon, part: str, said: str, seconds: float = 20.0) -> None:
+def is_told_once(ground: FaultySite, daemon: Daemon, part: str, said: str, seconds: float = 20.0) -> None:
     """Wait until the log says what stands in the way, and see that further attempts do not say it again."""
     daemon.wait_for(lambda: ground.blocked(part), f"{part} to be blocked", seconds)
     tries_again(ground, daemon, part)
@@ -236,7 +236,7 @@ def is_told_once(ground: Ground, daemon: Daemon, part: str, said: str, seconds: 
     assert re.fullmatch(said, ground.blocked(part)[0]), ground.blocked(part)[0]
 
 
-def goes_on(ground: Ground, daemon: Daemon, part: str, pairs: int) -> None:
+def goes_on(ground: FaultySite, daemon: Daemon, part: str, pairs: int) -> None:
     """See that the part that was blocked goes on by itself, and that so many pairs are in OUT then."""
     daemon.wait_for(lambda: ground.unblocked(part), f"{part} to go on", _MEND_SECONDS)
     daemon.wait_for_pairs(pairs, _MEND_SECONDS)
@@ -250,7 +250,7 @@ def settings_for(**sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return told
 
 
-def drop_backlog(ground: Ground, files: int, prefix: str = "") -> None:
+def drop_backlog(ground: FaultySite, files: int, prefix: str = "") -> None:
     """Drop many letters at once: a whole sub-folder of the outbox comes into being."""
     elsewhere = ground.root / "many"
     elsewhere.mkdir()

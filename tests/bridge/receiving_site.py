@@ -40,7 +40,7 @@ class Said(logging.Handler):
 
 
 @dataclass
-class Mailbox:
+class ReceivingSite:
     """A mailbox below `root` whose far end is at `url`."""
 
     root: Path
