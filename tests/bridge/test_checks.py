@@ -13,7 +13,7 @@ from meshctl.checks.finding import Finding, Severity
 from meshctl.process.lock import server_of, serving
 from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import TestAuthority
-from tests.checks.checked_site import CheckedSite, grounds
+from tests.checks.checked_site import CheckedSite, checked
 
 DAY = timedelta(days=1)
 
@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
     """Load all that a check needs: Python itself may lie where a user without privileges cannot look."""
-    with grounds(as_root=True) as made:
+    with checked(as_root=True) as made:
         _set_up(made)
         made.findings()
 
@@ -29,7 +29,7 @@ def _loaded() -> None:
 @pytest.fixture(name="bridged")
 def _bridged() -> Iterator[CheckedSite]:
     """Make a healthy set-up whose mailbox the bridge serves, with secrets in files."""
-    with grounds() as made:
+    with checked() as made:
         _set_up(made)
         yield made
 

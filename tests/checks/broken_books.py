@@ -12,70 +12,70 @@ from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.checks.checked_site import OLD_STEM, CheckedSite
 
 
-def _other_key(grounds: CheckedSite) -> None:
-    (grounds.site.state / "key").write_bytes(bytes(32))
+def _other_key(checked: CheckedSite) -> None:
+    (checked.site.state / "key").write_bytes(bytes(32))
 
 
-def _ledger_version(grounds: CheckedSite, version: int) -> None:
-    with closing(sqlite3.connect(grounds.site.state / "ledger.sqlite")) as connection:
+def _ledger_version(checked: CheckedSite, version: int) -> None:
+    with closing(sqlite3.connect(checked.site.state / "ledger.sqlite")) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _damaged_ledger(grounds: CheckedSite) -> None:
-    grounds.stop()
-    (grounds.site.state / "ledger.sqlite").write_bytes(b"Not a database at all, " * 1000)
+def _damaged_ledger(checked: CheckedSite) -> None:
+    checked.stop()
+    (checked.site.state / "ledger.sqlite").write_bytes(b"Not a database at all, " * 1000)
 
 
-def _torn_ledger(grounds: CheckedSite) -> None:
-    grounds.stop()
-    file = grounds.site.state / "ledger.sqlite"
+def _torn_ledger(checked: CheckedSite) -> None:
+    checked.stop()
+    file = checked.site.state / "ledger.sqlite"
     with file.open("r+b") as stream:
         stream.seek(4096)
         stream.write(os.urandom(file.stat().st_size - 4096))
 
 
-def _log_is_folder(grounds: CheckedSite) -> None:
-    grounds.site.log_file.unlink()
-    grounds.site.log_file.mkdir(0o700)
+def _log_is_folder(checked: CheckedSite) -> None:
+    checked.site.log_file.unlink()
+    checked.site.log_file.mkdir(0o700)
 
 
-def _alert_program(grounds: CheckedSite, mode: int) -> None:
-    program = grounds.site.root / "page-duty"
+def _alert_program(checked: CheckedSite, mode: int) -> None:
+    program = checked.site.root / "page-duty"
     program.write_text("#!/bin/sh\n")
     program.chmod(mode)
-    grounds.set_settings(alerts={"command": [str(program)]})
+    checked.set_settings(alerts={"command": [str(program)]})
 
 
-def _metrics(grounds: CheckedSite, mode: int | None) -> None:
+def _metrics(checked: CheckedSite, mode: int | None) -> None:
     """Want metrics, in a folder of this mode; with None there is no folder."""
-    folder = grounds.site.root / "collector"
+    folder = checked.site.root / "collector"
     if mode is not None:
         folder.mkdir()
         folder.chmod(mode)
-    grounds.set_settings(metrics={"textfile": str(folder / "meshctl.prom")})
+    checked.set_settings(metrics={"textfile": str(folder / "meshctl.prom")})
 
 
-def _metrics_a_folder(grounds: CheckedSite) -> None:
-    _metrics(grounds, 0o755)
-    (grounds.site.root / "collector" / "meshctl.prom").mkdir()
+def _metrics_a_folder(checked: CheckedSite) -> None:
+    _metrics(checked, 0o755)
+    (checked.site.root / "collector" / "meshctl.prom").mkdir()
 
 
-def _claim(grounds: CheckedSite) -> None:
-    (grounds.site.work / "claims" / "20261122091502480113_a1b2c3").mkdir(parents=True)
+def _claim(checked: CheckedSite) -> None:
+    (checked.site.work / "claims" / "20261122091502480113_a1b2c3").mkdir(parents=True)
 
 
-def _drop(grounds: CheckedSite) -> None:
-    (grounds.site.outbox / "letter.pdf").write_text("x")
+def _drop(checked: CheckedSite) -> None:
+    (checked.site.outbox / "letter.pdf").write_text("x")
 
 
-def _wrong_date_format(grounds: CheckedSite) -> None:
-    DateFormats(shipped_use_cases(), grounds.books)
-    clock = grounds.books.clock
+def _wrong_date_format(checked: CheckedSite) -> None:
+    DateFormats(shipped_use_cases(), checked.books)
+    clock = checked.books.clock
     for number in range(3):
         message_id = f"2026112209150248011{number}_A1B2C3"
-        grounds.enter(message_id, "send-document", clock.now(), workflow_id="GPCONNECT_SEND_DOCUMENT")
+        checked.enter(message_id, "send-document", clock.now(), workflow_id="GPCONNECT_SEND_DOCUMENT")
         evidence = Evidence("SEND", State.FAILED, "EPL-154")
-        grounds.books.ledger.record(message_id, evidence, clock.now(), clock.steady())
+        checked.books.ledger.record(message_id, evidence, clock.now(), clock.steady())
 
 
 BOOKS = (

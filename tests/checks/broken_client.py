@@ -6,29 +6,29 @@ from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.checks.checked_site import OLD_STEM, CheckedSite
 
 
-def _save_nothing(grounds: CheckedSite, use_case: str | None = None) -> None:
-    grounds.set_client(SaveSent="N", TransferReport="Y")
-    grounds.set_settings(staging={"default_use_case": use_case})
+def _save_nothing(checked: CheckedSite, use_case: str | None = None) -> None:
+    checked.set_client(SaveSent="N", TransferReport="Y")
+    checked.set_settings(staging={"default_use_case": use_case})
 
 
-def _save_nothing_of_a_folder(grounds: CheckedSite) -> None:
-    _save_nothing(grounds)
-    grounds.make_use_case_folder(0o750)
+def _save_nothing_of_a_folder(checked: CheckedSite) -> None:
+    _save_nothing(checked)
+    checked.make_use_case_folder(0o750)
 
 
-def _save_nothing_of_the_past(grounds: CheckedSite) -> None:
-    _save_nothing(grounds)
-    grounds.enter(OLD_STEM, "update-record")
+def _save_nothing_of_the_past(checked: CheckedSite) -> None:
+    _save_nothing(checked)
+    checked.enter(OLD_STEM, "update-record")
 
 
-def _unknown_client(grounds: CheckedSite) -> None:
-    folder = str(grounds.mailbox)
-    grounds.set_settings(mailbox={"client_config": None, "folder": folder})
+def _unknown_client(checked: CheckedSite) -> None:
+    folder = str(checked.mailbox)
+    checked.set_settings(mailbox={"client_config": None, "folder": folder})
 
 
-def _client_elsewhere(grounds: CheckedSite) -> None:
-    grounds.set_settings(mailbox={"folder": str(grounds.mailbox)})
-    grounds.set_client(root=Path("/srv/other"))
+def _client_elsewhere(checked: CheckedSite) -> None:
+    checked.set_settings(mailbox={"folder": str(checked.mailbox)})
+    checked.set_client(root=Path("/srv/other"))
 
 
 CLIENT = (

@@ -4,27 +4,27 @@ from tests.checks.broken import ERROR, INFO, WARNING, Broken
 from tests.checks.checked_site import CheckedSite
 
 
-def _file_for_folder(grounds: CheckedSite) -> None:
-    grounds.site.outbox.rmdir()
-    grounds.site.outbox.touch()
+def _file_for_folder(checked: CheckedSite) -> None:
+    checked.site.outbox.rmdir()
+    checked.site.outbox.touch()
 
 
-def _dangling_outbox(grounds: CheckedSite) -> None:
-    grounds.site.outbox.rmdir()
-    grounds.site.outbox.symlink_to("/nowhere/at/all")
+def _dangling_outbox(checked: CheckedSite) -> None:
+    checked.site.outbox.rmdir()
+    checked.site.outbox.symlink_to("/nowhere/at/all")
 
 
-def _mailbox_elsewhere(grounds: CheckedSite) -> None:
-    grounds.mailbox.rename(grounds.site.root / "moved")
+def _mailbox_elsewhere(checked: CheckedSite) -> None:
+    checked.mailbox.rename(checked.site.root / "moved")
 
 
-def _closed_parent(grounds: CheckedSite) -> None:
-    grounds.site.work.rmdir()
-    grounds.site.root.chmod(0o500)
+def _closed_parent(checked: CheckedSite) -> None:
+    checked.site.work.rmdir()
+    checked.site.root.chmod(0o500)
 
 
-def _report_we_may_not_read(grounds: CheckedSite) -> None:
-    report = grounds.site.client_folder("IN") / "report.ctl"
+def _report_we_may_not_read(checked: CheckedSite) -> None:
+    report = checked.site.client_folder("IN") / "report.ctl"
     report.touch()
     report.chmod(0)
 

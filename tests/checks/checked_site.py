@@ -170,7 +170,7 @@ def unprivileged() -> Iterator[None]:
 
 
 @contextmanager
-def grounds(*, as_root: bool = False) -> Iterator[CheckedSite]:
+def checked(*, as_root: bool = False) -> Iterator[CheckedSite]:
     """Make a healthy set-up, as a user without privileges, in a folder that this user can reach."""
     with nullcontext() if as_root else unprivileged():
         root = Path(tempfile.mkdtemp())

@@ -21,11 +21,11 @@ from tests.checks.checked_site import CheckedSite, privileged, user
 
 
 @pytest.mark.parametrize("row", FOLDERS + EXPOSURE + CLIENT + BOOKS, ids=lambda row: row.id)
-def test_the_fault_is_named_with_its_remedy(grounds: CheckedSite, row: Broken) -> None:
+def test_the_fault_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -> None:
     """The finding of this name fails, weighs what it should, and says what is wrong and what to do."""
-    row.break_it(grounds)
+    row.break_it(checked)
 
-    found = grounds.failing(datetime.now(UTC) + row.later)
+    found = checked.failing(datetime.now(UTC) + row.later)
 
     assert row.name in found
     finding = found[row.name]
@@ -34,52 +34,52 @@ def test_the_fault_is_named_with_its_remedy(grounds: CheckedSite, row: Broken) -
     assert row.advice in finding.advice
 
 
-def test_no_finding_tells_a_file_name(grounds: CheckedSite) -> None:
+def test_no_finding_tells_a_file_name(checked: CheckedSite) -> None:
     """Names that others chose can hold a patient's number, so files are counted and never named."""
     name = "Smith 999 000 0042 2001-02-14"
-    (grounds.site.outbox / f"{name}.pdf").touch()
-    (grounds.site.work / name).touch()
-    (grounds.site.out / f"{name}.ctl").touch()
-    (grounds.site.out / f"{name} 2.dat").touch()
-    report = grounds.site.client_folder("IN") / f"{name}.ctl"
+    (checked.site.outbox / f"{name}.pdf").touch()
+    (checked.site.work / name).touch()
+    (checked.site.out / f"{name}.ctl").touch()
+    (checked.site.out / f"{name} 2.dat").touch()
+    report = checked.site.client_folder("IN") / f"{name}.ctl"
     report.touch()
     report.chmod(0)
 
-    found = grounds.findings(datetime.now(UTC).replace(year=datetime.now(UTC).year + 1))
+    found = checked.findings(datetime.now(UTC).replace(year=datetime.now(UTC).year + 1))
 
     failing = {finding.name for finding in found if not finding.ok}
     assert {"outbox.waiting", "work.foreign", "OUT.stuck", "OUT.half", "rights.reports"} <= failing
     assert not any(word in f"{each.text} {each.advice}" for each in found for word in ("Smith", "0042"))
 
 
-def test_root_is_warned_of(grounds: CheckedSite) -> None:
+def test_root_is_warned_of(checked: CheckedSite) -> None:
     """Run by root it says that rights look right which may not be."""
     with privileged():
-        found = grounds.failing()
+        found = checked.failing()
 
     assert found["user"].severity is Severity.WARNING
     assert "sudo -u" in found["user"].advice
 
 
-def test_a_group_that_we_are_not_in(grounds: CheckedSite) -> None:
+def test_a_group_that_we_are_not_in(checked: CheckedSite) -> None:
     """A group that exists but has other members cannot be given to our files."""
     if os.getuid() != 0:
         pytest.skip("needs root, to be somebody whose groups are known")
-    grounds.set_settings(mailbox={"group": "daemon"})
+    checked.set_settings(mailbox={"group": "daemon"})
 
-    finding = grounds.failing()["mailbox.group"]
+    finding = checked.failing()["mailbox.group"]
 
     assert finding.severity is Severity.ERROR
     assert "usermod -a -G daemon" in finding.advice
 
 
-def test_a_client_that_can_neither_take_nor_read(grounds: CheckedSite) -> None:
+def test_a_client_that_can_neither_take_nor_read(checked: CheckedSite) -> None:
     """OUT and our files are looked at with the eyes of the owner of IN, the MESH Client's user."""
     with privileged():
-        os.chown(grounds.site.client_folder("IN"), 1, -1)
-        grounds.site.client_folder("IN").chmod(0o777)
+        os.chown(checked.site.client_folder("IN"), 1, -1)
+        checked.site.client_folder("IN").chmod(0o777)
 
-    found = grounds.failing()
+    found = checked.failing()
 
     assert found["client.takes"].severity is Severity.ERROR
     assert "chmod 2770" in found["client.takes"].advice
@@ -87,52 +87,52 @@ def test_a_client_that_can_neither_take_nor_read(grounds: CheckedSite) -> None:
     assert "Set group in [mailbox]" in found["client.reads"].advice
 
 
-def test_a_client_that_shares_a_group_reads_and_takes(grounds: CheckedSite) -> None:
+def test_a_client_that_shares_a_group_reads_and_takes(checked: CheckedSite) -> None:
     """A group of both, on OUT and on our files, lets the MESH Client work."""
     with privileged():
-        os.chown(grounds.site.client_folder("IN"), 1, -1)
-        os.chown(grounds.site.out, -1, 1)
-        grounds.site.client_folder("IN").chmod(0o777)
-        grounds.site.out.chmod(0o2777)
-    grounds.set_settings(mailbox={"group": "daemon"})
+        os.chown(checked.site.client_folder("IN"), 1, -1)
+        os.chown(checked.site.out, -1, 1)
+        checked.site.client_folder("IN").chmod(0o777)
+        checked.site.out.chmod(0o2777)
+    checked.set_settings(mailbox={"group": "daemon"})
 
-    found = grounds.failing()
+    found = checked.failing()
 
     assert "client.takes" not in found
     assert "client.reads" not in found
 
 
-def test_sticky_folders_of_the_client(grounds: CheckedSite) -> None:
+def test_sticky_folders_of_the_client(checked: CheckedSite) -> None:
     """A sticky bit lets everybody write and nobody else remove: the pair stays, and so do reports."""
     with privileged():
         for name in ("IN", "OUT"):
-            folder = grounds.site.client_folder(name)
+            folder = checked.site.client_folder(name)
             folder.chmod(0o1777)
-        os.chown(grounds.site.client_folder("IN"), 1, -1)
+        os.chown(checked.site.client_folder("IN"), 1, -1)
 
-    found = grounds.failing()
+    found = checked.failing()
 
     assert "sticky" in found["client.takes"].text
     assert "chmod -t" in found["rights.archive"].advice
 
 
-def test_a_client_unknown_to_the_system(grounds: CheckedSite) -> None:
+def test_a_client_unknown_to_the_system(checked: CheckedSite) -> None:
     """A number without a name is said to be unknown, not judged."""
     with privileged():
-        os.chown(grounds.site.client_folder("IN"), 54321, -1)
-        grounds.site.client_folder("IN").chmod(0o777)
+        os.chown(checked.site.client_folder("IN"), 54321, -1)
+        checked.site.client_folder("IN").chmod(0o777)
 
-    finding = grounds.failing()["client.user"]
+    finding = checked.failing()["client.user"]
 
     assert finding.severity is Severity.INFO
     assert "number 54321" in finding.text
 
 
-def test_a_full_file_system(grounds: CheckedSite) -> None:
+def test_a_full_file_system(checked: CheckedSite) -> None:
     """A file system with next to no room, or no inodes, is an error with the places to look at."""
-    grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "size=1m,nr_inodes=50,mode=0777", "none")
+    checked.mount(checked.site.rejected, "-t", "tmpfs", "-o", "size=1m,nr_inodes=50,mode=0777", "none")
 
-    found = grounds.failing()
+    found = checked.failing()
 
     assert found["space.rejected"].severity is Severity.ERROR
     assert "SENT" in found["space.rejected"].advice
@@ -140,68 +140,68 @@ def test_a_full_file_system(grounds: CheckedSite) -> None:
     assert "df -i" in found["inodes.rejected"].advice
 
 
-def test_a_file_system_that_is_filling(grounds: CheckedSite) -> None:
+def test_a_file_system_that_is_filling(checked: CheckedSite) -> None:
     """Little room is a warning before it is an error."""
-    grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "size=500m,nr_inodes=10000,mode=0777", "none")
+    checked.mount(checked.site.rejected, "-t", "tmpfs", "-o", "size=500m,nr_inodes=10000,mode=0777", "none")
 
-    found = grounds.failing()
+    found = checked.failing()
 
     assert found["space.rejected"].severity is Severity.WARNING
     assert found["inodes.rejected"].severity is Severity.WARNING
 
 
-def test_a_disk_without_a_byte(grounds: CheckedSite) -> None:
+def test_a_disk_without_a_byte(checked: CheckedSite) -> None:
     """Where not even an empty file can be made, the trial says why."""
-    grounds.mount(grounds.site.rejected, "-t", "tmpfs", "-o", "nr_inodes=1,mode=0777", "none")
+    checked.mount(checked.site.rejected, "-t", "tmpfs", "-o", "nr_inodes=1,mode=0777", "none")
 
-    finding = grounds.failing()["rights.rejected"]
+    finding = checked.failing()["rights.rejected"]
 
     assert "No space left on device" in finding.text
     assert "df -i" in finding.advice
 
 
-def test_a_read_only_file_system(grounds: CheckedSite) -> None:
+def test_a_read_only_file_system(checked: CheckedSite) -> None:
     """A file system that went read-only is told as such, not as missing rights."""
-    grounds.mount(grounds.site.outbox, "-t", "tmpfs", "-o", "ro,mode=0750,uid=65534", "none")
+    checked.mount(checked.site.outbox, "-t", "tmpfs", "-o", "ro,mode=0750,uid=65534", "none")
 
-    finding = grounds.failing()["rights.outbox"]
+    finding = checked.failing()["rights.outbox"]
 
     assert "read-only file system" in finding.text
     assert "remount,rw" in finding.advice
 
 
-def test_outbox_and_work_folder_apart(grounds: CheckedSite) -> None:
+def test_outbox_and_work_folder_apart(checked: CheckedSite) -> None:
     """Two mounts of one file system keep a file from being claimed, as under systemd's ReadWritePaths."""
-    grounds.mount(grounds.site.outbox, "--bind", str(grounds.site.outbox))
+    checked.mount(checked.site.outbox, "--bind", str(checked.site.outbox))
 
-    finding = grounds.failing()["one_file_system.outbox"]
+    finding = checked.failing()["one_file_system.outbox"]
 
     assert finding.severity is Severity.ERROR
     assert "staging.work" in finding.advice
 
 
-def test_work_folder_and_out_apart(grounds: CheckedSite) -> None:
+def test_work_folder_and_out_apart(checked: CheckedSite) -> None:
     """A mailbox on another file system works, with copies; that is only noted."""
-    grounds.mount(grounds.site.out, "-t", "tmpfs", "-o", "mode=0750,uid=65534,gid=65534", "none")
+    checked.mount(checked.site.out, "-t", "tmpfs", "-o", "mode=0750,uid=65534,gid=65534", "none")
 
-    finding = grounds.failing()["one_file_system.OUT"]
+    finding = checked.failing()["one_file_system.OUT"]
 
     assert finding.severity is Severity.INFO
     assert "copied" in finding.text
 
 
-def test_inotify_limits(grounds: CheckedSite) -> None:
+def test_inotify_limits(checked: CheckedSite) -> None:
     """With the user's inotify instances used up, the remedy names the limit."""
     library = ctypes.CDLL(None)
-    grounds.site.outbox.chmod(0o755)
-    grounds.site.root.chmod(0o755)
-    grounds.site.root.parent.chmod(0o755)
+    checked.site.outbox.chmod(0o755)
+    checked.site.root.chmod(0o755)
+    checked.site.root.parent.chmod(0o755)
     taken = []
     with privileged(), user(31337):
         while (descriptor := library.inotify_init()) >= 0:
             taken.append(descriptor)
         try:
-            found = grounds.failing()
+            found = checked.failing()
         finally:
             for descriptor in taken:
                 os.close(descriptor)
@@ -225,14 +225,14 @@ def test_a_network_share(tmp_path: Path) -> None:
     assert 'watch = "poll"' in network_remark(mount.type, tmp_path, "15 s").advice
 
 
-def test_a_sign_of_life_that_only_the_daemon_saw(grounds: CheckedSite) -> None:
+def test_a_sign_of_life_that_only_the_daemon_saw(checked: CheckedSite) -> None:
     """A client that only takes pairs away leaves no trace in its folders, but in the ledger."""
     later = datetime.now(UTC) + timedelta(hours=3)
-    grounds.put_pair()
-    before = "client.life" in grounds.failing(later)
+    checked.put_pair()
+    before = "client.life" in checked.failing(later)
     seen = {"state": "active", "last_seen": iso(later), "last_seen_clock": later.timestamp()}
 
-    grounds.books.ledger.set_fact(CLIENT_FACT, json.dumps(seen))
+    checked.books.ledger.set_fact(CLIENT_FACT, json.dumps(seen))
 
     assert before
-    assert "client.life" not in grounds.failing(later)
+    assert "client.life" not in checked.failing(later)

@@ -1,4 +1,4 @@
-"""A ground for faults: a site that is readable to other users, made anew for every test."""
+"""A site for faults: one that is readable to other users, made anew for every test."""
 
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def ground(root: Path) -> FaultySite:
+def site(root: Path) -> FaultySite:
     """A site on which something is about to go wrong."""
     return make_faulty_site(root / "site")
 
@@ -30,6 +30,6 @@ def ground(root: Path) -> FaultySite:
 def make_faulty_site(root: Path) -> FaultySite:
     """Make the folders of a site, and settings under which it is looked through often."""
     make_layout(folder_layout(root, Mailbox(MAILBOX_ID)), replace=False)
-    ground = FaultySite(root)
-    ground.settle(**settings_for())
-    return ground
+    site = FaultySite(root)
+    site.settle(**settings_for())
+    return site

@@ -215,11 +215,11 @@ class Full:
         self._filler.unlink()
 
 
-def tries_again(ground: FaultySite, daemon: Daemon, part: str, count: int = 2) -> None:
+def tries_again(site: FaultySite, daemon: Daemon, part: str, count: int = 2) -> None:
     """Wait until a part of the work that is blocked was tried so often again, each time after its pause."""
 
     def attempts() -> list[Entry]:
-        return [line for line in ground.events("daemon.still_blocked") if line.values["part"] == part]
+        return [line for line in site.events("daemon.still_blocked") if line.values["part"] == part]
 
     known = len(attempts())
     daemon.wait_for(lambda: len(attempts()) >= known + count, f"{part} to be tried again", _MEND_SECONDS)
@@ -228,17 +228,17 @@ def tries_again(ground: FaultySite, daemon: Daemon, part: str, count: int = 2) -
         assert waited.total_seconds() > float(before.values["retry_seconds"]) - _LOG_SECONDS
 
 
-def is_told_once(ground: FaultySite, daemon: Daemon, part: str, said: str, seconds: float = 20.0) -> None:
+def is_told_once(site: FaultySite, daemon: Daemon, part: str, said: str, seconds: float = 20.0) -> None:
     """Wait until the log says what stands in the way, and see that further attempts do not say it again."""
-    daemon.wait_for(lambda: ground.blocked(part), f"{part} to be blocked", seconds)
-    tries_again(ground, daemon, part)
-    assert len(ground.blocked(part)) == 1, ground.blocked(part)
-    assert re.fullmatch(said, ground.blocked(part)[0]), ground.blocked(part)[0]
+    daemon.wait_for(lambda: site.blocked(part), f"{part} to be blocked", seconds)
+    tries_again(site, daemon, part)
+    assert len(site.blocked(part)) == 1, site.blocked(part)
+    assert re.fullmatch(said, site.blocked(part)[0]), site.blocked(part)[0]
 
 
-def goes_on(ground: FaultySite, daemon: Daemon, part: str, pairs: int) -> None:
+def goes_on(site: FaultySite, daemon: Daemon, part: str, pairs: int) -> None:
     """See that the part that was blocked goes on by itself, and that so many pairs are in OUT then."""
-    daemon.wait_for(lambda: ground.unblocked(part), f"{part} to go on", _MEND_SECONDS)
+    daemon.wait_for(lambda: site.unblocked(part), f"{part} to go on", _MEND_SECONDS)
     daemon.wait_for_pairs(pairs, _MEND_SECONDS)
 
 
@@ -250,13 +250,13 @@ def settings_for(**sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return told
 
 
-def drop_backlog(ground: FaultySite, files: int, prefix: str = "") -> None:
+def drop_backlog(site: FaultySite, files: int, prefix: str = "") -> None:
     """Drop many letters at once: a whole sub-folder of the outbox comes into being."""
-    elsewhere = ground.root / "many"
+    elsewhere = site.root / "many"
     elsewhere.mkdir()
     template = make_bundle_xml(identifier="NUMBER")
     for number in range(files):
         path = elsewhere / f"{prefix}{number:05}.xml"
         path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
-        ground.dropped.append(Dropped(path, data))
-    os.rename(elsewhere, ground.outbox / "send-document")
+        site.dropped.append(Dropped(path, data))
+    os.rename(elsewhere, site.outbox / "send-document")

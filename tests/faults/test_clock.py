@@ -27,10 +27,10 @@ pytestmark = [
 class Wall:
     """The wall clock as the daemon reads it; monotonic clocks go on as they do."""
 
-    def __init__(self, ground: FaultySite) -> None:
-        self._file = ground.root / "faketime"
+    def __init__(self, site: FaultySite) -> None:
+        self._file = site.root / "faketime"
         self.set("+0")
-        ground.environ.update(
+        site.environ.update(
             LD_PRELOAD=_LIBRARY,
             FAKETIME_TIMESTAMP_FILE=str(self._file),
             FAKETIME_NO_CACHE="1",
@@ -47,45 +47,43 @@ class Wall:
 
 
 @pytest.fixture
-def wall(ground: FaultySite) -> Wall:
+def wall(site: FaultySite) -> Wall:
     """A clock that can be set."""
-    return Wall(ground)
+    return Wall(site)
 
 
 @pytest.mark.parametrize(("offset", "seconds"), [("-1d", -86_400), ("+1y", 31_536_000)])
-def test_set_while_running(ground: FaultySite, wall: Wall, offset: str, seconds: int) -> None:
+def test_set_while_running(site: FaultySite, wall: Wall, offset: str, seconds: int) -> None:
     """A jump is told of once; nothing is overdue for it, and files are taken as before."""
-    ground.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h", "client_silent_after": "2h"})
-    with ground.daemon() as daemon:
-        ground.drop("before.pdf")
+    site.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h", "client_silent_after": "2h"})
+    with site.daemon() as daemon:
+        site.drop("before.pdf")
         daemon.wait_for_pairs(1)
-        daemon.wait_for(lambda: ground.states() == ["queued"], "the first letter to be queued")
+        daemon.wait_for(lambda: site.states() == ["queued"], "the first letter to be queued")
         wall.set(offset)
         daemon.wait_for_event("daemon.clock_jumped")
-        ground.drop("renamed.pdf")
+        site.drop("renamed.pdf")
         daemon.wait_for_pairs(2)
-        ground.write("written.pdf", b"written", sidecar=sidecar())
+        site.write("written.pdf", b"written", sidecar=sidecar())
         daemon.wait_for_pairs(3)
         daemon.wait_for_turns(5)
-    (jumped,) = ground.events("daemon.clock_jumped")
+    (jumped,) = site.events("daemon.clock_jumped")
     assert abs(int(jumped.values["seconds"]) - seconds) < 60
-    assert not ground.events("message.overdue")
-    assert not ground.events("client.stalled")
-    assert not ground.events("daemon.blocked")
-    assert ground.states() == ["queued"] * 3
-    check_invariants(ground)
+    assert not site.events("message.overdue")
+    assert not site.events("client.stalled")
+    assert not site.events("daemon.blocked")
+    assert site.states() == ["queued"] * 3
+    check_invariants(site)
 
 
 @pytest.mark.parametrize("offset", ["-1d", "+1y"])
-def test_a_file_still_being_written_when_the_clock_is_set(
-    ground: FaultySite, wall: Wall, offset: str
-) -> None:
+def test_a_file_still_being_written_when_the_clock_is_set(site: FaultySite, wall: Wall, offset: str) -> None:
     """A file that grows while the clock is set is taken only when it has come to rest, whole."""
-    ground.settle(staging={"rescan_seconds": 0.2, "quiet_seconds": 1.5})
+    site.settle(staging={"rescan_seconds": 0.2, "quiet_seconds": 1.5})
     data = [b"%d " % number * 500 for number in range(20)]
-    with ground.daemon() as daemon:
-        ground.place_sidecar("slow.pdf", sidecar())
-        target = ground.target("slow.pdf")
+    with site.daemon() as daemon:
+        site.place_sidecar("slow.pdf", sidecar())
+        target = site.target("slow.pdf")
         for number, part in enumerate(data):
             # Opened anew for each part, so that only the time of the last change tells.
             with target.open("ab") as file:
@@ -94,19 +92,19 @@ def test_a_file_still_being_written_when_the_clock_is_set(
                 wall.set(offset)
             daemon.wait_for_turns(1)
         daemon.wait_for_pairs(1)
-    assert ground.sent_contents() == [b"".join(data)]
+    assert site.sent_contents() == [b"".join(data)]
 
 
 @pytest.mark.parametrize("offset", ["-1d", "+1y"])
-def test_set_between_two_runs(ground: FaultySite, wall: Wall, offset: str) -> None:
+def test_set_between_two_runs(site: FaultySite, wall: Wall, offset: str) -> None:
     """A clock that was set while no daemon ran keeps nobody from sending, and ids stay apart."""
-    ground.drop("before.pdf")
-    ground.run_once()
+    site.drop("before.pdf")
+    site.run_once()
     wall.set(offset)
-    with ground.daemon() as daemon:
-        ground.drop("renamed.pdf")
-        ground.write("written.pdf", b"written", sidecar=sidecar())
+    with site.daemon() as daemon:
+        site.drop("renamed.pdf")
+        site.write("written.pdf", b"written", sidecar=sidecar())
         daemon.wait_for_pairs(3)
         daemon.wait_for_turns(2)
-    assert len(ground.messages()) == 3
-    check_invariants(ground)
+    assert len(site.messages()) == 3
+    check_invariants(site)

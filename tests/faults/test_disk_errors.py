@@ -38,49 +38,49 @@ def failing(daemon: Daemon, calls: str, error: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("letters", [_FEW, _MANY])
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
-def test_nothing_is_shown_that_is_not_durable(ground: FaultySite, error: int, letters: int) -> None:
+def test_nothing_is_shown_that_is_not_durable(site: FaultySite, error: int, letters: int) -> None:
     """While fsync fails no control file appears in OUT; afterwards each letter is sent once."""
-    with ground.daemon() as daemon:
-        ground.drop("before.pdf")
+    with site.daemon() as daemon:
+        site.drop("before.pdf")
         daemon.wait_for_pairs(1)
         with failing(daemon, "fsync,syncfs", error):
-            ground.prepare(*(f"{number}.pdf" for number in range(letters)))
-            ground.reveal()
-            is_told_once(ground, daemon, "outbound", f"{os.strerror(error)}: {ground.root}/.*")
-            assert len(ground.stems()) == 1
-        goes_on(ground, daemon, "outbound", 1 + letters)
-    check_invariants(ground)
+            site.prepare(*(f"{number}.pdf" for number in range(letters)))
+            site.reveal()
+            is_told_once(site, daemon, "outbound", f"{os.strerror(error)}: {site.root}/.*")
+            assert len(site.stems()) == 1
+        goes_on(site, daemon, "outbound", 1 + letters)
+    check_invariants(site)
 
 
 @pytest.mark.parametrize("error", [errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
-def test_ledger_that_cannot_be_made_durable(ground: FaultySite, error: int) -> None:
+def test_ledger_that_cannot_be_made_durable(site: FaultySite, error: int) -> None:
     """While the ledger's disk fails nothing is handed over; it is opened again until it can be used."""
-    with ground.daemon() as daemon:
-        ground.drop("before.pdf")
+    with site.daemon() as daemon:
+        site.drop("before.pdf")
         daemon.wait_for_pairs(1)
-        daemon.wait_for(lambda: ground.states() == ["queued"], "the first letter to be queued")
+        daemon.wait_for(lambda: site.states() == ["queued"], "the first letter to be queued")
         with failing(daemon, "fdatasync", error):
-            ground.drop("during.pdf")
+            site.drop("during.pdf")
             daemon.wait_for_event("daemon.blocked")
             daemon.wait_for_turns(5)
-            assert len(ground.stems()) == 1
-        goes_on(ground, daemon, "outbound", 2)
-    (told,) = ground.blocked("outbound")
-    assert told.startswith(f"The ledger in {ground.state} cannot be used: ")
-    assert not ground.events("daemon.ledger_damaged")
-    assert not ground.events("daemon.ledger_gone")
-    check_invariants(ground)
+            assert len(site.stems()) == 1
+        goes_on(site, daemon, "outbound", 2)
+    (told,) = site.blocked("outbound")
+    assert told.startswith(f"The ledger in {site.state} cannot be used: ")
+    assert not site.events("daemon.ledger_damaged")
+    assert not site.events("daemon.ledger_gone")
+    check_invariants(site)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs strace")
-def test_a_disk_that_fails_while_a_file_is_read(ground: FaultySite) -> None:
+def test_a_disk_that_fails_while_a_file_is_read(site: FaultySite) -> None:
     """A file that the disk cannot give back is told of and left where it is; nobody waits for it."""
-    with ground.daemon() as daemon:
-        ground.drop("before.pdf")
+    with site.daemon() as daemon:
+        site.drop("before.pdf")
         daemon.wait_for_pairs(1)
         with failing(daemon, "pread64", errno.EIO):
-            ground.drop("unlucky.pdf")
+            site.drop("unlucky.pdf")
             daemon.wait_for_turns(5)
         daemon.wait_for_pairs(2, 40.0)
-    assert not ground.explanations()
-    check_invariants(ground)
+    assert not site.explanations()
+    check_invariants(site)

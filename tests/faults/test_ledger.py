@@ -27,169 +27,169 @@ pytestmark = pytest.mark.slow
 _MANY = 400
 
 
-def _ledger(ground: FaultySite) -> Path:
-    return ground.state / "ledger.sqlite"
+def _ledger(site: FaultySite) -> Path:
+    return site.state / "ledger.sqlite"
 
 
 @contextmanager
-def _locked(ground: FaultySite, how: str) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(_ledger(ground), isolation_level=None)) as connection:
+def _locked(site: FaultySite, how: str) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(_ledger(site), isolation_level=None)) as connection:
         connection.execute(f"BEGIN {how}")
         connection.execute("SELECT count(*) FROM messages").fetchone()
         yield connection
 
 
-def _first_letter(ground: FaultySite, daemon: Daemon) -> None:
-    ground.drop("before.pdf")
+def _first_letter(site: FaultySite, daemon: Daemon) -> None:
+    site.drop("before.pdf")
     daemon.wait_for_pairs(1)
-    daemon.wait_for(lambda: ground.states() == ["queued"], "the first letter to be queued")
+    daemon.wait_for(lambda: site.states() == ["queued"], "the first letter to be queued")
 
 
-def test_locked_by_a_writer(ground: FaultySite) -> None:
+def test_locked_by_a_writer(site: FaultySite) -> None:
     """While another program keeps the ledger locked the daemon waits; afterwards it goes on by itself."""
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        with _locked(ground, "IMMEDIATE"):
-            ground.drop("during.pdf")
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        with _locked(site, "IMMEDIATE"):
+            site.drop("during.pdf")
             is_told_once(
-                ground, daemon, "outbound", f"The ledger in {ground.state} cannot be used: database is locked"
+                site, daemon, "outbound", f"The ledger in {site.state} cannot be used: database is locked"
             )
-            assert len(ground.stems()) == 1
-        goes_on(ground, daemon, "outbound", 2)
-    check_invariants(ground)
+            assert len(site.stems()) == 1
+        goes_on(site, daemon, "outbound", 2)
+    check_invariants(site)
 
 
-def test_locked_by_a_reader(ground: FaultySite) -> None:
+def test_locked_by_a_reader(site: FaultySite) -> None:
     """A program that reads the ledger for a long time, a back-up say, is in nobody's way."""
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        with _locked(ground, "DEFERRED"):
-            ground.drop("during.pdf")
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        with _locked(site, "DEFERRED"):
+            site.drop("during.pdf")
             daemon.wait_for_pairs(2)
             daemon.wait_for_turns(5)
-    assert not ground.events("daemon.blocked")
-    check_invariants(ground)
+    assert not site.events("daemon.blocked")
+    check_invariants(site)
 
 
-def test_stopped_while_the_ledger_is_locked(ground: FaultySite) -> None:
+def test_stopped_while_the_ledger_is_locked(site: FaultySite) -> None:
     """A daemon that waits for a locked ledger stops within 5 s, and what it had in hand is not lost."""
-    with ground.running() as daemon:
-        _first_letter(ground, daemon)
-        with _locked(ground, "EXCLUSIVE"):
-            ground.drop("during.pdf")
+    with site.running() as daemon:
+        _first_letter(site, daemon)
+        with _locked(site, "EXCLUSIVE"):
+            site.drop("during.pdf")
             daemon.wait_for_event("daemon.blocked")
             assert daemon.stop(5.0).exit_code == 0
-    ground.run_once()
-    assert len(ground.stems()) == 2
-    check_invariants(ground)
+    site.run_once()
+    assert len(site.stems()) == 2
+    check_invariants(site)
 
 
-def test_damaged_while_running(ground: FaultySite) -> None:
+def test_damaged_while_running(site: FaultySite) -> None:
     """A ledger that is overwritten is told of, kept aside and made anew of what the folders prove."""
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        for path in ground.state.glob("ledger.sqlite*"):
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        for path in site.state.glob("ledger.sqlite*"):
             size = path.stat().st_size
             with path.open("r+b") as file:
                 file.write(os.urandom(size))
-        ground.drop("during.pdf")
+        site.drop("during.pdf")
         daemon.wait_for_event("daemon.ledger_damaged")
         daemon.wait_for_event("daemon.ledger_rebuilt")
         daemon.wait_for_pairs(2, 40.0)
         daemon.wait_for_turns(5)
-    (damaged,) = ground.events("daemon.ledger_damaged")
-    assert (ground.state / damaged.values["kept_as"]).stat().st_size > 0
-    assert len(ground.blocked("outbound")) <= 1
-    check_invariants(ground)
+    (damaged,) = site.events("daemon.ledger_damaged")
+    assert (site.state / damaged.values["kept_as"]).stat().st_size > 0
+    assert len(site.blocked("outbound")) <= 1
+    check_invariants(site)
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("run", "--once")], ids=" ".join)
-def test_damaged_in_its_depth_before_the_start(ground: FaultySite, arguments: tuple[str, ...]) -> None:
+def test_damaged_in_its_depth_before_the_start(site: FaultySite, arguments: tuple[str, ...]) -> None:
     """Damage that shows only when a page is read is found, and the ledger made anew all the same."""
     for number in range(_MANY):
-        ground.drop(f"{number:04}.pdf")
-    ground.run_once()
-    with _ledger(ground).open("r+b") as file:
+        site.drop(f"{number:04}.pdf")
+    site.run_once()
+    with _ledger(site).open("r+b") as file:
         file.seek(3 * 4096)
-        file.write(os.urandom(_ledger(ground).stat().st_size - 3 * 4096))
-    ground.drop("after.pdf")
+        file.write(os.urandom(_ledger(site).stat().st_size - 3 * 4096))
+    site.drop("after.pdf")
     if arguments == ("run",):
-        with ground.daemon() as daemon:
+        with site.daemon() as daemon:
             daemon.wait_for_pairs(_MANY + 1, 40.0)
-            daemon.wait_for(lambda: len(ground.messages()) == _MANY + 1, "the new ledger")
+            daemon.wait_for(lambda: len(site.messages()) == _MANY + 1, "the new ledger")
             daemon.wait_for_turns(2)
     else:
-        ground.run_once()
-    assert len(ground.events("daemon.ledger_damaged")) == 1
-    assert ground.events("daemon.ledger_rebuilt")[0].values["messages"] == str(_MANY)
-    check_invariants(ground)
+        site.run_once()
+    assert len(site.events("daemon.ledger_damaged")) == 1
+    assert site.events("daemon.ledger_rebuilt")[0].values["messages"] == str(_MANY)
+    check_invariants(site)
 
 
-def test_state_folder_removed(ground: FaultySite) -> None:
+def test_state_folder_removed(site: FaultySite) -> None:
     """The state folder removed, lock and all, is made again, and a second daemon still finds it taken."""
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        ground.state.rename(ground.root / "gone")
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        site.state.rename(site.root / "gone")
         daemon.wait_for_event("daemon.ledger_rebuilt")
-        ground.drop("after.pdf")
+        site.drop("after.pdf")
         daemon.wait_for_pairs(2)
-        second = ground.meshctl("run", "--once")
+        second = site.meshctl("run", "--once")
         assert (second.exit_code, second.stdout) == (1, "")
         assert "Another meshctl already works on" in second.stderr
         assert str(daemon.process.pid) in second.stderr
         daemon.wait_for_turns(5)
-    assert len(ground.events("daemon.ledger_gone")) == 1
-    check_invariants(ground)
+    assert len(site.events("daemon.ledger_gone")) == 1
+    check_invariants(site)
 
 
-def test_lock_removed(ground: FaultySite) -> None:
+def test_lock_removed(site: FaultySite) -> None:
     """A lock file that somebody removed is made again before another daemon could start."""
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        (ground.state / "lock").unlink()
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        (site.state / "lock").unlink()
         daemon.wait_for_event("daemon.ledger_gone")
-        daemon.wait_for((ground.state / "lock").exists, "the lock")
-        assert ground.meshctl("run", "--once").exit_code == 1
-        ground.drop("after.pdf")
+        daemon.wait_for((site.state / "lock").exists, "the lock")
+        assert site.meshctl("run", "--once").exit_code == 1
+        site.drop("after.pdf")
         daemon.wait_for_pairs(2)
-    check_invariants(ground)
+    check_invariants(site)
 
 
-def test_replaced_by_an_older_one(ground: FaultySite) -> None:
+def test_replaced_by_an_older_one(site: FaultySite) -> None:
     """A ledger restored from a back-up under the daemon learns of what was sent since from the folders."""
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        with closing(sqlite3.connect(_ledger(ground))) as live:
-            live.execute("VACUUM INTO ?", (str(ground.root / "backup"),))
-        ground.drop("since.pdf")
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        with closing(sqlite3.connect(_ledger(site))) as live:
+            live.execute("VACUUM INTO ?", (str(site.root / "backup"),))
+        site.drop("since.pdf")
         daemon.wait_for_pairs(2)
-        daemon.wait_for(lambda: ground.states() == ["queued", "queued"], "both to be queued")
+        daemon.wait_for(lambda: site.states() == ["queued", "queued"], "both to be queued")
         for end in ("-wal", "-shm"):
-            Path(f"{_ledger(ground)}{end}").unlink()
-        (ground.root / "backup").rename(_ledger(ground))
+            Path(f"{_ledger(site)}{end}").unlink()
+        (site.root / "backup").rename(_ledger(site))
         daemon.wait_for_event("daemon.ledger_rebuilt")
-        ground.drop("after.pdf")
+        site.drop("after.pdf")
         daemon.wait_for_pairs(3)
-    assert ground.events("daemon.ledger_rebuilt")[0].values["messages"] == "1"
-    check_invariants(ground)
+    assert site.events("daemon.ledger_rebuilt")[0].values["messages"] == "1"
+    check_invariants(site)
 
 
-def test_key_removed_while_running(ground: FaultySite) -> None:
+def test_key_removed_while_running(site: FaultySite) -> None:
     """A key that is lost while the daemon runs is written again: nothing hashed with it is lost."""
-    key = ground.state / "key"
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
+    key = site.state / "key"
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
         before = key.read_bytes()
         key.unlink()
         daemon.wait_for_event("daemon.key_restored")
         daemon.wait_for_turns(2)
     assert key.read_bytes() == before
     assert key.stat().st_mode & 0o777 == 0o600
-    assert len(ground.events("daemon.key_restored")) == 1
-    found = ground.meshctl("find", "--nhs-number", "9990000042", "--json")
+    assert len(site.events("daemon.key_restored")) == 1
+    found = site.meshctl("find", "--nhs-number", "9990000042", "--json")
     assert found.exit_code == 0
-    assert ground.stems()[0] in found.stdout
-    check_invariants(ground)
+    assert site.stems()[0] in found.stdout
+    check_invariants(site)
 
 
 @needs_mounts
@@ -197,21 +197,21 @@ def test_state_share_away_and_back(root: Path) -> None:
     """With the ledger's disk unmounted a new ledger serves; the old one learns later what it missed."""
     state, kept = root / "site" / "state", root / "kept"
     with mounted(state, "size=8m,mode=700"), bound(state, kept):
-        ground = make_faulty_site(root / "site")
-        with ground.daemon() as daemon:
-            _first_letter(ground, daemon)
+        site = make_faulty_site(root / "site")
+        with site.daemon() as daemon:
+            _first_letter(site, daemon)
             mount("-l", str(state), program="umount")
             daemon.wait_for_event("daemon.ledger_rebuilt")
-            ground.drop("during.pdf")
+            site.drop("during.pdf")
             daemon.wait_for_pairs(2)
-            daemon.wait_for(lambda: ground.states() == ["queued", "queued"], "both to be queued")
+            daemon.wait_for(lambda: site.states() == ["queued", "queued"], "both to be queued")
             mount("--bind", str(kept), str(state))
             daemon.wait_for_event("daemon.ledger_rebuilt", 2)
-            ground.drop("after.pdf")
+            site.drop("after.pdf")
             daemon.wait_for_pairs(3)
             daemon.wait_for_turns(5)
-        assert [line.values["messages"] for line in ground.events("daemon.ledger_rebuilt")] == ["1", "1"]
-        check_invariants(ground)
+        assert [line.values["messages"] for line in site.events("daemon.ledger_rebuilt")] == ["1", "1"]
+        check_invariants(site)
 
 
 @needs_mounts
@@ -219,33 +219,33 @@ def test_parent_of_the_state_folder_away(root: Path) -> None:
     """A state folder whose share is away is not made on the disk below; the daemon waits for it."""
     share = root / "site" / "share"
     with mounted(share, "size=8m,mode=755"):
-        ground = make_faulty_site(root / "site")
+        site = make_faulty_site(root / "site")
         deep = share / "deep"
         deep.mkdir()
-        ground.keep_state_in("share/deep/state")
-        with ground.daemon() as daemon:
-            _first_letter(ground, daemon)
+        site.keep_state_in("share/deep/state")
+        with site.daemon() as daemon:
+            _first_letter(site, daemon)
             deep.rename(share / "away")
-            is_told_once(ground, daemon, "ledger", f"No such file or directory: {ground.state}")
-            ground.drop("during.pdf")
+            is_told_once(site, daemon, "ledger", f"No such file or directory: {site.state}")
+            site.drop("during.pdf")
             daemon.wait_for_turns(2)
-            assert len(ground.stems()) == 1
+            assert len(site.stems()) == 1
             (share / "away").rename(deep)
-            goes_on(ground, daemon, "ledger", 2)
-        assert not ground.events("daemon.ledger_rebuilt")
-        check_invariants(ground)
+            goes_on(site, daemon, "ledger", 2)
+        assert not site.events("daemon.ledger_rebuilt")
+        check_invariants(site)
 
 
 @needs_root
-def test_rights_on_the_state_folder_withdrawn(ground: FaultySite) -> None:
+def test_rights_on_the_state_folder_withdrawn(site: FaultySite) -> None:
     """A daemon that may no longer enter its state folder goes on, or waits, but never begins a new ledger."""
-    ground.as_somebody()
-    with ground.daemon() as daemon:
-        _first_letter(ground, daemon)
-        ground.state.chmod(0)
-        ground.drop("during.pdf")
+    site.as_somebody()
+    with site.daemon() as daemon:
+        _first_letter(site, daemon)
+        site.state.chmod(0)
+        site.drop("during.pdf")
         daemon.wait_for_turns(5)
-        ground.state.chmod(0o700)
+        site.state.chmod(0o700)
         daemon.wait_for_pairs(2, 40.0)
-    assert not ground.events("daemon.ledger_gone")
-    check_invariants(ground)
+    assert not site.events("daemon.ledger_gone")
+    check_invariants(site)

@@ -39,25 +39,25 @@ def _limit(daemon: Daemon, name: str, number: int) -> None:
 
 @needs_limits
 @pytest.mark.parametrize("name", _LIMITS)
-def test_no_inotify_to_be_had(ground: FaultySite, name: str) -> None:
+def test_no_inotify_to_be_had(site: FaultySite, name: str) -> None:
     """Without inotify the daemon says so once, with the remedy, and finds files by looking."""
-    ground.prefix = (*_OWN_LIMITS, f'echo 0 > /proc/sys/user/{name}; exec "$@"', "sh")
-    with ground.daemon() as daemon:
+    site.prefix = (*_OWN_LIMITS, f'echo 0 > /proc/sys/user/{name}; exec "$@"', "sh")
+    with site.daemon() as daemon:
         daemon.wait_for_event("daemon.watch_lost")
-        ground.drop("found.pdf")
+        site.drop("found.pdf")
         daemon.wait_for_pairs(1)
         daemon.wait_for_turns(5)
-        assert len(ground.events("daemon.watch_lost")) == 1
+        assert len(site.events("daemon.watch_lost")) == 1
         _limit(daemon, name, 1000)
         daemon.wait_for_event("daemon.watch_restored")
         daemon.wait_for_watches(4)
-        ground.drop("heard.pdf")
+        site.drop("heard.pdf")
         daemon.wait_for_pairs(2)
-    (lost,) = ground.events("daemon.watch_lost")
+    (lost,) = site.events("daemon.watch_lost")
     assert lost.level == "WARNING"
     assert lost.values["text"] in {"No space left on device", "Too many open files"}
     assert "fs.inotify.max_user_watches" in lost.values["advice"]
-    check_invariants(ground)
+    check_invariants(site)
 
 
 def _set_open_files(daemon: Daemon, spare: int) -> None:
@@ -70,64 +70,64 @@ def _set_open_files(daemon: Daemon, spare: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2)")
 @pytest.mark.parametrize("spare", [0, 1, 2])
-def test_no_more_open_files(ground: FaultySite, spare: int) -> None:
+def test_no_more_open_files(site: FaultySite, spare: int) -> None:
     """At the limit of open files no letter is refused for it; the daemon says so once, and goes on later."""
-    with ground.daemon() as daemon:
-        ground.drop("before.pdf")
+    with site.daemon() as daemon:
+        site.drop("before.pdf")
         daemon.wait_for_pairs(1)
         daemon.wait_for_turns(2)
         _set_open_files(daemon, spare)
         for number in range(5):
-            ground.drop(f"during-{number}.pdf")
+            site.drop(f"during-{number}.pdf")
         daemon.wait_for_turns(8)
         _set_open_files(daemon, 1000)
         daemon.wait_for_pairs(6, 40.0)
     for part in ("outbound", "inbound"):
-        assert len(ground.blocked(part)) <= 1
-        assert all(text == "Too many open files" for text in ground.blocked(part))
-    assert not ground.explanations()
-    assert not ground.events("file.ignored")
-    check_invariants(ground)
+        assert len(site.blocked(part)) <= 1
+        assert all(text == "Too many open files" for text in site.blocked(part))
+    assert not site.explanations()
+    assert not site.events("file.ignored")
+    check_invariants(site)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity(2)")
-def test_no_helper_to_be_had(ground: FaultySite) -> None:
+def test_no_helper_to_be_had(site: FaultySite) -> None:
     """A backlog is worked off without a helper process where there is one processor."""
-    drop_backlog(ground, 1000)
+    drop_backlog(site, 1000)
     processors = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(processors)})
     try:
-        with ground.daemon() as daemon:
+        with site.daemon() as daemon:
             assert not _children(daemon)
             daemon.wait_for_pairs(1000, 40.0)
     finally:
         os.sched_setaffinity(0, processors)
-    assert not ground.events("daemon.blocked")
-    check_invariants(ground)
+    assert not site.events("daemon.blocked")
+    check_invariants(site)
 
 
-def test_long_names_in_a_backlog(ground: FaultySite) -> None:
+def test_long_names_in_a_backlog(site: FaultySite) -> None:
     """Names of any length pass between the processes that read a backlog."""
-    drop_backlog(ground, 4000, prefix="long-name-" * 22)
-    with ground.daemon() as daemon:
+    drop_backlog(site, 4000, prefix="long-name-" * 22)
+    with site.daemon() as daemon:
         daemon.wait_for_pairs(4000, 40.0)
-    assert not ground.events("daemon.blocked")
-    check_invariants(ground)
+    assert not site.events("daemon.blocked")
+    check_invariants(site)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open(2)")
-def test_helper_killed_in_a_backlog(ground: FaultySite) -> None:
+def test_helper_killed_in_a_backlog(site: FaultySite) -> None:
     """When the helper process is killed the daemon examines its batches, and sends nothing twice."""
-    drop_backlog(ground, 3000)
-    with ground.daemon() as daemon:
-        daemon.wait_for(lambda: len(ground.stems()) > 200, "the backlog to be begun")
+    drop_backlog(site, 3000)
+    with site.daemon() as daemon:
+        daemon.wait_for(lambda: len(site.stems()) > 200, "the backlog to be begun")
         killed = _kill_children(daemon)
         daemon.wait_for_pairs(3000, 40.0)
         # Control files that the helper staged and nobody heard of any more.
-        daemon.wait_for(lambda: not list((ground.work / "ready").iterdir()), "what it left to be removed")
+        daemon.wait_for(lambda: not list((site.work / "ready").iterdir()), "what it left to be removed")
     assert killed > 0
-    assert not ground.events("daemon.blocked")
-    check_invariants(ground)
+    assert not site.events("daemon.blocked")
+    check_invariants(site)
 
 
 def _children(daemon: Daemon) -> list[str]:

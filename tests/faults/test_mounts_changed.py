@@ -26,8 +26,8 @@ _KILLED = -9
 
 
 @contextmanager
-def _own_mount(ground: FaultySite, *, wanted: bool) -> Iterator[None]:
-    mailbox = str(ground.out.parent)
+def _own_mount(site: FaultySite, *, wanted: bool) -> Iterator[None]:
+    mailbox = str(site.out.parent)
     if wanted:
         mount("--bind", mailbox, mailbox)
     try:
@@ -50,17 +50,17 @@ def _own_mount(ground: FaultySite, *, wanted: bool) -> Iterator[None]:
 def test_another_mount_after_a_crash(root: Path, call: str, own_mount_first: bool, every: int) -> None:
     """Killed at such calls, and run again on other mounts, meshctl neither loses nor doubles a letter."""
     for number in count(1, every):
-        ground = make_faulty_site(root / f"site{number}")
+        site = make_faulty_site(root / f"site{number}")
         for each in range(_LETTERS):
-            ground.drop(f"{each}.pdf")
+            site.drop(f"{each}.pdf")
         kill = ("strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}")
-        with _own_mount(ground, wanted=own_mount_first):
-            ended = ground.meshctl("run", "--once", prefix=kill)
+        with _own_mount(site, wanted=own_mount_first):
+            ended = site.meshctl("run", "--once", prefix=kill)
         if ended.exit_code == 0:
             break
         assert ended.exit_code == _KILLED
-        with _own_mount(ground, wanted=not own_mount_first):
-            ground.run_once()
-        assert len(ground.stems()) == _LETTERS
-        check_invariants(ground)
+        with _own_mount(site, wanted=not own_mount_first):
+            site.run_once()
+        assert len(site.stems()) == _LETTERS
+        check_invariants(site)
     assert number > _LETTERS
