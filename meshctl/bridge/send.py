@@ -7,7 +7,7 @@ A pair goes through these steps. What is on disk after each of them is durable b
     3  the first chunk is sent   the one call that must not be repeated
     4  the note, with MESH's id  MESH has the message, or its beginning
     5  the other chunks          each may be sent again; the note says how many MESH has
-    6  SENT or FAILED            decided upon and finished (settling.py); then the note goes
+    6  SENT or FAILED            decided upon and finished (finish.py); then the note goes
 
 What a start finds, or step 3 when it fails, tells what is to be done:
 

@@ -123,7 +123,7 @@ class ClientFolders:
         return [self._pair(stem) for stem in _stems(self._taken) if stem not in decided]
 
     def decide(self, pair: TakenPair, outcome: PairOutcome, control: bytes | None, finish_at: float) -> None:
-        """Settle what becomes of a pair, and when.
+        """Decide what becomes of a pair, and when.
 
         With `control` None its control file stays as it is, and it is to be finished at once.
         """

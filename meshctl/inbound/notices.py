@@ -30,7 +30,7 @@ _MAILBOX: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9]{3,20}")
 
 
 class Notices:
-    """Tells of files in IN."""
+    """Logs and alerts of files in IN."""
 
     def __init__(self, books: Books) -> None:
         self._clock = books.clock

@@ -152,7 +152,7 @@ class FolderScan:
         return bool(new)
 
     def batch(self, limit: int) -> list[str]:
-        """Return up to `limit` names that are to be looked at now; they stay until they are settled."""
+        """Return up to `limit` names that are to be looked at now; they stay until they are dealt with."""
         now = self._clock.monotonic()
         if now < self._next_due:
             return []

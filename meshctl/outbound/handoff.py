@@ -280,7 +280,7 @@ class HandOffDriver:
     def hand_over(self, folder: str, use_case: str | None, examined: Sequence[Examined]) -> int:
         """Claim files of one outbox folder and hand them over; return how many were dealt with.
 
-        Raises OSError or LedgerError: what was claimed by then is settled by the next recovery.
+        Raises OSError or LedgerError: the next recovery finishes or takes back what was claimed by then.
         """
         claim = self._work.open_claim(self._clock.now(), use_case)
         taken = [item for item in examined if self._take(folder, claim, item)]

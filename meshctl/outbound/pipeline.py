@@ -71,7 +71,7 @@ class OutboundPipeline:
         )
 
     def work(self, arrived: Collection[str] = ()) -> WorkLeft:
-        """Settle what was interrupted, then hand over all that is ready; return what is not.
+        """Finish what was interrupted, then hand over all that is ready; return what is not.
 
         Raises OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
         """

@@ -33,7 +33,10 @@ _CLOCK_SET_BACK = timedelta(days=1)
 
 
 class Recovery:
-    """Settles what is left in one work folder. `was_taken` tells whether the client has kept a stem."""
+    """Finishes or takes back what is left in one work folder.
+
+    `was_taken` tells whether the client has kept a stem.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class Recovery:
         self._was_taken = was_taken
 
     def recover(self) -> list[Claim]:
-        """Settle every claim; return those whose payloads must be examined again.
+        """Finish or take back every claim; return those whose payloads must be examined again.
 
         Raises OSError or LedgerError; run again later, it goes on where it stopped.
         """
@@ -146,7 +149,7 @@ class Recovery:
 
         Older ones than the claims are none of this run: the ledger may have forgotten them after `keep_days`.
         Of a complete one the claim may still hold the sidecar and, from another file system, the original.
-        They go before the row is entered: afterwards nothing would tell them from files yet to be settled.
+        They go before the row is entered: afterwards nothing would tell them from files yet to be recovered.
         """
         since = min(claim.opened_at for claim in claims) - _CLOCK_SET_BACK
         claimed = [claim.path(name) for claim in claims for name in claim.names()]

@@ -261,7 +261,7 @@ class OutboxScan:
         return self._unchanged_for(path, status, status.st_mtime_ns) > _UNFINISHED_SECONDS
 
     def _still_waits(self, path: str, status: os.stat_result, work_left: WorkLeft) -> bool:
-        """Tell, without reading it again, whether a file that lacks its sidecar has time left."""
+        """True if a file that lacks its sidecar has time left; it is not read again."""
         known = self._memory.waiting.get(path)
         if known != FileIdentity.of(status):
             return False

@@ -43,7 +43,7 @@ class Service:
         return float("inf") if self._period is None else self._period / 2
 
     def alive(self) -> None:
-        """Tell systemd that the loop goes on; may be called as often as one likes."""
+        """Notify systemd that the loop goes on; may be called as often as one likes."""
         now = self._monotonic()
         every = (self._period or float("inf")) / 4 if self._is_ready else _START_SECONDS / 4
         if self._address is None or now - self._alive_at < every:
@@ -53,7 +53,7 @@ class Service:
         self._say("WATCHDOG=1" if self._is_ready else _STILL_STARTING)
 
     def turned(self, obstacles: Sequence[str], counts: Callable[[], str]) -> None:
-        """Tell systemd what came of a turn: `obstacles` stood in its way, `counts` tells how things stand.
+        """Notify systemd what came of a turn: `obstacles` stood in its way, `counts` tells how things stand.
 
         The first turn without an obstacle makes the service ready: then the folders are watched, and what
         an earlier run had left is settled.
@@ -72,7 +72,7 @@ class Service:
             self._say(*self._status(obstacles, counts))
 
     def reloading(self) -> None:
-        """Tell systemd that the settings are being read again; the next turn says that it is done."""
+        """Notify systemd that the settings are being read again; the next turn says that it is done."""
         self._is_reloading = self._is_ready and self._say(
             "RELOADING=1",
             f"MONOTONIC_USEC={time.monotonic_ns() // 1000}",
@@ -80,7 +80,7 @@ class Service:
         )
 
     def stopping(self) -> None:
-        """Tell systemd that the service stops."""
+        """Notify systemd that the service stops."""
         self._say("STOPPING=1", "STATUS=Finishing the step in hand.")
 
     def _status(self, obstacles: Sequence[str], counts: Callable[[], str]) -> list[str]:

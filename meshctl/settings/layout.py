@@ -30,7 +30,7 @@ class Layout:
     """What `make_layout` makes: folders with their permissions, and the settings file with its values.
 
     `parents` are folders of the system, shared with others. `owner` is the user and group that the folders
-    are given to if root makes them and the system has both. `problem` is what the person has to settle
+    are given to if root makes them and the system has both. `problem` is what the person has to decide
     before the settings can be used, None if nothing.
     """
 
@@ -132,7 +132,7 @@ def _mailbox_folders(mailbox: Path) -> dict[Path, int]:
 
 
 def _mailbox_values(mailbox: Mailbox, ours: Path) -> tuple[dict[str, str | Path], dict[str, str], str | None]:
-    """Return the keys of [mailbox], remarks on them, and what is left to settle."""
+    """Return the keys of [mailbox], remarks on them, and what is left to decide."""
     values: dict[str, str | Path] = {"id": mailbox.mailbox_id}
     if mailbox.client is None or mailbox.client_config is None:
         return values | {"folder": ours}, {}, None

@@ -65,7 +65,7 @@ class Followed:
 def follow(
     settings: Settings, followed: Sequence[Followed], timeout: timedelta | None, *, silent: bool
 ) -> bool:
-    """Wait until every file is settled, with progress; False when the time was over before.
+    """Wait until every file is decided, with progress; False when the time was over before.
 
     Unless `silent`, a terminal shows a bar a file, anything else gets a line a change.
     """
