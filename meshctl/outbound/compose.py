@@ -49,7 +49,7 @@ class LedgerDetails(NamedTuple):
     resend_of: str | None
 
     def __repr__(self) -> str:
-        return "Particulars()"
+        return "LedgerDetails()"
 
 
 class Caution(NamedTuple):
