@@ -49,22 +49,6 @@ class Staged(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedMessage:
-    """One message of a batch: the claimed file's name, its control file, and whether that is staged."""
-
-    name: str
-    control: bytes
-    row: NewMessage
-    cautions: tuple[Caution, ...] = ()
-    is_staged: bool = False
-
-    @property
-    def stem(self) -> str:
-        """Return the name of the pair in OUT, which is the message id."""
-        return self.row.message_id
-
-
-@dataclass(frozen=True, slots=True)
 class ControlStaging:
     """Where control files are written before they are shown, with the rights that the MESH Client needs.
 
@@ -113,19 +97,20 @@ class HandOff:
         folder = self._out if self.copies else work.ready
         self.control_staging = ControlStaging(folder, not self.copies, file_mode, group_id)
 
-    def stage(self, claim: Claim, messages: Sequence[PreparedMessage]) -> list[str]:
+    def stage(self, claim: Claim, messages: Sequence[Sendable]) -> list[str]:
         """Step 1: write the control files, and the copies where there must be any; return what to sync."""
         written: list[str] = []
         for message in messages:
+            stem = message.message_id
             if not message.is_staged:
-                self.control_staging.write(message.stem, message.control)
-            written.append(self.control_staging.path(message.stem))
+                self.control_staging.write(stem, message.control)
+            written.append(self.control_staging.path(stem))
             source = claim.path(message.name)
             if self.copies:
-                durable.copy_new(source, self._staged_payload(message.stem), self._mode)
-                written.append(self._staged_payload(message.stem))
-                source = self._staged_payload(message.stem)
-            self._admit(source, message.stem)
+                durable.copy_new(source, self._staged_payload(stem), self._mode)
+                written.append(self._staged_payload(stem))
+                source = self._staged_payload(stem)
+            self._admit(source, stem)
             if not self.copies:
                 written.append(source)
         return written
@@ -134,17 +119,18 @@ class HandOff:
         """Return the folders whose names step 1 changed, beside the claim's own."""
         return [self._out] if self.copies else [self._work.ready]
 
-    def release(self, claim: Claim, messages: Sequence[PreparedMessage]) -> None:
+    def release(self, claim: Claim, messages: Sequence[Sendable]) -> None:
         """Steps 3 and 4, for a batch that the ledger knows as claimed."""
         for message in messages:
-            source = self._staged_payload(message.stem) if self.copies else claim.path(message.name)
-            os.rename(source, self.payload(message.stem))
+            stem = message.message_id
+            source = self._staged_payload(stem) if self.copies else claim.path(message.name)
+            os.rename(source, self.payload(stem))
         durable.sync_folder(self._out)
         if self.copies:
             for message in messages:
                 os.unlink(claim.path(message.name))
         durable.sync_folder(claim.folder)
-        self.show([message.stem for message in messages])
+        self.show([message.message_id for message in messages])
 
     def show(self, stems: Sequence[str]) -> None:
         """Step 4: the control files appear in OUT."""
@@ -341,7 +327,8 @@ class HandOffDriver:
 
     def _hand_over(self, claim: Claim, items: Sequence[Examined], changed_folders: list[str]) -> None:
         started = self._clock.monotonic()
-        messages = self._messages(claim, [item for item in items if isinstance(item, Sendable)])
+        messages = [item for item in items if isinstance(item, Sendable)]
+        rows = self._rows(claim, messages)
         refusals = [item for item in items if isinstance(item, Refused)]
         written = self._handoff.stage(claim, messages)
         folders = [claim.folder, *changed_folders]
@@ -361,29 +348,29 @@ class HandOffDriver:
         with self._journal.batch():
             for row in refused:
                 log_rejected(self._books, row)
-        self._ledger.enter([message.row for message in messages], refused)
+        self._ledger.enter(rows, refused)
         if messages:
             self._handoff.release(claim, messages)
             took_ms = round((self._clock.monotonic() - started) * 1000)
             with self._journal.batch():
-                for message in messages:
-                    self._log_queued(message.row, took_ms)
-                    self._log_cautions(message)
-            self._handoff.note_shown([message.stem for message in messages])
+                for row, message in zip(rows, messages, strict=True):
+                    self._log_queued(row, took_ms)
+                    self._log_cautions(row, message.cautions)
+            self._handoff.note_shown([message.message_id for message in messages])
         if not claim.close(item.name for item in items if item.sidecar is not None):
             self.left_behind = True
 
-    def _messages(self, claim: Claim, items: Sequence[Sendable]) -> list[PreparedMessage]:
+    def _rows(self, claim: Claim, items: Sequence[Sendable]) -> list[NewMessage]:
         contents = [bytes.fromhex(item.sha256) if item.sha256 else None for item in items]
         earlier = self._ledger.earlier_with_content([content for content in contents if content])
         created_at = self._clock.now()
-        messages = []
+        rows = []
         for item, content in zip(items, contents, strict=True):
-            row = self._row(claim, item, content, earlier.get(content) if content else None, created_at)
+            repeat_of = earlier.get(content) if content else None
+            rows.append(self._row(claim, item, content, repeat_of, created_at))
             if content is not None:
-                earlier[content] = row.message_id
-            messages.append(PreparedMessage(item.name, item.control, row, item.cautions, item.is_staged))
-        return messages
+                earlier[content] = item.message_id
+        return rows
 
     def _row(
         self, claim: Claim, item: Sendable, sha256: bytes | None, repeat_of: str | None, created_at: datetime
@@ -445,13 +432,13 @@ class HandOffDriver:
         if row.resend_of is not None:
             self._journal.info("message.resent", message_id=row.message_id, resend_of=row.resend_of)
 
-    def _log_cautions(self, message: PreparedMessage) -> None:
-        for caution in message.cautions:
+    def _log_cautions(self, row: NewMessage, cautions: Sequence[Caution]) -> None:
+        for caution in cautions:
             self._journal.warning(
                 "message.warning",
-                message_id=message.row.message_id,
-                use_case=message.row.use_case,
-                file=message.row.file_name,
+                message_id=row.message_id,
+                use_case=row.use_case,
+                file=row.file_name,
                 text=caution.text,
                 advice=caution.advice,
             )
