@@ -39,8 +39,7 @@ from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, Stoppe
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.finish import PairFinisher
 from meshctl.bridge.headers import MexRefusal, mex_file_name, mex_headers
-from meshctl.bridge.pair import SendFailure, UnfitPairError, payload_size_bytes, read_control
-from meshctl.bridge.queue import SendQueue
+from meshctl.bridge.pair import SendFailure, SendQueue, UnfitPairError, payload_size_bytes, read_control
 from meshctl.bridge.upload import (
     CallError,
     Upload,

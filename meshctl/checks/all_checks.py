@@ -9,15 +9,13 @@ from meshctl.checks.client import check_client_life, check_client_rights, check_
 from meshctl.checks.clock import check_clock
 from meshctl.checks.exposure import check_exposure, check_user
 from meshctl.checks.finding import Finding, error
-from meshctl.checks.folders import check_folders
+from meshctl.checks.folders import check_folders, check_moves, check_room
 from meshctl.checks.ledger import check_daemon, check_key, check_ledger
 from meshctl.checks.outputs import check_alerts, check_log, check_metrics
-from meshctl.checks.reports import check_reports
-from meshctl.checks.room import check_moves, check_room
-from meshctl.checks.routing import check_routing
+from meshctl.checks.reports import check_reports, check_routing
 from meshctl.checks.settings import check_deadlines, check_settings
 from meshctl.checks.surroundings import Surroundings
-from meshctl.checks.watching import check_watching
+from meshctl.checks.system import check_watching
 from meshctl.settings.model import Settings
 
 Check = Callable[[Surroundings], Iterator[Finding]]

@@ -16,7 +16,7 @@ from pathlib import Path
 from meshctl.bridge.connect import read_access, require_extra
 from meshctl.bridge.secrets import CREDENTIALS_VARIABLE, secret_file
 from meshctl.checks.finding import Finding, error, remark, right, warning
-from meshctl.checks.room import on_one_mount
+from meshctl.checks.folders import on_one_mount
 from meshctl.checks.surroundings import Surroundings
 from meshctl.errors import ConfigError
 from meshctl.process.lock import server_of

@@ -4,6 +4,8 @@ A report names its message by LocalId and MESH id. A LocalId without {message_id
 GP Connect wants, is the same for all; then the MESH id has to be learnt from SENT, which SaveSent=N leaves
 empty. A failure that cannot be tied to its message is never guessed at, and the message would in the end
 count as delivered.
+
+And endpoint lookup: whether MESH looks practices up for the use cases here, and takes the dates we write.
 """
 
 from collections.abc import Iterator
@@ -12,6 +14,10 @@ from dataclasses import dataclass
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings, used_use_cases
 from meshctl.errors import ConfigError
+from meshctl.inbound.date_formats import format_doubts
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.reads import snapshot
+from meshctl.mesh.use_cases import Resolution
 from meshctl.settings.client_config import ClientConfig, interface_folder
 
 _OWN_ID = "{message_id}"
@@ -144,3 +150,38 @@ def _same_folder(surroundings: Surroundings, client: ClientConfig) -> Iterator[F
 
 
 _SHOWN = {True: "Y", False: "N", None: "?"}
+
+
+def check_routing(surroundings: Surroundings) -> Iterator[Finding]:
+    """Look at the use cases in force, and at what became of what was sent."""
+    yield _lookup(surroundings)
+    yield _date_formats(surroundings)
+
+
+def _lookup(surroundings: Surroundings) -> Finding:
+    name = "routing.lookup"
+    table = surroundings.settings.use_cases
+    unlisted = [row.name for row in table.values() if row.resolved_by_mesh is Resolution.CLAIMED]
+    used = sorted(used_use_cases(surroundings).intersection(unlisted))
+    if not used:
+        return right(name, "MESH's own list has the workflow id of every use case that is in use here.")
+    return remark(
+        name,
+        "MESH's own list of workflow ids for which it finds the patient's registered practice lacks those of"
+        f" {', '.join(used)}; at most their own guides claim it.",
+        "If such messages fail with EPL-151, 08 or 12, find the practice's mailbox with meshctl lookup, and"
+        " name it as to_mailbox.",
+    )
+
+
+def _date_formats(surroundings: Surroundings) -> Finding:
+    name = "routing.date_of_birth_format"
+    try:
+        with snapshot(surroundings.settings.state.folder) as connection:
+            doubts = format_doubts(connection)
+    except (LedgerError, OSError):
+        # What is wrong with the ledger is a finding of its own.
+        doubts = []
+    if not doubts:
+        return right(name, "Nothing shows that MESH wants dates of birth written otherwise.")
+    return warning(name, " ".join(doubt.text for doubt in doubts), " ".join(doubt.advice for doubt in doubts))

@@ -1,8 +1,17 @@
-"""Opening what others put into a folder, without following a link or waiting for a FIFO's writer."""
+"""Opening what others put into a folder, safely, and asking whether they still write to it.
+
+No link is followed, and no FIFO's writer waited for.
+
+Quiet is not complete: a writer that pauses longer than `quiet_seconds` would be taken for done. On Linux a
+read lease on a file is granted only while nobody has it open for writing, so asking for one and giving it
+back at once answers the question for local writers. Elsewhere, for another user's files and on file systems
+without leases there is no answer, and the quiet time alone decides.
+"""
 
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +39,40 @@ def read_regular(path: str | Path, most_bytes: int) -> bytes:
     """Return the first bytes of a file, so many at most. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(most_bytes)
+
+
+if sys.platform == "linux":
+    import fcntl
+    import signal
+
+    def ignore_lease_breaks() -> None:
+        """Keep a writer that opens a file in the instant of our question from ending the process."""
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+    def is_being_written(path: str, flags: int) -> bool:
+        """True if somebody is known to have the file open for writing."""
+        try:
+            descriptor = os.open(path, flags)
+        except OSError:
+            return False
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        else:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            return False
+        finally:
+            os.close(descriptor)
+
+else:
+
+    def ignore_lease_breaks() -> None:
+        """Do nothing: there are no leases here."""
+
+    def is_being_written(path: str, flags: int) -> bool:
+        """Return nothing: there are no leases here."""
+        del path, flags
+        return False

@@ -2,12 +2,14 @@
 
 Time is measured on the steady clock, so a clock that is set back or forward makes no message late or early.
 The ledger is asked only for messages whose time ran out since the last look, and each is told of once.
+
+Messages whose story ended `keep_days` ago leave the ledger, in steps that hold nothing up.
 """
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
@@ -169,3 +171,38 @@ def _can_show_sent(settings: Settings) -> bool:
     """True if anything can show that MESH has a message, unless the client's flags rule it out."""
     client = settings.client
     return client is None or client.save_sent is not False or client.transfer_report is not False
+
+
+_STEP = 500
+_LOOK_EVERY_SECONDS = 3600.0
+
+
+class Retention:
+    """Removes final messages that have not changed for `keep_days`."""
+
+    def __init__(self, keep_days: int, books: Books) -> None:
+        self._keep = timedelta(days=keep_days)
+        self._books = books
+        self._next_look = float("-inf")
+        self._removed = 0
+
+    def work(self) -> None:
+        """Take one step if there is one to take. Raises LedgerError, sqlite3.Error."""
+        now = self._books.clock.monotonic()
+        if now < self._next_look:
+            return
+        # The steady clock: one that was set forward by mistake must not empty the ledger.
+        before = datetime.fromtimestamp(self._books.clock.steady(), UTC) - self._keep
+        removed = self._books.ledger.remove_final(before, _STEP)
+        self._removed += removed
+        if removed == _STEP:
+            return
+        self._next_look = now + _LOOK_EVERY_SECONDS
+        if self._removed:
+            self._books.journal.info("daemon.retention", messages=self._removed, keep_days=self._keep.days)
+            self._removed = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """True if there may be more to remove."""
+        return self._books.clock.monotonic() >= self._next_look

@@ -13,7 +13,7 @@ from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.log.alert import Alert
-from meshctl.settings.mailbox import MailboxSettings
+from meshctl.settings.model import MailboxSettings
 
 _CONTROL_END = ".ctl"
 _REPLACED = (

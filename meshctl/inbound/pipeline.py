@@ -11,11 +11,10 @@ from typing import Final
 from meshctl.inbound.client_health import ClientHealth
 from meshctl.inbound.control_reader import ControlReader
 from meshctl.inbound.date_formats import DateFormats
-from meshctl.inbound.deadlines import Deadlines
+from meshctl.inbound.deadlines import Deadlines, Retention
 from meshctl.inbound.in_folder import InFolder
 from meshctl.inbound.out_folder import OutFolder
 from meshctl.inbound.record import Recorder
-from meshctl.inbound.retention import Retention
 from meshctl.inbound.scan import FolderScan
 from meshctl.inbound.sent_failed import FAILED, SENT, UNREADABLE, Kept, SentFailedFolder
 from meshctl.ledger.opening import Books

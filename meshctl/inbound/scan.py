@@ -14,7 +14,7 @@ from itertools import islice
 from meshctl.clock import Clock
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
-from meshctl.settings.mailbox import MailboxSettings
+from meshctl.settings.model import MailboxSettings
 
 # FAT stamps in steps of two seconds, the coarsest there is.
 _COARSEST_STAMP_SECONDS = 2.0

@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import Protocol
 
 from meshctl.log.events import LOGGER_NAME, Journal, error_fields, event_and_fields, held_back, journal
-from meshctl.log.file import LogFile
+from meshctl.log.file import LineHandler, LogFile, StandardError
 from meshctl.log.format import Fields, json_line, logfmt_fields, logfmt_line
-from meshctl.log.line_handler import LineHandler, StandardError
 
 # sd-daemon(3): the number that journald reads from the start of a line on stderr.
 _SD_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}

@@ -12,11 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
 from meshctl.outbound.examine import Examined, Examiner, Sendable
 from meshctl.outbound.handoff import ControlStaging
 from meshctl.outbound.helper_process import Helper, start_helper
-from meshctl.outbound.open_writers import is_being_written
 from meshctl.outbound.scan import Ready
 
 # The helper must never run out of work while this process hands a batch over.

@@ -17,10 +17,9 @@ from meshctl.log.masking import MASK
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.outbound.names import NameKind, NameRules, check_name
-from meshctl.outbound.rebuild import UNKNOWN_FILE
+from meshctl.outbound.recover import UNKNOWN_FILE
 from meshctl.payload.sidecar import Sidecar, read_sidecar
-from meshctl.settings.mailbox import MailboxSettings
-from meshctl.settings.model import Settings
+from meshctl.settings.model import MailboxSettings, Settings
 
 _PLAIN_ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
 # What masking puts where it cuts a long name.

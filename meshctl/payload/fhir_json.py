@@ -9,9 +9,8 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
-from meshctl.payload.kind import looks_like_message
+from meshctl.payload.kind import broken_json, looks_like_message
 from meshctl.payload.outline import BUNDLE, RESOURCE_KINDS, RESOURCE_SLOTS, VALUE_CHARS, Outline, Tree
-from meshctl.payload.refusals import broken_json
 
 # What XML cannot carry either; FHIR forbids the control characters in any string.
 _NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")

@@ -11,8 +11,8 @@ from typing import Final, cast
 from lxml import etree
 
 from meshctl.errors import Refusal
+from meshctl.payload.kind import broken_xml, too_complex
 from meshctl.payload.outline import BUNDLE, VALUE_CHARS, Outline, Tree, part, text
-from meshctl.payload.refusals import broken_xml, too_complex
 from meshctl.safe_xml import safe_parser
 
 FHIR: Final = "{http://hl7.org/fhir}"

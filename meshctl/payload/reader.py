@@ -3,22 +3,36 @@
 Memory and time stay bounded whatever was dropped: up to `SMALL_BYTES` a file is read whole, above that in
 pieces. Promises never to quote content in an error, never to expand an entity or fetch anything, and never to
 write.
+
+Of a large file the middle of each attached document is left out, so that a parser sees little of it. A piece
+is trimmed only if all of it is base64 (and its line ends, as each format may escape them). Both its ends
+stay, which keeps any value longer than `outline.VALUE_CHARS`, so that no value that matters is altered
+unseen. In place of the middle goes one character that the format allows within values and comments, and
+nowhere in markup: leaving something out never makes a file well-formed that was not.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.fhir_json import read_json
 from meshctl.payload.fhir_xml import XmlStream, read_xml
-from meshctl.payload.kind import Form, Prolog, form_of, may_be_large_message
+from meshctl.payload.kind import (
+    Form,
+    Prolog,
+    broken_xml,
+    changed,
+    empty,
+    form_of,
+    may_be_large_message,
+    too_complex,
+)
 from meshctl.payload.message import message_facts
-from meshctl.payload.outline import Tree
-from meshctl.payload.refusals import broken_xml, changed, empty, too_complex
-from meshctl.payload.trimming import JSON, XML, Trimmer
+from meshctl.payload.outline import VALUE_CHARS, Tree
 
 SMALL_BYTES: Final = 1024 * 1024
 OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
@@ -129,3 +143,78 @@ def _gather_json(pieces: Iterator[bytes]) -> Tree | None:
             raise too_complex("Beside its attachments it has over 16 MiB of JSON.")
     gathered += trimmer.rest()
     return read_json(gathered)
+
+
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_EDGE_BYTES: Final = VALUE_CHARS + 24
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a format writes a base64 value: `escapes` are what may stand for its characters and line ends."""
+
+    alphabet: bytes
+    escapes: tuple[tuple[bytes, bytes], ...]
+    escape_begins: bytes
+    escape_bytes: int
+    mark: bytes
+
+
+# Line ends in an attribute are only kept as character references; .NET and Java write them so.
+XML: Final = Dialect(
+    alphabet=_BASE64 + b" \t\r\n",
+    escapes=tuple((one, b"") for one in (b"&#xD;", b"&#xA;", b"&#13;", b"&#10;", b"&#xd;", b"&#xa;")),
+    escape_begins=b"&",
+    escape_bytes=5,
+    mark=b"+",
+)
+# A blank is not of the alphabet: within a string a line end is an error, and it has to stay one.
+JSON: Final = Dialect(
+    alphabet=_BASE64,
+    escapes=(
+        (b"\\r", b""),
+        (b"\\n", b""),
+        (b"\\/", b"/"),
+        (b"\\u002B", b"+"),
+        (b"\\u002b", b"+"),
+        (b"\\u003D", b"="),
+        (b"\\u003d", b"="),
+        (b"\\u002F", b"/"),
+        (b"\\u002f", b"/"),
+    ),
+    escape_begins=b"\\",
+    escape_bytes=6,
+    mark=b"G",
+)
+
+
+class Trimmer:
+    """Passes the pieces of one file on; what `trim` and at last `rest` return is what there is to parse."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._held = b""
+
+    def trim(self, piece: bytes) -> bytes:
+        """Return the next piece as it is to be parsed."""
+        dialect = self._dialect
+        piece = self._held + piece
+        # An escape cut in two by the end of a piece would keep both pieces from being recognised.
+        cut = piece.rfind(dialect.escape_begins, max(0, len(piece) - dialect.escape_bytes))
+        piece, self._held = (piece, b"") if cut < 0 else (piece[:cut], piece[cut:])
+        plain = piece
+        if piece.translate(None, dialect.alphabet):
+            # An escape in use is in use often, so the first KiB shows which ones are worth a pass.
+            start = piece[:_EDGE_BYTES]
+            for escape, meaning in dialect.escapes:
+                if escape in start:
+                    plain = plain.replace(escape, meaning)
+            if plain is piece or plain.translate(None, dialect.alphabet):
+                return piece
+        if len(plain) <= 2 * _EDGE_BYTES or plain.isspace():
+            return piece
+        return plain[:_EDGE_BYTES] + dialect.mark + plain[-_EDGE_BYTES:]
+
+    def rest(self) -> bytes:
+        """Return what was held back at the end of the file."""
+        return self._held

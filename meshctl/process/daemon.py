@@ -9,14 +9,14 @@ from functools import partial
 from meshctl import __version__
 from meshctl.clock import Clock
 from meshctl.errors import ConfigError, MeshctlError
+from meshctl.files.safe_open import ignore_lease_breaks
 from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
 from meshctl.ledger.opening import open_books
 from meshctl.log.alert import Alert
 from meshctl.log.events import Journal
 from meshctl.log.setup import configure_log
 from meshctl.outbound.examine_batches import BatchExaminer, batch_examiner
-from meshctl.outbound.open_writers import ignore_lease_breaks
-from meshctl.outbound.rebuild import rebuild
+from meshctl.outbound.recover import rebuild
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import AlreadyRunningError, InstanceLock, single_instance
 from meshctl.process.metrics import Metrics

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from meshctl.clock import iso
 from meshctl.errors import MeshctlError
-from meshctl.settings.mailbox import MailboxSettings
+from meshctl.settings.model import MailboxSettings
 
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from meshctl.mesh.use_cases import UseCase
 from meshctl.settings.bridge import BridgeSettings
-from meshctl.settings.mailbox import MailboxSettings
 from meshctl.settings.model import (
     SECTIONS,
     LogSettings,
+    MailboxSettings,
     MetricsSettings,
     ReportSettings,
     StagingSettings,

@@ -23,7 +23,7 @@ from meshctl.mesh.control_file import (
 )
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
-from meshctl.settings.mailbox import MailboxSettings
+from meshctl.settings.model import MailboxSettings
 from meshctl.simulator.far_end import FarEnd, Flags
 from meshctl.simulator.rules import Timing
 from meshctl.simulator.schedule import Delivery, Schedule

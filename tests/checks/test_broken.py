@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.checks.finding import Severity
-from meshctl.checks.system import mount_of
-from meshctl.checks.watching import network_remark
+from meshctl.checks.system import mount_of, network_remark
 from meshctl.clock import iso
 from meshctl.inbound.client_health import CLIENT_FACT
 from tests.checks.broken import Broken
