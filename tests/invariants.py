@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from meshctl.mesh.message_id import is_message_id
-from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site
+from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in
 
 _STATE_FILES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "key", "lock", "holder"}
 # What counts as the content of a FIFO, a socket or a device, which has none.
@@ -108,8 +108,10 @@ def check_ledger(site: Site, taken: Mapping[str, bytes], prefix: str = "") -> No
     for folder in _CLIENT_FOLDERS:
         for stem in site.stems(folder):
             data, row = site.payload(stem, folder), rows[stem]
-            assert row["size_bytes"] == len(data)
-            assert row["sha256"] in (None, hashlib.sha256(data).digest())
+            document = document_in(data)
+            assert row["size_bytes"] == len(document)
+            assert row["wrapped_bytes"] == (None if document == data else len(data))
+            assert row["sha256"] in (None, hashlib.sha256(document).digest())
 
 
 def payloads_on(site: Site) -> Iterator[Path]:
@@ -128,12 +130,12 @@ def fingerprint(path: Path) -> str:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         return digest_of(link_content(os.readlink(path)))
-    return digest_of(path.read_bytes() if stat.S_ISREG(mode) else SPECIAL_CONTENT)
+    return digest_of(document_in(path.read_bytes()) if stat.S_ISREG(mode) else SPECIAL_CONTENT)
 
 
 def _places(site: Site, taken: Mapping[str, bytes]) -> tuple[Counter[str], dict[str, list[str]]]:
     """Return how often each content is found, and where."""
-    found = Counter(digest_of(data) for data in taken.values())
+    found = Counter(digest_of(document_in(data)) for data in taken.values())
     places: dict[str, list[str]] = {}
     for path in payloads_on(site):
         digest = fingerprint(path)

@@ -22,18 +22,17 @@ BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
 PAGES = (README, SERVER_PAGE, BRIDGE_PAGE, TESTS_PAGE)
 _PAGE_BY_FAMILY = {"bridge": BRIDGE_PAGE, "daemon": SERVER_PAGE}
-_PAGE_BY_SECTION = {"bridge": BRIDGE_PAGE, "alerts": SERVER_PAGE, "metrics": SERVER_PAGE}
+_OF_A_SERVER = ("alerts", "log", "metrics", "state", "use_cases.NAME")
+_PAGE_BY_SECTION = {"bridge": BRIDGE_PAGE, **dict.fromkeys(_OF_A_SERVER, SERVER_PAGE)}
 
 
 def settings_table(page: Path) -> str:
     """Return the settings that a page is about with default and meaning, section by section."""
     rows = [("key", "default", "meaning")]
-    for name, model in SECTIONS.items():
-        if _PAGE_BY_SECTION.get(name, README) != page:
-            continue
-        rows += _setting_rows(f"[{name}]", model)
-        if name == "routing":
-            rows += _setting_rows("[use_cases.NAME]", UseCaseSettings)
+    sections: dict[str, type[Section]] = {**SECTIONS, "use_cases.NAME": UseCaseSettings}
+    for name, model in sections.items():
+        if _PAGE_BY_SECTION.get(name, README) == page:
+            rows += _setting_rows(f"[{name}]", model)
     return _markdown(rows)
 
 

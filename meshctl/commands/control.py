@@ -5,7 +5,9 @@ from pathlib import Path
 
 import click
 
-from meshctl.log.masking import escape_unprintable
+from meshctl.errors import MeshctlError
+from meshctl.files.safe_open import open_regular
+from meshctl.log.masking import escape_unprintable, mask_file_name
 from meshctl.payload.sidecar import Sidecar
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.dropping import examine_beforehand
@@ -18,7 +20,8 @@ _EPILOG = epilog(
         "meshctl control letter.pdf --nhs-number 9990000042 --date-of-birth 2001-02-14 --surname Smith": (
             "any other file"
         ),
-        "meshctl control figures.csv --use-case send-document --to-mailbox X26ABC2": "to a mailbox",
+        "meshctl control figures.csv --use-case extract --to-mailbox X26ABC2": "to a mailbox",
+        "meshctl control --payload letter.pdf | xmllint --format -": "the message that a practice would get",
     },
     {
         0: "printed",
@@ -31,14 +34,24 @@ _EPILOG = epilog(
 @click.command(epilog=_EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @sidecar_options
+@click.option("--payload", is_flag=True, help="Print the message around a document instead.")
 @click.pass_context
-def command(ctx: click.Context, file: Path, said: Sidecar | None) -> None:
+def command(ctx: click.Context, file: Path, said: Sidecar | None, payload: bool) -> None:
     """Print the control file that would be written for FILE, were it dropped into the outbox.
 
     A sidecar beside FILE (FILE.meta.json) is honoured, and the options override it key by key. The message
     id, where Subject or LocalId hold one, will be another. What is printed names the patient.
+
+    With --payload, print the ITK3 message that would be sent around FILE, a PDF say: its ids will be others.
     """
     examined, _ = examine_beforehand(settings_of(ctx), file, said)
+    if payload:
+        if examined.envelope is None:
+            raise MeshctlError(f"{mask_file_name(file.name)} would be sent as it is: no message is made.")
+        with open_regular(file) as attachment:
+            for piece in examined.envelope.around(attachment):
+                click.echo(piece, nl=False)
+        return
     if not sys.stdout.isatty():
         click.echo(examined.control, nl=False)
         return

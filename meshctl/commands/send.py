@@ -24,7 +24,11 @@ _EPILOG = epilog(
         "meshctl send letter.pdf --nhs-number 9990000042 --date-of-birth 2001-02-14 --surname Smith": (
             "any other file; the options make its sidecar"
         ),
-        "meshctl send *.csv --use-case send-document --to-mailbox X26ABC2": "several files, to a mailbox",
+        "meshctl send letter.pdf --use-case send-document --nhs-number 9990000042 --date-of-birth 2001-02-14"
+        " --surname Smith --author-name 'Dr Gary Pritchard' --document-type 823681000000100": (
+            "a PDF, within the ITK3 message that a practice can file; --replaces ID sends a newer version"
+        ),
+        "meshctl send *.csv --use-case extract --to-mailbox X26ABC2": "several files, to a mailbox",
         "meshctl send report.xml --wait --timeout 30m": "and see what becomes of it",
     },
     {

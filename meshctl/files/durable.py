@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -81,16 +81,22 @@ def barrier(files: Sequence[str], folders: Collection[str]) -> None:
 
 def write_new(path: str, data: bytes, mode: int) -> None:
     """Write a file that must not exist yet; not durable until a barrier."""
+    write_pieces(path, (data,), mode)
+
+
+def write_pieces(path: str, pieces: Iterable[bytes], mode: int) -> None:
+    """Write a file that must not exist yet, piece by piece; not durable until a barrier."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, mode)
     try:
         if sys.platform != "win32":
             # The umask has had its say in open(); the configured mode is what the MESH Client needs.
             os.fchmod(descriptor, mode)
-        view = memoryview(data)
-        with naming(path):
-            while view:
-                view = view[os.write(descriptor, view) :]
+        for piece in pieces:
+            view = memoryview(piece)
+            with naming(path):
+                while view:
+                    view = view[os.write(descriptor, view) :]
     finally:
         os.close(descriptor)
 

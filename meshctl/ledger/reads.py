@@ -171,6 +171,35 @@ def _messages(
     return [_message(row, tuple(histories[row["message_id"]])) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedMessage:
+    """A message that was made around a document: its Bundle's identifier, and the document's version."""
+
+    document_id: str
+    document_version: int
+    is_of_patient: bool
+    is_rejected: bool
+
+
+def wrapped_message(
+    connection: sqlite3.Connection, message_id: str, patient_key: bytes
+) -> WrappedMessage | None:
+    """Return a message around a document, by its id; None for any other. Raises sqlite3.Error."""
+    row = connection.execute(
+        "SELECT document_id, document_version, patient_key, state FROM messages"
+        " WHERE message_id = ? AND document_id IS NOT NULL",
+        (message_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return WrappedMessage(
+        row["document_id"],
+        row["document_version"],
+        is_of_patient=row["patient_key"] == patient_key,
+        is_rejected=row["state"] == State.REJECTED,
+    )
+
+
 def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
     reason = Reason(row["reason_code"], row["reason_event"], row["reason_text"], row["reason_advice"])
     return Message(
@@ -189,6 +218,7 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
         size_bytes=row["size_bytes"],
+        wrapped_bytes=row["wrapped_bytes"],
         sha256=None if row["sha256"] is None else row["sha256"].hex(),
         reason=None if reason == Reason(None, None, None, None) else reason,
         history=history,

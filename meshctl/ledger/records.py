@@ -31,7 +31,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message as it enters the ledger, claimed or rejected. `file_name` is already masked."""
+    """A message as it enters the ledger, claimed or rejected. `file_name` is already masked.
+
+    `size_bytes` is the dropped file's; `wrapped_bytes` is that of the message made around it, if any.
+    """
 
     message_id: str
     claim: str
@@ -48,6 +51,9 @@ class NewMessage:
     repeat_of: str | None = None
     resend_of: str | None = None
     reason: Reason | None = None
+    wrapped_bytes: int | None = None
+    document_id: str | None = None
+    document_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Message:
     size_bytes: int
     sha256: str | None
     reason: Reason | None
+    wrapped_bytes: int | None = None
     history: tuple[HistoryEntry, ...] = field(default=())
 
     @property
@@ -105,6 +112,8 @@ class Message:
             "created_at": iso(self.created_at),
             "updated_at": iso(self.updated_at),
             "size": self.size_bytes,
+            "wrapped": self.wrapped_bytes is not None,
+            "wrapped_size": self.wrapped_bytes,
             "sha256": self.sha256,
             "reason": None if self.reason is None else asdict(self.reason),
             "awaiting": [level.value for level in self.awaiting],

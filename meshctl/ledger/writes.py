@@ -17,8 +17,8 @@ from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, S
 _INSERT = """
 INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
     local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
-    reason_text, reason_advice, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_HISTORY = """
 INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -200,7 +200,7 @@ class Ledger:
                  state.value, asked, asked, message.local_id_key, message.patient_key, message.repeat_of,
                  message.resend_of, message.size_bytes, message.sha256, reason and reason.code,
                  reason and reason.event, reason and reason.text, reason and reason.advice,
-                 entered_at, entered_at)
+                 entered_at, entered_at, message.wrapped_bytes, message.document_id, message.document_version)
             )  # fmt: skip
             history.append(
                 (message.message_id, 1, entered_at, event, state.value,

@@ -27,6 +27,23 @@ class Resolution(StrEnum):
     """At most the use case's own guide says so."""
 
 
+class PayloadForm(StrEnum):
+    """What is sent of a dropped file that is no FHIR message."""
+
+    ITK3_DOCUMENT = "itk3-document"
+    """The ITK3 message around it that a practice can file."""
+    AS_DROPPED = "as dropped"
+
+
+class DocumentGuide(StrEnum):
+    """Which guide a message around a document follows."""
+
+    MESSAGING_1 = "1.x"
+    """GP Connect Messaging 1.3: the title is fixed, and an author is required."""
+    SEND_DOCUMENT_2 = "2.x"
+    """Send Document 2.0: the document has a title of its own, and need not have an author."""
+
+
 @dataclass(frozen=True, slots=True)
 class UseCase:
     """One row of the table.
@@ -52,6 +69,8 @@ class UseCase:
     nhs_number_check: NhsNumberCheck = NhsNumberCheck.MOD11
     date_of_birth_format: DateOfBirthFormat = DateOfBirthFormat.DDMMYYYY
     resolved_by_mesh: Resolution = Resolution.CLAIMED
+    payload: PayloadForm = PayloadForm.AS_DROPPED
+    document_guide: DocumentGuide = DocumentGuide.SEND_DOCUMENT_2
     source: str = "site settings"
 
     @property
@@ -92,6 +111,8 @@ def _use_case(name: str, row: dict[str, Any]) -> UseCase:
         "other_ack_workflow_ids": tuple,
         "date_of_birth_format": DateOfBirthFormat,
         "resolved_by_mesh": Resolution,
+        "payload": PayloadForm,
+        "document_guide": DocumentGuide,
     }
     return UseCase(
         name=name, **{key: kinds[key](value) if key in kinds else value for key, value in row.items()}

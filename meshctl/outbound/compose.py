@@ -23,8 +23,10 @@ from meshctl.mesh.patient import (
 )
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import render
-from meshctl.mesh.use_cases import UseCase, use_case_for_event
-from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
+from meshctl.mesh.use_cases import PayloadForm, UseCase, use_case_for_event
+from meshctl.outbound.wrap import Caution, FindEarlier, Wrapping, check_complete, wrapping_of
+from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, Content, MessageFacts, PatientFacts
+from meshctl.payload.itk3_document import Envelope
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
 from meshctl.settings.model import Settings
 
@@ -47,25 +49,21 @@ class LedgerDetails(NamedTuple):
     nhs_number: str | None
     references: tuple[str, ...]
     resend_of: str | None
+    document_id: str | None = None
+    document_version: int | None = None
 
     def __repr__(self) -> str:
         return "LedgerDetails()"
 
 
-class Caution(NamedTuple):
-    """Why a message that is sent may yet fail; the texts name no patient."""
-
-    text: str
-    advice: str
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Draft:
-    """A message ready to be written."""
+    """A message ready to be written; with an `envelope`, the file is sent within that."""
 
     control: ControlFile
     details: LedgerDetails
     cautions: tuple[Caution, ...] = ()
+    envelope: Envelope | None = None
 
 
 def compose(
@@ -75,8 +73,12 @@ def compose(
     settings: Settings,
     message_id: str,
     today: date,
+    content: Content | None = None,
+    find_earlier: FindEarlier = lambda _message_id, _nhs_number: None,
 ) -> Draft:
     """Return the draft of a message.
+
+    `content` says what kind of document a file without `facts` is; None leaves it as it is.
 
     Raises IncompleteError when something is missing that a sidecar could add, Refusal when it is wrong.
     """
@@ -89,6 +91,18 @@ def compose(
             "resend_of_invalid",
             "The resend_of of the sidecar is not a message id.",
             "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
+        )
+    wrapping = None
+    if facts is None and content is not None and use_case.payload is PayloadForm.ITK3_DOCUMENT:
+        wrapping = _wrapping(content, sidecar, use_case, settings, message_id, today, find_earlier)
+        facts = wrapping.facts()
+    elif sidecar.document is not None:
+        raise Refusal(
+            "document_not_wrapped",
+            "The sidecar says what a document is, and the file is not sent as one: it is a message itself, or"
+            " its use case sends files as they are dropped.",
+            "Take `document` out of the sidecar, or choose another use case: 'meshctl use-cases --json' says"
+            " which make a message (payload).",
         )
     named = facts.patient if facts else None
     _check_agreement(named, sidecar.patient, today)
@@ -129,8 +143,28 @@ def compose(
         nhs_number=nhs_number,
         references=facts.references if facts else (),
         resend_of=sidecar.resend_of,
+        document_id=str(wrapping.ids.identifier) if wrapping else None,
+        document_version=wrapping.document.version if wrapping else None,
     )
-    return Draft(control, details, cautions)
+    envelope = wrapping.envelope(control.subject) if wrapping else None
+    return Draft(control, details, cautions, envelope)
+
+
+def _wrapping(
+    content: Content,
+    sidecar: Sidecar,
+    use_case: UseCase,
+    settings: Settings,
+    message_id: str,
+    today: date,
+    find_earlier: FindEarlier,
+) -> Wrapping:
+    # Without a word about it, the file waits for its sidecar.
+    if sidecar.patient is not None or sidecar.document is not None:
+        check_complete(sidecar, use_case, settings)
+    patient = _routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
+    check_complete(sidecar, use_case, settings)
+    return wrapping_of(content, sidecar, patient, use_case, settings, message_id, find_earlier)
 
 
 def surname_cautions(surname: str) -> tuple[Caution, ...]:

@@ -16,13 +16,18 @@ from typing import NamedTuple
 
 from meshctl.errors import Refusal
 from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
+from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
 from meshctl.log.events import error_fields
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Caution, Draft, IncompleteError, LedgerDetails, compose
+from meshctl.outbound.compose import Draft, IncompleteError, LedgerDetails, compose
 from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
+from meshctl.outbound.wrap import Caution, check_document_size, document_cautions
 from meshctl.payload.facts import MessageFacts, Reading
+from meshctl.payload.itk3_document import Envelope
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
 from meshctl.settings.model import Settings
@@ -88,13 +93,20 @@ class ExaminedFile:
 class Sendable(ExaminedFile):
     """A file that can be sent, with the control file that goes after it.
 
-    `is_staged` tells that the control file lies already where the hand-off would write it.
+    `is_staged` tells that the control file lies already where the hand-off would write it. With an `envelope`
+    the file is sent within it.
     """
 
     details: LedgerDetails
     control: bytes
     cautions: tuple[Caution, ...] = ()
     is_staged: bool = False
+    envelope: Envelope | None = None
+
+    @property
+    def wrapped_bytes(self) -> int | None:
+        """Return the size of the message around the file; None when the file is sent as it is."""
+        return None if self.envelope is None else self.envelope.size_bytes(self.identity.size_bytes)
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -149,6 +161,7 @@ class Examiner:
                 sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
             reading = self._read(path, status)
             draft = self._compose(reading, sidecar, use_case, message_id)
+            cautions = self._document_cautions(draft, reading)
             outcome = draft, write_control_file(draft.control)
         except FileNotFoundError:
             return None
@@ -177,7 +190,9 @@ class Examiner:
         if isinstance(outcome, Refusal):
             return Refused(*about, refusal=outcome)
         draft, control = outcome
-        return Sendable(*about, details=draft.details, control=control, cautions=draft.cautions)
+        return Sendable(
+            *about, details=draft.details, control=control, cautions=cautions, envelope=draft.envelope
+        )
 
     def _read(self, path: str, status: os.stat_result) -> Reading:
         if not stat.S_ISREG(status.st_mode):
@@ -197,7 +212,33 @@ class Examiner:
     ) -> Draft:
         # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
         today = datetime.now(UTC).astimezone().date()
-        return compose(reading.facts, sidecar, use_case, self.settings, message_id, today)
+        return compose(
+            reading.facts,
+            sidecar,
+            use_case,
+            self.settings,
+            message_id,
+            today,
+            reading.content,
+            self._find_earlier,
+        )
+
+    def _document_cautions(self, draft: Draft, reading: Reading) -> tuple[Caution, ...]:
+        if draft.envelope is None or reading.content is None:
+            return draft.cautions
+        size_bytes = draft.envelope.size_bytes(reading.size_bytes)
+        check_document_size(size_bytes, self.settings)
+        return (*draft.cautions, *document_cautions(reading.content, size_bytes))
+
+    def _find_earlier(self, message_id: str, nhs_number: str) -> WrappedMessage | None:
+        folder = self.settings.state.folder
+        try:
+            with snapshot(folder) as connection:
+                patient_key = read_keys(folder / KEY_NAME).of(nhs_number)
+                return wrapped_message(connection, message_id, patient_key)
+        except (LedgerError, KeyMissingError):
+            # Nothing was ever sent from here.
+            return None
 
 
 def sidecar_beside(path: str) -> Sidecar | None:

@@ -1,7 +1,7 @@
 """Examining files batch by batch, in a backlog by two processes at once.
 
 Reading a letter costs as much processor time as handing it over. So where there are a second processor and
-more than one batch to do, the helper (`reading_helper`) examines batches beside this process. It also writes
+more than one batch to do, the helper (`helper_process`) examines batches beside this process. It also writes
 their control files where only we look, but every decision and every other move stays here. Without it, or
 when it ends for whatever reason, batches are examined in this process and nothing else changes.
 """
@@ -58,7 +58,7 @@ class ExamineTask:
         return [self._staged(outcome) for outcome in examine_batch(self.examiner, self.batch)]
 
     def _staged(self, outcome: Outcome) -> Outcome:
-        if not isinstance(outcome, Sendable) or not self.control_staging.is_aside:
+        if not isinstance(outcome, Sendable) or not self.control_staging.is_aside or outcome.envelope:
             return outcome
         try:
             self.control_staging.write(outcome.message_id, outcome.control)
@@ -153,7 +153,7 @@ class BatchExaminer:
 
 @contextmanager
 def batch_examiner() -> Iterator[BatchExaminer]:
-    """Open a reading room with a helper, if one can be had; enter it before anything else is opened."""
+    """Open a batch examiner, with a helper if one can be had; enter it before anything else is opened."""
     helper = start_helper()
     try:
         yield BatchExaminer(helper)

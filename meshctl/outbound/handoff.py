@@ -3,8 +3,9 @@
 The steps, each durable before the next begins:
 
 1. The files lie in `.work/claims/<claim>/`; their control files are written where only we look. Where OUT is
-   on another file system, payload copies and control files go into OUT itself under hidden names. What was
-   refused is moved to `rejected/`, so that every payload left in the claim is one that goes to OUT.
+   on another file system, payload copies and control files go into OUT itself under hidden names. So does a
+   message that is made around a document, which is a copy that says more. What was refused is moved to
+   `rejected/`, so that every payload left in the claim is one that goes to OUT.
 2. The ledger says `claimed`, one transaction for the batch, the refusals with it.
 3. Every payload is renamed into OUT. The client does not react to a `.dat`.
 4. Every control file is renamed into OUT: **the point of no return**, one rename a message.
@@ -28,14 +29,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshctl.files import durable
+from meshctl.files.safe_open import open_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.log.alert import Alert, about_message
 from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.compose import Caution
 from meshctl.outbound.examine import Examined, FileIdentity, Refused, Sendable
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.reject import RejectedFolder, Rejection
+from meshctl.outbound.wrap import Caution
+from meshctl.payload.itk3_document import Envelope
 
 _HIDDEN_END = ".part"
 _HIDDEN_CONTROL, _HIDDEN_DATA = f".ctl{_HIDDEN_END}", f".dat{_HIDDEN_END}"
@@ -96,46 +99,56 @@ class HandOff:
         # On OUT's own file system, so that they can be renamed.
         folder = self._out if self.copies else work.ready
         self.control_staging = ControlStaging(folder, not self.copies, file_mode, group_id)
+        self._staging_in_out = ControlStaging(self._out, False, file_mode, group_id)
 
     def stage(self, claim: Claim, messages: Sequence[Sendable]) -> list[str]:
         """Step 1: write the control files, and the copies where there must be any; return what to sync."""
         written: list[str] = []
+        copied = self._is_copied(messages)
+        staging = self._staging_in_out if copied else self.control_staging
         for message in messages:
             stem = message.message_id
             if not message.is_staged:
-                self.control_staging.write(stem, message.control)
-            written.append(self.control_staging.path(stem))
-            source = claim.path(message.name)
-            if self.copies:
-                durable.copy_new(source, self._staged_payload(stem), self._mode)
-                written.append(self._staged_payload(stem))
-                source = self._staged_payload(stem)
-            self._admit(source, stem)
-            if not self.copies:
-                written.append(source)
+                staging.write(stem, message.control)
+            written.append(staging.path(stem))
+            payload = claim.path(message.name)
+            if copied:
+                payload = self._staged_payload(stem)
+                self._copy(claim.path(message.name), payload, message.envelope)
+            self._admit(payload, stem)
+            written.append(payload)
         return written
 
-    def staging_folders(self) -> list[str]:
+    def staging_folders(self, messages: Sequence[Sendable]) -> list[str]:
         """Return the folders whose names step 1 changed, beside the claim's own."""
-        return [self._out] if self.copies else [self._work.ready]
+        return [self._out] if self._is_copied(messages) else [self._work.ready]
+
+    def _is_copied(self, messages: Sequence[Sendable]) -> bool:
+        """True if a batch goes to OUT as copies, for which a restart looks in OUT."""
+        return self.copies or any(message.envelope is not None for message in messages)
+
+    def _copy(self, source: str, target: str, envelope: Envelope | None) -> None:
+        if envelope is None:
+            durable.copy_new(source, target, self._mode)
+            return
+        with open_regular(source) as attachment:
+            durable.write_pieces(target, envelope.around(attachment), self._mode)
 
     def release(self, claim: Claim, messages: Sequence[Sendable]) -> None:
         """Steps 3 and 4, for a batch that the ledger knows as claimed."""
+        copied = self._is_copied(messages)
         for message in messages:
             stem = message.message_id
-            source = self._staged_payload(stem) if self.copies else claim.path(message.name)
+            source = self._staged_payload(stem) if copied else claim.path(message.name)
             os.rename(source, self.payload(stem))
         durable.sync_folder(self._out)
-        if self.copies:
+        if copied:
             for message in messages:
                 os.unlink(claim.path(message.name))
         durable.sync_folder(claim.folder)
-        self.show([message.message_id for message in messages])
-
-    def show(self, stems: Sequence[str]) -> None:
-        """Step 4: the control files appear in OUT."""
-        for stem in stems:
-            os.rename(self.control_staging.path(stem), f"{self._out}/{stem}.ctl")
+        staging = self._staging_in_out if copied else self.control_staging
+        for message in messages:
+            os.rename(staging.path(message.message_id), f"{self._out}/{message.message_id}.ctl")
         durable.sync_folder(self._out)
 
     def show_again(self, stems: Sequence[str]) -> None:
@@ -268,6 +281,11 @@ class HandOffDriver:
 
         Raises OSError or LedgerError: the next recovery finishes or takes back what was claimed by then.
         """
+        wrapped = [item for item in examined if isinstance(item, Sendable) and item.envelope is not None]
+        if 0 < len(wrapped) < len(examined):
+            # A batch is copied or moved as a whole; what need not be copied is not.
+            others = [item for item in examined if item not in wrapped]
+            return sum(self.hand_over(folder, use_case, some) for some in (others, wrapped))
         claim = self._work.open_claim(self._clock.now(), use_case)
         taken = [item for item in examined if self._take(folder, claim, item)]
         if len(taken) < len(examined):
@@ -333,7 +351,7 @@ class HandOffDriver:
         written = self._handoff.stage(claim, messages)
         folders = [claim.folder, *changed_folders]
         if messages:
-            folders += self._handoff.staging_folders()
+            folders += self._handoff.staging_folders(messages)
         rejections = [self._rejection(item) for item in refusals]
         for rejection in rejections:
             written += self._rejected.draft(claim, rejection)
@@ -391,6 +409,9 @@ class HandOffDriver:
             reference_keys=tuple(self._keys.of(reference) for reference in known.references),
             repeat_of=repeat_of,
             resend_of=known.resend_of,
+            wrapped_bytes=item.wrapped_bytes,
+            document_id=known.document_id,
+            document_version=known.document_version,
         )
 
     def _rejection(self, item: Refused) -> Rejection:
@@ -423,6 +444,8 @@ class HandOffDriver:
             workflow_id=row.workflow_id,
             file=row.file_name,
             size=row.size_bytes,
+            wrapped=row.wrapped_bytes is not None or None,
+            wrapped_size=row.wrapped_bytes,
             took_ms=took_ms,
         )
         if row.repeat_of is not None:

@@ -1,7 +1,7 @@
-"""The helper process of `reading`: a copy of this process that runs errands beside it.
+"""The helper process of `examine_batches`: a copy of this process that runs tasks beside it.
 
 It is forked off before this process has a thread, a lock or an open ledger, so it is there at once and shares
-its memory. It runs one errand after the other, and ends with the process that made it, however that ends.
+its memory. It runs one task after the other, and ends with the process that made it, however that ends.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ class Helper:
         self.is_there = True
 
     def ask(self, task: HelperTask) -> None:
-        """Hand over an errand, without waiting for the ones before it."""
+        """Hand over a task, without waiting for the ones before it."""
         with suppress(OSError):
             self._requests.send(task)
 
@@ -62,7 +62,7 @@ class Helper:
         return not self.is_there or self._answers.poll(0)
 
     def answer(self, patience_seconds: float) -> object:
-        """Return the result of the oldest errand; None when the helper is gone or takes too long."""
+        """Return the result of the oldest task; None when the helper is gone or takes too long."""
         with suppress(EOFError, OSError, pickle.UnpicklingError):
             if self._answers.poll(patience_seconds):
                 return self._answers.recv()
@@ -116,7 +116,7 @@ def _close_all_but(kept: set[int]) -> None:
 
 
 def _receive(requests: Connection, tasks: "SimpleQueue[HelperTask]") -> None:
-    """Take errands off the pipe as they come."""
+    """Take tasks off the pipe as they come."""
     try:
         while True:
             tasks.put(requests.recv())

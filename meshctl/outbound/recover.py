@@ -27,7 +27,7 @@ from pathlib import Path
 
 from meshctl.clock import instant, iso
 from meshctl.files import durable
-from meshctl.files.safe_open import read_regular
+from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
 from meshctl.ledger.writes import Ledger
@@ -38,6 +38,7 @@ from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.handoff import HandOff, log_rejected
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.reject import RejectedFolder, is_double
+from meshctl.payload.itk3_document import is_around
 from meshctl.settings.model import Settings
 
 # How far the clock may have been set back between the opening of a claim and a refusal out of it.
@@ -187,7 +188,7 @@ class Recovery:
                 self._handoff.discard(stem, payload_too=False)
                 continue
             candidates = originals if self._handoff.was_copied(stem) else []
-            original = next((path for path in candidates if filecmp.cmp(path, in_out, shallow=False)), None)
+            original = next((path for path in candidates if _is_copy(in_out, path)), None)
             if original is not None:
                 originals.remove(original)
                 self._handoff.discard(stem, payload_too=True)
@@ -204,6 +205,14 @@ class Recovery:
         with self._journal.batch():
             for message_id in message_ids:
                 self._journal.warning("message.recovered", message_id=message_id, outcome=outcome)
+
+
+def _is_copy(in_out: str, original: str) -> bool:
+    """True if a payload in OUT is a copy of a claimed file, or the message that was made around it."""
+    if filecmp.cmp(original, in_out, shallow=False):
+        return True
+    with open_regular(in_out) as message, open_regular(original) as attachment:
+        return is_around(message, attachment)
 
 
 def _payloads(claim: Claim) -> list[str]:

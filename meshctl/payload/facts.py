@@ -65,13 +65,25 @@ class MessageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """What kind of document an opaque file is; `content_type` is None for one that no practice can file.
+
+    `problems` are what is odd about it and may keep the recipient from showing it; no content is quoted.
+    """
+
+    content_type: str | None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """The outcome of reading one file.
 
-    `facts` is None for an opaque file, which only a sidecar can address. `sha256` is lower-case hex, None for
-    an opaque file too large to be worth reading.
+    `facts` is None for an opaque file, which only a sidecar can address, and whose `content` is told.
+    `sha256` is lower-case hex, None for an opaque file too large to be worth reading.
     """
 
     facts: MessageFacts | None
     sha256: str | None
     size_bytes: int
+    content: Content | None = None

@@ -26,6 +26,7 @@ from meshctl.payload.kind import (
     Prolog,
     broken_xml,
     changed,
+    content_of,
     empty,
     form_of,
     may_be_large_message,
@@ -37,6 +38,8 @@ from meshctl.payload.outline import VALUE_CHARS, Tree
 SMALL_BYTES: Final = 1024 * 1024
 OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
 _PIECE_BYTES: Final = 256 * 1024
+# What says of a PDF that it is whole, or encrypted, stands near its end.
+_TAIL_BYTES: Final = 16 * 1024
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -66,8 +69,9 @@ def _read_small(descriptor: int, size_bytes: int) -> Reading:
         data += piece
     if len(data) != size_bytes:
         raise changed()
-    tree = _tree_of(data)
-    return Reading(_facts(tree), hashlib.sha256(data).hexdigest(), size_bytes)
+    facts = _facts(_tree_of(data))
+    content = content_of(data, data[-_TAIL_BYTES:], is_whole=True) if facts is None else None
+    return Reading(facts, hashlib.sha256(data).hexdigest(), size_bytes, content)
 
 
 def _read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
@@ -104,11 +108,17 @@ def _read_large(descriptor: int, size_bytes: int) -> Reading:
         tree = _stream_xml(pieces)
     elif form is Form.JSON and may_be_large_message(head):
         tree = _gather_json(pieces)
+    facts = _facts(tree)
+    content = None
+    if facts is None:
+        content = content_of(
+            head, _read_at(descriptor, _TAIL_BYTES, size_bytes - _TAIL_BYTES), is_whole=False
+        )
     if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING:
-        return Reading(None, None, size_bytes)
+        return Reading(None, None, size_bytes, content)
     for _ in pieces:
         pass
-    return Reading(_facts(tree), sha256.hexdigest(), size_bytes)
+    return Reading(facts, sha256.hexdigest(), size_bytes, content)
 
 
 def _pieces(descriptor: int, size_bytes: int, see: Callable[[bytes], None]) -> Iterator[bytes]:

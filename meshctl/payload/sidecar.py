@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from meshctl.errors import Refusal
 
@@ -26,6 +26,10 @@ def _carried(text: str) -> str:
     if _NOT_TEXT.search(text):
         raise ValueError
     return text
+
+
+def _code_alone(said: object) -> object:
+    return {"code": said} if isinstance(said, str) else said
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -44,6 +48,23 @@ _EXPECTED: Final = {
     "patient.surname": _TEXT.format(255),
     "patient.nhs_number": _TEXT.format(64) + ", ten digits with or without blanks",
     "patient.date_of_birth": _TEXT.format(64) + ", as YYYY-MM-DD",
+    "patient.given": _TEXT.format(255),
+    "patient.prefix": _TEXT.format(64) + ", such as Mr",
+    "patient.gender": '"male", "female", "other" or "unknown"',
+    "patient.verified": "true if the NHS number was traced on PDS, else false",
+    "document": "an object with `type`, `title`, `date`, `author` and more",
+    "document.type": "a SNOMED code in quotes, or an object with `code` and `display`",
+    "document.type.code": "a SNOMED code in quotes, 6 to 18 digits",
+    "document.type.display": _TEXT.format(255) + ", the name of the code",
+    "document.title": _TEXT.format(1000),
+    "document.date": _TEXT.format(64) + ", as YYYY-MM-DD or YYYY-MM-DDThh:mm",
+    "document.author": "an object with `name`, `sds_user_id` and `phone`",
+    "document.author.name": _TEXT.format(255) + ", such as Dr Gary Pritchard",
+    "document.author.sds_user_id": _TEXT.format(64),
+    "document.author.phone": _TEXT.format(64),
+    "document.sender_reference": _TEXT.format(255),
+    "document.replaces": "the message id of the message that this one replaces, or a UUID",
+    "document.confidential": "true or false",
     "use_case": _TEXT.format(64),
     "to_mailbox": _TEXT.format(64),
     "title": _TEXT.format(1000),
@@ -66,11 +87,48 @@ class _Said(BaseModel):
 
 
 class SidecarPatient(_Said):
-    """Who the patient is, as written; `meshctl.mesh.patient` checks it."""
+    """Who the patient is, as written; `meshctl.mesh.patient` checks it.
+
+    What follows the surname is for the message around a document. `verified`: traced on PDS.
+    """
 
     nhs_number: _Short | None = None
     date_of_birth: _Short | None = None
     surname: _Long | None = None
+    given: _Long | None = None
+    prefix: _Short | None = None
+    gender: Literal["male", "female", "other", "unknown"] | None = None
+    verified: bool | None = None
+
+
+class SidecarAuthor(_Said):
+    """Who wrote a document."""
+
+    name: _Long | None = None
+    sds_user_id: _Short | None = None
+    phone: _Short | None = None
+
+
+class SidecarDocumentType(_Said):
+    """The SNOMED code that says what kind of document it is, and its name."""
+
+    code: Annotated[str, Field(pattern="^[0-9]{6,18}$")]
+    display: _Long | None = None
+
+
+class SidecarDocument(_Said):
+    """What the message around a document says of it.
+
+    `replaces` is the message id of an earlier message of ours, or the UUID of anybody's.
+    """
+
+    type: Annotated[SidecarDocumentType, BeforeValidator(_code_alone)] | None = None
+    title: _Line | None = None
+    date: _Short | None = None
+    author: SidecarAuthor | None = None
+    sender_reference: _Long | None = None
+    replaces: _Short | None = None
+    confidential: bool | None = None
 
 
 class Sidecar(_Said):
@@ -81,6 +139,7 @@ class Sidecar(_Said):
 
     use_case: _Short | None = None
     patient: SidecarPatient | None = None
+    document: SidecarDocument | None = None
     to_mailbox: _Short | None = None
     title: _Line | None = None
     patient_name: _Long | None = None
@@ -166,20 +225,35 @@ def _no_constant(_name: str) -> NoReturn:
     raise ValueError
 
 
+_WITHIN: Final[dict[str, type[_Said]]] = {
+    "": Sidecar,
+    "patient": SidecarPatient,
+    "document": SidecarDocument,
+    "document.author": SidecarAuthor,
+    "document.type": SidecarDocumentType,
+}
+
+
 def _unknown_key(place: Sequence[str | int], said: dict[str, Any]) -> str:
-    holder, fields = (said["patient"], SidecarPatient) if len(place) > 1 else (said, Sidecar)
-    key = str(place[-1])
-    within = " of `patient`" if len(place) > 1 else ""
+    outer, key = [str(name) for name in place[:-1]], str(place[-1])
+    holder: Any = said
+    for name in outer:
+        holder = holder[name]
+    within = f" of `{'.'.join(outer)}`" if outer else ""
     shown = f"key {list(holder).index(key) + 1}{within}" if not _LIKE_A_KEY.fullmatch(key) else f"`{key}`"
-    if len(place) == 1 and key in SidecarPatient.model_fields:
-        return f"{shown} belongs inside `patient`"
+    if not outer:
+        for other, fields in _WITHIN.items():
+            if other and key in fields.model_fields:
+                return f"{shown} belongs inside `{other}`"
+    fields = _WITHIN[".".join(outer)]
     meant = difflib.get_close_matches(key.lower(), fields.model_fields, n=1)
     return f"{shown} is not a key it may have" + (f" (is `{meant[0]}` meant?)" if meant else "")
 
 
 def _wrong_value(place: Sequence[str | int]) -> str:
-    names = [one for one in place if one in Sidecar.model_fields or one in SidecarPatient.model_fields]
-    key = ".".join(str(name) for name in names[: 2 if names[0] == "patient" else 1])
+    # What a place names beyond the key is how pydantic tried to read it.
+    parts = [str(name) for name in place]
+    key = next(name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in _EXPECTED)
     return f"`{key}` must be {_EXPECTED[key]}"
 
 

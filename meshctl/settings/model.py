@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
-from meshctl.mesh.use_cases import UseCase
+from meshctl.mesh.use_cases import PayloadForm, UseCase
 from meshctl.settings import types
 from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.client_config import ClientConfig
@@ -52,6 +52,17 @@ class MailboxSettings(Section):
         description="The name of your organisation, for subjects when the document does not name it."
         " Empty: not known.",
         examples=["Riverside Federation"],
+    )
+    phone: types.OptionalText = Field(
+        None,
+        description="The telephone number of your organisation, for the messages that meshctl makes around"
+        " documents. Empty: none.",
+        examples=["0113 496 0000"],
+    )
+    email: types.OptionalText = Field(
+        None,
+        description="The e-mail address of your organisation, for the same messages. Empty: none.",
+        examples=["letters@example.nhs.uk"],
     )
     file_prefix: types.FilePrefix = Field(
         "",
@@ -155,6 +166,11 @@ class StagingSettings(Section):
     max_payload_bytes: types.PayloadBytes = Field(
         20_000_000_000, description="Larger files are rejected; MESH takes up to 20 GB, in chunks."
     )
+    max_document_bytes: types.DocumentBytes = Field(
+        0,
+        description="The largest message that is made around a document; larger ones are rejected. Practices"
+        " may answer 20015 to one of more than 5 MB, of which the log warns. 0: no limit.",
+    )
     ignore: types.NameGlobs = Field(
         (),
         description="Names that are never taken, beside those that meshctl knows: temporary, back-up, lock"
@@ -235,6 +251,12 @@ class UseCaseSettings(Section):
         None,
         description="Which acknowledgements to await when neither payload nor sidecar says it.",
         examples=[["infrastructure", "business"]],
+    )
+    payload: Annotated[PayloadForm | None, types.Expected('"itk3-document" or "as dropped"')] = Field(
+        None,
+        description="What is sent of a file that is no FHIR message: the ITK3 message around it that a"
+        ' practice can file ("itk3-document"), or the file "as dropped".',
+        examples=["as dropped"],
     )
     nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(
         None, description="Instead of [routing] nhs_number_check.", examples=["mod11"]

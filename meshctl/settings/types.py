@@ -156,6 +156,9 @@ Count = Annotated[int, Strict(), Field(ge=1, le=10_000), Expected("a whole numbe
 PayloadBytes = Annotated[
     int, Strict(), Field(ge=1, le=100_000_000_000), Expected("a whole number of bytes, 1 to 100_000_000_000")
 ]
+DocumentBytes = Annotated[
+    int, Strict(), Field(ge=0, le=100_000_000_000), Expected("a whole number of bytes, 0 for no limit")
+]
 LogBytes = Annotated[
     int, Strict(), Field(ge=10_000, le=100_000_000_000), Expected("a whole number of bytes, 10_000 or more")
 ]

@@ -16,7 +16,7 @@ from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.mesh.patient import Patient
 from meshctl.mesh.report import expected_errors, write_report
 from meshctl.mesh.states import Acknowledgement
-from meshctl.mesh.use_cases import UseCase
+from meshctl.mesh.use_cases import PayloadForm, UseCase
 from meshctl.payload.facts import MessageFacts
 from meshctl.settings.client_config import ClientConfig
 from meshctl.simulator import answers
@@ -26,6 +26,7 @@ from meshctl.simulator.story import NOW, FarEndAnswer, Story, Verdict
 _POSITIVE: Final = {Acknowledgement.INFRASTRUCTURE: "20013", Acknowledgement.BUSINESS: "30001"}
 _ID_PLACES: Final = {"identifier": 0, "bundle_id": 1, "header_id": 2}
 _UNDELIVERED: Final = "14"
+_UNREADABLE: Final = "10009"
 
 ReadFacts = Callable[[], MessageFacts | None]
 
@@ -59,6 +60,9 @@ class FarEnd:
         self._mailbox_id = mailbox_id
         self._ack_workflow_ids = {
             row.workflow_id: row.ack_workflow_id for row in use_cases.values() if row.ack_workflow_id
+        }
+        self._document_workflow_ids = {
+            row.workflow_id for row in use_cases.values() if row.payload is PayloadForm.ITK3_DOCUMENT
         }
         self._rules = rules
         self._patients = {patient.nhs_number: patient for patient in rules.patients}
@@ -131,6 +135,16 @@ class FarEnd:
             story.report(meaning, NOW, with_id=False)
         return story.failed(meaning)
 
+    def _request(self, request_id: str, control: ControlFile, patient: PatientRule | None) -> answers.Request:
+        return answers.Request(
+            request_id=request_id,
+            practice=_practice(control, patient),
+            requester=control.from_dts,
+            ack_workflow_id=self._ack_workflow_ids.get(
+                control.workflow_id, f"{control.workflow_id}_ACK"[:32]
+            ),
+        )
+
     def _delay(self, story: Story, rule: Rule) -> timedelta:
         """Return how long the transfer takes, with a report of each attempt that failed."""
         retry = self._rules.timing.retry
@@ -151,18 +165,16 @@ class FarEnd:
         if rule.infrastructure_ack == rule.business_ack == NEVER:
             return
         facts = read_facts()
+        if facts is None and control.workflow_id in self._document_workflow_ids:
+            # A practice's system cannot read it, and has no id but MESH's to say which it is.
+            request = self._request(story.mesh_id, control, patient)
+            story.acknowledgement(request, _UNREADABLE, after + self._rules.timing.infrastructure_ack, 1)
+            return
         # Only an ITK3 message has the ids that an acknowledgement refers to.
         if facts is None or not facts.references:
             return
         place = min(_ID_PLACES[rule.answers_name], len(facts.references) - 1)
-        request = answers.Request(
-            request_id=facts.references[place],
-            practice=_practice(control, patient),
-            requester=control.from_dts,
-            ack_workflow_id=self._ack_workflow_ids.get(
-                control.workflow_id, f"{control.workflow_id}_ACK"[:32]
-            ),
-        )
+        request = self._request(facts.references[place], control, patient)
         requested = facts.acknowledgements or ()
         timing = self._rules.timing
         code = _code(Acknowledgement.INFRASTRUCTURE, rule.infrastructure_ack, requested)

@@ -9,10 +9,10 @@ import click
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Caution
 from meshctl.outbound.drop import place
 from meshctl.outbound.examine import Examiner, Refused, Sendable, sidecar_beside
 from meshctl.outbound.names import NameKind, NameRules
+from meshctl.outbound.wrap import Caution
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
 from meshctl.terminal.following import Followed

@@ -115,6 +115,8 @@ def _fields(
         yield "Awaiting", plain_text(f"{' and '.join(message.awaiting)} acknowledgement")
     yield "File", plain_text(message.file_name)
     yield "Size", plain_text(f"{message.size_bytes:,} bytes")
+    if message.wrapped_bytes is not None:
+        yield "Wrapped", plain_text(f"in an ITK3 message of {message.wrapped_bytes:,} bytes")
     yield "Use case", plain_text(message.use_case)
     yield "Workflow id", plain_text(message.workflow_id)
     yield "MESH id", plain_text(message.mesh_id)

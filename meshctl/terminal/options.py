@@ -32,7 +32,9 @@ def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None)
         ) from None
 
 
-_PATIENT = ("nhs_number", "date_of_birth", "surname")
+_PATIENT = ("nhs_number", "date_of_birth", "surname", "given", "prefix", "gender", "verified")
+_AUTHOR = {"author_name": "name", "author_sds_user_id": "sds_user_id", "author_phone": "phone"}
+_DOCUMENT = ("type", "date", "sender_reference", "replaces", "confidential")
 _OPTIONS = {
     "use_case": click.option("--use-case", metavar="U", help="The use case; see meshctl use-cases."),
     "nhs_number": click.option(
@@ -46,6 +48,34 @@ _OPTIONS = {
         "--to-mailbox", metavar="M", help="Send to this mailbox, not to the registered practice."
     ),
     "title": click.option("--title", metavar="T", help="The document's title, for the Subject."),
+    "given": click.option(
+        "--given", metavar="S", help="The patient's given names, for a document's message."
+    ),
+    "prefix": click.option("--prefix", metavar="S", help="The patient's prefix: Mr, Mrs ..."),
+    "gender": click.option(
+        "--gender", metavar="G", help="The patient's gender: male, female, other or unknown."
+    ),
+    "verified": click.option(
+        "--verified", is_flag=True, default=None, help="The NHS number was traced on PDS."
+    ),
+    "type": click.option(
+        "--document-type", "type", metavar="CODE", help="What kind of document it is: a SNOMED code."
+    ),
+    "date": click.option("--document-date", "date", metavar="D", help="When the document was written."),
+    "author_name": click.option("--author-name", metavar="S", help="Who wrote it: Dr Gary Pritchard."),
+    "author_sds_user_id": click.option(
+        "--author-sds-id", "author_sds_user_id", metavar="N", help="Their SDS id."
+    ),
+    "author_phone": click.option("--author-phone", metavar="N", help="Their telephone number."),
+    "sender_reference": click.option(
+        "--sender-reference", metavar="S", help="Your own id of the document; else the message id."
+    ),
+    "replaces": click.option(
+        "--replaces", metavar="ID", help="The earlier message that it replaces: its message id, or a UUID."
+    ),
+    "confidential": click.option(
+        "--confidential", is_flag=True, default=None, help="The Subject is not to say who sends it."
+    ),
     "subject": click.option("--subject", metavar="T", help="The whole Subject, as it is to be."),
 }
 
@@ -71,6 +101,11 @@ def laid_over(said: Sidecar | None, beside: Sidecar | None) -> Sidecar | None:
     changes = _given(said)
     if said.patient is not None and beside.patient is not None:
         changes["patient"] = beside.patient.model_copy(update=_given(said.patient))
+    if said.document is not None and beside.document is not None:
+        of_document = _given(said.document)
+        if said.document.author is not None and beside.document.author is not None:
+            of_document["author"] = beside.document.author.model_copy(update=_given(said.document.author))
+        changes["document"] = beside.document.model_copy(update=of_document)
     return beside.model_copy(update=changes)
 
 
@@ -79,10 +114,15 @@ def sidecar_bytes(said: Sidecar) -> bytes:
     return said.model_dump_json(exclude_none=True).encode()
 
 
-def _sidecar(given: dict[str, str]) -> Sidecar:
+def _sidecar(given: dict[str, Any]) -> Sidecar:
     patient = {name: given.pop(name) for name in _PATIENT if name in given}
+    author = {key: given.pop(name) for name, key in _AUTHOR.items() if name in given}
+    document = {name: given.pop(name) for name in _DOCUMENT if name in given} | (
+        {"author": author} if author else {}
+    )
+    nested = {"patient": patient, "document": document}
     # Through the sidecar's own reader, so that an option is refused as the key would be.
-    return read_sidecar(json.dumps({**given, **({"patient": patient} if patient else {})}).encode())
+    return read_sidecar(json.dumps({**given, **{key: said for key, said in nested.items() if said}}).encode())
 
 
 def _given(said: Any) -> dict[str, Any]:

@@ -187,8 +187,8 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             {"pateint": {}},
             (
                 "The sidecar cannot be used: `pateint` is not a key it may have (is `patient` meant?). A "
-                "sidecar may have the keys use_case, patient, to_mailbox, title, patient_name, version, "
-                "subject, local_id, resend_of, acknowledgements."
+                "sidecar may have the keys use_case, patient, document, to_mailbox, title, patient_name, "
+                "version, subject, local_id, resend_of, acknowledgements."
             ),
         ),
     ],

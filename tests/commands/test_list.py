@@ -25,6 +25,8 @@ KEYS = [
     "created_at",
     "updated_at",
     "size",
+    "wrapped",
+    "wrapped_size",
     "sha256",
     "reason",
     "awaiting",

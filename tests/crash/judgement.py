@@ -19,7 +19,7 @@ from tests.invariants import (
     check_nothing_temporary,
     check_pairs,
 )
-from tests.site import SIDECAR_SUFFIX, Site
+from tests.site import SIDECAR_SUFFIX, Site, document_in
 
 _CLIENT_FOLDERS = ("OUT", "SENT", "FAILED")
 
@@ -106,7 +106,7 @@ def judge_visible(site: Site) -> Verdict:
     verdict = _tried(Wrong.HALF, lambda: check_pairs(site, {}))
     dropped = {each.data for each in site.dropped}
     for stem in [] if verdict else site.stems():
-        if site.payload(stem) not in dropped:
+        if document_in(site.payload(stem)) not in dropped:
             verdict.append((Wrong.HALF, f"{stem}.dat is not what was dropped"))
     return verdict
 
@@ -159,7 +159,7 @@ def _tried(wrong: Wrong, check: Callable[[], None]) -> Verdict:
 
 
 def _handed_over(data: bytes, control: ControlFile) -> tuple[str, ...]:
-    return _digest(data), "handed over", control.to_dts, control.workflow_id
+    return _digest(document_in(data)), "handed over", control.to_dts, control.workflow_id
 
 
 def _digest(data: bytes) -> str:

@@ -12,7 +12,7 @@ from tests.crash import answers
 from tests.crash.client import HastyClient
 from tests.crash.place import Place
 from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, synthetic_nhs_number
-from tests.site import Site, make_site, sidecar
+from tests.site import WRAPPING, Site, make_site, sidecar
 
 QUICK_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "staging": {
@@ -160,6 +160,15 @@ def _lone_sidecar(site: Site) -> None:
     site.place("other.xml", _letter(3))
 
 
+def _documents(site: Site) -> None:
+    """Drop documents that are wrapped, among what is not."""
+    site.place("a.xml", _letter(51))
+    for index in range(52, 55):
+        said = sidecar(synthetic_nhs_number(index))
+        site.place(f"document-{index}.pdf", b"%%PDF-1.7 document %d %%%%EOF" % index, sidecar=said)
+    site.place("zip.pdf", b"PK\x03\x04 no document", sidecar=sidecar(synthetic_nhs_number(55)))
+
+
 def _past(site: Site) -> None:
     site.place("old.xml", _letter(31))
     site.place("old.pdf", b"%PDF old", sidecar=sidecar(synthetic_nhs_number(32)))
@@ -247,6 +256,9 @@ VARIANTS: tuple[Variant, ...] = (
         is_followed=True,
         is_killed_twice=True,
     ),
+    Variant("wrapped", _documents, sections=WRAPPING, is_killed_twice=True),
+    Variant("wrapped, N", _documents, sections=WRAPPING, client=Client.SAVES_NOTHING, is_killed_twice=True),
+    Variant("wrapped, two file systems", _documents, sections=WRAPPING, moved=_TWO),
     Variant("retention", _one_message, before=_refused_before, after=_make_old, is_followed=True),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),
     Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),

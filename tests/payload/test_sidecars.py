@@ -15,6 +15,11 @@ from tests.payloads import synthetic_nhs_number
 WHOLE: dict[str, Any] = {
     "use_case": "send-document",
     "patient": {"nhs_number": "999 000 0042", "date_of_birth": "2001-02-14", "surname": "Smith"},
+    "document": {
+        "type": {"code": "371531000", "display": "Report of clinical encounter"},
+        "author": {"name": "Dr Gary Pritchard", "sds_user_id": "033345750518"},
+        "date": "2026-11-20",
+    },
     "to_mailbox": None,
     "title": "Discharge letter",
     "patient_name": "Mr Brian Smith",

@@ -35,7 +35,7 @@ def test_pair_moves_to_sent_under_its_own_name(standin: StandIn) -> None:
 def test_save_sent_no_leaves_nothing(standin: StandIn) -> None:
     """With SaveSent=N a pair that was sent is gone."""
     standin.write_rules("[client]\nsave_sent = false\ncollect_report = false")
-    standin.put("letter-1")
+    standin.put("letter-1", replace(MESSAGE, workflow_id="LOCAL"))
     standin.run()
 
     assert [standin.names(folder) for folder in ("OUT", "SENT", "FAILED", "IN")] == [[], [], [], []]

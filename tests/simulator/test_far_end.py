@@ -116,12 +116,25 @@ def test_acknowledgements_may_overtake_each_other(standin: StandIn) -> None:
 def test_opaque_payload_is_delivered_and_not_acknowledged(standin: StandIn) -> None:
     """A PDF has no ids that an answer could refer to."""
     standin.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack = "20013"')
-    standin.put("letter-1", data=b"%PDF-1.4")
-    standin.put("letter-2", data=b"<broken")
+    for stem, data in (("letter-1", b"%PDF-1.4"), ("letter-2", b"<broken")):
+        standin.put(stem, replace(MESSAGE, workflow_id="TOC_FHIR_OP_ATTEN"), data)
     standin.run()
 
     assert standin.names("SENT") == ["letter-1.ctl", "letter-1.dat", "letter-2.ctl", "letter-2.dat"]
     assert standin.names("IN") == []
+
+
+def test_a_bare_document_is_unreadable_where_a_message_is_wanted(standin: StandIn) -> None:
+    """A practice's system answers 10009 to a PDF under GP Connect Send Document; only MESH's id names it."""
+    standin.write_rules(QUIET)
+    standin.put("letter", data=b"%PDF-1.4")
+    standin.run()
+
+    [(control, data)] = standin.arrived()
+    assert control.workflow_id == "GPCONNECT_SEND_DOCUMENT_ACK"
+    assert data is not None
+    assert b"10009" in data
+    assert standin.control("SENT", "letter").dts_id.encode() in data
 
 
 @pytest.mark.parametrize(
@@ -230,7 +243,8 @@ def test_first_rule_that_fits_counts(standin: StandIn) -> None:
 def test_message_to_ourselves_arrives_in_our_own_in(standin: StandIn) -> None:
     """A mailbox can send to itself: the message comes back as a pair under MESH's id."""
     standin.write_rules(QUIET)
-    standin.put("letter-1", replace(MESSAGE, to_dts=MAILBOX), b"payload")
+    to_us = replace(MESSAGE, to_dts=MAILBOX, workflow_id="LOCAL")
+    standin.put("letter-1", to_us, b"payload")
     standin.run()
     [(control, data)] = standin.arrived()
     sent = standin.control("SENT", "letter-1")

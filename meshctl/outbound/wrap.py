@@ -1,0 +1,262 @@
+"""What the message around a document says: from sidecar and settings, checked, every fault named at once.
+
+Which files are wrapped is the use case's property (`payload` in its row). The message itself is made by
+`payload/itk3_document.py`. Control file and message are made of the same values, so that they cannot disagree
+(GPCM-SD-038, -061, -091, -092, -117, -119).
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+from typing import Final, NamedTuple
+
+from meshctl.errors import Refusal
+from meshctl.ledger.reads import WrappedMessage
+from meshctl.mesh.patient import Patient
+from meshctl.mesh.use_cases import DocumentGuide, UseCase
+from meshctl.payload.facts import Content, MessageFacts, PatientFacts
+from meshctl.payload.itk3_document import (
+    ITK3_EVENT,
+    REPORT_OF_ENCOUNTER,
+    Author,
+    Document,
+    DocumentPatient,
+    Envelope,
+    MessageIds,
+    Organisation,
+    make_envelope,
+)
+from meshctl.payload.sidecar import Sidecar, SidecarDocument, SidecarPatient
+from meshctl.settings.model import Settings
+
+LARGE_BYTES: Final = 5_000_000
+"""Above this a practice may answer 20015 (GP Connect Messaging)."""
+
+_REPORT_TITLE: Final = "Consultation report"
+
+FindEarlier = Callable[[str, str], WrappedMessage | None]
+"""Finds an earlier message by its message id, for a patient's NHS number; None where there is none."""
+
+
+class Caution(NamedTuple):
+    """Why a message that is sent may yet fail; the texts name no patient."""
+
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Wrapping:
+    """A document that is to be wrapped, and the ids of its message."""
+
+    document: Document
+    ids: MessageIds
+
+    def facts(self) -> MessageFacts:
+        """Return what the message says of itself, as a reader of it would find."""
+        document = self.document
+        patient = document.patient
+        return MessageFacts(
+            event=ITK3_EVENT,
+            endpoint=document.mailbox_id,
+            references=(str(self.ids.identifier), str(self.ids.bundle), str(self.ids.header)),
+            acknowledgements=("infrastructure", "business"),
+            title=document.title,
+            confidential=document.is_confidential,
+            practice_name=document.organisation.name,
+            ods_code=document.organisation.ods_code,
+            patient=PatientFacts(
+                patient.nhs_number, patient.date_of_birth.isoformat(), patient.surname, patient.display_name
+            ),
+            patient_problem=None,
+            document_version=str(document.version),
+            response=None,
+        )
+
+    def envelope(self, subject: str) -> Envelope:
+        """Return the message but for its attachment, with the Subject of the control file."""
+        return make_envelope(replace(self.document, subject=subject), self.ids)
+
+
+def wrapping_of(
+    content: Content,
+    sidecar: Sidecar,
+    patient: Patient,
+    use_case: UseCase,
+    settings: Settings,
+    message_id: str,
+    find_earlier: FindEarlier,
+) -> Wrapping:
+    """Return what is to be wrapped, once `check_complete` has found nothing missing. Raises Refusal."""
+    if content.content_type is None:
+        raise Refusal(
+            "document_kind",
+            "The file is no document that a practice can file: neither PDF, TIFF, JPEG, RTF nor plain text in"
+            " UTF-8.",
+            "Save it as PDF; or send it as it is to who can take it: see payload in [use_cases.NAME].",
+        )
+    said = sidecar.document or SidecarDocument()
+    of_patient = sidecar.patient or SidecarPatient()
+    mailbox = settings.mailbox
+    organisation = Organisation(
+        mailbox.ods_code or "", mailbox.organisation or "", mailbox.phone, mailbox.email
+    )
+    replaced, version = _replaced(said, sidecar, patient, find_earlier)
+    is_report = use_case.document_guide is DocumentGuide.MESSAGING_1
+    kind = (said.type.code, said.type.display or said.type.code) if said.type else REPORT_OF_ENCOUNTER
+    title = _REPORT_TITLE if is_report else sidecar.title or said.title or kind[1]
+    confidential = bool(said.confidential)
+    if confidential:
+        _check_confidential((title, sidecar.subject or ""), organisation)
+    now = datetime.now(UTC)
+    document = Document(
+        guide=use_case.document_guide,
+        mailbox_id=mailbox.id,
+        patient=DocumentPatient(
+            nhs_number=patient.nhs_number,
+            date_of_birth=patient.date_of_birth,
+            surname=patient.surname,
+            given=of_patient.given,
+            prefix=of_patient.prefix,
+            gender=of_patient.gender,
+            is_verified=bool(of_patient.verified),
+        ),
+        organisation=organisation,
+        author=_author(said),
+        type_code=kind[0],
+        type_display=kind[1],
+        title=title,
+        written_at=now if said.date is None else _written_at(said.date),
+        made_at=now,
+        version=version,
+        sender_reference=said.sender_reference or message_id,
+        is_confidential=confidential,
+        content_type=content.content_type,
+        replaces=replaced,
+    )
+    return Wrapping(document, MessageIds.new())
+
+
+def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> None:
+    """Raise Refusal, naming all of it, when something is missing that the message around a document needs."""
+    missing = list(_missing(sidecar, use_case, settings))
+    if missing:
+        raise Refusal(
+            "document_incomplete",
+            f"The message around the document needs what nothing says: {', '.join(missing)}.",
+            "Add what is missing to the sidecar, what is of [mailbox] to the settings, and drop both again.",
+        )
+
+
+def document_cautions(content: Content, size_bytes: int) -> Iterator[Caution]:
+    """Yield what may keep a practice from filing a document; `size_bytes` is the whole message's."""
+    for problem in content.problems:
+        yield Caution(problem, "Open the document; if it is not as it should be, send it again.")
+    if size_bytes > LARGE_BYTES:
+        yield Caution(
+            f"The message around the document has {size_bytes} bytes; practices may refuse more than 5 MB"
+            " (20015).",
+            "Make the document smaller, by fewer colours say; max_document_bytes refuses such messages.",
+        )
+
+
+def check_document_size(size_bytes: int, settings: Settings) -> None:
+    """Raise Refusal when the message around a document is larger than the settings allow."""
+    most = settings.staging.max_document_bytes
+    if most and size_bytes > most:
+        raise Refusal(
+            "document_too_large",
+            f"The message around the document would have {size_bytes} bytes; at most {most} are sent.",
+            "Make the document smaller, or raise max_document_bytes.",
+        )
+
+
+def _missing(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> Iterator[str]:
+    for key in ("nhs_number", "date_of_birth", "surname"):
+        if sidecar.patient is None or getattr(sidecar.patient, key) is None:
+            yield f"patient.{key}"
+    author = sidecar.document.author if sidecar.document else None
+    is_report = use_case.document_guide is DocumentGuide.MESSAGING_1
+    if (is_report or author is not None) and (author is None or not (author.name or "").strip()):
+        yield "document.author.name"
+    if is_report and (author is None or not author.sds_user_id):
+        yield "document.author.sds_user_id"
+    for key in ("organisation", "ods_code"):
+        if getattr(settings.mailbox, key) is None:
+            yield f"{key} of [mailbox]"
+
+
+def _author(said: SidecarDocument) -> Author | None:
+    if said.author is None or said.author.name is None:
+        return None
+    return Author(said.author.name.strip(), said.author.sds_user_id, said.author.phone)
+
+
+def _written_at(written: str) -> datetime:
+    """Return when the document was written; a date alone is midnight, and no zone the local one."""
+    try:
+        if len(written.strip()) == len("YYYY-MM-DD"):
+            return datetime.combine(date.fromisoformat(written.strip()), time()).astimezone()
+        return datetime.fromisoformat(written.strip()).astimezone()
+    except (ValueError, OverflowError):
+        raise Refusal(
+            "document_date_invalid",
+            "The date of the document is no date.",
+            "Write document.date as YYYY-MM-DD, or YYYY-MM-DDThh:mm.",
+        ) from None
+
+
+def _replaced(
+    said: SidecarDocument, sidecar: Sidecar, patient: Patient, find_earlier: FindEarlier
+) -> tuple[uuid.UUID | None, int]:
+    """Return the identifier of the message that is replaced, and the version of the new one."""
+    if said.replaces is None:
+        return None, _version(sidecar) or 1
+    try:
+        return uuid.UUID(said.replaces.removeprefix("urn:uuid:")), _version(sidecar) or 2
+    except ValueError:
+        pass
+    earlier = find_earlier(said.replaces, patient.nhs_number)
+    if earlier is None:
+        raise _not_replaceable("is no message that meshctl has made around a document")
+    if not earlier.is_of_patient:
+        raise _not_replaceable("is about another patient")
+    if earlier.is_rejected:
+        raise _not_replaceable("was never sent")
+    return uuid.UUID(earlier.document_id), _version(sidecar) or earlier.document_version + 1
+
+
+def _version(sidecar: Sidecar) -> int | None:
+    if sidecar.version is None:
+        return None
+    try:
+        version = int(sidecar.version)
+    except ValueError:
+        version = 0
+    if version < 1:
+        raise Refusal(
+            "document_version_invalid",
+            "The version of a document that is wrapped is a whole number from 1.",
+            "Correct version in the sidecar, or leave it out.",
+        )
+    return version
+
+
+def _not_replaceable(why: str) -> Refusal:
+    return Refusal(
+        "document_replaces_invalid",
+        f"The message that the sidecar says to replace {why}.",
+        "Give document.replaces a message id as 'meshctl find' shows it, or the UUID of the message.",
+    )
+
+
+def _check_confidential(texts: tuple[str, ...], organisation: Organisation) -> None:
+    """Raise Refusal where a confidential document would show who sent it (GPCM-SD-061)."""
+    folded = " ".join(texts).casefold()
+    if any(name.casefold() in folded for name in (organisation.name, organisation.ods_code)):
+        raise Refusal(
+            "document_confidential",
+            "The document is confidential, and its title or Subject names the organisation.",
+            "Take the organisation's name and ODS code out of title and subject.",
+        )

@@ -1,0 +1,363 @@
+"""The ITK3 message that carries a document into a patient's record: GP Connect Send Document. Pure.
+
+A practice's system files an ITK3 message (FHIR STU3) whose document Bundle holds Composition, attachment,
+author, custodian and patient; it cannot file a bare PDF. Numbers in comments are those of GP Connect
+Messaging 1.3 (GPCM-SD-n). Entries stand in the order of its published example, elements in the order of FHIR,
+which the example breaks in places: a validator refuses it there.
+
+A message is made in pieces, with a place for the base64 of the attachment, so that a large document is never
+held in memory.
+"""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import BinaryIO, Final
+from uuid import UUID, uuid4
+
+from lxml import etree
+
+from meshctl.mesh.use_cases import DocumentGuide
+
+REPORT_OF_ENCOUNTER: Final = ("371531000", "Report of clinical encounter")
+"""The SNOMED code and name of a document whose kind nobody gives (GPCM-SD-115)."""
+
+ITK3_EVENT: Final = "ITK007C"
+"""The MessageHeader event of GP Connect Send Document (GPCM-SD-047)."""
+
+_FHIR: Final = "http://hl7.org/fhir"
+_XHTML: Final = "http://www.w3.org/1999/xhtml"
+_ITK: Final = "https://fhir.nhs.uk/STU3/StructureDefinition/"
+_CARE_CONNECT: Final = "https://fhir.hl7.org.uk/STU3/StructureDefinition/"
+_ITK_CODES: Final = "https://fhir.nhs.uk/STU3/CodeSystem/"
+_MESSAGE_DEFINITION: Final = (
+    "https://fhir.nhs.uk/STU3/MessageDefinition/ITK-GPConnectSendDocument-MessageDefinition-1"
+)
+_RFC4122: Final = "https://tools.ietf.org/html/rfc4122"
+_ODS_CODE: Final = "https://fhir.nhs.uk/Id/ods-organization-code"
+_NHS_NUMBER: Final = "https://fhir.nhs.uk/Id/nhs-number"
+_SDS_USER_ID: Final = "https://fhir.nhs.uk/Id/sds-user-id"
+_VERIFICATION: Final = "CareConnect-NHSNumberVerificationStatus-1"
+_TITLES: Final = frozenset({"dr", "mr", "mrs", "ms", "miss", "prof", "professor", "sister", "nurse"})
+# A multiple of three, so that the base64 of the pieces is the base64 of the whole.
+_CHUNK_BYTES: Final = 3 << 18
+# The content of the attachment begins within so many bytes: all that stands before it is of bounded length.
+_CONTENT_MARK: Final = b'<content value="'
+_BEGINNING_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Author:
+    """The practitioner who wrote the document; `name` as people write it: Dr Gary Pritchard."""
+
+    name: str
+    sds_user_id: str | None = None
+    phone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Organisation:
+    """The organisation that sends the document and keeps it."""
+
+    ods_code: str
+    name: str
+    phone: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DocumentPatient:
+    """Whom the document is about; `is_verified` if the NHS number was traced on PDS."""
+
+    nhs_number: str
+    date_of_birth: date
+    surname: str
+    given: str | None = None
+    prefix: str | None = None
+    gender: str | None = None
+    is_verified: bool = False
+
+    @property
+    def display_name(self) -> str:
+        """Return the name as people write it: Mr Richard Smith."""
+        return " ".join(part for part in (self.prefix, self.given, self.surname) if part)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Document:
+    """All that a message says. `subject` is the control file's; `version` counts from 1.
+
+    `replaces` names the message whose document this one replaces, by the identifier of its Bundle.
+    """
+
+    guide: DocumentGuide
+    mailbox_id: str
+    patient: DocumentPatient
+    organisation: Organisation
+    author: Author | None
+    type_code: str
+    type_display: str
+    title: str
+    written_at: datetime
+    made_at: datetime
+    version: int
+    sender_reference: str
+    is_confidential: bool
+    content_type: str
+    subject: str = ""
+    replaces: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageIds:
+    """The ids of one message, each new. An answer refers to one of the first three."""
+
+    identifier: UUID
+    bundle: UUID
+    header: UUID
+    sender: UUID
+    document: UUID
+    composition: UUID
+    attachment: UUID
+    author: UUID
+    custodian: UUID
+    patient: UUID
+
+    @classmethod
+    def new(cls) -> "MessageIds":
+        """Return ids that nobody else has."""
+        return cls(*(uuid4() for _ in range(10)))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Envelope:
+    """A message but for the base64 of its attachment: what stands before it, and after it."""
+
+    before: bytes
+    after: bytes
+
+    def size_bytes(self, attachment_bytes: int) -> int:
+        """Return how large the message is around so large an attachment."""
+        return len(self.before) + (attachment_bytes + 2) // 3 * 4 + len(self.after)
+
+    def around(self, attachment: BinaryIO) -> Iterator[bytes]:
+        """Yield the message around an attachment, which is read to its end."""
+        yield self.before
+        while chunk := attachment.read(_CHUNK_BYTES):
+            yield base64.b64encode(chunk)
+        yield self.after
+
+
+def make_envelope(document: Document, ids: MessageIds) -> Envelope:
+    """Return the message of a document."""
+    bundle = etree.fromstring(f'<Bundle xmlns="{_FHIR}"/>')
+    _put(bundle, "id", ids.bundle)
+    meta = _put(bundle, "meta")
+    _put(meta, "lastUpdated", _instant(document.made_at))
+    _put(meta, "profile", f"{_ITK}ITK-Message-Bundle-1")
+    _identifier(bundle, _RFC4122, ids.identifier)
+    _put(bundle, "type", "message")
+    _header(_entry(bundle, "MessageHeader", ids.header, f"{_ITK}ITK-MessageHeader-2"), document, ids)
+    sender = _entry(bundle, "Organization", ids.sender, f"{_ITK}CareConnect-ITK-Header-Organization-1")
+    _identifier(sender, _ODS_CODE, document.organisation.ods_code)
+    _document(bundle, document, ids)
+    # Not to be guessed by whoever writes a title: the id is new.
+    mark = _mark(ids)
+    data = etree.tostring(bundle, encoding="UTF-8", xml_declaration=True)
+    before, after = data.split(mark.encode())
+    return Envelope(before, after)
+
+
+def is_around(message: BinaryIO, attachment: BinaryIO) -> bool:
+    """True if a message that was made here carries just this attachment."""
+    before, found, _ = message.read(_BEGINNING_BYTES).partition(_CONTENT_MARK)
+    if not found:
+        return False
+    message.seek(len(before) + len(found))
+    while chunk := attachment.read(_CHUNK_BYTES):
+        encoded = base64.b64encode(chunk)
+        if message.read(len(encoded)) != encoded:
+            return False
+    return message.read(1) == b'"'
+
+
+def _header(header: etree._Element, document: Document, ids: MessageIds) -> None:
+    handling = _put(header, "extension", url=f"{_ITK}Extension-ITK-MessageHandling-2")
+    for level in ("BusAckRequested", "InfAckRequested"):  # 040, 041
+        _put(_put(handling, "extension", url=level), "valueBoolean", "true")
+    recipient = _put(_put(handling, "extension", url="RecipientType"), "valueCoding")  # 039
+    _coding(recipient, f"{_ITK_CODES}ITK-RecipientType-1", "FA", "For Action")
+    definition = _put(handling, "extension", url="MessageDefinition")  # 043
+    _put(_put(definition, "valueReference"), "reference", _MESSAGE_DEFINITION)
+    reference = _put(handling, "extension", url="SenderReference")  # 042
+    _put(reference, "valueString", document.sender_reference)
+    local = _put(handling, "extension", url="LocalExtension")  # 044
+    is_report = document.guide is DocumentGuide.MESSAGING_1
+    _put(local, "valueString", "SendDocument-ConsultationReport" if is_report else "None")
+    _coding(
+        _put(header, "event"), f"{_ITK_CODES}ITK-MessageEvent-2", ITK3_EVENT, "ITK GP Connect Send Document"
+    )  # 047
+    _reference(header, "sender", ids.sender)  # 045
+    _put(header, "timestamp", _instant(document.made_at))  # 048
+    _put(_put(header, "source"), "endpoint", document.mailbox_id)  # 046
+    _reference(header, "focus", ids.document)
+
+
+def _document(bundle: etree._Element, document: Document, ids: MessageIds) -> None:
+    inner = _entry(bundle, "Bundle", ids.document, None)
+    meta = _put(inner, "meta")
+    if document.version > 1:
+        _put(meta, "versionId", document.version)
+    _put(meta, "lastUpdated", _instant(document.made_at))
+    _put(meta, "profile", f"{_ITK}ITK-Document-Bundle-1")
+    _identifier(inner, _RFC4122, ids.identifier)
+    _put(inner, "type", "document")
+    _composition(inner, document, ids)
+    binary = _entry(inner, "Binary", ids.attachment, f"{_ITK}ITK-Attachment-Binary-1")
+    _put(binary, "contentType", document.content_type)
+    _put(binary, "content", _mark(ids))
+    if document.author is not None:
+        _author(inner, document.author, ids)
+    _custodian(inner, document.organisation, ids)
+    _patient(inner, document.patient, ids)
+
+
+def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> None:
+    composition = _entry(inner, "Composition", ids.composition, f"{_CARE_CONNECT}CareConnect-Composition-1")
+    text = _put(composition, "text")  # 119
+    _put(text, "status", "generated")
+    division = etree.fromstring(f'<div xmlns="{_XHTML}"/>')
+    etree.SubElement(division, f"{{{_XHTML}}}p").text = document.subject
+    text.append(division)
+    _identifier(composition, _RFC4122, ids.composition)
+    _put(composition, "status", "final")  # 114
+    _coding(
+        _put(_put(composition, "type"), "coding"),
+        "http://snomed.info/sct",
+        document.type_code,
+        document.type_display,
+    )  # 115
+    _reference(composition, "subject", ids.patient)  # 120
+    _put(composition, "date", _instant(document.written_at))  # 116
+    if document.author is None:
+        # FHIR wants an author; without a person it is named by what it is called alone.
+        _put(_put(composition, "author"), "display", document.organisation.name)
+    else:
+        _reference(composition, "author", ids.author)  # 121
+    _put(composition, "title", document.title)  # 118
+    _put(composition, "confidentiality", "R" if document.is_confidential else "N")  # 117
+    _reference(composition, "custodian", ids.custodian)  # 122
+    if document.replaces is not None:
+        relation = _put(composition, "relatesTo")  # 123
+        _put(relation, "code", "replaces")
+        _identifier(relation, _RFC4122, document.replaces, "targetIdentifier")
+    section = _put(composition, "section")  # 124
+    _put(section, "title", document.title)
+    _reference(section, "entry", ids.attachment)
+
+
+def _author(inner: etree._Element, author: Author, ids: MessageIds) -> None:
+    practitioner = _entry(inner, "Practitioner", ids.author, f"{_CARE_CONNECT}CareConnect-Practitioner-1")
+    if author.sds_user_id:
+        _identifier(practitioner, _SDS_USER_ID, author.sds_user_id)  # 032
+    name = _put(practitioner, "name")  # 033
+    _put(name, "use", "official")
+    *others, family = author.name.split()
+    prefixes = others[:1] if others and others[0].rstrip(".").casefold() in _TITLES else []
+    _put(name, "family", family)
+    for given in others[len(prefixes) :]:
+        _put(name, "given", given)
+    for prefix in prefixes:
+        _put(name, "prefix", prefix)
+    if author.phone:
+        _telecom(practitioner, "phone", author.phone)  # 034
+
+
+def _custodian(inner: etree._Element, organisation: Organisation, ids: MessageIds) -> None:
+    custodian = _entry(inner, "Organization", ids.custodian, f"{_CARE_CONNECT}CareConnect-Organization-1")
+    _identifier(custodian, _ODS_CODE, organisation.ods_code)  # 029
+    _put(custodian, "name", organisation.name)  # 030
+    if organisation.phone:
+        _telecom(custodian, "phone", organisation.phone)  # 031
+    if organisation.email:
+        _telecom(custodian, "email", organisation.email)
+
+
+def _patient(inner: etree._Element, patient: DocumentPatient, ids: MessageIds) -> None:
+    element = _entry(inner, "Patient", ids.patient, f"{_CARE_CONNECT}CareConnect-Patient-1")
+    identifier = _put(element, "identifier")  # 035
+    status = _put(identifier, "extension", url=f"{_CARE_CONNECT}Extension-{_VERIFICATION}")
+    code, display = (
+        ("01", "Number present and verified")
+        if patient.is_verified
+        else ("02", "Number present but not traced")
+    )
+    system = f"https://fhir.hl7.org.uk/STU3/CodeSystem/{_VERIFICATION}"
+    _coding(_put(_put(status, "valueCodeableConcept"), "coding"), system, code, display)
+    _put(identifier, "system", _NHS_NUMBER)
+    _put(identifier, "value", patient.nhs_number)
+    _put(element, "active", "true")
+    name = _put(element, "name")  # 036
+    _put(name, "use", "official")
+    _put(name, "family", patient.surname)
+    for given in (patient.given or "").split():
+        _put(name, "given", given)
+    if patient.prefix:
+        _put(name, "prefix", patient.prefix)
+    if patient.gender:
+        _put(element, "gender", patient.gender)
+    _put(element, "birthDate", patient.date_of_birth.isoformat())  # 037
+
+
+def _entry(bundle: etree._Element, kind: str, identity: UUID, profile: str | None) -> etree._Element:
+    entry = _put(bundle, "entry")
+    _put(entry, "fullUrl", f"urn:uuid:{identity}")
+    resource = _put(_put(entry, "resource"), kind)
+    _put(resource, "id", identity)
+    if profile is not None:
+        _put(_put(resource, "meta"), "profile", profile)
+    return resource
+
+
+def _identifier(
+    parent: etree._Element, system: str, value: object, element: str = "identifier"
+) -> etree._Element:
+    identifier = _put(parent, element)
+    _put(identifier, "system", system)
+    _put(identifier, "value", value)
+    return identifier
+
+
+def _coding(parent: etree._Element, system: str, code: str, display: str) -> None:
+    for element, value in (("system", system), ("code", code), ("display", display)):
+        _put(parent, element, value)
+
+
+def _telecom(parent: etree._Element, system: str, value: str) -> None:
+    telecom = _put(parent, "telecom")
+    for element, said in (("system", system), ("value", value), ("use", "work")):
+        _put(telecom, element, said)
+
+
+def _reference(parent: etree._Element, element: str, identity: UUID) -> None:
+    _put(_put(parent, element), "reference", f"urn:uuid:{identity}")
+
+
+def _put(
+    parent: etree._Element, element: str, value: object = None, *, url: str | None = None
+) -> etree._Element:
+    made = etree.SubElement(parent, f"{{{_FHIR}}}{element}")
+    if url is not None:
+        made.set("url", url)
+    if value is not None:
+        made.set("value", str(value))
+    return made
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _mark(ids: MessageIds) -> str:
+    return f"content-of-{ids.attachment}"

@@ -1,0 +1,287 @@
+"""Documents that leave within the message that a practice can file: what is sent, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+
+from tests.commands.client import transfer
+from tests.commands.recorded import invoke
+from tests.invariants import check_invariants
+from tests.payloads import make_bundle_xml
+from tests.site import WRAPPING, Site, document_in, make_site, sidecar
+
+PDF = b"%PDF-1.7\n1 0 obj\n%%EOF\n"
+AUTHOR = {"name": "Dr Gary Pritchard", "sds_user_id": "033345750518"}
+FHIR = "{http://hl7.org/fhir}"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site that has documents wrapped."""
+    site = make_site(tmp_path / "site", **WRAPPING)
+    (site.outbox / "send-document").mkdir()
+    return site
+
+
+def _said(document: dict[str, Any] | None = None, **said: Any) -> dict[str, Any]:
+    return sidecar(**said) if document is None else sidecar(document=document, **said)
+
+
+def _send(site: Site, said: dict[str, Any], data: bytes = PDF, name: str = "letter.pdf") -> str:
+    """Send one document; return the stem of its pair."""
+    before = set(site.stems())
+    site.place(name, data, sidecar=said)
+    site.run_once()
+    [stem] = set(site.stems()) - before
+    return stem
+
+
+def _refusal(site: Site, said: dict[str, Any], data: bytes = PDF) -> dict[str, Any]:
+    site.place("letter.pdf", data, sidecar=said)
+    site.run_once()
+    [explanation] = site.explanations()
+    assert explanation.payload.read_bytes() == data
+    assert site.stems() == []
+    check_invariants(site)
+    return explanation.content
+
+
+def _find(site: Site, stem: str, path: str) -> str | None:
+    found = etree.fromstring(site.payload(stem)).find(
+        ".//" + "/".join(f"{FHIR}{one}" for one in path.split("/"))
+    )
+    return None if found is None else found.get("value")
+
+
+def test_a_pdf_leaves_within_a_message(site: Site) -> None:
+    """The attachment is the file, byte for byte; control file and message say the same."""
+    stem = _send(site, _said({"title": "Clinic letter"}, patient_name="Mr Brian Smith"))
+
+    control, message = site.control(stem), etree.fromstring(site.payload(stem))
+    assert document_in(site.payload(stem)) == PDF
+    assert control.to_dts == "GPPROVIDER_9990000042_20010214_Smith"
+    assert control.subject == message.findtext(".//{http://www.w3.org/1999/xhtml}p")
+    assert control.subject == (
+        "Clinic letter for Mr Brian Smith, NHS Number: 9990000042, seen at Larkfield Care Hub, ODS code:"
+        " Y99901, version 1"
+    )
+    told = json.loads(invoke(site, "show", stem, "--json").stdout)
+    assert (told["size"], told["wrapped"], told["wrapped_size"]) == (len(PDF), True, len(site.payload(stem)))
+    assert told["awaiting"] == ["infrastructure", "business"]
+    [line] = site.events("message.queued")
+    assert (line.values["wrapped"], line.values["wrapped_size"]) == ("true", str(told["wrapped_size"]))
+    assert "9990000042" not in "".join(each.text for each in site.log())
+    check_invariants(site)
+
+
+def test_what_is_a_message_already_goes_as_it_is(site: Site) -> None:
+    """Byte for byte, with and without a sidecar."""
+    first, second = make_bundle_xml(identifier="1"), make_bundle_xml(identifier="2")
+    site.place("first.xml", first, folder="send-document")
+    site.place("second.xml", second, sidecar={"use_case": "send-document"})
+    site.run_once()
+
+    assert sorted(site.sent_contents()) == sorted([first, second])
+    assert {row["wrapped_bytes"] for row in site.messages().values()} == {None}
+
+
+@pytest.mark.parametrize("name", ["send-document", "local"])
+def test_the_settings_say_what_is_wrapped(site: Site, name: str) -> None:
+    """A site takes a use case out, or has documents of its own wrapped."""
+    turned = {
+        "use_cases.send-document": {"payload": "as dropped"},
+        "use_cases.local": {"payload": "itk3-document", "workflow_id": "LOCAL_LETTER"},
+    }
+    site.settle(**{**WRAPPING, **turned})
+
+    stem = _send(site, _said(use_case=name))
+
+    assert (site.payload(stem) == PDF) is (name == "send-document")
+    assert document_in(site.payload(stem)) == PDF
+
+
+def test_documents_and_others_leave_side_by_side(site: Site) -> None:
+    """In one batch some are wrapped, some go as they are, some are refused."""
+    for number in range(5):
+        site.place(f"{number}.pdf", PDF + b"%d" % number, sidecar=_said())
+        site.place(f"{number}.xml", make_bundle_xml(identifier=f"x{number}"), folder="send-document")
+        site.place(f"{number}.zip", b"PK\x03\x04 %d" % number, sidecar=_said())
+    site.run_once()
+
+    assert len(site.stems()) == 10
+    assert len(site.explanations()) == 5
+    check_invariants(site)
+
+
+def test_a_consultation_report_needs_its_author(site: Site) -> None:
+    """Everything that is missing is named at once; with it the report goes, under its fixed title."""
+    site.settle()
+    site.settle(**{name: values for name, values in WRAPPING.items() if name != "mailbox"})
+    said = sidecar(use_case="consultation-report")
+    del said["patient"]["date_of_birth"]
+    refused = _refusal(site, said)
+    assert refused["code"] == "document_incomplete"
+    for name in (
+        "patient.date_of_birth", "document.author.name", "document.author.sds_user_id",
+        "organisation of [mailbox]", "ods_code of [mailbox]",
+    ):  # fmt: skip
+        assert name in refused["text"]
+    assert "Smith" not in json.dumps(refused)
+
+    site.settle(**WRAPPING)
+    stem = _send(site, _said({"author": AUTHOR, "title": "Mine"}, use_case="consultation-report"))
+    assert _find(site, stem, "Composition/title") == "Consultation report"
+    assert _find(site, stem, "Practitioner/identifier/value") == AUTHOR["sds_user_id"]
+    assert site.control(stem).subject.endswith("ODS Code Y99901, Version 1")
+
+
+def test_a_later_version_replaces_an_earlier_one(site: Site) -> None:
+    """`replaces` takes the id of a message of ours; the new one names its Bundle, and counts on."""
+    first = _send(site, _said({"title": "Clinic letter"}))
+    second = _send(site, _said({"title": "Clinic letter", "replaces": first}), PDF + b"corrected")
+    third = _send(site, _said({"title": "Clinic letter", "replaces": second}), PDF + b"again")
+
+    ids = [_find(site, stem, "identifier/value") for stem in (first, second)]
+    assert _find(site, second, "relatesTo/targetIdentifier/value") == ids[0]
+    assert _find(site, third, "relatesTo/targetIdentifier/value") == ids[1]
+    assert [site.control(stem).subject.rpartition(" ")[2] for stem in (first, second, third)] == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert _find(site, third, "versionId") == "3"
+
+
+def test_a_confidential_document_does_not_say_who_sends_it(site: Site) -> None:
+    """Neither practice name nor ODS code is in the Subject."""
+    stem = _send(site, _said({"title": "Clinic letter", "confidential": True}))
+
+    assert _find(site, stem, "confidentiality") == "R"
+    assert "Larkfield" not in site.control(stem).subject
+    assert "Y99901" not in site.control(stem).subject
+
+
+@pytest.mark.parametrize(
+    ("said", "data", "code"),
+    [
+        (_said(), b"PK\x03\x04 a word processor's file", "document_kind"),
+        (_said(), b"<html><p>Dear doctor</p></html>", "document_kind"),
+        (_said(), b"", "payload_empty"),
+        (_said({"replaces": "20261122091502480113_7F3A9C"}), PDF, "document_replaces_invalid"),
+        (_said({"replaces": "yesterday's"}), PDF, "document_replaces_invalid"),
+        (_said({"confidential": True, "title": "Larkfield Care Hub letter"}), PDF, "document_confidential"),
+        (_said({"confidential": True, "title": "From y99901"}), PDF, "document_confidential"),
+        (_said({"date": "yesterday"}), PDF, "document_date_invalid"),
+        (_said(version="b"), PDF, "document_version_invalid"),
+        (_said({"author": {"phone": "1"}}), PDF, "document_incomplete"),
+        (_said({"type": "letter"}), PDF, "sidecar_wrong_value"),
+        (_said({"kind": "letter"}), PDF, "sidecar_unknown_key"),
+        (_said({"title": "x"}), make_bundle_xml(), "document_not_wrapped"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_refused(site: Site, said: dict[str, Any], data: bytes, code: str) -> None:
+    """With a reason that names no patient; the file lies untouched in rejected/."""
+    refused = _refusal(site, said, data)
+
+    assert refused["code"] == code
+    assert not {"Smith", "9990000042"} & set(json.dumps(refused).replace('"', " ").split())
+
+
+def test_a_message_about_somebody_else_is_not_replaced(site: Site) -> None:
+    """Nor is one that was refused."""
+    other = _send(site, _said(nhs_number="9990000018"))
+    site.place("next.pdf", PDF + b"next", sidecar=_said({"replaces": other}))
+    site.place("refused.pdf", b"PK\x03\x04", sidecar=_said())
+    site.run_once()
+    refused = [each.content["message_id"] for each in site.explanations() if "refused" in each.payload.name]
+    site.place("last.pdf", PDF + b"last", sidecar=_said({"replaces": refused[0]}))
+    site.run_once()
+
+    texts = {each.payload.name: each.content["text"] for each in site.explanations()}
+    assert "another patient" in texts["next.pdf"]
+    assert "no message that meshctl has made" in texts["last.pdf"]
+
+
+@pytest.mark.parametrize("most", [0, 6_000_000])
+def test_a_large_document_is_warned_of_or_refused(site: Site, most: int) -> None:
+    """Above 5 MB the log warns; a site may have it refused."""
+    site.settle(**{**WRAPPING, "staging": {"max_document_bytes": most}})
+    site.place("letter.pdf", PDF + b"\0" * 5_000_000 + b"%%EOF", sidecar=_said())
+    site.run_once()
+
+    if most:
+        assert [each.content["code"] for each in site.explanations()] == ["document_too_large"]
+    else:
+        assert [("20015" in line.values["text"]) for line in site.events("message.warning")] == [True]
+        assert len(site.stems()) == 1
+    check_invariants(site)
+
+
+def test_an_odd_pdf_is_sent_with_a_warning(site: Site) -> None:
+    """It may have been cut off."""
+    _send(site, _said(), b"%PDF-1.7\n")
+
+    assert ["cut off" in line.values["text"] for line in site.events("message.warning")] == [True]
+
+
+def test_a_message_that_failed_goes_again_as_it_was(site: Site) -> None:
+    """`resend` takes the whole message from FAILED, and wraps nothing anew."""
+    stem = _send(site, _said())
+    before = site.payload(stem)
+    transfer(site, stem, fail=True)
+    site.run_once()
+
+    assert invoke(site, "resend", stem).exit_code == 0
+    site.run_once()
+
+    assert site.sent_contents() == [before]
+
+
+def test_control_shows_the_message(site: Site) -> None:
+    """--payload prints what would be sent, options and all; of what goes as it is it says so."""
+    letter = site.root / "letter.pdf"
+    letter.write_bytes(PDF)
+    options = (
+        "--use-case", "send-document", "--nhs-number", "9990000042", "--date-of-birth", "2001-02-14",
+        "--surname", "Smith", "--given", "Brian", "--author-name", "Dr Gary Pritchard", "--document-type",
+        "823681000000100", "--title", "Clinic letter", "--verified",
+    )  # fmt: skip
+
+    shown = invoke(site, "control", "--payload", str(letter), *options)
+    as_dropped = invoke(
+        site, "control", "--payload", str(letter), "--to-mailbox", "X26ABC2", "--use-case", "vaccination"
+    )
+
+    assert shown.exit_code == 0
+    message = etree.fromstring(shown.stdout_bytes)
+    assert document_in(shown.stdout_bytes) == PDF
+    given = message.find(f".//{FHIR}Patient/{FHIR}name/{FHIR}given")
+    code = message.find(f".//{FHIR}Composition/{FHIR}type/{FHIR}coding/{FHIR}code")
+    assert given is not None
+    assert code is not None
+    assert (given.get("value"), code.get("value")) == ("Brian", "823681000000100")
+    assert as_dropped.exit_code == 1
+    assert "no message is made" in as_dropped.stderr
+
+
+def test_send_drops_a_document_with_its_sidecar(site: Site) -> None:
+    """The options of send become keys of `document`."""
+    letter = site.root / "letter.pdf"
+    letter.write_bytes(PDF)
+    first = _send(site, _said(), PDF + b"first", "first.pdf")
+
+    result = invoke(
+        site, "send", str(letter), "--use-case", "send-document", "--nhs-number", "9990000042",
+        "--date-of-birth", "2001-02-14", "--surname", "Smith", "--author-name", "Dr Gary Pritchard",
+        "--replaces", first, "--confidential",
+    )  # fmt: skip
+
+    assert result.exit_code == 0
+    assert json.loads((site.outbox / "letter.pdf.meta.json").read_bytes())["document"] == {
+        "author": {"name": "Dr Gary Pritchard"},
+        "replaces": first,
+        "confidential": True,
+    }
