@@ -3,6 +3,7 @@
     .work/claims/<claim>/               a batch taken from the outbox itself, under the files' own names
     .work/claims/<claim>.<use case>/    a batch taken from a use case's sub-folder
     .work/ready/<stem>.ctl              control files, complete, where only we look
+    .work/indexes/<index>/              an index, and the sidecars that its rows become (see index.py)
     .work/copies/<stem>                 copies of other users' files, about to take their places in the claim
 
 A claim takes a sidecar before its payload, so a crash between the two leaves a sidecar that can be put back,
@@ -21,8 +22,8 @@ from pathlib import Path
 from meshctl.files import durable
 from meshctl.outbound.names import SIDECAR_SUFFIX
 
-_CLAIMS, _READY, _COPIES = "claims", "ready", "copies"
-WORK_NAMES = frozenset({_CLAIMS, _READY, _COPIES})
+_CLAIMS, _READY, _COPIES, _INDEXES = "claims", "ready", "copies", "indexes"
+WORK_NAMES = frozenset({_CLAIMS, _READY, _COPIES, _INDEXES})
 """All that belongs into the work folder."""
 _PRIVATE = 0o700
 _STAMP = "%Y%m%d%H%M%S%f"
@@ -85,11 +86,12 @@ class WorkFolder:
     def __init__(self, folder: Path) -> None:
         self.claims = f"{folder}/{_CLAIMS}"
         self.ready = f"{folder}/{_READY}"
+        self.indexes = f"{folder}/{_INDEXES}"
         self._copies = f"{folder}/{_COPIES}"
 
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError."""
-        for folder in (self.claims, self.ready, self._copies):
+        for folder in (self.claims, self.ready, self.indexes, self._copies):
             durable.make_folders(folder, _PRIVATE)
 
     def open_claim(self, now: datetime, use_case: str | None) -> Claim:

@@ -86,7 +86,7 @@ def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
     if sidecar is not None:
         _show_sidecar(target + SIDECAR_SUFFIX, sidecar)
     try:
-        _rename_new(hidden, target)
+        rename_new(hidden, target)
     finally:
         if sidecar is not None and os.path.lexists(hidden):
             # The file did not get there, and another one of that name must not find our sidecar.
@@ -99,7 +99,7 @@ def _show_sidecar(target: str, sidecar: bytes) -> None:
     try:
         durable.write_new(hidden, sidecar, _MODE)
         durable.sync_file(hidden)
-        _rename_new(hidden, target)
+        rename_new(hidden, target)
     finally:
         _remove(hidden)
 
@@ -113,7 +113,7 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _rename_new(source: str, target: str) -> None:
+def rename_new(source: str, target: str) -> None:
     """Rename without replacing. Raises FileExistsError.
 
     Where the file system cannot do that in one step, a link does the same; that does not look like a rename

@@ -145,7 +145,7 @@ class Examiner:
         when the file is known to be `alone`.
         """
         path = f"{folder}/{name}"
-        message_id = self.settings.mailbox.file_prefix + new_message_id(datetime.now(UTC))
+        message_id = self._new_id()
         try:
             status = os.lstat(path)
             sidecar_status = None if said or alone else _status(path + SIDECAR_SUFFIX)
@@ -193,6 +193,23 @@ class Examiner:
         return Sendable(
             *about, details=draft.details, control=control, cautions=cautions, envelope=draft.envelope
         )
+
+    def refuse(self, folder: str, name: str, refusal: Refusal) -> Refused | None:
+        """Return a file as refused, without looking into it; None when it is no longer there."""
+        status = _status(f"{folder}/{name}")
+        if status is None:
+            return None
+        return Refused(
+            name,
+            self._new_id(),
+            FileIdentity.of(status),
+            None,
+            shown_name=mask_file_name(name),
+            refusal=refusal,
+        )
+
+    def _new_id(self) -> str:
+        return self.settings.mailbox.file_prefix + new_message_id(datetime.now(UTC))
 
     def _read(self, path: str, status: os.stat_result) -> Reading:
         if not stat.S_ISREG(status.st_mode):

@@ -15,6 +15,7 @@ from meshctl.settings.model import StagingSettings
 
 SIDECAR_SUFFIX = ".meta.json"
 ERROR_SUFFIX = ".error.json"
+INDEX_SUFFIX = ".index.csv"
 
 _TABLE = Path(__file__).with_name("names.toml")
 # Characters that mean something in a glob.
@@ -96,6 +97,11 @@ class _Globs:
 def is_sidecar(name: str) -> bool:
     """True if a name is that of a sidecar."""
     return name.endswith(SIDECAR_SUFFIX) and len(name) > len(SIDECAR_SUFFIX)
+
+
+def is_index(name: str) -> bool:
+    """True if a name is that of an index: a sidecar for many files, a row each."""
+    return name.lower().endswith(INDEX_SUFFIX) and len(name) > len(INDEX_SUFFIX)
 
 
 @cache

@@ -8,13 +8,15 @@ from contextlib import closing
 from itertools import islice
 
 from meshctl.errors import ConfigError, Refusal
+from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
 from meshctl.ledger.opening import Books
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.examine import Examined, Examiner, Refused
 from meshctl.outbound.examine_batches import Batch, BatchExaminer, NotReady, Outcome
 from meshctl.outbound.handoff import HandOff, HandOffDriver
-from meshctl.outbound.names import is_sidecar
+from meshctl.outbound.index import Indexes
+from meshctl.outbound.names import NameRules, is_index, is_sidecar
 from meshctl.outbound.recover import Recovery
 from meshctl.outbound.reject import RejectedFolder, Rejection
 from meshctl.outbound.scan import OutboxScan, Ready, WorkLeft
@@ -60,6 +62,9 @@ class OutboundPipeline:
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
         self._examiner = Examiner(settings)
+        self._indexes = Indexes(
+            self._work, str(settings.staging.outbox), NameRules(settings.staging), self._rejected, books
+        )
         self._reading = reading
         self.staging = OutboxScan(
             settings.staging,
@@ -114,7 +119,8 @@ class OutboundPipeline:
         driver: HandOffDriver,
         work_left: WorkLeft,
     ) -> None:
-        batches = _batches(folder, use_case, self.staging.ready(folder, use_case, work_left))
+        ready = self._without_indexes(folder, use_case, driver, work_left)
+        batches = _batches(folder, use_case, ready)
         examined = self._reading.examine(batches, self._examiner, handoff.control_staging)
         try:
             # Closed here and now, so that nothing staged ahead outlives a stop or an error.
@@ -130,6 +136,29 @@ class OutboundPipeline:
             if use_case is None or os.path.isdir(folder):
                 raise
             driver.left_behind = True
+
+    def _without_indexes(
+        self, folder: str, use_case: str | None, driver: HandOffDriver, work_left: WorkLeft
+    ) -> Iterator[Ready]:
+        """Yield what is ready but for indexes, which are turned into sidecars on the way."""
+        for ready in self.staging.ready(folder, use_case, work_left):
+            if not is_index(ready.name):
+                yield ready
+            elif any(is_being_written(path, OPEN_SAFELY) for path in ready.ask):
+                self.staging.note_writing(work_left)
+            else:
+                self._expand(folder, ready.name, use_case, driver)
+                # Its files may have been passed over in this turn already.
+                work_left.being_written += 1
+                work_left.look_again_in(0.0)
+
+    def _expand(self, folder: str, name: str, use_case: str | None, driver: HandOffDriver) -> None:
+        try:
+            self.staging.note_arrivals(self._indexes.expand(folder, name, use_case))
+        except Refusal as refusal:
+            refused = self._examiner.refuse(folder, name, refusal)
+            if refused is not None:
+                driver.hand_over(folder, use_case, [refused])
 
     def _dispatch(
         self, batch: Batch, outcomes: list[Outcome], driver: HandOffDriver, work_left: WorkLeft
@@ -160,6 +189,7 @@ class OutboundPipeline:
 
     def _recover(self, handoff: HandOff, driver: HandOffDriver) -> None:
         self._work.discard_copies()
+        self._indexes.recover()
         recovery = Recovery(
             self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
         )

@@ -225,6 +225,13 @@ def _no_constant(_name: str) -> NoReturn:
     raise ValueError
 
 
+INDEX_COLUMNS: Final = tuple(
+    key
+    for key in _EXPECTED
+    if key not in {"patient", "document", "document.author", "acknowledgements", "resend_of"}
+)
+"""The keys that a column of an index can stand for, with dots."""
+
 _WITHIN: Final[dict[str, type[_Said]]] = {
     "": Sidecar,
     "patient": SidecarPatient,

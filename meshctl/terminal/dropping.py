@@ -11,7 +11,7 @@ from meshctl.log.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.drop import place
 from meshctl.outbound.examine import Examiner, Refused, Sendable, sidecar_beside
-from meshctl.outbound.names import NameKind, NameRules
+from meshctl.outbound.names import NameKind, NameRules, is_index
 from meshctl.outbound.wrap import Caution
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
@@ -50,6 +50,8 @@ def _check_kind(file: Path, names: NameRules) -> None:
         raise click.UsageError(
             "A sidecar is not sent by itself: name the file that it describes; it goes along."
         )
+    if is_index(file.name):
+        raise click.UsageError("An index is not sent by itself: put it into the outbox with its files.")
     names.check_taken(file.name)
 
 

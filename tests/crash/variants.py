@@ -169,6 +169,17 @@ def _documents(site: Site) -> None:
     site.place("zip.pdf", b"PK\x03\x04 no document", sidecar=sidecar(synthetic_nhs_number(55)))
 
 
+def _index(site: Site) -> None:
+    """Drop documents with an index, of which one row is wrong."""
+    lines = ["use_case,file,patient.nhs_number,patient.date_of_birth,patient.surname"]
+    for index in range(61, 64):
+        site.place(f"{index}.pdf", b"%%PDF-1.7 document %d %%%%EOF" % index)
+        lines.append(f"send-document,{index}.pdf,{synthetic_nhs_number(index)},2001-02-14,Smith")
+    lines.append("send-document,=x.tmp,,,")
+    site.place("today.index.csv", "\r\n".join(lines).encode())
+    site.dropped.pop()
+
+
 def _past(site: Site) -> None:
     site.place("old.xml", _letter(31))
     site.place("old.pdf", b"%PDF old", sidecar=sidecar(synthetic_nhs_number(32)))
@@ -220,6 +231,7 @@ def _damage_ledger(site: Site) -> None:
 
 _DELIVER = {"reports": {"deliver": "delivered"}}
 _TWO = ("mailbox",)
+_PATIENT: Mapping[str, Mapping[str, Any]] = {"staging": {"sidecar_wait_seconds": 60}}
 
 VARIANTS: tuple[Variant, ...] = (
     Variant("first start", _opaque_with_sidecar, is_first_start=True),
@@ -259,6 +271,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("wrapped", _documents, sections=WRAPPING, is_killed_twice=True),
     Variant("wrapped, N", _documents, sections=WRAPPING, client=Client.SAVES_NOTHING, is_killed_twice=True),
     Variant("wrapped, two file systems", _documents, sections=WRAPPING, moved=_TWO),
+    Variant("index", _index, sections={**WRAPPING, **_PATIENT}, is_killed_twice=True),
     Variant("retention", _one_message, before=_refused_before, after=_make_old, is_followed=True),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),
     Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),
