@@ -11,9 +11,11 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,10 @@ business_ack = "30003"
 """
 _ALERT = "import sys; open(sys.argv[1], 'ab').write(sys.stdin.buffer.read())"
 _LETTERS = 150
+_DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "mailbox": {"ods_code": "Y99901", "organisation": "Larkfield Care Hub"},
+    "use_cases.document": {"workflow_id": "LOCAL_DOCUMENT", "payload": "itk3-document"},
+}
 
 
 @dataclass
@@ -93,6 +99,7 @@ def day(tmp_path: Path) -> Day:
     site = make_site(tmp_path / "site")
     kept = Day(site)
     site.settle(
+        **_DOCUMENTS,
         log={"level": "DEBUG"},
         alerts={"command": [sys.executable, "-c", _ALERT, str(kept.alerts)]},
         staging={"sidecar_wait_seconds": 0.5},
@@ -111,7 +118,7 @@ def day(tmp_path: Path) -> Day:
         kept.keep("daemon", Finished(0, out.decode(), error.decode()))
         kept.keep("simulate", client.stop())
     kept.killed_ledger = {path.name: path.read_bytes() for path in site.state.glob("ledger*")}
-    site.settle(log={"level": "DEBUG", "format": "json"})
+    site.settle(**_DOCUMENTS, log={"level": "DEBUG", "format": "json"})
     kept.keep("run --once", site.meshctl("run", "--once"))
     return kept
 
@@ -137,7 +144,7 @@ def _check_that_there_was_something_to_find(day: Day) -> None:
     events = {entry.event for entry in day.site.log()}
     assert events >= {
         "message.queued", "message.rejected", "message.repeat", "message.failed", "message.sent",
-        "report.recorded", "report.unmatched", "report.unreadable", "ack.recorded",
+        "report.recorded", "report.unmatched", "report.unreadable", "ack.recorded", "file.index_rows_refused",
     }  # fmt: skip
 
 
@@ -157,6 +164,18 @@ def _drop_everything(site: Site) -> None:
             case.drop(site)
     whole = {**SAID, "patient_name": f"Ms {_GIVEN_NAME} {SURNAME}", "subject": f"{_SUBJECT} for {SURNAME}"}
     stem = f"{SURNAME.upper()} {_GIVEN_NAME} {NHS_NUMBER} {DATE_OF_BIRTH} 14.02.2001"
+    named = {"nhs_number": NHS_NUMBER, "date_of_birth": DATE_OF_BIRTH, "surname": SURNAME}
+    patient = {**named, "given": _GIVEN_NAME}
+    of_row = ",".join(patient.values())
+    document = {"use_case": "document", "patient": patient, "document": {"title": _SUBJECT}}
+    site.place(f"{_GIVEN_NAME}.pdf", b"%PDF-1.7 to be wrapped", sidecar=document)
+    site.place(f"{_GIVEN_NAME}.zip", b"PK\x03\x04 not to be wrapped", sidecar=document)
+    lines = [
+        "use_case,file,patient.nhs_number,patient.date_of_birth,patient.surname,patient.given,document.title",
+        f"document,{SURNAME} {_GIVEN_NAME}.tmp,{of_row},{_SUBJECT}",
+        f"document,{_GIVEN_NAME} absent.pdf,{of_row},{_SUBJECT}",
+    ]
+    site.place("list.index.csv", "\r\n".join(lines).encode())
     site.place(f"{stem}.pdf", b"patient in the name", sidecar=whole)
     site.place(f"{stem} refused.pdf", b"and refused", sidecar={**whole, "use_case": "unheard-of"})
     site.place(f"GPPROVIDER_{NHS_NUMBER}_14022001_{SURNAME}.pdf", b"lacks its sidecar")

@@ -11,6 +11,7 @@ from meshctl.cli import cli
 from meshctl.log.events import event_table
 from meshctl.log.reader import parse_line
 from meshctl.mesh.states import State
+from meshctl.outbound.index import read_index
 from meshctl.outbound.names import NameKind, NameRules
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
@@ -90,6 +91,15 @@ def test_sidecar_example_is_a_sidecar() -> None:
     assert first.use_case == "send-document"
     assert document.document is not None
     assert document.document.author is not None
+
+
+def test_index_example_is_an_index() -> None:
+    """The index in the README is one that meshctl reads."""
+    (example,) = code_blocks(TEXT, "csv")
+
+    (row,) = read_index(example.encode(), NameRules(StagingSettings()))
+    assert row.refusal is None
+    assert read_sidecar(row.sidecar).document is not None
 
 
 def test_states_are_those_of_the_ledger() -> None:

@@ -41,7 +41,8 @@ def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[
         if part is not None:
             known.update(value for value in (part.nhs_number, part.surname) if value)
             known.update(_date_spellings(part.date_of_birth))
-    names = (named.display_name if named else None, sidecar.patient_name if sidecar else None)
+    given = sidecar.patient.given if sidecar and sidecar.patient else None
+    names = (named.display_name if named else None, sidecar.patient_name if sidecar else None, given)
     for name in names:
         known.update((name or "").split())
     return tuple(sorted(value for value in known if len(value) > 1))
@@ -156,6 +157,8 @@ class Examiner:
         outcome: tuple[Draft, bytes] | Refusal
         try:
             check_name(name)
+            if is_sidecar(name):
+                sidecar = _sidecar_alone(path, status)
             _check_kind(name)
             if sidecar_status:
                 sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
@@ -332,6 +335,13 @@ def _fault(error: Exception) -> Refusal:
         f"A fault in meshctl itself: {fields['error']} at {fields['where']}.",
         "Please report it with this line. The file was not sent; send it by another way.",
     )
+
+
+def _sidecar_alone(path: str, status: os.stat_result) -> Sidecar | None:
+    """Return what a sidecar without its file says, if it can be read: whom its name must not show."""
+    with contextlib.suppress(Refusal):
+        return _read_sidecar(path, status)
+    return None
 
 
 def _check_kind(name: str) -> None:

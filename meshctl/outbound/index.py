@@ -22,7 +22,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,9 @@ _MOST_ROWS: Final = 100_000
 _MODE: Final = 0o640
 _FLAGS: Final = frozenset({"document.confidential", "patient.verified"})
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_OF_PATIENT: Final = frozenset(
+    {"patient.nhs_number", "patient.date_of_birth", "patient.surname", "patient.given", "patient_name"}
+)
 _FOLDER: Final = re.compile(r"\d{20}_[0-9a-f]{6}(\..+)?")
 _ADVICE: Final = "Correct the rows, and drop them with their files in a new index."
 
@@ -57,6 +60,12 @@ class Row:
     file: str
     sidecar: bytes
     refusal: Refusal | None = None
+    words_to_mask: tuple[str, ...] = ()
+
+    @property
+    def shown_file(self) -> str:
+        """Return the file's name as it may be shown, without the patient whom the row names."""
+        return mask_file_name(self.file, self.words_to_mask)
 
 
 def read_index(data: bytes, names: NameRules) -> list[Row]:
@@ -160,7 +169,7 @@ class Indexes:
             "rows": [
                 {
                     "row": row.number,
-                    "file": mask_file_name(row.file),
+                    "file": row.shown_file,
                     "code": refusal.code,
                     "text": refusal.text,
                 }
@@ -207,12 +216,17 @@ def _check_columns(columns: list[str]) -> None:
 def _row(number: int, columns: list[str], line: list[str], names: NameRules) -> Row:
     cells = {column: cell.strip() for column, cell in zip(columns, line, strict=False) if cell.strip()}
     file = cells.pop(_FILE, "")
+    # Also of a row that is refused, whatever is wrong with it: its explanation names the file.
+    words = [
+        word for column, cell in cells.items() for word in (cell, *cell.split()) if column in _OF_PATIENT
+    ]
+    hidden = tuple(word for word in words if len(word) > 1)
     try:
         _check_cells(len(line) - len(columns))
         _check_file(file, names)
-        return Row(number, file, json.dumps(_nested(cells)).encode())
+        return Row(number, file, json.dumps(_nested(cells)).encode(), None, hidden)
     except Refusal as refusal:
-        return Row(number, file, b"", refusal)
+        return Row(number, file, b"", refusal, hidden)
 
 
 def _check_cells(too_many: int) -> None:
@@ -261,7 +275,7 @@ def _refused_if_twice(row: Row, often: Counter[str]) -> Row:
     if row.refusal is not None or often[row.file] == 1:
         return row
     refusal = Refusal("index_file_twice", "The index names the file in several rows.", _ADVICE)
-    return Row(row.number, row.file, b"", refusal)
+    return replace(row, sidecar=b"", refusal=refusal)
 
 
 def _has_own(row: Row, folder: str) -> Refusal | None:
