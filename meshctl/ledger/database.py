@@ -1,7 +1,7 @@
 """Opening the ledger's SQLite file: journal mode, durability, migrations, transactions.
 
-A migration and the record that it ran commit together. Reading commands open the file read-only, and
-neither create nor change it.
+The migrations that are due and the record that they ran commit together. Reading commands open the file
+read-only, and neither create nor change it.
 """
 
 import os
@@ -161,9 +161,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         raise _too_new(path, version, len(scripts))
     if 0 < version < len(scripts):
         _keep_copy(connection, path, version)
-    for number, script in enumerate(scripts[version:], start=version + 1):
-        # executescript commits what is open, so the script brings its own transaction.
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+    if version < len(scripts):
+        # In one transaction: a new ledger that a crash left at an older version would be kept a copy of.
+        # executescript commits what is open, so the scripts bring their own.
+        due = "\n".join(scripts[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;\n{due}\nPRAGMA user_version = {len(scripts)};\nCOMMIT;")
 
 
 def _read_through(connection: sqlite3.Connection, path: Path) -> None:
