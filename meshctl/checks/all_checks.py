@@ -13,7 +13,7 @@ from meshctl.checks.folders import check_folders, check_moves, check_room
 from meshctl.checks.ledger import check_daemon, check_key, check_ledger
 from meshctl.checks.outputs import check_alerts, check_log, check_metrics
 from meshctl.checks.reports import check_reports, check_routing
-from meshctl.checks.settings import check_deadlines, check_settings
+from meshctl.checks.settings import check_deadlines, check_documents, check_settings
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import check_watching
 from meshctl.settings.model import Settings
@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     check_room,
     check_reports,
     check_routing,
+    check_documents,
     check_deadlines,
     check_watching,
     check_clock,

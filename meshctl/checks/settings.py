@@ -1,4 +1,4 @@
-"""Whether the settings are a site's own, and the deadlines fit the MESH Client's pace and each other. Pure.
+"""Whether settings are a site's own and name who sends documents, and deadlines fit the client's pace. Pure.
 
 The client looks into OUT once a poll period, 30 minutes unless its settings say otherwise (MESH client user
 guide), and MESH reports an undelivered message after five days.
@@ -7,9 +7,10 @@ guide), and MESH reports an undelivered message after five days.
 from collections.abc import Iterator
 from datetime import timedelta
 
-from meshctl.checks.finding import Finding, error, right, warning
-from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.finding import Finding, error, remark, right, warning
+from meshctl.checks.surroundings import Surroundings, used_use_cases
 from meshctl.errors import ConfigError
+from meshctl.mesh.use_cases import PayloadForm
 from meshctl.settings.durations import format_duration
 from meshctl.settings.layout import PLACEHOLDER_ID
 
@@ -25,6 +26,23 @@ def check_settings(surroundings: Surroundings) -> Iterator[Finding]:
         )
     else:
         yield right("settings", f"The settings {settings.file} are right, for mailbox {settings.mailbox.id}.")
+
+
+def check_documents(surroundings: Surroundings) -> Iterator[Finding]:
+    """Look at whether the settings name the sender, for use cases in use whose documents are wrapped."""
+    settings = surroundings.settings
+    wrapping = [row.name for row in settings.use_cases.values() if row.payload is PayloadForm.ITK3_DOCUMENT]
+    used = sorted(used_use_cases(surroundings).intersection(wrapping))
+    missing = [key for key in ("organisation", "ods_code") if getattr(settings.mailbox, key) is None]
+    if not used or not missing:
+        yield right("documents", "What the settings must say of the sender of a document is there.")
+        return
+    yield remark(
+        "documents",
+        f"{' and '.join(missing)} of [mailbox] {'is' if len(missing) == 1 else 'are'} not set: a PDF under"
+        f" {', '.join(used)} will be refused, since the message around it names who sends it.",
+        "Set what is missing in [mailbox], unless all that you drop are ITK3 messages already.",
+    )
 
 
 def wrong_settings(problem: ConfigError) -> Finding:

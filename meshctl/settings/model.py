@@ -43,14 +43,14 @@ class MailboxSettings(Section):
     )
     ods_code: types.OptionalOdsCode = Field(
         None,
-        description="The ODS code of your organisation, for subjects and local ids when the document does"
-        " not name it. Empty: not known.",
+        description="The ODS code of your organisation: for the messages that meshctl makes around documents,"
+        " and for subjects and local ids where a message does not name it. Empty: not known.",
         examples=["A81001"],
     )
     organisation: types.OptionalText = Field(
         None,
-        description="The name of your organisation, for subjects when the document does not name it."
-        " Empty: not known.",
+        description="The name of your organisation: for the messages that meshctl makes around documents, and"
+        " for subjects where a message does not name it. Empty: not known.",
         examples=["Riverside Federation"],
     )
     phone: types.OptionalText = Field(

@@ -12,6 +12,11 @@ from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.checks.checked_site import OLD_STEM, CheckedSite
 
 
+def _nameless_sender(given: CheckedSite) -> None:
+    given.set_settings(**{"use_cases.send-document": {"payload": "itk3-document"}})
+    (given.site.outbox / "send-document").mkdir()
+
+
 def _other_key(checked: CheckedSite) -> None:
     (checked.site.state / "key").write_bytes(bytes(32))
 
@@ -208,6 +213,14 @@ BOOKS = (
         INFO,
         "lacks those of vaccination",
         "name it as to_mailbox",
+    ),
+    Broken(
+        "nobody to send documents",
+        _nameless_sender,
+        "documents",
+        INFO,
+        "organisation and ods_code of [mailbox] are not set",
+        "Set what is missing",
     ),
     Broken(
         "date of birth in the wrong form",
