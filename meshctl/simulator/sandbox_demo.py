@@ -36,6 +36,8 @@ MISSING_SANDBOX = (
     " pip install 'meshctl[api]' mesh-sandbox uvicorn"
 )
 _PACKAGES = ("mesh_client", "mesh_sandbox", "uvicorn")
+# Of no organisation that there is.
+_ODS_CODES = {"sender": "Y99901", "practice": "Y99902"}
 _HOST = "127.0.0.1"
 # Of the sandbox, which opens them to everybody; nothing real is behind them.
 _SANDBOX_PASSWORD, _SANDBOX_KEY = "password", "key-of-the-demo"
@@ -107,7 +109,13 @@ class Exchange:
             "shared_key": "file:mesh-shared-key",
             "poll": "1s",
         }
-        make_layout(replace(layout, values={**layout.values, **more, "bridge": bridge}), replace=False)
+        mailbox = {
+            **layout.values["mailbox"],
+            "organisation": name.capitalize(),
+            "ods_code": _ODS_CODES[name],
+        }
+        values = {**layout.values, **more, "mailbox": mailbox, "bridge": bridge}
+        make_layout(replace(layout, values=values), replace=False)
         for file, secret in (("mesh-password", _SANDBOX_PASSWORD), ("mesh-shared-key", _SANDBOX_KEY)):
             (folder / file).touch(0o600)
             (folder / file).write_text(f"{secret}\n")

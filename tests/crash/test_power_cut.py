@@ -46,7 +46,7 @@ def test_pairs_are_whole_whatever_the_sender_synced(is_ordered: bool) -> None:
 @pytest.mark.timeout(300)
 def test_model_notices_missing_syncs() -> None:
     """Without our syncs the model finds half pairs, so it can find them."""
-    [tally] = cut_power([named("mixed batch")], is_ordered=True, most=40, without_syncs=True)
+    [tally] = cut_power([named("mixed batch")], is_ordered=True, most=160, without_syncs=True)
 
     assert tally.wrong[Wrong.HALF] > 0
 

@@ -130,6 +130,7 @@ def test_killed_anywhere_it_loses_and_doubles_nothing(tmp_path: Path, killer: Ki
         "TRANSFER SUCCESS 00": 4,
         "TRANSFER SUCCESS 05": 1,
         "SEND ERROR EPL-153": 1,
-        "GPCONNECT_SEND_DOCUMENT_ACK": 2,
+        # Both of the message; 10009 to each of two documents that are no message.
+        "GPCONNECT_SEND_DOCUMENT_ACK": 4,
         "GPCONNECT_SEND_DOCUMENT": 1,
     }

@@ -16,6 +16,8 @@ UNIT = "meshctl@letters.service"
 SETTINGS = "/etc/meshctl/letters.toml"
 DATA = "/var/lib/meshctl/letters"
 MAILBOX = f"{DATA}/mailbox/X26ABC1"
+# What is looked for in OUT is the letter itself.
+AS_DROPPED = "'[use_cases.send-document]' 'payload = \"as dropped\"'"
 # One machine for all of them.
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180), pytest.mark.xdist_group("machine")]
 
@@ -26,6 +28,7 @@ def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) ->
         started.run("systemd-sysusers")
         started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
         started.run(PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1")
+        started.run("sh", "-c", f"printf '%s\\n' {AS_DROPPED} >> {SETTINGS}")
         yield started
 
 
