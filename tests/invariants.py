@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from meshctl.mesh.message_id import is_message_id
-from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in
+from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in, documents_in
 
 _STATE_FILES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "key", "lock", "holder"}
 # What counts as the content of a FIFO, a socket or a device, which has none.
@@ -125,6 +125,13 @@ def payloads_on(site: Site) -> Iterator[Path]:
         yield from site.client_folder(name).glob("*.dat")
 
 
+def fingerprints(path: Path) -> list[str]:
+    """Return the fingerprint of each document in a message that meshctl made; of anything else its own."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return [fingerprint(path)]
+    return [digest_of(each) for each in documents_in(path.read_bytes())]
+
+
 def fingerprint(path: Path) -> str:
     """Return what tells contents apart; of a link where it leads, of a FIFO or device that it is one."""
     mode = path.lstat().st_mode
@@ -135,12 +142,12 @@ def fingerprint(path: Path) -> str:
 
 def _places(site: Site, taken: Mapping[str, bytes]) -> tuple[Counter[str], dict[str, list[str]]]:
     """Return how often each content is found, and where."""
-    found = Counter(digest_of(document_in(data)) for data in taken.values())
+    found = Counter(digest_of(each) for data in taken.values() for each in documents_in(data))
     places: dict[str, list[str]] = {}
     for path in payloads_on(site):
-        digest = fingerprint(path)
-        found[digest] += 1
-        places.setdefault(digest, []).append(str(path.relative_to(site.root)))
+        for digest in fingerprints(path):
+            found[digest] += 1
+            places.setdefault(digest, []).append(str(path.relative_to(site.root)))
     return found, places
 
 

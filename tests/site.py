@@ -378,10 +378,15 @@ WRAPPING: Mapping[str, Mapping[str, Any]] = {
 
 def document_in(data: bytes) -> bytes:
     """Return the document within a message that meshctl made around it; anything else as it is."""
-    _, found, rest = data.partition(b'<content value="')
-    if not found or b"ITK-GPConnectSendDocument-MessageDefinition-1" not in data[:4000]:
-        return data
-    return base64.b64decode(rest.partition(b'"')[0], validate=True)
+    return documents_in(data)[0]
+
+
+def documents_in(data: bytes) -> list[bytes]:
+    """Return the document within a message that meshctl made, and its attachments; anything else as it is."""
+    _, *contents = data.split(b'<content value="')
+    if not contents or b"ITK-GPConnectSendDocument-MessageDefinition-1" not in data[:4000]:
+        return [data]
+    return [base64.b64decode(content.partition(b'"')[0], validate=True) for content in contents]
 
 
 def make_site(root: Path, **sections: Mapping[str, Any]) -> Site:

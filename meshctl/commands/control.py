@@ -1,6 +1,7 @@
 """`meshctl control`: the control file that would be written for a file. Writes nothing."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -48,8 +49,10 @@ def command(ctx: click.Context, file: Path, said: Sidecar | None, payload: bool)
     if payload:
         if examined.envelope is None:
             raise MeshctlError(f"{mask_file_name(file.name)} would be sent as it is: no message is made.")
-        with open_regular(file) as attachment:
-            for piece in examined.envelope.around(attachment):
+        with ExitStack() as opened:
+            beside = [file.absolute().with_name(attached.name) for attached in examined.attachments]
+            files = [opened.enter_context(open_regular(path)) for path in (file, *beside)]
+            for piece in examined.envelope.around(files):
                 click.echo(piece, nl=False)
         return
     if not sys.stdout.isatty():

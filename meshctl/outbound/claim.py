@@ -6,8 +6,9 @@
     .work/indexes/<index>/              an index, and the sidecars that its rows become (see index.py)
     .work/copies/<stem>                 copies of other users' files, about to take their places in the claim
 
-A claim takes a sidecar before its payload, so a crash between the two leaves a sidecar that can be put back,
-never a payload that has lost what it needs. Nothing here is ever overwritten: each claim has a fresh folder.
+A claim takes a sidecar first, then the attachments that it names, then its payload, so a crash in between
+leaves what can be put back, never a payload that has lost what it needs. Nothing here is ever overwritten:
+each claim has a fresh folder.
 """
 
 import errno
@@ -15,12 +16,16 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from meshctl.errors import Refusal
 from meshctl.files import durable
+from meshctl.files.safe_open import read_regular
 from meshctl.outbound.names import SIDECAR_SUFFIX
+from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
 
 _CLAIMS, _READY, _COPIES, _INDEXES = "claims", "ready", "copies", "indexes"
 WORK_NAMES = frozenset({_CLAIMS, _READY, _COPIES, _INDEXES})
@@ -48,12 +53,13 @@ class Claim:
         """Return where a claimed file lies."""
         return f"{self.folder}/{name}"
 
-    def take(self, outbox_folder: str, name: str, *, with_sidecar: bool) -> None:
-        """Move a file, and first its sidecar, out of the outbox. Raises OSError."""
-        if with_sidecar:
-            sidecar = name + SIDECAR_SUFFIX
-            os.rename(f"{outbox_folder}/{sidecar}", self.path(sidecar))
-        os.rename(f"{outbox_folder}/{name}", self.path(name))
+    def take(
+        self, outbox_folder: str, name: str, *, with_sidecar: bool, attachments: Iterable[str] = ()
+    ) -> None:
+        """Move a file, and first its sidecar and its attachments, out of the outbox. Raises OSError."""
+        sidecars = [name + SIDECAR_SUFFIX] if with_sidecar else []
+        for each in (*sidecars, *attachments, name):
+            os.rename(f"{outbox_folder}/{each}", self.path(each))
 
     def give_back(self, outbox_folder: str, name: str) -> None:
         """Move a file back to where it was taken from, where nothing has come since."""
@@ -66,6 +72,16 @@ class Claim:
             return sorted(os.listdir(self.folder))
         except FileNotFoundError:
             return []
+
+    def attachments(self, sidecars: Iterable[str] | None = None) -> set[str]:
+        """Return the names of the files that sidecars in the claim, or some of them, name as attachments."""
+        found: set[str] = set()
+        for name in self.names() if sidecars is None else sidecars:
+            if name.endswith(SIDECAR_SUFFIX):
+                with suppress(Refusal, OSError):
+                    document = read_sidecar(read_regular(self.path(name), SIDECAR_BYTES + 1)).document
+                    found.update((document.attachments if document else None) or ())
+        return found
 
     def close(self, done: Iterable[str] = ()) -> bool:
         """Remove the sidecars of payloads that are done, then the folder; False when something is left."""

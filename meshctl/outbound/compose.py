@@ -5,6 +5,7 @@ surname, date of birth and NHS number in To_DTS are those of the Patient in the 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -24,8 +25,8 @@ from meshctl.mesh.patient import (
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import render
 from meshctl.mesh.use_cases import PayloadForm, UseCase, use_case_for_event
-from meshctl.outbound.wrap import Caution, FindEarlier, Wrapping, check_complete, wrapping_of
-from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, Content, MessageFacts, PatientFacts
+from meshctl.outbound.wrap import Attached, Caution, FindEarlier, Wrapping, check_complete, wrapping_of
+from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
 from meshctl.payload.itk3_document import Envelope
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
 from meshctl.settings.model import Settings
@@ -37,6 +38,10 @@ _RESPONSE_EVENT = "ITK008M"
 
 class IncompleteError(Refusal):
     """The file cannot be sent as it is, but a sidecar could add what it lacks."""
+
+
+class AttachmentMissingError(Refusal):
+    """A file that is to go with this one is not there, or not complete, and may still come."""
 
 
 class LedgerDetails(NamedTuple):
@@ -73,12 +78,12 @@ def compose(
     settings: Settings,
     message_id: str,
     today: date,
-    content: Content | None = None,
+    contents: Sequence[Attached] = (),
     find_earlier: FindEarlier = lambda _message_id, _nhs_number: None,
 ) -> Draft:
     """Return the draft of a message.
 
-    `content` says what kind of document a file without `facts` is; None leaves it as it is.
+    `contents` say what a file without `facts` is, and what is attached to it; without them it stays as it is.
 
     Raises IncompleteError when something is missing that a sidecar could add, Refusal when it is wrong.
     """
@@ -93,8 +98,8 @@ def compose(
             "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
         )
     wrapping = None
-    if facts is None and content is not None and use_case.payload is PayloadForm.ITK3_DOCUMENT:
-        wrapping = _wrapping(content, sidecar, use_case, settings, message_id, today, find_earlier)
+    if facts is None and contents and use_case.payload is PayloadForm.ITK3_DOCUMENT:
+        wrapping = _wrapping(contents, sidecar, use_case, settings, message_id, today, find_earlier)
         facts = wrapping.facts()
     elif sidecar.document is not None:
         raise Refusal(
@@ -151,7 +156,7 @@ def compose(
 
 
 def _wrapping(
-    content: Content,
+    contents: Sequence[Attached],
     sidecar: Sidecar,
     use_case: UseCase,
     settings: Settings,
@@ -164,7 +169,7 @@ def _wrapping(
         check_complete(sidecar, use_case, settings)
     patient = _routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
     check_complete(sidecar, use_case, settings)
-    return wrapping_of(content, sidecar, patient, use_case, settings, message_id, find_earlier)
+    return wrapping_of(contents, sidecar, patient, use_case, settings, message_id, find_earlier)
 
 
 def surname_cautions(surname: str) -> tuple[Caution, ...]:

@@ -9,13 +9,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from meshctl.errors import Refusal
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
@@ -23,10 +23,10 @@ from meshctl.log.events import error_fields
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import Draft, IncompleteError, LedgerDetails, compose
+from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError, LedgerDetails, compose
 from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
-from meshctl.outbound.wrap import Caution, check_document_size, document_cautions
-from meshctl.payload.facts import MessageFacts, Reading
+from meshctl.outbound.wrap import Attached, Caution, check_document_size, document_cautions
+from meshctl.payload.facts import Content, MessageFacts, Reading
 from meshctl.payload.itk3_document import Envelope
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
@@ -74,6 +74,14 @@ class FileIdentity(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+class AttachedFile(NamedTuple):
+    """A file that goes with another one, as it was found."""
+
+    name: str
+    identity: FileIdentity
+    content: Content
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ExaminedFile:
     """A dropped file as it was found.
@@ -95,7 +103,7 @@ class Sendable(ExaminedFile):
     """A file that can be sent, with the control file that goes after it.
 
     `is_staged` tells that the control file lies already where the hand-off would write it. With an `envelope`
-    the file is sent within it.
+    the file is sent within it, and the `attachments` with it: further files that lie beside it.
     """
 
     details: LedgerDetails
@@ -103,11 +111,15 @@ class Sendable(ExaminedFile):
     cautions: tuple[Caution, ...] = ()
     is_staged: bool = False
     envelope: Envelope | None = None
+    attachments: tuple[AttachedFile, ...] = ()
 
     @property
     def wrapped_bytes(self) -> int | None:
         """Return the size of the message around the file; None when the file is sent as it is."""
-        return None if self.envelope is None else self.envelope.size_bytes(self.identity.size_bytes)
+        if self.envelope is None:
+            return None
+        identities = (self.identity, *(attached.identity for attached in self.attachments))
+        return self.envelope.size_bytes(identity.size_bytes for identity in identities)
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -117,9 +129,10 @@ class Refused(ExaminedFile):
     refusal: Refusal
 
     @property
-    def lacks_sidecar(self) -> bool:
-        """True if a sidecar that has not come yet could make the file sendable."""
-        return self.sidecar is None and isinstance(self.refusal, IncompleteError)
+    def may_wait(self) -> bool:
+        """True if a sidecar or an attachment that has not come yet could make the file sendable."""
+        lacks_sidecar = self.sidecar is None and isinstance(self.refusal, IncompleteError)
+        return lacks_sidecar or isinstance(self.refusal, AttachmentMissingError)
 
 
 Examined = Sendable | Refused
@@ -154,6 +167,7 @@ class Examiner:
             return None
         reading: Reading | None = None
         sidecar = said
+        attachments: tuple[AttachedFile, ...] = ()
         outcome: tuple[Draft, bytes] | Refusal
         try:
             check_name(name)
@@ -163,8 +177,9 @@ class Examiner:
             if sidecar_status:
                 sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
             reading = self._read(path, status)
-            draft = self._compose(reading, sidecar, use_case, message_id)
-            cautions = self._document_cautions(draft, reading)
+            attachments = tuple(self._attached(folder, name, sidecar))
+            draft = self._compose(name, reading, attachments, sidecar, use_case, message_id)
+            cautions = self._document_cautions(draft, reading, attachments)
             outcome = draft, write_control_file(draft.control)
         except FileNotFoundError:
             return None
@@ -194,7 +209,12 @@ class Examiner:
             return Refused(*about, refusal=outcome)
         draft, control = outcome
         return Sendable(
-            *about, details=draft.details, control=control, cautions=cautions, envelope=draft.envelope
+            *about,
+            details=draft.details,
+            control=control,
+            cautions=cautions,
+            envelope=draft.envelope,
+            attachments=attachments,
         )
 
     def refuse(self, folder: str, name: str, refusal: Refusal) -> Refused | None:
@@ -227,8 +247,41 @@ class Examiner:
         with _opened(path, status) as descriptor:
             return read_payload(descriptor, status.st_size)
 
+    def _attached(self, folder: str, name: str, sidecar: Sidecar | None) -> Iterator[AttachedFile]:
+        """Yield the further files that a sidecar names. Raises Refusal."""
+        document = sidecar.document if sidecar else None
+        named = (document.attachments if document else None) or ()
+        if len({name, *named}) <= len(named):
+            raise _attachment("twice", "names an attachment twice, or the file itself as one")
+        for other in named:
+            if "/" in other or is_sidecar(other) or other.startswith("."):
+                raise _attachment("invalid", "names an attachment that is no file beside it")
+            check_name(other)
+            path = f"{folder}/{other}"
+            status = _status(path)
+            if status is None or self._is_fresh(path, status):
+                raise AttachmentMissingError(
+                    "document_attachment_missing",
+                    "The sidecar names an attachment that did not come, or that is still written.",
+                    "Drop the document with all its attachments and its sidecar.",
+                )
+            reading = self._read(path, status)
+            content = Content(None) if reading.content is None else reading.content
+            yield AttachedFile(other, FileIdentity.of(status), content)
+
+    def _is_fresh(self, path: str, status: os.stat_result) -> bool:
+        """True if a file may not be complete: it is open for writing, or was written to just now."""
+        age_seconds = datetime.now(UTC).timestamp() - status.st_mtime
+        return 0 <= age_seconds < self.settings.staging.quiet_seconds or is_being_written(path, OPEN_SAFELY)
+
     def _compose(
-        self, reading: Reading, sidecar: Sidecar | None, use_case: str | None, message_id: str
+        self,
+        name: str,
+        reading: Reading,
+        attachments: Sequence[AttachedFile],
+        sidecar: Sidecar | None,
+        use_case: str | None,
+        message_id: str,
     ) -> Draft:
         # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
         today = datetime.now(UTC).astimezone().date()
@@ -239,16 +292,20 @@ class Examiner:
             self.settings,
             message_id,
             today,
-            reading.content,
+            _contents(name, reading, attachments),
             self._find_earlier,
         )
 
-    def _document_cautions(self, draft: Draft, reading: Reading) -> tuple[Caution, ...]:
-        if draft.envelope is None or reading.content is None:
+    def _document_cautions(
+        self, draft: Draft, reading: Reading, attachments: Sequence[AttachedFile]
+    ) -> tuple[Caution, ...]:
+        if draft.envelope is None:
             return draft.cautions
-        size_bytes = draft.envelope.size_bytes(reading.size_bytes)
+        sizes = (reading.size_bytes, *(attached.identity.size_bytes for attached in attachments))
+        size_bytes = draft.envelope.size_bytes(sizes)
         check_document_size(size_bytes, self.settings)
-        return (*draft.cautions, *document_cautions(reading.content, size_bytes))
+        contents = [attached.content for attached in _contents("", reading, attachments)]
+        return (*draft.cautions, *document_cautions(contents, size_bytes))
 
     def _find_earlier(self, message_id: str, nhs_number: str) -> WrappedMessage | None:
         folder = self.settings.state.folder
@@ -259,6 +316,21 @@ class Examiner:
         except (LedgerError, KeyMissingError):
             # Nothing was ever sent from here.
             return None
+
+
+def _contents(name: str, reading: Reading, attachments: Sequence[AttachedFile]) -> list[Attached]:
+    """Return what a document and its attachments are; nothing for a file that is a message itself."""
+    if reading.content is None:
+        return []
+    return [Attached(name, reading.content), *(Attached(each.name, each.content) for each in attachments)]
+
+
+def _attachment(code: str, what: str) -> Refusal:
+    return Refusal(
+        f"document_attachment_{code}",
+        f"The sidecar {what}.",
+        "Name each attachment once, by the name that it has in the outbox.",
+    )
 
 
 def sidecar_beside(path: str) -> Sidecar | None:

@@ -23,6 +23,7 @@ proves that no control file of that batch has been shown to the client.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,11 +35,10 @@ from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.log.alert import Alert, about_message
 from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.examine import Examined, FileIdentity, Refused, Sendable
+from meshctl.outbound.examine import AttachedFile, Examined, FileIdentity, Refused, Sendable
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.outbound.reject import RejectedFolder, Rejection
 from meshctl.outbound.wrap import Caution
-from meshctl.payload.itk3_document import Envelope
 
 _HIDDEN_END = ".part"
 _HIDDEN_CONTROL, _HIDDEN_DATA = f".ctl{_HIDDEN_END}", f".dat{_HIDDEN_END}"
@@ -114,7 +114,7 @@ class HandOff:
             payload = claim.path(message.name)
             if copied:
                 payload = self._staged_payload(stem)
-                self._copy(claim.path(message.name), payload, message.envelope)
+                self._copy(claim, message, payload)
             self._admit(payload, stem)
             written.append(payload)
         return written
@@ -127,12 +127,14 @@ class HandOff:
         """True if a batch goes to OUT as copies, for which a restart looks in OUT."""
         return self.copies or any(message.envelope is not None for message in messages)
 
-    def _copy(self, source: str, target: str, envelope: Envelope | None) -> None:
-        if envelope is None:
-            durable.copy_new(source, target, self._mode)
+    def _copy(self, claim: Claim, message: Sendable, target: str) -> None:
+        if message.envelope is None:
+            durable.copy_new(claim.path(message.name), target, self._mode)
             return
-        with open_regular(source) as attachment:
-            durable.write_pieces(target, envelope.around(attachment), self._mode)
+        with ExitStack() as opened:
+            names = (message.name, *(attached.name for attached in message.attachments))
+            files = [opened.enter_context(open_regular(claim.path(name))) for name in names]
+            durable.write_pieces(target, message.envelope.around(files), self._mode)
 
     def release(self, claim: Claim, messages: Sequence[Sendable]) -> None:
         """Steps 3 and 4, for a batch that the ledger knows as claimed."""
@@ -145,6 +147,8 @@ class HandOff:
         if copied:
             for message in messages:
                 os.unlink(claim.path(message.name))
+                for attached in message.attachments:
+                    os.unlink(claim.path(attached.name))
         durable.sync_folder(claim.folder)
         staging = self._staging_in_out if copied else self.control_staging
         for message in messages:
@@ -305,8 +309,9 @@ class HandOffDriver:
 
     def _take(self, folder: str, claim: Claim, item: Examined) -> bool:
         """Move one file into the claim; False when it is gone, or is no longer what was examined."""
+        attachments = [attached.name for attached in _attached(item)]
         try:
-            claim.take(folder, item.name, with_sidecar=item.sidecar is not None)
+            claim.take(folder, item.name, with_sidecar=item.sidecar is not None, attachments=attachments)
         except FileNotFoundError:
             self._put_back(folder, claim, item)
             return False
@@ -314,8 +319,9 @@ class HandOffDriver:
             # One immutable file, or another user's in a folder with the sticky bit, holds up nobody else.
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise
-            if os.path.lexists(claim.path(item.name + SIDECAR_SUFFIX)):
-                claim.give_back(folder, item.name + SIDECAR_SUFFIX)
+            for name in (*attachments, item.name + SIDECAR_SUFFIX):
+                if os.path.lexists(claim.path(name)):
+                    claim.give_back(folder, name)
             self._on_stuck(f"{folder}/{item.name}", error)
             return False
         if self._is_unchanged(claim, item):
@@ -327,6 +333,9 @@ class HandOffDriver:
         path = claim.path(item.name)
         if FileIdentity.of(os.lstat(path)) != item.identity:
             return False
+        for attached in _attached(item):
+            if FileIdentity.of(os.lstat(claim.path(attached.name))) != attached.identity:
+                return False
         return item.sidecar is None or FileIdentity.of(os.lstat(path + SIDECAR_SUFFIX)) == item.sidecar
 
     def _put_back(self, folder: str, claim: Claim, item: Examined) -> None:
@@ -334,6 +343,9 @@ class HandOffDriver:
 
         The payload goes first: one that a crash leaves in the claim must have its sidecar there.
         """
+        for attached in _attached(item):
+            if os.path.lexists(claim.path(attached.name)):
+                claim.give_back(folder, attached.name)
         back = item.name
         if any(os.path.lexists(f"{folder}/{back}{end}") for end in ("", SIDECAR_SUFFIX)):
             # Newer files of the name have come. Payload and sidecar stay together under another one: a
@@ -465,6 +477,10 @@ class HandOffDriver:
                 text=caution.text,
                 advice=caution.advice,
             )
+
+
+def _attached(item: Examined) -> Sequence[AttachedFile]:
+    return item.attachments if isinstance(item, Sendable) else ()
 
 
 def log_rejected(books: Books, row: NewMessage) -> None:

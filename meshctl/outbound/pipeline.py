@@ -12,7 +12,7 @@ from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
 from meshctl.ledger.opening import Books
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.examine import Examined, Examiner, Refused
+from meshctl.outbound.examine import Examined, Examiner, Refused, Sendable
 from meshctl.outbound.examine_batches import Batch, BatchExaminer, NotReady, Outcome
 from meshctl.outbound.handoff import HandOff, HandOffDriver
 from meshctl.outbound.index import Indexes
@@ -164,12 +164,16 @@ class OutboundPipeline:
         self, batch: Batch, outcomes: list[Outcome], driver: HandOffDriver, work_left: WorkLeft
     ) -> None:
         examined: list[Examined] = []
+        # What goes with another file is not judged by itself.
+        attached = {each.name for one in outcomes if isinstance(one, Sendable) for each in one.attachments}
         for file, outcome in zip(batch.files, outcomes, strict=True):
+            if file.name in attached:
+                continue
             if isinstance(outcome, OSError) and outcome.errno in _OF_THE_SYSTEM:
                 raise outcome
             if isinstance(outcome, OSError):
                 self._log_unreadable(f"{batch.folder}/{file.name}", outcome)
-            elif isinstance(outcome, Refused) and outcome.lacks_sidecar:
+            elif isinstance(outcome, Refused) and outcome.may_wait:
                 if not self.staging.must_wait(batch.folder, outcome, work_left):
                     examined.append(outcome)
             elif outcome is NotReady.BEING_WRITTEN:
@@ -197,7 +201,8 @@ class OutboundPipeline:
             self._examine_again(claim, driver)
 
     def _examine_again(self, claim: Claim, driver: HandOffDriver) -> None:
-        names = [name for name in claim.names() if not is_sidecar(name)]
+        attachments = claim.attachments()
+        names = [name for name in claim.names() if not is_sidecar(name) and name not in attachments]
         looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
         examined = [found for found in looked if found is not None]
         driver.hand_over_again(claim, examined)

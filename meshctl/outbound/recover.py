@@ -148,12 +148,15 @@ class Recovery:
                 os.unlink(claim.path(name))
             return
         folder = f"{self._outbox}/{claim.use_case}" if claim.use_case else self._outbox
-        for name in lone:
+        # The files that such a sidecar names as attachments had been claimed with it; they go before it.
+        attachments = [name for name in claim.attachments(lone) if name in payloads]
+        for name in (*attachments, *lone):
             os.makedirs(folder, exist_ok=True)
             target = f"{folder}/{name}"
             if os.path.lexists(target):
                 # A newer one has come. Under a name of its own the old one will be refused, and seen.
-                target = f"{folder}/{claim.name}.{SIDECAR_SUFFIX.strip('.')}{SIDECAR_SUFFIX}"
+                end = f"{SIDECAR_SUFFIX.strip('.')}{SIDECAR_SUFFIX}" if name in lone else name[-40:]
+                target = f"{folder}/{claim.name}.{end}"
             os.rename(claim.path(name), target)
             durable.sync_folder(folder)
 

@@ -131,7 +131,7 @@ class OutboxScan:
         self._memory.ignored[folder] = lying
 
     def must_wait(self, folder: str, examined: Refused, work_left: WorkLeft) -> bool:
-        """True if a file that cannot be sent without a sidecar has time left for one to come."""
+        """True if a file that lacks a sidecar or an attachment has time left for it to come."""
         path = f"{folder}/{examined.name}"
         status = _lstat(path)
         if status is None:
@@ -143,13 +143,17 @@ class OutboxScan:
             self._on_waiting(examined)
         self._memory.waiting[path] = examined.identity
         work_left.waiting += 1
-        work_left.look_again_in(left)
+        # An attachment that has come is complete only when nobody has written to it for a while.
+        work_left.look_again_in(min(left, self._soon()) if examined.sidecar else left)
         return True
 
     def note_writing(self, work_left: WorkLeft) -> None:
         """Note that somebody is writing to a file that looked quiet."""
         work_left.being_written += 1
-        work_left.look_again_in(max(self._quiet_seconds, _SOON_SECONDS))
+        work_left.look_again_in(self._soon())
+
+    def _soon(self) -> float:
+        return max(self._quiet_seconds, _SOON_SECONDS)
 
     def forget_gone(self) -> None:
         """Forget files that no longer lie in the outbox."""

@@ -6,9 +6,10 @@ Which files are wrapped is the use case's property (`payload` in its row). The m
 """
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
+from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from meshctl.errors import Refusal
@@ -19,6 +20,7 @@ from meshctl.payload.facts import Content, MessageFacts, PatientFacts
 from meshctl.payload.itk3_document import (
     ITK3_EVENT,
     REPORT_OF_ENCOUNTER,
+    Attachment,
     Author,
     Document,
     DocumentPatient,
@@ -79,8 +81,16 @@ class Wrapping:
         return make_envelope(replace(self.document, subject=subject), self.ids)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Attached:
+    """A further file of a document: its name beside it, and what it is."""
+
+    name: str
+    content: Content
+
+
 def wrapping_of(
-    content: Content,
+    contents: Sequence[Attached],
     sidecar: Sidecar,
     patient: Patient,
     use_case: UseCase,
@@ -88,11 +98,16 @@ def wrapping_of(
     message_id: str,
     find_earlier: FindEarlier,
 ) -> Wrapping:
-    """Return what is to be wrapped, once `check_complete` has found nothing missing. Raises Refusal."""
-    if content.content_type is None:
+    """Return what is to be wrapped, once `check_complete` has found nothing missing. Raises Refusal.
+
+    The first of `contents` is the dropped file itself.
+    """
+    kinds = [attached.content.content_type for attached in contents]
+    if None in kinds:
+        which = "The file" if kinds[0] is None else "An attachment"
         raise Refusal(
             "document_kind",
-            "The file is no document that a practice can file: neither PDF, TIFF, JPEG, RTF nor plain text in"
+            f"{which} is no document that a practice can file: neither PDF, TIFF, JPEG, RTF nor plain text in"
             " UTF-8.",
             "Save it as PDF; or send it as it is to who can take it: see payload in [use_cases.NAME].",
         )
@@ -132,10 +147,14 @@ def wrapping_of(
         version=version,
         sender_reference=said.sender_reference or message_id,
         is_confidential=confidential,
-        content_type=content.content_type,
+        attachments=tuple(
+            # The first section is the document's own; the others are called as their files are.
+            Attachment(attached.content.content_type or "", PurePath(attached.name).stem if number else title)
+            for number, attached in enumerate(contents)
+        ),
         replaces=replaced,
     )
-    return Wrapping(document, MessageIds.new())
+    return Wrapping(document, MessageIds.new(len(contents)))
 
 
 def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> None:
@@ -149,9 +168,9 @@ def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> N
         )
 
 
-def document_cautions(content: Content, size_bytes: int) -> Iterator[Caution]:
+def document_cautions(contents: Iterable[Content], size_bytes: int) -> Iterator[Caution]:
     """Yield what may keep a practice from filing a document; `size_bytes` is the whole message's."""
-    for problem in content.problems:
+    for problem in dict.fromkeys(problem for content in contents for problem in content.problems):
         yield Caution(problem, "Open the document; if it is not as it should be, send it again.")
     if size_bytes > LARGE_BYTES:
         yield Caution(

@@ -5,12 +5,12 @@ author, custodian and patient; it cannot file a bare PDF. Numbers in comments ar
 Messaging 1.3 (GPCM-SD-n). Entries stand in the order of its published example, elements in the order of FHIR,
 which the example breaks in places: a validator refuses it there.
 
-A message is made in pieces, with a place for the base64 of the attachment, so that a large document is never
+A message is made in pieces, with places for the base64 of the attachments, so that a large document is never
 held in memory.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import BinaryIO, Final
@@ -85,6 +85,14 @@ class DocumentPatient:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Attachment:
+    """A file in a document, by what it is: its content is streamed."""
+
+    content_type: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Document:
     """All that a message says. `subject` is the control file's; `version` counts from 1.
 
@@ -104,7 +112,7 @@ class Document:
     version: int
     sender_reference: str
     is_confidential: bool
-    content_type: str
+    attachments: tuple[Attachment, ...]
     subject: str = ""
     replaces: UUID | None = None
 
@@ -119,34 +127,45 @@ class MessageIds:
     sender: UUID
     document: UUID
     composition: UUID
-    attachment: UUID
     author: UUID
     custodian: UUID
     patient: UUID
+    attachments: tuple[UUID, ...]
 
     @classmethod
-    def new(cls) -> "MessageIds":
-        """Return ids that nobody else has."""
-        return cls(*(uuid4() for _ in range(10)))
+    def new(cls, attachments: int) -> "MessageIds":
+        """Return ids that nobody else has, for a message with so many attachments."""
+        return cls(
+            identifier=uuid4(),
+            bundle=uuid4(),
+            header=uuid4(),
+            sender=uuid4(),
+            document=uuid4(),
+            composition=uuid4(),
+            author=uuid4(),
+            custodian=uuid4(),
+            patient=uuid4(),
+            attachments=tuple(uuid4() for _ in range(attachments)),
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Envelope:
-    """A message but for the base64 of its attachment: what stands before it, and after it."""
+    """A message but for the base64 of its attachments: what stands before, between and after them."""
 
-    before: bytes
-    after: bytes
+    pieces: tuple[bytes, ...]
 
-    def size_bytes(self, attachment_bytes: int) -> int:
-        """Return how large the message is around so large an attachment."""
-        return len(self.before) + (attachment_bytes + 2) // 3 * 4 + len(self.after)
+    def size_bytes(self, attachments: Iterable[int]) -> int:
+        """Return how large the message is around attachments of so many bytes."""
+        return sum(map(len, self.pieces)) + sum((size + 2) // 3 * 4 for size in attachments)
 
-    def around(self, attachment: BinaryIO) -> Iterator[bytes]:
-        """Yield the message around an attachment, which is read to its end."""
-        yield self.before
-        while chunk := attachment.read(_CHUNK_BYTES):
-            yield base64.b64encode(chunk)
-        yield self.after
+    def around(self, attachments: Iterable[BinaryIO]) -> Iterator[bytes]:
+        """Yield the message around its attachments, each of which is read to its end."""
+        yield self.pieces[0]
+        for attachment, piece in zip(attachments, self.pieces[1:], strict=True):
+            while chunk := attachment.read(_CHUNK_BYTES):
+                yield base64.b64encode(chunk)
+            yield piece
 
 
 def make_envelope(document: Document, ids: MessageIds) -> Envelope:
@@ -162,15 +181,16 @@ def make_envelope(document: Document, ids: MessageIds) -> Envelope:
     sender = _entry(bundle, "Organization", ids.sender, f"{_ITK}CareConnect-ITK-Header-Organization-1")
     _identifier(sender, _ODS_CODE, document.organisation.ods_code)
     _document(bundle, document, ids)
-    # Not to be guessed by whoever writes a title: the id is new.
-    mark = _mark(ids)
-    data = etree.tostring(bundle, encoding="UTF-8", xml_declaration=True)
-    before, after = data.split(mark.encode())
-    return Envelope(before, after)
+    rest: bytes = etree.tostring(bundle, encoding="UTF-8", xml_declaration=True)
+    pieces = []
+    for identity in ids.attachments:
+        before, _, rest = rest.partition(_mark(identity).encode())
+        pieces.append(before)
+    return Envelope((*pieces, rest))
 
 
 def is_around(message: BinaryIO, attachment: BinaryIO) -> bool:
-    """True if a message that was made here carries just this attachment."""
+    """True if a message that was made here carries this as its first attachment."""
     before, found, _ = message.read(_BEGINNING_BYTES).partition(_CONTENT_MARK)
     if not found:
         return False
@@ -214,9 +234,10 @@ def _document(bundle: etree._Element, document: Document, ids: MessageIds) -> No
     _identifier(inner, _RFC4122, ids.identifier)
     _put(inner, "type", "document")
     _composition(inner, document, ids)
-    binary = _entry(inner, "Binary", ids.attachment, f"{_ITK}ITK-Attachment-Binary-1")
-    _put(binary, "contentType", document.content_type)
-    _put(binary, "content", _mark(ids))
+    for attachment, identity in zip(document.attachments, ids.attachments, strict=True):
+        binary = _entry(inner, "Binary", identity, f"{_ITK}ITK-Attachment-Binary-1")
+        _put(binary, "contentType", attachment.content_type)
+        _put(binary, "content", _mark(identity))
     if document.author is not None:
         _author(inner, document.author, ids)
     _custodian(inner, document.organisation, ids)
@@ -252,9 +273,10 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
         relation = _put(composition, "relatesTo")  # 123
         _put(relation, "code", "replaces")
         _identifier(relation, _RFC4122, document.replaces, "targetIdentifier")
-    section = _put(composition, "section")  # 124
-    _put(section, "title", document.title)
-    _reference(section, "entry", ids.attachment)
+    for attachment, identity in zip(document.attachments, ids.attachments, strict=True):
+        section = _put(composition, "section")  # 124
+        _put(section, "title", attachment.title)
+        _reference(section, "entry", identity)
 
 
 def _author(inner: etree._Element, author: Author, ids: MessageIds) -> None:
@@ -359,5 +381,6 @@ def _instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _mark(ids: MessageIds) -> str:
-    return f"content-of-{ids.attachment}"
+def _mark(identity: UUID) -> str:
+    # Not to be guessed by whoever writes a title: the id is new.
+    return f"content-of-{identity}"

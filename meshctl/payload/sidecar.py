@@ -65,6 +65,7 @@ _EXPECTED: Final = {
     "document.sender_reference": _TEXT.format(255),
     "document.replaces": "the message id of the message that this one replaces, or a UUID",
     "document.confidential": "true or false",
+    "document.attachments": "a list of at most 20 names of files beside this one",
     "use_case": _TEXT.format(64),
     "to_mailbox": _TEXT.format(64),
     "title": _TEXT.format(1000),
@@ -129,6 +130,7 @@ class SidecarDocument(_Said):
     sender_reference: _Long | None = None
     replaces: _Short | None = None
     confidential: bool | None = None
+    attachments: Annotated[tuple[_Long, ...], Field(strict=False, max_length=20)] | None = None
 
 
 class Sidecar(_Said):
@@ -228,7 +230,8 @@ def _no_constant(_name: str) -> NoReturn:
 INDEX_COLUMNS: Final = tuple(
     key
     for key in _EXPECTED
-    if key not in {"patient", "document", "document.author", "acknowledgements", "resend_of"}
+    if key
+    not in {"patient", "document", "document.author", "document.attachments", "acknowledgements", "resend_of"}
 )
 """The keys that a column of an index can stand for, with dots."""
 

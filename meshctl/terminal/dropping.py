@@ -67,6 +67,11 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
     The copy is examined before it is shown. Raises Refusal when it would be refused, ConfigError when there
     is no outbox, OSError.
     """
+    if sidecar is not None and sidecar.document is not None and sidecar.document.attachments:
+        raise MeshctlError(
+            "A document with attachments is not dropped by a command: put all its files into the outbox, its"
+            " sidecar first."
+        )
     outbox = settings.staging.outbox
     if not outbox.is_dir():
         raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' makes it.")

@@ -1,5 +1,6 @@
 """The situations in which meshctl is killed: what lies where, what is dropped, who else is at work."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -169,6 +170,17 @@ def _documents(site: Site) -> None:
     site.place("zip.pdf", b"PK\x03\x04 no document", sidecar=sidecar(synthetic_nhs_number(55)))
 
 
+def _attachments(site: Site) -> None:
+    """Drop documents with attachments, which lie there first."""
+    for index in range(71, 73):
+        names = [f"{index}-{number}.txt" for number in range(2)]
+        for name in names:
+            site.place(name, f"attachment {name}".encode())
+            os.utime(site.target(name), (1, 1))
+        said = sidecar(synthetic_nhs_number(index), document={"attachments": names})
+        site.place(f"{index}.pdf", b"%%PDF-1.7 document %d %%%%EOF" % index, sidecar=said)
+
+
 def _index(site: Site) -> None:
     """Drop documents with an index, of which one row is wrong."""
     lines = ["use_case,file,patient.nhs_number,patient.date_of_birth,patient.surname"]
@@ -271,6 +283,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("wrapped", _documents, sections=WRAPPING, is_killed_twice=True),
     Variant("wrapped, N", _documents, sections=WRAPPING, client=Client.SAVES_NOTHING, is_killed_twice=True),
     Variant("wrapped, two file systems", _documents, sections=WRAPPING, moved=_TWO),
+    Variant("attachments", _attachments, sections={**WRAPPING, **_PATIENT}, is_killed_twice=True),
     Variant("index", _index, sections={**WRAPPING, **_PATIENT}, is_killed_twice=True),
     Variant("retention", _one_message, before=_refused_before, after=_make_old, is_followed=True),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),

@@ -1,6 +1,7 @@
 """Documents that leave within the message that a practice can file: what is sent, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.commands.client import transfer
 from tests.commands.recorded import invoke
 from tests.invariants import check_invariants
 from tests.payloads import make_bundle_xml
-from tests.site import WRAPPING, Site, document_in, make_site, sidecar
+from tests.site import WRAPPING, Site, document_in, documents_in, make_site, sidecar
 
 PDF = b"%PDF-1.7\n1 0 obj\n%%EOF\n"
 AUTHOR = {"name": "Dr Gary Pritchard", "sds_user_id": "033345750518"}
@@ -238,6 +239,53 @@ def test_a_message_that_failed_goes_again_as_it_was(site: Site) -> None:
     site.run_once()
 
     assert site.sent_contents() == [before]
+
+
+def test_attachments_leave_with_their_document(site: Site) -> None:
+    """Whichever comes first; each in a section of its own, and none by itself."""
+    site.settle(**{**WRAPPING, "staging": {"sidecar_wait_seconds": 10}})
+    said = _said({"title": "Clinic letter", "attachments": ["scan.tif", "note.txt"]})
+    with site.daemon() as daemon:
+        site.place("scan.tif", b"II*\0 a scan")
+        site.place("letter.pdf", PDF, sidecar=said)
+        daemon.wait_for_event("file.waiting")
+        site.place("note.txt", b"a note")
+        daemon.wait_for_pairs(1)
+
+    assert documents_in(site.payload(site.stems()[0])) == [PDF, b"II*\0 a scan", b"a note"]
+    check_invariants(site)
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (["absent.pdf"], "document_attachment_missing"),
+        (["letter.pdf"], "document_attachment_twice"),
+        (["other.pdf", "other.pdf"], "document_attachment_twice"),
+        (["../other.pdf"], "document_attachment_invalid"),
+        (["a/other.pdf"], "document_attachment_invalid"),
+        (["letter.pdf.meta.json"], "document_attachment_invalid"),
+        (["link.pdf"], "not_a_file"),
+        (["other.zip"], "document_kind"),
+        (["large.pdf"], "payload_too_large"),
+    ],
+)
+def test_wrong_attachments_refuse_their_document(site: Site, names: list[str], code: str) -> None:
+    """Missing, twice, not beside it, no file, no document, too large."""
+    site.settle(**{**WRAPPING, "staging": {"max_payload_bytes": 1000}})
+    for name, data in (("other.pdf", PDF), ("other.zip", b"PK\x03\x04"), ("large.pdf", PDF * 100)):
+        (site.outbox / name).write_bytes(data)
+        os.utime(site.outbox / name, (1, 1))
+    (site.outbox / "link.pdf").symlink_to(site.outbox / "other.pdf")
+    site.place("letter.pdf", PDF, sidecar=_said({"attachments": names}))
+    with site.daemon() as daemon:
+        daemon.wait_for(
+            lambda: [one for one in site.explanations() if one.payload.name == "letter.pdf"], "the refusal"
+        )
+
+    [told] = [one for one in site.explanations() if one.payload.name == "letter.pdf"]
+    assert told.content["code"] == code
+    assert site.stems() == []
 
 
 def test_control_shows_the_message(site: Site) -> None:

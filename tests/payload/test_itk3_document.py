@@ -17,6 +17,7 @@ from meshctl.mesh.use_cases import DocumentGuide
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.itk3_document import (
     REPORT_OF_ENCOUNTER,
+    Attachment,
     Author,
     Document,
     DocumentPatient,
@@ -43,7 +44,7 @@ REPORT = Document(
     version=1,
     sender_reference="encounter-1",
     is_confidential=False,
-    content_type="application/pdf",
+    attachments=(Attachment("application/pdf", "Consultation report"),),
     subject="Consultation report for Mr Brian Smith",
 )
 LETTER = replace(
@@ -59,7 +60,7 @@ ENTRIES = ["Composition", "Binary", "Practitioner", "Organization", "Patient"]
 
 def message_around(document: Document, content: bytes = b"%PDF-1.7", ids: MessageIds | None = None) -> bytes:
     """Return the whole message of a document."""
-    return b"".join(make_envelope(document, ids or MessageIds.new()).around(io.BytesIO(content)))
+    return b"".join(make_envelope(document, ids or MessageIds.new(1)).around([io.BytesIO(content)]))
 
 
 def _root(document: Document) -> etree._Element:
@@ -94,7 +95,7 @@ def _read(tmp_path: Path, data: bytes) -> MessageFacts:
 @pytest.mark.parametrize("document", [REPORT, LETTER], ids=["1.x", "2.x"])
 def test_it_is_read_back_as_what_it_was_made_of(tmp_path: Path, document: Document) -> None:
     """Our own reader finds patient, event, acknowledgements, title and the ids that answers refer to."""
-    ids = MessageIds.new()
+    ids = MessageIds.new(1)
 
     facts = _read(tmp_path, message_around(document, ids=ids))
 
@@ -187,11 +188,11 @@ def test_a_later_version_names_the_one_that_it_replaces() -> None:
 @given(st.binary(max_size=4000), st.text("<>&\"'] é😀", max_size=40))
 def test_any_content_comes_out_as_it_went_in(content: bytes, subject: str) -> None:
     """The attachment decodes to the same bytes, and the size is known before it is made."""
-    envelope = make_envelope(replace(LETTER, subject=subject, title=f"T{subject}"), MessageIds.new())
+    envelope = make_envelope(replace(LETTER, subject=subject, title=f"T{subject}"), MessageIds.new(1))
 
-    message = b"".join(envelope.around(io.BytesIO(content)))
+    message = b"".join(envelope.around([io.BytesIO(content)]))
 
-    assert len(message) == envelope.size_bytes(len(content))
+    assert len(message) == envelope.size_bytes([len(content)])
     encoded = message.partition(b'<content value="')[2].partition(b'"')[0]
     assert base64.b64decode(encoded, validate=True) == content
     assert etree.fromstring(message) is not None
@@ -202,6 +203,25 @@ def test_any_content_comes_out_as_it_went_in(content: bytes, subject: str) -> No
 
 def test_two_messages_have_no_id_in_common() -> None:
     """Each id is new."""
-    one, other = MessageIds.new(), MessageIds.new()
+    one, other = MessageIds.new(1), MessageIds.new(1)
 
     assert len({getattr(ids, name) for ids in (one, other) for name in one.__slots__}) == 20
+
+
+def test_every_attachment_has_a_section_of_its_own() -> None:
+    """In their order, each with its own kind."""
+    attachments = (*LETTER.attachments, Attachment("image/tiff", "scan"), Attachment("text/plain", "note"))
+    envelope = make_envelope(replace(LETTER, attachments=attachments), MessageIds.new(3))
+    contents = [b"%PDF", b"II*\0", b"Dear doctor"]
+
+    message = b"".join(envelope.around([io.BytesIO(content) for content in contents]))
+
+    assert len(message) == envelope.size_bytes(map(len, contents))
+    inner = _resources(_resources(etree.fromstring(message))[2])
+    binaries = [one for one in inner if one.tag == f"{FHIR}Binary"]
+    sections = inner[0].findall(f"{FHIR}section")
+    assert [_value(one, "contentType") for one in binaries] == ["application/pdf", "image/tiff", "text/plain"]
+    assert [_value(one, "title") for one in sections] == ["Consultation report", "scan", "note"]
+    assert [base64.b64decode(_value(one, "content") or "") for one in binaries] == contents
+    references = [_value(one, "entry/reference") for one in sections]
+    assert references == [f"urn:uuid:{_value(one, 'id')}" for one in binaries]

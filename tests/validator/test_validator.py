@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.payload.itk3_document import Document
+from meshctl.payload.itk3_document import Attachment, Document
 from tests.payload.test_itk3_document import LETTER, REPORT, message_around
 from tests.site import WRAPPING, make_site, sidecar
 
@@ -54,7 +54,7 @@ def test_no_message_has_an_error(libraries: Path, tmp_path: Path) -> None:
         REPORT,
         LETTER,
         replace(LETTER, author=REPORT.author, version=3, replaces=uuid.uuid4(), is_confidential=True),
-        replace(LETTER, content_type="text/plain", subject='<&> "é"'),
+        replace(LETTER, attachments=(Attachment("text/plain", "x"),), subject='<&> "é"'),
     ]
     files = []
     for number, document in enumerate(documents):
