@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.mesh.codes import explain_response
@@ -143,10 +144,13 @@ class Exchange:
 
     def _drop(self, drop: Drop) -> None:
         """Drop a letter of the sample at the sender, for the practice's mailbox."""
-        said = {"to_mailbox": PRACTICE}
-        self._put(self.sender, drop.name, (self._sample / PAYLOADS / drop.file).read_bytes(), said)
+        payload = self._sample / PAYLOADS / drop.file
+        sidecar = payload.with_name(payload.name + SIDECAR_SUFFIX)
+        said = json.loads(sidecar.read_bytes()) if sidecar.exists() else {}
+        (self.sender.staging.outbox / drop.file).parent.mkdir(exist_ok=True)
+        self._put(self.sender, drop.file, payload.read_bytes(), {**said, "to_mailbox": PRACTICE})
 
-    def _put(self, site: Settings, name: str, data: bytes, said: Mapping[str, str]) -> None:
+    def _put(self, site: Settings, name: str, data: bytes, said: Mapping[str, Any]) -> None:
         """Bring a file with its sidecar into an outbox the sure way: complete elsewhere, then renamed in."""
         for end, content in ((SIDECAR_SUFFIX, json.dumps(said).encode()), ("", data)):
             elsewhere = self._folder / ".dropping"
