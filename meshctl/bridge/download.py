@@ -22,7 +22,7 @@ from mesh_client import MeshClient
 from requests import Response
 
 from meshctl.bridge.api_errors import StoppedError
-from meshctl.files import durable
+from meshctl.files import change, durable
 
 _BLOCK_BYTES: Final = 1 << 16
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -87,7 +87,7 @@ class Download:
     def _take(self, response: Response, should_stop: Callable[[], bool]) -> None:
         """Put the body of one chunk at the end of the file, and make it durable."""
         unzip = self._unzip.copy()
-        descriptor = os.open(self._path, _APPEND, _MODE)
+        descriptor = change.open_file(self._path, _APPEND, _MODE)
         with durable.naming(self._path), os.fdopen(descriptor, "wb") as file:
             if sys.platform != "win32":
                 # The umask has had its say in open().

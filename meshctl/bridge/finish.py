@@ -13,7 +13,7 @@ from typing import Final
 
 from meshctl.bridge.pair import SendFailure
 from meshctl.bridge.upload import Uploads
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders, DecidedPair, PairOutcome, TakenPair
 from meshctl.mesh.codes import ERROR, SUCCESS
 from meshctl.mesh.control_file import ControlFile, ControlFileError, StatusRecord, write_control_file
@@ -40,7 +40,7 @@ class PairFinisher:
         failed = {pair.stem for pair in self._folders.decided() if pair.outcome is PairOutcome.FAILED}
         for name in os.listdir(self._reports):
             if name.removesuffix(_CONTROL) not in failed:
-                os.unlink(f"{self._reports}/{name}")
+                change.unlink(f"{self._reports}/{name}")
         durable.sync_folder(self._reports)
 
     def sent(self, pair: TakenPair, control: ControlFile | None, mesh_id: str) -> DecidedPair:
@@ -57,7 +57,7 @@ class PairFinisher:
         status = StatusRecord(_stamp(now), failure.event, ERROR, failure.code, failure.text)
         report = self._staged_report(pair.stem)
         with suppress(FileNotFoundError):
-            os.unlink(report)
+            change.unlink(report)
         durable.write_new(report, self._report(control, mesh_id, status), _REPORT_MODE)
         durable.sync_file(report)
         durable.sync_folder(self._reports)

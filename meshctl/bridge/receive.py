@@ -43,7 +43,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from meshctl.bridge.api_errors import BridgeFault, FailureKind, StoppedError, fault_of, local_fault
 from meshctl.bridge.download import DamagedError, Download
 from meshctl.bridge.headers import arrived_control_file, is_sane_id
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders
 from meshctl.log.events import Journal
 from meshctl.log.masking import mask_file_name
@@ -104,7 +104,7 @@ class Receiver:
         self._noted = {name for name in os.listdir(self._delivered) if is_sane_id(name)}
         for name in os.listdir(self._arriving):
             if os.path.splitext(name)[0] not in self._noted:
-                os.unlink(f"{self._arriving}/{name}")
+                change.unlink(f"{self._arriving}/{name}")
         with os.scandir(self._acknowledged) as entries:
             self._done = {entry.name: entry.stat().st_mtime for entry in entries}
         self._is_recovered = True
@@ -199,7 +199,7 @@ class Receiver:
         control = write_control_file(arrived_control_file(headers, message_id))
         path = self._staged(message_id, ".ctl")
         with suppress(FileNotFoundError):
-            os.unlink(path)
+            change.unlink(path)
         durable.write_new(path, control, _CONTROL_MODE)
         durable.sync_file(path)
         durable.sync_folder(self._arriving)
@@ -224,13 +224,13 @@ class Receiver:
 
     def _acknowledge(self, message_id: str) -> None:
         if self._log_mesh(message_id):
-            os.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
+            change.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
             self._done[message_id] = time.time()
 
     def _acknowledge_again(self, message_id: str) -> None:
         os.utime(f"{self._acknowledged}/{message_id}")
-        os.rename(f"{self._acknowledged}/{message_id}", f"{self._delivered}/{message_id}")
+        change.rename(f"{self._acknowledged}/{message_id}", f"{self._delivered}/{message_id}")
         del self._done[message_id]
         self._noted.add(message_id)
         self._settle(message_id)
@@ -238,7 +238,7 @@ class Receiver:
     def _forget_acknowledged(self) -> None:
         now = time.time()
         for message_id in [one for one, at in self._done.items() if abs(now - at) > _REMEMBERED_SECONDS]:
-            os.unlink(f"{self._acknowledged}/{message_id}")
+            change.unlink(f"{self._acknowledged}/{message_id}")
             del self._done[message_id]
 
     def _log_mesh(self, message_id: str) -> bool:
@@ -298,7 +298,7 @@ class Receiver:
         download, self._download = self._download, None
         if download is not None:
             with suppress(OSError):
-                os.unlink(self._staged(download.message_id, ".dat"))
+                change.unlink(self._staged(download.message_id, ".dat"))
 
     def _staged(self, message_id: str, ending: str) -> str:
         return f"{self._arriving}/{message_id}{ending}"

@@ -26,7 +26,7 @@ from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.headers import MexHeaders, is_sane_id
 from meshctl.bridge.pair import ChunkStream
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 
 # Short: the name of a pair may fill all that a file system allows, and had four characters after it.
@@ -72,7 +72,7 @@ class Uploads:
         durable.make_folders(self._folder, _PRIVATE_FOLDER)
         with suppress(FileNotFoundError):
             # Of an earlier process, which did not come to the end of it.
-            os.unlink(f"{self._folder}/{_NEXT}")
+            change.unlink(f"{self._folder}/{_NEXT}")
 
     def get(self, stem: str) -> Upload | None:
         """Return the note about a pair; None if there is none, and so nothing of it was sent."""
@@ -98,7 +98,7 @@ class Uploads:
     def drop(self, stem: str) -> None:
         """Remove a note, if there is one; durable on return."""
         try:
-            os.unlink(self._path(stem))
+            change.unlink(self._path(stem))
         except FileNotFoundError:
             return
         durable.sync_folder(self._folder)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from meshctl.files import change
 from meshctl.files.durable import sync_file, sync_folder
 
 _CONTROL, _DATA = ".ctl", ".dat"
@@ -110,7 +111,7 @@ class ClientFolders:
     def take(self, stem: str) -> TakenPair | None:
         """Take a pair out of OUT; None if its control file is no longer there."""
         try:
-            os.replace(f"{self._out}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_CONTROL}")
+            change.rename(f"{self._out}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_CONTROL}")
         except FileNotFoundError:
             return None
         pair = self._pair(stem)
@@ -130,17 +131,17 @@ class ClientFolders:
         decided = f"{self._decided[outcome]}/{pair.stem}{_CONTROL}"
         if control is None:
             # Not even its time may change before the rename: the fingerprint is made of it.
-            os.replace(pair.control, decided)
+            change.rename(pair.control, decided)
             self._sync(self._decided[outcome])
             return
         final = self._write_next(control)
         os.utime(final, (finish_at, finish_at))
         if self._durable:
             sync_file(final)
-        os.replace(final, decided)
+        change.rename(final, decided)
         # Before the file that it takes the place of may go.
         self._sync(self._decided[outcome])
-        os.replace(pair.control, self._spare)
+        change.rename(pair.control, self._spare)
 
     def decided(self) -> list[DecidedPair]:
         """Return the pairs that are decided upon and not finished."""
@@ -157,38 +158,38 @@ class ClientFolders:
         home = self._homes[pair.outcome]
         with suppress(FileNotFoundError):
             # Still there after a kill in the midst of deciding.
-            os.replace(f"{self._taken}/{pair.stem}{_CONTROL}", self._spare)
+            change.rename(f"{self._taken}/{pair.stem}{_CONTROL}", self._spare)
         if home is None:
             with suppress(FileNotFoundError):
-                os.unlink(data)
+                change.unlink(data)
             # A payload that outlived its control file would never be looked at again.
             self._sync(self._taken)
-            os.unlink(control)
+            change.unlink(control)
             self._sync(self._decided[pair.outcome])
             return
         with suppress(FileNotFoundError):
-            os.replace(data, f"{home}/{pair.stem}{_DATA}")
+            change.rename(data, f"{home}/{pair.stem}{_DATA}")
         self._sync(home, self._taken)
-        os.replace(control, f"{home}/{pair.stem}{_CONTROL}")
+        change.rename(control, f"{home}/{pair.stem}{_CONTROL}")
         self._sync(home, self._decided[pair.outcome])
 
     def deliver(self, stem: str, control: str, data: str | None) -> None:
         """Move a message, or a report (no `data`), into IN under `stem`: payload first, control file last."""
         if data is not None:
             try:
-                os.replace(data, f"{self._inbox}/{stem}{_DATA}")
+                change.rename(data, f"{self._inbox}/{stem}{_DATA}")
             except FileNotFoundError:
                 # After a kill between these two renames, the payload is in IN already; else IN is missing.
                 if os.path.lexists(data):
                     raise
             self._sync(self._inbox)
-        os.replace(control, f"{self._inbox}/{stem}{_CONTROL}")
+        change.rename(control, f"{self._inbox}/{stem}{_CONTROL}")
         self._sync(self._inbox)
 
     def _pair(self, stem: str) -> TakenPair:
         control, data = f"{self._taken}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_DATA}"
         with suppress(FileNotFoundError):
-            os.replace(f"{self._out}/{stem}{_DATA}", data)
+            change.rename(f"{self._out}/{stem}{_DATA}", data)
         status = os.stat(control, follow_symlinks=False)
         fingerprint = f"{stem} {status.st_ino} {status.st_mtime_ns}"
         return TakenPair(stem, control, data, status.st_mtime, fingerprint)
@@ -207,12 +208,12 @@ class ClientFolders:
         """
         with suppress(FileNotFoundError):
             if os.stat(self._spare, follow_symlinks=False).st_nlink > 1:
-                os.unlink(self._spare)
+                change.unlink(self._spare)
         try:
-            descriptor = os.open(self._spare, _WRITE_FLAGS, 0o644)
+            descriptor = change.open_file(self._spare, _WRITE_FLAGS, 0o644)
         except PermissionError:
-            os.unlink(self._spare)
-            descriptor = os.open(self._spare, _WRITE_FLAGS, 0o644)
+            change.unlink(self._spare)
+            descriptor = change.open_file(self._spare, _WRITE_FLAGS, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(control)
         return self._spare

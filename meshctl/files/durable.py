@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from meshctl.files import change
 from meshctl.files.safe_open import open_regular
 
 # Below this many files, syncing each is quicker than waiting for the whole file system.
@@ -26,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 def sync_file(path: str | Path) -> None:
     """Make the content of a file durable."""
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    descriptor = change.open_file(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         with naming(path):
             os.fsync(descriptor)
@@ -87,7 +88,7 @@ def write_new(path: str, data: bytes, mode: int) -> None:
 def write_pieces(path: str, pieces: Iterable[bytes], mode: int) -> None:
     """Write a file that must not exist yet, piece by piece; not durable until a barrier."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, mode)
+    descriptor = change.open_file(path, flags, mode)
     try:
         if sys.platform != "win32":
             # The umask has had its say in open(); the configured mode is what the MESH Client needs.
@@ -120,24 +121,24 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
 
     `temporary` is a name in the target's folder; what a crash left of it is replaced.
     """
-    Path(temporary).unlink(missing_ok=True)
+    change.unlink_if_there(temporary)
     status = os.lstat(source)
     copy_new(source, temporary, stat.S_IMODE(status.st_mode))
     os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
     sync_file(temporary)
-    os.rename(temporary, target)
+    change.rename(temporary, target)
     sync_folder(os.path.dirname(target))
 
 
 def move(source: str, target: str, temporary: str) -> None:
     """Rename a file; to another file system, copy it whole (see `copy_whole`) before it goes here."""
     try:
-        os.rename(source, target)
+        change.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         copy_whole(source, target, temporary)
-        os.unlink(source)
+        change.unlink(source)
 
 
 def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
@@ -145,10 +146,10 @@ def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
 
     `temporary` is a name in the same folder; what a crash left of it is replaced.
     """
-    Path(temporary).unlink(missing_ok=True)
+    change.unlink_if_there(temporary)
     write_new(temporary, data, mode)
     sync_file(temporary)
-    os.replace(temporary, path)
+    change.rename(temporary, path)
     sync_folder(os.path.dirname(path))
 
 
@@ -231,7 +232,7 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
     try:
         temporary.write_bytes(data)
         temporary.chmod(mode)
-        temporary.replace(path)
+        change.rename(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

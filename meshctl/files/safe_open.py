@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from meshctl.files import change
+
 OPEN_SAFELY = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
@@ -29,7 +31,7 @@ OPEN_SAFELY = (
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
-    with open(path, "rb", opener=lambda name, _: os.open(name, OPEN_SAFELY)) as file:
+    with open(path, "rb", opener=lambda name, _: change.open_file(name, OPEN_SAFELY)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         yield file

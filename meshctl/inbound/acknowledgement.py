@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 
 from meshctl.errors import Refusal
+from meshctl.files import change
 from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.control_reader import fault_text, is_general
 from meshctl.ledger.keys import Keys
@@ -66,7 +67,7 @@ def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
 
 
 def _facts(path: str) -> MessageFacts | None:
-    descriptor = os.open(path, OPEN_SAFELY)
+    descriptor = change.open_file(path, OPEN_SAFELY)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 
 _TEMPORARY_PREFIX = ".meshctl-"
@@ -47,7 +47,7 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
             for source, target, taken in moves:
                 with suppress(FileNotFoundError):
                     # The same content is there: a move was cut short after its copy, or the file came again.
-                    os.unlink(source) if taken else _move(source, target)
+                    change.unlink(source) if taken else _move(source, target)
             return
 
 
@@ -65,7 +65,7 @@ def finish_move(control_path: str, folder: str) -> bool:
             return True
         if _is_same(control_path, name + end):
             # From another file system: the crash came between the copy and the removal of the original.
-            Path(control_path).unlink(missing_ok=True)
+            change.unlink_if_there(control_path)
             return True
     return False
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from meshctl.clock import Clock
+from meshctl.files import change
 from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.report import meaning_of
 from meshctl.log.events import error_fields
@@ -95,7 +96,7 @@ class ControlReader:
         return found
 
     def _read(self, path: str) -> Read | Unread:
-        descriptor = os.open(path, OPEN_SAFELY)
+        descriptor = change.open_file(path, OPEN_SAFELY)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

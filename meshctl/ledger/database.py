@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from meshctl.errors import MeshctlError
+from meshctl.files import change
 
 LEDGER_NAME = "ledger.sqlite"
 """The ledger's name in the state folder."""
@@ -179,14 +180,14 @@ def _keep_copy(connection: sqlite3.Connection, path: Path, version: int) -> None
     """Keep the ledger as it is beside itself, under its name once it is whole, for its owner alone."""
     kept = path.with_name(f"{path.name}.version-{version}")
     unfinished = kept.with_name(f"{kept.name}.tmp")
-    unfinished.unlink(missing_ok=True)
+    change.unlink_if_there(unfinished)
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     copy = sqlite3.connect(unfinished)
     try:
         connection.backup(copy)
     finally:
         copy.close()
-    unfinished.replace(kept)
+    change.rename(unfinished, kept)
 
 
 def _too_new(path: Path, version: int, known: int) -> LedgerTooNewError:

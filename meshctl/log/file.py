@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from meshctl.files import change
+
 # Looking whether logrotate has moved the file costs a stat; once a second is often enough.
 CHECK_SECONDS = 1.0
 MAX_WAITING_BYTES = 1 << 20
@@ -138,9 +140,9 @@ class LogFile:
             folder.mkdir(mode=0o700)
             folder.chmod(0o700)
         try:
-            self._descriptor = os.open(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
+            self._descriptor = change.open_file(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            self._descriptor = os.open(self._path, _OPEN_FLAGS)
+            self._descriptor = change.open_file(self._path, _OPEN_FLAGS)
         else:
             self._path.chmod(mode)
         status = os.fstat(self._descriptor)
@@ -168,15 +170,15 @@ class LogFile:
     def _shift_old_files(self) -> None:
         beyond = self._keep + 1
         while rotated_name(self._path, beyond).exists():
-            rotated_name(self._path, beyond).unlink()
+            change.unlink(rotated_name(self._path, beyond))
             beyond += 1
         for number in range(self._keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
-                os.replace(rotated_name(self._path, number), rotated_name(self._path, number + 1))
+                change.rename(rotated_name(self._path, number), rotated_name(self._path, number + 1))
         if self._keep:
-            os.replace(self._path, rotated_name(self._path, 1))
+            change.rename(self._path, rotated_name(self._path, 1))
         else:
-            self._path.unlink()
+            change.unlink(self._path)
 
     def _pause(self, now: float, error: OSError) -> None:
         self._release()

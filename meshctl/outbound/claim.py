@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meshctl.errors import Refusal
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import read_regular
 from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
@@ -59,12 +59,12 @@ class Claim:
         """Move a file, and first its sidecar and its attachments, out of the outbox. Raises OSError."""
         sidecars = [name + SIDECAR_SUFFIX] if with_sidecar else []
         for each in (*sidecars, *attachments, name):
-            os.rename(f"{outbox_folder}/{each}", self.path(each))
+            change.rename(f"{outbox_folder}/{each}", self.path(each))
 
     def give_back(self, outbox_folder: str, name: str) -> None:
         """Move a file back to where it was taken from, where nothing has come since."""
         if not os.path.lexists(f"{outbox_folder}/{name}"):
-            os.rename(self.path(name), f"{outbox_folder}/{name}")
+            change.rename(self.path(name), f"{outbox_folder}/{name}")
 
     def names(self) -> list[str]:
         """Return the names of what still lies in the claim."""
@@ -86,9 +86,9 @@ class Claim:
     def close(self, done: Iterable[str] = ()) -> bool:
         """Remove the sidecars of payloads that are done, then the folder; False when something is left."""
         for name in done:
-            Path(self.path(name + SIDECAR_SUFFIX)).unlink(missing_ok=True)
+            change.unlink_if_there(self.path(name + SIDECAR_SUFFIX))
         try:
-            os.rmdir(self.folder)
+            change.rmdir(self.folder)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -134,19 +134,19 @@ class WorkFolder:
     def discard_copies(self) -> None:
         """Remove the copies that an interrupted run left; none of them is the only one."""
         for name in os.listdir(self._copies):
-            os.unlink(f"{self._copies}/{name}")
+            change.unlink(f"{self._copies}/{name}")
 
     def file_clock_ns(self) -> int:
         """Return what time the file system has, by the stamp of a new file; a share has its server's."""
         probe = f"{self._copies}/clock"
         # A crash may have left one.
-        Path(probe).unlink(missing_ok=True)
+        change.unlink_if_there(probe)
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             return os.fstat(descriptor).st_mtime_ns
         finally:
             os.close(descriptor)
-            os.unlink(probe)
+            change.unlink(probe)
 
     def _claim(self, name: str) -> Claim:
         use_case = name.partition(".")[2] or None

@@ -5,17 +5,14 @@ of the final one and must be new, so that two who drop `letter.pdf` at once cann
 Whoever dies on the way leaves a hidden file, never half a payload and never a payload without its sidecar.
 """
 
-import ctypes
-import errno
 import os
 import secrets
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO, Final
 
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, numbered
 
@@ -26,11 +23,6 @@ HIDDEN_PREFIX: Final = ".meshctl-"
 _MODE = 0o640
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _COPY_CHUNK_BYTES = 1 << 20
-_AT_FDCWD = -100
-_RENAME_NOREPLACE = 1
-_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EMLINK})
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def place(
@@ -46,7 +38,7 @@ def place(
     `check` hears of folder and hidden name once the copy is complete; what it raises puts an end to it, and
     nothing stays behind. Raises Refusal for a name, numbered or not, that is never sent; OSError.
     """
-    with open(source, "rb", opener=lambda path, _: os.open(path, OPEN_SAFELY)) as reader:
+    with open(source, "rb", opener=lambda path, _: change.open_file(path, OPEN_SAFELY)) as reader:
         for candidate in numbered(name):
             names.check_taken(candidate)
             if _placed_as(candidate, reader, folder, sidecar, check):
@@ -60,7 +52,7 @@ def _placed_as(
     """Try to place the file under one name; False when that is taken."""
     hidden = f"{folder}/{HIDDEN_PREFIX}{name}"
     try:
-        descriptor = os.open(hidden, _NEW, _MODE)
+        descriptor = change.open_file(hidden, _NEW, _MODE)
     except FileExistsError:
         return False
     try:
@@ -86,7 +78,7 @@ def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
     if sidecar is not None:
         _show_sidecar(target + SIDECAR_SUFFIX, sidecar)
     try:
-        rename_new(hidden, target)
+        change.rename_new(hidden, target)
     finally:
         if sidecar is not None and os.path.lexists(hidden):
             # The file did not get there, and another one of that name must not find our sidecar.
@@ -99,7 +91,7 @@ def _show_sidecar(target: str, sidecar: bytes) -> None:
     try:
         durable.write_new(hidden, sidecar, _MODE)
         durable.sync_file(hidden)
-        rename_new(hidden, target)
+        change.rename_new(hidden, target)
     finally:
         _remove(hidden)
 
@@ -110,43 +102,4 @@ def _is_taken(folder: str, name: str) -> bool:
 
 def _remove(path: str) -> None:
     with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def rename_new(source: str, target: str) -> None:
-    """Rename without replacing. Raises FileExistsError.
-
-    Where the file system cannot do that in one step, a link does the same; that does not look like a rename
-    to those who watch the folder, so the file then waits for `quiet_seconds`.
-    """
-    if sys.platform == "win32":
-        os.rename(source, target)
-        return
-    if _renamed_by_kernel(source, target):
-        return
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
-        os.rename(source, target)
-    else:
-        os.unlink(source)
-
-
-def _renamed_by_kernel(source: str, target: str) -> bool:
-    if _libc is None or not hasattr(_libc, "renameat2"):
-        return False
-    if (
-        _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
-        == 0
-    ):
-        return True
-    number = ctypes.get_errno()
-    if number in _UNSUPPORTED:
-        return False
-    raise OSError(number, os.strerror(number), target)
+        change.unlink(path)

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from meshctl.errors import Refusal
+from meshctl.files import change
 from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
@@ -377,7 +378,7 @@ def _read_sidecar(path: str, status: os.stat_result) -> Sidecar:
 def _opened(path: str, status: os.stat_result) -> Iterator[int]:
     """Open the very file that was looked at; Refusal when it may not be read or another lies there now."""
     try:
-        descriptor = os.open(path, OPEN_SAFELY)
+        descriptor = change.open_file(path, OPEN_SAFELY)
     except PermissionError:
         raise Refusal(
             "file_unreadable",

@@ -29,7 +29,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
@@ -74,7 +74,7 @@ class ControlStaging:
 
     def discard(self, stem: str) -> None:
         """Remove a control file that will not be needed."""
-        Path(self.path(stem)).unlink(missing_ok=True)
+        change.unlink_if_there(self.path(stem))
 
     def give_group(self, path: str) -> None:
         """Give a file its group."""
@@ -142,17 +142,17 @@ class HandOff:
         for message in messages:
             stem = message.message_id
             source = self._staged_payload(stem) if copied else claim.path(message.name)
-            os.rename(source, self.payload(stem))
+            change.rename(source, self.payload(stem))
         durable.sync_folder(self._out)
         if copied:
             for message in messages:
-                os.unlink(claim.path(message.name))
+                change.unlink(claim.path(message.name))
                 for attached in message.attachments:
-                    os.unlink(claim.path(attached.name))
+                    change.unlink(claim.path(attached.name))
         durable.sync_folder(claim.folder)
         staging = self._staging_in_out if copied else self.control_staging
         for message in messages:
-            os.rename(staging.path(message.message_id), f"{self._out}/{message.message_id}.ctl")
+            change.rename(staging.path(message.message_id), f"{self._out}/{message.message_id}.ctl")
         durable.sync_folder(self._out)
 
     def show_again(self, stems: Sequence[str]) -> None:
@@ -163,10 +163,10 @@ class HandOff:
             self._copy_control(stem)
         for stem in stems:
             if stem not in out_of_reach:
-                os.rename(self.staged_control(stem), f"{self._out}/{stem}.ctl")
+                change.rename(self.staged_control(stem), f"{self._out}/{stem}.ctl")
         durable.sync_folder(self._out)
         for stem in out_of_reach:
-            os.unlink(self.staged_control(stem))
+            change.unlink(self.staged_control(stem))
 
     def note_shown(self, stems: Sequence[str]) -> None:
         """Step 5, once the log has it."""
@@ -199,11 +199,11 @@ class HandOff:
             payloads = [self.payload(stem)] if payload_too else []
             paths = [*payloads, self._staged_payload(stem), self._hidden_control(stem)]
         for path in paths:
-            Path(path).unlink(missing_ok=True)
+            change.unlink_if_there(path)
 
     def discard_copy(self, stem: str) -> None:
         """Remove a copy that waits in OUT under a hidden name."""
-        Path(self._staged_payload(stem)).unlink(missing_ok=True)
+        change.unlink_if_there(self._staged_payload(stem))
 
     def _copy_control(self, stem: str) -> None:
         """Let a control file appear in OUT that was staged to be renamed, and cannot be any more."""
@@ -215,7 +215,7 @@ class HandOff:
         durable.copy_new(self.staged_control(stem), self._staged_payload(stem), self._mode)
         self.control_staging.give_group(self._staged_payload(stem))
         durable.sync_file(self._staged_payload(stem))
-        os.rename(self._staged_payload(stem), shown)
+        change.rename(self._staged_payload(stem), shown)
 
     def _hidden_control(self, stem: str) -> str:
         return f"{self._out}/.{stem}{_HIDDEN_CONTROL}"
@@ -247,7 +247,7 @@ class HandOff:
         self.control_staging.give_group(copy)
         # The file itself is durable, so whatever takes its place must be.
         durable.sync_file(copy)
-        os.rename(copy, path)
+        change.rename(copy, path)
 
 
 # Of a name that must be changed, so that the new one is no longer than a file system allows.
@@ -353,7 +353,7 @@ class HandOffDriver:
             back = f"{claim.name}.{item.name[-_ENOUGH_CHARACTERS:]}"
         for end in ("", SIDECAR_SUFFIX):
             if os.path.lexists(claim.path(item.name + end)):
-                os.rename(claim.path(item.name + end), f"{folder}/{back}{end}")
+                change.rename(claim.path(item.name + end), f"{folder}/{back}{end}")
 
     def _hand_over(self, claim: Claim, items: Sequence[Examined], changed_folders: list[str]) -> None:
         started = self._clock.monotonic()

@@ -28,13 +28,12 @@ from typing import Any, Final
 
 from meshctl.clock import iso
 from meshctl.errors import Refusal
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import read_regular
 from meshctl.ledger.opening import Books
 from meshctl.log.alert import Alert
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import WorkFolder
-from meshctl.outbound.drop import rename_new
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules, check_name, is_index
 from meshctl.outbound.reject import RejectedFolder
 from meshctl.payload.sidecar import INDEX_COLUMNS
@@ -114,7 +113,7 @@ class Indexes:
         stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
         place = f"{self._work.indexes}/{stamp}" + (f".{use_case}" if use_case else "")
         os.mkdir(place, 0o700)
-        os.rename(f"{folder}/{name}", f"{place}/{name}")
+        change.rename(f"{folder}/{name}", f"{place}/{name}")
         durable.sync_folder(place)
         durable.sync_folder(folder)
         return self._go_on(place, folder)
@@ -133,13 +132,13 @@ class Indexes:
             self._write_sidecars(place, index, folder)
         shown = list(self._show(place, folder))
         durable.sync_folder(folder)
-        os.rmdir(place)
+        change.rmdir(place)
         return shown
 
     def _write_sidecars(self, place: str, index: str, folder: str) -> None:
         for name in os.listdir(place):
             if name != index:
-                os.unlink(f"{place}/{name}")
+                change.unlink(f"{place}/{name}")
         rows = read_index(Path(f"{place}/{index}").read_bytes(), self._names)
         refused = [(row, refusal) for row in rows if (refusal := row.refusal or _has_own(row, folder))]
         written = []
@@ -153,7 +152,7 @@ class Indexes:
         if refused:
             self._explain(index, shown_name, len(rows), refused)
         self._books.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(refused))
-        os.unlink(f"{place}/{index}")
+        change.unlink(f"{place}/{index}")
         durable.sync_folder(place)
 
     def _explain(self, index: str, shown_name: str, rows: int, refused: list[tuple[Row, Refusal]]) -> None:
@@ -191,10 +190,10 @@ class Indexes:
         for name in sorted(os.listdir(place)):
             target = f"{folder}/{name}"
             try:
-                rename_new(f"{place}/{name}", target)
+                change.rename_new(f"{place}/{name}", target)
             except FileExistsError:
                 # One came in the meantime, for the same file; that is what its sender wants.
-                os.unlink(f"{place}/{name}")
+                change.unlink(f"{place}/{name}")
                 continue
             yield target
 

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from meshctl.clock import instant, iso
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
@@ -103,7 +103,7 @@ class Recovery:
         if claim and payloads and copied and in_out and not nowhere:
             # Every copy had come into OUT, and the originals were being removed.
             for name in payloads:
-                os.unlink(claim.path(name))
+                change.unlink(claim.path(name))
             durable.sync_folder(claim.folder)
         elif payloads:
             back = [*in_out, *nowhere] if copied else nowhere
@@ -145,7 +145,7 @@ class Recovery:
         ]
         if self._ledger.has_claim(claim.name):
             for name in lone:
-                os.unlink(claim.path(name))
+                change.unlink(claim.path(name))
             return
         folder = f"{self._outbox}/{claim.use_case}" if claim.use_case else self._outbox
         # The files that such a sidecar names as attachments had been claimed with it; they go before it.
@@ -157,7 +157,7 @@ class Recovery:
                 # A newer one has come. Under a name of its own the old one will be refused, and seen.
                 end = f"{SIDECAR_SUFFIX.strip('.')}{SIDECAR_SUFFIX}" if name in lone else name[-40:]
                 target = f"{folder}/{claim.name}.{end}"
-            os.rename(claim.path(name), target)
+            change.rename(claim.path(name), target)
             durable.sync_folder(folder)
 
     def _adopt_rejections(self, claims: Sequence[Claim]) -> None:
@@ -172,7 +172,7 @@ class Recovery:
         for _, payload, _ in self._rejected.complete(self._ledger.knows, since):
             for path in claimed:
                 if is_double(path, payload) or is_double(path, payload + SIDECAR_SUFFIX):
-                    os.unlink(path)
+                    change.unlink(path)
                     durable.sync_folder(os.path.dirname(path))
         rows = list(rejected_rows(self._rejected, self._ledger, since))
         for row in rows:

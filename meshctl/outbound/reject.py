@@ -22,7 +22,7 @@ from typing import Any
 
 from meshctl.clock import instant, iso
 from meshctl.errors import Refusal
-from meshctl.files import durable
+from meshctl.files import change, durable
 from meshctl.outbound.claim import Claim
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, numbered
 
@@ -125,7 +125,7 @@ class RejectedFolder:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.startswith(_TEMPORARY_PREFIX):
-                    os.unlink(entry.path)
+                    change.unlink(entry.path)
 
     def remove_unfinished(self, is_known: Callable[[str], bool], claimed: Sequence[str]) -> None:
         """Remove the explanations that a crash left of payloads that never came here.
@@ -138,15 +138,15 @@ class RejectedFolder:
             if isinstance(message_id, str) and not is_known(message_id) and not os.path.lexists(payload):
                 beside = payload + SIDECAR_SUFFIX
                 if any(is_double(beside, other) for other in claimed):
-                    os.unlink(beside)
-                os.unlink(path)
+                    change.unlink(beside)
+                change.unlink(path)
 
     def _write(self, rejection: Rejection) -> str:
         """Write the explanation under a name of ours, and return its path."""
         data = json.dumps(rejection.explanation(), ensure_ascii=False, indent=2).encode() + b"\n"
         temporary = self._temporary(rejection)
         # A crash may have left one of the same name.
-        Path(temporary).unlink(missing_ok=True)
+        change.unlink_if_there(temporary)
         durable.write_new(temporary, data, _FILE_MODE)
         return temporary
 
@@ -155,7 +155,7 @@ class RejectedFolder:
         for name in numbered(_fitting(rejection.name)):
             if not any(os.path.lexists(f"{self.folder}/{name}{suffix}") for suffix in _BESIDE):
                 break
-        os.rename(self._temporary(rejection), f"{self.folder}/{name}{ERROR_SUFFIX}")
+        change.rename(self._temporary(rejection), f"{self.folder}/{name}{ERROR_SUFFIX}")
         return name
 
     def _temporary(self, rejection: Rejection) -> str:
@@ -199,7 +199,7 @@ def _can_be_synced(path: str) -> bool:
 def _double(source: str, target: str) -> None:
     """Let a file have a second name, or a copy where there cannot be a second name."""
     try:
-        os.link(source, target, follow_symlinks=False)
+        change.link(source, target)
     except (OSError, NotImplementedError):
         try:
             _copy(source, target)
@@ -210,12 +210,12 @@ def _double(source: str, target: str) -> None:
 
 def _move(source: str, target: str) -> None:
     try:
-        os.rename(source, target)
+        change.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         _copy(source, target)
-        os.unlink(source)
+        change.unlink(source)
 
 
 def _copy(source: str, target: str) -> None:

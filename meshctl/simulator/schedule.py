@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from meshctl.files import change
+
 _DUE_DIGITS = 15
 _CONTROL, _DATA = ".ctl", ".dat"
 
@@ -46,16 +48,16 @@ class Schedule:
         if former is not None:
             for path in (former.control, former.data):
                 if path is not None:
-                    Path(path).unlink(missing_ok=True)
+                    change.unlink_if_there(path)
         name = f"{self._folder}/{due_ms:0{_DUE_DIGITS}d}_{stem}"
         data = None if payload is None else f"{name}{_DATA}"
         if data is not None and isinstance(payload, bytes):
             _write(data, payload)
         elif data is not None and payload is not None:
-            Path(data).unlink(missing_ok=True)
-            os.link(payload, data, follow_symlinks=False)
+            change.unlink_if_there(data)
+            change.link(str(payload), data)
         _write(f"{self._folder}/.part", control)
-        os.replace(f"{self._folder}/.part", f"{name}{_CONTROL}")
+        change.rename(f"{self._folder}/.part", f"{name}{_CONTROL}")
         self._keep(Delivery(due_ms, stem, f"{name}{_CONTROL}", data))
 
     def due(self, now_ms: int) -> Delivery | None:
@@ -80,7 +82,7 @@ class Schedule:
                 self._keep(Delivery(int(due), stem, f"{path}{_CONTROL}", f"{path}{_DATA}"))
             elif f"{base}{_CONTROL}" not in names:
                 # Begun by a process that was killed; the pair that it belongs to is judged again.
-                os.unlink(f"{self._folder}/{name}")
+                change.unlink(f"{self._folder}/{name}")
 
     def _keep(self, delivery: Delivery) -> None:
         self._by_stem[delivery.stem] = delivery

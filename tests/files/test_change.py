@@ -1,0 +1,62 @@
+"""Names that are given, taken and removed, on a real folder."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from meshctl.files import change
+
+
+def test_a_new_name_replaces_nothing(tmp_path: Path) -> None:
+    """With a name that is taken both files stay; with a new one the file has it alone."""
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+
+    with pytest.raises(FileExistsError):
+        change.rename_new(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"a", b"b"]
+
+    change.rename_new(str(tmp_path / "a"), str(tmp_path / "c"))
+    assert (tmp_path / "c").read_bytes() == b"a"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_rename_replaces(tmp_path: Path) -> None:
+    """On every system, as POSIX does it."""
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+
+    change.rename(tmp_path / "a", tmp_path / "b")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_bytes() == b"new"
+
+
+def test_what_is_not_there_need_not_be_removed(tmp_path: Path) -> None:
+    """A file goes, once; a folder is no file."""
+    (tmp_path / "a").touch()
+
+    change.unlink_if_there(tmp_path / "a")
+    change.unlink_if_there(tmp_path / "a")
+
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match=r"."):
+        change.unlink_if_there(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows refuses to rename what is open")
+@pytest.mark.parametrize("held", ["source", "target"])
+def test_it_waits_for_who_has_a_file_open(tmp_path: Path, held: str) -> None:
+    """A reader that lets go in time delays a rename; one that does not makes it fail, with nothing done."""
+    (tmp_path / "source").write_bytes(b"new")
+    (tmp_path / "target").write_bytes(b"old")
+    with (tmp_path / held).open("rb"), pytest.raises(PermissionError):
+        change.rename(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"old"
+
+    reader = (tmp_path / held).open("rb")
+    threading.Timer(0.2, reader.close).start()
+    change.rename(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"new"
