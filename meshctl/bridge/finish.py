@@ -5,7 +5,6 @@ after a kill the report comes once, also where the adapter has taken it meanwhil
 """
 
 import os
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,8 +55,7 @@ class PairFinisher:
         now = datetime.now(UTC)
         status = StatusRecord(_stamp(now), failure.event, ERROR, failure.code, failure.text)
         report = self._staged_report(pair.stem)
-        with suppress(FileNotFoundError):
-            change.unlink(report)
+        change.unlink_if_there(report)
         durable.write_new(report, self._report(control, mesh_id, status), _REPORT_MODE)
         durable.sync_file(report)
         durable.sync_folder(self._reports)

@@ -198,8 +198,7 @@ class Receiver:
     def _stage_control_file(self, message_id: str, headers: Mapping[str, str]) -> None:
         control = write_control_file(arrived_control_file(headers, message_id))
         path = self._staged(message_id, ".ctl")
-        with suppress(FileNotFoundError):
-            change.unlink(path)
+        change.unlink_if_there(path)
         durable.write_new(path, control, _CONTROL_MODE)
         durable.sync_file(path)
         durable.sync_folder(self._arriving)

@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
@@ -70,9 +69,8 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
         durable.make_folders(self._folder, _PRIVATE_FOLDER)
-        with suppress(FileNotFoundError):
-            # Of an earlier process, which did not come to the end of it.
-            change.unlink(f"{self._folder}/{_NEXT}")
+        # Of an earlier process, which did not come to the end of it.
+        change.unlink_if_there(f"{self._folder}/{_NEXT}")
 
     def get(self, stem: str) -> Upload | None:
         """Return the note about a pair; None if there is none, and so nothing of it was sent."""

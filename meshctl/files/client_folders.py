@@ -160,8 +160,7 @@ class ClientFolders:
             # Still there after a kill in the midst of deciding.
             change.rename(f"{self._taken}/{pair.stem}{_CONTROL}", self._spare)
         if home is None:
-            with suppress(FileNotFoundError):
-                change.unlink(data)
+            change.unlink_if_there(data)
             # A payload that outlived its control file would never be looked at again.
             self._sync(self._taken)
             change.unlink(control)

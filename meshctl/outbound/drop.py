@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from typing import BinaryIO, Final
 
 from meshctl.files import change, durable
@@ -68,7 +67,7 @@ def _placed_as(
     except FileExistsError:
         return False
     finally:
-        _remove(hidden)
+        change.unlink_if_there(hidden)
     durable.sync_folder(folder)
     return True
 
@@ -82,7 +81,7 @@ def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
     finally:
         if sidecar is not None and os.path.lexists(hidden):
             # The file did not get there, and another one of that name must not find our sidecar.
-            _remove(target + SIDECAR_SUFFIX)
+            change.unlink_if_there(target + SIDECAR_SUFFIX)
 
 
 def _show_sidecar(target: str, sidecar: bytes) -> None:
@@ -93,13 +92,8 @@ def _show_sidecar(target: str, sidecar: bytes) -> None:
         durable.sync_file(hidden)
         change.rename_new(hidden, target)
     finally:
-        _remove(hidden)
+        change.unlink_if_there(hidden)
 
 
 def _is_taken(folder: str, name: str) -> bool:
     return os.path.lexists(f"{folder}/{name}") or os.path.lexists(f"{folder}/{name}{SIDECAR_SUFFIX}")
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        change.unlink(path)
