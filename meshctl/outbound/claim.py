@@ -61,10 +61,11 @@ class Claim:
         for each in (*sidecars, *attachments, name):
             change.rename(f"{outbox_folder}/{each}", self.path(each))
 
-    def give_back(self, outbox_folder: str, name: str) -> None:
-        """Move a file back to where it was taken from, where nothing has come since."""
-        if not os.path.lexists(f"{outbox_folder}/{name}"):
-            change.rename(self.path(name), f"{outbox_folder}/{name}")
+    def give_back(self, outbox_folder: str, names: Iterable[str]) -> None:
+        """Move what was taken of these files back to where it came from, where nothing has come since."""
+        for name in names:
+            if os.path.lexists(self.path(name)) and not os.path.lexists(f"{outbox_folder}/{name}"):
+                change.rename(self.path(name), f"{outbox_folder}/{name}")
 
     def names(self) -> list[str]:
         """Return the names of what still lies in the claim."""

@@ -319,9 +319,7 @@ class HandOffDriver:
             # One immutable file, or another user's in a folder with the sticky bit, holds up nobody else.
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise
-            for name in (*attachments, item.name + SIDECAR_SUFFIX):
-                if os.path.lexists(claim.path(name)):
-                    claim.give_back(folder, name)
+            claim.give_back(folder, (*attachments, item.name + SIDECAR_SUFFIX))
             self._on_stuck(f"{folder}/{item.name}", error)
             return False
         if self._is_unchanged(claim, item):
@@ -341,19 +339,19 @@ class HandOffDriver:
     def _put_back(self, folder: str, claim: Claim, item: Examined) -> None:
         """Return to the outbox what changed under our hands; it will be looked at again.
 
-        The payload goes first: one that a crash leaves in the claim must have its sidecar there.
+        The payload goes first and its sidecar last: a payload that a crash leaves in the claim must have its
+        sidecar and its attachments there, and the sidecar tells what is an attachment.
         """
-        for attached in _attached(item):
-            if os.path.lexists(claim.path(attached.name)):
-                claim.give_back(folder, attached.name)
         back = item.name
         if any(os.path.lexists(f"{folder}/{back}{end}") for end in ("", SIDECAR_SUFFIX)):
             # Newer files of the name have come. Payload and sidecar stay together under another one: a
             # sidecar must not come to lie beside a payload that it was not written for.
             back = f"{claim.name}.{item.name[-_ENOUGH_CHARACTERS:]}"
-        for end in ("", SIDECAR_SUFFIX):
-            if os.path.lexists(claim.path(item.name + end)):
-                change.rename(claim.path(item.name + end), f"{folder}/{back}{end}")
+        if os.path.lexists(claim.path(item.name)):
+            change.rename(claim.path(item.name), f"{folder}/{back}")
+        claim.give_back(folder, [attached.name for attached in _attached(item)])
+        if os.path.lexists(claim.path(item.name + SIDECAR_SUFFIX)):
+            change.rename(claim.path(item.name + SIDECAR_SUFFIX), f"{folder}/{back}{SIDECAR_SUFFIX}")
 
     def _hand_over(self, claim: Claim, items: Sequence[Examined], changed_folders: list[str]) -> None:
         started = self._clock.monotonic()
