@@ -12,7 +12,7 @@ longer than the settings' timeout.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 from requests import RequestException
@@ -208,12 +208,12 @@ class Bridge:
     def _alone(self) -> Iterator[None]:
         with serving(self._settings.mailbox, "the bridge"):
             self._claim_work_folder()
-            if threading.current_thread() is threading.main_thread():
-                self._signals.listen()
-            mailbox = self._settings.mailbox.id
-            self._journal.info("bridge.started", version=__version__, mailbox=mailbox)
-            yield
-            self._journal.info("bridge.stopped")
+            is_main = threading.current_thread() is threading.main_thread()
+            with self._signals.listen() if is_main else nullcontext():
+                mailbox = self._settings.mailbox.id
+                self._journal.info("bridge.started", version=__version__, mailbox=mailbox)
+                yield
+                self._journal.info("bridge.stopped")
 
     def _claim_work_folder(self) -> None:
         """Make the work folder, for this mailbox. Raises ConfigError if it is another's."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 
 import click
 
@@ -41,11 +42,11 @@ def command(ctx: click.Context, once: bool) -> None:
     # Only here: without the extra it cannot be imported.
     from meshctl.bridge.service import Bridge  # noqa: PLC0415
 
-    with connect(settings) as client:
+    with connect(settings) as client, closing(Signals()) as signals:
         log = settings.log.model_copy(update={"file": settings.bridge.log})
         journal = configure_log(log, to_terminal=sys.stderr.isatty())
         warn_of_root(journal)
-        bridge = Bridge(settings, client, journal, Signals(), Service(os.environ))
+        bridge = Bridge(settings, client, journal, signals, Service(os.environ))
         if once:
             bridge.run_once()
         else:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 
 import click
 
@@ -17,7 +18,7 @@ from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {
-        "meshctl run": "until SIGTERM; SIGHUP reads the settings again",
+        "meshctl run": "until SIGTERM or Ctrl-C; meshctl reload has it read the settings again",
         "meshctl run --once": "from cron: do what can be done now, then exit",
     },
     {
@@ -51,14 +52,15 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
     settings = checked(settings_of(ctx))
     journal = configure_log(settings.log, to_terminal=sys.stderr.isatty())
     warn_of_root(journal)
-    daemon = Daemon(
-        settings,
-        lambda: checked(load_settings(settings.file, os.environ)),
-        journal,
-        Signals(),
-        Service(os.environ),
-    )
-    if once:
-        daemon.run_once()
-    else:
-        daemon.run()
+    with closing(Signals()) as signals:
+        daemon = Daemon(
+            settings,
+            lambda: checked(load_settings(settings.file, os.environ)),
+            journal,
+            signals,
+            Service(os.environ),
+        )
+        if once:
+            daemon.run_once()
+        else:
+            daemon.run()

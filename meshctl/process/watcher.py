@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Thread
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -25,6 +25,7 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 _MOST_ARRIVALS = 4096
+_STOP_SECONDS = 1.0
 
 if sys.platform == "linux":
     from watchdog.observers.inotify import InotifyObserver
@@ -44,8 +45,11 @@ else:
 
     _EVENTS = [FileMovedEvent, FileCreatedEvent, FileModifiedEvent, DirCreatedEvent, DirMovedEvent]
 
+    # On Windows what happens is told only once nothing more has happened for so long.
+    _GATHERING_SECONDS = 0.05
+
     def _new_observer() -> BaseObserver:
-        return Observer()
+        return Observer(timeout=_GATHERING_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,11 @@ class Watcher(FileSystemEventHandler):
     def close(self) -> None:
         """Stop all threads."""
         if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
+            # The library's threads wait for each other without a limit; we do not wait for them without one.
+            stopping = Thread(target=self._observer.stop, name="watches", daemon=True)
+            stopping.start()
+            stopping.join(_STOP_SECONDS)
+            self._observer.join(_STOP_SECONDS)
             self._observer = None
         self._watches.clear()
 
