@@ -37,8 +37,9 @@ Begin with:
 
 \b
 The settings are those of -c FILE, else of $MESHCTL_CONFIG, else ./meshctl.toml,
-else /etc/meshctl/meshctl.toml. MESHCTL_SECTION__KEY in the environment overrides
-a key, for example MESHCTL_LOG__LEVEL=DEBUG.
+else /etc/meshctl/meshctl.toml; on Windows %ProgramData% stands for /etc.
+MESHCTL_SECTION__KEY in the environment overrides a key, for example
+MESHCTL_LOG__LEVEL=DEBUG.
 
 \b
 Exit codes: 0 all is well, 1 trouble was found, 2 wrong usage or settings."""
@@ -60,7 +61,9 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
     "Send": {
         "run": _Entry("run", "Send what is dropped into the outbox, and follow it."),
         "bridge": _Entry("bridge", "Serve the mailbox over the MESH API, in place of a MESH Client."),
+        "service": _Entry("service", "Run the daemon as a Windows service."),
         "send": _Entry("send", "Put files into the outbox the safe way."),
+        "reload": _Entry("reload", "Have the daemon read the settings again."),
         "resend": _Entry("resend", "Send a failed or undelivered message again."),
     },
     "Look": {
@@ -177,11 +180,16 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+            if sys.platform == "win32" and not stream.isatty():
+                # Who reads a pipe or file gets the bytes that they would get on any other system.
+                reconfigure(encoding="utf-8", newline="\n")
     try:
         cli.main(prog_name=PROGRAM)
     finally:
         try:
-            sys.stdout.flush()
+            # A Windows service has none.
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             _discard_output()
 

@@ -21,6 +21,8 @@ from typing import Any
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
 from meshctl.log.reader import Entry, parse_line
 from meshctl.mesh.control_file import ControlFile, read_control_file
+from meshctl.process import windows
+from meshctl.process.lock import ask_to_reload
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from tests import ready
 
@@ -361,12 +363,21 @@ class Daemon:
         """Send the daemon a signal."""
         self.process.send_signal(number)
 
+    def reload(self) -> None:
+        """Have the daemon read its settings again, as `meshctl reload` does."""
+        ask_to_reload(self.site.state)
+
     def stop(self, seconds: float = 10.0) -> Finished:
         """Stop the daemon with SIGTERM and return how it ended."""
-        if self.process.poll() is None:
+        if self.process.poll() is None and not _has_been_asked(self.site.state):
             self.process.terminate()
         out, error = self.process.communicate(timeout=seconds)
         return Finished.of(self.process.returncode, out, error)
+
+
+def _has_been_asked(state_folder: Path) -> bool:
+    """Ask a daemon to stop as is done on Windows, where a process can only be killed by another."""
+    return sys.platform == "win32" and windows.ask(state_folder, windows.STOP)
 
 
 # A site that has documents wrapped, on top of what is quick.

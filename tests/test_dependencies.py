@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[1]
+# What is installed on Windows alone, by the names of its modules.
+_ON_WINDOWS = dict.fromkeys(("pywintypes", "servicemanager", "win32evtlogutil", "win32service"), ["pywin32"])
 
 
 def _imported() -> Iterator[str]:
@@ -64,7 +66,7 @@ def test_imports_and_declared_dependencies_are_the_same() -> None:
     extras = project["optional-dependencies"]
     core = _names(project["dependencies"])
     optional = set().union(*(_names(extras[extra]) for extra in extras if extra != "test"))
-    providers = packages_distributions()
+    providers = {**_ON_WINDOWS, **packages_distributions()}
     third_party = {name for name in _imported() if name not in {*sys.stdlib_module_names, "meshctl"}}
 
     imported = {provider.lower().replace("_", "-") for name in third_party for provider in providers[name]}

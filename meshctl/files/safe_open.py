@@ -4,7 +4,8 @@ No link is followed, and no FIFO's writer waited for.
 
 Quiet is not complete: a writer that pauses longer than `quiet_seconds` would be taken for done. On Linux a
 read lease on a file is granted only while nobody has it open for writing, so asking for one and giving it
-back at once answers the question for local writers. Elsewhere, for another user's files and on file systems
+back at once answers the question for local writers. On Windows an open that forbids writing fails while
+somebody writes. Elsewhere, for another user's files and on file systems
 without leases there is no answer, and the quiet time alone decides.
 """
 
@@ -68,6 +69,37 @@ if sys.platform == "linux":
             return False
         finally:
             os.close(descriptor)
+
+elif sys.platform == "win32":
+    import ctypes
+    from ctypes import wintypes
+
+    _create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
+    _create.restype = wintypes.HANDLE
+    _create.argtypes = (
+        wintypes.LPCWSTR,
+        *[wintypes.DWORD] * 2,
+        wintypes.LPVOID,
+        *[wintypes.DWORD] * 2,
+        wintypes.HANDLE,
+    )
+    _close = ctypes.WinDLL("kernel32").CloseHandle
+    _close.argtypes = (wintypes.HANDLE,)
+    _GENERIC_READ, _OPEN_EXISTING = 0x80000000, 3
+    _SHARED_BUT_FOR_WRITING = 0x1 | 0x4
+    _SHARING_VIOLATION = 32
+
+    def ignore_lease_breaks() -> None:
+        """Do nothing: there are no leases here."""
+
+    def is_being_written(path: str, flags: int) -> bool:
+        """True if somebody has the file open for writing, on this computer or through a share of it."""
+        del flags
+        handle = _create(path, _GENERIC_READ, _SHARED_BUT_FOR_WRITING, None, _OPEN_EXISTING, 0, None)
+        if handle == wintypes.HANDLE(-1).value:
+            return ctypes.get_last_error() == _SHARING_VIOLATION
+        _close(handle)
+        return False
 
 else:
 

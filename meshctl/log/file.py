@@ -157,14 +157,15 @@ class LogFile:
             return
         mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
         # Another process that shares the log may have rotated it a moment ago.
-        if self._still_ours():
+        is_ours = self._still_ours()
+        # First, as Windows renames no file that is open.
+        self._release()
+        if is_ours:
             try:
                 self._shift_old_files()
             except OSError:
                 # Better a log file too long than none: append on, and try to rotate again later.
                 self._next_rotation_at = now + _LONGEST_PAUSE_SECONDS
-                return
-        self._release()
         self._open(mode)
 
     def _shift_old_files(self) -> None:

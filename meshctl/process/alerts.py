@@ -18,6 +18,9 @@ from meshctl.log.alert import Alert
 from meshctl.log.events import Journal, error_fields
 from meshctl.settings.model import AlertSettings
 
+if sys.platform == "win32":
+    from meshctl.process.windows import Job
+
 MOST_WAITING: Final = 10_000
 """So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
 
@@ -34,7 +37,7 @@ class Alerts:
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
         self._is_closing = self._has_given_up = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Command | None = None
         self._thread: Thread | None = None
         # Guards everything above, and tells the thread of new alerts.
         self._changed = Condition()
@@ -71,7 +74,7 @@ class Alerts:
             unsent = len(self._waiting) + (self._process is not None)
             self._waiting.clear()
             if self._process is not None:
-                _kill(self._process)
+                self._process.end()
         thread.join(1.0)
         self._tell("The daemon stopped before these alerts were sent.", unsent=unsent)
 
@@ -102,35 +105,27 @@ class Alerts:
     def _run(self, data: bytes) -> None:
         """Run the command once; whatever goes wrong is only told of."""
         try:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # A group of its own, so that a command that takes too long ends with all its children.
-                start_new_session=True,
-            )
+            command = _Command(self._command)
         except (OSError, ValueError) as error:
             self._tell(_reason(error))
             return
         with self._changed:
-            self._process = process
+            self._process = command
         try:
-            process.communicate(data, timeout=self._timeout_seconds)
+            exit_code = command.tell(data, self._timeout_seconds)
         except subprocess.TimeoutExpired:
-            _kill(process)
-            process.wait()
+            command.end()
             self._tell(f"The command took longer than {self._timeout_seconds:g} s and was ended.")
         except (OSError, ValueError) as error:
-            _kill(process)
-            process.wait()
+            command.end()
             self._tell(_reason(error))
         else:
-            if process.returncode != 0 and not self._has_given_up:
-                self._tell("The command failed.", exit_code=process.returncode)
+            if exit_code != 0 and not self._has_given_up:
+                self._tell("The command failed.", exit_code=exit_code)
         finally:
             with self._changed:
                 self._process = None
+            command.close()
 
     def _tell(self, text: str, **more: int) -> None:
         self._journal.warning("daemon.alert_failed", text=text, **more, advice=_ADVICE)
@@ -142,11 +137,47 @@ def _reason(error: Exception) -> str:
     return f"The command cannot be run: {error_fields(error)['error']}."
 
 
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+class _Command:
+    """The command as a process, which ends with all its children."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        flags = 0
         if sys.platform == "win32":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
+            self._job = Job()
+            # No window opens when the daemon itself has none.
+            flags = subprocess.CREATE_NO_WINDOW
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A group of its own; nothing on Windows, which has jobs in its place.
+            start_new_session=True,
+            creationflags=flags,
+        )
+        if sys.platform == "win32":
+            self._job.add(self._process)
+
+    def tell(self, data: bytes, timeout_seconds: float) -> int:
+        """Hand it `data` and wait for its end; return its exit code.
+
+        Raises subprocess.TimeoutExpired, OSError, ValueError.
+        """
+        self._process.communicate(data, timeout=timeout_seconds)
+        return self._process.returncode
+
+    def end(self) -> None:
+        """End it and all its children at once, and wait until it has ended."""
+        if self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                self._job.end()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let go of it; what it has left running goes on."""
+        if sys.platform == "win32":
+            self._job.close()

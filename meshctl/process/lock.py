@@ -7,7 +7,9 @@ both are set up.
 
 import os
 import re
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,6 +20,9 @@ from filelock import FileLock, Timeout
 from meshctl.clock import iso
 from meshctl.errors import MeshctlError
 from meshctl.settings.model import MailboxSettings
+
+if sys.platform == "win32":
+    from meshctl.process.windows import RELOAD, ask, is_alive
 
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 
@@ -110,8 +115,10 @@ def seems_running(state_folder: Path) -> bool:
     match = _HOLDER.match(holder_of(state_folder))
     if match is None:
         return False
-    if match["host"] != socket.gethostname() or os.name == "nt":
+    if match["host"] != socket.gethostname():
         return True
+    if sys.platform == "win32":
+        return is_alive(int(match["process"]))
     try:
         os.kill(int(match["process"]), 0)
     except ProcessLookupError:
@@ -132,6 +139,32 @@ def is_running(state_folder: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+def ask_to_reload(state_folder: Path) -> None:
+    """Ask the daemon of a state folder to read its settings again.
+
+    Raises MeshctlError if there is none, or it cannot be reached from here.
+    """
+    if not is_running(state_folder):
+        raise MeshctlError(
+            f"No daemon works on {state_folder}. It reads the settings when it starts: meshctl run."
+        )
+    try:
+        if sys.platform == "win32":
+            asked = ask(state_folder, RELOAD)
+        else:
+            match = _HOLDER.match(holder_of(state_folder))
+            asked = match is not None and match["host"] == socket.gethostname()
+            if match is not None and asked:
+                os.kill(int(match["process"]), signal.SIGHUP)
+    except (PermissionError, ProcessLookupError):
+        asked = False
+    if not asked:
+        raise MeshctlError(
+            f"The daemon ({holder_of(state_folder)}) cannot be asked from here. Run meshctl reload on its"
+            " computer, in its container, as its user or an administrator."
+        )
 
 
 _SERVER_LOCK, _SERVER = "serving.lock", "serving"

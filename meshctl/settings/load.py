@@ -6,7 +6,9 @@ environment, `MESHCTL_MAILBOX__ID`, `MESHCTL_STAGING__QUIET_SECONDS` and
 guessed.
 """
 
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +29,7 @@ from meshctl.settings.rules import (
     folder_faults,
     nearest,
     section_faults,
+    system_faults,
     unknown_key,
     use_case_faults,
 )
@@ -155,12 +158,17 @@ def _kinds(annotation: object) -> set[object]:
 
 CONFIG_VARIABLE = "MESHCTL_CONFIG"
 FILE_NAME = "meshctl.toml"
-SYSTEM_FILE = Path("/etc/meshctl") / FILE_NAME
+SYSTEM_FOLDER = (
+    Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "meshctl"
+    if sys.platform == "win32"
+    else Path("/etc/meshctl")
+)
+SYSTEM_FILE = SYSTEM_FOLDER / FILE_NAME
 _USE_CASES = "use_cases"
 
 
 def find_settings_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the settings file: `path`, else $MESHCTL_CONFIG, ./meshctl.toml, /etc/meshctl/meshctl.toml.
+    """Return the settings file: `path`, else $MESHCTL_CONFIG, ./meshctl.toml, SYSTEM_FILE.
 
     The first two are taken as they are, whether or not the file is there. None: there is no such file.
     """
@@ -194,7 +202,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     shipped = shipped_use_cases()
     faults += client_faults + wrong + site_faults
     told = {fault.key for fault in faults}
-    broken = folder_faults(sections) + file_faults(file, sections)
+    broken = folder_faults(sections) + file_faults(file, sections) + system_faults(document)
     broken += use_case_faults(shipped, site, sections.get("staging"))
     faults += [fault for fault in broken if fault.key not in told]
     if faults:

@@ -7,6 +7,7 @@ value, nor anything of `[alerts]` and `[bridge]`, where somebody may have put a 
 
 import difflib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -152,6 +153,19 @@ def file_faults(file: Path, sections: Mapping[str, Section]) -> list[SettingFaul
         for folder in _folders(sections)
         if folder.key != "state.folder" and folder.real in path.resolve().parents
     ]
+
+
+_POSIX_ONLY = ("file_mode", "group")
+
+
+def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
+    """Return what is set and means nothing on this system."""
+    faults: list[SettingFault] = []
+    mailbox = document.get("mailbox")
+    if sys.platform == "win32" and isinstance(mailbox, dict):
+        text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
+        faults += [SettingFault(f"mailbox.{key}", text) for key in _POSIX_ONLY if mailbox.get(key)]
+    return faults
 
 
 def use_case_faults(

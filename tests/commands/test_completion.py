@@ -54,7 +54,7 @@ def test_line_of_the_readme_completes(shell: str, environ: dict[str, str]) -> No
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("meshctl re", ["resend", "report"]),
+        ("meshctl re", ["reload", "resend", "report"]),
         ("meshctl list --st", ["--state"]),
         ("meshctl list --state f", ["failed"]),
     ],

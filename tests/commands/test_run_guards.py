@@ -1,7 +1,6 @@
 """What `meshctl run` refuses to start on, and what it warns of."""
 
 import os
-import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -90,10 +89,10 @@ def test_a_reload_into_the_open_keeps_the_old_settings(site: Site) -> None:
     """Settings that became writable for all are not read again; the daemon says so and goes on."""
     with site.daemon() as daemon:
         _open_settings(site)
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         daemon.wait_for_event("daemon.reload_failed")
         site.settings_file.chmod(0o640)
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         daemon.wait_for_event("daemon.reloaded")
 
     (told,) = site.events("daemon.reload_failed")

@@ -100,7 +100,7 @@ def test_hangup_puts_changed_settings_in_force(site: Site) -> None:
         drop(site, "before.pdf")
         daemon.wait_for_pairs(1)
         site.settle(mailbox={"file_prefix": "new-"})
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         daemon.wait_for_event("daemon.reloaded")
         drop(site, "after.pdf")
         daemon.wait_for_pairs(2)
@@ -124,7 +124,7 @@ def test_hangup_with_wrong_settings_keeps_the_old_ones(
     """After SIGHUP with a file that cannot be used the daemon says what is wrong, and goes on as before."""
     with site.daemon() as daemon:
         site.settle(**{section: {key: value}})
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         daemon.wait_for_event("daemon.reload_failed")
         drop(site, "after.pdf")
         daemon.wait_for_pairs(1)
@@ -138,7 +138,7 @@ def test_hangup_without_a_settings_file_keeps_the_old_ones(site: Site) -> None:
     """After SIGHUP without a settings file the daemon says so, and goes on as before."""
     with site.daemon() as daemon:
         site.settings_file.unlink()
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         daemon.wait_for_event("daemon.reload_failed")
         drop(site, "after.pdf")
         daemon.wait_for_pairs(1)

@@ -1,7 +1,6 @@
 """The metrics file, as Prometheus' own parser reads it."""
 
 import re
-import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -125,7 +124,7 @@ def test_reload_moves_it(site: Site, file: Path) -> None:
     with site.daemon() as daemon:
         daemon.wait_for(file.exists, "the metrics")
         site.settle(metrics={"textfile": str(other)})
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         daemon.wait_for(other.exists, "the other file")
         wait_until(lambda: not file.exists(), "the old one to go")
 

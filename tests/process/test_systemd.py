@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import signal
 import socket
 import tempfile
 import time
@@ -235,7 +234,7 @@ def test_the_daemon_says_ready_reloads_and_stops(tmp_path: Path, manager: Manage
         daemon.wait_for_pairs(1)
         for _ in range(3):
             manager.wait_for(lambda line: line == "WATCHDOG=1")
-        daemon.signal(signal.SIGHUP)
+        daemon.reload()
         reloaded = manager.wait_for(lambda line: line == "READY=1")
         daemon.stop()
         stopped = manager.wait_for(lambda line: line == "STOPPING=1")

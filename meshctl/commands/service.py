@@ -1,0 +1,168 @@
+"""`meshctl service`: the daemon as a Windows service."""
+
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshctl.checks.exposure import refuse_world_writable
+from meshctl.errors import ConfigError
+from meshctl.log.setup import configure_log
+from meshctl.process.daemon import Daemon
+from meshctl.process.systemd import Service
+from meshctl.process.wake_ups import Signals
+from meshctl.settings.load import load_settings
+from meshctl.settings.model import Settings
+from meshctl.terminal.context import settings_of
+from meshctl.terminal.output import epilog
+
+# What it needs is there on Windows alone.
+_service: Any = import_module("meshctl.process.windows_service") if find_spec("win32service") else None
+
+_EPILOG = epilog(
+    {
+        r"meshctl service install -c D:\mesh\meshctl.toml": "as LocalSystem, started with Windows",
+        r'meshctl service install -c FILE --user "NT SERVICE\meshctl-ID"': "with the rights that you give",
+        "meshctl service start -c FILE": "and stop, status, remove; --bridge is for the bridge's",
+    },
+    {0: "done; for status: it runs", 1: "it was refused, or does not run", 2: "wrong usage or settings"},
+)
+_WITHOUT = (
+    "meshctl service needs the package pywin32: pip install meshctl[windows]. Without it, let the Task"
+    " Scheduler run: meshctl -c FILE run --once"
+)
+
+
+@click.group("service", epilog=_EPILOG)
+def command() -> None:
+    """Run the daemon of a mailbox, or its bridge, as a Windows service.
+
+    The service is called meshctl-ID, or meshctl-bridge-ID. Windows starts it, and again when it fails;
+    warnings and errors are in the Event Log too.
+    """
+    if sys.platform != "win32":
+        raise click.UsageError(
+            "meshctl service is for Windows. Here systemd runs meshctl: see systemd/README.md."
+        )
+
+
+_config = click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The settings file of the mailbox.",
+)
+_bridge = click.option("--bridge", is_flag=True, help="The service of the bridge.")
+
+
+@command.command()
+@_config
+@_bridge
+@click.option("--user", metavar="ACCOUNT", help="The account that it runs as. Else LocalSystem.")
+@click.pass_context
+def install(ctx: click.Context, config: Path | None, bridge: bool, user: str | None) -> None:
+    """Install the service, to be started with Windows."""
+    settings = _settings(ctx, config)
+    password = None
+    if user is not None and _service.needs_password(user):
+        password = click.prompt(f"Password of {user}", hide_input=True)
+    name = _name(settings, bridge)
+    flags = ["--bridge"] if bridge else []
+    _service.install(name, ["-c", str(settings.file), "service", "host", *flags], user, password)
+    click.echo(f"{name} is installed. Start it: meshctl service start -c {settings.file}")
+
+
+@command.command()
+@_config
+@_bridge
+@click.pass_context
+def remove(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+    """Stop and remove the service; settings, ledger and log stay."""
+    name = _name(_settings(ctx, config), bridge)
+    _service.remove(name)
+    click.echo(f"{name} is removed.")
+
+
+@command.command()
+@_config
+@_bridge
+@click.pass_context
+def start(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+    """Start the service, and wait until it runs."""
+    name = _name(_settings(ctx, config), bridge)
+    _service.start(name)
+    click.echo(f"{name} runs.")
+
+
+@command.command()
+@_config
+@_bridge
+@click.pass_context
+def stop(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+    """Stop the service, and wait until it has ended."""
+    name = _name(_settings(ctx, config), bridge)
+    _service.stop(name)
+    click.echo(f"{name} has stopped.")
+
+
+@command.command()
+@_config
+@_bridge
+@click.pass_context
+def status(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+    """Say whether the service runs."""
+    name = _name(_settings(ctx, config), bridge)
+    state = _service.state(name)
+    click.echo(f"{name} is {state}.")
+    ctx.exit(0 if state == "running" else 1)
+
+
+@command.command(hidden=True)
+@_bridge
+@click.pass_context
+def host(ctx: click.Context, bridge: bool) -> None:
+    """Be the service; the service manager starts this."""
+    settings = _settings(ctx, None)
+    work = _serve if bridge else _work
+    _service.host(_name(settings, bridge), lambda signals, service: work(settings, signals, service))
+
+
+def _work(settings: Settings, signals: Signals, service: Service) -> None:
+    """Be the daemon."""
+
+    def load() -> Settings:
+        loaded = load_settings(settings.file, os.environ)
+        refuse_world_writable(loaded)
+        return loaded
+
+    Daemon(settings, load, configure_log(settings.log), signals, service).run()
+
+
+def _serve(settings: Settings, signals: Signals, service: Service) -> None:
+    """Be the bridge."""
+    from meshctl.bridge.connect import connect, require_extra  # noqa: PLC0415
+
+    require_extra()
+    from meshctl.bridge.service import Bridge  # noqa: PLC0415
+
+    with connect(settings) as client:
+        journal = configure_log(settings.log.model_copy(update={"file": settings.bridge.log}))
+        Bridge(settings, client, journal, signals, service).run()
+
+
+def _settings(ctx: click.Context, config: Path | None) -> Settings:
+    """Return the settings, of -c here or before the command. Raises ConfigError."""
+    if _service is None:
+        raise ConfigError(_WITHOUT)
+    if config is not None:
+        ctx.find_root().params["config"] = config
+    return settings_of(ctx)
+
+
+def _name(settings: Settings, bridge: bool) -> str:
+    return str(_service.service_name(settings.mailbox.id, bridge=bridge))

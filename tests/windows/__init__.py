@@ -1,0 +1,1 @@
+"""meshctl on Windows: CPython and the packages of Windows, run by Wine."""
