@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[1]
 # What is installed on Windows alone, by the names of its modules.
-_ON_WINDOWS = dict.fromkeys(("pywintypes", "servicemanager", "win32evtlogutil", "win32service"), ["pywin32"])
+_OF_PYWIN32 = ("pywintypes", "servicemanager", "win32evtlogutil", "win32service")
+_ON_WINDOWS = {name: ["pywin32"] for name in _OF_PYWIN32}
 
 
 def _imported() -> Iterator[str]:
