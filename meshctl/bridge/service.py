@@ -9,10 +9,9 @@ A stop ends uploads and downloads between two blocks. What waits for an answer o
 longer than the settings' timeout.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from requests import RequestException
@@ -208,8 +207,7 @@ class Bridge:
     def _alone(self) -> Iterator[None]:
         with serving(self._settings.mailbox, "the bridge"):
             self._claim_work_folder()
-            is_main = threading.current_thread() is threading.main_thread()
-            with self._signals.listen() if is_main else nullcontext():
+            with self._signals.listen():
                 mailbox = self._settings.mailbox.id
                 self._journal.info("bridge.started", version=__version__, mailbox=mailbox)
                 yield

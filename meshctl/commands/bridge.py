@@ -1,8 +1,9 @@
 """`meshctl bridge`: the MESH Client's job, over the MESH API."""
 
 import os
-import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,12 @@ from meshctl.checks.exposure import warn_of_root
 from meshctl.log.setup import configure_log
 from meshctl.process.systemd import Service
 from meshctl.process.wake_ups import Signals
+from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
-from meshctl.terminal.output import epilog
+from meshctl.terminal.output import epilog, has_terminal
+
+if TYPE_CHECKING:
+    from meshctl.bridge.service import Bridge
 
 _EPILOG = epilog(
     {
@@ -37,17 +42,25 @@ def command(ctx: click.Context, once: bool) -> None:
     settings are those of [bridge]. Needs meshctl[api], and a MESH mailbox that no MESH Client serves. Logs
     to a file of its own; at a terminal the lines are shown as well.
     """
-    settings = settings_of(ctx)
-    require_extra()
-    # Only here: without the extra it cannot be imported.
-    from meshctl.bridge.service import Bridge  # noqa: PLC0415
-
-    with connect(settings) as client, closing(Signals()) as signals:
-        log = settings.log.model_copy(update={"file": settings.bridge.log})
-        journal = configure_log(log, to_terminal=sys.stderr.isatty())
-        warn_of_root(journal)
-        bridge = Bridge(settings, client, journal, signals, Service(os.environ))
+    with (
+        closing(Signals()) as signals,
+        connected_bridge(settings_of(ctx), signals, Service(os.environ)) as bridge,
+    ):
         if once:
             bridge.run_once()
         else:
             bridge.run()
+
+
+@contextmanager
+def connected_bridge(settings: Settings, signals: Signals, service: Service) -> "Iterator[Bridge]":
+    """Make the bridge of a mailbox, with its log in place. Raises ConfigError."""
+    require_extra()
+    # Only here: without the extra it cannot be imported.
+    from meshctl.bridge.service import Bridge  # noqa: PLC0415
+
+    with connect(settings) as client:
+        log = settings.log.model_copy(update={"file": settings.bridge.log})
+        journal = configure_log(log, to_terminal=has_terminal())
+        warn_of_root(journal)
+        yield Bridge(settings, client, journal, signals, service)

@@ -1,7 +1,6 @@
 """`meshctl run`: the daemon."""
 
 import os
-import sys
 from contextlib import closing
 
 import click
@@ -14,7 +13,7 @@ from meshctl.process.wake_ups import Signals
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
-from meshctl.terminal.output import epilog
+from meshctl.terminal.output import epilog, has_terminal
 
 _EPILOG = epilog(
     {
@@ -43,24 +42,29 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
     Runs in the foreground and logs to the file that the settings name; at a terminal the lines are
     shown as well.
     """
+    with closing(Signals()) as signals:
+        daemon = make_daemon(settings_of(ctx), signals, Service(os.environ), allow_world_writable)
+        if once:
+            daemon.run_once()
+        else:
+            daemon.run()
+
+
+def make_daemon(
+    settings: Settings, signals: Signals, service: Service, allow_world_writable: bool = False
+) -> Daemon:
+    """Return the daemon of a mailbox, with its log in place.
+
+    Raises ConfigError if everybody can write to the outbox or the settings, and that is not allowed.
+    """
 
     def checked(settings: Settings) -> Settings:
         if not allow_world_writable:
             refuse_world_writable(settings)
         return settings
 
-    settings = checked(settings_of(ctx))
-    journal = configure_log(settings.log, to_terminal=sys.stderr.isatty())
+    journal = configure_log(checked(settings).log, to_terminal=has_terminal())
     warn_of_root(journal)
-    with closing(Signals()) as signals:
-        daemon = Daemon(
-            settings,
-            lambda: checked(load_settings(settings.file, os.environ)),
-            journal,
-            signals,
-            Service(os.environ),
-        )
-        if once:
-            daemon.run_once()
-        else:
-            daemon.run()
+    return Daemon(
+        settings, lambda: checked(load_settings(settings.file, os.environ)), journal, signals, service
+    )

@@ -1,7 +1,7 @@
 """`meshctl service`: the daemon as a Windows service."""
 
-import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,13 +9,11 @@ from typing import Any
 
 import click
 
-from meshctl.checks.exposure import refuse_world_writable
+from meshctl.commands.bridge import connected_bridge
+from meshctl.commands.run import make_daemon
 from meshctl.errors import ConfigError
-from meshctl.log.setup import configure_log
-from meshctl.process.daemon import Daemon
 from meshctl.process.systemd import Service
 from meshctl.process.wake_ups import Signals
-from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
@@ -77,49 +75,47 @@ def install(ctx: click.Context, config: Path | None, bridge: bool, user: str | N
     click.echo(f"{name} is installed. Start it: meshctl service start -c {settings.file}")
 
 
-@command.command()
-@_config
-@_bridge
-@click.pass_context
-def remove(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+def _named(act: Callable[[str], None]) -> click.Command:
+    """Make a command of what is done with a service of a given name."""
+
+    @command.command(act.__name__, help=act.__doc__)
+    @_config
+    @_bridge
+    @click.pass_context
+    def run(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+        act(_name(_settings(ctx, config), bridge))
+
+    return run
+
+
+@_named
+def remove(name: str) -> None:
     """Stop and remove the service; settings, ledger and log stay."""
-    name = _name(_settings(ctx, config), bridge)
     _service.remove(name)
     click.echo(f"{name} is removed.")
 
 
-@command.command()
-@_config
-@_bridge
-@click.pass_context
-def start(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+@_named
+def start(name: str) -> None:
     """Start the service, and wait until it runs."""
-    name = _name(_settings(ctx, config), bridge)
     _service.start(name)
     click.echo(f"{name} runs.")
 
 
-@command.command()
-@_config
-@_bridge
-@click.pass_context
-def stop(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+@_named
+def stop(name: str) -> None:
     """Stop the service, and wait until it has ended."""
-    name = _name(_settings(ctx, config), bridge)
     _service.stop(name)
     click.echo(f"{name} has stopped.")
 
 
-@command.command()
-@_config
-@_bridge
-@click.pass_context
-def status(ctx: click.Context, config: Path | None, bridge: bool) -> None:
+@_named
+def status(name: str) -> None:
     """Say whether the service runs."""
-    name = _name(_settings(ctx, config), bridge)
     state = _service.state(name)
     click.echo(f"{name} is {state}.")
-    ctx.exit(0 if state == "running" else 1)
+    if state != "running":
+        raise click.exceptions.Exit(1)
 
 
 @command.command(hidden=True)
@@ -128,31 +124,17 @@ def status(ctx: click.Context, config: Path | None, bridge: bool) -> None:
 def host(ctx: click.Context, bridge: bool) -> None:
     """Be the service; the service manager starts this."""
     settings = _settings(ctx, None)
-    work = _serve if bridge else _work
+    work = _be_bridge if bridge else _be_daemon
     _service.host(_name(settings, bridge), lambda signals, service: work(settings, signals, service))
 
 
-def _work(settings: Settings, signals: Signals, service: Service) -> None:
-    """Be the daemon."""
-
-    def load() -> Settings:
-        loaded = load_settings(settings.file, os.environ)
-        refuse_world_writable(loaded)
-        return loaded
-
-    Daemon(settings, load, configure_log(settings.log), signals, service).run()
+def _be_daemon(settings: Settings, signals: Signals, service: Service) -> None:
+    make_daemon(settings, signals, service).run()
 
 
-def _serve(settings: Settings, signals: Signals, service: Service) -> None:
-    """Be the bridge."""
-    from meshctl.bridge.connect import connect, require_extra  # noqa: PLC0415
-
-    require_extra()
-    from meshctl.bridge.service import Bridge  # noqa: PLC0415
-
-    with connect(settings) as client:
-        journal = configure_log(settings.log.model_copy(update={"file": settings.bridge.log}))
-        Bridge(settings, client, journal, signals, service).run()
+def _be_bridge(settings: Settings, signals: Signals, service: Service) -> None:
+    with connected_bridge(settings, signals, service) as bridge:
+        bridge.run()
 
 
 def _settings(ctx: click.Context, config: Path | None) -> Settings:

@@ -156,7 +156,9 @@ class _Command:
             creationflags=flags,
         )
         if sys.platform == "win32":
-            self._job.add(self._process)
+            # One that has ended already has no need of it.
+            with contextlib.suppress(OSError):
+                self._job.add(self._process.pid)
 
     def tell(self, data: bytes, timeout_seconds: float) -> int:
         """Hand it `data` and wait for its end; return its exit code.
@@ -173,6 +175,7 @@ class _Command:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if sys.platform == "win32":
                 self._job.end()
+                self._process.kill()
             else:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

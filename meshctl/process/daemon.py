@@ -188,10 +188,8 @@ class Daemon:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with batch_examiner() as self._reading, single_instance(folder, Clock().now()) as lock:
-            if threading.current_thread() is not threading.main_thread():
-                yield lock
-                return
-            ignore_lease_breaks()
+            if threading.current_thread() is threading.main_thread():
+                ignore_lease_breaks()
             with self._signals.listen(folder):
                 yield lock
 

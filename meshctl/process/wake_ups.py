@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -61,10 +62,13 @@ class Signals:
 
     @contextmanager
     def listen(self, state_folder: Path | None = None) -> Iterator[None]:
-        """Heed signals while the block lasts; only in the main thread.
+        """Heed signals while the block lasts; outside the main thread, which alone may, do nothing.
 
         On Windows those who know `state_folder` can ask for a stop or a reload (see `meshctl reload`).
         """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def on_stop(_number: int, _frame: FrameType | None) -> None:
             self.stop()

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ if sys.platform == "win32":
         _function = getattr(_kernel, _name)
         _function.restype, _function.argtypes = _result, _arguments
     _EVENT_MODIFY_STATE = 0x0002
+    _PROCESS_TERMINATE, _PROCESS_SET_QUOTA = 0x0001, 0x0100
     _PROCESS_QUERY_LIMITED_INFORMATION = 0x1000
     _STILL_ACTIVE = 259
     _FOREVER = 0xFFFFFFFF
@@ -106,9 +106,13 @@ if sys.platform == "win32":
         def __init__(self) -> None:
             self._handle = _checked(_kernel.CreateJobObjectW(None, None))
 
-        def add(self, process: "subprocess.Popen[bytes]") -> None:
-            """Put a process into the job, just after its start. Raises OSError."""
-            _checked(_kernel.AssignProcessToJobObject(self._handle, int(process._handle)))  # noqa: SLF001
+        def add(self, process_id: int) -> None:
+            """Put a process into the job, just after its start. Raises OSError, also if it has ended."""
+            handle = _checked(_kernel.OpenProcess(_PROCESS_SET_QUOTA | _PROCESS_TERMINATE, False, process_id))
+            try:
+                _checked(_kernel.AssignProcessToJobObject(self._handle, handle))
+            finally:
+                _kernel.CloseHandle(handle)
 
         def end(self) -> None:
             """End every process of the job."""

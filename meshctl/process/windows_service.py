@@ -17,6 +17,7 @@ if sys.platform == "win32":
     from contextlib import closing, contextmanager, suppress
     from threading import Event, Thread
     from types import SimpleNamespace
+    from typing import Any
 
     import pywintypes
     import servicemanager
@@ -44,12 +45,12 @@ if sys.platform == "win32":
         1056: "It runs already.",
         1057: "Windows knows no such account, or the password is wrong.",
         1060: "There is no such service: meshctl service install makes it.",
-        1062: "It does not run.",
         1069: "The account cannot log on as a service: the password is wrong, or it lacks that right"
         " (secpol.msc, Local Policies, User Rights Assignment).",
         1072: "It was removed, and goes when the last program that looks at it is closed (services.msc).",
         1073: "It is installed already: meshctl service remove removes it.",
     }
+    _NOT_ACTIVE = 1062
     # Accounts of the system itself, and of those managed by it, have no password.
     _WITHOUT_PASSWORD = ("NT AUTHORITY\\", "NT SERVICE\\")
     _MESSAGES = r"%SystemRoot%\System32\EventCreate.exe"
@@ -73,7 +74,7 @@ if sys.platform == "win32":
 
     def install(name: str, arguments: Sequence[str], user: str | None, password: str | None) -> None:
         """Install a service that runs `meshctl ARGUMENTS` when Windows starts. Raises MeshctlError."""
-        with _speaking_of(name), _manager() as manager:
+        with _speaking_of(name), _held(_manager()) as manager:
             service = win32service.CreateService(
                 manager,
                 name,
@@ -89,17 +90,14 @@ if sys.platform == "win32":
                 user,
                 password,
             )
-            try:
+            with _held(service):
                 _describe(service, name)
-            finally:
-                win32service.CloseServiceHandle(service)
         with suppress(pywintypes.error, OSError):
             win32evtlogutil.AddSourceToRegistry(SOURCE, _MESSAGES)
 
     def remove(name: str) -> None:
         """Stop and remove a service. Raises MeshctlError."""
-        if state(name) != "stopped":
-            stop(name)
+        stop(name)
         with _speaking_of(name), _opened(name) as service:
             win32service.DeleteService(service)
 
@@ -112,8 +110,11 @@ if sys.platform == "win32":
     def stop(name: str) -> None:
         """Stop a service and wait until it has ended. Raises MeshctlError."""
         with _speaking_of(name), _opened(name) as service:
-            with suppress(pywintypes.error):
+            try:
                 win32service.ControlService(service, win32service.SERVICE_CONTROL_STOP)
+            except pywintypes.error as error:
+                if error.winerror != _NOT_ACTIVE:
+                    raise
             _wait_for(service, name, win32service.SERVICE_STOPPED)
 
     def state(name: str) -> str:
@@ -245,7 +246,7 @@ if sys.platform == "win32":
         """Return the Python to start; that of a virtual environment would only start another one."""
         return getattr(sys, "_base_executable", sys.executable)
 
-    def _describe(service: int, name: str) -> None:
+    def _describe(service: Any, name: str) -> None:
         """Say what the service is for, and have it restarted when it fails."""
         for what, value in (
             (win32service.SERVICE_CONFIG_DESCRIPTION, "Sends what is dropped over NHS MESH (meshctl)."),
@@ -272,7 +273,7 @@ if sys.platform == "win32":
                 launcher = f"__PYVENV_LAUNCHER__={sys.executable}"
                 winreg.SetValueEx(opened, "Environment", 0, winreg.REG_MULTI_SZ, [launcher])
 
-    def _wait_for(service: int, name: str, wanted: int) -> None:
+    def _wait_for(service: Any, name: str, wanted: int) -> None:
         give_up_at = time.monotonic() + _WAIT_SECONDS
         while (now := win32service.QueryServiceStatus(service)[1]) != wanted:
             if now == win32service.SERVICE_STOPPED or time.monotonic() > give_up_at:
@@ -283,21 +284,22 @@ if sys.platform == "win32":
             time.sleep(_LOOK_SECONDS)
 
     @contextmanager
-    def _manager() -> Iterator[int]:
-        manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_ALL_ACCESS)
+    def _held(handle: Any) -> Iterator[Any]:
         try:
-            yield manager
+            yield handle
         finally:
-            win32service.CloseServiceHandle(manager)
+            win32service.CloseServiceHandle(handle)
+
+    def _manager() -> Any:
+        return win32service.OpenSCManager(None, None, win32service.SC_MANAGER_ALL_ACCESS)
 
     @contextmanager
-    def _opened(name: str) -> Iterator[int]:
-        with _manager() as manager:
-            service = win32service.OpenService(manager, name, win32service.SERVICE_ALL_ACCESS)
-            try:
-                yield service
-            finally:
-                win32service.CloseServiceHandle(service)
+    def _opened(name: str) -> Iterator[Any]:
+        with (
+            _held(_manager()) as manager,
+            _held(win32service.OpenService(manager, name, win32service.SERVICE_ALL_ACCESS)) as service,
+        ):
+            yield service
 
     @contextmanager
     def _speaking_of(name: str) -> Iterator[None]:

@@ -158,12 +158,8 @@ def _kinds(annotation: object) -> set[object]:
 
 CONFIG_VARIABLE = "MESHCTL_CONFIG"
 FILE_NAME = "meshctl.toml"
-SYSTEM_FOLDER = (
-    Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "meshctl"
-    if sys.platform == "win32"
-    else Path("/etc/meshctl")
-)
-SYSTEM_FILE = SYSTEM_FOLDER / FILE_NAME
+_SYSTEM = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData") if sys.platform == "win32" else "/etc")
+SYSTEM_FILE = _SYSTEM / "meshctl" / FILE_NAME
 _USE_CASES = "use_cases"
 
 

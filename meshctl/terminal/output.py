@@ -4,6 +4,7 @@ Tables are in `meshctl.terminal.tables`, which takes longer to load.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -49,3 +50,8 @@ def _plain(value: object) -> object:
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(f"no JSON for a {type(value).__name__}")
+
+
+def has_terminal() -> bool:
+    """True if a person sees what goes to standard error; a Windows service has none at all."""
+    return sys.stderr is not None and sys.stderr.isatty()

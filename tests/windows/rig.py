@@ -67,19 +67,7 @@ class Rig:
         self, *arguments: str, seconds: float = _SECONDS, environ: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Run the Windows Python to its end. Raises subprocess.TimeoutExpired."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=TOP,
-            env=self.environ(environ),
-            stdin=subprocess.DEVNULL,
-            # Wine can write to a pipe or a file, and not to a terminal that is none.
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
+        return _run(self.command(*arguments), self.environ(environ), seconds)
 
 
 def build() -> Rig:
@@ -138,18 +126,26 @@ def _build_python(folder: Path) -> None:
         shutil.rmtree(folder / waste)
 
 
-def _must(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-    ended = subprocess.run(
+def _run(
+    command: Sequence[str], env: Mapping[str, str] | None, seconds: float
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         command,
+        cwd=TOP,
         env=env,
         stdin=subprocess.DEVNULL,
+        # Wine can write to a pipe or a file, and not to a terminal that is none.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        timeout=_SECONDS,
+        timeout=seconds,
         check=False,
     )
+
+
+def _must(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    ended = _run(command, env, _SECONDS)
     if ended.returncode != 0:
         raise NoRigError(f"{' '.join(command[:4])} ... failed: {ended.stdout[-2000:]}")
 
