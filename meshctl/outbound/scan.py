@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from meshctl.clock import Clock
 from meshctl.outbound.examine import FileIdentity, Refused
-from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_sidecar
+from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar
 from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
@@ -33,6 +33,8 @@ class WorkLeft:
     being_written: int = 0
     waiting: int = 0
     next_look_seconds: float | None = None
+    indexed: dict[str, bool] = field(default_factory=dict)
+    """Whether a folder held an index when that was first asked in this turn."""
 
     def look_again_in(self, seconds: float) -> None:
         """Note that something may be ready after `seconds`."""
@@ -137,6 +139,10 @@ class OutboxScan:
         if status is None:
             return True
         left = self._time_left(path, status)
+        if left <= 0 and examined.sidecar is None and self._may_have_a_row(folder, path, work_left):
+            # For the turn after this one, by when an index that is whole has become sidecars.
+            self.note_writing(work_left)
+            return True
         if left <= 0:
             return False
         if path not in self._memory.waiting:
@@ -146,6 +152,18 @@ class OutboxScan:
         # An attachment that has come is complete only when nobody has written to it for a while.
         work_left.look_again_in(min(left, self._soon()) if examined.sidecar else left)
         return True
+
+    def _may_have_a_row(self, folder: str, path: str, work_left: WorkLeft) -> bool:
+        """True if a sidecar has come since the file was looked at, or an index that lies here may bring one.
+
+        After a time without a daemon everything has lain for longer than files wait.
+        """
+        if _is_file(path + SIDECAR_SUFFIX):
+            return True
+        if folder not in work_left.indexed:
+            with os.scandir(folder) as entries:
+                work_left.indexed[folder] = any(is_index(entry.name) for entry in entries)
+        return work_left.indexed[folder]
 
     def note_writing(self, work_left: WorkLeft) -> None:
         """Note that somebody is writing to a file that looked quiet."""

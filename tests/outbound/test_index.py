@@ -79,6 +79,20 @@ def test_every_row_sends_its_file(site: Site, is_first: bool) -> None:
     check_invariants(site)
 
 
+@pytest.mark.parametrize("files", [3, 2200], ids=["few", "more than are sorted at once"])
+def test_files_that_have_waited_long_enough_still_get_their_rows(site: Site, files: int) -> None:
+    """As after a night without a daemon: what has no row is refused, and nothing else."""
+    site.settle(**{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.001}})
+    _place(site, *range(1, files + 1))
+    site.place("stranger.pdf", PDF, folder="send-document")
+    _index(site, _csv(*(_row(number) for number in range(1, files + 1))))
+    site.run_once()
+
+    sent = sorted(document_in(data) for data in site.sent_contents())
+    assert sent == sorted(PDF + b"%d" % number for number in range(1, files + 1))
+    assert [each.payload.name for each in site.explanations()] == ["stranger.pdf"]
+
+
 def test_a_wrong_row_is_refused_alone(site: Site) -> None:
     """What no sidecar can be made of is named in one explanation, a line a row, without a value of it."""
     _place(site, 1, 2)
