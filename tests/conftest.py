@@ -1,8 +1,14 @@
-"""How many tests run at a time, in which order they begin, and how wide their output is."""
+"""How many tests run at a time, in which order, which of them Windows is spared, and how wide output is."""
 
 import os
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+_TESTS = Path(__file__).parent
+POSIX_ONLY: dict[str, dict[str, str]] = tomllib.loads((_TESTS / "posix_only.toml").read_text("utf-8"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -17,9 +23,24 @@ def _as_wide_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the modules that import what Windows has not."""
+    return True if _posix_only(collection_path, "") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that may take longest, so that no worker is left with one in the end."""
     items.sort(key=_seconds_allowed, reverse=True)
+    for item in items:
+        if reason := _posix_only(item.path, item.name.partition("[")[0]):
+            item.add_marker(pytest.mark.skip(reason=f"POSIX only: {reason}"))
+
+
+def _posix_only(path: Path, test: str) -> str | None:
+    """Return why Windows is spared a test, or with "" a whole module."""
+    if sys.platform != "win32" or not path.is_relative_to(_TESTS):
+        return None
+    return POSIX_ONLY.get(path.relative_to(_TESTS).as_posix(), {}).get(test)
 
 
 def _seconds_allowed(item: pytest.Item) -> float:

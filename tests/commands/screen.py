@@ -1,14 +1,17 @@
 """A terminal for a command to write to, and what it then shows."""
 
 import os
-import pty
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.site import Site
+
+if sys.platform != "win32":
+    import pty
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -1,14 +1,17 @@
 """The log file under rotation, logrotate, a full disk and withdrawn rights."""
 
 import os
-import resource
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meshctl.log.file import CHECK_SECONDS, MAX_WAITING_BYTES, LogFile
+
+if sys.platform != "win32":
+    import resource
 
 
 class Clock:

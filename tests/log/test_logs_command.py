@@ -1,7 +1,6 @@
 """`meshctl logs` on a real log."""
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,9 @@ from meshctl.cli import cli
 from meshctl.log.events import journal
 from meshctl.log.setup import configure_log
 from tests.log.conftest import LogSettingsForTest
+
+if sys.platform != "win32":
+    import pty
 
 FIRST, SECOND = "20261122091502480113_7F3A9C", "20261122091502480114_7F3A9D"
 

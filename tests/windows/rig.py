@@ -151,6 +151,17 @@ def _must(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    ended = build().run(*sys.argv[1:])
-    print(ended.stdout, end="")
-    sys.exit(ended.returncode)
+    rig = build()
+    # Wine can write to a pipe or a file, and not to a terminal that is none.
+    with subprocess.Popen(
+        rig.command(*sys.argv[1:]),
+        env=rig.environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as program:
+        assert program.stdout is not None
+        for line in program.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+    sys.exit(program.returncode)
