@@ -1,7 +1,6 @@
 """How many tests run at a time, in which order, which of them Windows is spared, and how wide output is."""
 
 import os
-import sys
 import tomllib
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _posix_only(path: Path, test: str) -> str | None:
     """Return why Windows is spared a test, or with "" a whole module."""
-    if sys.platform != "win32" or not path.is_relative_to(_TESTS):
+    if os.name != "nt" or not path.is_relative_to(_TESTS):
         return None
     return POSIX_ONLY.get(path.relative_to(_TESTS).as_posix(), {}).get(test)
 
