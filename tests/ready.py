@@ -104,7 +104,7 @@ def _run(arguments: list[str], environ: dict[str, str], cwd: str, out: str, err:
         (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
         (2, err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
     ):
-        descriptor = os.open(name, flags, 0o600)
+        descriptor = os.open(name, flags | getattr(os, "O_BINARY", 0), 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(cwd)

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[1]
 # What is installed on Windows alone, by the names of its modules.
-_OF_PYWIN32 = ("pywintypes", "servicemanager", "win32evtlogutil", "win32service")
+_OF_PYWIN32 = ("pywintypes", "servicemanager", "win32evtlogutil", "win32security", "win32service")
 _ON_WINDOWS = {name: ["pywin32"] for name in _OF_PYWIN32}
 
 

@@ -3,11 +3,12 @@
 The daemon looks at the same before it starts: it refuses what everybody can write to, and warns of root.
 """
 
-import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from meshctl.checks.access_lists import ARE_READABLE, access_list, close_command
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import runs_as_root
@@ -35,6 +36,9 @@ _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 def check_exposure(surroundings: Surroundings) -> Iterator[Finding]:
     """Look for what is open to everybody, and for what others should not read."""
+    if sys.platform == "win32" and not ARE_READABLE:
+        yield remark("access", _UNKNOWN_TEXT, _UNKNOWN_ADVICE)
+        return
     open_to_all = list(world_writable(surroundings.settings))
     yield from open_to_all
     if not open_to_all:
@@ -57,6 +61,10 @@ ROOT_ADVICE = (
 )
 
 
+_UNKNOWN_TEXT = "Who may read letters, ledger and key cannot be told without the package pywin32."
+_UNKNOWN_ADVICE = "Install it: pip install meshctl[windows]"
+
+
 def world_writable(settings: Settings) -> Iterator[Finding]:
     """Return what lets everybody on this computer send in the mailbox's name, or change what is done."""
     outbox = settings.staging.outbox
@@ -66,22 +74,31 @@ def world_writable(settings: Settings) -> Iterator[Finding]:
                 "world_writable.outbox",
                 f"Everybody on this computer can write in {folder}, and so send letters as mailbox"
                 f" {settings.mailbox.id}.",
-                f"Let a group of those who may send write there instead: chgrp GROUP {folder}; chmod 2770"
-                f" {folder}",
+                f"Let a group of those who may send write there instead: {_close_to_all_but_a_group(folder)}",
             )
     file = settings.file
     if _is_world_writable(file):
         yield error(
             "world_writable.settings",
             f"Everybody on this computer can change the settings {file}, and so what meshctl sends and runs.",
-            f"Take the right away: chmod o-w {file}",
+            f"Take the right away: {_close_to_writers(file)}",
         )
-    elif _is_world_writable(file.parent) and not file.parent.stat().st_mode & stat.S_ISVTX:
+    elif _all_may_replace_in(file.parent):
         yield error(
             "world_writable.settings",
             f"Everybody on this computer can replace the settings {file}, as they can write in its folder.",
-            f"Take the right away: chmod o-w {file.parent}",
+            f"Take the right away: {_close_to_writers(file.parent)}",
         )
+
+
+def _close_to_all_but_a_group(folder: Path) -> str:
+    if sys.platform == "win32":
+        return f"{close_command(folder)} /grant GROUP:(OI)(CI)M"
+    return f"chgrp GROUP {folder}; chmod 2770 {folder}"
+
+
+def _close_to_writers(path: Path) -> str:
+    return close_command(path) if sys.platform == "win32" else f"chmod o-w {path}"
 
 
 def _private(surroundings: Surroundings) -> Iterator[Finding]:
@@ -94,6 +111,9 @@ def _private(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
+    if sys.platform == "win32":
+        yield from _readers(name, path, what)
+        return
     mode = _mode_of(path)
     if mode is None:
         return
@@ -110,15 +130,39 @@ def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
         yield warning(name, text, advice)
 
 
+def _readers(name: str, path: Path, what: str) -> Iterator[Finding]:
+    """Say who may read on Windows."""
+    entries = [entry for entry in access_list(path) if entry.may_read or entry.may_write]
+    names = ", ".join(dict.fromkeys(entry.name for entry in entries))
+    if not any(entry.is_everybody for entry in entries):
+        if entries:
+            yield right(name, f"{path} ({what}) is open to: {names}.")
+        return
+    text = f"{path} ({what}) is open to everybody on this computer: {names}."
+    advice = f"Close it: {close_command(path)}"
+    if name == "mode.key" or any(entry.is_everybody and entry.may_write for entry in entries):
+        yield error(name, text, advice)
+    else:
+        yield warning(name, text, advice)
+
+
 def _is_world_writable(path: Path) -> bool:
+    if sys.platform == "win32":
+        return any(one.is_everybody and one.may_write for one in access_list(path))
     mode = _mode_of(path)
     return mode is not None and bool(mode & stat.S_IWOTH)
 
 
+def _all_may_replace_in(folder: Path) -> bool:
+    """True if everybody can remove another's file there, and so put one of their own in its place."""
+    if sys.platform == "win32":
+        return any(one.is_everybody and one.may_replace for one in access_list(folder))
+    mode = _mode_of(folder)
+    return mode is not None and bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+
+
 def _mode_of(path: Path) -> int | None:
-    """Return the permissions; None where there is nothing, or where permissions mean nothing."""
-    if os.name == "nt":
-        return None
+    """Return the permissions; None where there is nothing."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:

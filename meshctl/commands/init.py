@@ -1,11 +1,12 @@
 """`meshctl init`: the folders and the settings file of one mailbox."""
 
-import shlex
+import sys
 from pathlib import Path
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from meshctl.checks.access_lists import close_command
 from meshctl.errors import ConfigError
 from meshctl.settings.client_config import choose_client
 from meshctl.settings.layout import (
@@ -16,8 +17,9 @@ from meshctl.settings.layout import (
     make_layout,
     system_layout,
 )
+from meshctl.settings.load import SYSTEM_FILE
 from meshctl.settings.types import MailboxId
-from meshctl.terminal.output import epilog
+from meshctl.terminal.output import epilog, quoted
 
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
 _EPILOG = epilog(
@@ -44,7 +46,8 @@ _EPILOG = epilog(
     "--system",
     "instance",
     metavar="NAME",
-    help="Lay out for the service meshctl@NAME: /etc/meshctl, /var/lib/meshctl, /var/log/meshctl.",
+    help="Lay out for the service meshctl@NAME: /etc/meshctl, /var/lib/meshctl, /var/log/meshctl; on Windows"
+    r" %ProgramData%\meshctl\NAME.",
 )
 @click.option(
     "--root",
@@ -74,8 +77,12 @@ def command(
         raise click.UsageError("Give either DIR or --system.")
     elif not instance.replace("-", "").replace("_", "").isalnum() or not instance.isascii():
         raise click.UsageError("--system takes a name of letters, digits, hyphens and underscores.")
-    else:
+    elif sys.platform != "win32":
         layout = system_layout(instance, mailbox, (root or Path("/")).absolute())
+    elif root is not None:
+        raise click.UsageError("--root goes with --system on Linux only.")
+    else:
+        layout = folder_layout(SYSTEM_FILE.parent / instance, mailbox)
     kept = make_layout(layout, replace=force)
     _report(layout, mailbox, kept, instance)
 
@@ -113,7 +120,7 @@ def _report(layout: Layout, mailbox: Mailbox, kept: Path | None, instance: str |
 
 
 def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
-    file = shlex.quote(str(layout.settings_file))
+    file = quoted(layout.settings_file)
     steps = []
     if mailbox.mailbox_id == PLACEHOLDER_ID:
         steps.append(f"Change [mailbox] id: {PLACEHOLDER_ID} only stands for the id of your MESH mailbox.")
@@ -124,14 +131,20 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
             "Set [mailbox] folder to where your MESH Client has the mailbox, or let its InterfaceRoot be"
             f" the one made here. To try without a client: meshctl -c {file} simulate"
         )
-    elif instance is not None:
+    elif instance is not None and sys.platform != "win32":
         steps.append(
             f"Let the service reach the mailbox: systemctl edit meshctl@{instance}, [Service],"
             f" ReadWritePaths={mailbox.client.interface_root}"
         )
+    if instance is not None and sys.platform == "win32":
+        steps.append(f"Close it to other users: {close_command(layout.settings_file.parent)}")
     steps.append(f"meshctl -c {file} check")
-    run = f"meshctl -c {file} run" if instance is None else f"systemctl enable --now meshctl@{instance}"
-    steps.append(run)
+    if instance is None:
+        steps.append(f"meshctl -c {file} run")
+    elif sys.platform == "win32":
+        steps.append(f"meshctl service install -c {file}, then meshctl service start -c {file}")
+    else:
+        steps.append(f"systemctl enable --now meshctl@{instance}")
     outbox = next(folder for folder in layout.folders if folder.name == "outbox")
     steps.append(f"Drop a file into {outbox}; meshctl -c {file} status shows what became of it.")
     return steps

@@ -5,7 +5,8 @@ and the MESH Client, a virus scanner or an indexer may have it open at any time.
 them, a second at most, and then raises PermissionError with nothing done: the caller's step is left for its
 next turn. Elsewhere these are the system's own calls. All that moves a file of ours goes through here.
 
-As on POSIX, a rename takes the place of a file that has the name already.
+As on POSIX, a rename takes the place of a file that has the name already. On Windows it is durable when the
+call returns (MOVEFILE_WRITE_THROUGH); on POSIX when its folder has been synced, see `durable`.
 """
 
 import ctypes
@@ -16,15 +17,32 @@ from contextlib import suppress
 from pathlib import Path
 
 if sys.platform == "win32":
+    import msvcrt
     import time
     from collections.abc import Callable
+    from ctypes import wintypes
     from typing import TypeVar
+
+    _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    _kernel.MoveFileExW.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
+    _REPLACE_EXISTING, _WRITE_THROUGH = 0x1, 0x8
+    _kernel.CreateFileW.restype = wintypes.HANDLE
+    _kernel.CreateFileW.argtypes = (
+        *(wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID),
+        *(wintypes.DWORD, wintypes.DWORD, wintypes.HANDLE),
+    )
+    _READ, _WRITE = 0x80000000, 0x40000000
+    # While we read, others may do all but what Windows never allows.
+    _SHARE_ALL = 0x1 | 0x2 | 0x4
+    _CREATE_NEW, _CREATE_ALWAYS, _OPEN_EXISTING, _OPEN_ALWAYS, _TRUNCATE = 1, 2, 3, 4, 5
+    _NORMAL = 0x80
 
     _T = TypeVar("_T")
     _PATIENCE_SECONDS = 1.0
     _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.002, 0.05
     # Access is denied (also: the target is open, or about to be removed), sharing violation, lock violation.
-    _HELD_OPEN = frozenset({5, 32, 33})
+    _SHARING = frozenset({32, 33})
+    _HELD_OPEN = _SHARING | {5}
 
     def _patiently(act: Callable[[], _T]) -> _T:
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
@@ -40,11 +58,20 @@ if sys.platform == "win32":
 
     def rename(source: str | Path, target: str | Path) -> None:
         """Give a file another name, in the place of what has it. Raises OSError."""
-        _patiently(lambda: os.replace(source, target))
+        _patiently(lambda: _move_file(source, target, _REPLACE_EXISTING | _WRITE_THROUGH))
 
     def rename_new(source: str, target: str) -> None:
         """Rename without replacing. Raises FileExistsError, OSError."""
-        _patiently(lambda: os.rename(source, target))
+        _patiently(lambda: _move_file(source, target, _WRITE_THROUGH))
+
+    def _move_file(source: str | Path, target: str | Path, flags: int) -> None:
+        if not _kernel.MoveFileExW(str(source), str(target), flags):
+            raise _last_error(source, target)
+
+    def _last_error(*paths: str | Path) -> OSError:
+        number = ctypes.get_last_error()
+        first, second = (*map(str, paths), None)[:2]
+        return OSError(0, ctypes.FormatError(number), first, number, second)
 
     def link(source: str, target: str) -> None:
         """Give a file a second name; a link is not followed. Raises OSError."""
@@ -63,10 +90,32 @@ if sys.platform == "win32":
         if os.path.isdir(path):
             # Opening a folder is denied, which is nobody's hold on it.
             return os.open(path, flags, mode)
-        return _patiently(lambda: os.open(path, flags | os.O_BINARY, mode))
+        # os.open does not say why a file is denied, nor lets others rename and remove it.
+        handle = _patiently(lambda: _create_file(path, flags))
+        return msvcrt.open_osfhandle(handle, flags | os.O_BINARY)
+
+    def _create_file(path: str | Path, flags: int) -> int:
+        access = {os.O_RDONLY: _READ, os.O_WRONLY: _WRITE, os.O_RDWR: _READ | _WRITE}[flags & 3]
+        if flags & os.O_CREAT:
+            how = _CREATE_NEW if flags & os.O_EXCL else _CREATE_ALWAYS if flags & os.O_TRUNC else _OPEN_ALWAYS
+        else:
+            how = _TRUNCATE if flags & os.O_TRUNC else _OPEN_EXISTING
+        handle: int = _kernel.CreateFileW(str(path), access, _SHARE_ALL, None, how, _NORMAL, None)
+        if handle == wintypes.HANDLE(-1).value:
+            raise _last_error(path)
+        return handle
+
+    def is_held_open(error: OSError) -> bool:
+        """True if a call failed since somebody has the file open: it can be tried again."""
+        return error.winerror in _SHARING
 
 else:
     rename, unlink, rmdir, open_file = os.rename, os.unlink, os.rmdir, os.open
+
+    def is_held_open(error: OSError) -> bool:
+        """Return False: nobody's hold on a file keeps others from it."""
+        del error
+        return False
 
     _AT_FDCWD = -100
     _RENAME_NOREPLACE = 1

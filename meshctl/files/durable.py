@@ -2,7 +2,11 @@
 
 `fsync` makes one file or folder durable. `syncfs` makes everything on a file system durable at once, which
 for a batch is far cheaper. It also waits for what other programs have written there, so a few files are
-synced one by one instead. Neither exists for folders on Windows: NTFS journals renames itself.
+synced one by one instead.
+
+Windows can do neither to a folder. There a rename is durable when it returns (see `change`), and fsync, which
+is FlushFileBuffers, writes NTFS's journal up to that file's own name. What may come back after a power cut is
+a file that was removed: as where a folder was not synced, the next start removes it again.
 """
 
 import ctypes
@@ -36,7 +40,7 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_folder(path: str | Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable; on Windows they are already."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -45,7 +45,8 @@ class ReceivedAcknowledgement:
 def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     """Read the payload of an acknowledgement.
 
-    Raises UnreadableAnswerError, FileNotFoundError, and OSError for what is not the fault of this file.
+    Raises UnreadableAcknowledgementError, FileNotFoundError, on Windows PermissionError while somebody keeps
+    it to himself, and OSError for what is not the fault of this file.
     """
     try:
         facts = _facts(path)
@@ -54,7 +55,7 @@ def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     except UnreadableAcknowledgementError:
         raise
     except OSError as error:
-        if is_general(error) or isinstance(error, FileNotFoundError):
+        if is_general(error) or isinstance(error, FileNotFoundError) or change.is_held_open(error):
             raise
         raise UnreadableAcknowledgementError(
             f"Its payload cannot be read: {os.strerror(error.errno or 0)}."

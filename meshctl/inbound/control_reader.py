@@ -86,6 +86,8 @@ class ControlReader:
                 raise
             if error.errno in _NOT_A_FILE:
                 return _not_a_file()
+            if change.is_held_open(error):
+                return Unread(UnreadReason.UNFINISHED)
             # Rights may be given yet, a network share may come back: whoever calls looks again later.
             return Unread(UnreadReason.UNREADABLE, f"It cannot be read: {os.strerror(error.errno or 0)}.")
         except Exception as error:  # noqa: BLE001 - one file never stops the others

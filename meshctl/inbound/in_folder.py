@@ -214,7 +214,7 @@ class InFolder:
             return
         try:
             answer = read_acknowledgement(payload)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             batch.next_looks[name] = _SOON
             return
         except UnreadableAcknowledgementError as error:

@@ -25,7 +25,7 @@ from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError, LedgerDetails, compose
-from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_sidecar
+from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_beside, is_sidecar
 from meshctl.outbound.wrap import Attached, Caution, check_document_size, document_cautions
 from meshctl.payload.facts import Content, MessageFacts, Reading
 from meshctl.payload.itk3_document import Envelope
@@ -154,7 +154,9 @@ class Examiner:
         *,
         alone: bool = False,
     ) -> Examined | None:
-        """Look into a file; None when it is no longer there. Raises OSError when the disk fails.
+        """Look into a file; None when it is no longer there.
+
+        Raises OSError when the disk fails, or on Windows when somebody keeps it to himself.
 
         A refusal is an outcome, not an error. A sidecar is not looked for when what it says is `said`, nor
         when the file is known to be `alone`.
@@ -252,10 +254,10 @@ class Examiner:
         """Yield the further files that a sidecar names. Raises Refusal."""
         document = sidecar.document if sidecar else None
         named = (document.attachments if document else None) or ()
-        if len({name, *named}) <= len(named):
+        if len({os.path.normcase(one) for one in (name, *named)}) <= len(named):
             raise _attachment("twice", "names an attachment twice, or the file itself as one")
         for other in named:
-            if "/" in other or is_sidecar(other) or other.startswith("."):
+            if not is_beside(other) or is_sidecar(other) or other.startswith("."):
                 raise _attachment("invalid", "names an attachment that is no file beside it")
             check_name(other)
             path = f"{folder}/{other}"
@@ -379,7 +381,9 @@ def _opened(path: str, status: os.stat_result) -> Iterator[int]:
     """Open the very file that was looked at; Refusal when it may not be read or another lies there now."""
     try:
         descriptor = change.open_file(path, OPEN_SAFELY)
-    except PermissionError:
+    except PermissionError as error:
+        if change.is_held_open(error):
+            raise
         raise Refusal(
             "file_unreadable",
             "The file may not be read by the user that meshctl runs as.",

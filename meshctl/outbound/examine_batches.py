@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from meshctl.files import change
 from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
 from meshctl.outbound.examine import Examined, Examiner, Sendable
 from meshctl.outbound.handoff import ControlStaging
@@ -81,7 +82,7 @@ def examine_batch(examiner: Examiner, batch: Batch) -> list[Outcome]:
             examined = examiner.examine(batch.folder, file.name, batch.use_case, alone=not file.has_sidecar)
             outcomes.append(examined or NotReady.GONE)
         except OSError as error:
-            outcomes.append(error)
+            outcomes.append(NotReady.BEING_WRITTEN if change.is_held_open(error) else error)
     return outcomes
 
 

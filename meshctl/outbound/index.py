@@ -34,7 +34,15 @@ from meshctl.ledger.opening import Books
 from meshctl.log.alert import Alert
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import WorkFolder
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules, check_name, is_index
+from meshctl.outbound.names import (
+    ERROR_SUFFIX,
+    SIDECAR_SUFFIX,
+    NameKind,
+    NameRules,
+    check_name,
+    is_beside,
+    is_index,
+)
 from meshctl.outbound.reject import RejectedFolder
 from meshctl.payload.sidecar import INDEX_COLUMNS
 
@@ -88,7 +96,7 @@ def read_index(data: bytes, names: NameRules) -> list[Row]:
     if len(lines) - 1 > _MOST_ROWS:
         raise _unusable(f"has more than {_MOST_ROWS:,} rows", "Split it.")
     rows = [_row(number, columns, line, names) for number, line in enumerate(lines[1:], start=2)]
-    often = Counter(row.file for row in rows)
+    often = Counter(os.path.normcase(row.file) for row in rows)
     return [_refused_if_twice(row, often) for row in rows]
 
 
@@ -237,7 +245,7 @@ def _check_file(file: str, names: NameRules) -> None:
     if not file:
         raise Refusal("index_file_missing", "The row names no file.", _ADVICE)
     check_name(file)
-    if "/" in file or names.kind_of(file) is not NameKind.PAYLOAD or is_index(file):
+    if not is_beside(file) or names.kind_of(file) is not NameKind.PAYLOAD or is_index(file):
         raise Refusal(
             "index_file_invalid", "The row names no file beside the index that can be sent.", _ADVICE
         )
@@ -271,7 +279,7 @@ def _nested(cells: dict[str, str]) -> dict[str, Any]:
 
 
 def _refused_if_twice(row: Row, often: Counter[str]) -> Row:
-    if row.refusal is not None or often[row.file] == 1:
+    if row.refusal is not None or often[os.path.normcase(row.file)] == 1:
         return row
     refusal = Refusal("index_file_twice", "The index names the file in several rows.", _ADVICE)
     return replace(row, sidecar=b"", refusal=refusal)

@@ -1,6 +1,8 @@
 """What the name of a dropped file says about it. The names that are no payloads are in names.toml."""
 
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
@@ -95,8 +97,13 @@ class _Globs:
 
 
 def is_sidecar(name: str) -> bool:
-    """True if a name is that of a sidecar."""
-    return name.endswith(SIDECAR_SUFFIX) and len(name) > len(SIDECAR_SUFFIX)
+    """True if a name is that of a sidecar; where names may differ in case alone, only in small letters."""
+    return os.path.normcase(name).endswith(SIDECAR_SUFFIX) and len(name) > len(SIDECAR_SUFFIX)
+
+
+def is_beside(name: str) -> bool:
+    """True if a name that somebody wrote means a file in the same folder: no path, drive or stream."""
+    return "/" not in name and not (sys.platform == "win32" and ("\\" in name or ":" in name))
 
 
 def is_index(name: str) -> bool:

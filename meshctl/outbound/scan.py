@@ -7,6 +7,7 @@ moved here.
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -105,11 +106,14 @@ class OutboxScan:
         """Return the outbox and its use-case sub-folders, with the use case each stands for."""
         with os.scandir(self.outbox) as entries:
             named = [
-                (entry.path, entry.name)
+                (entry.path, os.path.normcase(entry.name))
                 for entry in entries
-                if entry.name in self._use_cases and entry.is_dir(follow_symlinks=False)
+                if self._is_use_case(entry.name) and entry.is_dir(follow_symlinks=False)
             ]
         return [(self.outbox, None), *named]
+
+    def _is_use_case(self, name: str) -> bool:
+        return os.path.normcase(name) in self._use_cases
 
     def note_arrivals(self, paths: Collection[str]) -> None:
         """Note files that were renamed into place, and so are complete."""
@@ -200,7 +204,7 @@ class OutboxScan:
             except FileNotFoundError:
                 continue
             if kind.is_ignored:
-                if is_root and entry.name in self._use_cases and stat.S_ISDIR(status.st_mode):
+                if is_root and self._is_use_case(entry.name) and stat.S_ISDIR(status.st_mode):
                     continue
                 if kind is NameKind.LEFT_OVER or self._has_lain(entry.path, status):
                     lying.add(entry.name)
@@ -208,7 +212,7 @@ class OutboxScan:
                     self._on_ignored(entry.name)
                 continue
             if stat.S_ISDIR(status.st_mode):
-                if not (is_root and entry.name in self._use_cases):
+                if not (is_root and self._is_use_case(entry.name)):
                     self._on_folder(entry.path)
                 continue
             found.append((entry.name, status))
@@ -233,7 +237,8 @@ class OutboxScan:
         if not stat.S_ISREG(status.st_mode):
             return ()
         if status.st_size > 0 and self._was_renamed_in(path, status):
-            return ()
+            # What Windows tells is not that certain.
+            return (path,) if sys.platform == "win32" else ()
         quiet_for = self._unchanged_for(path, status, status.st_mtime_ns)
         if quiet_for < self._quiet_seconds:
             work_left.being_written += 1
@@ -269,7 +274,7 @@ class OutboxScan:
 
     def _is_abandoned(self, path: str, status: os.stat_result, work_left: WorkLeft) -> bool:
         """True if the payload of a sidecar has had its time to come."""
-        if _is_file(path.removesuffix(SIDECAR_SUFFIX)):
+        if _is_file(path[: -len(SIDECAR_SUFFIX)]):
             return False
         waited = self._unchanged_for(path, status, status.st_ctime_ns)
         if waited < self._sidecar_wait_seconds:

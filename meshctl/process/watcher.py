@@ -1,8 +1,10 @@
 """Wake-ups from the file system. An event only says "go and look"; what it says is never the truth.
 
 The one thing that an event knows and a folder does not is that a file was renamed into place, and so is
-complete. During a backlog the watches are taken down: ten thousand renames would cost more to hear of than
-to find.
+complete. Windows tells that only of a file that had another name in the same folder; of one that comes from
+elsewhere it tells that it was made, as of every new file, but not that it was written to as well.
+
+During a backlog the watches are taken down: ten thousand renames would cost more to hear of than to find.
 """
 
 import contextlib
@@ -10,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Lock, Thread, Timer
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -25,6 +27,8 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 _MOST_ARRIVALS = 4096
+# By then it has been told that a file that was made has also been written to.
+_SETTLED_SECONDS = 0.05
 _STOP_SECONDS = 1.0
 
 if sys.platform == "linux":
@@ -66,6 +70,8 @@ class Watcher(FileSystemEventHandler):
         self._observer: BaseObserver | None = None
         self._watches: dict[str, _Watch] = {}
         self._arrivals: set[str] = set()
+        self._made: set[str] = set()
+        self._settling: Timer | None = None
         self._guard = Lock()
 
     def watch(self, folders: Iterable[str]) -> OSError | None:
@@ -103,6 +109,8 @@ class Watcher(FileSystemEventHandler):
             stopping.join(_STOP_SECONDS)
             self._observer.join(_STOP_SECONDS)
             self._observer = None
+        if self._settling is not None:
+            self._settling.cancel()
         self._watches.clear()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -112,7 +120,34 @@ class Watcher(FileSystemEventHandler):
                 return
             with self._guard:
                 if len(self._arrivals) < _MOST_ARRIVALS:
-                    self._arrivals.add(os.fsdecode(event.dest_path))
+                    self._arrivals.add(_path(event.dest_path))
+        elif sys.platform == "win32" and isinstance(event, FileCreatedEvent):
+            self._note_made(_path(event.src_path))
+        elif sys.platform == "win32" and isinstance(event, FileModifiedEvent):
+            with self._guard:
+                self._made.discard(_path(event.src_path))
+                self._arrivals.discard(_path(event.src_path))
+        self._wake()
+
+    def _note_made(self, path: str) -> None:
+        with self._guard:
+            if len(self._made) < _MOST_ARRIVALS:
+                self._made.add(path)
+            if self._settling is None:
+                self._settling = Timer(_SETTLED_SECONDS, self._settle, [frozenset(self._made)])
+                self._settling.daemon = True
+                self._settling.start()
+
+    def _settle(self, made: frozenset[str]) -> None:
+        """Take for renamed into place what was made a while ago and has not been written to since."""
+        with self._guard:
+            settled = made & self._made
+            self._made -= settled
+            self._settling = None
+            self._arrivals |= {path for path in settled if _size(path)}
+            left = next(iter(self._made), None)
+        if left is not None:
+            self._note_made(left)
         self._wake()
 
     def _add(self, folder: str, inode: int) -> None:
@@ -128,6 +163,18 @@ class Watcher(FileSystemEventHandler):
         if self._observer is not None:
             with contextlib.suppress(KeyError, OSError):
                 self._observer.unschedule(known.watch)
+
+
+def _path(told: str | bytes) -> str:
+    """Return a path as the folders are looked through: a folder as it was given, then "/" and a name."""
+    return "/".join(os.path.split(os.fsdecode(told)))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _inode(folder: str) -> int | None:

@@ -37,11 +37,13 @@ from meshctl.settings.toml_file import read_toml
 from meshctl.settings.types import Origin, Section
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# No folder of Windows can be called so.
+_DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
 
 
 def is_use_case_name(text: str) -> bool:
     """True if a use case can be called `text`: its name is also a sub-folder of the outbox."""
-    return _NAME.fullmatch(text) is not None
+    return _NAME.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
 
 
 def merge_use_cases(

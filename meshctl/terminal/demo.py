@@ -3,7 +3,7 @@
 Never shows more of a message than the ledger holds, so no patient data.
 """
 
-import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +20,7 @@ from meshctl.mesh.states import LADDER, State
 from meshctl.settings.model import Settings
 from meshctl.simulator.demo import DemoPart, Scene
 from meshctl.terminal.messages import OVERDUE_STYLE, STYLES, state_text
+from meshctl.terminal.output import quoted
 from meshctl.terminal.tables import plain_text
 
 _REFRESHES_PER_SECOND = 8
@@ -75,10 +76,11 @@ def print_summary(scene: Scene, settings: Settings, console: Console, folder: Pa
         console.print(Text(f"Not expected: {scene.unexpected} more messages than were dropped.", style="red"))
     console.print()
     folder = folder or settings.file.parent
-    quoted = shlex.quote(str(settings.file))
+    file = quoted(settings.file)
     console.print(f"Log:         {settings.log.file}", soft_wrap=True)
-    console.print(f"Look at it:  meshctl -c {quoted} logs", soft_wrap=True)
-    console.print(f"Remove it:   rm -r {shlex.quote(str(folder))}", soft_wrap=True)
+    console.print(f"Look at it:  meshctl -c {file} logs", soft_wrap=True)
+    remove = "rmdir /s /q" if sys.platform == "win32" else "rm -r"
+    console.print(f"Remove it:   {remove} {quoted(folder)}", soft_wrap=True)
 
 
 def print_opening(folder: Path, parts: int, console: Console) -> None:

@@ -1,0 +1,14 @@
+"""What is tested on Windows only, and what runs it there from Linux."""
+
+import sys
+
+collect_ignore_glob = ["test_under_wine.py"] if sys.platform == "win32" else []
+if sys.platform != "win32":
+    collect_ignore_glob += [
+        "test_access_lists.py",
+        "test_arrivals.py",
+        "test_held_open.py",
+        "test_kills.py",
+        "test_many.py",
+        "test_service.py",
+    ]

@@ -1,0 +1,61 @@
+"""What Windows tells of complete files: quiet time and rescan are so long that only events can have."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.site import Daemon, Site, make_site
+from tests.windows.letters import letter
+
+_LONG = {"quiet_seconds": 120.0, "rescan_seconds": 120.0, "default_use_case": "send-document"}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = make_site(tmp_path / "site", staging=_LONG)
+    (site.outbox / "send-document").mkdir()
+    return site
+
+
+@pytest.mark.parametrize("folder", [None, "send-document"])
+def test_a_file_from_another_folder_is_taken_at_once(site: Site, folder: str | None) -> None:
+    """Windows only tells that it was made; that nobody has written to it since is how it is known."""
+    with site.daemon() as daemon:
+        _warm_up(site, daemon)
+        site.place("letter.xml", letter(1), folder=folder)
+
+        daemon.wait_for_pairs(2)
+
+
+@pytest.mark.parametrize("folder", [None, "send-document"])
+def test_a_file_that_is_given_its_name_is_taken_at_once(site: Site, folder: str | None) -> None:
+    """A temporary name in the outbox, then the last one."""
+    with site.daemon() as daemon:
+        _warm_up(site, daemon)
+        site.write("letter.xml.tmp", letter(1), folder=folder).rename(site.target("letter.xml", folder))
+
+        daemon.wait_for_pairs(2)
+
+
+def test_a_file_that_is_written_in_place_waits(site: Site) -> None:
+    """Whether it is closed at once or not: the next letters are sent, and it still lies there."""
+    with site.daemon() as daemon:
+        _warm_up(site, daemon)
+        site.write("closed.xml", letter(1))
+        with site.target("open.xml").open("wb") as writer:
+            writer.write(letter(2)[:100])
+            writer.flush()
+            for number in range(3, 6):
+                site.place(f"{number}.xml", letter(number))
+                daemon.wait_for_pairs(number - 1)
+
+        assert {path.name for path in site.outbox.glob("*.xml")} == {"closed.xml", "open.xml"}
+
+
+def _warm_up(site: Site, daemon: Daemon) -> None:
+    """Return once a letter has come through that has lain for long: by then the folders are watched."""
+    first = site.write("first.xml.tmp", letter(0))
+    os.utime(first, (0, 0))
+    first.rename(site.target("first.xml"))
+    daemon.wait_for_pairs(1)

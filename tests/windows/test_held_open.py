@@ -1,0 +1,68 @@
+"""Somebody has the files open: virus scanner, indexer, MESH Client. All letters arrive once all the same."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from meshctl.mesh.states import Acknowledgement, State
+from tests.inbound.inbound_site import InboundSite
+from tests.invariants import check_invariants
+from tests.site import Site, make_site
+from tests.windows.holder import held
+from tests.windows.letters import drop_backlog, letter
+
+_BACKLOG, _MORE = 200, 50
+_REQUEST = "6f1b2a3c-4d5e-4f60-8a7b-9c0d1e2f3a4b"
+
+
+@pytest.mark.timeout(200)
+def test_all_letters_arrive_once(tmp_path: Path) -> None:
+    """While each file in outbox, .work and OUT is opened exclusively, at random."""
+    site = make_site(tmp_path / "site", staging={"rescan_seconds": 0.5, "default_use_case": "send-document"})
+    drop_backlog(site, _BACKLOG)
+    with _held_open(site) as times, site.daemon() as daemon:
+        for number in range(_BACKLOG, _BACKLOG + _MORE):
+            site.place(f"{number}.xml", letter(number))
+        daemon.wait_for_pairs(_BACKLOG + _MORE, 120)
+
+    check_invariants(site)
+    assert not site.events("daemon.error")
+    assert sum(times) > _MORE
+
+
+@pytest.mark.parametrize("ending", [".ctl", ".dat"])
+def test_an_answer_is_read_when_it_is_let_go(tmp_path: Path, ending: str) -> None:
+    """An acknowledgement that somebody keeps to himself is not told of, and counts afterwards."""
+    mailbox = InboundSite(tmp_path)
+    try:
+        message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[_REQUEST])
+        mailbox.answer("ack", _REQUEST)
+        with held(mailbox.folder("IN") / f"ack{ending}") as is_held:
+            mailbox.turns()
+        assert is_held
+        assert mailbox.state(message_id) is State.QUEUED
+
+        mailbox.later(60)
+        assert mailbox.state(message_id) is State.COMPLETED
+        assert mailbox.said("ack.unreadable") == mailbox.said("report.unreadable") == []
+    finally:
+        mailbox.close()
+
+
+@contextmanager
+def _held_open(site: Site) -> Iterator[list[int]]:
+    """Hold files open in two processes while the block lasts; return how often, when it has ended."""
+    stop = site.root / "stop"
+    command = [sys.executable, "-m", "tests.windows.holder", str(stop)]
+    folders = [str(folder) for folder in (site.outbox, site.work, site.out)]
+    holders = [subprocess.Popen([*command, *folders], stdout=subprocess.PIPE) for _ in range(2)]
+    times: list[int] = []
+    try:
+        yield times
+    finally:
+        stop.touch()
+        times += [int(holder.communicate(timeout=30)[0]) for holder in holders]
