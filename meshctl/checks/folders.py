@@ -18,6 +18,7 @@ from pathlib import Path
 from meshctl.checks.finding import Finding, error, remark, right, size, warning
 from meshctl.checks.surroundings import Missing, Place, Surroundings
 from meshctl.checks.system import mount_of, ourselves
+from meshctl.files import change
 
 # The beginning that the daemon clears away in `rejected/`, and passes over elsewhere.
 _NAME = ".meshctl-probe"
@@ -36,11 +37,11 @@ def try_out(folder: Path) -> float:
             made_at = os.fstat(descriptor).st_mtime
         finally:
             os.close(descriptor)
-        first.rename(second)
+        change.rename_new(str(first), str(second))
     finally:
         for path in (first, second):
             with contextlib.suppress(OSError):
-                path.unlink()
+                change.unlink(path)
     return made_at
 
 

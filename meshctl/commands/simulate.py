@@ -126,7 +126,9 @@ def _serve(simulator: Simulator, screen: _Screen, pause_seconds: float, once: bo
     """Work until told to stop by a signal; with `once`, until what is in OUT now is old enough and taken."""
     stop = threading.Event()
     former = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda *_: stop.set())
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK")
+        if (number := getattr(signal, name, None)) is not None
     }
     try:
         if once:

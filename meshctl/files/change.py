@@ -12,6 +12,7 @@ call returns (MOVEFILE_WRITE_THROUGH); on POSIX when its folder has been synced,
 import ctypes
 import errno
 import os
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -41,10 +42,11 @@ if sys.platform == "win32":
     _PATIENCE_SECONDS = 1.0
     _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.002, 0.05
     # Access is denied (also: the target is open, or about to be removed), sharing violation, lock violation.
-    _SHARING = frozenset({32, 33})
-    _HELD_OPEN = _SHARING | {5}
+    _SHARING, _DENIED = frozenset({32, 33}), 5
+    _HELD_OPEN = _SHARING | {_DENIED}
 
-    def _patiently(act: Callable[[], _T]) -> _T:
+    def _patiently(act: Callable[[], _T], read_only: str | Path | None = None) -> _T:
+        """Try again while somebody has a file open. One that is `read_only` is made writable."""
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -53,18 +55,26 @@ if sys.platform == "win32":
             except PermissionError as error:
                 if error.winerror not in _HELD_OPEN or time.monotonic() > give_up_at:
                     raise
+                if error.winerror == _DENIED and read_only is not None:
+                    make_writable(read_only)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
+    def make_writable(path: str | Path) -> None:
+        """Take away the attribute "read-only", which forbids to remove, replace and sync a file."""
+        with suppress(OSError):
+            os.chmod(path, stat.S_IREAD | stat.S_IWRITE)
+
     def rename(source: str | Path, target: str | Path) -> None:
         """Give a file another name, in the place of what has it. Raises OSError."""
-        _patiently(lambda: _move_file(source, target, _REPLACE_EXISTING | _WRITE_THROUGH))
+        _patiently(lambda: _move_file(source, target, _REPLACE_EXISTING | _WRITE_THROUGH), target)
 
     def rename_new(source: str, target: str) -> None:
         """Rename without replacing. Raises FileExistsError, OSError."""
         _patiently(lambda: _move_file(source, target, _WRITE_THROUGH))
 
     def _move_file(source: str | Path, target: str | Path, flags: int) -> None:
+        sys.audit("os.rename", str(source), str(target), -1, -1)
         if not _kernel.MoveFileExW(str(source), str(target), flags):
             raise _last_error(source, target)
 
@@ -79,7 +89,7 @@ if sys.platform == "win32":
 
     def unlink(path: str | Path) -> None:
         """Remove a file. Raises OSError."""
-        _patiently(lambda: os.unlink(path))
+        _patiently(lambda: os.unlink(path), path)
 
     def rmdir(path: str | Path) -> None:
         """Remove an empty folder. Raises OSError."""
@@ -91,7 +101,9 @@ if sys.platform == "win32":
             # Opening a folder is denied, which is nobody's hold on it.
             return os.open(path, flags, mode)
         # os.open does not say why a file is denied, nor lets others rename and remove it.
-        handle = _patiently(lambda: _create_file(path, flags))
+        sys.audit("open", str(path), None, flags)
+        for_writing = path if flags & (os.O_WRONLY | os.O_RDWR) else None
+        handle = _patiently(lambda: _create_file(path, flags), for_writing)
         return msvcrt.open_osfhandle(handle, flags | os.O_BINARY)
 
     def _create_file(path: str | Path, flags: int) -> int:
@@ -111,6 +123,10 @@ if sys.platform == "win32":
 
 else:
     rename, unlink, rmdir, open_file = os.rename, os.unlink, os.rmdir, os.open
+
+    def make_writable(path: str | Path) -> None:
+        """Do nothing: a file that may not be written can be renamed, replaced and removed."""
+        del path
 
     def is_held_open(error: OSError) -> bool:
         """Return False: nobody's hold on a file keeps others from it."""

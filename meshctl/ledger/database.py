@@ -110,10 +110,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open an existing ledger read-only. Raises LedgerError when it is missing, damaged or too new."""
     if not path.exists():
         raise LedgerError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
+    connection = None
     try:
         connection = _connect(f"{path.as_uri()}?mode=ro")
         version = _version(connection)
     except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
         raise translated(error, path) from None
     known = len(migrations())
     if version > known:

@@ -169,6 +169,8 @@ class LogFile:
         self._open(mode)
 
     def _shift_old_files(self) -> None:
+        # On Windows this fails while somebody holds the log; then the old ones stay where they are.
+        change.rename(self._path, self._path)
         beyond = self._keep + 1
         while rotated_name(self._path, beyond).exists():
             change.unlink(rotated_name(self._path, beyond))
@@ -197,8 +199,10 @@ class LogFile:
 
 def _end_torn_line(descriptor: int, size_bytes: int) -> None:
     """End the line that an earlier process was killed in, so that ours does not continue it."""
-    if size_bytes and hasattr(os, "pread") and os.pread(descriptor, 1, size_bytes - 1) != b"\n":
-        os.write(descriptor, b"\n")
+    if size_bytes:
+        os.lseek(descriptor, -1, os.SEEK_END)
+        if os.read(descriptor, 1) != b"\n":
+            os.write(descriptor, b"\n")
 
 
 # A batch of this size is written although it has not ended, so that memory stays bounded.

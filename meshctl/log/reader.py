@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from meshctl.files import change
 from meshctl.log.file import rotated_name
 from meshctl.log.format import logfmt_fields
 from meshctl.log.masking import escape_unprintable
@@ -140,7 +141,8 @@ def _files_after(path: Path, last: BinaryIO | None) -> list[BinaryIO]:
 
 def _open(path: Path) -> BinaryIO | None:
     try:
-        return path.open("rb")
+        # So that on Windows the log can be rotated meanwhile.
+        return os.fdopen(change.open_file(path, os.O_RDONLY), "rb")
     except FileNotFoundError:
         return None
 

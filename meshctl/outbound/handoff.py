@@ -225,6 +225,8 @@ class HandOff:
 
     def _admit(self, path: str, stem: str) -> None:
         """Give the MESH Client its rights on a payload, and nobody else's file any other."""
+        # The client has to remove it.
+        change.make_writable(path)
         if sys.platform != "win32":
             status = os.lstat(path)
             if status.st_nlink > 1:

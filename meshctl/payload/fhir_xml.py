@@ -49,9 +49,17 @@ def read_xml(data: bytes) -> Tree | None:
 
 def refused(error: etree.XMLSyntaxError, where: str = "") -> Refusal:
     """Return the refusal that a parser's error amounts to; `where` begins with a blank or is empty."""
-    if getattr(error, "code", None) == etree.ErrorTypes.ERR_RESOURCE_LIMIT:
+    if _is_excess(error):
         return too_complex("It is nested more than 256 levels deep, or one text in it is over 10 MB.")
     return broken_xml(where)
+
+
+def _is_excess(error: etree.XMLSyntaxError) -> bool:
+    """True if a limit of libxml2 was met; before 2.13, which Windows has, it says so in other ways."""
+    code = getattr(error, "code", None)
+    if code == etree.ErrorTypes.ERR_ATTRIBUTE_NOT_FINISHED:
+        return str(error.msg).startswith("AttValue length too long")
+    return code in (etree.ErrorTypes.ERR_RESOURCE_LIMIT, etree.ErrorTypes.ERR_INTERNAL_ERROR)
 
 
 def _tree(element: etree._Element, wanted: Wanted) -> Tree:

@@ -11,6 +11,7 @@ import sys
 if sys.platform == "win32":
     import logging
     import subprocess
+    import sysconfig
     import time
     import winreg
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ if sys.platform == "win32":
                 _OWN_PROCESS,
                 win32service.SERVICE_AUTO_START,
                 win32service.SERVICE_ERROR_NORMAL,
-                f'"{_python()}" {subprocess.list2cmdline(["-m", "meshctl", *arguments])}',
+                subprocess.list2cmdline(command_line(arguments)),
                 None,
                 0,
                 None,
@@ -242,9 +243,17 @@ if sys.platform == "win32":
             with suppress(pywintypes.error):
                 win32evtlogutil.ReportEvent(SOURCE, 1, eventType=kind, strings=[text])
 
-    def _python() -> str:
-        """Return the Python to start; that of a virtual environment would only start another one."""
-        return getattr(sys, "_base_executable", sys.executable)
+    def command_line(arguments: Sequence[str]) -> list[str]:
+        """Return what runs `meshctl ARGUMENTS` as one process.
+
+        The Python of a virtual environment only starts another one, of which the service manager knows
+        nothing. So the other one is started, and told where the environment's packages are.
+        """
+        if sys.prefix == sys.base_prefix:
+            return [sys.executable, "-m", "meshctl", *arguments]
+        packages = sysconfig.get_path("purelib")
+        code = f"import site; site.addsitedir({packages!r}); from meshctl.cli import main; main()"
+        return [getattr(sys, "_base_executable", sys.executable), "-c", code, *arguments]
 
     def _describe(service: Any, name: str) -> None:
         """Say what the service is for, and have it restarted when it fails."""

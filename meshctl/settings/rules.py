@@ -155,7 +155,8 @@ def file_faults(file: Path, sections: Mapping[str, Section]) -> list[SettingFaul
     ]
 
 
-_POSIX_ONLY = ("file_mode", "group")
+# With what says nothing: their defaults.
+_POSIX_ONLY = {"file_mode": "0640", "group": ""}
 
 
 def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
@@ -164,7 +165,8 @@ def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
     mailbox = document.get("mailbox")
     if sys.platform == "win32" and isinstance(mailbox, dict):
         text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
-        faults += [SettingFault(f"mailbox.{key}", text) for key in _POSIX_ONLY if mailbox.get(key)]
+        told = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
+        faults += [SettingFault(f"mailbox.{key}", text) for key in told]
     return faults
 
 

@@ -68,6 +68,9 @@ def anchored(value: object, info: ValidationInfo) -> Path:
         path = folder.absolute() / Path(text).expanduser()
     except RuntimeError:
         raise ValueError("no home folder") from None
+    if not path.is_absolute():
+        # As D:drop, which on Windows means a folder of whoever asks.
+        raise ValueError("not a path")
     # Only the file system can say what ".." after a symbolic link means.
     return path.resolve() if ".." in path.parts else path
 

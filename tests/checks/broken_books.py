@@ -129,26 +129,7 @@ BOOKS = (
         "not 32 bytes long",
         "from a back-up",
     ),
-    Broken(
-        "ledger out of reach",
-        lambda g: g.site.state.chmod(0),
-        "ledger",
-        ERROR,
-        "cannot be looked at",
-        "user that the daemon runs as",
-    ),
     Broken("another key", _other_key, "key", ERROR, "not the one that the ledger", "from a back-up"),
-    Broken(
-        "key unreadable", lambda g: (g.site.state / "key").chmod(0), "key", ERROR, "cannot be read", "chown"
-    ),
-    Broken(
-        "log closed",
-        lambda g: g.site.log_file.chmod(0o400),
-        "log",
-        ERROR,
-        "cannot append to the log",
-        "chown",
-    ),
     Broken("log a folder", _log_is_folder, "log", ERROR, "is no file", "Move it away"),
     Broken(
         "no alert command",
@@ -160,22 +141,11 @@ BOOKS = (
     ),
     Broken(
         "alert command gone",
-        lambda g: g.set_settings(alerts={"command": ["/srv/page-duty"]}),
+        lambda g: g.set_settings(alerts={"command": [str(g.site.root / "page-duty")]}),
         "alerts",
         ERROR,
         "is not there",
         "Correct the path",
-    ),
-    Broken(
-        "alert command no program",
-        lambda g: _alert_program(g, 0o600),
-        "alerts",
-        ERROR,
-        "cannot be executed",
-        "chmod +x",
-    ),
-    Broken(
-        "alert command for all", lambda g: _alert_program(g, 0o757), "alerts", ERROR, "Everybody", "chmod o-w"
     ),
     Broken(
         "metrics' folder missing",
@@ -184,14 +154,6 @@ BOOKS = (
         WARNING,
         "is not there, so none are written",
         "correct textfile in [metrics]",
-    ),
-    Broken(
-        "metrics' folder closed",
-        lambda g: _metrics(g, 0o555),
-        "metrics",
-        WARNING,
-        "may not",
-        "ReadWritePaths=",
     ),
     Broken("metrics a folder", _metrics_a_folder, "metrics", WARNING, "is a folder", "Move it away"),
     Broken(
@@ -247,5 +209,47 @@ BOOKS = (
         "are 5 min apart",
         "the same time",
         timedelta(minutes=5, seconds=30),
+    ),
+)
+
+# What permissions do, as POSIX has them.
+RIGHTS_OF_FILES = (
+    Broken(
+        "ledger out of reach",
+        lambda g: g.site.state.chmod(0),
+        "ledger",
+        ERROR,
+        "cannot be looked at",
+        "user that the daemon runs as",
+    ),
+    Broken(
+        "key unreadable", lambda g: (g.site.state / "key").chmod(0), "key", ERROR, "cannot be read", "chown"
+    ),
+    Broken(
+        "log closed",
+        lambda g: g.site.log_file.chmod(0o400),
+        "log",
+        ERROR,
+        "cannot append to the log",
+        "chown",
+    ),
+    Broken(
+        "alert command no program",
+        lambda g: _alert_program(g, 0o600),
+        "alerts",
+        ERROR,
+        "cannot be executed",
+        "chmod +x",
+    ),
+    Broken(
+        "alert command for all", lambda g: _alert_program(g, 0o757), "alerts", ERROR, "Everybody", "chmod o-w"
+    ),
+    Broken(
+        "metrics' folder closed",
+        lambda g: _metrics(g, 0o555),
+        "metrics",
+        WARNING,
+        "may not",
+        "ReadWritePaths=",
     ),
 )

@@ -1,7 +1,5 @@
 """Set-ups broken on purpose: the MESH Client, its flags, its pace, its life."""
 
-from pathlib import Path
-
 from tests.checks.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.checks.checked_site import OLD_STEM, CheckedSite
 
@@ -28,7 +26,7 @@ def _unknown_client(checked: CheckedSite) -> None:
 
 def _client_elsewhere(checked: CheckedSite) -> None:
     checked.set_settings(mailbox={"folder": str(checked.mailbox)})
-    checked.set_client(root=Path("/srv/other"))
+    checked.set_client(root=checked.site.root / "other")
 
 
 CLIENT = (
@@ -86,7 +84,7 @@ CLIENT = (
         _client_elsewhere,
         "client.folder",
         WARNING,
-        "/srv/other (InterfaceRoot)",
+        "other (InterfaceRoot)",
         "Take folder out",
     ),
     Broken(

@@ -34,20 +34,8 @@ FOLDERS = (
         "outbox missing", lambda g: g.site.outbox.rmdir(), "folder.outbox", ERROR, "is not there", "mkdir"
     ),
     Broken("outbox a file", _file_for_folder, "folder.outbox", ERROR, "is not a folder", "Move it away"),
-    Broken("outbox a dead link", _dangling_outbox, "folder.outbox", ERROR, "leads nowhere", "mkdir"),
     Broken(
         "mailbox gone", _mailbox_elsewhere, "folder.mailbox", ERROR, "is not there", "folder in [mailbox]"
-    ),
-    Broken(
-        "mailbox closed", lambda g: g.mailbox.chmod(0), "folder.OUT", ERROR, "cannot be looked at", "chmod"
-    ),
-    Broken(
-        "above the mailbox closed",
-        lambda g: g.mailbox.parent.chmod(0),
-        "folder.mailbox",
-        ERROR,
-        "lack of rights on a folder above",
-        "chmod",
     ),
     Broken("OUT missing", lambda g: g.site.out.rmdir(), "folder.OUT", ERROR, "OUT", "Start the MESH Client"),
     Broken(
@@ -61,7 +49,6 @@ FOLDERS = (
         "cannot be read",
         "The MESH Client makes it",
     ),
-    Broken("work cannot be made", _closed_parent, "folder.work", ERROR, "cannot be made in", "mkdir"),
     Broken(
         "deliver missing",
         lambda g: g.set_settings(reports={"deliver": "arrived"}),
@@ -70,6 +57,23 @@ FOLDERS = (
         "reports.deliver",
         "mkdir",
     ),
+)
+
+# What links and permissions do, as POSIX has them.
+RIGHTS = (
+    Broken("outbox a dead link", _dangling_outbox, "folder.outbox", ERROR, "leads nowhere", "mkdir"),
+    Broken(
+        "mailbox closed", lambda g: g.mailbox.chmod(0), "folder.OUT", ERROR, "cannot be looked at", "chmod"
+    ),
+    Broken(
+        "above the mailbox closed",
+        lambda g: g.mailbox.parent.chmod(0),
+        "folder.mailbox",
+        ERROR,
+        "lack of rights on a folder above",
+        "chmod",
+    ),
+    Broken("work cannot be made", _closed_parent, "folder.work", ERROR, "cannot be made in", "mkdir"),
     Broken(
         "rejected closed",
         lambda g: g.site.rejected.chmod(0o500),

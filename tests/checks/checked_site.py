@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -20,9 +21,13 @@ from meshctl.ledger.records import NewMessage
 from meshctl.log.events import journal
 from meshctl.process.lock import single_instance
 from meshctl.settings.load import load_settings
+from tests.checks.access import let_in
 from tests.site import Site, make_site
 
 NOBODY = 65534
+IS_ROOT = sys.platform != "win32" and os.getuid() == 0
+# A program that everybody may run, and nobody change.
+_PROGRAM = sys.executable if sys.platform == "win32" else "/bin/true"
 _BEFORE = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 OLD_STEM = "20261122091502480113_7F3A9C"
 CLIENT_FLAGS: Mapping[str, str] = {
@@ -48,7 +53,7 @@ class CheckedSite:
         self.client_config = root / "meshclient.cfg"
         self.sections: dict[str, dict[str, Any]] = {
             "mailbox": {"client_config": str(self.client_config)},
-            "alerts": {"command": ["/bin/true"]},
+            "alerts": {"command": [_PROGRAM]},
         }
         self.set_client()
         self.set_settings()
@@ -57,6 +62,9 @@ class CheckedSite:
         self._lock = ExitStack()
         self._lock.enter_context(single_instance(self.site.state, _BEFORE))
         undo.callback(self.stop)
+        # What Wine makes is open to everybody, whatever the folder above it says.
+        for path in (self.site.state, self.site.state / "key", self.site.log_file):
+            let_in(path)
 
     def set_client(self, poll_seconds: int = 1800, root: Path | None = None, **flags: str) -> None:
         """Write the MESH Client's settings, healthy but for what is given."""
@@ -151,7 +159,7 @@ def user(user_id: int) -> Iterator[None]:
 @contextmanager
 def privileged() -> Iterator[None]:
     """Be root while the block lasts; skip the test where the tests are not run by root."""
-    if os.getuid() != 0:
+    if not IS_ROOT:
         pytest.skip("needs root")
     with user(0):
         yield
@@ -160,7 +168,7 @@ def privileged() -> Iterator[None]:
 @contextmanager
 def unprivileged() -> Iterator[None]:
     """Be a user whom permissions mean something to."""
-    if os.getuid() != 0:
+    if not IS_ROOT:
         yield
         return
     with user(NOBODY):
@@ -178,7 +186,7 @@ def checked(*, as_root: bool = False) -> Iterator[CheckedSite]:
             with ExitStack() as undo:
                 yield CheckedSite(root, undo)
         finally:
-            with privileged() if os.getuid() == 0 else nullcontext():
+            with privileged() if IS_ROOT else nullcontext():
                 for folder, _, _ in os.walk(root):
                     Path(folder).chmod(0o700)
                 shutil.rmtree(root)

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,15 +14,33 @@ from meshctl.checks.system import mount_of, network_remark
 from meshctl.clock import iso
 from meshctl.inbound.client_health import CLIENT_FACT
 from tests.checks.broken import Broken
-from tests.checks.broken_books import BOOKS
+from tests.checks.broken_access import ACCESS
+from tests.checks.broken_books import BOOKS, RIGHTS_OF_FILES
 from tests.checks.broken_client import CLIENT
-from tests.checks.broken_folders import EXPOSURE, FOLDERS
-from tests.checks.checked_site import CheckedSite, privileged, user
+from tests.checks.broken_folders import EXPOSURE, FOLDERS, RIGHTS
+from tests.checks.checked_site import IS_ROOT, CheckedSite, privileged, user
 
 
-@pytest.mark.parametrize("row", FOLDERS + EXPOSURE + CLIENT + BOOKS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", FOLDERS + CLIENT + BOOKS, ids=lambda row: row.id)
 def test_the_fault_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -> None:
     """The finding of this name fails, weighs what it should, and says what is wrong and what to do."""
+    _is_named(checked, row)
+
+
+@pytest.mark.parametrize("row", RIGHTS + EXPOSURE + RIGHTS_OF_FILES, ids=lambda row: row.id)
+def test_a_fault_of_permissions_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -> None:
+    """So it is with what we, or others, may do and should not, and with what is closed to us."""
+    _is_named(checked, row)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows has such access lists")
+@pytest.mark.parametrize("row", ACCESS, ids=lambda row: row.id)
+def test_a_fault_of_an_access_list_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -> None:
+    """On Windows it is told who else may read or write."""
+    _is_named(checked, row)
+
+
+def _is_named(checked: CheckedSite, row: Broken) -> None:
     row.break_it(checked)
 
     found = checked.failing(datetime.now(UTC) + row.later)
@@ -40,14 +59,23 @@ def test_no_finding_tells_a_file_name(checked: CheckedSite) -> None:
     (checked.site.work / name).touch()
     (checked.site.out / f"{name}.ctl").touch()
     (checked.site.out / f"{name} 2.dat").touch()
-    report = checked.site.client_folder("IN") / f"{name}.ctl"
-    report.touch()
-    report.chmod(0)
 
     found = checked.findings(datetime.now(UTC).replace(year=datetime.now(UTC).year + 1))
 
     failing = {finding.name for finding in found if not finding.ok}
-    assert {"outbox.waiting", "work.foreign", "OUT.stuck", "OUT.half", "rights.reports"} <= failing
+    assert {"outbox.waiting", "work.foreign", "OUT.stuck", "OUT.half"} <= failing
+    assert not any(word in f"{each.text} {each.advice}" for each in found for word in ("Smith", "0042"))
+
+
+def test_no_finding_tells_the_name_of_a_report_that_is_closed(checked: CheckedSite) -> None:
+    """Nor is a report named that we may not read."""
+    report = checked.site.client_folder("IN") / "Smith 999 000 0042 2001-02-14.ctl"
+    report.touch()
+    report.chmod(0)
+
+    found = checked.findings()
+
+    assert "rights.reports" in {finding.name for finding in found if not finding.ok}
     assert not any(word in f"{each.text} {each.advice}" for each in found for word in ("Smith", "0042"))
 
 
@@ -62,7 +90,7 @@ def test_root_is_warned_of(checked: CheckedSite) -> None:
 
 def test_a_group_that_we_are_not_in(checked: CheckedSite) -> None:
     """A group that exists but has other members cannot be given to our files."""
-    if os.getuid() != 0:
+    if not IS_ROOT:
         pytest.skip("needs root, to be somebody whose groups are known")
     checked.set_settings(mailbox={"group": "daemon"})
 

@@ -1,12 +1,15 @@
 """Names that are given, taken and removed, on a real folder."""
 
+import os
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from meshctl.files import change
+from meshctl.files import change, durable
+from tests.windows.holder import held
 
 
 def test_a_new_name_replaces_nothing(tmp_path: Path) -> None:
@@ -60,3 +63,36 @@ def test_it_waits_for_who_has_a_file_open(tmp_path: Path, held: str) -> None:
     threading.Timer(0.2, reader.close).start()
     change.rename(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere a file that is read-only can be removed")
+def test_a_read_only_file_is_replaced_synced_and_removed(tmp_path: Path) -> None:
+    """The attribute comes with files from a CD or a share, and forbids nothing to us."""
+    for name in ("source", "target", "gone"):
+        (tmp_path / name).write_bytes(name.encode())
+        (tmp_path / name).chmod(0o400)
+
+    durable.sync_file(tmp_path / "source")
+    (tmp_path / "source").chmod(0o400)
+    change.rename(tmp_path / "source", tmp_path / "target")
+    change.unlink(tmp_path / "gone")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert (tmp_path / "target").read_bytes() == b"source"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows keeps others from an open file")
+def test_it_opens_what_somebody_lets_go_of(tmp_path: Path) -> None:
+    """A file that is held for a moment is waited for; one that is held for long is said to be."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with held(path), pytest.raises(PermissionError) as caught:
+        change.open_file(path, os.O_RDONLY)
+    assert change.is_held_open(caught.value)
+
+    with ExitStack() as hold:
+        hold.enter_context(held(path))
+        threading.Timer(0.2, hold.pop_all().close).start()
+        descriptor = change.open_file(path, os.O_RDONLY)
+    assert os.read(descriptor, 100) == b"content"
+    os.close(descriptor)

@@ -2,12 +2,12 @@
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 import pytest
 
 from meshctl.files import durable
+from tests.modes import has_mode
 
 
 def _names(folder: Path) -> set[str]:
@@ -28,7 +28,7 @@ def test_a_copy_is_complete_or_not_there(tmp_path: Path, left_over: bytes | None
 
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mtime_ns == 2_000_000_000
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert has_mode(target, 0o640)
     assert _names(tmp_path) == {"a", "b"}
 
 
@@ -93,5 +93,5 @@ def test_a_file_is_replaced_whole(tmp_path: Path, before: bytes | None) -> None:
     durable.replace_whole(str(path), b"new", 0o600, str(tmp_path / "key.new"))
 
     assert path.read_bytes() == b"new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert has_mode(path, 0o600)
     assert _names(tmp_path) == {"key"}

@@ -1,7 +1,6 @@
 """The log file under rotation, logrotate, a full disk and withdrawn rights."""
 
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.log.file import CHECK_SECONDS, MAX_WAITING_BYTES, LogFile
+from tests.modes import has_mode
 
 if sys.platform != "win32":
     import resource
@@ -52,8 +52,8 @@ def test_file_and_folder_are_private_whatever_the_umask(log_path: Path, clock: C
     """The log is 0600 in a folder of 0700 even under a umask of 0."""
     log_file(log_path, clock).write(b"one\n")
 
-    assert stat.S_IMODE(log_path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(log_path.parent.stat().st_mode) == 0o700
+    assert has_mode(log_path, 0o600)
+    assert has_mode(log_path.parent, 0o700)
 
 
 def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, clock: Clock) -> None:
@@ -85,7 +85,7 @@ def test_rotated_file_hands_its_mode_on(log_path: Path, clock: Clock) -> None:
     log_path.chmod(0o640)
     log.write(b"line 2..\n")
 
-    assert stat.S_IMODE(log_path.stat().st_mode) == 0o640
+    assert has_mode(log_path, 0o640)
 
 
 def test_external_logrotate_is_followed_within_a_second(log_path: Path, clock: Clock) -> None:
@@ -204,22 +204,35 @@ def test_full_disk_tears_no_line(log_path: Path, clock: Clock, capsys: pytest.Ca
     assert "File too large" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_log_is_written_to_regular_files_only(log_path: Path, clock: Clock, kind: str) -> None:
-    """A link, a pipe or a folder under the log's name is neither followed nor waited for."""
+    """A link or a pipe under the log's name is neither followed nor waited for."""
     log_path.parent.mkdir()
     target = log_path.parent.parent / "elsewhere"
     target.write_text("")
     if kind == "link":
         log_path.symlink_to(target)
-    elif kind == "pipe":
-        os.mkfifo(log_path)
     else:
-        log_path.mkdir()
+        os.mkfifo(log_path)
 
     log_file(log_path, clock).write(b"one\n")
 
     assert target.read_text() == ""
+
+
+def test_folder_under_the_name_of_the_log_is_waited_away(
+    log_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder where the log should be is told, and lines wait until it is gone."""
+    log_path.mkdir(parents=True)
+    log = log_file(log_path, clock)
+    log.write(b"one\n")
+    log_path.rmdir()
+    clock.now_seconds += 60
+    log.write(b"two\n")
+
+    assert f"cannot write the log {log_path}: " in capsys.readouterr().err
+    assert log_path.read_bytes() == b"one\ntwo\n"
 
 
 def test_rotation_that_fails_does_not_stop_the_log(log_path: Path, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
+from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
 from hypothesis import given
@@ -76,7 +76,8 @@ def test_json_line_holds_the_same_as_one_object() -> None:
         (0.12345, "0.123"),
         (float("nan"), "nan"),
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1))), "2026-01-02T02:04:05.000Z"),
-        (Path("/srv/a b"), '"/srv/a b"'),
+        (PurePosixPath("/srv/a b"), '"/srv/a b"'),
+        (PureWindowsPath("C:/srv/a"), r"C:\srv\a"),
         (("one", "two"), "one,two"),
     ],
 )

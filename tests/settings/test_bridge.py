@@ -63,14 +63,15 @@ def test_wrong_environments(tmp_path: Path, written: str, reason: str) -> None:
 @pytest.mark.parametrize("key", ["password", "shared_key", "certificate", "private_key", "ca_bundle"])
 def test_references(tmp_path: Path, key: str) -> None:
     """A reference names a file, from the settings' folder, a variable or a credential; empty is none."""
+    elsewhere = tmp_path.parent / "one"
     read = {
-        written: getattr(load(tmp_path, f'{MINIMAL}[bridge]\n{key} = "{written}"\n').bridge, key)
-        for written in ("file:secrets/one", "file:/etc/one", "env:ONE", "credential:one", "")
+        written: getattr(load(tmp_path, f"{MINIMAL}[bridge]\n{key} = '{written}'\n").bridge, key)
+        for written in ("file:secrets/one", f"file:{elsewhere}", "env:ONE", "credential:one", "")
     }
 
     assert read == {
-        "file:secrets/one": f"file:{tmp_path}/secrets/one",
-        "file:/etc/one": "file:/etc/one",
+        "file:secrets/one": f"file:{tmp_path / 'secrets' / 'one'}",
+        f"file:{elsewhere}": f"file:{elsewhere}",
         "env:ONE": "env:ONE",
         "credential:one": "credential:one",
         "": None,
@@ -100,10 +101,10 @@ def test_a_secret_in_the_environment_is_refused_too(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         ('work = "mailbox/IN"', "bridge.work: is one folder with IN of mailbox.folder"),
-        ('work = "outbox/b"', "bridge.work: {tmp}/outbox/b lies inside staging.outbox"),
+        ('work = "outbox/b"', "bridge.work: {within} lies inside staging.outbox"),
         ('work = ".work"', "is one folder with"),
         ('log = "log/meshctl.log"', "bridge.log: is one file with log.file"),
-        ('log = "rejected/bridge.log"', "staging.rejected: {tmp}/rejected holds bridge.log"),
+        ('log = "rejected/bridge.log"', "staging.rejected: {rejected} holds bridge.log"),
         ("chunk_bytes = 0", "bridge.chunk_bytes: found a wrong value; expected a whole number of bytes"),
         ('poll = "0s"', "bridge.poll: found a wrong value"),
         ("save_sent = 1", "bridge.save_sent: found a wrong value; expected true or false"),
@@ -113,4 +114,4 @@ def test_other_faults(tmp_path: Path, text: str, fault: str) -> None:
     """The bridge's folder and log keep apart from all others, and its numbers have bounds."""
     (line,) = faults(tmp_path, f"{MINIMAL}[bridge]\n{text}\n")
 
-    assert fault.format(tmp=tmp_path) in line
+    assert fault.format(within=tmp_path / "outbox" / "b", rejected=tmp_path / "rejected") in line

@@ -34,9 +34,11 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 
 def test_variables_alone_are_enough(tmp_path: Path) -> None:
     """An empty file and variables make valid settings, as in a container."""
-    settings = load(tmp_path, "", {"MESHCTL_MAILBOX__ID": "X26ABC1", "MESHCTL_MAILBOX__FOLDER": "/mesh"})
+    mesh = tmp_path.parent / "mesh"
 
-    assert (settings.mailbox.id, settings.mailbox.folder) == ("X26ABC1", Path("/mesh"))
+    settings = load(tmp_path, "", {"MESHCTL_MAILBOX__ID": "X26ABC1", "MESHCTL_MAILBOX__FOLDER": str(mesh)})
+
+    assert (settings.mailbox.id, settings.mailbox.folder) == ("X26ABC1", mesh)
 
 
 def test_variables_reach_use_cases(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Loading settings: which file counts, what a file may say, and what the loaded settings hold."""
 
+import os
+import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +18,9 @@ from tests.settings.loading import MINIMAL, load
 CLIENT_CONFIG = """<MESHConfig><PollPeriod>60</PollPeriod>
 <Client><ClientIdentity>X26ABC1</ClientIdentity><InterfaceRoot>{root}</InterfaceRoot><SaveSent>N</SaveSent></Client>
 {more}</MESHConfig>"""
+# No path of this system.
+FOREIGN_ROOT = "/MESH" if sys.platform == "win32" else "C:\\MESH"
+SYSTEM_FOLDER = Path(os.environ["PROGRAMDATA"] if sys.platform == "win32" else "/etc", "meshctl")
 
 
 def test_defaults_are_laid_beside_the_file(tmp_path: Path) -> None:
@@ -60,33 +66,39 @@ def test_defaults_of_other_keys(tmp_path: Path) -> None:
 
 
 def test_values_are_read(tmp_path: Path) -> None:
-    """Texts, numbers, durations, modes and lists come out as what they mean."""
+    """Texts, numbers, durations and lists come out as what they mean."""
     settings = load(
         tmp_path,
         MINIMAL
-        + 'file_mode = "0660"\ngroup = "mesh"\n'
         + '[staging]\nwatch = "poll"\nquiet_seconds = 1\n'
         + '[deadlines]\ncollected = "1h30m"\n'
         + '[alerts]\ncommand = ["page-duty", "", "now"]\n'.replace('"", ', ""),
     )
 
-    assert settings.mailbox.file_mode == 0o660
-    assert settings.mailbox.group == "mesh"
     assert settings.staging.watch == "poll"
     assert settings.staging.quiet_seconds == 1.0
     assert settings.deadlines.collected == timedelta(minutes=90)
     assert settings.alerts.command == ("page-duty", "now")
 
 
+def test_rights_are_read(tmp_path: Path) -> None:
+    """A mode is octal, and a group a name."""
+    mailbox = load(tmp_path, MINIMAL + 'file_mode = "0660"\ngroup = "mesh"\n').mailbox
+
+    assert (mailbox.file_mode, mailbox.group) == (0o660, "mesh")
+
+
 def test_paths_start_at_the_file_or_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An absolute path stays, a relative one starts at the settings file, ~ is the home folder."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
     monkeypatch.chdir("/")
     folder = tmp_path / "conf"
     folder.mkdir()
 
     settings = load(
-        folder, f'{MINIMAL}[staging]\noutbox = "{tmp_path}/drop"\nwork = "../work"\nrejected = "~/rejected"\n'
+        folder,
+        f"{MINIMAL}[staging]\noutbox = '{tmp_path / 'drop'}'\nwork = '../work'\nrejected = '~/rejected'\n",
     )
 
     assert settings.staging.outbox == tmp_path / "drop"
@@ -144,7 +156,8 @@ def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytes
     """Without any settings the error names the places and the way to make some."""
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(ConfigError, match=r"/etc/meshctl/meshctl.toml.*meshctl init.*-c FILE"):
+    place = re.escape(str(SYSTEM_FOLDER / "meshctl.toml"))
+    with pytest.raises(ConfigError, match=rf"{place}.*meshctl init.*-c FILE"):
         load_settings(None, {})
 
 
@@ -202,7 +215,7 @@ def test_the_client_config_supplies_the_mailbox(tmp_path: Path) -> None:
 
 def test_the_own_folder_beats_the_client_config(tmp_path: Path) -> None:
     """A folder in the settings counts, as where the client runs on another system and is mounted here."""
-    (tmp_path / "meshclient.cfg").write_text(CLIENT_CONFIG.format(root="C:\\MESH", more=""))
+    (tmp_path / "meshclient.cfg").write_text(CLIENT_CONFIG.format(root=FOREIGN_ROOT, more=""))
 
     settings = load(tmp_path, '[mailbox]\nclient_config = "meshclient.cfg"\nfolder = "mounted"\n')
 
@@ -221,7 +234,7 @@ def test_the_own_folder_beats_the_client_config(tmp_path: Path) -> None:
 def test_a_client_config_that_does_not_fit_is_one_fault(tmp_path: Path, mailbox: str, expected: str) -> None:
     """What the client's settings cannot supply is told once, not again as missing keys."""
     more = "<Client><ClientIdentity>X26ABC2</ClientIdentity></Client>"
-    (tmp_path / "meshclient.cfg").write_text(CLIENT_CONFIG.format(root="C:\\MESH", more=more))
+    (tmp_path / "meshclient.cfg").write_text(CLIENT_CONFIG.format(root=FOREIGN_ROOT, more=more))
 
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, f"[mailbox]\n{mailbox}")

@@ -112,12 +112,14 @@ def test_folder_that_is_gone_is_said_once_and_waited_for(standin: StandIn) -> No
         out = standin.settings.mailbox.out_folder
         out.rename(out.with_name("GONE"))
         said = process.stdout.readline()
+        with pytest.raises(FileNotFoundError) as gone:
+            os.scandir(out)
         out.with_name("GONE").rename(out)
         standin.put("letter-1")
         sent = process.stdout.readline()
         process.terminate()
 
-    assert said.endswith("cannot go on, No such file or directory; trying again\n")
+    assert said.endswith(f"cannot go on, {gone.value.strerror}; trying again\n")
     assert "letter-1 to SENT as" in sent
 
 

@@ -7,6 +7,7 @@ goes on until there is a file STOP_FILE, and prints how often it held one.
 
 import ctypes
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from ctypes import wintypes
 from pathlib import Path
 from typing import Any
+
+from tests.site import Site
 
 _READ, _SHARE_NOTHING, _OPEN_EXISTING = 0x80000000, 0, 3
 _LONGEST_SECONDS = 0.05
@@ -34,6 +37,21 @@ def held(path: Path) -> Iterator[bool]:
         yield True
     finally:
         kernel.CloseHandle(handle)
+
+
+@contextmanager
+def held_open(site: Site) -> Iterator[list[int]]:
+    """Hold files open in two processes while the block lasts; return how often, when it has ended."""
+    stop = site.root / "stop"
+    command = [sys.executable, "-m", "tests.windows.holder", str(stop)]
+    folders = [str(folder) for folder in (site.outbox, site.work, site.out)]
+    holders = [subprocess.Popen([*command, *folders], stdout=subprocess.PIPE) for _ in range(2)]
+    times: list[int] = []
+    try:
+        yield times
+    finally:
+        stop.touch()
+        times += [int(holder.communicate(timeout=30)[0]) for holder in holders]
 
 
 def main(stop: Path, folders: list[Path]) -> None:

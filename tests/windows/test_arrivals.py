@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import Daemon, Site, make_site
+from tests.site import Daemon, Site, make_site, sidecar
 from tests.windows.letters import letter
 
 _LONG = {"quiet_seconds": 120.0, "rescan_seconds": 120.0, "default_use_case": "send-document"}
@@ -59,3 +59,18 @@ def _warm_up(site: Site, daemon: Daemon) -> None:
     os.utime(first, (0, 0))
     first.rename(site.target("first.xml"))
     daemon.wait_for_pairs(1)
+
+
+def test_what_is_read_only_is_sent(tmp_path: Path) -> None:
+    """A file and its sidecar from a CD go like any other, and the client can remove them from OUT."""
+    site = make_site(tmp_path / "site")
+    path = site.place("letter.pdf", b"%PDF-1.4", sidecar=sidecar())
+    for one in site.outbox.iterdir():
+        one.chmod(0o400)
+
+    site.run_once()
+    site.run_once()
+
+    assert not path.exists()
+    (stem,) = site.stems()
+    (site.out / f"{stem}.dat").unlink()

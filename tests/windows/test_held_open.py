@@ -1,9 +1,5 @@
 """Somebody has the files open: virus scanner, indexer, MESH Client. All letters arrive once all the same."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,8 +7,8 @@ import pytest
 from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.inbound_site import InboundSite
 from tests.invariants import check_invariants
-from tests.site import Site, make_site
-from tests.windows.holder import held
+from tests.site import make_site
+from tests.windows.holder import held, held_open
 from tests.windows.letters import drop_backlog, letter
 
 _BACKLOG, _MORE = 200, 50
@@ -24,7 +20,7 @@ def test_all_letters_arrive_once(tmp_path: Path) -> None:
     """While each file in outbox, .work and OUT is opened exclusively, at random."""
     site = make_site(tmp_path / "site", staging={"rescan_seconds": 0.5, "default_use_case": "send-document"})
     drop_backlog(site, _BACKLOG)
-    with _held_open(site) as times, site.daemon() as daemon:
+    with held_open(site) as times, site.daemon() as daemon:
         for number in range(_BACKLOG, _BACKLOG + _MORE):
             site.place(f"{number}.xml", letter(number))
         daemon.wait_for_pairs(_BACKLOG + _MORE, 120)
@@ -51,18 +47,3 @@ def test_an_answer_is_read_when_it_is_let_go(tmp_path: Path, ending: str) -> Non
         assert mailbox.said("ack.unreadable") == mailbox.said("report.unreadable") == []
     finally:
         mailbox.close()
-
-
-@contextmanager
-def _held_open(site: Site) -> Iterator[list[int]]:
-    """Hold files open in two processes while the block lasts; return how often, when it has ended."""
-    stop = site.root / "stop"
-    command = [sys.executable, "-m", "tests.windows.holder", str(stop)]
-    folders = [str(folder) for folder in (site.outbox, site.work, site.out)]
-    holders = [subprocess.Popen([*command, *folders], stdout=subprocess.PIPE) for _ in range(2)]
-    times: list[int] = []
-    try:
-        yield times
-    finally:
-        stop.touch()
-        times += [int(holder.communicate(timeout=30)[0]) for holder in holders]

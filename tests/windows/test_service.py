@@ -1,9 +1,13 @@
 """The daemon and the bridge as services, under the service manager."""
 
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +61,36 @@ def test_a_service_from_its_installation_to_its_end(site: Site) -> None:
     assert _service(site, "remove").exit_code == 0
     gone = _service(site, "status")
     assert (gone.exit_code, "There is no such service" in gone.stderr) == (1, True)
+
+
+@pytest.mark.timeout(120)
+def test_the_bridge_is_a_service_of_its_own(site: Site) -> None:
+    """It starts though MESH cannot be reached, and stops."""
+    (site.root / "secret").write_text("not one")
+    secrets = dict.fromkeys(("password", "shared_key"), "file:secret")
+    site.settle(
+        mailbox={"id": _mailbox_id(site.root.parent)},
+        bridge={"environment": "http://localhost:9", **secrets},
+    )
+    assert _service(site, "install", "--bridge").exit_code == 0
+
+    assert _service(site, "start", "--bridge").exit_code == 0
+    log = (site.root / "log" / "bridge.log").read_text(encoding="utf-8")
+    assert " bridge.started " in log
+    assert _service(site, "stop", "--bridge").exit_code == 0
+
+
+def test_in_a_virtual_environment_its_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is the base Python with the environment's packages."""
+    monkeypatch.setattr(sys, "prefix", r"C:\\venv")
+    monkeypatch.setattr(sys, "_base_executable", sys.executable, raising=False)
+    service: Any = import_module("meshctl.process.windows_service")
+
+    command = service.command_line(["--version"])
+
+    assert "addsitedir" in command[2]
+    said = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=True).stdout
+    assert said.startswith(b"meshctl, version ")
 
 
 def _service(site: Site, *arguments: str) -> Finished:
