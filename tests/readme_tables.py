@@ -22,7 +22,7 @@ BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
 PAGES = (README, SERVER_PAGE, BRIDGE_PAGE, TESTS_PAGE)
 _PAGE_BY_FAMILY = {"bridge": BRIDGE_PAGE, "daemon": SERVER_PAGE}
-_OF_A_SERVER = ("alerts", "log", "metrics", "state", "use_cases.NAME")
+_OF_A_SERVER = ("deadlines", "alerts", "log", "metrics", "state", "use_cases.NAME")
 _PAGE_BY_SECTION = {"bridge": BRIDGE_PAGE, **dict.fromkeys(_OF_A_SERVER, SERVER_PAGE)}
 
 

@@ -28,7 +28,7 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 
 _MOST_ARRIVALS = 4096
 # By then it has been told that a file that was made has also been written to.
-_SETTLED_SECONDS = 0.05
+_SETTLED_SECONDS = 0.02
 _STOP_SECONDS = 1.0
 
 if sys.platform == "linux":
