@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from meshctl import __version__
-from meshctl.errors import MeshctlError
+from meshctl.errors import MeshctlError, is_closed_pipe
 from meshctl.log.masking import escape_unprintable, mask_numbers
 
 PROGRAM = "meshctl"
@@ -143,13 +143,13 @@ class CommandLine(click.Group):
             _end_usage(error)
         except MeshctlError as error:
             _end(str(error), error.exit_code)
-        except BrokenPipeError:
-            _discard_output()
-            raise click.exceptions.Exit(_EXIT_BROKEN_PIPE) from None
         except (KeyboardInterrupt, click.Abort):
             click.echo(err=True)
             raise click.exceptions.Exit(_EXIT_INTERRUPTED) from None
         except OSError as error:
+            if is_closed_pipe(error):
+                _discard_output()
+                raise click.exceptions.Exit(_EXIT_BROKEN_PIPE) from None
             if os.environ.get(DEBUG_VARIABLE):
                 raise
             _end(_system_fault(error), EXIT_TROUBLE)
@@ -185,12 +185,20 @@ def main() -> None:
                 reconfigure(encoding="utf-8", newline="\n")
     try:
         cli.main(prog_name=PROGRAM)
+    except OSError as error:
+        # Of help, which is printed before any command runs.
+        if not is_closed_pipe(error):
+            raise
+        _discard_output()
+        sys.exit(_EXIT_BROKEN_PIPE)
     finally:
         try:
             # A Windows service has none.
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not is_closed_pipe(error):
+                raise
             _discard_output()
 
 

@@ -4,6 +4,9 @@ Texts are for people: what was wrong, where, what to do. They never carry patien
 print and log them as they are.
 """
 
+import errno
+import sys
+
 
 class MeshctlError(Exception):
     """Something a person has to know about; the command ends with `exit_code`."""
@@ -28,3 +31,9 @@ class Refusal(MeshctlError):
 
     def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
         return type(self), (self.code, self.text, self.advice)
+
+
+def is_closed_pipe(error: OSError) -> bool:
+    """True if whoever read what we print has gone: Windows calls that an invalid argument."""
+    is_invalid = sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
+    return is_invalid or isinstance(error, BrokenPipeError)

@@ -244,8 +244,9 @@ def test_summary_tells_what_is_missing_and_what_to_do(sample: Path) -> None:
         "Not expected: 1 more messages than were dropped.",
         "",
     ]
-    assert f"Log:         {sample}/log/meshctl.log" in out.getvalue()
-    assert f"Remove it:   rm -r {sample}" in out.getvalue()
+    assert f"Log:         {sample / 'log' / 'meshctl.log'}" in out.getvalue()
+    remove = "rmdir /s /q" if sys.platform == "win32" else "rm -r"
+    assert f"Remove it:   {remove} {sample}" in out.getvalue()
 
 
 @pytest.mark.slow
@@ -283,8 +284,8 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_demo_leaves_no_process_behind(name: str, tmp_path: Path) -> None:
     """Interrupted, ended, or with its terminal closed, the demo ends its daemon and its stand-in."""
     folder = tmp_path / "played"
     said = tmp_path / "said"
@@ -303,7 +304,7 @@ def test_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -
                 "a first pair",
             )
             assert demo.poll() is None, said.read_text(encoding="utf-8")
-            demo.send_signal(number)
+            demo.send_signal(signal.Signals[name])
             ended = demo.wait(20)
         finally:
             demo.kill()

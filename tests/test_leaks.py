@@ -9,7 +9,7 @@ purpose.
 import json
 import os
 import re
-import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -90,7 +90,7 @@ class Day:
         """Return everything that meshctl wrote, beside payloads and control files."""
         files = [*self.site.log_file.parent.iterdir(), *self.site.state.iterdir(), self.alerts]
         files += self.site.rejected.glob(f"*{ERROR_SUFFIX}")
-        return {str(path.relative_to(self.site.root)): path.read_bytes() for path in files}
+        return {path.relative_to(self.site.root).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -105,18 +105,28 @@ def day(tmp_path: Path) -> Day:
         staging={"sidecar_wait_seconds": 0.5},
     )
     _drop_everything(site)
-    (site.root / "rules.toml").write_text(_RULES)
-    rules = str(site.root / "rules.toml")
-    client = site.start("simulate", "--test-mailbox", "--rules", rules, "--speed", "1000")
+    rules = site.root / "rules.toml"
+    rules.write_text(_RULES)
+    said = tmp_path / "said"
+    with said.open("wb") as out:
+        # More than a pipe holds that nobody reads.
+        client = subprocess.Popen(
+            site.command("simulate", "--test-mailbox", "--rules", str(rules), "--speed", "1000"),
+            env=site.process_environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
     daemon = site.start("run")
     try:
         _wait_for_the_end_of_the_day(kept, daemon)
         _run_commands(kept)
     finally:
-        daemon.signal(signal.SIGKILL)
-        out, error = daemon.process.communicate()
-        kept.keep("daemon", Finished(0, out.decode(), error.decode()))
-        kept.keep("simulate", client.stop())
+        daemon.process.kill()
+        kept.keep("daemon", Finished.of(0, *daemon.process.communicate()))
+        client.terminate()
+        client.wait(20)
+        kept.keep("simulate", Finished.of(0, said.read_bytes(), b""))
     kept.killed_ledger = {path.name: path.read_bytes() for path in site.state.glob("ledger*")}
     site.settle(**_DOCUMENTS, log={"level": "DEBUG", "format": "json"})
     kept.keep("run --once", site.meshctl("run", "--once"))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from meshctl.checks.finding import Finding, error, remark, right, span, warning
 from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.system import ASK_DAEMON
+from meshctl.files.safe_open import lying_since_ns
 from meshctl.outbound.claim import WORK_NAMES
 from meshctl.outbound.names import NameRules
 
@@ -34,8 +36,7 @@ def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
         yield error(
             "outbox.waiting",
             f"{_files(len(old))} in {staging.outbox}, the oldest for {span(max(old))}: nobody takes them.",
-            "See whether the daemon runs (systemctl status meshctl@NAME, or meshctl run), and what meshctl"
-            " logs --level WARNING says.",
+            f"See whether the daemon runs ({ASK_DAEMON}), and what meshctl logs --level WARNING says.",
         )
     else:
         yield right("outbox.waiting", "No file waits in the outbox longer than it should.")
@@ -112,7 +113,8 @@ def _ages(folder: Path, surroundings: Surroundings, *, folders: bool = False) ->
             for entry in islice(entries, _LOOKED_AT):
                 if entry.is_dir(follow_symlinks=False) is folders:
                     status = entry.stat(follow_symlinks=False)
-                    yield entry.name, now - max(status.st_mtime, status.st_ctime)
+                    came = lying_since_ns(entry.path, status) / 1e9
+                    yield entry.name, now - max(status.st_mtime, came)
     except FileNotFoundError:
         return
 

@@ -18,6 +18,7 @@ from meshctl.bridge.secrets import CREDENTIALS_VARIABLE, secret_file
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.folders import on_one_mount
 from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.system import SCHEDULER, START_BRIDGE
 from meshctl.errors import ConfigError
 from meshctl.process.lock import server_of
 from meshctl.settings.bridge import BridgeSettings
@@ -255,8 +256,8 @@ def _running(surroundings: Surroundings) -> Finding:
         return remark(
             name,
             "No bridge runs, so nothing goes to MESH or comes from there at present.",
-            "Start it: systemctl enable --now meshctl-bridge@NAME, or meshctl bridge. Right as it is if cron"
-            " calls meshctl bridge --once.",
+            f"Start it: {START_BRIDGE}, or meshctl bridge. Right as it is if {SCHEDULER} calls"
+            " meshctl bridge --once.",
         )
     return right(name, f"The mailbox is served by {server}.")
 

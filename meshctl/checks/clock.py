@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from meshctl.checks.finding import Finding, error, right, span, warning
 from meshctl.checks.folders import try_out
 from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.system import KEEP_TIME
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.reads import snapshot
 
 _SANE_YEARS = range(2025, 2100)
 _CLOSE = timedelta(seconds=2)
-_NTP_ADVICE = "Let the system keep time by NTP: timedatectl set-ntp true; timedatectl shows whether it does."
+_NTP_ADVICE = f"Let the system keep time by NTP: {KEEP_TIME}"
 
 
 def check_clock(surroundings: Surroundings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from contextlib import closing
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
+from meshctl.checks.system import SCHEDULER, START_DAEMON
 from meshctl.ledger.database import (
     LEDGER_NAME,
     LedgerDamagedError,
@@ -40,7 +41,7 @@ def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
         yield remark(
             "daemon",
             "No daemon runs, so nothing is sent at present.",
-            "Start it: systemctl enable --now meshctl@NAME, or meshctl run. Right as it is if cron calls"
+            f"Start it: {START_DAEMON}, or meshctl run. Right as it is if {SCHEDULER} calls"
             " meshctl run --once.",
         )
 

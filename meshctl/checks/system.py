@@ -21,6 +21,16 @@ from meshctl.process.watcher import Watcher
 
 READ, WRITE, SEARCH = 4, 2, 1
 
+# What is typed here to the same end.
+if sys.platform == "win32":
+    START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"
+    START_BRIDGE, SCHEDULER = "meshctl service start --bridge", "the Task Scheduler"
+    KEEP_TIME = "w32tm /resync; w32tm /query /status shows whether it does."
+else:
+    START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"
+    START_BRIDGE, SCHEDULER = "systemctl enable --now meshctl-bridge@NAME", "cron"
+    KEEP_TIME = "timedatectl set-ntp true; timedatectl shows whether it does."
+
 if sys.platform != "win32":
     import grp
     import pwd

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from meshctl.errors import MeshctlError
+from meshctl.errors import MeshctlError, is_closed_pipe
 from meshctl.log.reader import LEVELS, Entry, LogReader, parse_line
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
@@ -54,7 +54,7 @@ def command(ctx: click.Context, follow: bool, message: str | None, level: str | 
                 time.sleep(_LOOK_SECONDS)
                 _show(_fitting(reader.new_lines(), message_id, level))
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
+        if is_closed_pipe(error):
             raise
         raise MeshctlError(f"The log {path} cannot be read: {error.strerror}.") from None
 

@@ -74,7 +74,8 @@ elif sys.platform == "win32":
     import ctypes
     from ctypes import wintypes
 
-    _create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
+    _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    _create = _kernel.CreateFileW
     _create.restype = wintypes.HANDLE
     _create.argtypes = (
         wintypes.LPCWSTR,
@@ -83,10 +84,20 @@ elif sys.platform == "win32":
         *[wintypes.DWORD] * 2,
         wintypes.HANDLE,
     )
-    _close = ctypes.WinDLL("kernel32").CloseHandle
+    _close = _kernel.CloseHandle
     _close.argtypes = (wintypes.HANDLE,)
-    _GENERIC_READ, _OPEN_EXISTING = 0x80000000, 3
-    _SHARED_BUT_FOR_WRITING = 0x1 | 0x4
+    _ask = _kernel.GetFileInformationByHandleEx
+    _ask.argtypes = (wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD)
+    _GENERIC_READ, _READ_ATTRIBUTES, _OPEN_EXISTING = 0x80000000, 0x80, 3
+    _SHARED_BUT_FOR_WRITING, _SHARED = 0x1 | 0x4, 0x1 | 0x2 | 0x4
+    _FOLDERS_TOO_LINKS_THEMSELVES = 0x02000000 | 0x00200000
+    _BASIC_INFO = 0
+    # Windows counts in 100 ns, from 1601.
+    _UNIX_EPOCH = 116_444_736_000_000_000
+
+    class _BasicInfo(ctypes.Structure):
+        _fields_ = (("times", ctypes.c_longlong * 4), ("attributes", wintypes.DWORD))
+
     _SHARING_VIOLATION = 32
 
     def ignore_lease_breaks() -> None:
@@ -101,6 +112,22 @@ elif sys.platform == "win32":
         _close(handle)
         return False
 
+    def lying_since_ns(path: str, status: os.stat_result) -> int:
+        """Return when a file came to lie where it is: a rename sets that time, and nobody can fake it.
+
+        What `status` has as its change time is when the file was made, and stays over a rename.
+        """
+        handle = _create(
+            path, _READ_ATTRIBUTES, _SHARED, None, _OPEN_EXISTING, _FOLDERS_TOO_LINKS_THEMSELVES, None
+        )
+        if handle == wintypes.HANDLE(-1).value:
+            return status.st_ctime_ns
+        info = _BasicInfo()
+        is_known = _ask(handle, _BASIC_INFO, ctypes.byref(info), ctypes.sizeof(info))
+        _close(handle)
+        changed: int = info.times[3]
+        return (changed - _UNIX_EPOCH) * 100 if is_known and changed else status.st_ctime_ns
+
 else:
 
     def ignore_lease_breaks() -> None:
@@ -110,3 +137,11 @@ else:
         """Return nothing: there are no leases here."""
         del path, flags
         return False
+
+
+if sys.platform != "win32":
+
+    def lying_since_ns(path: str, status: os.stat_result) -> int:
+        """Return when a file came to lie where it is: a rename sets that time, and nobody can fake it."""
+        del path
+        return status.st_ctime_ns

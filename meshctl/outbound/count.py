@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules
+from meshctl.files.safe_open import lying_since_ns
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules, is_sidecar
 from meshctl.settings.model import Settings
 
 STAMPS_READ: Final = 2000
@@ -45,7 +46,7 @@ def tally_outbox(settings: Settings, now_seconds: float) -> OutboxTally:
     since = (now_seconds - staging.quiet_seconds, now_seconds - staging.sidecar_wait_seconds)
     total = _tally(staging.outbox, names, rules, *since)
     for folder in folders:
-        if folder in settings.use_cases:
+        if os.path.normcase(folder) in settings.use_cases:
             path = staging.outbox / folder
             total += _tally(path, _entries(path)[0], rules, *since)
     return total
@@ -60,7 +61,7 @@ def count_rejected(rejected: Path) -> int:
     return sum(
         not name.endswith(ERROR_SUFFIX)
         and not name.startswith(".")
-        and (not name.endswith(SIDECAR_SUFFIX) or name + ERROR_SUFFIX in names)
+        and (not is_sidecar(name) or name + ERROR_SUFFIX in names)
         for name in names
     )
 
@@ -83,7 +84,7 @@ def _tally(
 ) -> OutboxTally:
     kinds = {name: rules.kind_of(name) for name in names}
     payloads = [name for name, kind in kinds.items() if kind is NameKind.PAYLOAD]
-    sidecars = {name.removesuffix(SIDECAR_SUFFIX) for name, kind in kinds.items() if kind is NameKind.SIDECAR}
+    sidecars = {name[: -len(SIDECAR_SUFFIX)] for name, kind in kinds.items() if kind is NameKind.SIDECAR}
     lone_sidecars = len(sidecars.difference(payloads))
     waiting = 0
     for name in payloads[:STAMPS_READ]:
@@ -92,5 +93,7 @@ def _tally(
         except OSError:
             continue
         speaks_for_itself = name in sidecars or name.lower().endswith(_MESSAGE_ENDS)
-        waiting += status.st_mtime > written_since or (not speaks_for_itself and status.st_ctime > come_since)
+        waiting += status.st_mtime > written_since or (
+            not speaks_for_itself and lying_since_ns(str(folder / name), status) > come_since * 1e9
+        )
     return OutboxTally(len(payloads) - waiting, waiting + lone_sidecars)

@@ -56,7 +56,7 @@ class NameRules:
     def kind_of(self, name: str) -> NameKind:
         """Return how a name is treated; a sidecar of a name that is ignored is ignored with it."""
         is_one = is_sidecar(name)
-        folded = (name.removesuffix(SIDECAR_SUFFIX) if is_one else name).lower()
+        folded = (name[: -len(SIDECAR_SUFFIX)] if is_one else name).lower()
         if self._left_over.match(folded):
             return NameKind.LEFT_OVER
         if self._unfinished.match(folded):

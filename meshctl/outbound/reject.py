@@ -13,6 +13,7 @@ import filecmp
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -168,7 +169,10 @@ def _fitting(name: str) -> str:
     if len(encoded) <= _LONGEST_NAME_BYTES:
         return name
     mark = blake2b(encoded, digest_size=4).hexdigest()
-    return os.fsdecode(encoded[: _LONGEST_NAME_BYTES - 20]) + f"~{mark}"
+    kept = encoded[: _LONGEST_NAME_BYTES - 20]
+    # Windows has no name for half a character.
+    start = kept.decode(errors="ignore") if sys.platform == "win32" else os.fsdecode(kept)
+    return f"{start}~{mark}"
 
 
 def is_double(one: str, other: str) -> bool:

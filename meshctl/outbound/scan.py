@@ -14,6 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from meshctl.clock import Clock
+from meshctl.files.safe_open import lying_since_ns
 from meshctl.outbound.examine import FileIdentity, Refused
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar
 from meshctl.settings.model import StagingSettings
@@ -200,7 +201,7 @@ class OutboxScan:
                 lying.add(entry.name)
                 continue
             try:
-                status = entry.stat(follow_symlinks=False)
+                status = _status_of(entry)
             except FileNotFoundError:
                 continue
             if kind.is_ignored:
@@ -276,7 +277,7 @@ class OutboxScan:
         """True if the payload of a sidecar has had its time to come."""
         if _is_file(path[: -len(SIDECAR_SUFFIX)]):
             return False
-        waited = self._unchanged_for(path, status, status.st_ctime_ns)
+        waited = self._unchanged_for(path, status, lying_since_ns(path, status))
         if waited < self._sidecar_wait_seconds:
             work_left.waiting += 1
             work_left.look_again_in(self._sidecar_wait_seconds - waited)
@@ -300,8 +301,14 @@ class OutboxScan:
         return True
 
     def _time_left(self, path: str, status: os.stat_result) -> float:
-        # The status change time is when the file came to lie here: a rename sets it, and nobody can fake it.
-        return self._sidecar_wait_seconds - self._unchanged_for(path, status, status.st_ctime_ns)
+        return self._sidecar_wait_seconds - self._unchanged_for(path, status, lying_since_ns(path, status))
+
+
+def _status_of(entry: os.DirEntry[str]) -> os.stat_result:
+    if sys.platform == "win32":
+        # What a folder knows of its files there is neither all nor the newest.
+        return os.lstat(entry.path)
+    return entry.stat(follow_symlinks=False)
 
 
 def _is_file(path: str) -> bool:

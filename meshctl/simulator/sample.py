@@ -65,7 +65,8 @@ def copy_sample(sample: Path, folder: Path | None) -> Path:
             return set()
         return {name for name in names if name != _KEEPS_FOLDER and not os.path.isdir(f"{inside}/{name}")}
 
-    shutil.copytree(sample, target, ignore=left_behind, dirs_exist_ok=True)
+    # Not their rights: an installed sample may be for reading only.
+    shutil.copytree(sample, target, ignore=left_behind, dirs_exist_ok=True, copy_function=shutil.copyfile)
     return target
 
 

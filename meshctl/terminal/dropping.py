@@ -1,5 +1,6 @@
 """Drop a file into the outbox for a person, examined beforehand as the daemon will examine it."""
 
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,8 +58,9 @@ def _check_kind(file: Path, names: NameRules) -> None:
 
 def _use_case_of(settings: Settings, file: Path) -> str | None:
     """Return the use case of the outbox's sub-folder that the file lies in, if it does."""
-    in_sub_folder = file.parent.parent == settings.staging.outbox and file.parent.name in settings.use_cases
-    return file.parent.name if in_sub_folder else None
+    use_case = os.path.normcase(file.parent.name)
+    in_sub_folder = file.parent.parent == settings.staging.outbox and use_case in settings.use_cases
+    return use_case if in_sub_folder else None
 
 
 def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) -> Followed:

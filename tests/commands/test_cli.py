@@ -16,7 +16,9 @@ from meshctl.cli import cli
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "meshctl")
-ENVIRON = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+# No Windows program does without SYSTEMROOT.
+_KEPT = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+ENVIRON = {**_KEPT, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 NAMES = cli.list_commands(click.Context(cli))
 
 
@@ -116,10 +118,12 @@ def test_wrong_settings_end_with_2(tmp_path: Path) -> None:
 
 def test_the_file_may_come_from_the_environment(tmp_path: Path) -> None:
     """Without -c, $MESHCTL_CONFIG names the settings file."""
-    result = _meshctl("use-cases", MESHCTL_CONFIG=str(tmp_path / "mine.toml"))
+    file = tmp_path / "mine.toml"
+
+    result = _meshctl("use-cases", MESHCTL_CONFIG=str(file))
 
     assert result.returncode == 2
-    assert f"{tmp_path}/mine.toml: the settings cannot be read" in result.stderr
+    assert f"{file}: the settings cannot be read" in result.stderr
 
 
 def test_a_reader_that_leaves_ends_quietly() -> None:

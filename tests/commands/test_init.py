@@ -1,6 +1,8 @@
 """`meshctl init`: the folders, the settings, and what it refuses to overwrite."""
 
+import re
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
+from meshctl.commands import init
 from meshctl.settings.load import load_settings
+from tests.modes import has_mode
 
 CLIENT = "<Client><ClientIdentity>{id}</ClientIdentity><InterfaceRoot>{root}</InterfaceRoot></Client>"
 
@@ -104,7 +108,7 @@ def test_settings_are_not_overwritten(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert result.stderr == (
-        f"meshctl: {tmp_path}/meshctl.toml is already there. Nothing was changed;"
+        f"meshctl: {tmp_path / 'meshctl.toml'} is already there. Nothing was changed;"
         " --force writes a new one and keeps the old.\n"
     )
     assert list(_tree(tmp_path)) == ["meshctl.toml"]
@@ -131,7 +135,7 @@ def test_folders_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
 
     _init(tmp_path)
 
-    assert oct(_mode(tmp_path / "outbox")) == "0o770"
+    assert has_mode(tmp_path / "outbox", 0o770)
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
@@ -141,7 +145,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     result = _init(tmp_path)
 
     assert result.exit_code == 2
-    assert f"{tmp_path}/outbox cannot be made: File exists" in result.stderr
+    assert re.search(rf"{re.escape(str(tmp_path / 'outbox'))} cannot be made: .*\bexists\.", result.stderr)
     assert not (tmp_path / "meshctl.toml").exists()
 
 
@@ -161,7 +165,8 @@ def test_a_client_config_says_where_the_mailbox_is(tmp_path: Path) -> None:
 
 def test_of_several_mailboxes_one_is_named(tmp_path: Path) -> None:
     """With several mailboxes init lists them, makes nothing, and takes the one that --mailbox names."""
-    config = _client_config(tmp_path, ("X26ABC1", "/mesh/1"), ("X26ABC2", "/mesh/2"))
+    first, second = str(tmp_path / "1"), str(tmp_path / "2")
+    config = _client_config(tmp_path, ("X26ABC1", first), ("X26ABC2", second))
 
     refused = _init(tmp_path / "ours", "--client-config", config)
     made = _init(tmp_path / "ours", "--client-config", config, "--mailbox", "X26ABC2")
@@ -169,12 +174,13 @@ def test_of_several_mailboxes_one_is_named(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "has several mailboxes: X26ABC1, X26ABC2. Name yours: init --mailbox ID" in refused.stderr
     assert made.exit_code == 0
-    assert load_settings(tmp_path / "ours" / "meshctl.toml", {}).mailbox.folder == Path("/mesh/2")
+    assert load_settings(tmp_path / "ours" / "meshctl.toml", {}).mailbox.folder == Path(second)
 
 
-def test_a_windows_folder_is_left_to_the_person(tmp_path: Path) -> None:
+def test_a_folder_of_another_system_is_left_to_the_person(tmp_path: Path) -> None:
     """A folder of another system is not guessed: the settings ask for it until it is set."""
-    config = _client_config(tmp_path, ("X26ABC1", "C:\\MESH-DATA-HOME"))
+    other = "/MESH-DATA-HOME" if sys.platform == "win32" else "C:\\MESH-DATA-HOME"
+    config = _client_config(tmp_path, ("X26ABC1", other))
 
     result = _init(tmp_path / "ours", "--client-config", config)
 
@@ -182,8 +188,8 @@ def test_a_windows_folder_is_left_to_the_person(tmp_path: Path) -> None:
     assert "1. Set [mailbox] folder." in result.output
     file = tmp_path / "ours" / "meshctl.toml"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace('#folder = "/MESH-DATA-HOME/X26ABC1"', 'folder = "/mnt/mesh"'), "utf-8")
-    assert load_settings(file, {}).mailbox.folder == Path("/mnt/mesh")
+    file.write_text(text.replace('#folder = "/MESH-DATA-HOME/X26ABC1"', "folder = 'found'"), "utf-8")
+    assert load_settings(file, {}).mailbox.folder == file.parent / "found"
 
 
 def test_a_path_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
@@ -219,6 +225,24 @@ def test_the_service_layout_has_one_parent_for_what_is_renamed(tmp_path: Path) -
     assert settings.log.file == Path("/var/log/meshctl/letters/meshctl.log")
     assert oct(_mode(tmp_path / "var/lib/meshctl/letters/state")) == "0o700"
     assert "systemctl enable --now meshctl@letters" in result.output
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere systemd has its own places")
+def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--system puts all of it under %ProgramData%, and says how it is closed and started."""
+    monkeypatch.setattr(init, "SYSTEM_FILE", tmp_path / "meshctl" / "meshctl.toml")
+
+    result = _init("--system", "letters", "--mailbox", "X26ABC1")
+
+    assert result.exit_code == 0
+    folder = tmp_path / "meshctl" / "letters"
+    settings = load_settings(folder / "meshctl.toml", {})
+    assert settings.staging.outbox == folder / "outbox"
+    assert settings.log.file == folder / "log" / "meshctl.log"
+    assert settings.state.folder == folder / "state"
+    assert f"icacls {folder} /inheritance:d" in result.output
+    assert f"meshctl service install -c {folder / 'meshctl.toml'}" in result.output
+    assert _init("--system", "x", "--root", tmp_path).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ NOW = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 def test_json_is_one_ascii_document(capsys: pytest.CaptureFixture[str]) -> None:
     """Instants become ISO 8601 UTC, paths text, and a name that is not UTF-8 does no harm."""
     at = datetime(2026, 11, 22, 10, 15, tzinfo=timezone(timedelta(hours=1)))
+    file = Path("/srv/mesh")
 
-    print_json({"at": at, "file": Path("/srv/mesh"), "name": "l\udcfctter"})
+    print_json({"at": at, "file": file, "name": "l\udcfctter"})
 
     output = capsys.readouterr().out
     assert output.isascii()
     assert json.loads(output) == {
         "at": "2026-11-22T09:15:00.000Z",
-        "file": "/srv/mesh",
+        "file": str(file),
         "name": "l\udcfctter",
     }
 

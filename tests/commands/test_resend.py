@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -292,7 +293,8 @@ def test_a_masked_name_is_replaced(site: Site, name: str, expected: str) -> None
 
     result = failed.resend()
 
-    assert result.stdout.rstrip().rpartition("/")[2] == expected.format(failed.message_id)
+    dropped = Path(result.stdout.rstrip().partition(" -> ")[2])
+    assert dropped == site.outbox / expected.format(failed.message_id)
 
 
 def test_a_name_that_the_daemon_passes_over_is_refused(site: Site) -> None:

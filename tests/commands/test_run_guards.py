@@ -2,14 +2,17 @@
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.checks.access import ALL, let_in
 from tests.site import Site, make_site, sidecar
 
 LETTER = b"%PDF-1.4 a letter"
+IS_ROOT = sys.platform != "win32" and os.geteuid() == 0
 
 
 @pytest.fixture
@@ -17,8 +20,14 @@ def site(tmp_path: Path) -> Site:
     return make_site(tmp_path / "site")
 
 
+def _open(path: Path, mode: int) -> None:
+    """Let everybody write; on Windows an access list says who may."""
+    path.chmod(mode)
+    let_in(path, ALL)
+
+
 def _open_outbox(site: Site) -> None:
-    site.outbox.chmod(0o777)
+    _open(site.outbox, 0o777)
 
 
 def _open_sticky_outbox(site: Site) -> None:
@@ -27,27 +36,30 @@ def _open_sticky_outbox(site: Site) -> None:
 
 def _open_use_case(site: Site) -> None:
     (site.outbox / "send-document").mkdir()
-    (site.outbox / "send-document").chmod(0o777)
+    _open(site.outbox / "send-document", 0o777)
 
 
 def _open_settings(site: Site) -> None:
-    site.settings_file.chmod(0o646)
+    _open(site.settings_file, 0o646)
 
 
 def _open_settings_folder(site: Site) -> None:
-    site.root.chmod(0o777)
+    _open(site.root, 0o777)
 
 
-@pytest.mark.parametrize(
-    ("make_open", "text", "remedy"),
-    [
-        (_open_outbox, "send letters as mailbox X26ABC1", "chmod 2770"),
-        (_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 2770"),
-        (_open_use_case, "outbox/send-document", "chmod 2770"),
-        (_open_settings, "can change the settings", "chmod o-w"),
-        (_open_settings_folder, "can replace the settings", "chmod o-w"),
-    ],
-)
+OPEN = [
+    (_open_outbox, "send letters as mailbox X26ABC1", "chmod 2770"),
+    (_open_use_case, str(Path("outbox", "send-document")), "chmod 2770"),
+    (_open_settings, "can change the settings", "chmod o-w"),
+    (_open_settings_folder, "can replace the settings", "chmod o-w"),
+]
+if sys.platform == "win32":
+    OPEN = [(make_open, text, "icacls") for make_open, text, _ in OPEN]
+else:
+    OPEN.append((_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 2770"))
+
+
+@pytest.mark.parametrize(("make_open", "text", "remedy"), OPEN)
 @pytest.mark.parametrize("once", [(), ("--once",)])
 def test_what_everybody_can_write_to_is_refused(
     site: Site, make_open: Callable[[Site], None], text: str, remedy: str, once: tuple[str, ...]
@@ -92,6 +104,7 @@ def test_a_reload_into_the_open_keeps_the_old_settings(site: Site) -> None:
         daemon.reload()
         daemon.wait_for_event("daemon.reload_failed")
         site.settings_file.chmod(0o640)
+        let_in(site.settings_file)
         daemon.reload()
         daemon.wait_for_event("daemon.reloaded")
 
@@ -104,7 +117,7 @@ def test_root_is_warned_of_in_the_log(site: Site) -> None:
     site.run_once()
 
     warnings = site.events("daemon.warning")
-    assert len(warnings) == (1 if os.geteuid() == 0 else 0)
+    assert len(warnings) == (1 if IS_ROOT else 0)
     assert all("user of its own" in line.values["advice"] for line in warnings)
 
 

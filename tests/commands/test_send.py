@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from click.testing import Result
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke
 from tests.commands.screen import on_terminal
+from tests.modes import has_mode
 from tests.payloads import make_bundle_xml
 from tests.site import Daemon, Site, sidecar
 
@@ -83,8 +83,8 @@ def test_others_may_not_read_what_is_dropped(site: Site) -> None:
     """File and sidecar are readable by owner and group, whom the daemon may be one of, and by nobody else."""
     _send(site, _file(site), *LETTER)
 
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in site.outbox.iterdir()}
-    assert modes == {0o640}
+    assert _names(site.outbox) == {"letter.pdf", "letter.pdf.meta.json"}
+    assert all(has_mode(path, 0o640) for path in site.outbox.iterdir())
 
 
 def test_a_name_that_is_taken_gets_a_number(site: Site) -> None:
@@ -94,10 +94,8 @@ def test_a_name_that_is_taken_gets_a_number(site: Site) -> None:
 
     result = _send(site, _file(site), _file(site, "other.pdf"), _file(site), *LETTER)
 
-    assert [line.rpartition("/")[2] for line in result.stdout.splitlines()] == [
-        "letter.3.pdf",
-        "other.pdf",
-        "letter.4.pdf",
+    assert [line.partition(" -> ")[2] for line in result.stdout.splitlines()] == [
+        str(site.outbox / name) for name in ("letter.3.pdf", "other.pdf", "letter.4.pdf")
     ]
     assert (site.outbox / "letter.pdf").read_bytes() == b"first"
     assert (site.outbox / "letter.2.pdf.meta.json").read_bytes() == b"{}"

@@ -106,7 +106,7 @@ def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
     ("files", "expected"),
     [
         ({"letter.pdf": HOUR, "letter.pdf.meta.json": HOUR}, (1, 0)),
-        ({"report.xml": HOUR, "report.json": HOUR, "REPORT.XML": HOUR}, (3, 0)),
+        ({"report.xml": HOUR, "report.json": HOUR, "OTHER.XML": HOUR}, (3, 0)),
         ({"letter.pdf": HOUR}, (0, 1)),
         ({"report.xml": 0}, (0, 1)),
         ({"letter.pdf.meta.json": HOUR}, (0, 1)),

@@ -7,6 +7,7 @@ if sys.platform != "win32":
     collect_ignore_glob += [
         "test_access_lists.py",
         "test_arrivals.py",
+        "test_demo.py",
         "test_held_open.py",
         "test_kills.py",
         "test_many.py",

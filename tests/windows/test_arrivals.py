@@ -1,7 +1,10 @@
 """What Windows tells of complete files: quiet time and rescan are so long that only events can have."""
 
 import os
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +77,26 @@ def test_what_is_read_only_is_sent(tmp_path: Path) -> None:
     assert not path.exists()
     (stem,) = site.stems()
     (site.out / f"{stem}.dat").unlink()
+
+
+@pytest.mark.parametrize("name", ["letter.pdf", "letter.pdf.meta.json"])
+def test_an_old_file_that_has_just_come_waits_for_its_partner(tmp_path: Path, name: str) -> None:
+    """How long it has been lying here counts, and not when it was made."""
+    site = make_site(tmp_path / "site", staging={"sidecar_wait_seconds": 60.0})
+    made = tmp_path / name
+    made.write_bytes(b"%PDF-1.4" if name.endswith(".pdf") else b"{}")
+    _make_older(made)
+    made.rename(site.outbox / name)
+
+    site.run_once()
+
+    assert [path.name for path in site.outbox.iterdir()] == [name]
+
+
+def _make_older(path: Path) -> None:
+    """Let a file have been made, and written to, an hour ago."""
+    win32file: Any = import_module("win32file")
+    handle = win32file.CreateFile(str(path), win32file.GENERIC_WRITE, 0, None, win32file.OPEN_EXISTING, 0, 0)
+    then = datetime.now(UTC) - timedelta(hours=1)
+    win32file.SetFileTime(handle, then, then, then)
+    handle.close()
