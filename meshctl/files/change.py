@@ -43,6 +43,8 @@ if sys.platform == "win32":
     _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.002, 0.05
     # Access is denied (also: the target is open, or about to be removed), sharing violation, lock violation.
     _SHARING, _DENIED = frozenset({32, 33}), 5
+    # File, path not found; name wrong, name too long.
+    _NOT_FOUND, _TOO_LONG = (2, 3), (123, 206)
     _HELD_OPEN = _SHARING | {_DENIED}
 
     def _patiently(act: Callable[[], _T], read_only: str | Path | None = None) -> _T:
@@ -76,7 +78,14 @@ if sys.platform == "win32":
     def _move_file(source: str | Path, target: str | Path, flags: int) -> None:
         sys.audit("os.rename", str(source), str(target), -1, -1)
         if not _kernel.MoveFileExW(str(source), str(target), flags):
-            raise _last_error(source, target)
+            error = _last_error(source, target)
+            # Windows may call a target that cannot be "not found", as it does a source that has gone.
+            if error.winerror in (*_NOT_FOUND, *_TOO_LONG) and _could_be_moved(source, target):
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(target))
+            raise error
+
+    def _could_be_moved(source: str | Path, target: str | Path) -> bool:
+        return os.path.lexists(source) and os.path.isdir(os.path.dirname(os.path.abspath(target)))
 
     def _last_error(*paths: str | Path) -> OSError:
         number = ctypes.get_last_error()
@@ -117,6 +126,10 @@ if sys.platform == "win32":
             raise _last_error(path)
         return handle
 
+    def is_name_too_long(error: OSError) -> bool:
+        """True if a call failed since no file can have such a name."""
+        return error.winerror in _TOO_LONG
+
     def is_held_open(error: OSError) -> bool:
         """True if a call failed since somebody has the file open: it can be tried again."""
         return error.winerror in _SHARING
@@ -127,6 +140,10 @@ else:
     def make_writable(path: str | Path) -> None:
         """Do nothing: a file that may not be written can be renamed, replaced and removed."""
         del path
+
+    def is_name_too_long(error: OSError) -> bool:
+        """True if a call failed since no file can have such a name."""
+        return error.errno == errno.ENAMETOOLONG
 
     def is_held_open(error: OSError) -> bool:
         """Return False: nobody's hold on a file keeps others from it."""

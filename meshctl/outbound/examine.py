@@ -349,7 +349,7 @@ def _status(path: str) -> os.stat_result | None:
         return None
     except OSError as error:
         # A name so long that no sidecar could stand beside it has none.
-        if error.errno == errno.ENAMETOOLONG:
+        if change.is_name_too_long(error):
             return None
         raise
 

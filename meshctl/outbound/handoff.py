@@ -20,6 +20,7 @@ Step 4 begins only when every payload of the batch has left its claim for good. 
 proves that no control file of that batch has been shown to the client.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ from meshctl.outbound.reject import RejectedFolder, Rejection
 from meshctl.outbound.wrap import Caution
 
 _HIDDEN_END = ".part"
+_OF_ONE_FILE = frozenset({errno.EPERM, errno.EACCES, errno.ENAMETOOLONG})
 _HIDDEN_CONTROL, _HIDDEN_DATA = f".ctl{_HIDDEN_END}", f".dat{_HIDDEN_END}"
 
 
@@ -227,12 +229,12 @@ class HandOff:
         """Give the MESH Client its rights on a payload, and nobody else's file any other."""
         # The client has to remove it.
         change.make_writable(path)
+        status = os.lstat(path)
+        if status.st_nlink > 1:
+            # Somebody has another name for it, who may go on writing; its mode is theirs, too.
+            self._take_over(path, stem)
+            return
         if sys.platform != "win32":
-            status = os.lstat(path)
-            if status.st_nlink > 1:
-                # Somebody has another name for it, who may go on writing; its mode is theirs, too.
-                self._take_over(path, stem)
-                return
             try:
                 os.chmod(path, self._mode)
             except PermissionError:
@@ -317,9 +319,10 @@ class HandOffDriver:
         except FileNotFoundError:
             self._put_back(folder, claim, item)
             return False
-        except PermissionError as error:
-            # One immutable file, or another user's in a folder with the sticky bit, holds up nobody else.
-            if not os.access(folder, os.W_OK | os.X_OK):
+        except OSError as error:
+            # One immutable file, another user's in a folder with the sticky bit, or one whose path would be
+            # too long in the claim, holds up nobody else.
+            if error.errno not in _OF_ONE_FILE or not os.access(folder, os.W_OK | os.X_OK):
                 raise
             claim.give_back(folder, (*attachments, item.name + SIDECAR_SUFFIX))
             self._on_stuck(f"{folder}/{item.name}", error)

@@ -60,7 +60,9 @@ class InstanceLock:
         # Told for people alone: a full disk must not keep the daemon from starting.
         with suppress(OSError):
             (self._folder / "holder").write_text(
-                f"process {os.getpid()} on {socket.gethostname()} since {iso(self._started_at)}\n"
+                f"process {os.getpid()} on {socket.gethostname()} since {iso(self._started_at)}\n",
+                encoding="utf-8",
+                errors="replace",
             )
 
     def is_held(self) -> bool:
@@ -102,7 +104,9 @@ def _identity(path: Path) -> tuple[int, int]:
 def holder_of(state_folder: Path) -> str:
     """Return who holds the lock, as they wrote it down."""
     try:
-        return (state_folder / "holder").read_text().strip() or "unknown process"
+        return (state_folder / "holder").read_text(
+            encoding="utf-8", errors="replace"
+        ).strip() or "unknown process"
     except OSError:
         return "unknown process"
 
@@ -190,7 +194,7 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
     try:
         # Told for people alone: a full disk must not keep it from starting.
         with suppress(OSError):
-            holder.write_text(f"{who}, process {os.getpid()} on {socket.gethostname()}\n")
+            holder.write_text(f"{who}, process {os.getpid()} on {socket.gethostname()}\n", "utf-8", "replace")
         yield
     finally:
         with suppress(OSError):
@@ -215,6 +219,6 @@ def server_of(mailbox: MailboxSettings) -> str | None:
 
 def _written_server(folder: Path) -> str:
     try:
-        return (folder / _SERVER).read_text().strip() or "unknown"
+        return (folder / _SERVER).read_text(encoding="utf-8", errors="replace").strip() or "unknown"
     except OSError:
         return "unknown"

@@ -209,7 +209,7 @@ class InboundSite:
         if age_seconds:
             changed_at = time.time() - age_seconds
             os.utime(temporary, (changed_at, changed_at))
-        temporary.rename(path)
+        temporary.replace(path)
         return path
 
     def take_from_out(self, message_id: str) -> None:

@@ -35,7 +35,11 @@ def test_a_crash_between_ledger_and_archive_repeats_nothing(mailbox: InboundSite
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00"))
     mailbox.answer("ack", REQUEST, ("20009",), response_code="fatal-error")
     kept = mailbox.root / "kept"
-    shutil.copytree(mailbox.folder("IN"), kept)
+    kept.mkdir()
+    for path in mailbox.folder("IN").iterdir():
+        # Not copy2, for which Wine 8 lacks a function.
+        shutil.copyfile(path, kept / path.name)
+        shutil.copystat(path, kept / path.name)
     mailbox.turns()
     before = mailbox.row(message_id)
     for path in kept.iterdir():
@@ -107,7 +111,7 @@ def test_the_archive_may_be_on_another_file_system(
     open_mailbox: Callable[..., InboundSite], other_file_system: Path
 ) -> None:
     """Reports and acknowledgements are copied where they cannot be renamed, and leave IN afterwards."""
-    mailbox = open_mailbox(f'[reports]\narchive = "{other_file_system}"\n')
+    mailbox = open_mailbox(f'[reports]\narchive = "{other_file_system.as_posix()}"\n')
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00"))
     mailbox.answer("ack", REQUEST)

@@ -158,7 +158,7 @@ def test_deliver_works_across_file_systems(
     open_mailbox: Callable[..., InboundSite], other_file_system: Path
 ) -> None:
     """On another file system a pair is copied whole before it leaves IN, and nothing temporary stays."""
-    mailbox = open_mailbox(f'[reports]\ndeliver = "{other_file_system}"\n')
+    mailbox = open_mailbox(f'[reports]\ndeliver = "{other_file_system.as_posix()}"\n')
     data = os.urandom(3_000_000)
     _arrive(mailbox, "letter", data=data)
     mode = (mailbox.folder("IN") / "letter.dat").stat().st_mode

@@ -144,8 +144,8 @@ def test_a_refused_sidecar_stays_beside_its_payload(aftermath: Aftermath) -> Non
 
 def test_explanations_and_log_name_no_patient(aftermath: Aftermath) -> None:
     """No explanation and no line of the log repeats a patient's number, surname or date of birth."""
-    shown = [each.path.read_text() for each in aftermath.explained.values()]
-    shown.append(aftermath.site.log_file.read_text())
+    shown = [each.path.read_text(encoding="utf-8") for each in aftermath.explained.values()]
+    shown.append(aftermath.site.log_file.read_text(encoding="utf-8"))
     for secret in _SECRETS:
         assert [text for text in shown if secret.casefold() in text.casefold()] == []
 

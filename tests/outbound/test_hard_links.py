@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.invariants import check_invariants
+from tests.modes import has_mode
 from tests.site import Site, make_site, sidecar
 
 
@@ -26,8 +27,8 @@ def test_a_file_with_another_name_is_sent_as_a_copy(site: Site) -> None:
     theirs.write_bytes(b"changed afterwards")
 
     assert site.sent_contents() == [b"as dropped"]
-    assert theirs.stat().st_mode & 0o777 == 0o600
-    assert {path.stat().st_mode & 0o777 for path in site.out.iterdir()} == {0o640}
+    assert has_mode(theirs, 0o600)
+    assert all(has_mode(path, 0o640) for path in site.out.iterdir())
     check_invariants(site)
 
 

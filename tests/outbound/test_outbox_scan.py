@@ -88,7 +88,7 @@ def test_a_file_is_ready_once_nobody_writes_to_it(outbox: Outbox) -> None:
 def test_a_file_that_was_renamed_in_is_ready_at_once(outbox: Outbox) -> None:
     """An event says so; whoever writes to it afterwards makes it wait like any other."""
     path = outbox.write("letter.pdf")
-    outbox.scan.note_arrivals([str(path)])
+    outbox.scan.note_arrivals([f"{outbox.folder}/{path.name}"])
     assert outbox.ready() == ["letter.pdf"]
 
     outbox.write("letter.pdf", b"more")
@@ -99,7 +99,7 @@ def test_a_file_that_was_renamed_in_is_ready_at_once(outbox: Outbox) -> None:
 def test_an_empty_file_is_never_ready_before_it_is_quiet(outbox: Outbox) -> None:
     """Also not when it was renamed in: its writer may only have begun."""
     path = outbox.write("letter.pdf", b"")
-    outbox.scan.note_arrivals([str(path)])
+    outbox.scan.note_arrivals([f"{outbox.folder}/{path.name}"])
 
     assert outbox.ready() == []
 

@@ -265,18 +265,26 @@ def test_attachments_leave_with_their_document(site: Site) -> None:
         (["../other.pdf"], "document_attachment_invalid"),
         (["a/other.pdf"], "document_attachment_invalid"),
         (["letter.pdf.meta.json"], "document_attachment_invalid"),
-        (["link.pdf"], "not_a_file"),
         (["other.zip"], "document_kind"),
         (["large.pdf"], "payload_too_large"),
     ],
 )
 def test_wrong_attachments_refuse_their_document(site: Site, names: list[str], code: str) -> None:
-    """Missing, twice, not beside it, no file, no document, too large."""
+    """Missing, twice, not beside it, no document, too large."""
+    _check_attachments_refused(site, names, code)
+
+
+def test_an_attachment_that_is_a_link_refuses_its_document(site: Site) -> None:
+    """It is no file."""
+    (site.outbox / "link.pdf").symlink_to(site.outbox / "other.pdf")
+    _check_attachments_refused(site, ["link.pdf"], "not_a_file")
+
+
+def _check_attachments_refused(site: Site, names: list[str], code: str) -> None:
     site.settle(**{**WRAPPING, "staging": {"max_payload_bytes": 1000}})
     for name, data in (("other.pdf", PDF), ("other.zip", b"PK\x03\x04"), ("large.pdf", PDF * 100)):
         (site.outbox / name).write_bytes(data)
         os.utime(site.outbox / name, (1, 1))
-    (site.outbox / "link.pdf").symlink_to(site.outbox / "other.pdf")
     site.place("letter.pdf", PDF, sidecar=_said({"attachments": names}))
     with site.daemon() as daemon:
         daemon.wait_for(

@@ -2,9 +2,10 @@
 
 import json
 import logging
-import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_without_a_command_nothing_happens(command: _Command) -> None:
 def test_only_one_process_runs_at_a_time(command: _Command) -> None:
     """A burst of failures starts one command after the other."""
     alerts = command.run(
-        "number = os.open(f'{folder}/running', os.O_CREAT | os.O_EXCL)\n"
+        "os.close(os.open(f'{folder}/running', os.O_CREAT | os.O_EXCL))\n"
         "time.sleep(0.02)\n"
         "os.unlink(f'{folder}/running')\n"
         f"{KEEP}"
@@ -142,7 +143,7 @@ def test_arguments_are_no_shell(command: _Command) -> None:
     [
         (lambda command: command.run("sys.exit(3)"), {"text": "The command failed.", "exit_code": 3}),
         (
-            lambda command: command.open(("/nowhere/no-such-command",)),
+            lambda command: command.open((str(command.folder / "no-such-command"),)),
             {"text": "The command cannot be run: No such file or directory."},
         ),
         (
@@ -178,30 +179,30 @@ def test_a_command_that_reads_nothing_is_fine(command: _Command) -> None:
 
 def test_a_command_that_takes_too_long_ends_with_its_children(command: _Command) -> None:
     """After the timeout nothing of the command is left, and the next alert is sent."""
-    alerts = command.run(
-        "event = json.load(sys.stdin)\n"
-        "if event['number'] == 0:\n"
-        "    os.fork()\n"
-        "    alive = os.open(f'{folder}/alive', os.O_WRONLY)\n"
-        "    os.write(alive, b'.')\n"
-        "    time.sleep(60)\n"
-        "open(f'{folder}/second', 'w').close()\n",
-        timeout="1s",
-    )
-
-    os.mkfifo(command.folder / "alive")
-    alive = os.open(command.folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
-
-    alerts.send(_numbered(0))
+    with socket.create_server(("127.0.0.1", 0)) as told:
+        told.settimeout(20)
+        alerts = command.run(
+            "import socket, subprocess\n"
+            "if len(sys.argv) == 1 and json.load(sys.stdin)['number'] == 0:\n"
+            "    subprocess.Popen([sys.executable, sys.argv[0], 'child'])\n"
+            "    sys.argv.append('parent')\n"
+            "if len(sys.argv) == 2:\n"
+            f"    alive = socket.create_connection({told.getsockname()})\n"
+            "    time.sleep(60)\n"
+            "open(f'{folder}/second', 'w').close()\n",
+            timeout="3s",
+        )
+        alerts.send(_numbered(0))
+        connections = [told.accept()[0] for _ in ("parent", "child")]
     alerts.send(_numbered(1))
     alerts.close(20.0)
 
     assert (command.folder / "second").exists()
-    # Parent and child have written, and the end of the file says that both are gone.
-    os.set_blocking(alive, True)
-    assert os.read(alive, 10) == b".."
-    assert os.read(alive, 10) == b""
-    os.close(alive)
+    for connection in connections:
+        # It ends with the process that made it.
+        connection.settimeout(20)
+        with connection, suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
 
 
 def test_of_too_many_alerts_the_oldest_are_dropped_and_counted(command: _Command) -> None:
@@ -246,8 +247,8 @@ def test_what_cannot_be_json_is_sent_as_text(command: _Command) -> None:
     """No value of an event makes sending raise."""
     alerts = command.run(KEEP)
 
-    alerts.send(replace(FAILURE, about={"odd": Path("/x"), "broken": "\udcff"}))
+    alerts.send(replace(FAILURE, about={"odd": command.folder, "broken": "\udcff"}))
     alerts.close(20.0)
 
     [got] = _got(command.folder)
-    assert (got["odd"], got["broken"]) == ("/x", "\udcff")
+    assert (got["odd"], got["broken"]) == (str(command.folder), "\udcff")

@@ -146,7 +146,9 @@ def test_daemon_without_metrics_does_not_load_their_library(tmp_path: Path) -> N
     """prometheus-client is loaded only where metrics are configured."""
     site = make_site(tmp_path / "mesh")
 
-    timed = site.meshctl("run", "--once", prefix=("env", "PYTHONPROFILEIMPORTTIME=1"))
+    site.environ["PYTHONPROFILEIMPORTTIME"] = "1"
+
+    timed = site.meshctl("run", "--once")
 
     assert "meshctl.process.metrics" in timed.stderr
     assert "prometheus_client" not in timed.stderr

@@ -52,7 +52,6 @@ def test_another_thread_stops_the_loop(signals: Signals) -> None:
     assert signals.stop_requested
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals from process to process")
 def test_a_signal_ends_the_wait_whenever_it_comes() -> None:
     """Also one that comes between the last look at the flags and the wait."""
     with subprocess.Popen(
