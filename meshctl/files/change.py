@@ -106,9 +106,6 @@ if sys.platform == "win32":
 
     def open_file(path: str | Path, flags: int, mode: int = 0o777) -> int:
         """Return a descriptor of a file, opened as os.open does, never in text mode. Raises OSError."""
-        if os.path.isdir(path):
-            # Opening a folder is denied, which is nobody's hold on it.
-            return os.open(path, flags, mode)
         # os.open does not say why a file is denied, nor lets others rename and remove it.
         sys.audit("open", str(path), None, flags)
         for_writing = path if flags & (os.O_WRONLY | os.O_RDWR) else None
@@ -123,7 +120,11 @@ if sys.platform == "win32":
             how = _TRUNCATE if flags & os.O_TRUNC else _OPEN_EXISTING
         handle: int = _kernel.CreateFileW(str(path), access, _SHARE_ALL, None, how, _NORMAL, None)
         if handle == wintypes.HANDLE(-1).value:
-            raise _last_error(path)
+            error = _last_error(path)
+            if os.path.isdir(path):
+                # Opening a folder is denied, which is nobody's hold on it.
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            raise error
         return handle
 
     def is_name_too_long(error: OSError) -> bool:

@@ -192,14 +192,14 @@ BOOKS = (
         "3 messages under GPCONNECT_SEND_DOCUMENT failed with EPL-154",
         'date_of_birth_format = "DDMMYYYY" in [use_cases.send-document]',
     ),
-    Broken("clock of 1970", lambda g: None, "clock", ERROR, "cannot be", "timedatectl", -56 * 365 * DAY),
+    Broken("clock of 1970", lambda g: None, "clock", ERROR, "cannot be", "by NTP", -56 * 365 * DAY),
     Broken(
         "clock set back",
         lambda g: g.enter(OLD_STEM, "vaccination", datetime(2090, 1, 1, tzinfo=UTC)),
         "clock",
         WARNING,
         "it was set back",
-        "timedatectl",
+        "by NTP",
     ),
     Broken(
         "share with another time",

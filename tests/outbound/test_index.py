@@ -24,7 +24,7 @@ COLUMNS = ("file", "patient.nhs_number", "patient.date_of_birth", "patient.surna
 NAMES = NameRules(StagingSettings())
 # Under Wine so many take minutes.
 _MORE_THAN_ARE_SORTED_AT_ONCE = () if sys.platform == "win32" else (2200,)
-_MANY = 500 if sys.platform == "win32" else 1500
+_MANY = 200 if sys.platform == "win32" else 1500
 # Files wait for the index to be read.
 PATIENT = {**WRAPPING, "staging": {"sidecar_wait_seconds": 30}}
 

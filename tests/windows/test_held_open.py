@@ -11,7 +11,7 @@ from tests.site import make_site
 from tests.windows.holder import held, held_open
 from tests.windows.letters import drop_backlog, letter
 
-_BACKLOG, _MORE = 200, 50
+_BACKLOG, _MORE = 100, 50
 _REQUEST = "6f1b2a3c-4d5e-4f60-8a7b-9c0d1e2f3a4b"
 
 
