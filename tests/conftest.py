@@ -5,9 +5,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _TESTS = Path(__file__).parent
 POSIX_ONLY: dict[str, dict[str, str]] = tomllib.loads((_TESTS / "posix_only.toml").read_text("utf-8"))
+
+if os.name == "nt":
+    # What is drawn at random has no system in it; Wine takes five times as long.
+    settings.register_profile("windows", max_examples=25)
+    settings.load_profile("windows")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -38,4 +38,4 @@ def other_file_system(tmp_path: Path) -> Iterator[Path]:
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system to write to")
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
+        yield Path(folder).resolve()

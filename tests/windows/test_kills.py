@@ -11,9 +11,9 @@ from tests.windows.letters import drop_backlog
 
 
 @pytest.mark.timeout(250)
-def test_five_kills(tmp_path: Path) -> None:
-    """A drop of 250 letters, and the daemon is killed five times while it sends them."""
-    _kill(make_site(tmp_path / "site"), 250, 5, random.Random(20261127))
+def test_four_kills(tmp_path: Path) -> None:
+    """A drop of 200 letters, and the daemon is killed four times while it sends them."""
+    _kill(make_site(tmp_path / "site"), 200, 4, random.Random(20261127))
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from tests.windows.rig import NoRigError, Rig, build
 
 ROOMS = (
     *("mesh", "payload", "settings", "files", "log", "checks", "outbound", "inbound", "process", "commands"),
-    *("simulator", "windows", "test_clock.py", "test_demo.py"),
+    *("windows", "test_demo.py"),
 )
 _SECONDS = 900
 
