@@ -53,6 +53,11 @@ class Rig:
     python: Path
     prefix: Path
 
+    @property
+    def twin(self) -> "Rig":
+        """Return the same Python in a Wine of its own: all that runs in one Wine waits for one process."""
+        return Rig(self.python, self.prefix.with_name("wine-2"))
+
     def command(self, *arguments: str) -> list[str]:
         """Return the command line that runs the Windows Python."""
         return ["wine", str(self.python), *arguments]
@@ -86,6 +91,9 @@ def build() -> Rig:
             _build_python(folder)
             # Makes the prefix.
             _must([*rig.command("-c", "import meshctl.cli, win32service")], env=rig.environ())
+            # It writes to its prefix until it has ended.
+            _must(["wineserver", "--wait"], env=rig.environ())
+            shutil.copytree(rig.prefix, rig.twin.prefix, symlinks=True)
             (folder / "done").touch()
     return rig
 

@@ -2,14 +2,16 @@
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.windows.rig import NoRigError, Rig, build
 
-ROOMS = (
-    *("mesh", "payload", "settings", "files", "log", "checks", "outbound", "inbound", "process", "commands"),
-    *("windows", "test_demo.py"),
+# Two halves of about the same length.
+HALVES = (
+    ("outbound", "inbound", "payload"),
+    ("process", "commands", "windows", "checks", "files", "log", "mesh", "settings", "test_demo.py"),
 )
 _SECONDS = 900
 
@@ -26,15 +28,21 @@ def rig() -> Rig:
 @pytest.mark.timeout(_SECONDS + 300)
 def test_the_suites_pass_on_windows(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     """Every test passes that is not spared; how many there were is said."""
-    workers = str(2 * (os.cpu_count() or 1))
-    options = ("-q", "-n", workers, "-p", "no:cacheprovider", "--timeout", "200")
-    ended = rig.run("-m", "pytest", *options, *(f"tests/{room}" for room in ROOMS), seconds=_SECONDS)
+    with ThreadPoolExecutor() as halves:
+        ended = list(halves.map(_run, (rig, rig.twin), HALVES))
 
-    said = ended.stdout
     with capsys.disabled():
-        print(f"\n{_summary(said)}")
-    assert ended.returncode == 0, said[-20_000:]
-    assert " passed" in said
+        print("", *(_summary(said) for _, said in ended), sep="\n")
+    for exit_code, said in ended:
+        assert exit_code == 0, said[-20_000:]
+        assert " passed" in said
+
+
+def _run(rig: Rig, rooms: tuple[str, ...]) -> tuple[int, str]:
+    """Return the exit code of the tests in these rooms, and what pytest said."""
+    options = ("-q", "-n", str(os.cpu_count() or 1), "-p", "no:cacheprovider", "--timeout", "200")
+    ended = rig.run("-m", "pytest", *options, *(f"tests/{room}" for room in rooms), seconds=_SECONDS)
+    return ended.returncode, ended.stdout
 
 
 def _summary(said: str) -> str:
