@@ -61,12 +61,16 @@ class Clock:
     def age_seconds(self, changed_ns: int) -> float | None:
         """Return how long ago a file changed (`st_mtime_ns`), or None when its time lies in the future.
 
-        After a jump no file counts as older than the jump: its stamp and the clock may not belong together.
+        After a jump no file counts as older than the jump, also one that nobody has noticed yet: its stamp
+        and the clock may not belong together.
         """
-        age = time.time() - changed_ns / _NANOSECONDS
+        now, elapsing = time.time(), self.monotonic()
+        age = now - changed_ns / _NANOSECONDS
         if age < 0:
             return None
-        return min(age, self.monotonic() - self._trusted_since)
+        if abs(now - _elapsing() - self._offset) >= _JUMP_SECONDS:
+            return 0.0
+        return min(age, elapsing - self._trusted_since)
 
     def notice_jump(self) -> float | None:
         """Return by how many seconds the wall clock has jumped since the last look, or None."""

@@ -1,5 +1,6 @@
-"""Instants as text, and back."""
+"""Instants as text and back, and a clock that is set."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import available_timezones
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.clock import instant, iso
+from meshctl.clock import Clock, instant, iso
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,3 +43,19 @@ def test_texts_sort_as_instants_do(one: datetime, other: datetime) -> None:
 def test_a_text_that_is_no_instant_is_long_ago(text: str) -> None:
     """An explanation file in rejected/ may have been edited."""
     assert instant(text) == _EPOCH
+
+
+@pytest.mark.parametrize("seconds", [31_536_000.0, -3600.0])
+def test_no_file_is_old_by_a_jump_that_nobody_has_noticed(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """The clock may be set between the last look at it and the look at a file."""
+    clock, real = Clock(), time.time
+    changed_ns = time.time_ns() - 7_200_000_000_000
+    assert (clock.age_seconds(changed_ns) or 0) >= 7_200
+
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+
+    assert clock.age_seconds(changed_ns) == 0
+    assert clock.notice_jump() == pytest.approx(seconds, abs=1)
+    assert (clock.age_seconds(changed_ns) or 0) < 10
