@@ -27,15 +27,17 @@ if sys.platform == "win32":
     _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
     _kernel.MoveFileExW.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
     _REPLACE_EXISTING, _WRITE_THROUGH = 0x1, 0x8
+    _kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
     _kernel.CreateFileW.restype = wintypes.HANDLE
     _kernel.CreateFileW.argtypes = (
         *(wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID),
         *(wintypes.DWORD, wintypes.DWORD, wintypes.HANDLE),
     )
-    _READ, _WRITE = 0x80000000, 0x40000000
-    # While we read, others may do all but what Windows never allows.
-    _SHARE_ALL = 0x1 | 0x2 | 0x4
-    _CREATE_NEW, _CREATE_ALWAYS, _OPEN_EXISTING, _OPEN_ALWAYS, _TRUNCATE = 1, 2, 3, 4, 5
+    GENERIC_READ, _GENERIC_WRITE = 0x80000000, 0x40000000
+    # While we have a file open, others may do all but what Windows never allows.
+    SHARE_READ, SHARE_WRITE, SHARE_DELETE = 0x1, 0x2, 0x4
+    SHARE_ALL = SHARE_READ | SHARE_WRITE | SHARE_DELETE
+    _CREATE_NEW, _CREATE_ALWAYS, OPEN_EXISTING, _OPEN_ALWAYS, _TRUNCATE = 1, 2, 3, 4, 5
     _NORMAL = 0x80
 
     _T = TypeVar("_T")
@@ -113,19 +115,31 @@ if sys.platform == "win32":
         return msvcrt.open_osfhandle(handle, flags | os.O_BINARY)
 
     def _create_file(path: str | Path, flags: int) -> int:
-        access = {os.O_RDONLY: _READ, os.O_WRONLY: _WRITE, os.O_RDWR: _READ | _WRITE}[flags & 3]
+        access = _GENERIC_WRITE if flags & (os.O_WRONLY | os.O_RDWR) else GENERIC_READ
+        if flags & os.O_RDWR:
+            access |= GENERIC_READ
         if flags & os.O_CREAT:
             how = _CREATE_NEW if flags & os.O_EXCL else _CREATE_ALWAYS if flags & os.O_TRUNC else _OPEN_ALWAYS
         else:
-            how = _TRUNCATE if flags & os.O_TRUNC else _OPEN_EXISTING
-        handle: int = _kernel.CreateFileW(str(path), access, _SHARE_ALL, None, how, _NORMAL, None)
-        if handle == wintypes.HANDLE(-1).value:
-            error = _last_error(path)
+            how = _TRUNCATE if flags & os.O_TRUNC else OPEN_EXISTING
+        try:
+            return open_handle(path, access, SHARE_ALL, how, _NORMAL)
+        except PermissionError:
             if os.path.isdir(path):
                 # Opening a folder is denied, which is nobody's hold on it.
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-            raise error
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
+            raise
+
+    def open_handle(path: str | Path, access: int, shared: int, how: int, flags: int) -> int:
+        """Return what CreateFileW does, for `close_handle`. Raises OSError."""
+        handle: int = _kernel.CreateFileW(str(path), access, shared, None, how, flags, None)
+        if handle == wintypes.HANDLE(-1).value:
+            raise _last_error(path)
         return handle
+
+    def close_handle(handle: int) -> None:
+        """Close what `open_handle` has opened."""
+        _kernel.CloseHandle(handle)
 
     def is_name_too_long(error: OSError) -> bool:
         """True if a call failed since no file can have such a name."""

@@ -74,22 +74,9 @@ elif sys.platform == "win32":
     import ctypes
     from ctypes import wintypes
 
-    _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-    _create = _kernel.CreateFileW
-    _create.restype = wintypes.HANDLE
-    _create.argtypes = (
-        wintypes.LPCWSTR,
-        *[wintypes.DWORD] * 2,
-        wintypes.LPVOID,
-        *[wintypes.DWORD] * 2,
-        wintypes.HANDLE,
-    )
-    _close = _kernel.CloseHandle
-    _close.argtypes = (wintypes.HANDLE,)
-    _ask = _kernel.GetFileInformationByHandleEx
+    _ask = ctypes.WinDLL("kernel32").GetFileInformationByHandleEx
     _ask.argtypes = (wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD)
-    _GENERIC_READ, _READ_ATTRIBUTES, _OPEN_EXISTING = 0x80000000, 0x80, 3
-    _SHARED_BUT_FOR_WRITING, _SHARED = 0x1 | 0x4, 0x1 | 0x2 | 0x4
+    _READ_ATTRIBUTES = 0x80
     _FOLDERS_TOO_LINKS_THEMSELVES = 0x02000000 | 0x00200000
     _BASIC_INFO = 0
     # Windows counts in 100 ns, from 1601.
@@ -98,18 +85,18 @@ elif sys.platform == "win32":
     class _BasicInfo(ctypes.Structure):
         _fields_ = (("times", ctypes.c_longlong * 4), ("attributes", wintypes.DWORD))
 
-    _SHARING_VIOLATION = 32
-
     def ignore_lease_breaks() -> None:
         """Do nothing: there are no leases here."""
 
     def is_being_written(path: str, flags: int) -> bool:
         """True if somebody has the file open for writing, on this computer or through a share of it."""
         del flags
-        handle = _create(path, _GENERIC_READ, _SHARED_BUT_FOR_WRITING, None, _OPEN_EXISTING, 0, None)
-        if handle == wintypes.HANDLE(-1).value:
-            return ctypes.get_last_error() == _SHARING_VIOLATION
-        _close(handle)
+        shared = change.SHARE_READ | change.SHARE_DELETE
+        try:
+            handle = change.open_handle(path, change.GENERIC_READ, shared, change.OPEN_EXISTING, 0)
+        except OSError as error:
+            return change.is_held_open(error)
+        change.close_handle(handle)
         return False
 
     def lying_since_ns(path: str, status: os.stat_result) -> int:
@@ -117,14 +104,19 @@ elif sys.platform == "win32":
 
         What `status` has as its change time is when the file was made, and stays over a rename.
         """
-        handle = _create(
-            path, _READ_ATTRIBUTES, _SHARED, None, _OPEN_EXISTING, _FOLDERS_TOO_LINKS_THEMSELVES, None
-        )
-        if handle == wintypes.HANDLE(-1).value:
+        try:
+            handle = change.open_handle(
+                path,
+                _READ_ATTRIBUTES,
+                change.SHARE_ALL,
+                change.OPEN_EXISTING,
+                _FOLDERS_TOO_LINKS_THEMSELVES,
+            )
+        except OSError:
             return status.st_ctime_ns
         info = _BasicInfo()
         is_known = _ask(handle, _BASIC_INFO, ctypes.byref(info), ctypes.sizeof(info))
-        _close(handle)
+        change.close_handle(handle)
         changed: int = info.times[3]
         return (changed - _UNIX_EPOCH) * 100 if is_known and changed else status.st_ctime_ns
 
