@@ -13,7 +13,6 @@ if sys.platform == "win32":
     import subprocess
     import sysconfig
     import time
-    import winreg
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import closing, contextmanager, suppress
     from threading import Event, Thread
@@ -92,7 +91,7 @@ if sys.platform == "win32":
                 password,
             )
             with _held(service):
-                _describe(service, name)
+                _describe(service)
         with suppress(pywintypes.error, OSError):
             win32evtlogutil.AddSourceToRegistry(SOURCE, _MESSAGES)
 
@@ -255,7 +254,7 @@ if sys.platform == "win32":
         code = f"import site; site.addsitedir({packages!r}); from meshctl.cli import main; main()"
         return [getattr(sys, "_base_executable", sys.executable), "-c", code, *arguments]
 
-    def _describe(service: Any, name: str) -> None:
+    def _describe(service: Any) -> None:
         """Say what the service is for, and have it restarted when it fails."""
         for what, value in (
             (win32service.SERVICE_CONFIG_DESCRIPTION, "Sends what is dropped over NHS MESH (meshctl)."),
@@ -275,12 +274,6 @@ if sys.platform == "win32":
             # An older Windows knows less; none of it is needed to send a letter.
             with suppress(pywintypes.error):
                 win32service.ChangeServiceConfig2(service, what, value)
-        if sys.prefix != sys.base_prefix:
-            # What the virtual environment's python.exe tells the Python that it starts.
-            key = rf"SYSTEM\CurrentControlSet\Services\{name}"
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, key, 0, winreg.KEY_SET_VALUE) as opened:
-                launcher = f"__PYVENV_LAUNCHER__={sys.executable}"
-                winreg.SetValueEx(opened, "Environment", 0, winreg.REG_MULTI_SZ, [launcher])
 
     def _wait_for(service: Any, name: str, wanted: int) -> None:
         give_up_at = time.monotonic() + _WAIT_SECONDS
