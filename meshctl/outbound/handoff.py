@@ -227,13 +227,13 @@ class HandOff:
 
     def _admit(self, path: str, stem: str) -> None:
         """Give the MESH Client its rights on a payload, and nobody else's file any other."""
-        # The client has to remove it.
-        change.make_writable(path)
         status = os.lstat(path)
         if status.st_nlink > 1:
             # Somebody has another name for it, who may go on writing; its mode is theirs, too.
             self._take_over(path, stem)
             return
+        # The client has to remove it.
+        change.make_writable(path)
         if sys.platform != "win32":
             try:
                 os.chmod(path, self._mode)

@@ -100,3 +100,17 @@ def _make_older(path: Path) -> None:
     then = datetime.now(UTC) - timedelta(hours=1)
     win32file.SetFileTime(handle, then, then, then)
     handle.close()
+
+
+def test_the_other_name_of_a_read_only_file_stays_read_only(tmp_path: Path) -> None:
+    """Somebody else's file is copied, and not changed."""
+    site = make_site(tmp_path / "site", staging={"default_use_case": "send-document"})
+    theirs = tmp_path / "theirs.xml"
+    theirs.write_bytes(letter(1))
+    os.link(theirs, site.target("letter.xml"))
+    theirs.chmod(0o400)
+
+    site.run_once()
+
+    assert site.sent_contents() == [letter(1)]
+    assert not os.access(theirs, os.W_OK)
