@@ -64,21 +64,23 @@ class Clock:
         After a jump no file counts as older than the jump, also one that nobody has noticed yet: its stamp
         and the clock may not belong together.
         """
-        now, elapsing = time.time(), self.monotonic()
-        age = now - changed_ns / _NANOSECONDS
+        age = time.time() - changed_ns / _NANOSECONDS
         if age < 0:
             return None
-        if abs(now - _elapsing() - self._offset) >= _JUMP_SECONDS:
+        if abs(self._step()) >= _JUMP_SECONDS:
             return 0.0
-        return min(age, elapsing - self._trusted_since)
+        return min(age, self.monotonic() - self._trusted_since)
 
     def notice_jump(self) -> float | None:
         """Return by how many seconds the wall clock has jumped since the last look, or None."""
-        offset = time.time() - _elapsing()
-        jump = offset - self._offset
-        self._offset = offset
+        jump = self._step()
+        self._offset += jump
         if abs(jump) < _JUMP_SECONDS:
             return None
         self.jumps_seconds += jump
         self._trusted_since = self.monotonic()
         return jump
+
+    def _step(self) -> float:
+        """Return by how many seconds the wall clock has left its course since the last look."""
+        return time.time() - _elapsing() - self._offset

@@ -7,7 +7,7 @@ read-only, and neither create nor change it.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
 from importlib import resources
 from pathlib import Path
@@ -82,9 +82,7 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
 
     A `suspect` one is read through to its end. Raises LedgerDamagedError, LedgerTooNewError, LedgerError.
     """
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = _connect(path.as_uri())
+    with _closed_on_error(path, path.as_uri()) as connection:
         # FULL: a commit that has returned survives a power cut, which the hand-off relies on.
         connection.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
@@ -95,40 +93,39 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
         _migrate(connection, path)
         if suspect:
             _read_through(connection, path)
-    except sqlite3.DatabaseError as error:
-        if connection is not None:
-            connection.close()
-        raise translated(error, path) from None
-    except LedgerError:
-        if connection is not None:
-            connection.close()
-        raise
-    return connection
+        return connection
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open an existing ledger read-only. Raises LedgerError when it is missing, damaged or too new."""
     if not path.exists():
         raise LedgerError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
-    connection = None
-    try:
-        connection = _connect(f"{path.as_uri()}?mode=ro")
-        version = _version(connection)
-    except sqlite3.DatabaseError as error:
-        if connection is not None:
-            connection.close()
-        raise translated(error, path) from None
-    known = len(migrations())
-    if version > known:
-        connection.close()
-        raise _too_new(path, version, known)
-    if version < known:
-        connection.close()
-        raise LedgerError(
-            f"The ledger at {path} is of version {version}, this meshctl works with {known}. "
-            "Start 'meshctl run' once to migrate it."
-        )
-    return connection
+    with _closed_on_error(path, f"{path.as_uri()}?mode=ro") as connection:
+        version, known = _version(connection), len(migrations())
+        if version > known:
+            raise _too_new(path, version, known)
+        if version < known:
+            raise LedgerError(
+                f"The ledger at {path} is of version {version}, this meshctl works with {known}. "
+                "Start 'meshctl run' once to migrate it."
+            )
+        return connection
+
+
+@contextmanager
+def _closed_on_error(path: Path, uri: str) -> Iterator[sqlite3.Connection]:
+    """Connect, and leave nothing open when that or the block fails: then a daemon can set the file aside.
+
+    Raises LedgerError for what SQLite says.
+    """
+    with ExitStack() as on_error:
+        try:
+            connection = _connect(uri)
+            on_error.callback(connection.close)
+            yield connection
+        except sqlite3.DatabaseError as error:
+            raise translated(error, path) from None
+        on_error.pop_all()
 
 
 @contextmanager

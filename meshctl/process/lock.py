@@ -24,6 +24,7 @@ from meshctl.settings.model import MailboxSettings
 if sys.platform == "win32":
     from meshctl.process.windows import RELOAD, ask, is_alive
 
+_HOLDER_NAME = "holder"
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 
 
@@ -57,13 +58,10 @@ class InstanceLock:
                 "Stop it first, or give this mailbox a state folder of its own."
             ) from None
         self._identity = _identity(self._path)
-        # Told for people alone: a full disk must not keep the daemon from starting.
-        with suppress(OSError):
-            (self._folder / "holder").write_text(
-                f"process {os.getpid()} on {socket.gethostname()} since {iso(self._started_at)}\n",
-                encoding="utf-8",
-                errors="replace",
-            )
+        _write_down(
+            self._folder / _HOLDER_NAME,
+            f"process {os.getpid()} on {socket.gethostname()} since {iso(self._started_at)}",
+        )
 
     def is_held(self) -> bool:
         """True if the lock is ours, and its file still is what another daemon would try to lock."""
@@ -81,7 +79,7 @@ class InstanceLock:
         """Let others have the folder. What was removed under us is theirs already."""
         if self.is_held():
             with suppress(OSError):
-                (self._folder / "holder").unlink()
+                (self._folder / _HOLDER_NAME).unlink()
         self._lock.release(force=True)
 
 
@@ -103,12 +101,21 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def holder_of(state_folder: Path) -> str:
     """Return who holds the lock, as they wrote it down."""
+    return _written_down(state_folder / _HOLDER_NAME) or "unknown process"
+
+
+def _write_down(path: Path, text: str) -> None:
+    """Tell people: a full disk must not keep anything from starting."""
+    with suppress(OSError):
+        path.write_text(f"{text}\n", encoding="utf-8", errors="replace")
+
+
+def _written_down(path: Path) -> str:
+    """Return what was told to people, nothing if it cannot be read."""
     try:
-        return (state_folder / "holder").read_text(
-            encoding="utf-8", errors="replace"
-        ).strip() or "unknown process"
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return "unknown process"
+        return ""
 
 
 def seems_running(state_folder: Path) -> bool:
@@ -192,9 +199,7 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
             f"The mailbox {mailbox.folder} is served already: {_written_server(folder)}. End that one first."
         ) from None
     try:
-        # Told for people alone: a full disk must not keep it from starting.
-        with suppress(OSError):
-            holder.write_text(f"{who}, process {os.getpid()} on {socket.gethostname()}\n", "utf-8", "replace")
+        _write_down(holder, f"{who}, process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         with suppress(OSError):
@@ -218,7 +223,4 @@ def server_of(mailbox: MailboxSettings) -> str | None:
 
 
 def _written_server(folder: Path) -> str:
-    try:
-        return (folder / _SERVER).read_text(encoding="utf-8", errors="replace").strip() or "unknown"
-    except OSError:
-        return "unknown"
+    return _written_down(folder / _SERVER) or "unknown"
