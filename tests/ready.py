@@ -59,6 +59,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], seconds: int) -> t
     answer = server.stdout.readline()
     too_long.cancel()
     if not answer:
+        server.communicate()
         _server.cache_clear()
         raise AssertionError(f"meshctl {' '.join(arguments)} was ended, or took its process with it")
     return int(answer), out.read_bytes(), err.read_bytes()

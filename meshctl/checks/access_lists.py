@@ -24,9 +24,9 @@ _REPLACE = 0x40 | 0x40000 | 0x80000 | _ALL
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one account or group may do, by its name, with a file or folder."""
+    """What one account or group, by its security identifier, may do with a file or folder."""
 
-    name: str
+    sid: str
     is_everybody: bool
     may_read: bool
     may_write: bool
@@ -56,22 +56,22 @@ if sys.platform == "win32" and find_spec("win32security") is not None:
             return []
         entries = security.GetSecurityDescriptorDacl()
         if entries is None:
-            return [Access("Everyone", True, True, True, True)]
+            return [Access(_EVERYBODY[0], True, True, True, True)]
         found: list[Access] = []
         for number in range(entries.GetAceCount()):
             (kind, flags), mask, *_, sid = entries.GetAce(number)
             if kind == _ALLOWED and not flags & _INHERIT_ONLY:
                 rights = (bool(mask & some) for some in (_READ, _WRITE, _REPLACE))
                 text = win32security.ConvertSidToStringSid(sid)
-                found.append(Access(_name(sid) or text, text in _EVERYBODY, *rights))
+                found.append(Access(text, text in _EVERYBODY, *rights))
         return found
 
-    def _name(sid: object) -> str | None:
+    def account_name(sid: str) -> str:
+        """Return the name of an account, for which a server may be asked; `sid` where it has none."""
         try:
-            return win32security.LookupAccountSid(None, sid)[0]
+            return win32security.LookupAccountSid(None, win32security.ConvertStringSidToSid(sid))[0]
         except pywintypes.error:
-            # Of an account that is gone.
-            return None
+            return sid
 
 else:
     ARE_READABLE = False
@@ -81,3 +81,7 @@ else:
         """Return nothing: access lists cannot be read here."""
         del path
         return []
+
+    def account_name(sid: str) -> str:
+        """Return the identifier itself."""
+        return sid

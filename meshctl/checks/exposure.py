@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshctl.checks.access_lists import ARE_READABLE, access_list, close_command
+from meshctl.checks.access_lists import ARE_READABLE, access_list, account_name, close_command
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import runs_as_root
@@ -133,7 +133,7 @@ def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
 def _readers(name: str, path: Path, what: str) -> Iterator[Finding]:
     """Say who may read on Windows."""
     entries = [entry for entry in access_list(path) if entry.may_read or entry.may_write]
-    names = ", ".join(dict.fromkeys(entry.name for entry in entries))
+    names = ", ".join(map(account_name, dict.fromkeys(entry.sid for entry in entries)))
     if not any(entry.is_everybody for entry in entries):
         if entries:
             yield right(name, f"{path} ({what}) is open to: {names}.")

@@ -5,8 +5,8 @@ No link is followed, and no FIFO's writer waited for.
 Quiet is not complete: a writer that pauses longer than `quiet_seconds` would be taken for done. On Linux a
 read lease on a file is granted only while nobody has it open for writing, so asking for one and giving it
 back at once answers the question for local writers. On Windows an open that forbids writing fails while
-somebody writes. Elsewhere, for another user's files and on file systems
-without leases there is no answer, and the quiet time alone decides.
+somebody writes. Elsewhere, for another user's files and on file systems without leases there is no answer,
+and the quiet time alone decides.
 """
 
 import errno

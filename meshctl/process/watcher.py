@@ -133,21 +133,23 @@ class Watcher(FileSystemEventHandler):
         with self._guard:
             if len(self._made) < _MOST_ARRIVALS:
                 self._made.add(path)
-            if self._settling is None:
-                self._settling = Timer(_SETTLED_SECONDS, self._settle, [frozenset(self._made)])
-                self._settling.daemon = True
-                self._settling.start()
+            self._await_settling()
+
+    def _await_settling(self) -> None:
+        """Have what was made looked at a little later; whoever calls this holds the guard."""
+        if self._made and self._settling is None:
+            self._settling = Timer(_SETTLED_SECONDS, self._settle, [frozenset(self._made)])
+            self._settling.daemon = True
+            self._settling.start()
 
     def _settle(self, made: frozenset[str]) -> None:
         """Take for renamed into place what was made a while ago and has not been written to since."""
+        with_content = {path for path in made if _size(path)}
         with self._guard:
-            settled = made & self._made
-            self._made -= settled
+            self._arrivals |= with_content & self._made
+            self._made -= made
             self._settling = None
-            self._arrivals |= {path for path in settled if _size(path)}
-            left = next(iter(self._made), None)
-        if left is not None:
-            self._note_made(left)
+            self._await_settling()
         self._wake()
 
     def _add(self, folder: str, inode: int) -> None:
