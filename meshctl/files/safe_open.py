@@ -29,6 +29,10 @@ OPEN_SAFELY = (
 )
 
 
+class BeingWrittenError(OSError):
+    """Somebody has the file open for writing."""
+
+
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
@@ -52,23 +56,19 @@ if sys.platform == "linux":
         """Keep a writer that opens a file in the instant of our question from ending the process."""
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
-    def is_being_written(path: str, flags: int) -> bool:
-        """True if somebody is known to have the file open for writing."""
-        try:
-            descriptor = os.open(path, flags)
-        except OSError:
-            return False
+    def open_complete(path: str) -> int:
+        """Open a file that nobody is known to write to, to read it. Raises BeingWrittenError, OSError."""
+        descriptor = os.open(path, OPEN_SAFELY)
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        else:
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-            return False
-        finally:
             os.close(descriptor)
+            raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
+        except OSError:
+            # No answer: another user's file, or a file system without leases.
+            return descriptor
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return descriptor
 
 elif sys.platform == "win32":
     import ctypes
@@ -88,9 +88,14 @@ elif sys.platform == "win32":
     def ignore_lease_breaks() -> None:
         """Do nothing: there are no leases here."""
 
-    def is_being_written(path: str, flags: int) -> bool:
+    def open_complete(path: str) -> int:
+        """Open a file that nobody is known to write to, to read it. Raises BeingWrittenError, OSError."""
+        if is_being_written(path):
+            raise BeingWrittenError(errno.EAGAIN, "being written", path)
+        return change.open_file(path, OPEN_SAFELY)
+
+    def is_being_written(path: str) -> bool:
         """True if somebody has the file open for writing, on this computer or through a share of it."""
-        del flags
         shared = change.SHARE_READ | change.SHARE_DELETE
         try:
             handle = change.open_handle(path, change.GENERIC_READ, shared, change.OPEN_EXISTING, 0)
@@ -125,13 +130,22 @@ else:
     def ignore_lease_breaks() -> None:
         """Do nothing: there are no leases here."""
 
-    def is_being_written(path: str, flags: int) -> bool:
-        """Return nothing: there are no leases here."""
-        del path, flags
-        return False
+    def open_complete(path: str) -> int:
+        """Open a file to read it; who else has it open cannot be told here. Raises OSError."""
+        return os.open(path, OPEN_SAFELY)
 
 
 if sys.platform != "win32":
+
+    def is_being_written(path: str) -> bool:
+        """True if somebody is known to have the file open for writing."""
+        try:
+            os.close(open_complete(path))
+        except BeingWrittenError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def lying_since_ns(path: str, status: os.stat_result) -> int:
         """Return when a file came to lie where it is: a rename sets that time, and nobody can fake it."""

@@ -9,14 +9,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from meshctl.errors import Refusal
 from meshctl.files import change
-from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
+from meshctl.files.safe_open import OPEN_SAFELY, BeingWrittenError, is_being_written, open_complete
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
@@ -103,14 +103,13 @@ class ExaminedFile:
 class Sendable(ExaminedFile):
     """A file that can be sent, with the control file that goes after it.
 
-    `is_staged` tells that the control file lies already where the hand-off would write it. With an `envelope`
-    the file is sent within it, and the `attachments` with it: further files that lie beside it.
+    With an `envelope` the file is sent within it, and the `attachments` with it: further files that lie
+    beside it.
     """
 
     details: LedgerDetails
     control: bytes
     cautions: tuple[Caution, ...] = ()
-    is_staged: bool = False
     envelope: Envelope | None = None
     attachments: tuple[AttachedFile, ...] = ()
 
@@ -153,13 +152,15 @@ class Examiner:
         said: Sidecar | None = None,
         *,
         alone: bool = False,
+        ask: Collection[str] = (),
     ) -> Examined | None:
-        """Look into a file; None when it is no longer there.
+        """Look into a file; None when it is no longer there. A refusal is an outcome, not an error.
 
-        Raises OSError when the disk fails, or on Windows when somebody keeps it to himself.
+        A sidecar is not looked for when what it says is `said`, nor when the file is known to be `alone`.
+        `ask` are the paths, the file's or its sidecar's, of which it is not known that they are complete.
 
-        A refusal is an outcome, not an error. A sidecar is not looked for when what it says is `said`, nor
-        when the file is known to be `alone`.
+        Raises BeingWrittenError for one of these that somebody is writing to; OSError when the disk fails,
+        or on Windows when somebody keeps a file to himself.
         """
         path = f"{folder}/{name}"
         message_id = self._new_id()
@@ -178,8 +179,8 @@ class Examiner:
                 sidecar = _sidecar_alone(path, status)
             _check_kind(name)
             if sidecar_status:
-                sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status)
-            reading = self._read(path, status)
+                sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status, ask)
+            reading = self._read(path, status, ask)
             attachments = tuple(self._attached(folder, name, sidecar))
             draft = self._compose(name, reading, attachments, sidecar, use_case, message_id)
             cautions = self._document_cautions(draft, reading, attachments)
@@ -198,6 +199,9 @@ class Examiner:
             raise
         except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
             outcome = _fault(error)
+        if reading is None and any(map(is_being_written, ask)):
+            # Refused for what it is called, say: it is not moved under its writer's hands.
+            raise BeingWrittenError(errno.EAGAIN, "being written", path)
         hidden = words_to_mask(reading.facts if reading else None, sidecar)
         about = (
             name,
@@ -237,7 +241,7 @@ class Examiner:
     def _new_id(self) -> str:
         return self.settings.mailbox.file_prefix + new_message_id(datetime.now(UTC))
 
-    def _read(self, path: str, status: os.stat_result) -> Reading:
+    def _read(self, path: str, status: os.stat_result, ask: Collection[str] = ()) -> Reading:
         if not stat.S_ISREG(status.st_mode):
             raise _not_a_file(status)
         most = self.settings.staging.max_payload_bytes
@@ -247,7 +251,7 @@ class Examiner:
                 f"The file has {status.st_size} bytes; at most {most} are sent.",
                 "Send a smaller file, or raise max_payload_bytes.",
             )
-        with _opened(path, status) as descriptor:
+        with _opened(path, status, ask) as descriptor:
             return read_payload(descriptor, status.st_size)
 
     def _attached(self, folder: str, name: str, sidecar: Sidecar | None) -> Iterator[AttachedFile]:
@@ -275,7 +279,7 @@ class Examiner:
     def _is_fresh(self, path: str, status: os.stat_result) -> bool:
         """True if a file may not be complete: it is open for writing, or was written to just now."""
         age_seconds = datetime.now(UTC).timestamp() - status.st_mtime
-        return 0 <= age_seconds < self.settings.staging.quiet_seconds or is_being_written(path, OPEN_SAFELY)
+        return 0 <= age_seconds < self.settings.staging.quiet_seconds or is_being_written(path)
 
     def _compose(
         self,
@@ -359,7 +363,7 @@ def _identity_of_sidecar(status: os.stat_result | None) -> FileIdentity | None:
     return FileIdentity.of(status) if status and not stat.S_ISDIR(status.st_mode) else None
 
 
-def _read_sidecar(path: str, status: os.stat_result) -> Sidecar:
+def _read_sidecar(path: str, status: os.stat_result, ask: Collection[str] = ()) -> Sidecar:
     if not stat.S_ISREG(status.st_mode):
         raise Refusal(
             "sidecar_not_a_file",
@@ -372,15 +376,15 @@ def _read_sidecar(path: str, status: os.stat_result) -> Sidecar:
             f"The sidecar has {status.st_size} bytes; at most {SIDECAR_BYTES} are read.",
             "Check that the payload and its sidecar were not mixed up.",
         )
-    with _opened(path, status) as descriptor:
+    with _opened(path, status, ask) as descriptor:
         return read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1))
 
 
 @contextlib.contextmanager
-def _opened(path: str, status: os.stat_result) -> Iterator[int]:
+def _opened(path: str, status: os.stat_result, ask: Collection[str]) -> Iterator[int]:
     """Open the very file that was looked at; Refusal when it may not be read or another lies there now."""
     try:
-        descriptor = change.open_file(path, OPEN_SAFELY)
+        descriptor = open_complete(path) if path in ask else change.open_file(path, OPEN_SAFELY)
     except PermissionError as error:
         if change.is_held_open(error):
             raise

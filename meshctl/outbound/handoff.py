@@ -74,10 +74,6 @@ class ControlStaging:
         durable.write_new(self.path(stem), control, self.mode)
         self.give_group(self.path(stem))
 
-    def discard(self, stem: str) -> None:
-        """Remove a control file that will not be needed."""
-        change.unlink_if_there(self.path(stem))
-
     def give_group(self, path: str) -> None:
         """Give a file its group."""
         # Asked for only where it changes something: the hardened service may not call chown at all, and has
@@ -110,8 +106,7 @@ class HandOff:
         staging = self._staging_in_out if copied else self.control_staging
         for message in messages:
             stem = message.message_id
-            if not message.is_staged:
-                staging.write(stem, message.control)
+            staging.write(stem, message.control)
             written.append(staging.path(stem))
             payload = claim.path(message.name)
             if copied:
@@ -296,20 +291,12 @@ class HandOffDriver:
             return sum(self.hand_over(folder, use_case, some) for some in (others, wrapped))
         claim = self._work.open_claim(self._clock.now(), use_case)
         taken = [item for item in examined if self._take(folder, claim, item)]
-        if len(taken) < len(examined):
-            self._discard_staged(examined, taken)
         self._hand_over(claim, taken, changed_folders=[folder, self._work.claims])
         return len(taken)
 
     def hand_over_again(self, claim: Claim, examined: Sequence[Examined]) -> None:
         """Hand over what a recovery left in a claim."""
         self._hand_over(claim, examined, changed_folders=[])
-
-    def _discard_staged(self, examined: Sequence[Examined], taken: Sequence[Examined]) -> None:
-        going = {item.message_id for item in taken}
-        for item in examined:
-            if isinstance(item, Sendable) and item.is_staged and item.message_id not in going:
-                self._handoff.control_staging.discard(item.message_id)
 
     def _take(self, folder: str, claim: Claim, item: Examined) -> bool:
         """Move one file into the claim; False when it is gone, or is no longer what was examined."""

@@ -4,16 +4,15 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
 from itertools import islice
 
 from meshctl.errors import ConfigError, Refusal
-from meshctl.files.safe_open import OPEN_SAFELY, is_being_written
+from meshctl.files import change
+from meshctl.files.safe_open import BeingWrittenError, is_being_written
 from meshctl.ledger.opening import Books
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.examine import Examined, Examiner, Refused, Sendable
-from meshctl.outbound.examine_batches import Batch, BatchExaminer, NotReady, Outcome
 from meshctl.outbound.handoff import HandOff, HandOffDriver
 from meshctl.outbound.index import Indexes
 from meshctl.outbound.names import NameRules, is_index, is_sidecar
@@ -48,7 +47,6 @@ class OutboundPipeline:
         books: Books,
         should_stop: Callable[[], bool],
         on_backlog: Callable[[], None],
-        reading: BatchExaminer,
     ) -> None:
         self._settings = settings
         self._books = books
@@ -65,7 +63,6 @@ class OutboundPipeline:
         self._indexes = Indexes(
             self._work, str(settings.staging.outbox), NameRules(settings.staging), self._rejected, books
         )
-        self._reading = reading
         self.staging = OutboxScan(
             settings.staging,
             settings.use_cases.keys(),
@@ -91,7 +88,7 @@ class OutboundPipeline:
         forbidden: PermissionError | None = None
         for folder, use_case in self.staging.folders():
             try:
-                self._drain(folder, use_case, handoff, driver, work_left)
+                self._drain(folder, use_case, driver, work_left)
             except PermissionError as error:
                 # One sub-folder with wrong rights keeps nobody from sending by the others.
                 if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -99,8 +96,7 @@ class OutboundPipeline:
                 forbidden = error
         if forbidden is not None:
             raise forbidden
-        self._needs_recovery = driver.left_behind or self._reading.left_behind
-        self._reading.left_behind = False
+        self._needs_recovery = driver.left_behind
         self.staging.forget_gone()
         return work_left
 
@@ -115,22 +111,18 @@ class OutboundPipeline:
         self,
         folder: str,
         use_case: str | None,
-        handoff: HandOff,
         driver: HandOffDriver,
         work_left: WorkLeft,
     ) -> None:
         ready = self._without_indexes(folder, use_case, driver, work_left)
-        batches = _batches(folder, use_case, ready)
-        examined = self._reading.examine(batches, self._examiner, handoff.control_staging)
         try:
-            # Closed here and now, so that nothing staged ahead outlives a stop or an error.
-            with closing(examined):
-                for batch, outcomes in examined:
-                    if len(batch.files) >= _FIRST_BATCH:
-                        self._on_backlog()
-                    self._dispatch(batch, outcomes, driver, work_left)
-                    if len(batch.files) >= _FIRST_BATCH and self._should_stop():
-                        return
+            for batch in _batches(ready):
+                is_backlog = len(batch) >= _FIRST_BATCH
+                if is_backlog:
+                    self._on_backlog()
+                self._send(folder, use_case, batch, driver, work_left)
+                if is_backlog and self._should_stop():
+                    return
         except FileNotFoundError:
             # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
             if use_case is None or os.path.isdir(folder):
@@ -144,7 +136,7 @@ class OutboundPipeline:
         for ready in self.staging.ready(folder, use_case, work_left):
             if not is_index(ready.name):
                 yield ready
-            elif any(is_being_written(path, OPEN_SAFELY) for path in ready.ask):
+            elif any(map(is_being_written, ready.ask)):
                 self.staging.note_writing(work_left)
             else:
                 self._expand(folder, ready.name, use_case, driver)
@@ -160,28 +152,48 @@ class OutboundPipeline:
             if refused is not None:
                 driver.hand_over(folder, use_case, [refused])
 
-    def _dispatch(
-        self, batch: Batch, outcomes: list[Outcome], driver: HandOffDriver, work_left: WorkLeft
+    def _send(
+        self,
+        folder: str,
+        use_case: str | None,
+        files: list[Ready],
+        driver: HandOffDriver,
+        work_left: WorkLeft,
     ) -> None:
-        examined: list[Examined] = []
+        outcomes = [self._look_into(folder, file, use_case) for file in files]
         # What goes with another file is not judged by itself.
         attached = {each.name for one in outcomes if isinstance(one, Sendable) for each in one.attachments}
-        for file, outcome in zip(batch.files, outcomes, strict=True):
-            if file.name in attached:
+        examined: list[Examined] = []
+        for file, outcome in zip(files, outcomes, strict=True):
+            if outcome is None or file.name in attached:
                 continue
-            if isinstance(outcome, OSError) and outcome.errno in _OF_THE_SYSTEM:
-                raise outcome
             if isinstance(outcome, OSError):
-                self._log_unreadable(f"{batch.folder}/{file.name}", outcome)
-            elif isinstance(outcome, Refused) and outcome.may_wait:
-                if not self.staging.must_wait(batch.folder, outcome, work_left):
-                    examined.append(outcome)
-            elif outcome is NotReady.BEING_WRITTEN:
-                self.staging.note_writing(work_left)
-            elif not isinstance(outcome, NotReady):
+                self._note_error(f"{folder}/{file.name}", outcome, work_left)
+            elif not (
+                isinstance(outcome, Refused)
+                and outcome.may_wait
+                and self.staging.must_wait(folder, outcome, work_left)
+            ):
                 examined.append(outcome)
-        if examined and driver.hand_over(batch.folder, batch.use_case, examined) < len(examined):
+        if examined and driver.hand_over(folder, use_case, examined) < len(examined):
             work_left.look_again_in(self._settings.staging.quiet_seconds)
+
+    def _look_into(self, folder: str, file: Ready, use_case: str | None) -> Examined | OSError | None:
+        """Examine one file; an error is an outcome, since it must not keep the others."""
+        try:
+            return self._examiner.examine(
+                folder, file.name, use_case, alone=not file.has_sidecar, ask=file.ask
+            )
+        except OSError as error:
+            return error
+
+    def _note_error(self, path: str, error: OSError, work_left: WorkLeft) -> None:
+        if isinstance(error, BeingWrittenError) or change.is_held_open(error):
+            self.staging.note_writing(work_left)
+        elif error.errno in _OF_THE_SYSTEM:
+            raise error
+        else:
+            self._log_unreadable(path, error)
 
     def _handoff(self) -> HandOff:
         self._work.make()
@@ -250,10 +262,10 @@ class OutboundPipeline:
         )
 
 
-def _batches(folder: str, use_case: str | None, files: Iterator[Ready]) -> Iterator[Batch]:
+def _batches(files: Iterator[Ready]) -> Iterator[list[Ready]]:
     size, seen = _FIRST_BATCH, 0
     while some := list(islice(files, size)):
-        yield Batch(folder, use_case, some)
+        yield some
         seen += size
         size = min(max(seen // _SHARE_OF_A_BATCH, _FIRST_BATCH), _LARGEST_BATCH)
 

@@ -15,7 +15,6 @@ from meshctl.ledger.opening import open_books
 from meshctl.log.alert import Alert
 from meshctl.log.events import Journal
 from meshctl.log.setup import configure_log
-from meshctl.outbound.examine_batches import BatchExaminer, batch_examiner
 from meshctl.outbound.recover import rebuild
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import AlreadyRunningError, InstanceLock, single_instance
@@ -50,7 +49,6 @@ class Daemon:
         self._alerts = Alerts(settings.alerts, journal)
         self._parts = RetriedParts(settings, journal, self._alert)
         self._metrics = Metrics(settings, journal)
-        self._reading = BatchExaminer(None)
 
     def run(self) -> None:
         """Work until SIGTERM. Raises AlreadyRunningError, LedgerTooNewError; OSError at the start only.
@@ -151,7 +149,6 @@ class Daemon:
                 self._signals,
                 self._service,
                 self._metrics,
-                self._reading,
                 self._alert,
             )
         except BaseException:
@@ -187,7 +184,7 @@ class Daemon:
     def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with batch_examiner() as self._reading, single_instance(folder, Clock().now()) as lock:
+        with single_instance(folder, Clock().now()) as lock:
             if threading.current_thread() is threading.main_thread():
                 ignore_lease_breaks()
             with self._signals.listen(folder):

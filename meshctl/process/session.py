@@ -16,7 +16,6 @@ from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
 from meshctl.log.alert import AlertSink
-from meshctl.outbound.examine_batches import BatchExaminer
 from meshctl.outbound.pipeline import OutboundPipeline
 from meshctl.outbound.scan import WorkLeft
 from meshctl.process.lock import InstanceLock
@@ -58,7 +57,6 @@ class Session:
         signals: Signals,
         service: Service,
         metrics: Metrics,
-        reading: BatchExaminer,
         alert: AlertSink,
     ) -> None:
         self._settings = settings
@@ -72,7 +70,7 @@ class Session:
         self._backlog = False
         self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
-        self._outgoing = OutboundPipeline(settings, self._books, self._should_stop, self._on_backlog, reading)
+        self._outgoing = OutboundPipeline(settings, self._books, self._should_stop, self._on_backlog)
         self._incoming = InboundPipeline(settings, self._books, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound
         self._clock_is_kept = True

@@ -1,12 +1,9 @@
 """Limits of the system: inotify watches and instances, open files, processes."""
 
-import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,62 +87,10 @@ def test_no_more_open_files(site: FaultySite, spare: int) -> None:
     check_invariants(site)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity(2)")
-def test_no_helper_to_be_had(site: FaultySite) -> None:
-    """A backlog is worked off without a helper process where there is one processor."""
-    drop_backlog(site, 1000)
-    processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})
-    try:
-        with site.daemon() as daemon:
-            assert not _children(daemon)
-            daemon.wait_for_pairs(1000, 40.0)
-    finally:
-        os.sched_setaffinity(0, processors)
-    assert not site.events("daemon.blocked")
-    check_invariants(site)
-
-
 def test_long_names_in_a_backlog(site: FaultySite) -> None:
-    """Names of any length pass between the processes that read a backlog."""
+    """A backlog of files whose names are as long as a name may be is worked off."""
     drop_backlog(site, 4000, prefix="long-name-" * 22)
     with site.daemon() as daemon:
         daemon.wait_for_pairs(4000, 40.0)
     assert not site.events("daemon.blocked")
     check_invariants(site)
-
-
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open(2)")
-def test_helper_killed_in_a_backlog(site: FaultySite) -> None:
-    """When the helper process is killed the daemon examines its batches, and sends nothing twice."""
-    drop_backlog(site, 3000)
-    with site.daemon() as daemon:
-        daemon.wait_for(lambda: len(site.stems()) > 200, "the backlog to be begun")
-        killed = _kill_children(daemon)
-        daemon.wait_for_pairs(3000, 40.0)
-        # Control files that the helper staged and nobody heard of any more.
-        daemon.wait_for(lambda: not list((site.work / "ready").iterdir()), "what it left to be removed")
-    assert killed > 0
-    assert not site.events("daemon.blocked")
-    check_invariants(site)
-
-
-def _children(daemon: Daemon) -> list[str]:
-    parent = daemon.process.pid
-    return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-
-
-def _kill_children(daemon: Daemon) -> int:
-    """Kill what the daemon has started, and nothing else whose number it may have got since."""
-    parent = daemon.process.pid
-    killed = 0
-    for child in _children(daemon):
-        with suppress(ProcessLookupError, FileNotFoundError):
-            descriptor = os.pidfd_open(int(child))
-            try:
-                if f"\nPPid:\t{parent}\n" in Path(f"/proc/{child}/status").read_text():
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    killed += 1
-            finally:
-                os.close(descriptor)
-    return killed
