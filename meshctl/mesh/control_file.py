@@ -5,8 +5,10 @@ XML means without one. Read in every shape seen in the wild. Reading never follo
 the network, and no error text quotes what a file holds: To_DTS and Subject carry patient data.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
+from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -64,6 +66,11 @@ MAX_CHARACTERS: Final = {
 _KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
 _KNOWN_IN_STATUS: Final = frozenset(tag.lower() for tag, _ in _STATUS_TAGS)
 _SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
+# What stands in XML in another way, or not at all.
+_NOT_PLAIN: Final = re.compile("[&<>\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
+_NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# A reader would take it for a line feed.
+_CARRIAGE_RETURN: Final = {"\r": "&#13;"}
 _FLAG_BY_TEXT: Final = {"Y": True, "y": True, "N": False, "n": False}
 
 
@@ -129,8 +136,7 @@ def write_control_file(control: ControlFile) -> bytes:
             its field; a character that XML cannot carry.
 
     """
-    root = etree.Element(_ROOT)
-    root.text = "\n"
+    lines = [f"<{_ROOT}>"]
     required = frozenset[str]() if control.is_report else _REQUIRED_IN_DATA
     for tag, field in _TAGS:
         value = getattr(control, field)
@@ -138,26 +144,23 @@ def write_control_file(control: ControlFile) -> bytes:
             continue
         if value == "" and tag in required:
             raise ControlFileError(f"The control file needs a {tag}, and there is none.")
-        _add(root, tag, value)
+        lines.append(_element(tag, value))
     if control.status is not None:
-        record = etree.SubElement(root, _STATUS_TAG)
-        record.text = record.tail = "\n"
-        for tag, field in _STATUS_TAGS:
-            _add(record, tag, getattr(control.status, field))
-    return etree.tostring(root, encoding="utf-8", xml_declaration=False) + b"\n"
+        record = (_element(tag, getattr(control.status, field)) for tag, field in _STATUS_TAGS)
+        lines += [f"<{_STATUS_TAG}>", *record, f"</{_STATUS_TAG}>"]
+    return "\n".join([*lines, f"</{_ROOT}>", ""]).encode()
 
 
-def _add(parent: etree._Element, tag: str, value: str | bool) -> None:
+def _element(tag: str, value: str | bool) -> str:
     text = value if isinstance(value, str) else "Y" if value else "N"
     limit = MAX_CHARACTERS.get(tag)
     if limit is not None and len(text) > limit:
         raise ControlFileError(f"{tag} has {len(text)} characters; a control file takes at most {limit}.")
-    element = etree.SubElement(parent, tag)
-    try:
-        element.text = text
-    except ValueError:
-        raise ControlFileError(f"{tag} holds a character that a control file cannot carry.") from None
-    element.tail = "\n"
+    if _NOT_PLAIN.search(text):
+        if _NOT_XML.search(text):
+            raise ControlFileError(f"{tag} holds a character that a control file cannot carry.")
+        text = escape(text, _CARRIAGE_RETURN)
+    return f"<{tag}>{text}</{tag}>"
 
 
 def read_control_file(data: bytes) -> ControlFile:

@@ -58,7 +58,10 @@ def render(template: str, values: Mapping[str, str | None]) -> str:
 
 
 def _clean(value: str | None) -> str:
-    return _UNPRINTABLE.sub(" ", value).strip() if value else ""
+    if not value:
+        return ""
+    # All that is taken out counts as unprintable, and few values have any.
+    return (value if value.isprintable() else _UNPRINTABLE.sub(" ", value)).strip()
 
 
 @lru_cache(maxsize=256)

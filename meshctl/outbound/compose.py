@@ -32,6 +32,8 @@ from meshctl.payload.sidecar import Sidecar, SidecarPatient
 from meshctl.settings.model import Settings
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
+_NO_SIDECAR = Sidecar()
+_LEVELS = tuple(Acknowledgement)
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
 _RESPONSE_EVENT = "ITK008M"
 
@@ -87,7 +89,7 @@ def compose(
 
     Raises IncompleteError when something is missing that a sidecar could add, Refusal when it is wrong.
     """
-    sidecar = sidecar or Sidecar()
+    sidecar = sidecar or _NO_SIDECAR
     use_case = settings.use_cases[_choose_use_case(facts, sidecar, folder_use_case, settings)]
     is_response = facts is not None and facts.event == _RESPONSE_EVENT
     if sidecar.resend_of is not None and _MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
@@ -189,10 +191,11 @@ def surname_cautions(surname: str) -> tuple[Caution, ...]:
 def _choose_use_case(
     facts: MessageFacts | None, sidecar: Sidecar, folder_use_case: str | None, settings: Settings
 ) -> str:
-    event = facts.event if facts else None
-    by_event = use_case_for_event(event, settings.use_cases) if event else ()
-    by_event_alone = by_event[0] if len(by_event) == 1 else None
-    chosen = sidecar.use_case or folder_use_case or by_event_alone or settings.staging.default_use_case
+    chosen = sidecar.use_case or folder_use_case
+    if chosen is None:
+        event = facts.event if facts else None
+        by_event = use_case_for_event(event, settings.use_cases) if event else ()
+        chosen = by_event[0] if len(by_event) == 1 else settings.staging.default_use_case
     if chosen is None:
         if by_event:
             raise IncompleteError(
@@ -325,7 +328,7 @@ def _asked(
         asked = sidecar.acknowledgements
     else:
         asked = () if is_response else use_case.acknowledgements
-    return tuple(level for level in Acknowledgement if level in asked)
+    return tuple(level for level in _LEVELS if level in asked)
 
 
 def _values(

@@ -10,7 +10,15 @@ import re
 from typing import Any, Final, NoReturn
 
 from meshctl.payload.kind import broken_json, looks_like_message
-from meshctl.payload.outline import BUNDLE, RESOURCE_KINDS, RESOURCE_SLOTS, VALUE_CHARS, Outline, Tree
+from meshctl.payload.outline import (
+    BUNDLE,
+    RESOURCE_KINDS,
+    RESOURCE_SLOTS,
+    VALUE_CHARS,
+    Outline,
+    Tree,
+    value_of,
+)
 
 # What XML cannot carry either; FHIR forbids the control characters in any string.
 _NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -89,4 +97,4 @@ def _value(item: object) -> str | None:
         return None
     if _NOT_TEXT.search(item):
         raise broken_json("has a control character in a text")
-    return item
+    return value_of(item)

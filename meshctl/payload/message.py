@@ -34,7 +34,8 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
 
     It is a message if its type says so and it has a MessageHeader, or if its first entry is one.
     """
-    resources = list(_resources(bundle))
+    resources: list[Resource] = []
+    _gather(bundle, resources)
     header = next((one for one in resources if one.kind == "MessageHeader" and one.home == id(bundle)), None)
     if header is None or not (text(bundle, "type") == "message" or _is_first(header, bundle)):
         return None
@@ -45,12 +46,12 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
     practice = _organisation(compositions[:1], header, resources)
     return MessageFacts(
         event=_event(header.tree),
-        endpoint=_stripped(text(part(header.tree, "source"), "endpoint")),
+        endpoint=text(part(header.tree, "source"), "endpoint"),
         references=_references(bundle, header),
         acknowledgements=_acknowledgements(header.tree),
-        title=_stripped(text(document, "title")),
-        confidential=(text(document, "confidentiality") or "").strip().upper() in _CONFIDENTIAL,
-        practice_name=_stripped(text(practice, "name")),
+        title=text(document, "title"),
+        confidential=(text(document, "confidentiality") or "").upper() in _CONFIDENTIAL,
+        practice_name=text(practice, "name"),
         ods_code=_ods_code(practice),
         patient=patient,
         patient_problem=problem,
@@ -59,24 +60,18 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
     )
 
 
-def _resources(bundle: Tree) -> Iterator[Resource]:
+def _gather(bundle: Tree, resources: list[Resource]) -> None:
+    """Add the resources of a Bundle to a list, each with those that it contains."""
     for entry in parts(bundle, "entry"):
-        full_url = text(entry, "fullUrl")
+        full_url = text(entry, "fullUrl") or ""
         for kind, trees in part(entry, "resource").items():
             for tree in trees:
-                if isinstance(tree, dict):
-                    yield Resource(kind, full_url, id(bundle), contained=False, tree=tree)
-                    if "contained" in tree:
-                        yield from _contained(tree)
-                    if kind == "Bundle":
-                        yield from _resources(tree)
-
-
-def _contained(holder: Tree) -> Iterator[Resource]:
-    for slot in parts(holder, "contained"):
-        for kind in slot:
-            for tree in parts(slot, kind):
-                yield Resource(kind, None, id(holder), contained=True, tree=tree)
+                resources.append(Resource(kind, full_url, id(bundle), contained=False, tree=tree))
+                for slot in parts(tree, "contained"):
+                    for inner in slot:
+                        resources += [Resource(inner, "", id(tree), True, one) for one in parts(slot, inner)]
+                if kind == "Bundle":
+                    _gather(tree, resources)
 
 
 def _is_first(header: Resource, bundle: Tree) -> bool:
@@ -108,9 +103,8 @@ def _focus_subjects(header: Resource, resources: Sequence[Resource]) -> list[tup
 
 def _event(header: Tree) -> str | None:
     """Return what kind of message it is: `event` in STU3, `eventCoding` or else `eventUri` in R4."""
-    codings = (part(header, "event"), part(header, "eventCoding"))
-    codes = (text(coding, "code") for coding in codings)
-    return _stripped(next((code for code in codes if code), None) or text(header, "eventUri"))
+    stu3, r4 = part(header, "event"), part(header, "eventCoding")
+    return text(stu3, "code") or text(r4, "code") or text(header, "eventUri")
 
 
 def _organisation(document: Sequence[Resource], header: Resource, resources: Sequence[Resource]) -> Tree:
@@ -127,17 +121,17 @@ def _organisation(document: Sequence[Resource], header: Resource, resources: Seq
 
 def _ods_code(organisation: Tree) -> str | None:
     for identifier in parts(organisation, "identifier"):
-        system = (text(identifier, "system") or "").strip().rstrip("/").casefold()
+        system = (text(identifier, "system") or "").rstrip("/").casefold()
         if system in _ODS_CODE_SYSTEMS and text(identifier, "use") != "old":
-            return _stripped(text(identifier, "value"))
+            return text(identifier, "value")
     return None
 
 
 def _references(bundle: Tree, header: Resource) -> tuple[str, ...]:
     """Return the ids by which a response can name this message; senders use any of the three."""
-    header_id = text(header.tree, "id") or (header.full_url or "").rpartition(":")[2]
+    header_id = text(header.tree, "id") or header.full_url.rpartition(":")[2]
     found = [text(part(bundle, "identifier"), "value"), text(bundle, "id"), header_id]
-    return tuple(dict.fromkeys(one.strip() for one in found if one and one.strip()))
+    return tuple(dict.fromkeys(one for one in found if one))
 
 
 def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
@@ -148,10 +142,10 @@ def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
     """
     asked: dict[str, bool] = {}
     for extension in parts(header, "extension"):
-        if _HANDLING.fullmatch((text(extension, "url") or "").strip()):
+        if _HANDLING.fullmatch(text(extension, "url") or ""):
             for item in parts(extension, "extension"):
-                named = _HANDLING_PART.fullmatch((text(item, "url") or "").strip())
-                flag = (text(item, "valueBoolean") or "").strip().casefold()
+                named = _HANDLING_PART.fullmatch(text(item, "url") or "")
+                flag = (text(item, "valueBoolean") or "").casefold()
                 if named and flag in {"true", "false"}:
                     asked[_ACKNOWLEDGEMENTS[named[1]]] = flag == "true"
     return tuple(name for name in _ACKNOWLEDGEMENTS.values() if asked.get(name)) if asked else None
@@ -160,8 +154,8 @@ def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
 def _document_version(document: Tree) -> str | None:
     """Return the version that FHIR's own extension gives; Composition has no element for it."""
     for extension in parts(document, "extension"):
-        if (text(extension, "url") or "").strip() == _VERSION_NUMBER:
-            return _stripped(text(extension, "valueString"))
+        if text(extension, "url") == _VERSION_NUMBER:
+            return text(extension, "valueString")
     return None
 
 
@@ -170,8 +164,8 @@ def _response(header: Tree, resources: Iterable[Resource]) -> ResponseFacts | No
     if not response:
         return None
     return ResponseFacts(
-        identifier=_stripped(text(response, "identifier")) or "",
-        response_code=_stripped(text(response, "code")) or "",
+        identifier=text(response, "identifier") or "",
+        response_code=text(response, "code") or "",
         codes=tuple(_itk_codes(resources)),
     )
 
@@ -181,12 +175,8 @@ def _itk_codes(resources: Iterable[Resource]) -> Iterator[str]:
         if outcome.kind == "OperationOutcome":
             for issue in parts(outcome.tree, "issue"):
                 for coding in parts(part(issue, "details"), "coding"):
-                    code = _stripped(text(coding, "code")) or ""
+                    code = text(coding, "code") or ""
                     if "itk-responsecodes" in (
                         text(coding, "system") or ""
                     ).casefold() or _ITK_CODE.fullmatch(code):
                         yield code
-
-
-def _stripped(value: str | None) -> str | None:
-    return value.strip() if value is not None else None

@@ -1,17 +1,19 @@
 """The outline of a FHIR message: which parts of which resources are read, one table for XML and JSON.
 
-Both readers bring a message into the same small tree: each element is a dict from name to a list, each
-primitive a string. What the table does not name is never looked at, however large it is. The tree promises
-nothing about content: values are the sender's own, except that one longer than `VALUE_CHARS` is left out.
+Both readers bring a message into the same small tree: each element is a dict from name to a list, which holds
+elements or, where the table says so, values. What the table does not name is never looked at, however large
+it is. The tree promises nothing about content: values are the sender's own, without the blanks around them,
+except that one that is empty or longer than `VALUE_CHARS` is left out.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 VALUE_CHARS: Final = 1000
 """No value that routes or names anything is this long; trimmed attachments always are longer."""
 
-Tree = dict[str, list["str | Tree"]]
+Tree = dict[str, list[Any]]
+"""By name: a list of texts where the outline has a value, otherwise of further trees; never an empty one."""
 Outline = Mapping[str, "Outline | None"]
 
 _VALUE: Final = None
@@ -92,27 +94,28 @@ RESOURCE_SLOTS: Final = frozenset({"resource", "contained"})
 _NOTHING: Final[Tree] = {}
 
 
+def value_of(written: str) -> str | None:
+    """Return a value as the tree has it, None for one that is left out."""
+    return None if len(written) > VALUE_CHARS else written.strip() or None
+
+
 def text(tree: Tree, name: str) -> str | None:
-    """Return the first value of `name`, None where it is missing or blank."""
-    for item in tree.get(name, ()):
-        if isinstance(item, str) and item.strip():
-            return item
-    return None
+    """Return the first value of `name`, None where it is missing."""
+    values: Sequence[str] = tree.get(name, ())
+    return values[0] if values else None
 
 
-def texts(tree: Tree, name: str) -> list[str]:
-    """Return every value of `name` that is not blank, stripped."""
-    return [item.strip() for item in tree.get(name, ()) if isinstance(item, str) and item.strip()]
+def texts(tree: Tree, name: str) -> Sequence[str]:
+    """Return every value of `name`."""
+    return tree.get(name, ())
 
 
 def part(tree: Tree, name: str) -> Tree:
     """Return the first element `name`, an empty one where it is missing."""
-    for item in tree.get(name, ()):
-        if isinstance(item, dict):
-            return item
-    return _NOTHING
+    elements: Sequence[Tree] = tree.get(name, ())
+    return elements[0] if elements else _NOTHING
 
 
-def parts(tree: Tree, name: str) -> list[Tree]:
+def parts(tree: Tree, name: str) -> Sequence[Tree]:
     """Return every element `name`."""
-    return [item for item in tree.get(name, ()) if isinstance(item, dict)]
+    return tree.get(name, ())

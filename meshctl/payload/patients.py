@@ -25,28 +25,32 @@ _FORMER_USES = frozenset({"old", "maiden"})
 
 @dataclass(slots=True, repr=False)
 class Resource:
-    """One resource of a message: its type, the fullUrl of its entry, and where it stands.
+    """One resource of a message: its type, the fullUrl of its entry (or an empty text), and where it stands.
 
     `home` identifies the Bundle that holds it, or, where `contained`, the resource that holds it.
     """
 
     kind: str
-    full_url: str | None
+    full_url: str
     home: int
     contained: bool
     tree: Tree
 
 
-def resolve(reference: str, kind: str, resources: Iterable[Resource], home: int) -> list[Resource]:
+def resolve(reference: str, kind: str, resources: Sequence[Resource], home: int) -> list[Resource]:
     """Return the resources of type `kind` that `reference`, made in the Bundle `home`, means best.
 
     Exact spelling goes before a difference in case, the same Bundle before others, as one id may occur in
     two. More than one are returned only where nothing tells them apart.
     """
+    # The usual case, and there is no better match.
+    beside = [one for one in resources if one.full_url == reference and one.kind == kind and one.home == home]
+    if beside and reference and not reference.startswith("#"):
+        return beside
     best: list[Resource] = []
     best_rank = (0, False)
     for resource in resources:
-        if resource.kind == kind and (rank := _match(reference.strip(), resource)):
+        if resource.kind == kind and (rank := _match(reference, resource)):
             ranked = (rank, resource.home == home)
             if ranked > best_rank:
                 best, best_rank = [resource], ranked
@@ -57,10 +61,10 @@ def resolve(reference: str, kind: str, resources: Iterable[Resource], home: int)
 
 def _match(reference: str, resource: Resource) -> int:
     """Return how well a reference fits a resource: 4 to the letter, 1 just about, 0 not at all."""
-    resource_id = (text(resource.tree, "id") or "").strip()
+    resource_id = text(resource.tree, "id") or ""
     if resource.contained or reference.startswith("#"):
         return 4 if resource.contained and resource_id and reference == f"#{resource_id}" else 0
-    full_url = (resource.full_url or "").strip()
+    full_url = resource.full_url
     if reference == full_url:
         return 4
     if reference.casefold() == full_url.casefold():
@@ -117,14 +121,14 @@ def _subjects_patients(subject: Tree, home: int, everyone: Sequence[Resource]) -
     named = [
         one for one in everyone if wanted & {_digits(n) for n in _nhs_numbers(parts(one.tree, "identifier"))}
     ]
-    return named or [Resource("Patient", None, home, contained=False, tree=subject), *everyone]
+    return named or [Resource("Patient", "", home, contained=False, tree=subject), *everyone]
 
 
 def _patient_facts(patient: Tree, today: str) -> tuple[PatientFacts, str | None]:
     identifiers = parts(patient, "identifier")
     current = [one for one in identifiers if text(one, "use") != "old" and not _ended(one, today)]
     numbers = _nhs_numbers(current) or _nhs_numbers(identifiers)
-    several = len({_digits(number) for number in numbers}) > 1
+    several = len(numbers) > 1 and len({_digits(number) for number in numbers}) > 1
     name = _current_name(parts(patient, "name"), today)
     facts = PatientFacts(
         nhs_number=numbers[0] if numbers else None,
@@ -138,10 +142,10 @@ def _patient_facts(patient: Tree, today: str) -> tuple[PatientFacts, str | None]
 def _nhs_numbers(identifiers: Iterable[Tree]) -> list[str]:
     numbers = []
     for identifier in identifiers:
-        system = (text(identifier, "system") or "").strip().rstrip("/").casefold()
+        system = (text(identifier, "system") or "").rstrip("/").casefold()
         number = text(identifier, "value")
         if number is not None and system in _NHS_NUMBER_SYSTEMS:
-            numbers.append(number.strip())
+            numbers.append(number)
     return numbers
 
 
@@ -159,7 +163,7 @@ def _current_name(names: Sequence[Tree], today: str) -> Tree:
 
 def _ended(item: Tree, today: str) -> bool:
     """True if a name or identifier is over; a period includes its last day, month or year."""
-    end = (text(part(item, "period"), "end") or "").strip()[: len("YYYY-MM-DD")]
+    end = (text(part(item, "period"), "end") or "")[: len("YYYY-MM-DD")]
     return bool(end) and end < today[: len(end)]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import etree
 
 from meshctl.mesh.control_file import (
     CONTROL_FILE_MAX_BYTES,
@@ -242,6 +243,30 @@ _CONTROL_FILES = st.builds(
 def test_whatever_is_written_reads_back(control: ControlFile) -> None:
     """Markup, quotes, emoji and line separators in values survive the file."""
     assert read_control_file(write_control_file(control)) == control
+
+
+def _by_lxml(control: ControlFile) -> bytes:
+    """Return the control file as lxml writes it, element by element in the order of our own."""
+    root = etree.Element("DTSControl")
+    root.text = "\n"
+    for element in etree.fromstring(write_control_file(replace(control, subject="", local_id=""))):
+        texts = {"Subject": control.subject, "LocalId": control.local_id}
+        made = etree.SubElement(root, element.tag)
+        made.text, made.tail = texts.get(element.tag, element.text or ""), "\n"
+    return etree.tostring(root, encoding="utf-8", xml_declaration=False) + b"\n"
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_any_text_is_written_as_lxml_writes_it(subject: str, local_id: str) -> None:
+    """What has to be escaped is, nothing else, and what XML cannot carry is refused as lxml refuses it."""
+    control = replace(CONSULTATION_REPORT, subject=subject, local_id=local_id)
+    try:
+        expected = _by_lxml(control)
+    except ValueError:
+        with pytest.raises(ControlFileError):
+            write_control_file(control)
+    else:
+        assert write_control_file(control) == expected
 
 
 @given(st.text(), st.sampled_from(["subject", "to_dts", "local_id", "workflow_id", "data_checksum"]))
