@@ -66,10 +66,11 @@ def _mask_unless_stamp(match: re.Match[str]) -> str:
 
 def _mask_words(name: str, words: Sequence[str]) -> str:
     folded = unicodedata.normalize("NFC", name).casefold()
-    for word in words:
-        # Compiling a pattern costs more than all the rest of a log line; few names hold any of the words.
-        if unicodedata.normalize("NFC", word.strip()).casefold() in folded:
-            name = _mask_word(name, word)
+    # Compiling a pattern costs more than all the rest of a log line; few names hold any of the words.
+    found = [word for word in words if unicodedata.normalize("NFC", word.strip()).casefold() in folded]
+    # A word within another goes last, or the rest of the longer one would stay.
+    for word in sorted(found, key=len, reverse=True):
+        name = _mask_word(name, word)
     return name
 
 

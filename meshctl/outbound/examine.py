@@ -36,17 +36,17 @@ from meshctl.settings.model import Settings
 
 def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
     """Return the values that must be masked where somebody else's file name repeats them."""
-    known: set[str] = set()
+    known: list[str] = []
     named = facts.patient if facts else None
-    for part in (named, sidecar.patient if sidecar else None):
-        if part is not None:
-            known.update(value for value in (part.nhs_number, part.surname) if value)
-            known.update(_date_spellings(part.date_of_birth))
-    given = sidecar.patient.given if sidecar and sidecar.patient else None
-    names = (named.display_name if named else None, sidecar.patient_name if sidecar else None, given)
-    for name in names:
-        known.update((name or "").split())
-    return tuple(sorted(value for value in known if len(value) > 1))
+    if named is not None:
+        known += (named.nhs_number or "", named.surname or "", *_date_spellings(named.date_of_birth))
+        known += (named.display_name or "").split()
+    if sidecar is not None:
+        known += (sidecar.patient_name or "").split()
+        if (given := sidecar.patient) is not None:
+            known += (given.nhs_number or "", given.surname or "", *_date_spellings(given.date_of_birth))
+            known += (given.given or "").split()
+    return tuple([value for value in known if len(value) > 1])
 
 
 def _date_spellings(written: str | None) -> list[str]:

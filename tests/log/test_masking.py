@@ -141,3 +141,8 @@ def test_masking_never_touches_a_message_id_of_our_time(text: str) -> None:
     """Message ids of 1900 to 2099 pass whole, so that a log can be searched for them."""
     if is_message_id(text) and text[:2] in {"19", "20"}:
         assert mask_numbers(text) == text
+
+
+def test_a_word_within_another_leaves_nothing_of_it() -> None:
+    """Of a long name that holds a short one, both to be masked, nothing stays."""
+    assert mask_file_name("Annabel.pdf", ("Ann", "Annabel")) == f"{MASK}.pdf"
