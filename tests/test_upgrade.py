@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 
 import meshctl
-from meshctl.ledger.database import LEDGER_NAME, migrations
+from meshctl.ledger.database import LEDGER_NAME, migrations, open_for_reading
+from meshctl.ledger.keys import read_keys
+from meshctl.ledger.reads import by_reference
 from tests.commands.client import transfer
 from tests.invariants import check_invariants
 from tests.modes import has_mode
+from tests.payloads import make_bundle_xml
 from tests.site import Site, make_site, sidecar
 
 NEXT = len(migrations()) + 1
@@ -135,6 +139,53 @@ def test_kept_copy_takes_an_upgrade_back(site: Site, newer: Site) -> None:
 
     assert _ids(site.state / LEDGER_NAME) == before
     check_invariants(site)
+
+
+def _as_of_version_2(ledger: Path, reference_keys: Sequence[bytes]) -> None:
+    """Put a ledger of version 2 that says the same in the place of one; all have these references."""
+    old = ledger.with_name("old")
+    with closing(sqlite3.connect(old)) as connection, connection:
+        connection.executescript("\n".join(migrations()[:2]) + "PRAGMA user_version = 2;")
+        connection.execute("ATTACH ? AS new", (str(ledger),))
+        columns = ", ".join(row[1] for row in connection.execute("PRAGMA main.table_info(messages)"))
+        connection.execute(f"INSERT INTO main.messages ({columns}) SELECT {columns} FROM new.messages")  # noqa: S608
+        connection.execute(
+            "INSERT INTO main.history SELECT message_id, step, at, event, history.state, code, text"
+            " FROM new.history JOIN new.messages USING (number)"
+        )
+        for key in reference_keys:
+            connection.execute(
+                "INSERT INTO main.message_references SELECT ?, message_id FROM new.messages"
+                " WHERE state != 'rejected'",
+                (key,),
+            )
+        connection.execute("INSERT INTO main.facts SELECT * FROM new.facts")
+    old.replace(ledger)
+
+
+def test_ledger_of_version_2_says_the_same_when_messages_have_numbers(site: Site) -> None:
+    """Messages, histories and all by which a message is found come over: patient, content, references."""
+    ledger = site.state / LEDGER_NAME
+    (site.outbox / "send-document").mkdir()
+    site.place("letter.xml", make_bundle_xml(identifier="letter-1"), folder="send-document")
+    site.place("refused.xml", b"<broken", folder="send-document")
+    site.run_once()
+    asked = [("list", "--json"), ("find", "--nhs-number", "9990000042", "--json")]
+    before = [site.meshctl(*each).stdout for each in asked]
+    key = read_keys(site.state / "key").of("letter-1")
+    _as_of_version_2(ledger, [key, b"another reference"])
+
+    site.run_once()
+
+    assert [site.meshctl(*each).stdout for each in asked] == before
+    assert _version(ledger) == len(migrations())
+    (sent,) = site.stems()
+    with closing(open_for_reading(ledger)) as connection:
+        assert [one.message_id for one in by_reference(connection, [key], 2)] == [sent]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    site.place("again.xml", make_bundle_xml(identifier="letter-1"), folder="send-document")
+    site.run_once()
+    assert [row["repeat_of"] for row in site.messages().values() if row["file_name"] == "again.xml"] == [sent]
 
 
 def test_mailbox_goes_on_at_another_place(site: Site, tmp_path: Path) -> None:

@@ -31,11 +31,12 @@ WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 ORDER BY created_at DESC, message_id DESC LIMIT :limit
 """
 _ABOUT_PATIENT = """
-SELECT * FROM messages WHERE patient_key = ? ORDER BY created_at DESC, message_id DESC
+SELECT * FROM messages WHERE substr(patient_key, 1, 8) = substr(?1, 1, 8) AND patient_key = ?1
+ORDER BY created_at DESC, message_id DESC
 """
 _HISTORIES = """
-SELECT message_id, at, event, state, code, text FROM history
-WHERE message_id IN (SELECT value FROM json_each(?)) ORDER BY message_id, step
+SELECT number, at, event, state, code, text FROM history
+WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number, step
 """
 _HISTORY_BATCH = 500
 # Sorts after every character that an id can hold.
@@ -162,13 +163,13 @@ def _messages(
     connection: sqlite3.Connection, query: str, parameters: Sequence[object] | Mapping[str, object]
 ) -> list[Message]:
     rows = connection.execute(query, parameters).fetchall()
-    histories: dict[str, list[HistoryEntry]] = {row["message_id"]: [] for row in rows}
-    message_ids = list(histories)
-    for start in range(0, len(message_ids), _HISTORY_BATCH):
-        some = json.dumps(message_ids[start : start + _HISTORY_BATCH])
-        for message_id, at, *entry in connection.execute(_HISTORIES, (some,)):
-            histories[message_id].append(HistoryEntry(instant(at), *entry))
-    return [_message(row, tuple(histories[row["message_id"]])) for row in rows]
+    histories: dict[int, list[HistoryEntry]] = {row["number"]: [] for row in rows}
+    numbers = list(histories)
+    for start in range(0, len(numbers), _HISTORY_BATCH):
+        some = json.dumps(numbers[start : start + _HISTORY_BATCH])
+        for number, at, *entry in connection.execute(_HISTORIES, (some,)):
+            histories[number].append(HistoryEntry(instant(at), *entry))
+    return [_message(row, tuple(histories[row["number"]])) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +236,13 @@ WHERE mesh_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
 """
 _BY_LOCAL_ID = """
 SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
-WHERE local_id_key = ? AND state != 'rejected' LIMIT ?
+WHERE substr(local_id_key, 1, 8) = substr(?1, 1, 8) AND local_id_key = ?1 AND state != 'rejected' LIMIT ?2
 """
 _BY_REFERENCE = """
 SELECT DISTINCT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event
-FROM message_references JOIN messages USING (message_id)
-WHERE reference_key IN (?, ?, ?, ?, ?, ?) AND state != 'rejected' LIMIT ?
+FROM message_references JOIN messages USING (number)
+WHERE reference_key IN (substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8),
+    substr(?, 1, 8)) AND state != 'rejected' LIMIT ?
 """
 _MOST_SPELLINGS = 6
 _DESCRIBED = """
@@ -255,7 +257,7 @@ WHERE state IN (SELECT value FROM json_each(:states))
     AND queued_clock > :queued_since AND queued_clock <= :until
     AND coalesce(sent_clock, queued_clock) > :since AND coalesce(sent_clock, queued_clock) <= :until
     AND (:level IS NULL OR instr(awaiting, :level) > 0)
-    AND NOT EXISTS (SELECT 1 FROM history WHERE history.message_id = messages.message_id
+    AND NOT EXISTS (SELECT 1 FROM history WHERE history.number = messages.number
         AND history.event = 'DEADLINE' AND history.code = :deadline)
 """
 _ACCEPTED = """

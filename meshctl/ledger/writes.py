@@ -15,13 +15,26 @@ from meshctl.ledger.records import NewMessage, levels_of
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance
 
 _INSERT = """
-INSERT INTO messages (message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
+INSERT INTO messages (number, message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
     local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
     reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_HISTORY = """
-INSERT INTO history (message_id, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO history (number, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_QUEUED = """
+INSERT INTO history (number, step, at, event, state)
+SELECT number, 2, ?, 'HANDOFF', 'queued' FROM messages WHERE message_id = ?
+"""
+# Somebody may have removed messages by hand, and their histories not: no number is given twice.
+_NEXT_NUMBER = """
+SELECT 1 + coalesce(max(number), 0) FROM
+    (SELECT max(number) AS number FROM messages UNION ALL SELECT max(number) FROM history)
+"""
+_NEWEST_WITH_CONTENT = """
+SELECT max(message_id) FROM messages
+WHERE substr(sha256, 1, 8) = substr(?1, 1, 8) AND sha256 = ?1 AND state != 'rejected'
 """
 _UNTOLD_FACT = "untold"
 
@@ -79,10 +92,7 @@ class Ledger:
                 "WHERE message_id = ? AND state = 'claimed'",
                 [(stamp, clock, message_id) for message_id in message_ids],
             )
-            self.connection.executemany(
-                _INSERT_HISTORY,
-                [(message_id, 2, stamp, "HANDOFF", "queued", None, None) for message_id in message_ids],
-            )
+            self.connection.executemany(_INSERT_QUEUED, [(stamp, message_id) for message_id in message_ids])
 
     def withdraw(self, message_ids: Sequence[str]) -> None:
         """Take back claims of which the client has seen nothing; their files will be claimed anew."""
@@ -114,12 +124,11 @@ class Ledger:
         with atomic(self.connection):
             self._note_untold(message_ids)
             for message_id in message_ids:
-                state = self._value("SELECT state FROM messages WHERE message_id = ?", message_id)
                 self.connection.execute(
                     "UPDATE messages SET overdue = ?, updated_at = ? WHERE message_id = ?",
                     (deadline, iso(at), message_id),
                 )
-                self._note(message_id, at, "DEADLINE", str(state), deadline, text)
+                self.connection.execute(_INSERT_DEADLINE, (iso(at), deadline, text, message_id))
 
     def untold(self) -> list[str]:
         """Return the messages whose failure or missed deadline no log and no alert may have heard of yet."""
@@ -173,17 +182,16 @@ class Ledger:
 
     def earlier_with_content(self, sha256s: Sequence[bytes]) -> dict[bytes, str]:
         """Return, by content, the newest message that was handed over with it."""
-        query = "SELECT max(message_id) FROM messages WHERE sha256 = ? AND state != 'rejected'"
         # One transaction for all: each costs several locks on the file.
         with atomic(self.connection, "BEGIN"):
-            found = {sha256: self._value(query, sha256) for sha256 in sha256s}
+            found = {sha256: self._value(_NEWEST_WITH_CONTENT, sha256) for sha256 in sha256s}
         return {sha256: str(message_id) for sha256, message_id in found.items() if message_id is not None}
 
     def remove_final(self, before: datetime, limit: int) -> int:
         """Remove up to `limit` final messages last changed before the instant `before`; return how many."""
         with atomic(self.connection):
             cursor = self.connection.execute(
-                "DELETE FROM messages WHERE message_id IN (SELECT message_id FROM messages WHERE "
+                "DELETE FROM messages WHERE number IN (SELECT number FROM messages WHERE "
                 "state IN ('rejected', 'completed', 'failed') AND updated_at < ? LIMIT ?)",
                 (iso(before), limit),
             )
@@ -191,48 +199,51 @@ class Ledger:
 
     def _insert(self, messages: Sequence[NewMessage], state: State, event: str) -> None:
         rows, history = [], []
-        references: list[tuple[bytes, str]] = []
-        for message in messages:
+        references: list[tuple[bytes, int]] = []
+        next_number = int(str(self._value(_NEXT_NUMBER)))
+        for number, message in enumerate(messages, next_number):
             reason = message.reason
             asked, entered_at = ",".join(message.asked), iso(message.created_at)
             rows.append(
-                (message.message_id, message.claim, message.file_name, message.use_case, message.workflow_id,
-                 state.value, asked, asked, message.local_id_key, message.patient_key, message.repeat_of,
-                 message.resend_of, message.size_bytes, message.sha256, reason and reason.code,
-                 reason and reason.event, reason and reason.text, reason and reason.advice,
-                 entered_at, entered_at, message.wrapped_bytes, message.document_id, message.document_version)
+                (number, message.message_id, message.claim, message.file_name, message.use_case,
+                 message.workflow_id, state.value, asked, asked, message.local_id_key, message.patient_key,
+                 message.repeat_of, message.resend_of, message.size_bytes, message.sha256,
+                 reason and reason.code, reason and reason.event, reason and reason.text,
+                 reason and reason.advice, entered_at, entered_at, message.wrapped_bytes,
+                 message.document_id, message.document_version)
             )  # fmt: skip
             history.append(
-                (message.message_id, 1, entered_at, event, state.value,
+                (number, 1, entered_at, event, state.value,
                  reason and reason.code, reason and reason.text)
             )  # fmt: skip
-            references.extend((key, message.message_id) for key in set(message.reference_keys))
+            references.extend((key, number) for key in set(message.reference_keys))
         self.connection.executemany(_INSERT, rows)
         self.connection.executemany(_INSERT_HISTORY, history)
         self.connection.executemany(
-            "INSERT INTO message_references (reference_key, message_id) VALUES (?, ?)", references
+            "INSERT INTO message_references (reference_key, number) VALUES (substr(?, 1, 8), ?)", references
         )
 
     def _apply(self, message_id: str, evidence: Evidence, at: datetime, clock: float) -> Change | None:
         row = self.connection.execute(
-            "SELECT state, asked, awaiting, assumed, overdue, mesh_id FROM messages WHERE message_id = ?",
+            "SELECT number, state, asked, awaiting, assumed, overdue, mesh_id FROM messages "
+            "WHERE message_id = ?",
             (message_id,),
         ).fetchone()
         if row is None:
             return None
-        overdue = row["overdue"]
+        number, overdue = row["number"], row["overdue"]
         before = Standing(
             State(row["state"]), levels_of(row["asked"]), levels_of(row["awaiting"]), bool(row["assumed"])
         )
         after = advance(before, evidence)
         learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
-        is_known, step = self._history(message_id, evidence)
+        is_known, step = self._history(number, evidence)
         if is_known and after == before and learnt is None:
             return Change(message_id, before, after, overdue, overdue, is_new=False)
-        still_overdue = self._still_overdue(message_id, overdue, after)
+        still_overdue = self._still_overdue(number, overdue, after)
         failed_now = after.state is State.FAILED and before.state is not State.FAILED
         parameters = {
-            "message_id": message_id, "state": after.state.value, "awaiting": ",".join(after.awaiting),
+            "number": number, "state": after.state.value, "awaiting": ",".join(after.awaiting),
             "assumed": after.assumed, "mesh_id": learnt, "at": iso(at), "clock": clock,
             "overdue": still_overdue, "failed_now": failed_now,
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
@@ -240,18 +251,18 @@ class Ledger:
         self.connection.execute(_UPDATE, parameters)
         self.connection.execute(
             _INSERT_HISTORY,
-            (message_id, step, iso(at), evidence.event, after.state.value, evidence.code, evidence.text),
+            (number, step, iso(at), evidence.event, after.state.value, evidence.code, evidence.text),
         )
         return Change(message_id, before, after, overdue, still_overdue, is_new=True)
 
-    def _still_overdue(self, message_id: str, overdue: str | None, after: Standing) -> str | None:
+    def _still_overdue(self, number: int, overdue: str | None, after: Standing) -> str | None:
         """Return the deadline that the flag names after this standing: the last one missed that still is."""
         if overdue is None or _is_missed(Deadline(overdue), after):
             return overdue
         earlier = self.connection.execute(
-            "SELECT code FROM history WHERE message_id = ? AND event = 'DEADLINE' AND code IS NOT NULL "
+            "SELECT code FROM history WHERE number = ? AND event = 'DEADLINE' AND code IS NOT NULL "
             "ORDER BY step DESC",
-            (message_id,),
+            (number,),
         )
         return next((row["code"] for row in earlier if _is_missed(Deadline(row["code"]), after)), None)
 
@@ -264,20 +275,14 @@ class Ledger:
                 (_UNTOLD_FACT, " ".join(message_ids)),
             )
 
-    def _history(self, message_id: str, evidence: Evidence) -> tuple[bool, int]:
+    def _history(self, number: int, evidence: Evidence) -> tuple[bool, int]:
         """True if the evidence is in the message's history, and which step comes next."""
         row = self.connection.execute(
             "SELECT coalesce(max(event = ? AND code IS ?), 0), coalesce(max(step), 0) + 1 "
-            "FROM history WHERE message_id = ?",
-            (evidence.event, evidence.code, message_id),
+            "FROM history WHERE number = ?",
+            (evidence.event, evidence.code, number),
         ).fetchone()
         return bool(row[0]), row[1]
-
-    def _note(
-        self, message_id: str, at: datetime, event: str, state: str, code: str | None, text: str | None
-    ) -> None:
-        step = self._value("SELECT coalesce(max(step), 0) + 1 FROM history WHERE message_id = ?", message_id)
-        self.connection.execute(_INSERT_HISTORY, (message_id, step, iso(at), event, state, code, text))
 
     def _value(self, query: str, *parameters: object) -> object:
         row = self.connection.execute(query, parameters).fetchone()
@@ -297,7 +302,12 @@ UPDATE messages SET
     reason_event = CASE WHEN :failed_now THEN :event ELSE reason_event END,
     reason_text = CASE WHEN :failed_now THEN :text ELSE reason_text END,
     reason_advice = CASE WHEN :failed_now THEN :advice ELSE reason_advice END
-WHERE message_id = :message_id
+WHERE number = :number
+"""
+_INSERT_DEADLINE = """
+INSERT INTO history (number, step, at, event, state, code, text)
+SELECT number, 1 + coalesce((SELECT max(step) FROM history WHERE history.number = messages.number), 0),
+    ?, 'DEADLINE', state, ?, ? FROM messages WHERE message_id = ?
 """
 
 

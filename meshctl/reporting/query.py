@@ -20,8 +20,8 @@ SELECT message_id, use_case, state, assumed, created_at,
 FROM messages WHERE created_at >= :start AND created_at < :end ORDER BY message_id
 """
 _STEPS: Final = """
-SELECT history.message_id, history.at, history.state
-FROM messages JOIN history USING (message_id)
+SELECT messages.message_id, history.at, history.state
+FROM messages JOIN history USING (number)
 WHERE messages.created_at >= :start AND messages.created_at < :end ORDER BY message_id, step
 """
 _OVERDUE: Final = """
@@ -37,7 +37,7 @@ _SENT_AGAIN: Final = "SELECT DISTINCT resend_of FROM messages WHERE resend_of IS
 _WAITS: Final = """
 SELECT min(CASE WHEN state = 'queued' THEN at END) AS queued_at,
     min(CASE WHEN state NOT IN ('claimed', 'queued') THEN at END) AS left_at
-FROM history GROUP BY message_id
+FROM history GROUP BY number
 HAVING queued_at IS NOT NULL AND queued_at < :end AND (left_at IS NULL OR left_at >= :start)
 """
 

@@ -88,7 +88,8 @@ def _live(
     """Let a new message live through the pieces, one a turn unless `at_once`."""
     message_id = mailbox.message(asked=asked, in_out=True)
     mailbox.ledger.connection.execute(
-        "INSERT INTO message_references VALUES (?, ?)", (mailbox.keys.of(f"request-{message_id}"), message_id)
+        "INSERT INTO message_references SELECT substr(?, 1, 8), number FROM messages WHERE message_id = ?",
+        (mailbox.keys.of(f"request-{message_id}"), message_id),
     )
     for piece in pieces:
         piece.leave(mailbox, message_id)
