@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import NamedTuple
@@ -138,6 +138,28 @@ class Refused(ExaminedFile):
 Examined = Sendable | Refused
 
 
+@dataclass(slots=True, repr=False)
+class Looked:
+    """A dropped file that was read: what it and its sidecar say, or why they were not read to the end."""
+
+    name: str
+    message_id: str
+    identity: FileIdentity
+    sidecar_identity: FileIdentity | None
+    sidecar: Sidecar | None
+    reading: Reading | None = None
+    attachments: tuple[AttachedFile, ...] = ()
+    refusal: Refusal | None = None
+
+    @property
+    def contents(self) -> list[Attached]:
+        """Return what the document and its attachments are; nothing for a file that is a message itself."""
+        if self.reading is None or self.reading.content is None:
+            return []
+        own = Attached(self.name, self.reading.content)
+        return [own, *(Attached(each.name, each.content) for each in self.attachments)]
+
+
 @dataclass(frozen=True, slots=True)
 class Examiner:
     """Examines files for one mailbox."""
@@ -145,16 +167,25 @@ class Examiner:
     settings: Settings
 
     def examine(
+        self, folder: str, name: str, use_case: str | None, said: Sidecar | None = None
+    ) -> Examined | None:
+        """Look into a file and judge it; None when it is no longer there.
+
+        A sidecar is not looked for when what it says is `said`. Raises OSError as `look` does.
+        """
+        looked = self.look(folder, name, said)
+        return None if looked is None else self.judge(looked, use_case)
+
+    def look(
         self,
         folder: str,
         name: str,
-        use_case: str | None,
         said: Sidecar | None = None,
         *,
         alone: bool = False,
         ask: Collection[str] = (),
-    ) -> Examined | None:
-        """Look into a file; None when it is no longer there. A refusal is an outcome, not an error.
+    ) -> Looked | None:
+        """Read a file and its sidecar; None when it is no longer there.
 
         A sidecar is not looked for when what it says is `said`, nor when the file is known to be `alone`.
         `ask` are the paths, the file's or its sidecar's, of which it is not known that they are complete.
@@ -163,66 +194,80 @@ class Examiner:
         or on Windows when somebody keeps a file to himself.
         """
         path = f"{folder}/{name}"
-        message_id = self._new_id()
         try:
             status = os.lstat(path)
             sidecar_status = None if said or alone else _status(path + SIDECAR_SUFFIX)
         except FileNotFoundError:
             return None
-        reading: Reading | None = None
-        sidecar = said
-        attachments: tuple[AttachedFile, ...] = ()
-        outcome: tuple[Draft, bytes] | Refusal
+        looked = Looked(
+            name, self._new_id(), FileIdentity.of(status), _identity_of_sidecar(sidecar_status), said
+        )
         try:
             check_name(name)
             if is_sidecar(name):
-                sidecar = _sidecar_alone(path, status)
+                looked.sidecar = _sidecar_alone(path, status)
             _check_kind(name)
             if sidecar_status:
-                sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status, ask)
-            reading = self._read(path, status, ask)
-            attachments = tuple(self._attached(folder, name, sidecar))
-            draft = self._compose(name, reading, attachments, sidecar, use_case, message_id)
-            cautions = self._document_cautions(draft, reading, attachments)
-            outcome = draft, write_control_file(draft.control)
+                looked.sidecar = _read_sidecar(path + SIDECAR_SUFFIX, sidecar_status, ask)
+            looked.reading = self._read(path, status, ask)
+            looked.attachments = tuple(self._attached(folder, name, looked.sidecar))
         except FileNotFoundError:
             return None
         except Refusal as error:
             if error.code == "payload_changed":
                 return None
-            outcome = error
-        except ControlFileError as error:
-            outcome = Refusal(
-                "control_file_impossible", str(error), "Correct the value and drop the file again."
-            )
+            looked.refusal = error
         except (OSError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
-            outcome = _fault(error)
-        if reading is None and any(map(is_being_written, ask)):
+            looked.refusal = _fault(error)
+        if looked.reading is None and any(map(is_being_written, ask)):
             # Refused for what it is called, say: it is not moved under its writer's hands.
             raise BeingWrittenError(errno.EAGAIN, "being written", path)
-        hidden = words_to_mask(reading.facts if reading else None, sidecar)
+        return looked
+
+    def judge(self, looked: Looked, use_case: str | None) -> Examined:
+        """Return what is to become of a file; a refusal is an outcome, not an error. Raises OSError."""
+        outcome = looked.refusal or self._decide(looked, use_case)
+        reading = looked.reading
+        hidden = words_to_mask(reading.facts if reading else None, looked.sidecar)
         about = (
-            name,
-            message_id,
-            FileIdentity.of(status),
-            _identity_of_sidecar(sidecar_status),
+            looked.name,
+            looked.message_id,
+            looked.identity,
+            looked.sidecar_identity,
             reading.sha256 if reading else None,
             hidden,
-            mask_file_name(name, hidden),
+            mask_file_name(looked.name, hidden),
         )
         if isinstance(outcome, Refusal):
             return Refused(*about, refusal=outcome)
-        draft, control = outcome
+        draft, control, cautions = outcome
         return Sendable(
             *about,
             details=draft.details,
             control=control,
             cautions=cautions,
             envelope=draft.envelope,
-            attachments=attachments,
+            attachments=looked.attachments,
         )
+
+    def _decide(
+        self, looked: Looked, use_case: str | None
+    ) -> tuple[Draft, bytes, tuple[Caution, ...]] | Refusal:
+        try:
+            draft = self._compose(looked, use_case)
+            return draft, write_control_file(draft.control), self._document_cautions(draft, looked)
+        except Refusal as error:
+            return error
+        except ControlFileError as error:
+            return Refusal(
+                "control_file_impossible", str(error), "Correct the value and drop the file again."
+            )
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            return _fault(error)
 
     def refuse(self, folder: str, name: str, refusal: Refusal) -> Refused | None:
         """Return a file as refused, without looking into it; None when it is no longer there."""
@@ -281,37 +326,27 @@ class Examiner:
         age_seconds = datetime.now(UTC).timestamp() - status.st_mtime
         return 0 <= age_seconds < self.settings.staging.quiet_seconds or is_being_written(path)
 
-    def _compose(
-        self,
-        name: str,
-        reading: Reading,
-        attachments: Sequence[AttachedFile],
-        sidecar: Sidecar | None,
-        use_case: str | None,
-        message_id: str,
-    ) -> Draft:
+    def _compose(self, looked: Looked, use_case: str | None) -> Draft:
         # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
         today = datetime.now(UTC).astimezone().date()
         return compose(
-            reading.facts,
-            sidecar,
+            looked.reading.facts if looked.reading else None,
+            looked.sidecar,
             use_case,
             self.settings,
-            message_id,
+            looked.message_id,
             today,
-            _contents(name, reading, attachments),
+            looked.contents,
             self._find_earlier,
         )
 
-    def _document_cautions(
-        self, draft: Draft, reading: Reading, attachments: Sequence[AttachedFile]
-    ) -> tuple[Caution, ...]:
+    def _document_cautions(self, draft: Draft, looked: Looked) -> tuple[Caution, ...]:
         if draft.envelope is None:
             return draft.cautions
-        sizes = (reading.size_bytes, *(attached.identity.size_bytes for attached in attachments))
-        size_bytes = draft.envelope.size_bytes(sizes)
+        sizes = (looked.identity, *(attached.identity for attached in looked.attachments))
+        size_bytes = draft.envelope.size_bytes(identity.size_bytes for identity in sizes)
         check_document_size(size_bytes, self.settings)
-        contents = [attached.content for attached in _contents("", reading, attachments)]
+        contents = [attached.content for attached in looked.contents]
         return (*draft.cautions, *document_cautions(contents, size_bytes))
 
     def _find_earlier(self, message_id: str, nhs_number: str) -> WrappedMessage | None:
@@ -323,13 +358,6 @@ class Examiner:
         except (LedgerError, KeyMissingError):
             # Nothing was ever sent from here.
             return None
-
-
-def _contents(name: str, reading: Reading, attachments: Sequence[AttachedFile]) -> list[Attached]:
-    """Return what a document and its attachments are; nothing for a file that is a message itself."""
-    if reading.content is None:
-        return []
-    return [Attached(name, reading.content), *(Attached(each.name, each.content) for each in attachments)]
 
 
 def _attachment(code: str, what: str) -> Refusal:

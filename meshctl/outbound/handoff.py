@@ -112,7 +112,7 @@ class HandOff:
             if copied:
                 payload = self._staged_payload(stem)
                 self._copy(claim, message, payload)
-            self._admit(payload, stem)
+                staging.give_group(payload)
             written.append(payload)
         return written
 
@@ -220,9 +220,14 @@ class HandOff:
     def _staged_payload(self, stem: str) -> str:
         return f"{self._out}/.{stem}{_HIDDEN_DATA}"
 
-    def _admit(self, path: str, stem: str) -> None:
-        """Give the MESH Client its rights on a payload, and nobody else's file any other."""
-        status = os.lstat(path)
+    def admit(self, claim: Claim, message: Sendable, status: os.stat_result) -> None:
+        """Give the MESH Client its rights on a claimed payload, and nobody else's file any other.
+
+        What goes to OUT as a copy has them from its making.
+        """
+        if self.copies or message.envelope is not None:
+            return
+        path, stem = claim.path(message.name), message.message_id
         if status.st_nlink > 1:
             # Somebody has another name for it, who may go on writing; its mode is theirs, too.
             self._take_over(path, stem)
@@ -296,6 +301,9 @@ class HandOffDriver:
 
     def hand_over_again(self, claim: Claim, examined: Sequence[Examined]) -> None:
         """Hand over what a recovery left in a claim."""
+        for item in examined:
+            if isinstance(item, Sendable):
+                self._handoff.admit(claim, item, os.lstat(claim.path(item.name)))
         self._hand_over(claim, examined, changed_folders=[])
 
     def _take(self, folder: str, claim: Claim, item: Examined) -> bool:
@@ -314,19 +322,22 @@ class HandOffDriver:
             claim.give_back(folder, (*attachments, item.name + SIDECAR_SUFFIX))
             self._on_stuck(f"{folder}/{item.name}", error)
             return False
-        if self._is_unchanged(claim, item):
-            return True
-        self._put_back(folder, claim, item)
-        return False
+        status = os.lstat(claim.path(item.name))
+        if not self._is_unchanged(claim, item, status):
+            self._put_back(folder, claim, item)
+            return False
+        if isinstance(item, Sendable):
+            self._handoff.admit(claim, item, status)
+        return True
 
-    def _is_unchanged(self, claim: Claim, item: Examined) -> bool:
-        path = claim.path(item.name)
-        if FileIdentity.of(os.lstat(path)) != item.identity:
+    def _is_unchanged(self, claim: Claim, item: Examined, status: os.stat_result) -> bool:
+        if FileIdentity.of(status) != item.identity:
             return False
         for attached in _attached(item):
             if FileIdentity.of(os.lstat(claim.path(attached.name))) != attached.identity:
                 return False
-        return item.sidecar is None or FileIdentity.of(os.lstat(path + SIDECAR_SUFFIX)) == item.sidecar
+        sidecar = claim.path(item.name + SIDECAR_SUFFIX)
+        return item.sidecar is None or FileIdentity.of(os.lstat(sidecar)) == item.sidecar
 
     def _put_back(self, folder: str, claim: Claim, item: Examined) -> None:
         """Return to the outbox what changed under our hands; it will be looked at again.
