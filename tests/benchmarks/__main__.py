@@ -40,7 +40,7 @@ def main() -> int:
 def _rows(folder: Path, journalled: Path | None, *, quick: bool, only: str) -> Iterator[Row]:
     rounds = 1 if quick else 3
     backlogs = (1000,) if quick else (1000, 10_000, 100_000)
-    places = [(folder, (2.5, 1.5))] + ([(journalled, (4.0, 3.0))] if journalled else [])
+    places = [(folder, (2.4, 1.8))] + ([(journalled, (3.5, 2.8))] if journalled else [])
     for place, (target_6, target_60) in places:
         if only and only not in "throughput":
             break
@@ -57,15 +57,23 @@ def _rows(folder: Path, journalled: Path | None, *, quick: bool, only: str) -> I
     bench = Bench(folder / "single", 1)
     many = 10_000 if quick else 100_000
     others: dict[str, Callable[[], Iterator[Row]]] = {
+        "cost": lambda: _costs(Bench(folder / "cost", rounds), many),
         "latency": lambda: measures.latency(bench, 100 if quick else 500),
         "reports": lambda: measures.reports(bench, 2000 if quick else 10_000),
         "start": lambda: measures.start_up(bench, many),
         "idle": lambda: measures.idle(bench, many // 5, 10 if quick else 60),
         "large": lambda: measures.large(bench, 75, 512 if quick else 2048),
+        "fleet": lambda: measures.fleet(bench, 10 if quick else 50, 10 if quick else 60),
     }
     for name, measure in others.items():
         if only in name:
             yield from measure()
+
+
+def _costs(bench: Bench, many: int) -> Iterator[Row]:
+    yield from measures.cost(bench, 6000, 10_000, 250)
+    yield from measures.growth(bench, 6000, 1000, many)
+    yield from measures.cost(bench, 60_000, 10_000, 330)
 
 
 def _heading(place: Path) -> None:

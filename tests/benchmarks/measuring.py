@@ -43,6 +43,12 @@ def peak_mib(process: int) -> float:
     return _status_kib(process, "VmHWM:") / 1024
 
 
+def private_mib(process: int) -> float:
+    """Return the memory that a process shares with no other, in MiB."""
+    lines = (line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines())
+    return sum(int(line[1]) for line in lines if line[0].startswith("Private_")) / 1024
+
+
 def processor_seconds(process: int) -> float:
     """Return how much processor time a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
