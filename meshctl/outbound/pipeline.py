@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
+from typing import ParamSpec, TypeVar
 
 from meshctl.errors import ConfigError, Refusal
 from meshctl.files import change
@@ -29,9 +30,14 @@ if sys.platform != "win32":
 _FIRST_BATCH = 64
 _LARGEST_BATCH = 512
 _SHARE_OF_A_BATCH = 6
+# As many as fit into the processor's caches.
+_EXAMINED_AT_ONCE = 64
 _COMPARE_EVERY_SECONDS = 60.0
 # Errors that say nothing about the file that was being looked at.
 _OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 
 class OutboundPipeline:
@@ -160,9 +166,9 @@ class OutboundPipeline:
         driver: HandOffDriver,
         work_left: WorkLeft,
     ) -> None:
-        # One kind of work for all before the next: the processor's caches like that by a tenth.
-        looked = [self._look_into(folder, file) for file in files]
-        outcomes = [self._judge(one, use_case) if isinstance(one, Looked) else one for one in looked]
+        outcomes: list[Examined | OSError | None] = []
+        for start in range(0, len(files), _EXAMINED_AT_ONCE):
+            outcomes += self._examine(folder, use_case, files[start : start + _EXAMINED_AT_ONCE])
         # What goes with another file is not judged by itself.
         attached = {each.name for one in outcomes if isinstance(one, Sendable) for each in one.attachments}
         examined: list[Examined] = []
@@ -180,18 +186,14 @@ class OutboundPipeline:
         if examined and driver.hand_over(folder, use_case, examined) < len(examined):
             work_left.look_again_in(self._settings.staging.quiet_seconds)
 
-    def _look_into(self, folder: str, file: Ready) -> Looked | OSError | None:
-        """Read one file; an error is an outcome, since it must not keep the others."""
-        try:
-            return self._examiner.look(folder, file.name, alone=not file.has_sidecar, ask=file.ask)
-        except OSError as error:
-            return error
-
-    def _judge(self, looked: Looked, use_case: str | None) -> Examined | OSError:
-        try:
-            return self._examiner.judge(looked, use_case)
-        except OSError as error:
-            return error
+    def _examine(
+        self, folder: str, use_case: str | None, files: list[Ready]
+    ) -> list[Examined | OSError | None]:
+        """Examine files; one that has gone is None, and an error an outcome: it must not keep the others."""
+        look, read, judge = self._examiner.look, self._examiner.read, self._examiner.judge
+        looked = [_tried(look, folder, one.name, alone=not one.has_sidecar, ask=one.ask) for one in files]
+        were_read = [_tried(read, one) if isinstance(one, Looked) else one for one in looked]
+        return [_tried(judge, one, use_case) if isinstance(one, Looked) else one for one in were_read]
 
     def _note_error(self, path: str, error: OSError, work_left: WorkLeft) -> None:
         if isinstance(error, BeingWrittenError) or change.is_held_open(error):
@@ -266,6 +268,15 @@ class OutboundPipeline:
         self._journal.warning(
             "file.ignored", file=mask_file_name(os.path.basename(path)), reason=os.strerror(error.errno or 0)
         )
+
+
+def _tried(
+    step: Callable[_Parameters, _Result], *given: _Parameters.args, **named: _Parameters.kwargs
+) -> _Result | OSError:
+    try:
+        return step(*given, **named)
+    except OSError as error:
+        return error
 
 
 def _batches(files: Iterator[Ready]) -> Iterator[list[Ready]]:

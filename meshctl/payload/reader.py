@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from meshctl.errors import Refusal
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.fhir_json import read_json
 from meshctl.payload.fhir_xml import XmlStream, read_xml
@@ -53,25 +54,38 @@ def read_payload(descriptor: int, size_bytes: int) -> Reading:
     Raises Refusal: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
     `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
     """
-    if size_bytes == 0:
-        raise empty()
+    if size_bytes <= SMALL_BYTES:
+        return read_content(load_content(descriptor, size_bytes))
     try:
-        if size_bytes <= SMALL_BYTES:
-            return _read_small(descriptor, size_bytes)
         return _read_large(descriptor, size_bytes)
     except RecursionError:
-        raise too_complex("It is nested hundreds of levels deep.") from None
+        raise _too_deep() from None
 
 
-def _read_small(descriptor: int, size_bytes: int) -> Reading:
+def load_content(descriptor: int, size_bytes: int) -> bytes:
+    """Return all of a file for `read_content`. Raises Refusal `payload_empty`, `payload_changed`."""
+    if size_bytes == 0:
+        raise empty()
     data = b""
     while len(data) < size_bytes and (piece := _read_at(descriptor, size_bytes + 1 - len(data), len(data))):
         data += piece
     if len(data) != size_bytes:
         raise changed()
-    facts = _facts(_tree_of(data))
+    return data
+
+
+def read_content(data: bytes) -> Reading:
+    """Read what a file of at most `SMALL_BYTES` holds, as `read_payload` does."""
+    try:
+        facts = _facts(_tree_of(data))
+    except RecursionError:
+        raise _too_deep() from None
     content = content_of(data, data[-_TAIL_BYTES:], is_whole=True) if facts is None else None
-    return Reading(facts, hashlib.sha256(data).hexdigest(), size_bytes, content)
+    return Reading(facts, hashlib.sha256(data).hexdigest(), len(data), content)
+
+
+def _too_deep() -> Refusal:
+    return too_complex("It is nested hundreds of levels deep.")
 
 
 def _read_at(descriptor: int, most_bytes: int, at: int) -> bytes:

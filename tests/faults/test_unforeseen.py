@@ -19,13 +19,12 @@ class Faulty(MetaPathFinder, Loader):
         load = spec.loader.exec_module
         def exec_module(module):
             load(module)
-            read = module.read_payload
-            def faulty(descriptor, size_bytes):
-                import os
-                if b"unlucky" in os.pread(descriptor, 100, 0):
+            read = module.read_content
+            def faulty(data):
+                if b"unlucky" in data:
                     raise KeyError("9990000042 unlucky Smith")
-                return read(descriptor, size_bytes)
-            module.read_payload = faulty
+                return read(data)
+            module.read_content = faulty
         spec.loader.exec_module = exec_module
         return spec
 
