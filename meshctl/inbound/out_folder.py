@@ -5,6 +5,8 @@ at: what is in OUT belongs to the client. A folder that was replaced by another 
 """
 
 import os
+from array import array
+from bisect import bisect_left
 
 from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.report import LEFT_OUT
@@ -71,20 +73,16 @@ class OutFolder:
 
     def _look(self, folder: str) -> None:
         status = os.stat(folder)
-        # The ledger is asked first: what is handed over meanwhile is in the folder, too.
-        queued = set(reads.queued_ids(self._books.ledger.connection))
-        queued -= self._lost
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(_CONTROL_END):
-                    queued.discard(entry.name[: -len(_CONTROL_END)])
+        there = _stems(folder)
+        queued = reads.queued_ids(self._books.ledger.connection)
+        gone = [stem for stem in queued if not _holds(there, hash(stem)) and stem not in self._lost]
         identity = (status.st_dev, status.st_ino)
         was_replaced = self._identity not in (None, identity)
         self._identity = identity
-        if was_replaced and queued:
-            self._log_lost(queued)
+        if was_replaced and gone:
+            self._log_lost(set(gone))
         else:
-            self._gone = sorted(queued, reverse=True)
+            self._gone = sorted(gone, reverse=True)
 
     def _log_lost(self, stems: set[str]) -> None:
         """Log pairs that were in a folder that is no more; they stay queued and become overdue."""
@@ -102,3 +100,15 @@ class OutFolder:
                 about={"messages": count},
             )
         )
+
+
+def _stems(folder: str) -> "array[int]":
+    """Return the hashes of the stems of all control files, sorted; the stems would take many megabytes."""
+    with os.scandir(folder) as entries:
+        names = (entry.name for entry in entries if entry.name.endswith(_CONTROL_END))
+        return array("q", sorted(hash(name[: -len(_CONTROL_END)]) for name in names))
+
+
+def _holds(hashes: "array[int]", wanted: int) -> bool:
+    at = bisect_left(hashes, wanted)
+    return at < len(hashes) and hashes[at] == wanted

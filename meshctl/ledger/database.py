@@ -20,7 +20,7 @@ LEDGER_NAME = "ledger.sqlite"
 
 # How long a locked ledger is waited for. A stop must not take longer than 5 s, and two parts may wait.
 _BUSY_SECONDS = 1.5
-_CACHE_KIB = 6144
+_CACHE_KIB = 4096
 # How long the write-ahead log grows before it is folded into the ledger: 16 MiB.
 _LOG_PAGES = 4096
 _PRIMARY_CODE = 0xFF

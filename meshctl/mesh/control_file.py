@@ -5,10 +5,10 @@ XML means without one. Read in every shape seen in the wild. Reading never follo
 the network, and no error text quotes what a file holds: To_DTS and Subject carry patient data.
 """
 
+import html
 import re
 from dataclasses import dataclass
 from typing import Final
-from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -69,8 +69,6 @@ _SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
 # What stands in XML in another way, or not at all.
 _NOT_PLAIN: Final = re.compile("[&<>\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 _NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-# A reader would take it for a line feed.
-_CARRIAGE_RETURN: Final = {"\r": "&#13;"}
 _FLAG_BY_TEXT: Final = {"Y": True, "y": True, "N": False, "n": False}
 
 
@@ -159,7 +157,8 @@ def _element(tag: str, value: str | bool) -> str:
     if _NOT_PLAIN.search(text):
         if _NOT_XML.search(text):
             raise ControlFileError(f"{tag} holds a character that a control file cannot carry.")
-        text = escape(text, _CARRIAGE_RETURN)
+        # A reader would take a carriage return for a line feed.
+        text = html.escape(text, quote=False).replace("\r", "&#13;")
     return f"<{tag}>{text}</{tag}>"
 
 

@@ -183,7 +183,9 @@ class HandOff:
 
     def staged(self) -> Staged:
         """Return what is staged, in whichever way; OUT may be large, so it is listed once for both."""
-        hidden = [name[1:] for name in os.listdir(self._out) if name[0] == "." and name.endswith(_HIDDEN_END)]
+        with os.scandir(self._out) as entries:
+            names = (entry.name for entry in entries)
+            hidden = [name[1:] for name in names if name[0] == "." and name.endswith(_HIDDEN_END)]
         controls = {name.removesuffix(_HIDDEN_CONTROL) for name in hidden if name.endswith(_HIDDEN_CONTROL)}
         copies = [name.removesuffix(_HIDDEN_DATA) for name in hidden if name.endswith(_HIDDEN_DATA)]
         return Staged(sorted(controls.union(self._work.left_stems())), copies)

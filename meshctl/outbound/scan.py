@@ -20,7 +20,7 @@ from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index
 from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
-_SORTED_AT_ONCE = 2048
+_SORTED_AT_ONCE = 1024
 _SOON_SECONDS = 0.25
 # Whoever writes to a temporary name and renames it has done so by then.
 _UNFINISHED_SECONDS = 60.0
