@@ -305,7 +305,13 @@ class Daemon:
         """Return once the condition holds; fail when the time is over or the daemon has ended before."""
 
         def holds() -> object:
-            held = condition()
+            try:
+                held = condition()
+            except PermissionError:
+                # Windows lets nobody open a file in the instant in which it is renamed.
+                if os.name != "nt":
+                    raise
+                held = False
             if not held and self.process.poll() is not None:
                 out, error = self.process.communicate()
                 message = f"the daemon ended with {self.process.returncode}: {out!r} {error!r}"
