@@ -85,6 +85,22 @@ def test_a_writer_that_pauses_is_not_taken_for_done(site: Site) -> None:
     assert site.sent_contents() == [data]
 
 
+@_asks_the_system
+def test_a_file_that_will_be_refused_is_left_to_its_writer_too(site: Site) -> None:
+    """A file that cannot be sent, whatever is written to it, is not moved while somebody writes to it."""
+    site.settle(staging={"quiet_seconds": 0.1, "rescan_seconds": 0.1, "max_payload_bytes": 10_000})
+    with site.daemon() as daemon:
+        with site.target("by-hand.dat").open("wb") as named, site.target("large.xml").open("wb") as large:
+            for writer in (named, large):
+                writer.write(b"<" * 20_000)
+                writer.flush()
+            daemon.wait_for_turns(10)
+            assert not site.explanations()
+        daemon.wait_for(lambda: len(site.explanations()) == 2, "both to be refused")
+    codes = {explanation.content["code"] for explanation in site.explanations()}
+    assert codes == {"control_file_by_hand", "payload_too_large"}
+
+
 def test_run_once_waits_for_quiet_and_leaves_what_is_still_written(site: Site) -> None:
     """`run --once` sends a file just written in place, and leaves one that is held open for the next run."""
     site.write("written.xml", message("written"), folder="send-document")
