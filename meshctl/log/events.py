@@ -167,6 +167,8 @@ def error_fields(error: BaseException) -> dict[str, FieldValue]:
     }
 
 
+# No line says which thread or process it comes from.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging.getLogger(LOGGER_NAME).setLevel(logging.DEBUG)
 held_back = HeldBack()
 logging.getLogger().addHandler(held_back)

@@ -278,7 +278,8 @@ class Examiner:
         if looked.sidecar_status:
             looked.sidecar = _read_sidecar(path + SIDECAR_SUFFIX, looked.sidecar_status, ask)
         size_bytes = looked.status.st_size
-        with self._payload(path, looked.status, ask) as descriptor:
+        self._check_payload(looked.status)
+        with _opened(path, looked.status, ask) as descriptor:
             if size_bytes <= _KEPT_BYTES:
                 looked.content = load_content(descriptor, size_bytes)
             else:
@@ -307,9 +308,7 @@ class Examiner:
         except Exception as error:  # noqa: BLE001 - as in `_step`
             return _fault(error)
 
-    @contextlib.contextmanager
-    def _payload(self, path: str, status: os.stat_result, ask: Collection[str] = ()) -> Iterator[int]:
-        """Open a file that may be sent, to read it. Raises Refusal, OSError."""
+    def _check_payload(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise _not_a_file(status)
         most = self.settings.staging.max_payload_bytes
@@ -319,8 +318,6 @@ class Examiner:
                 f"The file has {status.st_size} bytes; at most {most} are sent.",
                 "Send a smaller file, or raise max_payload_bytes.",
             )
-        with _opened(path, status, ask) as descriptor:
-            yield descriptor
 
     def _attached(self, folder: str, name: str, sidecar: Sidecar | None) -> Iterator[AttachedFile]:
         """Yield the further files that a sidecar names. Raises Refusal."""
@@ -340,7 +337,8 @@ class Examiner:
                     "The sidecar names an attachment that did not come, or that is still written.",
                     "Drop the document with all its attachments and its sidecar.",
                 )
-            with self._payload(path, status) as descriptor:
+            self._check_payload(status)
+            with _opened(path, status) as descriptor:
                 reading = read_payload(descriptor, status.st_size)
             content = Content(None) if reading.content is None else reading.content
             yield AttachedFile(other, FileIdentity.of(status), content)
@@ -450,7 +448,7 @@ def _read_sidecar(path: str, status: os.stat_result, ask: Collection[str] = ()) 
 
 
 @contextlib.contextmanager
-def _opened(path: str, status: os.stat_result, ask: Collection[str]) -> Iterator[int]:
+def _opened(path: str, status: os.stat_result, ask: Collection[str] = ()) -> Iterator[int]:
     """Open the very file that was looked at; Refusal when it may not be read or another lies there now."""
     try:
         descriptor = open_complete(path) if path in ask else change.open_file(path, OPEN_SAFELY)
