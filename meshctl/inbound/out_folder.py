@@ -73,6 +73,7 @@ class OutFolder:
 
     def _look(self, folder: str) -> None:
         status = os.stat(folder)
+        # Nothing is handed over meanwhile: this thread does that, too.
         there = _stems(folder)
         queued = reads.queued_ids(self._books.ledger.connection)
         gone = [stem for stem in queued if not _holds(there, hash(stem)) and stem not in self._lost]
