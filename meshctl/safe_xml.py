@@ -1,6 +1,12 @@
 """The one XML parser for what others write: no entity is expanded, no DTD loaded, no network touched."""
 
+import re
+from typing import Final
+
 from lxml import etree
+
+NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""What XML 1.0 has no way to write; FHIR forbids the same in any string."""
 
 
 def safe_parser(

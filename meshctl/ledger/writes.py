@@ -200,7 +200,7 @@ class Ledger:
     def _insert(self, messages: Sequence[NewMessage], state: State, event: str) -> None:
         rows, history = [], []
         references: list[tuple[bytes, int]] = []
-        next_number = int(str(self._value(_NEXT_NUMBER)))
+        (next_number,) = self.connection.execute(_NEXT_NUMBER).fetchone()
         for number, message in enumerate(messages, next_number):
             reason = message.reason
             asked, entered_at = ",".join(message.asked), iso(message.created_at)

@@ -13,7 +13,7 @@ from typing import Final
 from lxml import etree
 
 from meshctl.errors import MeshctlError
-from meshctl.safe_xml import safe_parser
+from meshctl.safe_xml import NOT_XML, safe_parser
 
 CONTROL_FILE_MAX_BYTES: Final = 1_048_576
 """A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
@@ -66,9 +66,8 @@ MAX_CHARACTERS: Final = {
 _KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
 _KNOWN_IN_STATUS: Final = frozenset(tag.lower() for tag, _ in _STATUS_TAGS)
 _SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
-# What stands in XML in another way, or not at all.
-_NOT_PLAIN: Final = re.compile("[&<>\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
-_NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# What stands in XML in another way. A reader would take a carriage return for a line feed.
+_ESCAPED: Final = re.compile("[&<>\r]")
 _FLAG_BY_TEXT: Final = {"Y": True, "y": True, "N": False, "n": False}
 
 
@@ -154,10 +153,9 @@ def _element(tag: str, value: str | bool) -> str:
     limit = MAX_CHARACTERS.get(tag)
     if limit is not None and len(text) > limit:
         raise ControlFileError(f"{tag} has {len(text)} characters; a control file takes at most {limit}.")
-    if _NOT_PLAIN.search(text):
-        if _NOT_XML.search(text):
-            raise ControlFileError(f"{tag} holds a character that a control file cannot carry.")
-        # A reader would take a carriage return for a line feed.
+    if NOT_XML.search(text):
+        raise ControlFileError(f"{tag} holds a character that a control file cannot carry.")
+    if _ESCAPED.search(text):
         text = html.escape(text, quote=False).replace("\r", "&#13;")
     return f"<{tag}>{text}</{tag}>"
 

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from meshctl.errors import Refusal
@@ -28,9 +28,9 @@ from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError, LedgerDetails, compose
-from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_beside, is_sidecar
+from meshctl.outbound.names import SIDECAR_SUFFIX, check_name, is_beside, is_sidecar, words_to_mask
 from meshctl.outbound.wrap import Attached, Caution, check_document_size, document_cautions
-from meshctl.payload.facts import Content, MessageFacts, Reading
+from meshctl.payload.facts import Content, Reading
 from meshctl.payload.itk3_document import Envelope
 from meshctl.payload.reader import load_content, read_content, read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
@@ -38,33 +38,6 @@ from meshctl.settings.model import Settings
 
 # Of larger files the content is not kept while others are looked at.
 _KEPT_BYTES = 64 * 1024
-
-
-def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
-    """Return the values that must be masked where somebody else's file name repeats them."""
-    known: list[str] = []
-    named = facts.patient if facts else None
-    if named is not None:
-        known += (named.nhs_number or "", named.surname or "", *_date_spellings(named.date_of_birth))
-        known += (named.display_name or "").split()
-    if sidecar is not None:
-        known += (sidecar.patient_name or "").split()
-        if (given := sidecar.patient) is not None:
-            known += (given.nhs_number or "", given.surname or "", *_date_spellings(given.date_of_birth))
-            known += (given.given or "").split()
-    return tuple([value for value in known if len(value) > 1])
-
-
-def _date_spellings(written: str | None) -> list[str]:
-    if not written:
-        return []
-    try:
-        day = date.fromisoformat(written.strip())
-    except ValueError:
-        return [written.strip()]
-    dd, mm, yyyy = f"{day.day:02}", f"{day.month:02}", f"{day.year:04}"
-    joined = [separator.join(parts) for separator in "-._" for parts in ((yyyy, mm, dd), (dd, mm, yyyy))]
-    return [f"{dd}{mm}{yyyy}", f"{yyyy}{mm}{dd}", f"{dd}{mm}{yyyy[2:]}", *joined]
 
 
 class FileIdentity(NamedTuple):

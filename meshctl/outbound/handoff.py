@@ -34,11 +34,10 @@ from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
-from meshctl.log.alert import Alert, about_message
 from meshctl.outbound.claim import Claim, WorkFolder
 from meshctl.outbound.examine import AttachedFile, Examined, FileIdentity, Refused, Sendable
 from meshctl.outbound.names import SIDECAR_SUFFIX
-from meshctl.outbound.reject import RejectedFolder, Rejection
+from meshctl.outbound.reject import RejectedFolder, Rejection, log_rejected
 from meshctl.outbound.wrap import Caution
 
 _HIDDEN_END = ".part"
@@ -484,25 +483,3 @@ class HandOffDriver:
 
 def _attached(item: Examined) -> Sequence[AttachedFile]:
     return item.attachments if isinstance(item, Sendable) else ()
-
-
-def log_rejected(books: Books, row: NewMessage) -> None:
-    """Log a rejection, and alert."""
-    reason = row.reason or Reason(None, None, None, None)
-    books.journal.warning(
-        "message.rejected",
-        message_id=row.message_id,
-        file=row.file_name,
-        code=reason.code,
-        text=reason.text,
-        advice=reason.advice,
-    )
-    books.alert(
-        Alert(
-            event="message.rejected",
-            at=row.created_at,
-            text=reason.text,
-            advice=reason.advice,
-            about=about_message(row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code),
-        )
-    )

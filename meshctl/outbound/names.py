@@ -1,10 +1,14 @@
-"""What the name of a dropped file says about it. The names that are no payloads are in names.toml."""
+"""What the name of a dropped file says about it, and what in it says who the patient is.
+
+The names that are no payloads are in names.toml.
+"""
 
 import os
 import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from datetime import date
 from enum import Enum, auto
 from fnmatch import translate
 from functools import cache
@@ -13,6 +17,8 @@ from pathlib import Path
 
 from meshctl.errors import Refusal
 from meshctl.log.masking import mask_file_name
+from meshctl.payload.facts import MessageFacts
+from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import StagingSettings
 
 SIDECAR_SUFFIX = ".meta.json"
@@ -134,6 +140,35 @@ def check_name(name: str) -> None:
             "The file's name ends in .dat or .ctl, which only meshctl and the MESH Client make.",
             "Drop the payload under its own name; meshctl writes the control file.",
         )
+
+
+def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
+    """Return the values that must be masked where somebody else's file name repeats them."""
+    named = facts.patient if facts else None
+    said = sidecar.patient if sidecar else None
+    known: list[str] = []
+    for patient in (named, said):
+        if patient is not None:
+            known += (
+                patient.nhs_number or "",
+                patient.surname or "",
+                *_date_spellings(patient.date_of_birth),
+            )
+    for names in (named and named.display_name, sidecar and sidecar.patient_name, said and said.given):
+        known += (names or "").split()
+    return tuple([value for value in known if len(value) > 1])
+
+
+def _date_spellings(written: str | None) -> list[str]:
+    if not written:
+        return []
+    try:
+        day = date.fromisoformat(written.strip())
+    except ValueError:
+        return [written.strip()]
+    dd, mm, yyyy = f"{day.day:02}", f"{day.month:02}", f"{day.year:04}"
+    joined = [separator.join(parts) for separator in "-._" for parts in ((yyyy, mm, dd), (dd, mm, yyyy))]
+    return [f"{dd}{mm}{yyyy}", f"{yyyy}{mm}{dd}", f"{dd}{mm}{yyyy[2:]}", *joined]
 
 
 def numbered(name: str) -> Iterator[str]:

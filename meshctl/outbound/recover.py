@@ -35,9 +35,9 @@ from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id
 from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.handoff import HandOff, log_rejected
+from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.names import SIDECAR_SUFFIX
-from meshctl.outbound.reject import RejectedFolder, is_double
+from meshctl.outbound.reject import RejectedFolder, is_double, log_rejected
 from meshctl.payload.itk3_document import is_around
 from meshctl.settings.model import Settings
 

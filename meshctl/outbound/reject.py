@@ -24,6 +24,9 @@ from typing import Any
 from meshctl.clock import instant, iso
 from meshctl.errors import Refusal
 from meshctl.files import change, durable
+from meshctl.ledger.opening import Books
+from meshctl.ledger.records import NewMessage, Reason
+from meshctl.log.alert import Alert, about_message
 from meshctl.outbound.claim import Claim
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, numbered
 
@@ -231,3 +234,25 @@ def _copy(source: str, target: str) -> None:
     elif stat.S_ISLNK(mode):
         os.symlink(os.readlink(source), target)
     # A FIFO, socket or device holds nothing that could be lost; a folder cannot come here.
+
+
+def log_rejected(books: Books, row: NewMessage) -> None:
+    """Log a rejection, and alert."""
+    reason = row.reason or Reason(None, None, None, None)
+    books.journal.warning(
+        "message.rejected",
+        message_id=row.message_id,
+        file=row.file_name,
+        code=reason.code,
+        text=reason.text,
+        advice=reason.advice,
+    )
+    books.alert(
+        Alert(
+            event="message.rejected",
+            at=row.created_at,
+            text=reason.text,
+            advice=reason.advice,
+            about=about_message(row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code),
+        )
+    )

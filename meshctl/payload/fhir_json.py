@@ -6,7 +6,6 @@ content.
 """
 
 import json
-import re
 from typing import Any, Final, NoReturn
 
 from meshctl.payload.kind import broken_json, looks_like_message
@@ -19,9 +18,7 @@ from meshctl.payload.outline import (
     Tree,
     value_of,
 )
-
-# What XML cannot carry either; FHIR forbids the control characters in any string.
-_NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+from meshctl.safe_xml import NOT_XML
 
 _Object = dict[str, Any]
 _UNREAD: Final[_Object] = {}
@@ -95,6 +92,6 @@ def _value(item: object) -> str | None:
         item = str(item)
     if not isinstance(item, str) or len(item) > VALUE_CHARS:
         return None
-    if _NOT_TEXT.search(item):
+    if NOT_XML.search(item):
         raise broken_json("has a control character in a text")
     return value_of(item)

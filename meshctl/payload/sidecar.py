@@ -13,17 +13,17 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from meshctl.errors import Refusal
+from meshctl.safe_xml import NOT_XML
 
 SIDECAR_BYTES: Final = 1024 * 1024
 
-# The control file is XML, which cannot carry these; a line end is left for the check of the field it is in.
-_NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LIKE_A_KEY: Final = re.compile(r"[a-z_][A-Za-z_-]{0,39}[0-9]{0,2}")
 _MOST_FAULTS_TOLD: Final = 5
 
 
 def _carried(text: str) -> str:
-    if _NOT_TEXT.search(text):
+    # The control file is XML; a line end is left for the check of the field it is in.
+    if NOT_XML.search(text):
         raise ValueError
     return text
 
