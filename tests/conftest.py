@@ -1,7 +1,9 @@
 """How many tests run at a time, in which order, which of them Windows is spared, and how wide output is."""
 
 import os
+import signal
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,14 @@ def pytest_xdist_auto_num_workers() -> int:
 def _as_wide_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away the COLUMNS that a test's worker inherits: output into a pipe obeys it."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(name="interruptible")
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT end what a test starts; a shell has it ignored by what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

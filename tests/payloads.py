@@ -1,4 +1,4 @@
-"""Makes the synthetic payloads of all tests: FHIR messages, XML and JSON alike, and their acknowledgements.
+"""Makes the synthetic payloads of all tests: documents, FHIR messages (XML and JSON alike), acknowledgements.
 
 A message is built once, as FHIR's JSON structure, and written out in either format, so that the two say the
 same by construction and owe nothing to the product's own readers. All patients are invented; NHS numbers are
@@ -7,6 +7,7 @@ of the 999 range, which is never issued, with a valid check digit.
 
 import base64
 import json
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -19,6 +20,20 @@ RESPONSE_CODES = "https://fhir.nhs.uk/STU3/CodeSystem/ITK-ResponseCodes-1"
 
 RESOURCE_TYPE = "resourceType"
 Json = dict[str, Any]
+
+
+def pdf(text: str) -> bytes:
+    """Return what counts as a whole PDF; `text` tells it from others."""
+    return b"%PDF-1.4\n" + text.encode() + b"\n%%EOF\n"
+
+
+def tiff(text: str) -> bytes:
+    """Return what counts as a whole TIFF of one page; `text` tells it from others."""
+    strip = text.encode()
+    # Tag, type (4: four bytes), count, value; 273 and 279 say where the image is, and how long.
+    entries = ((256, 4, 1, 1), (257, 4, 1, 1), (273, 4, 1, 8), (279, 4, 1, len(strip)))
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(strip)) + strip + directory + bytes(4)
 
 
 def synthetic_nhs_number(index: int) -> str:

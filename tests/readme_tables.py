@@ -6,7 +6,7 @@
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from meshctl.settings.types import Section
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SERVER_PAGE = ROOT / "systemd" / "README.md"
+LOG_PAGE = ROOT / "meshctl" / "log" / "README.md"
 BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
-PAGES = (README, SERVER_PAGE, BRIDGE_PAGE, TESTS_PAGE)
+PAGES = (README, SERVER_PAGE, LOG_PAGE, BRIDGE_PAGE, TESTS_PAGE)
 _PAGE_BY_FAMILY = {"bridge": BRIDGE_PAGE, "daemon": SERVER_PAGE}
 _OF_A_SERVER = ("deadlines", "alerts", "log", "metrics", "state", "use_cases.NAME")
 _PAGE_BY_SECTION = {"bridge": BRIDGE_PAGE, **dict.fromkeys(_OF_A_SERVER, SERVER_PAGE)}
@@ -42,16 +43,24 @@ def events_table(page: Path) -> str:
     rows += [
         (f"`{kind.name}`", logging.getLevelName(kind.level), kind.meaning)
         for kind in event_table().values()
-        if _PAGE_BY_FAMILY.get(kind.name.partition(".")[0], README) == page
+        if _PAGE_BY_FAMILY.get(kind.name.partition(".")[0], LOG_PAGE) == page
     ]
     return _markdown(rows)
 
 
-TABLES = {
+def alerts_table() -> str:
+    """Return the events that the alert command hears of, and when."""
+    rows = [("alert", "when")]
+    rows += [(f"`{kind.name}`", kind.alert) for kind in event_table().values() if kind.alert]
+    return _markdown(rows)
+
+
+TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (README, partial(settings_table, README)),
     "server-settings": (SERVER_PAGE, partial(settings_table, SERVER_PAGE)),
-    "events": (README, partial(events_table, README)),
+    "events": (LOG_PAGE, partial(events_table, LOG_PAGE)),
     "server-events": (SERVER_PAGE, partial(events_table, SERVER_PAGE)),
+    "alerts": (SERVER_PAGE, alerts_table),
     "bridge-settings": (BRIDGE_PAGE, partial(settings_table, BRIDGE_PAGE)),
     "bridge-events": (BRIDGE_PAGE, partial(events_table, BRIDGE_PAGE)),
 }
@@ -99,13 +108,13 @@ def _setting_rows(title: str, model: type[Section]) -> Iterator[tuple[str, str, 
             yield f"`{key}`", f"`{default_of(field)}`", field.description or ""
 
 
-def _markdown(rows: list[tuple[str, str, str]]) -> str:
+def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
     lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return "\n".join([f"| {lines[0]} |", "|---|---|---|", *(f"| {line} |" for line in lines[1:])])
+    return "\n".join([f"| {lines[0]} |", "|---" * len(rows[0]) + "|", *(f"| {line} |" for line in lines[1:])])
 
 
 if __name__ == "__main__":
-    for page in (README, SERVER_PAGE, BRIDGE_PAGE):
+    for page in (README, SERVER_PAGE, LOG_PAGE, BRIDGE_PAGE):
         old, new = page.read_text(encoding="utf-8"), with_fresh_tables(page)
         page.write_text(new, encoding="utf-8")
         was = "as it should be" if new == old else "brought up to date"

@@ -83,7 +83,7 @@ def _serve() -> None:
             asked = json.loads(line)
             seconds = asked.pop("seconds")
             if sys.platform == "win32":
-                code = _run(**asked)
+                code = run_here(**asked)
                 # What the end of a process does.
                 release_log()
                 held_back.take()
@@ -92,14 +92,15 @@ def _serve() -> None:
                 if process_id == 0:
                     signal.alarm(seconds)
                     # Not back to this loop.
-                    os._exit(_run(**asked))
+                    os._exit(run_here(**asked))
                 _, status = os.waitpid(process_id, 0)
                 code = os.waitstatus_to_exitcode(status)
             answers.write(f"{code}\n")
             answers.flush()
 
 
-def _run(arguments: list[str], environ: dict[str, str], cwd: str, out: str, err: str) -> Any:
+def run_here(arguments: list[str], environ: dict[str, str], cwd: str, out: str, err: str) -> Any:
+    """Run one command in this process, which is not the same afterwards; return its exit code."""
     for number, name, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),

@@ -283,6 +283,7 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
     assert {value for value in personal if value in told} == set()
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_demo_leaves_no_process_behind(name: str, tmp_path: Path) -> None:

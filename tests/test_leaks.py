@@ -22,7 +22,7 @@ import pytest
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 from tests.outbound.bad_input import CASES
 from tests.outbound.cases import DATE_OF_BIRTH, NHS_NUMBER, PATIENT, SAID, SURNAME
-from tests.payloads import make_bundle_json, make_bundle_xml
+from tests.payloads import make_bundle_json, make_bundle_xml, pdf
 from tests.site import ERROR_SUFFIX, Daemon, Finished, Site, make_site
 
 _GIVEN_NAME = "Zebedee"
@@ -178,17 +178,17 @@ def _drop_everything(site: Site) -> None:
     patient = {**named, "given": _GIVEN_NAME}
     of_row = ",".join(patient.values())
     document = {"use_case": "document", "patient": patient, "document": {"title": _SUBJECT}}
-    site.place(f"{_GIVEN_NAME}.pdf", b"%PDF-1.7 to be wrapped", sidecar=document)
+    site.place(f"{_GIVEN_NAME}.pdf", pdf("to be wrapped"), sidecar=document)
     site.place(f"{_GIVEN_NAME}.zip", b"PK\x03\x04 not to be wrapped", sidecar=document)
     lines = [
         "use_case,file,patient.nhs_number,patient.date_of_birth,patient.surname,patient.given,document.title",
         f"document,{SURNAME} {_GIVEN_NAME}.tmp,{of_row},{_SUBJECT}",
         f"document,{_GIVEN_NAME} absent.pdf,{of_row},{_SUBJECT}",
     ]
-    site.place("list.index.csv", "\r\n".join(lines).encode())
-    site.place(f"{stem}.pdf", b"patient in the name", sidecar=whole)
-    site.place(f"{stem} refused.pdf", b"and refused", sidecar={**whole, "use_case": "unheard-of"})
-    site.place(f"GPPROVIDER_{NHS_NUMBER}_14022001_{SURNAME}.pdf", b"lacks its sidecar")
+    site.place("list.index.csv", "\r\n".join([*lines, ""]).encode())
+    site.place(f"{stem}.pdf", pdf("patient in the name"), sidecar=whole)
+    site.place(f"{stem} refused.pdf", pdf("and refused"), sidecar={**whole, "use_case": "unheard-of"})
+    site.place(f"GPPROVIDER_{NHS_NUMBER}_14022001_{SURNAME}.pdf", pdf("lacks its sidecar"))
     for number in range(_LETTERS):
         made = make_bundle_json if number % 2 else make_bundle_xml
         folder = ("send-document", "consultation-report", "inpatient-discharge")[number % 3]
@@ -235,7 +235,7 @@ def _run_commands(day: Day) -> None:
     for arguments in (("status",), ("list",), ("check",), ("logs",), ("find", "--nhs-number", NHS_NUMBER)):
         day.keep(" ".join(arguments[:1]), day.site.meshctl(*arguments))
     day.keep("second run", day.site.meshctl("run"))
-    (day.site.root / "letter.pdf").write_bytes(b"sent by hand")
+    (day.site.root / "letter.pdf").write_bytes(pdf("sent by hand"))
     said = ("--nhs-number", NHS_NUMBER, "--date-of-birth", DATE_OF_BIRTH, "--surname", SURNAME)
     sent = day.site.meshctl("send", str(day.site.root / "letter.pdf"), "--use-case", "send-document", *said)
     assert day.keep("send", sent).exit_code == 0

@@ -11,8 +11,8 @@ from meshctl.cli import cli
 from meshctl.log.events import event_table
 from meshctl.log.reader import parse_line
 from meshctl.mesh.states import State
-from meshctl.outbound.index import read_index
 from meshctl.outbound.names import NameKind, NameRules
+from meshctl.payload.index import read_index
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
@@ -97,7 +97,7 @@ def test_index_example_is_an_index() -> None:
     """The index in the README is one that meshctl reads."""
     (example,) = code_blocks(TEXT, "csv")
 
-    (row,) = read_index(example.encode(), NameRules(StagingSettings()))
+    (row,) = read_index(example.encode(), NameRules(StagingSettings()).check_named)
     assert row.refusal is None
     assert read_sidecar(row.sidecar).document is not None
 

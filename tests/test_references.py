@@ -29,6 +29,6 @@ def test_references_to_files_and_modules_lead_somewhere() -> None:
     shipped = [path for path in (ROOT / "meshctl").rglob("*") if path.suffix in (".py", ".sql", ".toml")]
     assert shipped
 
-    found = {path.name: list(_dangling(path)) for path in [*shipped, *PAGES]}
+    found = {str(path.relative_to(ROOT)): list(_dangling(path)) for path in [*shipped, *PAGES]}
 
-    assert {name: names for name, names in found.items() if names} == {}
+    assert {path: names for path, names in found.items() if names} == {}

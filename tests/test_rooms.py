@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "meshctl"
 PAGE = (PACKAGE / "README.md").read_text(encoding="utf-8")
 # What every room may use.
-BELOW = ("errors", "clock", "safe_xml")
+BELOW = ("errors", "clock", "safe_xml", "sizes")
 
 
 def _rooms() -> list[str]:

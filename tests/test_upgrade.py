@@ -18,7 +18,7 @@ from meshctl.ledger.reads import by_reference
 from tests.commands.client import transfer
 from tests.invariants import check_invariants
 from tests.modes import has_mode
-from tests.payloads import make_bundle_xml
+from tests.payloads import make_bundle_xml, pdf
 from tests.site import Site, make_site, sidecar
 
 NEXT = len(migrations()) + 1
@@ -82,11 +82,11 @@ def _ids(ledger: Path) -> list[str]:
 
 def test_older_ledger_is_migrated_and_a_copy_kept(site: Site, newer: Site) -> None:
     """The first run of a newer meshctl migrates the ledger, and keeps it as it was, for its owner alone."""
-    site.place("before.pdf", b"before", sidecar=sidecar())
+    site.place("before.pdf", pdf("before"), sidecar=sidecar())
     site.run_once()
     before = _ids(site.state / LEDGER_NAME)
 
-    site.place("after.pdf", b"after", sidecar=sidecar())
+    site.place("after.pdf", pdf("after"), sidecar=sidecar())
     newer.run_once()
 
     kept = site.state / f"{LEDGER_NAME}.version-{NEXT - 1}"
@@ -116,7 +116,7 @@ def test_older_ledger_is_not_migrated_by_looking(site: Site, newer: Site) -> Non
 def test_newer_ledger_is_refused(site: Site, newer: Site, command: tuple[str, ...]) -> None:
     """An older meshctl says in a sentence that the ledger is newer, and changes neither it nor the outbox."""
     newer.run_once()
-    waiting = site.place("letter.pdf", b"letter", sidecar=sidecar())
+    waiting = site.place("letter.pdf", pdf("letter"), sidecar=sidecar())
 
     refused = site.meshctl(*command)
 
@@ -124,12 +124,12 @@ def test_newer_ledger_is_refused(site: Site, newer: Site, command: tuple[str, ..
     assert f"is of version {NEXT}, newer than this meshctl knows ({NEXT - 1})" in refused.stderr
     assert "Install the newer meshctl again, or restore the ledger kept from before" in refused.stderr
     assert _version(site.state / LEDGER_NAME) == NEXT
-    assert waiting.read_bytes() == b"letter"
+    assert waiting.read_bytes() == pdf("letter")
 
 
 def test_kept_copy_takes_an_upgrade_back(site: Site, newer: Site) -> None:
     """With the copy put back in place, the older meshctl goes on, and knows what it had sent."""
-    site.place("before.pdf", b"before", sidecar=sidecar())
+    site.place("before.pdf", pdf("before"), sidecar=sidecar())
     site.run_once()
     before = _ids(site.state / LEDGER_NAME)
     newer.run_once()
@@ -147,7 +147,8 @@ def _as_of_version_2(ledger: Path, reference_keys: Sequence[bytes]) -> None:
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.executescript("\n".join(migrations()[:2]) + "PRAGMA user_version = 2;")
         connection.execute("ATTACH ? AS new", (str(ledger),))
-        columns = ", ".join(row[1] for row in connection.execute("PRAGMA main.table_info(messages)"))
+        found = [row[1] for row in connection.execute("PRAGMA main.table_info(messages)")]
+        columns = ", ".join(name for name in found if name != "claim")
         connection.execute(f"INSERT INTO main.messages ({columns}) SELECT {columns} FROM new.messages")  # noqa: S608
         connection.execute(
             "INSERT INTO main.history SELECT message_id, step, at, event, history.state, code, text"
@@ -194,13 +195,13 @@ def test_mailbox_goes_on_at_another_place(site: Site, tmp_path: Path) -> None:
     Answers to what was sent from the old place are matched at the new one, for ledger and key came along.
     """
     for number in range(40):
-        site.place(f"letter-{number}.pdf", f"letter {number}".encode(), sidecar=sidecar())
+        site.place(f"letter-{number}.pdf", pdf(f"letter {number}"), sidecar=sidecar())
     with_client = site.start("run")
     with_client.wait_for_pairs(10)
     with_client.process.kill()
     with_client.process.communicate()
     sent_here = site.stems()[0]
-    site.place("late.pdf", b"late", sidecar=sidecar())
+    site.place("late.pdf", pdf("late"), sidecar=sidecar())
 
     shutil.copytree(site.root, tmp_path / "elsewhere" / "mesh", symlinks=True, copy_function=shutil.copy)
     shutil.rmtree(site.root)
@@ -224,7 +225,7 @@ def test_back_up_taken_while_it_runs_is_whole(site: Site, tmp_path: Path) -> Non
     """SQLite's own back-up, as the README has it, gives a whole ledger while the daemon writes."""
     with site.daemon() as daemon:
         for number in range(10):
-            site.place(f"letter-{number}.pdf", b"%d" % number, sidecar=sidecar())
+            site.place(f"letter-{number}.pdf", pdf(f"letter {number}"), sidecar=sidecar())
         daemon.wait_for_pairs(5)
         copy = tmp_path / "ledger.sqlite"
         with (

@@ -12,7 +12,7 @@ A pair goes through these steps. What is on disk after each of them is durable b
 What a start finds, or step 3 when it fails, tells what is to be done:
 
     no note                nothing was sent: go on with step 2
-    a note without an id   it may have arrived: MESH is asked (enquiry.py). If it is there, go on with step 4.
+    a note without an id   it may have arrived: MESH is asked (upload.py). If it is there, go on with step 4.
                            If it is not, and is not when `settle_seconds` have passed in which MESH may have
                            been at work on it, the note is withdrawn. If MESH cannot tell: FAILED, with the
                            code UNSURE; a person has to find out, and it is never sent again by itself

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from meshctl.checks.backlog import check_out, check_outbox, check_work
+from meshctl.checks.backlog import check_out, check_outbox, check_set_aside, check_work
 from meshctl.checks.bridge import check_bridge
 from meshctl.checks.client import check_client_life, check_client_rights, check_group
 from meshctl.checks.clock import check_clock
@@ -12,10 +12,11 @@ from meshctl.checks.finding import Finding, error
 from meshctl.checks.folders import check_folders, check_moves, check_room
 from meshctl.checks.ledger import check_daemon, check_key, check_ledger
 from meshctl.checks.outputs import check_alerts, check_log, check_metrics
-from meshctl.checks.reports import check_reports, check_routing
+from meshctl.checks.reports import check_reports, check_reports_set_aside, check_routing
 from meshctl.checks.settings import check_deadlines, check_documents, check_settings
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import check_watching
+from meshctl.checks.writers import check_writers
 from meshctl.settings.model import Settings
 
 Check = Callable[[Surroundings], Iterator[Finding]]
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     check_documents,
     check_deadlines,
     check_watching,
+    check_writers,
     check_clock,
     check_daemon,
     check_ledger,
@@ -42,8 +44,10 @@ CHECKS: tuple[Check, ...] = (
     check_alerts,
     check_metrics,
     check_outbox,
+    check_set_aside,
     check_work,
     check_out,
+    check_reports_set_aside,
     check_client_life,
     check_bridge,
 )

@@ -1,15 +1,25 @@
-"""What lies about longer than it should: in the outbox, in the work folder, in OUT. Names are never told."""
+"""What lies about longer than it should: in the outbox, in the work folder, in OUT.
+
+Files are counted. Where a person has to find the one file they are named, as far as the log would: masked.
+"""
 
 import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from meshctl.checks.finding import Finding, error, remark, right, span, warning
+from meshctl.checks.finding import MOST_LISTED, Finding, error, listed, remark, right, span, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import ASK_DAEMON
+from meshctl.clock import iso
 from meshctl.files.safe_open import lying_since_ns
-from meshctl.outbound.claim import WORK_NAMES
+from meshctl.inbound.half_pairs import PATIENCE_SECONDS, lone_halves
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.reads import set_aside, snapshot
+from meshctl.ledger.records import SetAside
+from meshctl.log.masking import mask_file_name
+from meshctl.outbound.count import without
+from meshctl.outbound.letter import OLD_WORK, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
 
 _PATIENCE_SECONDS = 600.0
@@ -25,13 +35,13 @@ def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
     waits = staging.quiet_seconds + staging.sidecar_wait_seconds + staging.rescan_seconds
     names = NameRules(staging)
     patience = max(_PATIENCE_SECONDS, 2 * waits)
-    folders = [staging.outbox, *(staging.outbox / name for name in surroundings.settings.use_cases)]
-    old = [
-        age
-        for folder in folders
-        for name, age in _ages(folder, surroundings)
-        if age > patience and not names.kind_of(name).is_ignored
-    ]
+    # These have a finding of their own.
+    told = _set_aside(surroundings)
+    old = []
+    for use_case in (None, *surroundings.settings.use_cases):
+        ages = dict(_ages(staging.outbox / (use_case or ""), surroundings))
+        meant = [name for name in without(list(ages), told, use_case) if not names.kind_of(name).is_ignored]
+        old += [ages[name] for name in meant if ages[name] > patience]
     if old:
         yield error(
             "outbox.waiting",
@@ -42,17 +52,51 @@ def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
         yield right("outbox.waiting", "No file waits in the outbox longer than it should.")
 
 
+def check_set_aside(surroundings: Surroundings) -> Iterator[Finding]:
+    """Name what the daemon has set aside, with its reasons."""
+    found = _set_aside(surroundings)
+    if not found:
+        yield right("outbox.set_aside", "Nothing that was dropped is set aside.")
+        return
+    told = [f"{_where(one)} since {iso(one.since)}: {one.reason.rstrip('.')}" for one in found]
+    advice = dict.fromkeys(one.advice for one in found[:MOST_LISTED])
+    yield warning(
+        "outbox.set_aside",
+        f"{len(found)} dropped {'file is' if len(found) == 1 else 'files are'} set aside, and everything else"
+        f" flows: {listed(told, '; ')}.",
+        " ".join(advice),
+    )
+
+
+def _set_aside(surroundings: Surroundings) -> tuple[SetAside, ...]:
+    try:
+        with snapshot(surroundings.settings.state.folder) as connection:
+            return set_aside(connection)
+    except (LedgerError, OSError):
+        # What is wrong with the ledger is a finding of its own.
+        return ()
+
+
+def _where(one: SetAside) -> str:
+    return one.file if one.folder is None else f"{one.folder}/{one.file}"
+
+
 def check_work(surroundings: Surroundings) -> Iterator[Finding]:
     """Return what an interrupted run has left, and what is not meshctl's, in the work folder."""
     work = surroundings.settings.staging.work
     if not os.path.isdir(work):
         return
     try:
-        foreign = [name for name in os.listdir(work) if name not in WORK_NAMES and name[0] != "."]
-        left = [*_ages(work / "claims", surroundings, folders=True), *_ages(work / "ready", surroundings)]
+        names = {name for name in os.listdir(work) if name[0] != "."}
+        foreign = names - WORK_NAMES - set(OLD_WORK_NAMES)
+        old_names = [name for name in OLD_WORK_NAMES if name in names and os.listdir(work / name)]
+        left = list(_ages(work / "letters", surroundings, folders=True))
     except PermissionError:
         return
     old = [age for _, age in left if age > _PATIENCE_SECONDS]
+    for name in old_names:
+        happened, _, advice = OLD_WORK.partition(". ")
+        yield error("work.old", f"{work / name} {happened}. meshctl does not start.", advice)
     if foreign:
         yield warning(
             "work.foreign",
@@ -62,8 +106,7 @@ def check_work(surroundings: Surroundings) -> Iterator[Finding]:
     if old:
         yield warning(
             "work.leftovers",
-            f"In {work} lie {len(old)} claims or control files of an interrupted run, the oldest for"
-            f" {span(max(old))}.",
+            f"In {work} lie {len(old)} letters of an interrupted run, the oldest for {span(max(old))}.",
             "Start the daemon (meshctl run): it finishes what was begun, without sending anything twice."
             " If it runs, meshctl logs --level WARNING says what keeps it.",
         )
@@ -91,15 +134,27 @@ def check_out(surroundings: Surroundings) -> Iterator[Finding]:
     else:
         oldest = f", the oldest for {span(max(controls))}" if controls else ""
         yield right("OUT.stuck", f"{len(controls)} pairs wait in OUT{oldest}.")
-    lone = sum(
-        age > _PATIENCE_SECONDS and f"{name[:-4]}.ctl" not in waiting
-        for name, age in waiting.items()
-        if name.endswith(".dat")
-    )
-    if lone:
+    yield from _lone_halves(out, surroundings)
+
+
+def _lone_halves(out: Path, surroundings: Surroundings) -> Iterator[Finding]:
+    now = surroundings.now.timestamp()
+    old = [half for half in lone_halves(out) if now - half.lies_since > PATIENCE_SECONDS]
+    controls = [mask_file_name(half.name) for half in old if half.is_control]
+    payloads = [mask_file_name(half.name) for half in old if not half.is_control]
+    if controls:
+        yield warning(
+            "OUT.control_alone",
+            f"In {out} control files lie without their payload: {listed(controls)}. The MESH Client reports"
+            " COLLECT 02 for them.",
+            "See what became of a message of ours (meshctl show ID), and send one that has not arrived again"
+            " (meshctl resend ID). Other names are another program's: it has to put the payload in first.",
+        )
+    if payloads:
         yield remark(
             "OUT.half",
-            f"{lone} payloads lie in {out} without a control file; the MESH Client passes them over.",
+            f"In {out} payloads lie without a control file: {listed(payloads)}. The MESH Client passes them"
+            " over.",
             "If meshctl was interrupted, meshctl run finishes the pair. Else another program has left them;"
             " remove them once you know which.",
         )

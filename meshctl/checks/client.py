@@ -199,12 +199,12 @@ def _group_of_our_files(surroundings: Surroundings) -> int | None:
     settings = surroundings.settings
     if settings.mailbox.group is not None:
         return group_number(settings.mailbox.group)
-    for folder in (settings.staging.work / "ready", settings.staging.work):
-        if os.path.isdir(folder):
-            status = folder.stat()
-            # What is made in a folder with the setgid bit gets the folder's group.
-            if status.st_mode & stat.S_ISGID:
-                return status.st_gid
+    out = settings.mailbox.out_folder
+    if os.path.isdir(out):
+        status = out.stat()
+        # What is made in a folder with the setgid bit gets the folder's group.
+        if status.st_mode & stat.S_ISGID:
+            return status.st_gid
     us = _us(surroundings)
     return None if us is None else us.group_id
 

@@ -12,6 +12,7 @@ from meshctl.checks.access_lists import ARE_READABLE, access_list, account_name,
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import runs_as_root
+from meshctl.checks.writers import others_may_drop, user_of_daemon
 from meshctl.errors import ConfigError
 from meshctl.ledger.keys import KEY_NAME
 from meshctl.log.events import Journal
@@ -43,6 +44,7 @@ def check_exposure(surroundings: Surroundings) -> Iterator[Finding]:
     yield from open_to_all
     if not open_to_all:
         yield right("world_writable", "Neither outbox nor settings can be written by everybody.")
+    yield from _hard_links(surroundings)
     yield from _private(surroundings)
 
 
@@ -89,6 +91,29 @@ def world_writable(settings: Settings) -> Iterator[Finding]:
             f"Everybody on this computer can replace the settings {file}, as they can write in its folder.",
             f"Take the right away: {_close_to_writers(file.parent)}",
         )
+
+
+PROTECTED_LINKS = Path("/proc/sys/fs/protected_hardlinks")
+"""Where Linux says whether those alone who may write to a file can give it a second name."""
+
+
+def _hard_links(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check whether who drops can drop another's file: its second name would be sent as his."""
+    name = "hard_links"
+    outbox = surroundings.settings.staging.outbox
+    try:
+        is_protected = PROTECTED_LINKS.read_text(encoding="ascii").strip() != "0"
+    except OSError:
+        return
+    if is_protected or not others_may_drop(surroundings, user_of_daemon(surroundings)):
+        yield right(name, f"Nobody can drop a hard link to another's file into {outbox}.")
+        return
+    yield warning(
+        name,
+        f"Others may drop files into {outbox}, and this system lets them make hard links to files that they"
+        " may not read: what meshctl may read and they may not, they can have sent.",
+        "Set sysctl fs.protected_hardlinks=1 (and in /etc/sysctl.d to keep it), as is usual.",
+    )
 
 
 def _close_to_all_but_a_group(folder: Path) -> str:

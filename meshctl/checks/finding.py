@@ -1,10 +1,11 @@
 """What a check found: whether it is right, how much it matters, what to do. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+MOST_LISTED = 10
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 class Severity(StrEnum):
@@ -51,17 +52,15 @@ def any_error(findings: list[Finding]) -> bool:
     return any(not finding.ok and finding.severity is Severity.ERROR for finding in findings)
 
 
+def listed(items: Sequence[str], separator: str = ", ") -> str:
+    """Write items for a person: ten at most, and how many more there are."""
+    more = len(items) - MOST_LISTED
+    return separator.join(items[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
 def span(seconds: float) -> str:
     """Write a span of time for a person: "3 h", "45 s"."""
     for size, unit in _SPANS:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{seconds:.0f} s"
-
-
-def size(size_bytes: int) -> str:
-    """Write a size for a person: "1.5 GiB"."""
-    for unit_bytes, unit in _SIZES:
-        if size_bytes >= unit_bytes:
-            return f"{size_bytes / unit_bytes:.1f} {unit}"
-    return f"{size_bytes} bytes"

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshctl.checks.finding import Finding, error, remark, right, size, warning
+from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Missing, Place, Surroundings
-from meshctl.checks.system import mount_of, ourselves
+from meshctl.checks.system import ourselves
 from meshctl.files import change
+from meshctl.files.mounts import mount_of
+from meshctl.sizes import size_text
 
-# The beginning that the daemon clears away in `rejected/`, and passes over elsewhere.
-_NAME = ".meshctl-probe"
+PROBE_NAME = ".meshctl-probe"
+"""How the names of our trials begin: the daemon clears them away in `rejected/`, or passes them over."""
 
 
 def try_out(folder: Path) -> float:
@@ -29,8 +31,8 @@ def try_out(folder: Path) -> float:
 
     Raises OSError where one of these is refused.
     """
-    first = folder / f"{_NAME}-{os.getpid()}"
-    second = folder / f"{_NAME}-{os.getpid()}-renamed"
+    first = folder / f"{PROBE_NAME}-{os.getpid()}"
+    second = folder / f"{PROBE_NAME}-{os.getpid()}-renamed"
     try:
         descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -172,7 +174,7 @@ def _advice_for(problem: OSError) -> str:
 _WORDS = ((os.R_OK, "read"), (os.W_OK, "write in"), (os.X_OK, "enter"))
 
 
-FULL_BYTES, LOW_BYTES = 100 << 20, 1 << 30
+FULL_BYTES, LOW_BYTES = 100_000_000, 1_000_000_000
 FULL_INODES, LOW_INODES = 1_000, 20_000
 
 
@@ -187,7 +189,7 @@ class Room:
 
 
 def check_moves(surroundings: Surroundings) -> Iterator[Finding]:
-    """Return between which folders files are moved, between which copied, and where neither goes."""
+    """Return whether files can be moved from the outbox to the work folder."""
     outbox, work = surroundings.place("outbox").path, surroundings.place("work").path
     out = surroundings.place("OUT").path
     if not os.path.isdir(outbox) or not os.path.isdir(out):
@@ -197,21 +199,12 @@ def check_moves(surroundings: Surroundings) -> Iterator[Finding]:
         yield error(
             "one_file_system.outbox",
             f"{outbox} and {work} (staging.outbox, staging.work) are not on one mount of one file system, so"
-            " no file can be claimed.",
+            " no file can be taken.",
             "Set staging.work to a folder beside the outbox. Under systemd each ReadWritePaths is a mount of"
             " its own: give the unit one parent of both.",
         )
     else:
         yield right("one_file_system.outbox", "Files are moved from the outbox to the work folder.")
-    if not on_one_mount(work, out):
-        yield remark(
-            "one_file_system.OUT",
-            f"{work} and {out} (staging.work, mailbox.folder) are not on one mount of one file system, so"
-            " payloads are copied to OUT, which takes room twice and time.",
-            "If that is not meant: put outbox and work folder beside the mailbox, on its file system.",
-        )
-    else:
-        yield right("one_file_system.OUT", "Files are moved from the work folder to OUT, never copied.")
 
 
 def check_room(surroundings: Surroundings) -> Iterator[Finding]:
@@ -233,7 +226,7 @@ def rooms(surroundings: Surroundings) -> list[Room]:
 def room_findings(room: Room) -> Iterator[Finding]:
     """Judge what is left on one file system."""
     where = f"the file system of {room.folder} ({', '.join(room.names)})"
-    left = f"On {where} {size(room.free_bytes)} are free"
+    left = f"On {where} {size_text(room.free_bytes)} are free"
     name = f"space.{room.names[0]}"
     advice = (
         "Free space: the MESH Client never empties SENT, and archive/ and rejected/ grow too."

@@ -15,6 +15,7 @@ from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings, used_use_cases
 from meshctl.errors import ConfigError
 from meshctl.inbound.date_formats import format_doubts
+from meshctl.inbound.set_aside import count_set_aside
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.reads import snapshot
 from meshctl.mesh.use_cases import Resolution
@@ -52,6 +53,28 @@ def check_reports(surroundings: Surroundings) -> Iterator[Finding]:
         return
     yield _trace(client)
     yield from _same_folder(surroundings, client)
+
+
+def check_reports_set_aside(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check whether the daemon has set aside anything in the client's folders, by what the ledger says."""
+    name = "reports.set_aside"
+    try:
+        with snapshot(surroundings.settings.state.folder) as connection:
+            counts = count_set_aside(connection)
+    except (LedgerError, OSError):
+        # What is wrong with the ledger is a finding of its own.
+        return
+    if not counts:
+        yield right(name, "No report or acknowledgement is set aside.")
+        return
+    where = ", ".join(f"{count} in {folder}" for folder, count in sorted(counts.items()))
+    yield warning(
+        name,
+        f"Reports, acknowledgements or other files of the MESH Client that cannot be read or moved: {where}."
+        " What they say of a message may be unknown.",
+        "meshctl logs --level WARNING names each with what to do: report.unreadable, ack.unreadable,"
+        " file.set_aside.",
+    )
 
 
 def shared_local_ids(surroundings: Surroundings) -> list[str]:

@@ -8,7 +8,6 @@ still found, every `rescan_seconds`, so nothing there is an error.
 
 import errno
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from meshctl.checks.finding import Finding, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
+from meshctl.files.mounts import mount_of
 from meshctl.process.watcher import Watcher
 
 READ, WRITE, SEARCH = 4, 2, 1
@@ -111,49 +111,6 @@ def group_number(name: str) -> int | None:
 def runs_as_root() -> bool:
     """True if this process runs as root."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
-
-
-_TABLE = Path("/proc/self/mountinfo")
-_OCTAL = re.compile(r"\\([0-7]{3})")
-_NETWORK = re.compile(
-    r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|fuse\.(?:sshfs|glusterfs|rclone|s3fs)"
-)
-# proc(5): "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw".
-_POINT_FIELD = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One mount: where it is mounted, and its file system's type."""
-
-    point: str
-    type: str
-
-    @property
-    def is_network(self) -> bool:
-        """True if other computers can write there without this one's kernel knowing."""
-        return _NETWORK.fullmatch(self.type) is not None
-
-
-def mount_of(path: Path, table: Path = _TABLE) -> Mount | None:
-    """Return the mount that an existing path lies on, None where the system does not say."""
-    try:
-        lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    # Of mounts on one point the last hides the others.
-    points = {mount.point: mount for mount in map(_parse, lines) if mount is not None}
-    resolved = path.resolve()
-    return next((points[str(p)] for p in (resolved, *resolved.parents) if str(p) in points), None)
-
-
-def _parse(line: str) -> Mount | None:
-    before, separator, after = line.partition(" - ")
-    fields, kind = before.split(" "), after.split(" ")
-    if not separator or len(fields) <= _POINT_FIELD:
-        return None
-    point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[_POINT_FIELD])
-    return Mount(point, kind[0])
 
 
 _LIMITS = Path("/proc/sys/fs/inotify")

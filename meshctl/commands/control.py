@@ -45,18 +45,19 @@ def command(ctx: click.Context, file: Path, said: Sidecar | None, payload: bool)
 
     With --payload, print the ITK3 message that would be sent around FILE, a PDF say: its ids will be others.
     """
-    examined, _ = examine_beforehand(settings_of(ctx), file, said)
+    letter, _ = examine_beforehand(settings_of(ctx), file, said)
     if payload:
-        if examined.envelope is None:
+        envelope = letter.draft.envelope if letter.draft else None
+        if envelope is None:
             raise MeshctlError(f"{mask_file_name(file.name)} would be sent as it is: no message is made.")
         with ExitStack() as opened:
-            beside = [file.absolute().with_name(attached.name) for attached in examined.attachments]
+            beside = [file.absolute().with_name(attached.name) for attached in letter.attachments]
             files = [opened.enter_context(open_regular(path)) for path in (file, *beside)]
-            for piece in examined.envelope.around(files):
+            for piece in envelope.around(files):
                 click.echo(piece, nl=False)
         return
     if not sys.stdout.isatty():
-        click.echo(examined.control, nl=False)
+        click.echo(letter.control, nl=False)
         return
-    for line in examined.control.decode().split("\n")[:-1]:
+    for line in letter.control.decode().split("\n")[:-1]:
         click.echo(escape_unprintable(line))

@@ -6,12 +6,15 @@ only for people.
 
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from meshctl.inbound.client_health import CLIENT_FACT, client_view
+from meshctl.inbound.set_aside import count_set_aside
 from meshctl.ledger import reads
+from meshctl.ledger.records import SetAside
 from meshctl.mesh.states import State
 from meshctl.outbound.count import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
@@ -40,8 +43,8 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
     """Count messages by state; say what is overdue and whether the MESH Client is active.
 
     The outbox is counted by file names and times alone: "ready" is what the daemon takes at its next look,
-    "waiting" what is still being written or waits for its sidecar or its payload. The client's state is what
-    the daemon saw last.
+    "waiting" what is still being written or waits for its sidecar or its payload, "set aside" what the daemon
+    could not handle (meshctl check names it). The client's state is what the daemon saw last.
     """
     if watch and as_json:
         raise click.UsageError("Give either --watch or --json.")
@@ -65,6 +68,7 @@ def collect(settings: Settings) -> dict[str, Any]:
     """Return the status as `--json` prints it. Raises LedgerError, OSError."""
     staging = settings.staging
     now_seconds = time.time()
+    reports_set_aside = 0
     status: dict[str, Any] = {
         "mailbox": settings.mailbox.id,
         "states": {state.value: 0 for state in State},
@@ -72,6 +76,7 @@ def collect(settings: Settings) -> dict[str, Any]:
         "oldest_queued_seconds": None,
         "client": {"state": "unknown", "last_seen": None},
     }
+    set_aside: tuple[SetAside, ...] = ()
     with ledger_if_any(settings) as connection:
         if connection is not None:
             oldest = reads.oldest_queued_seconds(connection, now_seconds)
@@ -80,9 +85,11 @@ def collect(settings: Settings) -> dict[str, Any]:
             }
             status["overdue"] = reads.count_overdue(connection)
             status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
+            set_aside = reads.set_aside(connection)
+            reports_set_aside = sum(count_set_aside(connection).values())
             view = client_view(reads.fact(connection, CLIENT_FACT))
             status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
-    outbox = tally_outbox(settings, now_seconds)
-    status["outbox"] = {"ready": outbox.ready, "waiting": outbox.waiting}
+    status["outbox"] = asdict(tally_outbox(settings, now_seconds, set_aside))
     status["rejected"] = count_rejected(staging.rejected)
+    status["reports"] = {"set_aside": reports_set_aside}
     return status

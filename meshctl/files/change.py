@@ -106,6 +106,11 @@ if sys.platform == "win32":
         """Remove an empty folder. Raises OSError."""
         _patiently(lambda: os.rmdir(path))
 
+    def open_at_once(path: str | Path, flags: int) -> int:
+        """Open a file as `open_file` does, but wait for nobody. Raises OSError."""
+        sys.audit("open", str(path), None, flags)
+        return msvcrt.open_osfhandle(_create_file(path, flags), flags | os.O_BINARY)
+
     def open_file(path: str | Path, flags: int, mode: int = 0o777) -> int:
         """Return a descriptor of a file, opened as os.open does, never in text mode. Raises OSError."""
         # os.open does not say why a file is denied, nor lets others rename and remove it.
@@ -175,32 +180,35 @@ else:
         """Give a file a second name; a link is not followed. Raises OSError, NotImplementedError."""
         os.link(source, target, follow_symlinks=False)
 
-    def rename_new(source: str, target: str) -> None:
+    def rename_new(source: str, target: str, target_folder: int | None = None) -> None:
         """Rename without replacing. Raises FileExistsError, OSError.
 
-        Where the file system cannot do that in one step, a link does the same; that does not look like a
-        rename to those who watch the folder, so the file then waits for `quiet_seconds`.
+        With `target_folder`, an open folder, `target` is a name in it. Where the file system cannot do that
+        in one step, a link does the same; that does not look like a rename to those who watch the folder, so
+        the file then waits for `quiet_seconds`.
         """
-        if _renamed_by_kernel(source, target):
+        if _renamed_by_kernel(source, target, target_folder):
             return
         try:
-            link(source, target)
+            os.link(source, target, dst_dir_fd=target_folder, follow_symlinks=False)
         except FileExistsError:
             raise
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            if os.path.lexists(target):
+            with suppress(FileNotFoundError):
+                os.stat(target, dir_fd=target_folder, follow_symlinks=False)
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
-            rename(source, target)
+            os.rename(source, target, dst_dir_fd=target_folder)
         else:
             unlink(source)
 
-    def _renamed_by_kernel(source: str, target: str) -> bool:
+    def _renamed_by_kernel(source: str, target: str, target_folder: int | None) -> bool:
         if _libc is None or not hasattr(_libc, "renameat2"):
             return False
         names = os.fsencode(source), os.fsencode(target)
-        if _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
+        folder = _AT_FDCWD if target_folder is None else target_folder
+        if _libc.renameat2(_AT_FDCWD, names[0], folder, names[1], _RENAME_NOREPLACE) == 0:
             return True
         number = ctypes.get_errno()
         if number in _UNSUPPORTED:

@@ -20,18 +20,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from meshctl.files import change
+from meshctl.files.folder import READ, Folder
 from meshctl.files.safe_open import open_regular
 
-# Below this many files, syncing each is quicker than waiting for the whole file system.
-_FEW = 4
+# Below this many files and folders, syncing each is quicker than waiting for the whole file system.
+_FEW = 8
 _COPY_CHUNK_BYTES = 1 << 20
+# As large as most reports are at most.
+_PROBE_NAME, _PROBE_BYTES, _PROBE_MODE = ".meshctl-probe-file", 4096, 0o600
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def sync_file(path: str | Path) -> None:
-    """Make the content of a file durable."""
-    descriptor = change.open_file(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+def sync_file(path: str | Path, folder: Folder | None = None) -> None:
+    """Make the content of a file durable; with `folder`, `path` is a name in it."""
+    flags = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+    descriptor = change.open_file(path, flags) if folder is None else folder.open(str(path), flags)
     try:
         with naming(path):
             os.fsync(descriptor)
@@ -39,11 +43,21 @@ def sync_file(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(path: str | Path) -> None:
+def sync_folder(folder: str | Path | Folder) -> None:
     """Make the names in a folder durable; on Windows they are already."""
     if os.name == "nt":
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    if isinstance(folder, Folder):
+        _sync_names(int(folder.place), folder.path)
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _sync_names(descriptor, folder)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_names(descriptor: int, path: str | Path) -> None:
     try:
         with naming(path):
             os.fsync(descriptor)
@@ -51,8 +65,6 @@ def sync_folder(path: str | Path) -> None:
         # Some network file systems do not know fsync on folders; there is nothing better to do there.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(descriptor)
 
 
 def make_folders(path: str, mode: int) -> None:
@@ -69,19 +81,57 @@ def make_folders(path: str, mode: int) -> None:
     sync_folder(parent)
 
 
-def barrier(files: Sequence[str], folders: Collection[str]) -> None:
-    """Return when these files and the names in these folders are durable.
+def barrier(
+    files: Sequence[str],
+    folders: Collection[str | Folder],
+    within: tuple[Folder, Sequence[str]] | None = None,
+    others: Sequence[str] = (),
+) -> None:
+    """Return when these files and the names in these folders are durable; `within`, names in a folder.
+
+    `others` are files of somebody else's: as far as the system lets us.
 
     Names come first, and together: on btrfs and f2fs a sync of one file may make its own new name durable,
-    and a payload must not come to lie in its claim before its sidecar does.
+    and a file must not come to lie in its letter's folder before its sidecar does.
     """
-    if len(files) >= _FEW and all(map(_sync_file_system, _one_a_device(folders))):
+    inside, names = within or (None, ())
+    many = len(files) + len(names) + len(others) + len(folders)
+    if many >= _FEW and all(map(_sync_file_system, _one_a_device(folders))):
         return
     for folder in folders:
         sync_folder(folder)
     _start_writeback(files)
     for file in files:
         sync_file(file)
+    for name in names:
+        sync_file(name, inside)
+    for other in others:
+        with suppress(OSError):
+            _sync_if_possible(other)
+
+
+def _sync_if_possible(path: str) -> None:
+    """Make a file of somebody else's durable, without waiting for anything that he holds. Raises OSError."""
+    descriptor = change.open_file(path, os.O_RDWR if os.name == "nt" else READ)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def takes_files(folder: str) -> bool:
+    """True if a small file can be written in a folder: what one file meets there is then its own affair."""
+    probe = f"{folder}/{_PROBE_NAME}"
+    try:
+        # A crash may have left one.
+        change.unlink_if_there(probe)
+        write_new(probe, bytes(_PROBE_BYTES), _PROBE_MODE)
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            change.unlink(probe)
+    return True
 
 
 def write_new(path: str, data: bytes, mode: int) -> None:
@@ -127,10 +177,16 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
     """
     change.unlink_if_there(temporary)
     status = os.lstat(source)
-    copy_new(source, temporary, stat.S_IMODE(status.st_mode))
-    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-    sync_file(temporary)
-    change.rename(temporary, target)
+    try:
+        copy_new(source, temporary, stat.S_IMODE(status.st_mode))
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+        sync_file(temporary)
+        change.rename(temporary, target)
+    except OSError:
+        # What a full disk has no room for must not take the room of others.
+        with suppress(OSError):
+            change.unlink(temporary)
+        raise
     sync_folder(os.path.dirname(target))
 
 
@@ -195,14 +251,20 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
-def _one_a_device(folders: Collection[str]) -> list[str]:
-    return list({os.stat(folder).st_dev: folder for folder in folders}.values())
+def _one_a_device(folders: Collection[str | Folder]) -> list[str | Folder]:
+    return list(
+        {
+            os.stat(folder.place if isinstance(folder, Folder) else folder).st_dev: folder
+            for folder in folders
+        }.values()
+    )
 
 
-def _sync_file_system(folder: str) -> bool:
+def _sync_file_system(folder: str | Folder) -> bool:
     if _libc is None or not hasattr(_libc, "syncfs"):
         return False
-    descriptor = os.open(folder, os.O_RDONLY)
+    place = folder.place if isinstance(folder, Folder) else folder
+    descriptor = os.dup(place) if isinstance(place, int) else os.open(place, os.O_RDONLY)
     try:
         if _libc.syncfs(descriptor) == 0:
             return True
@@ -210,7 +272,7 @@ def _sync_file_system(folder: str) -> bool:
         if number in (errno.ENOSYS, errno.EINVAL):
             return False
         # A disk that cannot take the data must be heard: success here would be a promise not kept.
-        raise OSError(number, os.strerror(number), folder)
+        raise OSError(number, os.strerror(number), str(getattr(folder, "path", folder)))
     finally:
         os.close(descriptor)
 

@@ -4,9 +4,9 @@ No link is followed, and no FIFO's writer waited for.
 
 Quiet is not complete: a writer that pauses longer than `quiet_seconds` would be taken for done. On Linux a
 read lease on a file is granted only while nobody has it open for writing, so asking for one and giving it
-back at once answers the question for local writers. On Windows an open that forbids writing fails while
-somebody writes. Elsewhere, for another user's files and on file systems without leases there is no answer,
-and the quiet time alone decides.
+back at once answers the question for local writers. For another user's files it is granted only to who has
+CAP_LEASE. On Windows an open that forbids writing fails while somebody writes. Elsewhere, on network shares
+and on file systems without leases there is no answer, and the quiet time alone decides.
 """
 
 import errno
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from meshctl.files import change
+from meshctl.files import change, mounts
 
 OPEN_SAFELY = (
     os.O_RDONLY
@@ -42,6 +42,15 @@ def open_regular(path: str | Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def is_there(path: str) -> bool:
+    """True if there is anything of this name, be it a link that leads nowhere. Raises OSError if unknown."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def read_regular(path: str | Path, most_bytes: int) -> bytes:
     """Return the first bytes of a file, so many at most. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
@@ -56,19 +65,19 @@ if sys.platform == "linux":
         """Keep a writer that opens a file in the instant of our question from ending the process."""
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
-    def open_complete(path: str) -> int:
-        """Open a file that nobody is known to write to, to read it. Raises BeingWrittenError, OSError."""
-        descriptor = os.open(path, OPEN_SAFELY)
+    def check_nobody_writes(descriptor: int, path: str) -> None:
+        """Raise BeingWrittenError if somebody is known to have an open file open for writing."""
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except BlockingIOError:
-            os.close(descriptor)
+            if mounts.is_on_network(os.fstat(descriptor)):
+                # NFS and SMB say the same when the server gave us no delegation or oplock, for good maybe.
+                return
             raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
         except OSError:
-            # No answer: another user's file, or a file system without leases.
-            return descriptor
+            # No answer: another user's file without CAP_LEASE, or a file system without leases.
+            return
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return descriptor
 
 elif sys.platform == "win32":
     import ctypes
@@ -88,21 +97,17 @@ elif sys.platform == "win32":
     def ignore_lease_breaks() -> None:
         """Do nothing: there are no leases here."""
 
-    def open_complete(path: str) -> int:
-        """Open a file that nobody is known to write to, to read it. Raises BeingWrittenError, OSError."""
-        if is_being_written(path):
-            raise BeingWrittenError(errno.EAGAIN, "being written", path)
-        return change.open_file(path, OPEN_SAFELY)
-
-    def is_being_written(path: str) -> bool:
-        """True if somebody has the file open for writing, on this computer or through a share of it."""
+    def check_nobody_writes(descriptor: int, path: str) -> None:
+        """Raise BeingWrittenError if somebody has a file open for writing, here or through a share."""
+        del descriptor
         shared = change.SHARE_READ | change.SHARE_DELETE
         try:
             handle = change.open_handle(path, change.GENERIC_READ, shared, change.OPEN_EXISTING, 0)
         except OSError as error:
-            return change.is_held_open(error)
+            if change.is_held_open(error):
+                raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
+            return
         change.close_handle(handle)
-        return False
 
     def lying_since_ns(path: str, status: os.stat_result) -> int:
         """Return when a file came to lie where it is: a rename sets that time, and nobody can fake it.
@@ -130,22 +135,27 @@ else:
     def ignore_lease_breaks() -> None:
         """Do nothing: there are no leases here."""
 
-    def open_complete(path: str) -> int:
-        """Open a file to read it; who else has it open cannot be told here. Raises OSError."""
-        return os.open(path, OPEN_SAFELY)
+    def check_nobody_writes(descriptor: int, path: str) -> None:
+        """Do nothing: who else has a file open cannot be told here."""
+        del descriptor, path
+
+
+def is_being_written(path: str) -> bool:
+    """True if somebody is known to have a file open for writing."""
+    try:
+        descriptor = change.open_file(path, OPEN_SAFELY)
+    except OSError as error:
+        return change.is_held_open(error)
+    try:
+        check_nobody_writes(descriptor, path)
+    except BeingWrittenError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 if sys.platform != "win32":
-
-    def is_being_written(path: str) -> bool:
-        """True if somebody is known to have the file open for writing."""
-        try:
-            os.close(open_complete(path))
-        except BeingWrittenError:
-            return True
-        except OSError:
-            return False
-        return False
 
     def lying_since_ns(path: str, status: os.stat_result) -> int:
         """Return when a file came to lie where it is: a rename sets that time, and nobody can fake it."""

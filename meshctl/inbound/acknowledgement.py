@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from meshctl.errors import Refusal
 from meshctl.files import change
 from meshctl.files.safe_open import OPEN_SAFELY
-from meshctl.inbound.control_reader import fault_text, is_general
+from meshctl.inbound.control_reader import fault_text
 from meshctl.ledger.keys import Keys
 from meshctl.mesh.codes import CodeMeaning, Effect, explain_response
 from meshctl.mesh.states import Evidence, State
@@ -45,21 +45,14 @@ class ReceivedAcknowledgement:
 def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     """Read the payload of an acknowledgement.
 
-    Raises UnreadableAcknowledgementError, FileNotFoundError, on Windows PermissionError while somebody keeps
-    it to himself, and OSError for what is not the fault of this file.
+    Raises UnreadableAcknowledgementError for what it is or holds, OSError for what the system says of it.
     """
     try:
         facts = _facts(path)
     except Refusal as refusal:
         raise UnreadableAcknowledgementError(refusal.text) from None
-    except UnreadableAcknowledgementError:
+    except (UnreadableAcknowledgementError, OSError):
         raise
-    except OSError as error:
-        if is_general(error) or isinstance(error, FileNotFoundError) or change.is_held_open(error):
-            raise
-        raise UnreadableAcknowledgementError(
-            f"Its payload cannot be read: {os.strerror(error.errno or 0)}."
-        ) from None
     except Exception as error:  # noqa: BLE001 - one file never stops the others
         raise UnreadableAcknowledgementError(fault_text(error)) from None
     if facts is None or facts.response is None:

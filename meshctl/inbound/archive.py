@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from meshctl.files import change, durable
-from meshctl.files.safe_open import open_regular
+from meshctl.files.safe_open import is_there, open_regular
 
 _TEMPORARY_PREFIX = ".meshctl-"
 _FOLDER_MODE = 0o750
@@ -23,9 +23,9 @@ _PAYLOAD_ENDS = {".ctl": (".dat",), ".CTL": (".DAT", ".dat")}
 
 
 def payload_of(control_path: str) -> str | None:
-    """Return the path of the payload beside a control file, None when there is none."""
+    """Return the path of the payload beside a control file, None when there is none. Raises OSError."""
     stem, end = control_path[:-_END_CHARACTERS], control_path[-_END_CHARACTERS:]
-    return next((stem + other for other in _PAYLOAD_ENDS[end] if os.path.lexists(stem + other)), None)
+    return next((stem + other for other in _PAYLOAD_ENDS[end] if is_there(stem + other)), None)
 
 
 def make_folder(folder: str) -> None:
@@ -40,9 +40,7 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
     """
     sources = [path for path in (payload_path, control_path) if path is not None]
     for targets in _candidates(sources, folder):
-        moves = [
-            (source, target, os.path.lexists(target)) for source, target in zip(sources, targets, strict=True)
-        ]
+        moves = [(source, target, is_there(target)) for source, target in zip(sources, targets, strict=True)]
         if all(not taken or _is_same(source, target) for source, target, taken in moves):
             for source, target, taken in moves:
                 with suppress(FileNotFoundError):
@@ -52,14 +50,17 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
 
 
 def finish_move(control_path: str, folder: str) -> bool:
-    """Move a control file after its payload, if a crash left that alone in the folder; tell if so."""
+    """Move a control file after its payload, if a crash left that alone in the folder; tell if so.
+
+    Raises OSError.
+    """
     stem, end = os.path.splitext(os.path.basename(control_path))
     for number in _numbers():
         name = f"{folder}/{stem}{number}"
-        payloads = [name + other for other in _PAYLOAD_ENDS[end] if os.path.lexists(name + other)]
+        payloads = [name + other for other in _PAYLOAD_ENDS[end] if is_there(name + other)]
         if not payloads:
             return False
-        if not os.path.lexists(name + end):
+        if not is_there(name + end):
             with suppress(FileNotFoundError):
                 _move(control_path, name + end)
             return True
@@ -83,7 +84,10 @@ class Archive:
         return folder
 
     def finish_move(self, control_path: str) -> bool:
-        """Finish what a crash left half archived, on whatever day that was; tell whether there was any."""
+        """Finish what a crash left half archived, on whatever day that was; tell whether there was any.
+
+        Raises OSError.
+        """
         days = sorted(self._root.glob("[0-9]*/[0-9]*/[0-9]*"), reverse=True)
         return any(finish_move(control_path, str(day)) for day in days)
 

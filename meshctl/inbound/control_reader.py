@@ -14,13 +14,15 @@ from enum import Enum, auto
 
 from meshctl.clock import Clock
 from meshctl.files import change
+from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
 from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.report import meaning_of
+from meshctl.inbound.set_aside import CONTENT_ADVICE
 from meshctl.log.events import error_fields
 from meshctl.mesh.codes import Effect
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
+from meshctl.sizes import size_text
 
-_GENERAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})
 
 
@@ -35,10 +37,11 @@ class UnreadReason(Enum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Unread:
-    """A control file that was not read; `reason` is for people and holds nothing of the file."""
+    """A control file that was not read; `reason` and `advice` are for people and hold nothing of the file."""
 
     why: UnreadReason
     reason: str = ""
+    advice: str = CONTENT_ADVICE
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,7 +92,8 @@ class ControlReader:
             if change.is_held_open(error):
                 return Unread(UnreadReason.UNFINISHED)
             # Rights may be given yet, a network share may come back: whoever calls looks again later.
-            return Unread(UnreadReason.UNREADABLE, f"It cannot be read: {os.strerror(error.errno or 0)}.")
+            reason = f"It cannot be read: {reason_of(error)}."
+            return Unread(UnreadReason.UNREADABLE, reason, advice_on(error))
         except Exception as error:  # noqa: BLE001 - one file never stops the others
             return Unread(UnreadReason.UNREADABLE, fault_text(error))
         if isinstance(found, Unread) and found.why is UnreadReason.GONE:
@@ -109,8 +113,9 @@ class ControlReader:
                     return Unread(UnreadReason.UNREADABLE, known.reason)
                 del self._refused[path]
             if status.st_size > CONTROL_FILE_MAX_BYTES:
+                most = size_text(CONTROL_FILE_MAX_BYTES)
                 return self._refuse(
-                    path, status, f"It has {status.st_size} bytes; at most {CONTROL_FILE_MAX_BYTES} are read."
+                    path, status, f"It has {size_text(status.st_size)}; at most {most} are read."
                 )
             data = os.read(descriptor, CONTROL_FILE_MAX_BYTES + 1)
         finally:
@@ -141,11 +146,6 @@ class ControlReader:
         return Unread(UnreadReason.UNREADABLE, reason)
 
 
-def is_general(error: OSError) -> bool:
-    """True if the whole process suffers from this, and not one file."""
-    return error.errno in _GENERAL
-
-
 def fault_text(error: Exception) -> str:
     """Return what to say of an error that nobody foresaw: its kind and place, never its text."""
     fields = error_fields(error)
@@ -153,7 +153,8 @@ def fault_text(error: Exception) -> str:
 
 
 def _not_a_file() -> Unread:
-    return Unread(UnreadReason.NOT_A_FILE, "It is no ordinary file but a link, a folder, a FIFO or a device.")
+    reason = "It is no ordinary file but a link, a folder, a FIFO or a device."
+    return Unread(UnreadReason.NOT_A_FILE, reason, NOT_A_FILE_ADVICE)
 
 
 class ControlKind(Enum):

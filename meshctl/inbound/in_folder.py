@@ -2,17 +2,24 @@
 
 A batch is read, matched, recorded in one transaction, told of, and only then archived or delivered. Whatever
 interrupts it, the files that are still in IN go through the same again, and the ledger takes nothing twice.
-An unmatched report stays, and is tried again when SENT teaches the MESH id that it gives.
+An unmatched report stays, and is tried again when SENT teaches the MESH id that it gives. What cannot be read
+or moved is set aside, and keeps no other back.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 
-from meshctl.inbound.acknowledgement import UnreadableAcknowledgementError, read_acknowledgement
+from meshctl.files import change
+from meshctl.files.durable import takes_files
+from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
+from meshctl.inbound.acknowledgement import (
+    ReceivedAcknowledgement,
+    UnreadableAcknowledgementError,
+    read_acknowledgement,
+)
 from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in, payload_of
 from meshctl.inbound.control_reader import (
     ControlKind,
@@ -27,7 +34,16 @@ from meshctl.inbound.notices import Notices
 from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_report, is_delay, mesh_id_of
 from meshctl.inbound.scan import GONE, FolderScan, NextLook
-from meshctl.inbound.sent_failed import BATCH, LATER_SECONDS, SOON_SECONDS, UNREADABLE
+from meshctl.inbound.sent_failed import BATCH, LATER_SECONDS, SOON_SECONDS
+from meshctl.inbound.set_aside import (
+    ACKNOWLEDGEMENT_UNREADABLE,
+    CONTENT_ADVICE,
+    IMMOVABLE,
+    NO_PAYLOAD_ADVICE,
+    SET_ASIDE,
+    UNREADABLE,
+    UNUSABLE,
+)
 from meshctl.ledger.opening import Books
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFile
@@ -41,10 +57,7 @@ _UNMATCHED = "unmatched"
 # It may find its message yet, when SENT teaches the MESH id that it gives.
 _UNMATCHED_WITH_MESH_ID = "unmatched:mesh_id"
 _ACKNOWLEDGEMENT_UNMATCHED = "answer_unmatched"
-_ACKNOWLEDGEMENT_UNREADABLE = "answer_unreadable"
 
-# What may be wrong with one file alone: its rights, or its name.
-_ONE_FILE_ONLY = frozenset({errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EINVAL})
 _SOON = NextLook(again_seconds=SOON_SECONDS)
 
 
@@ -101,7 +114,13 @@ class InFolder:
             return
         batch = _Batch()
         for name in names:
-            self._sort(name, batch)
+            try:
+                self._sort(name, batch)
+            except OSError as error:
+                if is_general(error):
+                    raise
+                text = f"It, or the payload beside it, cannot be looked at: {reason_of(error)}."
+                self._set_aside(name, text, advice_on(error), batch)
         self._match(batch)
         self._recorder.record(batch.pieces)
         with self._books.journal.batch():
@@ -127,7 +146,7 @@ class InFolder:
             return self._deliver_to is not None
         if outcome == _UNMATCHED:
             return not self._keeps_unmatched
-        return outcome == UNREADABLE or outcome.startswith(_UNMATCHED)
+        return outcome in SET_ASIDE or outcome.startswith(_UNMATCHED)
 
     def _sort(self, name: str, batch: _Batch) -> None:
         path = f"{self.folder_scan.folder}/{name}"
@@ -142,8 +161,9 @@ class InFolder:
         if kind is ControlKind.REPORT:
             batch.reports[name] = control
         elif kind is ControlKind.CLIENT:
-            self._polls += 1
-            batch.notes.append(partial(self._notices.poll, control))
+            if self.folder_scan.outcome(name) != IMMOVABLE:
+                self._polls += 1
+                batch.notes.append(partial(self._notices.poll, control))
             batch.archived.append(name)
         elif kind is ControlKind.ACKNOWLEDGEMENT:
             self._take_acknowledgement(name, path, found, batch)
@@ -161,8 +181,16 @@ class InFolder:
         if found.why is UnreadReason.UNFINISHED:
             return _SOON
         if self.folder_scan.outcome(name) != UNREADABLE:
-            batch.notes.append(partial(self._notices.unreadable, name, self.folder_scan.label, found.reason))
+            batch.notes.append(partial(self._notices.unreadable, name, self.folder_scan.label, found))
         return NextLook(UNREADABLE, again_seconds=LATER_SECONDS)
+
+    def _set_aside(self, name: str, text: str, advice: str, batch: _Batch) -> None:
+        outcome = self.folder_scan.outcome(name)
+        # Of a pair whose payload was moved, and whose control file cannot be, that has been said.
+        if outcome not in (UNUSABLE, IMMOVABLE):
+            batch.notes.append(partial(self._notices.set_aside, name, text, advice))
+            outcome = UNUSABLE
+        batch.next_looks[name] = NextLook(outcome, again_seconds=LATER_SECONDS)
 
     def _match(self, batch: _Batch) -> None:
         reports = [
@@ -187,7 +215,8 @@ class InFolder:
             reason = "report for another application"
             self._leave_to_others(name, control, _ELSEWHERE, reason, batch)
             return
-        if not (self.folder_scan.outcome(name) or "").startswith(_UNMATCHED):
+        outcome = self.folder_scan.outcome(name) or ""
+        if outcome != IMMOVABLE and not outcome.startswith(_UNMATCHED):
             batch.notes.append(partial(self._notices.unmatched_report, name, control, decision))
         if not self._keeps_unmatched:
             batch.archived.append(name)
@@ -207,21 +236,12 @@ class InFolder:
             elif not self._reader.is_finished(path, found.changed_ns):
                 batch.next_looks[name] = _SOON
             else:
-                reason = "Its payload is missing."
-                batch.next_looks[name] = self._refuse_acknowledgement(
-                    name, reason, batch, again_seconds=LATER_SECONDS
+                self._leave_unreadable(
+                    name, "Its payload is missing.", NO_PAYLOAD_ADVICE, batch, LATER_SECONDS
                 )
             return
-        try:
-            answer = read_acknowledgement(payload)
-        except (FileNotFoundError, PermissionError):
-            batch.next_looks[name] = _SOON
-            return
-        except UnreadableAcknowledgementError as error:
-            is_finished = self._reader.is_finished(payload, _changed_ns(payload))
-            batch.next_looks[name] = (
-                self._refuse_acknowledgement(name, str(error), batch) if is_finished else _SOON
-            )
+        answer = self._read_acknowledgement(name, payload, batch)
+        if answer is None:
             return
         decision = self._matcher.match_acknowledgement(answer.identifier)
         if decision.message is None:
@@ -239,12 +259,31 @@ class InFolder:
             ]
             batch.archived.append(name)
 
-    def _refuse_acknowledgement(
-        self, name: str, reason: str, batch: _Batch, again_seconds: float | None = None
-    ) -> NextLook:
-        if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNREADABLE:
-            batch.notes.append(partial(self._notices.unreadable_acknowledgement, name, reason))
-        return NextLook(_ACKNOWLEDGEMENT_UNREADABLE, again_seconds)
+    def _read_acknowledgement(self, name: str, payload: str, batch: _Batch) -> ReceivedAcknowledgement | None:
+        """Return what a payload says; None, after noting what becomes of it, if it cannot be read."""
+        try:
+            return read_acknowledgement(payload)
+        except UnreadableAcknowledgementError as error:
+            if self._reader.is_finished(payload, _changed_ns(payload)):
+                self._leave_unreadable(name, str(error), CONTENT_ADVICE, batch)
+            else:
+                batch.next_looks[name] = _SOON
+        except OSError as error:
+            if is_general(error):
+                raise
+            if isinstance(error, FileNotFoundError) or change.is_held_open(error):
+                batch.next_looks[name] = _SOON
+            else:
+                reason = f"Its payload cannot be read: {reason_of(error)}."
+                self._leave_unreadable(name, reason, advice_on(error), batch, LATER_SECONDS)
+        return None
+
+    def _leave_unreadable(
+        self, name: str, reason: str, advice: str, batch: _Batch, again_seconds: float | None = None
+    ) -> None:
+        if self.folder_scan.outcome(name) != ACKNOWLEDGEMENT_UNREADABLE:
+            batch.notes.append(partial(self._notices.unreadable_acknowledgement, name, reason, advice))
+        batch.next_looks[name] = NextLook(ACKNOWLEDGEMENT_UNREADABLE, again_seconds)
 
     def _take_data(self, name: str, path: str, found: Read, batch: _Batch, folder: str) -> None:
         payload = payload_of(path)
@@ -255,22 +294,17 @@ class InFolder:
             batch.notes.append(partial(self._notices.delivered, name, found.control))
         elif not self._reader.is_finished(path, found.changed_ns):
             batch.next_looks[name] = _SOON
+        elif payload is None:
+            self._set_aside(name, "Its payload is missing.", NO_PAYLOAD_ADVICE, batch)
         else:
-            reason = "data message without its payload" if payload is None else "payload is no ordinary file"
-            self._leave_to_others(name, found.control, _DATA, reason, batch, again_seconds=LATER_SECONDS)
+            self._set_aside(name, "Its payload is no ordinary file.", NOT_A_FILE_ADVICE, batch)
 
     def _leave_to_others(
-        self,
-        name: str,
-        control: ControlFile,
-        outcome: str,
-        reason: str,
-        batch: _Batch,
-        again_seconds: float | None = None,
+        self, name: str, control: ControlFile, outcome: str, reason: str, batch: _Batch
     ) -> None:
         if self.folder_scan.outcome(name) != outcome:
             batch.notes.append(partial(self._notices.received, name, control, reason))
-        batch.next_looks[name] = NextLook(outcome, again_seconds)
+        batch.next_looks[name] = NextLook(outcome)
 
     def _move_to_archive(self, names: list[str]) -> None:
         if not names:
@@ -287,14 +321,17 @@ class InFolder:
     def _move(
         self, names: Collection[str], folder: str, tell: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Move files out of IN and tell of each; one that cannot be moved does not keep the others back."""
+        """Move files out of IN and tell of each; one that cannot be moved is set aside.
+
+        Raises OSError when it is the folder that takes no more files.
+        """
         moved, error_by_name = [], {}
         for name in names:
             path = f"{self.folder_scan.folder}/{name}"
             try:
                 move_in(path, payload_of(path), folder)
             except OSError as error:
-                if error.errno not in _ONE_FILE_ONLY or not self._may_move_to(folder):
+                if is_general(error) or not self._may_move_to(folder):
                     raise
                 error_by_name[name] = error
             else:
@@ -302,11 +339,14 @@ class InFolder:
                 moved.append(name)
         self.folder_scan.note_outcomes(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
-            self._notices.immovable(name, refused)
-        self.folder_scan.note_outcomes(dict.fromkeys(error_by_name, NextLook(again_seconds=LATER_SECONDS)))
+            if self.folder_scan.outcome(name) != IMMOVABLE:
+                text = f"It cannot be moved out of IN: {reason_of(refused)}."
+                self._notices.set_aside(name, text, advice_on(refused))
+        immovable = NextLook(IMMOVABLE, again_seconds=LATER_SECONDS)
+        self.folder_scan.note_outcomes(dict.fromkeys(error_by_name, immovable))
 
     def _may_move_to(self, folder: str) -> bool:
-        return os.access(folder, os.W_OK | os.X_OK) and os.access(self.folder_scan.folder, os.W_OK | os.X_OK)
+        return os.access(self.folder_scan.folder, os.W_OK | os.X_OK) and takes_files(folder)
 
 
 def _changed_ns(path: str) -> int:

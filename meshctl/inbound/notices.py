@@ -3,10 +3,10 @@
 Other people's names, ids and texts are masked or left out; each of these lines is said once a file.
 """
 
-import os
 import re
 from typing import Final
 
+from meshctl.inbound.control_reader import Unread
 from meshctl.inbound.match import Decision
 from meshctl.inbound.report import meaning_of, mesh_id_of
 from meshctl.ledger.opening import Books
@@ -36,11 +36,16 @@ class Notices:
         self._clock = books.clock
         self._journal = books.journal
         self._alert = books.alert
-        self._immovable: set[str] = set()
 
-    def unreadable(self, name: str, folder: str, reason: str) -> None:
+    def unreadable(self, name: str, folder: str, unread: Unread) -> None:
         """Log a control file that cannot be read."""
-        self._journal.warning("report.unreadable", file=mask_file_name(name), folder=folder, text=reason)
+        self._journal.warning(
+            "report.unreadable",
+            file=mask_file_name(name),
+            folder=folder,
+            text=unread.reason,
+            advice=unread.advice,
+        )
 
     def unmatched_report(self, name: str, control: ControlFile, decision: Decision) -> None:
         """Log a report that belongs to no message for certain.
@@ -71,9 +76,9 @@ class Notices:
             alerts=True,
         )
 
-    def unreadable_acknowledgement(self, name: str, reason: str) -> None:
+    def unreadable_acknowledgement(self, name: str, reason: str, advice: str) -> None:
         """Log an acknowledgement whose payload cannot be read."""
-        self._journal.warning("ack.unreadable", file=mask_file_name(name), text=reason)
+        self._journal.warning("ack.unreadable", file=mask_file_name(name), text=reason, advice=advice)
 
     def received(self, name: str, control: ControlFile, reason: str) -> None:
         """Log a file that is left to others."""
@@ -94,17 +99,13 @@ class Notices:
             sender=_if_like(_MAILBOX, control.from_dts),
         )
 
-    def immovable(self, name: str, error: OSError) -> None:
-        """Log, once, a file that cannot be moved out of IN."""
-        if name in self._immovable:
-            return
-        self._immovable.add(name)
-        self._journal.warning(
-            "daemon.warning",
-            file=mask_file_name(name),
-            folder="IN",
-            text=f"The file cannot be moved away: {os.strerror(error.errno or 0)}.",
-            advice="Give the user that meshctl runs as the right to move files out of IN.",
+    def set_aside(self, name: str, text: str, advice: str) -> None:
+        """Log a file in IN that cannot be handled, and alert."""
+        file = mask_file_name(name)
+        self._journal.warning("file.set_aside", file=file, folder="IN", text=text, advice=advice)
+        about = {"file": file, "folder": "IN"}
+        self._alert(
+            Alert(event="file.set_aside", at=self._clock.now(), text=text, advice=advice, about=about)
         )
 
     def poll(self, control: ControlFile) -> None:

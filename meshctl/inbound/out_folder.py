@@ -8,6 +8,8 @@ import os
 from array import array
 from bisect import bisect_left
 
+from meshctl.files.item_error import is_general
+from meshctl.files.safe_open import is_there
 from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.report import LEFT_OUT
 from meshctl.inbound.scan import FolderChange
@@ -56,7 +58,7 @@ class OutFolder:
             return
         batch = self._gone[-BATCH:]
         # The hand-off or a person may have put a pair back since.
-        left = [stem for stem in batch if not os.path.lexists(f"{folder}/{stem}{_CONTROL_END}")]
+        left = [stem for stem in batch if _has_left(f"{folder}/{stem}{_CONTROL_END}")]
         self._recorder.record([FoundEvidence(stem, LEFT_OUT) for stem in left])
         self._left += len(left)
         del self._gone[-BATCH:]
@@ -101,6 +103,16 @@ class OutFolder:
                 about={"messages": count},
             )
         )
+
+
+def _has_left(control: str) -> bool:
+    """True if a control file is certainly not there. Raises OSError that is not about this file."""
+    try:
+        return not is_there(control)
+    except OSError as error:
+        if is_general(error):
+            raise
+        return False
 
 
 def _stems(folder: str) -> "array[int]":

@@ -12,11 +12,13 @@ from meshctl.inbound.client_health import ClientHealth
 from meshctl.inbound.control_reader import ControlReader
 from meshctl.inbound.date_formats import DateFormats
 from meshctl.inbound.deadlines import Deadlines, Retention
+from meshctl.inbound.half_pairs import HalfPairs
 from meshctl.inbound.in_folder import InFolder
 from meshctl.inbound.out_folder import OutFolder
 from meshctl.inbound.record import Recorder
 from meshctl.inbound.scan import FolderScan
-from meshctl.inbound.sent_failed import FAILED, SENT, UNREADABLE, Kept, SentFailedFolder
+from meshctl.inbound.sent_failed import FAILED, SENT, Kept, SentFailedFolder
+from meshctl.inbound.set_aside import UNREADABLE
 from meshctl.ledger.opening import Books
 from meshctl.settings.model import Settings
 
@@ -57,6 +59,7 @@ class InboundPipeline:
         self._sent = kept_pairs(SENT, "SENT")
         self._failed = kept_pairs(FAILED, "FAILED")
         self._out = OutFolder(mailbox, self._recorder, books, full_look)
+        self._halves = HalfPairs(mailbox, books)
         self._deadlines = Deadlines(settings, self._recorder, books)
         self._client = ClientHealth(settings, books)
         self._retention = Retention(settings.state.keep_days, books)
@@ -65,6 +68,7 @@ class InboundPipeline:
             self._follow_sent,
             self._follow_failed,
             self._follow_out,
+            self._halves.work,
             self._follow_in,
             self._deadlines.work,
             self._watch_client,

@@ -174,6 +174,9 @@ class FolderScan:
                     forgotten.append(name)
                 self._waiting.pop(name, None)
             elif next_look.again_seconds is None:
+                if next_look.outcome is None and self._outcomes.pop(name, None) is not None:
+                    # It was unreadable, say, and has been dealt with since.
+                    forgotten.append(name)
                 self._waiting.pop(name, None)
                 self._done.add(name)
             else:

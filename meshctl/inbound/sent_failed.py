@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshctl.inbound.control_reader import ControlReader, Unread, UnreadReason
+from meshctl.inbound.notices import Notices
 from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_failed, evidence_of_sent, is_delay
 from meshctl.inbound.scan import DONE, GONE, FolderScan, NextLook
+from meshctl.inbound.set_aside import UNREADABLE
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Candidate
@@ -23,7 +25,6 @@ BATCH = 256
 
 SOON_SECONDS = 1.0
 LATER_SECONDS = 60.0
-UNREADABLE = "unreadable"
 
 _READ = "read"
 _AT_MESH = frozenset({State.SENT, State.RECEIVED, State.COMPLETED, State.FAILED})
@@ -68,6 +69,7 @@ class SentFailedFolder:
         self.folder_scan = folder_scan
         self._reader = reader
         self._recorder = recorder
+        self._notices = Notices(books)
         self._books = books
         self._on_mesh_id = on_mesh_id
 
@@ -117,12 +119,7 @@ class SentFailedFolder:
             return None, NextLook(again_seconds=SOON_SECONDS)
         evidence = None if found.why is UnreadReason.NOT_A_FILE else self._kept.evidence(None)
         if self.folder_scan.outcome(name) != UNREADABLE:
-            self._books.journal.warning(
-                "report.unreadable",
-                file=mask_file_name(name),
-                folder=self.folder_scan.label,
-                text=found.reason,
-            )
+            self._notices.unreadable(name, self.folder_scan.label, found)
         return evidence, NextLook(UNREADABLE, again_seconds=LATER_SECONDS)
 
 

@@ -16,7 +16,15 @@ from typing import Final
 
 from meshctl.clock import instant, iso
 from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
-from meshctl.ledger.records import CLOCK_JUMPS_FACT, HistoryEntry, Message, Reason, levels_of
+from meshctl.ledger.records import (
+    CLOCK_JUMPS_FACT,
+    SET_ASIDE_FACT,
+    HistoryEntry,
+    Message,
+    Reason,
+    SetAside,
+    levels_of,
+)
 from meshctl.mesh.states import Acknowledgement, Deadline, State
 
 EVERY: Final = -1
@@ -105,6 +113,23 @@ def fact(connection: sqlite3.Connection, name: str) -> str | None:
     """Return a small named value that the daemon keeps, or None."""
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return None if row is None else str(row[0])
+
+
+def set_aside(connection: sqlite3.Connection) -> tuple[SetAside, ...]:
+    """Return the dropped files that the daemon has set aside; none where its fact cannot be read as such."""
+    try:
+        return tuple(
+            SetAside(
+                str(entry["file"]),
+                None if entry["folder"] is None else str(entry["folder"]),
+                str(entry["reason"]),
+                str(entry["advice"]),
+                instant(str(entry["since"])),
+            )
+            for entry in json.loads(fact(connection, SET_ASIDE_FACT) or "[]")
+        )
+    except (ValueError, KeyError, TypeError):
+        return ()
 
 
 def select(connection: sqlite3.Connection, selection: Selection) -> list[Message]:
@@ -399,6 +424,16 @@ def seen_files(connection: sqlite3.Connection, folder: str) -> dict[bytes, str]:
     """Return the outcomes of files dealt with in a client's folder, by the keyed hash of their names."""
     rows = connection.execute("SELECT name_key, outcome FROM seen_files WHERE folder = ?", (folder,))
     return {row["name_key"]: row["outcome"] for row in rows}
+
+
+def count_seen_files(connection: sqlite3.Connection, outcomes: Collection[str]) -> dict[str, int]:
+    """Return, by folder of the client, how many files are remembered with one of these outcomes."""
+    rows = connection.execute(
+        "SELECT folder, count(*) FROM seen_files"
+        " WHERE outcome IN (SELECT value FROM json_each(?)) GROUP BY folder",
+        (json.dumps(sorted(outcomes)),),
+    )
+    return {str(row[0]): int(row[1]) for row in rows}
 
 
 def missed(

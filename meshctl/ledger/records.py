@@ -13,6 +13,23 @@ FOLDERS_READ_FACT = "folders_read_at"
 CLOCK_JUMPS_FACT = "clock_jumps_seconds"
 """The fact that keeps the sum of the clock's jumps."""
 
+SET_ASIDE_FACT = "set_aside"
+"""The fact that lists the dropped files that cannot be handled for now, as JSON: an array of `SetAside`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A dropped file that is passed over until what is wrong with it is mended; it keeps no other waiting.
+
+    `file` is masked; `folder` is the use case whose sub-folder it lies in, None in the outbox itself.
+    """
+
+    file: str
+    folder: str | None
+    reason: str
+    advice: str
+    since: datetime
+
 
 def levels_of(text: str) -> tuple[Acknowledgement, ...]:
     """Return the acknowledgements that a column of the ledger lists."""
@@ -37,7 +54,6 @@ class NewMessage:
     """
 
     message_id: str
-    claim: str
     file_name: str
     size_bytes: int
     sha256: bytes | None

@@ -15,10 +15,10 @@ from meshctl.ledger.records import NewMessage, levels_of
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance
 
 _INSERT = """
-INSERT INTO messages (number, message_id, claim, file_name, use_case, workflow_id, state, asked, awaiting,
+INSERT INTO messages (number, message_id, file_name, use_case, workflow_id, state, asked, awaiting,
     local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
     reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_HISTORY = """
 INSERT INTO history (number, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -95,7 +95,7 @@ class Ledger:
             self.connection.executemany(_INSERT_QUEUED, [(stamp, message_id) for message_id in message_ids])
 
     def withdraw(self, message_ids: Sequence[str]) -> None:
-        """Take back claims of which the client has seen nothing; their files will be claimed anew."""
+        """Take back claims of which the client has seen nothing; their files are judged again."""
         with atomic(self.connection):
             self.connection.executemany(
                 "DELETE FROM messages WHERE message_id = ? AND state = 'claimed'",
@@ -165,16 +165,15 @@ class Ledger:
         value = self._value("SELECT value FROM facts WHERE name = ?", name)
         return None if value is None else str(value)
 
-    def claimed_messages(self) -> dict[str, list[str]]:
-        """Return the ids of messages in state `claimed`, by claim."""
-        claimed: dict[str, list[str]] = {}
-        for row in self.connection.execute("SELECT claim, message_id FROM messages WHERE state = 'claimed'"):
-            claimed.setdefault(row["claim"], []).append(row["message_id"])
-        return claimed
+    def claimed_ids(self) -> list[str]:
+        """Return the ids of messages in state `claimed`, oldest first."""
+        query = "SELECT message_id FROM messages WHERE state = 'claimed' ORDER BY number"
+        return [row["message_id"] for row in self.connection.execute(query)]
 
-    def has_claim(self, claim: str) -> bool:
-        """True if any message of this claim is in the ledger."""
-        return self._value("SELECT 1 FROM messages WHERE claim = ? LIMIT 1", claim) is not None
+    def state_of(self, message_id: str) -> State | None:
+        """Return the state of a message, None if it is not in the ledger."""
+        state = self._value("SELECT state FROM messages WHERE message_id = ?", message_id)
+        return None if state is None else State(str(state))
 
     def knows(self, message_id: str) -> bool:
         """True if the message is in the ledger."""
@@ -205,7 +204,7 @@ class Ledger:
             reason = message.reason
             asked, entered_at = ",".join(message.asked), iso(message.created_at)
             rows.append(
-                (number, message.message_id, message.claim, message.file_name, message.use_case,
+                (number, message.message_id, message.file_name, message.use_case,
                  message.workflow_id, state.value, asked, asked, message.local_id_key, message.patient_key,
                  message.repeat_of, message.resend_of, message.size_bytes, message.sha256,
                  reason and reason.code, reason and reason.event, reason and reason.text,

@@ -27,11 +27,15 @@ _RESERVED_KEYS = frozenset({"at", "level", "event"})
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One row of the table: the event's name, its level as `logging` counts it, and what it means."""
+    """One row of the table: the event's name, its level as `logging` counts it, and what it means.
+
+    `alert` says when the alert command hears of it, None if never.
+    """
 
     name: str
     level: int
     meaning: str
+    alert: str | None
 
 
 class EventRecord(logging.LogRecord):
@@ -59,7 +63,7 @@ def event_table() -> Mapping[str, EventKind]:
     text = resources.files(__package__).joinpath("events.toml").read_text(encoding="utf-8")
     levels = logging.getLevelNamesMapping()
     kinds = (
-        EventKind(f"{family}.{name}", levels[row["level"]], row["meaning"])
+        EventKind(f"{family}.{name}", levels[row["level"]], row["meaning"], row.get("alert"))
         for family, rows in tomllib.loads(text).items()
         for name, row in rows.items()
     )

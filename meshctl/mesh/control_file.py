@@ -14,6 +14,7 @@ from lxml import etree
 
 from meshctl.errors import MeshctlError
 from meshctl.safe_xml import NOT_XML, safe_parser
+from meshctl.sizes import size_text
 
 CONTROL_FILE_MAX_BYTES: Final = 1_048_576
 """A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
@@ -172,7 +173,7 @@ def read_control_file(data: bytes) -> ControlFile:
     """
     if len(data) > CONTROL_FILE_MAX_BYTES:
         raise ControlFileError(
-            f"The control file has more than {CONTROL_FILE_MAX_BYTES} bytes; it is not read."
+            f"The control file is larger than {size_text(CONTROL_FILE_MAX_BYTES)}; it is not read."
         )
     root = _parse(data)
     if root.getroottree().docinfo.internalDTD is not None:

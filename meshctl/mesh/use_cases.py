@@ -35,6 +35,14 @@ class PayloadForm(StrEnum):
     AS_DROPPED = "as dropped"
 
 
+class CutOffDocuments(StrEnum):
+    """What becomes of a document that was cut off, or that is not what its name says."""
+
+    REJECT = "reject"
+    WARN = "warn"
+    """It is sent, and a person is told."""
+
+
 class DocumentGuide(StrEnum):
     """Which guide a message around a document follows."""
 
@@ -71,6 +79,7 @@ class UseCase:
     resolved_by_mesh: Resolution = Resolution.CLAIMED
     payload: PayloadForm = PayloadForm.AS_DROPPED
     document_guide: DocumentGuide = DocumentGuide.SEND_DOCUMENT_2
+    cut_off_documents: CutOffDocuments = CutOffDocuments.REJECT
     source: str = "site settings"
 
     @property

@@ -25,6 +25,7 @@ from meshctl.mesh.patient import (
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import render
 from meshctl.mesh.use_cases import PayloadForm, UseCase, use_case_for_event
+from meshctl.outbound.documents import check_documents
 from meshctl.outbound.wrap import Attached, Caution, FindEarlier, Wrapping, check_complete, wrapping_of
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
 from meshctl.payload.itk3_document import Envelope
@@ -129,6 +130,7 @@ def compose(
         to_dts = gp_provider(patient, use_case.date_of_birth_format)
         nhs_number = patient.nhs_number
         cautions = surname_cautions(patient.surname)
+    cautions += check_documents(contents, use_case, is_wrapped=wrapping is not None)
     values = _values(facts, sidecar, settings, use_case, nhs_number, message_id)
     subject, local_id = sidecar.subject, sidecar.local_id
     control = ControlFile(
@@ -169,6 +171,13 @@ def _wrapping(
     # Without a word about it, the file waits for its sidecar.
     if sidecar.patient is not None or sidecar.document is not None:
         check_complete(sidecar, use_case, settings)
+    elif sidecar.to_mailbox is not None:
+        raise IncompleteError(
+            "patient_missing",
+            "The file is sent within a message, and that needs the patient, also on its way to a mailbox.",
+            "Add patient with nhs_number, date_of_birth and surname to the sidecar; or send the file as it"
+            " is: see payload in [use_cases.NAME].",
+        )
     patient = _routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
     check_complete(sidecar, use_case, settings)
     return wrapping_of(contents, sidecar, patient, use_case, settings, message_id, find_earlier)

@@ -1,296 +1,501 @@
-"""An index `NAME.index.csv`: a sidecar for many files, a row each. Its rows become sidecars in the outbox.
+"""An index `NAME.index.csv` comes last: its rows are for files that lie beside it, and for no others.
 
-The first row names the columns: `file`, and keys of a sidecar with dots (`patient.nhs_number`). An empty cell
-says nothing. A row that cannot become a sidecar is refused alone; what its sidecar says is judged with its
-file, like any other. The steps, each durable before the next begins:
+A row never stands in the outbox. It is kept in the work folder with the identity of its file, and goes with
+that very file, also if that was still being written when the index was read. A row whose file is not there is
+reported at once, and never used for a file of that name that comes later: names are used again, and the next
+`scan-2.pdf` is another patient's. The steps, each durable before the next begins:
 
-1. The index is renamed into a folder of its own in `.work/indexes/`.
-2. The sidecars are written there, and what is to be said of refused rows into `rejected/`.
-3. The index is removed: **the point of no return**. From now on every row goes its own way.
-4. Each sidecar is renamed into the outbox, never in the place of another.
+1. The rows and what is to be said of refused ones are written to `.work/indexes/.<stamp>/`.
+2. The index is moved in beside them; then the folder loses its dot: **the point of no return**.
+3. What is to be said goes to `rejected/`, and the index is removed.
+4. Each row moves into the folder of its letter, when that is taken; the last one takes the folder along.
 
-What a restart finds: an index in its folder, so step 2 is done again, since no row has gone; or sidecars
-alone, which go on from step 4. A row goes into the outbox once.
+What a restart finds: a folder with a dot and no index in it never was, and is removed; any other goes on.
 """
 
-import csv
-import io
 import json
 import os
 import re
 import secrets
-from collections import Counter
-from collections.abc import Iterator
+import stat
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 
 from meshctl.clock import iso
 from meshctl.errors import Refusal
 from meshctl.files import change, durable
-from meshctl.files.safe_open import read_regular
+from meshctl.files.folder import READ, Folder
 from meshctl.ledger.opening import Books
 from meshctl.log.alert import Alert
 from meshctl.log.masking import mask_file_name
-from meshctl.outbound.claim import WorkFolder
-from meshctl.outbound.names import (
-    ERROR_SUFFIX,
-    SIDECAR_SUFFIX,
-    NameKind,
-    NameRules,
-    check_name,
-    is_beside,
-    is_index,
+from meshctl.outbound.letter import (
+    ROW_NAME,
+    ChangedError,
+    FileIdentity,
+    KeptRow,
+    LetterFolder,
+    WorkFolder,
+    check_same,
+    identity_of,
+    is_of_one_owner,
+    mark_of_file,
+    read_row,
 )
-from meshctl.outbound.reject import RejectedFolder
-from meshctl.payload.sidecar import INDEX_COLUMNS
+from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, is_index
+from meshctl.outbound.rejected import RejectedFolder
+from meshctl.outbound.set_aside import SetAside
+from meshctl.payload.index import CORRECT_ROWS, Row, match_rows, read_index
 
-_FILE: Final = "file"
-_MOST_BYTES: Final = 64 * 1024 * 1024
-_MOST_ROWS: Final = 100_000
-_MODE: Final = 0o640
-_FLAGS: Final = frozenset({"document.confidential", "patient.verified"})
-_YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_OF_PATIENT: Final = frozenset(
-    {"patient.nhs_number", "patient.date_of_birth", "patient.surname", "patient.given", "patient_name"}
-)
-_FOLDER: Final = re.compile(r"\d{20}_[0-9a-f]{6}(\..+)?")
-_ADVICE: Final = "Correct the rows, and drop them with their files in a new index."
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Row:
-    """A row: its number, the file that it is about, and the sidecar that it becomes, or a refusal."""
-
-    number: int
-    file: str
-    sidecar: bytes
-    refusal: Refusal | None = None
-    words_to_mask: tuple[str, ...] = ()
-
-    @property
-    def shown_file(self) -> str:
-        """Return the file's name as it may be shown, without the patient whom the row names."""
-        return mask_file_name(self.file, self.words_to_mask)
+_ROW_END: Final = ".row"
+_EXPLANATION: Final = "explanation"
+_PLACE: Final = re.compile(r"\.?(\d{20}_[0-9a-f]{6})(?:\.(.+))?")
+_PRIVATE, _MODE = 0o700, 0o600
+_MOST_HELD, _MOST_MISSING = 200, 100_000
+# No file has a longer one.
+_LONGEST_NAME = 255
+_EXPECTED: Final = "expected"
+# NTFS never gives the number of a file to another one.
+_IS_NEVER_REUSED: Final = os.name == "nt"
 
 
-def read_index(data: bytes, names: NameRules) -> list[Row]:
-    """Return the rows of an index. Raises Refusal when it cannot be used as a whole."""
-    if len(data) > _MOST_BYTES:
-        raise _unusable("is larger than 64 MiB", "Split it.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise _unusable("is not UTF-8 text", "Save it as CSV UTF-8.") from None
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if any(line)]
-    except csv.Error:
-        raise _unusable(
-            "is no CSV: its quotes do not match", "Write it by a program that knows CSV."
-        ) from None
-    if not lines:
-        raise _unusable("is empty", "Its first row names the columns.")
-    columns = [name.strip() for name in lines[0]]
-    _check_columns(columns)
-    if len(lines) - 1 > _MOST_ROWS:
-        raise _unusable(f"has more than {_MOST_ROWS:,} rows", "Split it.")
-    rows = [_row(number, columns, line, names) for number, line in enumerate(lines[1:], start=2)]
-    often = Counter(os.path.normcase(row.file) for row in rows)
-    return [_refused_if_twice(row, often) for row in rows]
+class BesideIndex(Protocol):
+    """What is known of the files that lie beside an index."""
+
+    def is_complete(self, name: str, status: os.stat_result) -> bool:
+        """True if nobody writes to a file any more."""
+
+    def is_attached(self, name: str) -> bool:
+        """True if a sidecar names a file as an attachment."""
+
+    def was_replaced(self, name: str, status: os.stat_result) -> bool:
+        """True if another file had the name when the index was first seen."""
 
 
 class Indexes:
-    """Turns the indexes of one mailbox into sidecars."""
+    """The indexes of one mailbox, and the rows that wait for their files."""
 
     def __init__(
-        self, work: WorkFolder, outbox: str, names: NameRules, rejected: RejectedFolder, books: Books
+        self,
+        work: WorkFolder,
+        names: NameRules,
+        rejected: RejectedFolder,
+        books: Books,
+        set_aside: SetAside,
+        wait_seconds: float,
     ) -> None:
         self._work = work
-        self._outbox = outbox
         self._names = names
         self._rejected = rejected
         self._books = books
+        self._set_aside = set_aside
+        self._wait_seconds = wait_seconds
+        self._rows: dict[tuple[str | None, str], KeptRow] = {}
+        self._disputed: set[tuple[str | None, str]] = set()
+        self._missing: dict[tuple[str | None, str], tuple[bytes, float]] = {}
+        self._held: dict[tuple[str | None, str], int] = {}
 
-    def expand(self, folder: str, name: str, use_case: str | None) -> list[str]:
-        """Turn an index into sidecars; return their paths in the outbox.
+    def expand(
+        self,
+        folder: Folder,
+        name: str,
+        use_case: str | None,
+        data: bytes,
+        identity: FileIdentity,
+        beside: BesideIndex,
+    ) -> list[str]:
+        """Take an index whose bytes are `data`, and keep its rows; return the files that they are for.
 
-        Raises Refusal, and leaves the index where it is, when it cannot be used as a whole; OSError.
+        Raises Refusal when it cannot be used as a whole, ChangedError when it is no longer what was read,
+        FileNotFoundError when it has gone, OSError; it then lies where it was.
         """
-        read_index(read_regular(f"{folder}/{name}", _MOST_BYTES + 1), self._names)
+        rows = read_index(data, self._names.check_named)
+        given, refused = self._match(folder, use_case, rows, folder.status(name), beside)
         stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
-        place = f"{self._work.indexes}/{stamp}" + (f".{use_case}" if use_case else "")
-        os.mkdir(place, 0o700)
-        change.rename(f"{folder}/{name}", f"{place}/{name}")
-        durable.sync_folder(place)
-        durable.sync_folder(folder)
-        return self._go_on(place, folder)
+        place = f"{stamp}.{use_case}" if use_case else stamp
+        hidden = f"{self._work.indexes}/.{place}"
+        os.mkdir(hidden, _PRIVATE)
+        try:
+            self._write(hidden, name, identity, given, len(rows), refused, beside)
+            folder.take(name, f"{hidden}/{name}")
+            check_same(f"{hidden}/{name}", identity)
+        except ChangedError:
+            with suppress(FileExistsError):
+                folder.put(f"{hidden}/{name}", name)
+            self._recover_one(f".{place}", use_case)
+            raise
+        except BaseException:
+            if not os.path.lexists(f"{hidden}/{name}"):
+                _remove(hidden)
+            raise
+        durable.barrier([], [folder, hidden])
+        shown_name = mask_file_name(name)
+        self._books.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(refused))
+        self._hold(folder, use_case, given, beside)
+        self._go_on(place, use_case)
+        self._remember_missing(use_case, refused)
+        return [file for _, file, _ in given]
 
     def recover(self) -> None:
-        """Finish what an interrupted run has begun. Raises OSError."""
+        """Finish what an interrupted run has begun, and find the rows that wait. Raises OSError."""
+        self._rows.clear()
         for name in sorted(os.listdir(self._work.indexes)):
-            if _FOLDER.fullmatch(name):
-                use_case = name.partition(".")[2]
-                folder = f"{self._outbox}/{use_case}" if use_case else self._outbox
-                self._go_on(f"{self._work.indexes}/{name}", folder)
+            named = _PLACE.fullmatch(name)
+            if named is None:
+                continue
+            with self._set_aside.guarding(name, named[2]):
+                self._recover_one(name, named[2])
 
-    def _go_on(self, place: str, folder: str) -> list[str]:
-        index = next((name for name in os.listdir(place) if is_index(name)), None)
-        if index is not None:
-            self._write_sidecars(place, index, folder)
-        shown = list(self._show(place, folder))
-        durable.sync_folder(folder)
-        change.rmdir(place)
-        return shown
+    def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Refusal | None:
+        if (use_case, name) in self._disputed:
+            self._disputed.discard((use_case, name))
+            return _disputed()
+        try:
+            status = folder.status(name)
+            if self.row_of(use_case, name, status) is None:
+                return _unfinished() if row.is_for(status) else _gone()
+            return _has_own() if folder.has(name + SIDECAR_SUFFIX) else None
+        except FileNotFoundError:
+            return _gone()
+        except OSError:
+            return None
 
-    def _write_sidecars(self, place: str, index: str, folder: str) -> None:
-        for name in os.listdir(place):
-            if name != index:
-                change.unlink(f"{place}/{name}")
-        rows = read_index(Path(f"{place}/{index}").read_bytes(), self._names)
-        refused = [(row, refusal) for row in rows if (refusal := row.refusal or _has_own(row, folder))]
-        written = []
-        without = {row.number for row, _ in refused}
-        for row in rows:
-            if row.number not in without:
-                written.append(f"{place}/{row.file}{SIDECAR_SUFFIX}")
-                durable.write_new(written[-1], row.sidecar, _MODE)
-        durable.barrier(written, [place])
-        shown_name = mask_file_name(index)
+    def _recover_one(self, name: str, use_case: str | None) -> None:
+        path = f"{self._work.indexes}/{name}"
+        index = next((each for each in os.listdir(path) if is_index(each)), None)
+        if index is not None and not _is_expected(path, index):
+            # Something else, perhaps another user's, was put in its place while it was taken.
+            self._rejected.take_in(f"{path}/{index}", index, _changed(), self._books.clock.now())
+            index = None
+        if name.startswith(".") and index is None:
+            _remove(path)
+        else:
+            self._go_on(name.removeprefix("."), use_case)
+
+    def row_of(self, use_case: str | None, name: str, status: os.stat_result) -> KeptRow | None:
+        """Return the row that stands for the sidecar of this very file."""
+        row = self._rows.get((use_case, name))
+        if row is None or not row.is_for(status) or (use_case, name) in self._disputed:
+            return None
+        is_known = row.mark is not None or (use_case, name) in self._held or _IS_NEVER_REUSED
+        return row if is_known else None
+
+    def used(self, use_case: str | None, name: str) -> None:
+        """Forget a row that has gone with its letter."""
+        row = self._rows.pop((use_case, name), None)
+        self._let_go(use_case, name)
+        if row is not None:
+            self._close(os.path.dirname(row.path))
+
+    def take_back(self, place: LetterFolder) -> None:
+        """Keep a row again whose file was not taken after all. Raises OSError."""
+        path = place.path_of(ROW_NAME)
+        if not os.path.lexists(path):
+            return
+        row = read_row(path)
+        stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
+        name = f"{stamp}.{place.use_case}" if place.use_case else stamp
+        kept_in = f"{self._work.indexes}/{name}"
+        os.mkdir(kept_in, _PRIVATE)
+        change.rename(path, f"{kept_in}/{row.number}{_ROW_END}")
+        self._find_rows(kept_in, place.use_case)
+
+    def report_gone(self, folder: Folder, use_case: str | None) -> None:
+        """Report and drop the rows whose file has gone, was replaced, or has got a sidecar of its own."""
+        gone: dict[str, list[tuple[KeptRow, Refusal]]] = {}
+        for (of_use_case, name), row in list(self._rows.items()):
+            if of_use_case != use_case:
+                continue
+            refusal = self._why_useless(folder, name, row, use_case)
+            if refusal is not None:
+                gone.setdefault(row.index, []).append((row, refusal))
+        for index, rows in gone.items():
+            told = [
+                (Row(row.number, row.file, row.sidecar, None, _words_of(row)), refusal)
+                for row, refusal in rows
+            ]
+            self._publish(index, self._explanation(index, len(told), told))
+            for row, _ in rows:
+                change.unlink_if_there(row.path)
+                self.used(use_case, row.file)
+
+    def _match(
+        self,
+        folder: Folder,
+        use_case: str | None,
+        rows: Sequence[Row],
+        index: os.stat_result,
+        beside: BesideIndex,
+    ) -> tuple[list[tuple[Row, str, os.stat_result]], list[tuple[Row, Refusal]]]:
+        with folder.entries() as entries:
+            names = {entry.name for entry in entries}
+        given, refused = [], []
+        for row, found in match_rows(rows, names):
+            if isinstance(found, Refusal):
+                refused.append((row, found))
+            elif found + SIDECAR_SUFFIX in names:
+                refused.append((row, _has_own()))
+            elif (status := _file_status(folder, found)) is None:
+                refused.append((row, _gone()))
+            elif (refusal := self._why_not(use_case, row, found, index, status, beside)) is not None:
+                refused.append((row, refusal))
+            else:
+                given.append((row, found, status))
+        return given, refused
+
+    def _why_not(
+        self,
+        use_case: str | None,
+        row: Row,
+        file: str,
+        index: os.stat_result,
+        status: os.stat_result,
+        beside: BesideIndex,
+    ) -> Refusal | None:
+        """Return why a row must not be given to the file of its name, None where it may."""
+        if not is_of_one_owner(index, status):
+            return _foreign()
+        if beside.is_attached(file):
+            return _attached()
+        if beside.was_replaced(file, status):
+            return _gone()
+        other = self._rows.get((use_case, file))
+        if other is not None and other.is_for(status):
+            # Whose row is right nobody knows: the other one goes as well.
+            self._disputed.add((use_case, file))
+            return _disputed()
+        missed, until = self._missing.get((use_case, file), (None, 0.0))
+        if missed not in (None, _digest(row)) and self._books.clock.monotonic() < until:
+            return _disputed()
+        return None
+
+    def _hold(
+        self,
+        folder: Folder,
+        use_case: str | None,
+        given: Sequence[tuple[Row, str, os.stat_result]],
+        beside: BesideIndex,
+    ) -> None:
+        """Keep the files open that are still being written: their inodes go to no other file then."""
+        for _, name, status in [] if _IS_NEVER_REUSED else given:
+            if not beside.is_complete(name, status) and len(self._held) < _MOST_HELD:
+                with suppress(OSError):
+                    descriptor = folder.open(name, READ)
+                    if identity_of(os.fstat(descriptor)) == identity_of(status):
+                        self._held[use_case, name] = descriptor
+                    else:
+                        os.close(descriptor)
+
+    def _let_go(self, use_case: str | None, name: str) -> None:
+        descriptor = self._held.pop((use_case, name), None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of the files that are held open."""
+        for use_case, name in list(self._held):
+            self._let_go(use_case, name)
+
+    def _remember_missing(self, use_case: str | None, refused: Sequence[tuple[Row, Refusal]]) -> None:
+        """Remember for whom the files were that were not there.
+
+        Such a file may yet come, and then an index with the next batch of the same names, for others. It is
+        reckoned with for as long as a file waits for its sidecar.
+        """
+        until = self._books.clock.monotonic() + self._wait_seconds
+        for row, refusal in refused:
+            if refusal.code == "index_file_missing" and row.file:
+                if len(self._missing) >= _MOST_MISSING:
+                    self._missing.pop(next(iter(self._missing)))
+                self._missing[use_case, row.file] = _digest(row), until
+
+    def forget_missing(self, use_case: str | None, file: str) -> None:
+        """Forget for whom a file was to be: it has left the outbox."""
+        self._missing.pop((use_case, file), None)
+
+    def _write(
+        self,
+        place: str,
+        index: str,
+        identity: FileIdentity,
+        given: Sequence[tuple[Row, str, os.stat_result]],
+        rows: int,
+        refused: Sequence[tuple[Row, Refusal]],
+        beside: BesideIndex,
+    ) -> None:
+        """Step 1."""
+        written = [f"{place}/{_EXPECTED}"]
+        expected = json.dumps([identity.size_bytes, identity.changed_ns]).encode()
+        durable.write_new(written[0], expected, _MODE)
+        for row, name, status in given:
+            held = {
+                "index": index,
+                "row": row.number,
+                "file": name,
+                "identity": identity_of(status),
+                "mark": mark_of_file(status) if beside.is_complete(name, status) else None,
+                "sidecar": json.loads(row.sidecar),
+            }
+            written.append(f"{place}/{row.number}{_ROW_END}")
+            durable.write_new(written[-1], json.dumps(held).encode(), _MODE)
         if refused:
-            self._explain(index, shown_name, len(rows), refused)
-        self._books.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(refused))
-        change.unlink(f"{place}/{index}")
-        durable.sync_folder(place)
+            written.append(f"{place}/{_EXPLANATION}")
+            durable.write_new(written[-1], self._explanation(index, rows, refused), _MODE)
+        durable.barrier(written, [place, self._work.indexes])
 
-    def _explain(self, index: str, shown_name: str, rows: int, refused: list[tuple[Row, Refusal]]) -> None:
-        now = self._books.clock.now()
-        text = f"{len(refused)} of {rows} rows were refused; the others are sent."
+    def _go_on(self, place: str, use_case: str | None) -> None:
+        """Steps 2 and 3, from wherever they were broken off."""
+        path = f"{self._work.indexes}/{place}"
+        if os.path.lexists(f"{self._work.indexes}/.{place}"):
+            change.rename(f"{self._work.indexes}/.{place}", path)
+            durable.sync_folder(self._work.indexes)
+        index = next((name for name in os.listdir(path) if is_index(name)), None)
+        if index is not None:
+            with suppress(FileNotFoundError):
+                self._publish(index, Path(f"{path}/{_EXPLANATION}").read_bytes())
+            change.unlink_if_there(f"{path}/{_EXPLANATION}")
+            durable.sync_folder(path)
+            change.unlink(f"{path}/{index}")
+            durable.sync_folder(path)
+        change.unlink_if_there(f"{path}/{_EXPECTED}")
+        self._find_rows(path, use_case)
+
+    def _find_rows(self, path: str, use_case: str | None) -> None:
+        for name in os.listdir(path):
+            if name.endswith(_ROW_END):
+                row = read_row(f"{path}/{name}")
+                self._rows[use_case, row.file] = row
+        self._close(path)
+
+    def _close(self, path: str) -> None:
+        """Remove a folder from which the last row has gone."""
+        with suppress(OSError):
+            os.rmdir(path)
+
+    def _explanation(self, index: str, rows: int, refused: Sequence[tuple[Row, Refusal]]) -> bytes:
         told = {
             "message_id": None,
-            "file_name": shown_name,
-            "at": iso(now),
+            "file": mask_file_name(index),
+            "at": iso(self._books.clock.now()),
             "code": "index_rows_refused",
-            "text": text,
-            "advice": _ADVICE,
+            "text": f"{len(refused)} of {rows} rows cannot be used, for the reason given at each.",
+            "advice": CORRECT_ROWS,
             "rows": [
                 {
                     "row": row.number,
-                    "file": row.shown_file,
+                    "file": mask_file_name(row.file[:_LONGEST_NAME], row.words_to_mask),
                     "code": refusal.code,
                     "text": refusal.text,
+                    "advice": refusal.advice,
                 }
                 for row, refusal in refused
             ],
         }
-        path = f"{self._rejected.folder}/{index}{ERROR_SUFFIX}"
-        data = json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
-        durable.replace_whole(path, data, _MODE, f"{self._rejected.folder}/.meshctl-index")
+        return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
+
+    def _publish(self, index: str, explanation: bytes) -> None:
+        """Log, alert, and put an explanation of rows into `rejected/`, beside those of earlier indexes."""
+        told = json.loads(explanation)
+        shown_name, text = mask_file_name(index), told["text"]
         self._books.journal.warning(
-            "file.index_rows_refused", file=shown_name, refused=len(refused), text=text
+            "file.index_rows_refused", file=shown_name, refused=len(told["rows"]), text=text
         )
-        about = {"file": shown_name}
         self._books.alert(
-            Alert(event="file.index_rows_refused", at=now, text=text, advice=_ADVICE, about=about)
+            Alert(
+                event="file.index_rows_refused",
+                at=self._books.clock.now(),
+                text=text,
+                advice=CORRECT_ROWS,
+                about={"file": shown_name},
+            )
         )
-
-    def _show(self, place: str, folder: str) -> Iterator[str]:
-        for name in sorted(os.listdir(place)):
-            target = f"{folder}/{name}"
-            try:
-                change.rename_new(f"{place}/{name}", target)
-            except FileExistsError:
-                # One came in the meantime, for the same file; that is what its sender wants.
-                change.unlink(f"{place}/{name}")
-                continue
-            yield target
+        self._rejected.explain(index, explanation)
 
 
-def _check_columns(columns: list[str]) -> None:
-    if _FILE not in columns:
-        raise _unusable("has no column `file`", "Its first row names the columns; `file` says which file.")
-    unknown = [number for number, name in enumerate(columns, start=1) if name not in (_FILE, *INDEX_COLUMNS)]
-    if unknown:
-        # What a column is called may be anything, a patient's name too.
-        raise _unusable(
-            f"has columns that it may not have: {', '.join(map(str, unknown[:10]))}",
-            f"The first row may have file, {', '.join(INDEX_COLUMNS)}.",
-        )
-    if len(set(columns)) < len(columns):
-        raise _unusable("has the same column twice", "Name each column once.")
-
-
-def _row(number: int, columns: list[str], line: list[str], names: NameRules) -> Row:
-    cells = {column: cell.strip() for column, cell in zip(columns, line, strict=False) if cell.strip()}
-    file = cells.pop(_FILE, "")
-    # Also of a row that is refused, whatever is wrong with it: its explanation names the file.
-    words = [
-        word for column, cell in cells.items() for word in (cell, *cell.split()) if column in _OF_PATIENT
-    ]
-    hidden = tuple(word for word in words if len(word) > 1)
-    try:
-        _check_cells(len(line) - len(columns))
-        _check_file(file, names)
-        return Row(number, file, json.dumps(_nested(cells)).encode(), None, hidden)
-    except Refusal as refusal:
-        return Row(number, file, b"", refusal, hidden)
-
-
-def _check_cells(too_many: int) -> None:
-    if too_many > 0:
-        raise Refusal("index_row_too_long", "The row has more cells than there are columns.", _ADVICE)
-
-
-def _check_file(file: str, names: NameRules) -> None:
-    if not file:
-        raise Refusal("index_file_missing", "The row names no file.", _ADVICE)
-    check_name(file)
-    if not is_beside(file) or names.kind_of(file) is not NameKind.PAYLOAD or is_index(file):
-        raise Refusal(
-            "index_file_invalid", "The row names no file beside the index that can be sent.", _ADVICE
-        )
-
-
-def _nested(cells: dict[str, str]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for column, cell in cells.items():
-        if cell.startswith("="):
-            raise Refusal("index_formula", f"The cell under {column} holds a formula.", _ADVICE)
-        value: str | bool = cell
-        if column in _FLAGS:
-            if cell.casefold() not in _YES_OR_NO:
-                raise Refusal(
-                    "index_flag_invalid", f"The cell under {column} is neither yes nor no.", _ADVICE
-                )
-            value = _YES_OR_NO[cell.casefold()]
-        *outer, key = column.split(".")
-        holder = said
-        for name in outer:
-            inner = holder.setdefault(name, {})
-            if isinstance(inner, str):
-                # document.type holds the code alone, where there is no column for its name.
-                inner = holder[name] = {"code": inner}
-            holder = inner
-        if isinstance(holder.get(key), dict):
-            holder[key]["code"] = value
-        else:
-            holder[key] = value
-    return said
-
-
-def _refused_if_twice(row: Row, often: Counter[str]) -> Row:
-    if row.refusal is not None or often[os.path.normcase(row.file)] == 1:
-        return row
-    refusal = Refusal("index_file_twice", "The index names the file in several rows.", _ADVICE)
-    return replace(row, sidecar=b"", refusal=refusal)
-
-
-def _has_own(row: Row, folder: str) -> Refusal | None:
+def _file_status(folder: Folder, name: str) -> os.stat_result | None:
     with suppress(OSError):
-        os.lstat(f"{folder}/{row.file}{SIDECAR_SUFFIX}")
-        return Refusal("index_sidecar_exists", "The file has a sidecar of its own.", _ADVICE)
+        status = folder.status(name)
+        return status if stat.S_ISREG(status.st_mode) else None
     return None
 
 
-def _unusable(what: str, advice: str) -> Refusal:
-    return Refusal("index_unusable", f"The index {what}.", advice)
+def _words_of(row: KeptRow) -> tuple[str, ...]:
+    patient = json.loads(row.sidecar).get("patient") or {}
+    return tuple(str(value) for value in patient.values() if len(str(value)) > 1)
+
+
+def _is_expected(path: str, index: str) -> bool:
+    """True if an index that was taken is the one whose rows were written."""
+    status = os.lstat(f"{path}/{index}")
+    try:
+        expected = json.loads(Path(f"{path}/{_EXPECTED}").read_bytes())
+    except FileNotFoundError:
+        # It was removed after all had been dealt with but the index itself.
+        return stat.S_ISREG(status.st_mode)
+    return stat.S_ISREG(status.st_mode) and [status.st_size, status.st_mtime_ns] == expected
+
+
+def _remove(folder: str) -> None:
+    for name in os.listdir(folder):
+        change.unlink(f"{folder}/{name}")
+    change.rmdir(folder)
+
+
+def _has_own() -> Refusal:
+    return Refusal("index_sidecar_exists", "The file has a sidecar of its own, which is used.", CORRECT_ROWS)
+
+
+def _digest(row: Row) -> bytes:
+    """Return what tells for whom a row is, and nothing else."""
+    return blake2b(json.dumps(json.loads(row.sidecar), sort_keys=True).encode(), digest_size=16).digest()
+
+
+def _disputed() -> Refusal:
+    return Refusal(
+        "index_file_disputed",
+        "Another row names the same file, for somebody else or in another index. Neither is used.",
+        "Take the file out of the outbox, and drop it again with one index.",
+    )
+
+
+def _attached() -> Refusal:
+    return Refusal(
+        "index_file_attached",
+        "A sidecar names the file as its attachment. The row is not used.",
+        CORRECT_ROWS,
+    )
+
+
+def _changed() -> Refusal:
+    return Refusal(
+        "index_changed",
+        "Another file or folder was put in the place of the index while it was read.",
+        "Drop the index again, as an ordinary file.",
+    )
+
+
+def _foreign() -> Refusal:
+    return Refusal(
+        "index_file_foreign",
+        "The file belongs to another user than the index.",
+        "Have the index and its files dropped by one user.",
+    )
+
+
+def _unfinished() -> Refusal:
+    return Refusal(
+        "index_file_unfinished",
+        "The file was still being written when meshctl ended, so that another one may have its place by now."
+        " The row is not used.",
+        "Let the index come last, and drop it again with the file.",
+    )
+
+
+def _gone() -> Refusal:
+    return Refusal(
+        "index_file_missing",
+        "The file that lay beside the index has gone, or another was put in its place. The row is not used.",
+        "Drop the file first, and then a new index with its row.",
+    )

@@ -14,6 +14,7 @@ from fnmatch import translate
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 from meshctl.errors import Refusal
 from meshctl.log.masking import mask_file_name
@@ -32,6 +33,13 @@ _PAIR_ENDS = (".dat", ".ctl")
 # What shells, Windows, control files or a reader of a log would take for something else.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]|\.\.')
 _LONGEST_BYTES = 255 - len(SIDECAR_SUFFIX)
+_IS_WINDOWS: Final = sys.platform == "win32"
+# What Windows does not allow in a name, a path's and a stream's separators among it.
+_NOT_IN_WINDOWS = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+# With an ending or without, each is a device.
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[1-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE | re.DOTALL
+)
 
 
 class NameKind(Enum):
@@ -79,6 +87,16 @@ class NameRules:
                 "Rename the file, or change [staging] ignore.",
             )
 
+    def check_named(self, name: str) -> None:
+        """Raise Refusal for a name, in a row of an index, that no payload beside the index can have."""
+        check_name(name)
+        if not is_beside(name) or self.kind_of(name) is not NameKind.PAYLOAD or is_index(name):
+            raise Refusal(
+                "index_file_invalid",
+                "The row names no file beside the index that can be sent.",
+                "Correct the row, and drop it with its file in a new index.",
+            )
+
 
 class _Globs:
     """Globs in small letters. Most only name a start or an end, which is ten times as fast as a pattern."""
@@ -109,7 +127,26 @@ def is_sidecar(name: str) -> bool:
 
 def is_beside(name: str) -> bool:
     """True if a name that somebody wrote means a file in the same folder: no path, drive or stream."""
-    return "/" not in name and not (sys.platform == "win32" and ("\\" in name or ":" in name))
+    return "/" not in name and not (_IS_WINDOWS and ("\\" in name or ":" in name))
+
+
+def unopenable(name: str) -> str | None:
+    """Return why this system cannot open a file by its name; None if it can.
+
+    Such a file comes from another system, by a share. Its path may even mean another file.
+    """
+    return unopenable_on_windows(name) if _IS_WINDOWS else None
+
+
+def unopenable_on_windows(name: str) -> str | None:
+    """Return why Windows cannot open a file by its name; None if it can."""
+    if name.endswith((".", " ")):
+        return "The file's name ends in a dot or a blank, which Windows leaves out."
+    if _NOT_IN_WINDOWS.search(name):
+        return "The file's name holds a character that Windows does not allow."
+    if _DEVICE.fullmatch(name):
+        return "The file's name is that of a device of Windows."
+    return None
 
 
 def is_index(name: str) -> bool:
@@ -134,6 +171,8 @@ def check_name(name: str) -> None:
         raise _refused(
             f"The file's name is {len(encoded)} bytes long; at most {_LONGEST_BYTES} leave room for more."
         )
+    if reason := unopenable(name):
+        raise _refused(reason)
     if name.lower().endswith(_PAIR_ENDS):
         raise Refusal(
             "control_file_by_hand",

@@ -2,28 +2,38 @@
 
 import errno
 import os
-import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import ParamSpec, TypeVar
 
-from meshctl.errors import ConfigError, Refusal
+from meshctl.errors import Refusal
 from meshctl.files import change
-from meshctl.files.safe_open import BeingWrittenError, is_being_written
+from meshctl.files.folder import Folder
+from meshctl.files.item_error import ROOM_ADVICE
+from meshctl.files.safe_open import BeingWrittenError
 from meshctl.ledger.opening import Books
-from meshctl.log.masking import mask_file_name
-from meshctl.outbound.claim import Claim, WorkFolder
-from meshctl.outbound.examine import Examined, Examiner, Looked, Refused, Sendable
-from meshctl.outbound.handoff import HandOff, HandOffDriver
+from meshctl.outbound.handoff import ROOM_MATTERS_BYTES, HandOff, is_told_otherwise, placed
 from meshctl.outbound.index import Indexes
-from meshctl.outbound.names import NameRules, is_index, is_sidecar
+from meshctl.outbound.judge import Alone, Judge
+from meshctl.outbound.large_copy import LARGE_BYTES, LargeCopies
+from meshctl.outbound.letter import (
+    ROW_NAME,
+    ChangedError,
+    FileIdentity,
+    Letter,
+    LetterFolder,
+    WorkFolder,
+    read_row,
+    take,
+)
+from meshctl.outbound.names import SIDECAR_SUFFIX, is_index
+from meshctl.outbound.outbox import Candidate, NextTurn, Outbox, Source
 from meshctl.outbound.recover import Recovery
-from meshctl.outbound.reject import RejectedFolder, Rejection
-from meshctl.outbound.scan import OutboxScan, Ready, WorkLeft
+from meshctl.outbound.rejected import RejectedFolder
+from meshctl.outbound.set_aside import SetAside
+from meshctl.payload.index import INDEX_BYTES
+from meshctl.payload.sidecar import payload_differs
 from meshctl.settings.model import Settings
-
-if sys.platform != "win32":
-    import grp
 
 # What is waiting goes at once, however little. In a backlog batches grow, so that each wait for the disk
 # serves more messages; beyond the largest only latency and memory would grow.
@@ -31,20 +41,18 @@ _FIRST_BATCH = 64
 _LARGEST_BATCH = 512
 _SHARE_OF_A_BATCH = 6
 # As many as fit into the processor's caches.
-_EXAMINED_AT_ONCE = 64
+_JUDGED_AT_ONCE = 64
 _COMPARE_EVERY_SECONDS = 60.0
-# Errors that say nothing about the file that was being looked at.
-_OF_THE_SYSTEM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+# Of a move out of a folder: these are about how it is mounted, or about the disk, never about one file.
+_OF_A_MOUNT = frozenset({errno.EXDEV, errno.EROFS})
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class OutboundPipeline:
-    """Takes what is ready out of the outbox and hands it over.
+    """Takes what is complete out of the outbox and hands it over.
 
     `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is told
-    that there is a whole batch to do, perhaps more.
+    that there is a whole batch to do, perhaps more; `wake` calls for the next turn, from any thread.
     """
 
     def __init__(
@@ -53,246 +61,354 @@ class OutboundPipeline:
         books: Books,
         should_stop: Callable[[], bool],
         on_backlog: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._books = books
-        self._journal = books.journal
         self._should_stop = should_stop
         self._on_backlog = on_backlog
+        self._is_start = True
         self._needs_recovery = True
+        self._left_behind = False
         self._jumps_compared: float | None = None
         self._next_comparison = 0.0
-        self._told: set[str] = set()
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
-        self._examiner = Examiner(settings)
-        self._indexes = Indexes(
-            self._work, str(settings.staging.outbox), NameRules(settings.staging), self._rejected, books
-        )
-        self.staging = OutboxScan(
+        self._set_aside = SetAside(books)
+        self._judge = Judge(settings)
+        self._copies = LargeCopies(lambda: Folder(str(settings.mailbox.out_folder)), wake)
+        self.outbox = Outbox(
             settings.staging,
             settings.use_cases.keys(),
             books.clock,
-            self._log_waiting,
-            self._log_folder,
-            self._log_ignored,
+            books.journal,
+            self._set_aside,
+            self._rejected,
+        )
+        self._indexes = Indexes(
+            self._work,
+            self.outbox.names,
+            self._rejected,
+            books,
+            self._set_aside,
+            settings.staging.sidecar_wait_seconds,
+        )
+        self._recovery = Recovery(
+            self._work,
+            self._rejected,
+            self._indexes,
+            self.outbox.path,
+            books,
+            self._set_aside,
+            self._client_has,
+            self.outbox.completeness.note_put_back,
         )
 
-    def work(self, arrived: Collection[str] = ()) -> WorkLeft:
-        """Finish what was interrupted, then hand over all that is ready; return what is not.
+    def work(self, arrived: Collection[str] = (), written: Collection[str] = ()) -> NextTurn:
+        """Finish what was interrupted, then hand over all that can be; return what cannot yet.
 
-        Raises OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
+        `arrived` are the paths that were renamed into place, `written` those that somebody writes to. Raises
+        OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
         """
-        work_left = WorkLeft()
-        self.staging.note_arrivals(arrived)
-        handoff = self._handoff()
-        driver = HandOffDriver(self._work, handoff, self._rejected, self._books, self._log_unreadable)
-        if self._needs_recovery:
-            self._recover(handoff, driver)
-        self._needs_recovery = True
-        self._compare_clocks()
-        forbidden: PermissionError | None = None
-        for folder, use_case in self.staging.folders():
-            try:
-                self._drain(folder, use_case, driver, work_left)
-            except PermissionError as error:
-                # One sub-folder with wrong rights keeps nobody from sending by the others.
-                if use_case is None or os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                    raise
-                forbidden = error
-        if forbidden is not None:
-            raise forbidden
-        self._needs_recovery = driver.left_behind
-        self.staging.forget_gone()
-        return work_left
+        next_turn = NextTurn()
+        self.outbox.completeness.note_events(arrived, written)
+        self._work.make()
+        self._rejected.make()
+        with Folder(str(self._settings.mailbox.out_folder)) as out:
+            handoff = self._handoff(out)
+            if self._needs_recovery:
+                self._recover(handoff, next_turn)
+            # Until the end of the turn: whatever breaks it off leaves letters behind.
+            self._needs_recovery = True
+            self._compare_clocks()
+            self._finish_copies(handoff)
+            is_whole = True
+            with self.outbox.opened() as sources:
+                for source in sources:
+                    is_whole = self._drain(source, handoff, next_turn) and is_whole
+                for source in sources if is_whole else ():
+                    self._indexes.report_gone(source.folder, source.use_case)
+        self._needs_recovery = self._left_behind
+        next_turn.copying = len(self._copies.in_hand)
+        if is_whole:
+            self._set_aside.finish_turn()
+        retry_seconds = self._set_aside.retry_seconds()
+        if retry_seconds is not None:
+            next_turn.look_again_in(retry_seconds)
+        return next_turn
+
+    def close(self) -> None:
+        """Break off what goes on beside the turns."""
+        self._copies.close()
+        self._indexes.close()
+
+    def _handoff(self, out: Folder) -> HandOff:
+        return HandOff(out, self._work.letters, self._settings.mailbox, self._rejected, self._books)
 
     def _compare_clocks(self) -> None:
         clock = self._books.clock
         now, jumps = clock.monotonic(), clock.jumps_seconds
         if jumps != self._jumps_compared or now >= self._next_comparison:
-            self.staging.note_file_clock(self._work.file_clock_ns())
+            self.outbox.note_file_clock(self._work.file_clock_ns())
             self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
 
-    def _drain(
-        self,
-        folder: str,
-        use_case: str | None,
-        driver: HandOffDriver,
-        work_left: WorkLeft,
-    ) -> None:
-        ready = self._without_indexes(folder, use_case, driver, work_left)
-        try:
-            for batch in _batches(ready):
-                is_backlog = len(batch) >= _FIRST_BATCH
-                if is_backlog:
-                    self._on_backlog()
-                self._send(folder, use_case, batch, driver, work_left)
-                if is_backlog and self._should_stop():
-                    return
-        except FileNotFoundError:
-            # A sub-folder may be removed meanwhile; the outbox itself is missed by folders().
-            if use_case is None or os.path.isdir(folder):
-                raise
-            driver.left_behind = True
+    def _drain(self, source: Source, handoff: HandOff, next_turn: NextTurn) -> bool:
+        """Hand over what is complete in one folder; False when a stop was asked for in between."""
+        candidates = self._without_indexes(source, handoff, next_turn)
+        for batch in _batches(candidates):
+            is_backlog = len(batch) >= _FIRST_BATCH
+            if is_backlog:
+                self._on_backlog()
+            letters: list[Letter] = []
+            for start in range(0, len(batch), _JUDGED_AT_ONCE):
+                judged = self._judge_all(source, batch[start : start + _JUDGED_AT_ONCE], next_turn)
+                for letter in judged:
+                    self._take(source, letter, handoff, next_turn, letters)
+            self._hand_over(letters, handoff, [source.folder])
+            if is_backlog and self._should_stop():
+                return False
+        return True
 
-    def _without_indexes(
-        self, folder: str, use_case: str | None, driver: HandOffDriver, work_left: WorkLeft
-    ) -> Iterator[Ready]:
-        """Yield what is ready but for indexes, which are turned into sidecars on the way."""
-        for ready in self.staging.ready(folder, use_case, work_left):
-            if not is_index(ready.name):
-                yield ready
-            elif any(map(is_being_written, ready.ask)):
-                self.staging.note_writing(work_left)
-            else:
-                self._expand(folder, ready.name, use_case, driver)
+    def _without_indexes(self, source: Source, handoff: HandOff, next_turn: NextTurn) -> Iterator[Candidate]:
+        """Yield what is complete but for indexes, whose rows are kept for their files on the way."""
+        for candidate in self.outbox.ready(source, next_turn):
+            if is_index(candidate.name):
+                self._expand(source, candidate, handoff, next_turn)
                 # Its files may have been passed over in this turn already.
-                work_left.being_written += 1
-                work_left.look_again_in(0.0)
+                next_turn.note_writing(0.0)
+            else:
+                yield candidate
 
-    def _expand(self, folder: str, name: str, use_case: str | None, driver: HandOffDriver) -> None:
+    def _expand(self, source: Source, candidate: Candidate, handoff: HandOff, next_turn: NextTurn) -> None:
+        name, status = candidate.name, candidate.status
         try:
-            self.staging.note_arrivals(self._indexes.expand(folder, name, use_case))
+            data = self._judge.read_whole(source.folder, name, status, INDEX_BYTES)
+            identity = FileIdentity.of(status)
+            beside = self.outbox.beside(source, name)
+            for file in self._indexes.expand(source.folder, name, source.use_case, data, identity, beside):
+                self.outbox.stop_waiting(source, file)
         except Refusal as refusal:
-            refused = self._examiner.refuse(folder, name, refusal)
-            if refused is not None:
-                driver.hand_over(folder, use_case, [refused])
+            letter = Letter(self._judge.new_id(), name, source.use_case, status, refusal=refusal)
+            letters: list[Letter] = []
+            self._take(source, letter, handoff, next_turn, letters)
+            self._hand_over(letters, handoff, [source.folder])
+        except (ChangedError, FileNotFoundError, BeingWrittenError):
+            self.outbox.look_soon(next_turn)
+        except OSError as error:
+            self._note_stuck(source, name, status, error)
 
-    def _send(
-        self,
-        folder: str,
-        use_case: str | None,
-        files: list[Ready],
-        driver: HandOffDriver,
-        work_left: WorkLeft,
-    ) -> None:
-        outcomes: list[Examined | OSError | None] = []
-        for start in range(0, len(files), _EXAMINED_AT_ONCE):
-            outcomes += self._examine(folder, use_case, files[start : start + _EXAMINED_AT_ONCE])
-        # What goes with another file is not judged by itself.
-        attached = {each.name for one in outcomes if isinstance(one, Sendable) for each in one.attachments}
-        examined: list[Examined] = []
-        for file, outcome in zip(files, outcomes, strict=True):
-            if outcome is None or file.name in attached:
+    def _judge_all(
+        self, source: Source, candidates: Collection[Candidate], next_turn: NextTurn
+    ) -> Iterator[Letter]:
+        """Yield the letters of which something is to become now: each step for all before the next."""
+        folder, beside = source.folder, self.outbox.beside(source)
+        found = [self._letter(source, candidate) for candidate in candidates]
+        letters = [each for each in found if not self.outbox.has_disputant(source, each, next_turn)]
+        steps: tuple[Callable[[Letter], bool], ...] = (
+            partial(self._judge.look, folder),
+            partial(self._judge.read, folder, beside=beside),
+            self._judge.decide,
+        )
+        for step in steps:
+            letters = [letter for letter in letters if self._is_done(step, source, letter, next_turn)]
+        for letter in letters:
+            if letter.may_wait and self.outbox.must_wait(source, letter, next_turn):
                 continue
-            if isinstance(outcome, OSError):
-                self._note_error(f"{folder}/{file.name}", outcome, work_left)
-            elif not (
-                isinstance(outcome, Refused)
-                and outcome.may_wait
-                and self.staging.must_wait(folder, outcome, work_left)
-            ):
-                examined.append(outcome)
-        if examined and driver.hand_over(folder, use_case, examined) < len(examined):
-            work_left.look_again_in(self._settings.staging.quiet_seconds)
+            if letter.refusal is not None:
+                if self.outbox.belongs_to_another(source, letter):
+                    self.outbox.look_soon(next_turn)
+                    continue
+                self._judge.find_attachments(folder, letter)
+            yield letter
 
-    def _examine(
-        self, folder: str, use_case: str | None, files: list[Ready]
-    ) -> list[Examined | OSError | None]:
-        """Examine files; one that has gone is None, and an error an outcome: it must not keep the others."""
-        look, read, judge = self._examiner.look, self._examiner.read, self._examiner.judge
-        looked = [_tried(look, folder, one.name, alone=not one.has_sidecar, ask=one.ask) for one in files]
-        were_read = [_tried(read, one) if isinstance(one, Looked) else one for one in looked]
-        return [_tried(judge, one, use_case) if isinstance(one, Looked) else one for one in were_read]
+    def _letter(self, source: Source, candidate: Candidate) -> Letter:
+        name, status, sidecar_status = candidate
+        row = None if sidecar_status else self._indexes.row_of(source.use_case, name, status)
+        return Letter(self._judge.new_id(), name, source.use_case, status, sidecar_status, row)
 
-    def _note_error(self, path: str, error: OSError, work_left: WorkLeft) -> None:
-        if isinstance(error, BeingWrittenError) or change.is_held_open(error):
-            self.staging.note_writing(work_left)
-        elif error.errno in _OF_THE_SYSTEM:
+    def _is_done(
+        self, step: Callable[[Letter], bool], source: Source, letter: Letter, next_turn: NextTurn
+    ) -> bool:
+        """Take a step with a letter; False when it cannot be taken now."""
+        try:
+            if step(letter):
+                return True
+        except BeingWrittenError:
+            pass
+        except OSError as error:
+            if not change.is_held_open(error):
+                name = _attachment_of(letter, error)
+                status = letter.status if name is None else None
+                self._set_aside.note(name or letter.name, letter.use_case, error, status)
+                return False
+        self.outbox.look_soon(next_turn)
+        return False
+
+    def _take(
+        self,
+        source: Source,
+        letter: Letter,
+        handoff: HandOff,
+        next_turn: NextTurn,
+        letters: list[Letter],
+    ) -> None:
+        """Move a letter into its own folder, and prepare its pair; add it to those to be handed over."""
+        if letter.refusal is None and not self._has_room(letter, handoff):
+            return
+        place = self._work.letter_folder(letter.message_id, letter.use_case)
+        place.make()
+        try:
+            take(letter, source.folder, place, self.outbox.completeness.note_put_back)
+        except (ChangedError, FileNotFoundError):
+            self.outbox.look_soon(next_turn)
+            self._left_behind |= os.path.lexists(place.path)
+            return
+        except OSError as error:
+            self._left_behind |= os.path.lexists(place.path)
+            self._note_stuck(source, letter.name, letter.status, error)
+            return
+        self.outbox.completeness.forget_taken(source.folder.path, letter.name, letter.status)
+        self._indexes.forget_missing(letter.use_case, letter.name)
+        if letter.row is not None:
+            self._indexes.used(letter.use_case, letter.name)
+        if letter.refusal is not None or self._prepare(letter, handoff, next_turn):
+            letters.append(letter)
+
+    def _has_room(self, letter: Letter, handoff: HandOff) -> bool:
+        lacking = handoff.lacking_room(letter.sent_bytes, self._copies.in_hand_bytes)
+        if lacking is not None:
+            self._set_aside.note_reason(letter.name, letter.use_case, lacking, ROOM_ADVICE, letter.status)
+        return lacking is None
+
+    def _prepare(self, letter: Letter, handoff: HandOff, next_turn: NextTurn) -> bool:
+        """Write the pair of a letter that was taken; False when that goes on elsewhere, or cannot be."""
+        if letter.sent_bytes > LARGE_BYTES:
+            self._copies.start(letter, self._handoff)
+            return False
+        try:
+            handoff.prepare(letter)
+        except ChangedError:
+            self._put_back(letter)
+            self.outbox.look_soon(next_turn)
+            return False
+        except OSError as error:
+            if not _is_of_letter(error, letter):
+                raise
+            self._put_back(letter)
+            self._set_aside.note(letter.name, letter.use_case, error, letter.status)
+            return False
+        return True
+
+    def _hand_over(self, letters: Sequence[Letter], handoff: HandOff, sources: Sequence[Folder] = ()) -> None:
+        for place, error in handoff.hand_over(letters, sources) if letters else ():
+            self._recovery.note_stuck(place, error)
+            self._left_behind = True
+
+    def _put_back(self, letter: Letter) -> None:
+        if not self._recovery.put_back(placed(letter)):
+            self._left_behind = True
+
+    def _finish_copies(self, handoff: HandOff) -> None:
+        """Hand over the large messages that were written beside the turns."""
+        done = self._copies.take_done()
+        self._hand_over([letter for letter, error in done if error is None], handoff)
+        for letter, error in done:
+            if error is None:
+                continue
+            if isinstance(error, ChangedError) and is_told_otherwise(letter):
+                letter.refusal = payload_differs()
+                self._hand_over([letter], handoff)
+                continue
+            self._put_back(letter)
+            if isinstance(error, OSError):
+                self._set_aside.note(letter.name, letter.use_case, error, letter.status)
+            elif not isinstance(error, ChangedError):
+                raise error
+
+    def _note_stuck(self, source: Source, name: str, status: os.stat_result, error: OSError) -> None:
+        """Set a file aside that cannot be moved, or its sub-folder if it is about that.
+
+        Raises the error if it is about neither.
+        """
+        is_of_folder = error.errno in _OF_A_MOUNT or not source.folder.is_writable()
+        if error.errno in _OF_THE_DISK or (is_of_folder and source.use_case is None):
             raise error
+        if is_of_folder:
+            self._set_aside.note_folder(os.path.basename(source.folder.path), error)
         else:
-            self._log_unreadable(path, error)
+            self._set_aside.note(name, source.use_case, error, status)
 
-    def _handoff(self) -> HandOff:
-        self._work.make()
-        self._rejected.make()
-        mailbox = self._settings.mailbox
-        return HandOff(
-            self._work, mailbox.out_folder, mailbox.file_mode, _group_id(mailbox.group), self._books
+    def _recover(self, handoff: HandOff, next_turn: NextTurn) -> None:
+        places, self._left_behind = self._recovery.recover(
+            handoff, self._copies.in_hand, is_start=self._is_start
         )
+        self._is_start = False
+        for start in range(0, len(places), _JUDGED_AT_ONCE):
+            letters = []
+            for place in places[start : start + _JUDGED_AT_ONCE]:
+                letter = self._judge_again(place, handoff, next_turn)
+                if letter is not None:
+                    letters.append(letter)
+            self._hand_over(letters, handoff)
 
-    def _recover(self, handoff: HandOff, driver: HandOffDriver) -> None:
-        self._work.discard_copies()
-        self._indexes.recover()
-        recovery = Recovery(
-            self._work, handoff, self._rejected, self._books, self.staging.outbox, self._client_has
-        )
-        for claim in recovery.recover():
-            self._examine_again(claim, driver)
-
-    def _examine_again(self, claim: Claim, driver: HandOffDriver) -> None:
-        attachments = claim.attachments()
-        names = [name for name in claim.names() if not is_sidecar(name) and name not in attachments]
-        looked = [self._examiner.examine(claim.folder, name, claim.use_case) for name in names]
-        examined = [found for found in looked if found is not None]
-        driver.hand_over_again(claim, examined)
+    def _judge_again(self, place: LetterFolder, handoff: HandOff, next_turn: NextTurn) -> Letter | None:
+        """Judge a letter that lies in its folder; None when nothing is to be handed over of it now."""
+        names = place.names()
+        name = place.payload() or names[0]
+        is_judged = False
+        with self._set_aside.guarding(name, place.use_case), Folder(place.path) as folder:
+            status = folder.status(name)
+            sidecar = name + SIDECAR_SUFFIX
+            letter = Letter(
+                place.message_id,
+                name,
+                place.use_case,
+                status,
+                folder.status(sidecar) if sidecar in names else None,
+                read_row(place.path_of(ROW_NAME)) if folder.has(ROW_NAME) else None,
+            )
+            if letter.row is None and letter.sidecar_status is None:
+                # A power cut may have undone its move alone.
+                letter.row = self._indexes.row_of(place.use_case, name, status)
+                if letter.row is not None:
+                    change.rename(letter.row.path, place.path_of(ROW_NAME))
+                    self._indexes.used(place.use_case, name)
+            letter.place = place
+            if not self._set_aside.rests(name, place.use_case, status):
+                is_judged = self._judge.judge_letter(folder, letter, Alone())
+            if is_judged and letter.refusal is None:
+                is_judged = self._has_room(letter, handoff)
+        if not is_judged:
+            self._left_behind = True
+            return None
+        if letter.may_wait and self._recovery.put_back(place):
+            return None
+        is_ready = letter.refusal is not None or self._prepare(letter, handoff, next_turn)
+        return letter if is_ready else None
 
     def _client_has(self, stem: str) -> bool:
         """True if the MESH Client has kept the pair: it acted before a power cut undid our rename."""
         folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
         return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
 
-    def _log_waiting(self, examined: Refused) -> None:
-        self._journal.info(
-            "file.waiting",
-            file=examined.shown_name,
-            code=examined.refusal.code,
-            text=examined.refusal.text,
-            wait_seconds=self._settings.staging.sidecar_wait_seconds,
-        )
 
-    def _log_ignored(self, name: str) -> None:
-        self._journal.info("file.name_ignored", file=mask_file_name(name))
-
-    def _log_folder(self, path: str) -> None:
-        """Log once a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
-        if path in self._told:
-            return
-        self._told.add(path)
-        name = os.path.basename(path)
-        refusal = Refusal(
-            "folder_ignored",
-            "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
-            "See 'meshctl use-cases' for the names, or move the folder away.",
-        )
-        rejection = Rejection(None, name, mask_file_name(name), refusal, self._books.clock.now(), False)
-        if self._rejected.explain_only(rejection):
-            self._journal.warning(
-                "file.folder_ignored", folder=rejection.file_name, text=refusal.text, advice=refusal.advice
-            )
-
-    def _log_unreadable(self, path: str, error: OSError) -> None:
-        if path in self._told:
-            return
-        self._told.add(path)
-        self._journal.warning(
-            "file.ignored", file=mask_file_name(os.path.basename(path)), reason=os.strerror(error.errno or 0)
-        )
+def _attachment_of(letter: Letter, error: OSError) -> str | None:
+    """Return which attachment of a letter an error is about, None when it is not about one."""
+    document = letter.sidecar.document if letter.sidecar else None
+    name = os.path.basename(str(error.filename or ""))
+    return name if name in ((document.attachments if document else None) or ()) else None
 
 
-def _tried(
-    step: Callable[_Parameters, _Result], *given: _Parameters.args, **named: _Parameters.kwargs
-) -> _Result | OSError:
-    try:
-        return step(*given, **named)
-    except OSError as error:
-        return error
+def _is_of_letter(error: OSError, letter: Letter) -> bool:
+    """True if an error while a pair was written is for the letter's sake: its own file, or its size."""
+    is_large = letter.sent_bytes >= ROOM_MATTERS_BYTES
+    is_room = error.errno in (errno.ENOSPC, errno.EDQUOT) and is_large
+    return is_room or str(error.filename or "").startswith(placed(letter).path)
 
 
-def _batches(files: Iterator[Ready]) -> Iterator[list[Ready]]:
+def _batches(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
     size, seen = _FIRST_BATCH, 0
-    while some := list(islice(files, size)):
+    while some := list(islice(candidates, size)):
         yield some
         seen += size
         size = min(max(seen // _SHARE_OF_A_BATCH, _FIRST_BATCH), _LARGEST_BATCH)
-
-
-def _group_id(group: str | None) -> int | None:
-    if group is None:
-        return None
-    if sys.platform == "win32":
-        raise ConfigError("mailbox.group cannot be used on Windows. Take it out of the settings.")
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise ConfigError(f"mailbox.group: there is no group {group!r} on this system.") from None

@@ -1,225 +1,263 @@
-"""What a restart does with what an interrupted run left in the work folder.
+"""What a restart does with what an interrupted run has left: one letter, one row of the ledger.
 
-For each claim the ledger is asked first:
+| the ledger says | its control file lies hidden in OUT | its folder has the file | then |
+|---|---|---|---|
+| nothing | - | yes | what was prepared is removed; it is judged again, under the same id |
+| nothing | - | no | what belongs to it is put back; or the ledger was lost, and the folders tell |
+| `claimed` | yes | - | its pair is shown |
+| `claimed` | no | yes | OUT is not the folder that it was: as if the ledger said nothing |
+| `claimed` | yes, and no payload | - | the client took it, and a power cut undid our rename: it was shown |
+| `claimed` | no | no | it was shown |
+| `rejected` | - | - | its way to `rejected/` is finished |
+| more | - | - | what is left of it is removed |
 
-- It knows none of the claim's messages: the run stopped before step 2 of the hand-off. Rejections that were
-  complete are adopted, sidecars without payload go back to the outbox, payloads are examined again.
-- It says `claimed`: the run stopped in steps 3 to 5. A message without a staged control file was handed
-  over. One whose payload is in OUT goes on. One whose payload is still in the claim was seen by nobody and
-  is taken back. One whose payload is in neither place, but in SENT or FAILED or gone, was taken by the
-  client in the instant before a power cut undid our rename.
-- It says more: everything was done, and only sidecars are left to remove.
-
-Nothing is decided by the age of a file or by guessing; taking back comes before going on, so that a second
-crash in the middle finds one of the same cases. Here as in the hand-off the log speaks before the ledger.
+Nothing is decided by the age of a file or by guessing. Here as in the hand-off the log speaks before the
+ledger.
 
 Where the ledger itself was lost, the folders prove what can be known: a control file of ours in OUT is a
 message that waits; one in SENT or FAILED is a message that the client has dealt with, which the reading of
-those folders then records; a file in `rejected/` explains itself.
+those folders then records; a file in `rejected/` explains itself. What was dropped lies in its letter's
+folder only for as long as no control file of it was shown.
 """
 
-import filecmp
+import json
 import os
-import stat
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from meshctl.clock import instant, iso
+from meshctl.clock import iso
 from meshctl.files import change, durable
-from meshctl.files.safe_open import open_regular, read_regular
+from meshctl.files.folder import Folder
+from meshctl.files.safe_open import read_regular
 from meshctl.ledger.opening import Books
-from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage, Reason
-from meshctl.ledger.writes import Ledger
+from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id
-from meshctl.outbound.claim import Claim, WorkFolder
+from meshctl.mesh.states import State
 from meshctl.outbound.handoff import HandOff
-from meshctl.outbound.names import SIDECAR_SUFFIX
-from meshctl.outbound.reject import RejectedFolder, is_double, log_rejected
-from meshctl.payload.itk3_document import is_around
+from meshctl.outbound.index import Indexes
+from meshctl.outbound.letter import LetterFolder, WorkFolder, put_back
+from meshctl.outbound.names import ERROR_SUFFIX
+from meshctl.outbound.rejected import RejectedFolder, log_rejected, rejected_row
+from meshctl.outbound.set_aside import SetAside
 from meshctl.settings.model import Settings
-
-# How far the clock may have been set back between the opening of a claim and a refusal out of it.
-_CLOCK_SET_BACK = timedelta(days=1)
 
 
 class Recovery:
-    """Finishes or takes back what is left in one work folder.
+    """Finishes or takes back what is left of one mailbox.
 
-    `was_taken` tells whether the client has kept a stem.
+    `was_taken` tells whether the client has kept a message; `note` hears of each path in the outbox to which
+    something is put back.
     """
 
     def __init__(
         self,
         work: WorkFolder,
-        handoff: HandOff,
         rejected: RejectedFolder,
-        books: Books,
+        indexes: Indexes,
         outbox: str,
+        books: Books,
+        set_aside: SetAside,
         was_taken: Callable[[str], bool],
+        note: Callable[[str], None],
     ) -> None:
         self._work = work
-        self._handoff = handoff
         self._rejected = rejected
+        self._indexes = indexes
+        self._outbox = outbox
         self._books = books
         self._ledger = books.ledger
         self._journal = books.journal
-        self._outbox = outbox
+        self._set_aside = set_aside
         self._was_taken = was_taken
+        self._note = note
 
-    def recover(self) -> list[Claim]:
-        """Finish or take back every claim; return those whose payloads must be examined again.
+    def recover(
+        self, handoff: HandOff, in_hand: Collection[str], *, is_start: bool
+    ) -> tuple[list[LetterFolder], bool]:
+        """Finish or take back every letter but those `in_hand`; return those that must be judged again.
 
-        Raises OSError or LedgerError; run again later, it goes on where it stopped.
+        Also return whether one had to be left as it is, for its own sake. At the start it also looks for what
+        belongs to no letter. Raises OSError or LedgerError; run again later, it goes on where it stopped.
         """
-        claims = list(self._work.left_claims())
-        claimed = self._ledger.claimed_messages()
-        for name in claimed.keys() - {claim.name for claim in claims}:
-            self._recover_messages(None, claimed[name])
-        self._rejected.remove_half_written()
-        if claims:
-            self._adopt_rejections(claims)
-        reopened = []
-        for claim in claims:
-            self._recover_messages(claim, claimed.get(claim.name, []))
-            self._recover_sidecars(claim)
-            if not claim.close():
-                reopened.append(claim)
-        self._recover_strays(reopened)
-        return reopened
+        if is_start:
+            self._rejected.remove_temporary()
+            self._indexes.recover()
+        places = [place for place in self._work.left() if place.message_id not in in_hand]
+        states = {place.message_id: self._ledger.state_of(place.message_id) for place in places}
+        by_id = {place.message_id: place for place in places}
+        rejected = [place for place in places if states[place.message_id] is State.REJECTED]
+        again = []
+        for place in places:
+            state = states[place.message_id]
+            if state is None:
+                with self._guarding(place, handoff):
+                    if self._is_to_be_judged(handoff, place):
+                        again.append(place)
+            elif state is State.CLAIMED and self._was_not_prepared(handoff, place):
+                # What was prepared has gone: another folder is mounted as OUT now, say.
+                self._ledger.withdraw([place.message_id])
+                handoff.discard(place.message_id, payload_too=True)
+                self._tell([place.message_id], "taken_back")
+                again.append(place)
+            elif state not in (State.CLAIMED, State.REJECTED):
+                place.empty()
+                place.close()
+        self._finish(self._ledger.claimed_ids(), by_id, handoff)
+        for place, error in handoff.finish_rejections(rejected):
+            self.note_stuck(place, error)
+        if is_start:
+            self._settle_strays(handoff, {*by_id, *in_hand})
+        judged = {place.message_id for place in again}
+        return again, any(place.is_there for place in places if place.message_id not in judged)
 
-    def _recover_messages(self, claim: Claim | None, stems: list[str]) -> None:
-        if not stems:
-            return
-        payloads = _payloads(claim) if claim else []
-        staged = set(self._handoff.staged().controls)
-        waiting = [stem for stem in stems if stem in staged]
-        in_out = [stem for stem in waiting if os.path.lexists(self._handoff.payload(stem))]
-        nowhere = [stem for stem in waiting if stem not in in_out and not self._was_taken(stem)]
-        # Asked of the files themselves: a run before this one may have found OUT on another mount.
-        copied = any(self._handoff.was_copied(stem) for stem in waiting)
-        if claim and payloads and copied and in_out and not nowhere:
-            # Every copy had come into OUT, and the originals were being removed.
-            for name in payloads:
-                change.unlink(claim.path(name))
-            durable.sync_folder(claim.folder)
-        elif payloads:
-            back = [*in_out, *nowhere] if copied else nowhere
-            if len(nowhere) > len(payloads):
-                # No control file was shown, so it was not the client that took it out of OUT.
-                missing = len(nowhere) - len(payloads)
-                self._journal.error("message.payload_missing", messages=missing, folder="OUT")
-            self._take_back(back)
-            stems = [stem for stem in stems if stem not in back]
-            in_out = [stem for stem in in_out if stem not in back]
-        self._hand_over(in_out, over=[stem for stem in stems if stem not in in_out])
+    def note_stuck(self, place: LetterFolder, error: OSError) -> None:
+        """Set a letter aside that cannot be finished now."""
+        names = place.names()
+        name = place.payload() or (names[0] if names else place.message_id)
+        self._set_aside.note(name, place.use_case, error)
 
-    def _hand_over(self, in_out: Sequence[str], over: Sequence[str]) -> None:
-        """Show the pairs whose payload is in OUT, and note them and those that were shown before."""
-        if not in_out and not over:
-            return
-        if in_out:
-            self._handoff.show_again(in_out)
-        self._tell([*over, *in_out], "handed_over")
-        self._handoff.note_shown([*over, *in_out])
-        for stem in over:
-            self._handoff.discard(stem, payload_too=False)
+    def put_back(self, place: LetterFolder) -> bool:
+        """Put a letter back to where it was dropped; False if it stays, as others have its names now."""
+        folder = os.path.join(self._outbox, place.use_case or "")
+        self._indexes.take_back(place)
+        if place.use_case:
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+        with Folder(self._outbox) as root:
+            source = root.enter(place.use_case) if place.use_case else root
+            try:
+                is_back = put_back(source, place, None, self._note)
+                durable.sync_folder(source)
+            finally:
+                if source is not root:
+                    source.close()
+        return is_back
 
-    def _take_back(self, stems: list[str]) -> None:
-        self._tell(stems, "taken_back")
-        # The rows go first: a row without its staged control file reads as handed over.
-        self._ledger.withdraw(stems)
-        for stem in stems:
-            self._handoff.discard(stem, payload_too=True)
+    @contextmanager
+    def _guarding(self, place: LetterFolder, handoff: HandOff) -> Iterator[None]:
+        """Set a letter aside when the block fails for its sake; not when OUT takes no files at all."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if not handoff.takes_files():
+                raise
+            self.note_stuck(place, error)
 
-    def _recover_sidecars(self, claim: Claim) -> None:
-        """Remove the sidecars of messages that are done; give back those whose payload was never claimed."""
-        names = claim.names()
-        payloads = set(_payloads(claim))
-        lone = [
-            name
-            for name in names
-            if name not in payloads and name.removesuffix(SIDECAR_SUFFIX) not in payloads
-        ]
-        if self._ledger.has_claim(claim.name):
-            for name in lone:
-                change.unlink(claim.path(name))
-            return
-        folder = f"{self._outbox}/{claim.use_case}" if claim.use_case else self._outbox
-        # The files that such a sidecar names as attachments had been claimed with it; they go before it.
-        attachments = [name for name in claim.attachments(lone) if name in payloads]
-        for name in (*attachments, *lone):
-            os.makedirs(folder, exist_ok=True)
-            target = f"{folder}/{name}"
-            if os.path.lexists(target):
-                # A newer one has come. Under a name of its own the old one will be refused, and seen.
-                end = f"{SIDECAR_SUFFIX.strip('.')}{SIDECAR_SUFFIX}" if name in lone else name[-40:]
-                target = f"{folder}/{claim.name}.{end}"
-            change.rename(claim.path(name), target)
-            durable.sync_folder(folder)
+    def _was_not_prepared(self, handoff: HandOff, place: LetterFolder) -> bool:
+        """True if the file lies here, so that no control file was shown, and its pair is not in OUT."""
+        is_prepared = handoff.is_prepared(place.message_id) and handoff.has_payload(place.message_id)
+        return place.payload() is not None and not is_prepared
 
-    def _adopt_rejections(self, claims: Sequence[Claim]) -> None:
-        """Enter rejections that were complete before the ledger knew; undo those that were not.
+    def _is_to_be_judged(self, handoff: HandOff, place: LetterFolder) -> bool:
+        """Deal with a letter that the ledger does not know; True if it must be judged again."""
+        explanation = self._whole_explanation(place)
+        if place.payload() is not None:
+            handoff.discard(place.message_id, payload_too=True)
+            if explanation is not None:
+                change.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
+            return True
+        if handoff.is_prepared(place.message_id) and handoff.has_shown_payload(place.message_id):
+            # The ledger was lost after what was dropped had been removed. A hidden payload proves nothing:
+            # OUT on another file system may have survived a power cut that undid the taking.
+            self._enter_rebuilt(handoff, place.message_id)
+            return False
+        handoff.discard(place.message_id, payload_too=False)
+        if explanation is not None and os.path.lexists(f"{self._rejected.folder}/{explanation}"):
+            self._enter_rejected(place, explanation)
+            handoff.finish_rejections([place])
+            return False
+        if explanation is not None:
+            change.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
+        if not place.names() and not os.path.lexists(place.path_of(".row")):
+            place.empty()
+            place.close()
+            return False
+        return not self.put_back(place)
 
-        Older ones than the claims are none of this run: the ledger may have forgotten them after `keep_days`.
-        Of a complete one the claim may still hold the sidecar and, from another file system, the original.
-        They go before the row is entered: afterwards nothing would tell them from files yet to be recovered.
-        """
-        since = min(claim.opened_at for claim in claims) - _CLOCK_SET_BACK
-        claimed = [claim.path(name) for claim in claims for name in claim.names()]
-        for _, payload, _ in self._rejected.complete(self._ledger.knows, since):
-            for path in claimed:
-                if is_double(path, payload) or is_double(path, payload + SIDECAR_SUFFIX):
-                    change.unlink(path)
-                    durable.sync_folder(os.path.dirname(path))
-        rows = list(rejected_rows(self._rejected, self._ledger, since))
-        for row in rows:
-            log_rejected(self._books, row)
-        self._ledger.enter([], rows)
-        self._rejected.remove_unfinished(self._ledger.knows, claimed)
+    def _whole_explanation(self, place: LetterFolder) -> str | None:
+        """Return the name that an explanation is for; a torn one proves nothing, and is removed."""
+        name = place.explanation()
+        if name is None:
+            return None
+        path = place.path_of(f".{name}{ERROR_SUFFIX}")
+        try:
+            json.loads(Path(path).read_bytes())
+        except ValueError:
+            change.unlink(path)
+            return None
+        return name
 
-    def _recover_strays(self, reopened: Sequence[Claim]) -> None:
-        """Deal with staged files of which the ledger knows nothing; with a payload in OUT, it was lost."""
-        paths = [claim.path(name) for claim in reopened for name in _payloads(claim)]
-        originals = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
-        staged = self._handoff.staged()
-        for stem in staged.controls:
-            in_out = self._handoff.payload(stem)
-            if self._ledger.knows(stem) or not os.path.lexists(in_out):
-                self._handoff.discard(stem, payload_too=False)
+    def _enter_rejected(self, place: LetterFolder, name: str) -> None:
+        content = json.loads(Path(place.path_of(f".{name}{ERROR_SUFFIX}")).read_bytes())
+        row = rejected_row(content, _size(f"{self._rejected.folder}/{name}"))
+        log_rejected(self._books, [row])
+        self._ledger.enter([], [row])
+
+    def _finish(self, message_ids: Sequence[str], places: dict[str, LetterFolder], handoff: HandOff) -> None:
+        """Show the pairs of claimed messages that were not shown, and note all of them."""
+        to_show = []
+        for message_id in message_ids:
+            if not handoff.is_prepared(message_id):
                 continue
-            candidates = originals if self._handoff.was_copied(stem) else []
-            original = next((path for path in candidates if _is_copy(in_out, path)), None)
-            if original is not None:
-                originals.remove(original)
-                self._handoff.discard(stem, payload_too=True)
+            if handoff.has_payload(message_id):
+                handoff.show_payload(message_id)
+                to_show.append(message_id)
                 continue
-            control = self._handoff.staged_control(stem)
-            self._ledger.enter([rebuilt_row(control, in_out, stem, self._books)])
-            self._handoff.show_again([stem])
-            self._tell([stem], "rebuilt")
-            self._handoff.note_shown([stem])
-        for stem in staged.copies:
-            self._handoff.discard_copy(stem)
+            if not self._was_taken(message_id):
+                self._journal.error("message.payload_missing", messages=1, folder="OUT")
+            handoff.discard(message_id, payload_too=False)
+        mine = [places[message_id] for message_id in message_ids if message_id in places]
+        for place in list(mine):
+            try:
+                place.empty()
+            except OSError as error:
+                self.note_stuck(place, error)
+                mine.remove(place)
+                message_ids = [each for each in message_ids if each != place.message_id]
+                to_show = [each for each in to_show if each != place.message_id]
+        if to_show:
+            # Also what was done before is not taken on trust to be durable.
+            handoff.sync_out()
+            for place in mine:
+                durable.sync_folder(place.path)
+            handoff.show_controls(to_show)
+        if message_ids:
+            self._tell(message_ids, "handed_over")
+            handoff.mark_queued(message_ids)
+        for place in mine:
+            place.close()
+
+    def _settle_strays(self, handoff: HandOff, known: Collection[str]) -> None:
+        """Deal with hidden files in OUT of which neither a folder nor the ledger knows."""
+        for message_id in sorted(handoff.prepared()):
+            if message_id in known:
+                continue
+            if self._ledger.knows(message_id):
+                handoff.discard(message_id, payload_too=False)
+            elif handoff.is_prepared(message_id) and handoff.has_shown_payload(message_id):
+                self._enter_rebuilt(handoff, message_id)
+                self._finish([message_id], {}, handoff)
+            else:
+                handoff.discard(message_id, payload_too=False)
+
+    def _enter_rebuilt(self, handoff: HandOff, message_id: str) -> None:
+        control = handoff.read_control(message_id, CONTROL_FILE_MAX_BYTES + 1)
+        try:
+            row = _rebuilt_row(control, handoff.payload_size(message_id), message_id, self._books)
+        except ControlFileError:
+            return
+        self._ledger.enter([row])
+        self._tell([message_id], "rebuilt")
 
     def _tell(self, message_ids: Sequence[str], outcome: str) -> None:
         with self._journal.batch():
             for message_id in message_ids:
                 self._journal.warning("message.recovered", message_id=message_id, outcome=outcome)
-
-
-def _is_copy(in_out: str, original: str) -> bool:
-    """True if a payload in OUT is a copy of a claimed file, or the message that was made around it."""
-    if filecmp.cmp(original, in_out, shallow=False):
-        return True
-    with open_regular(in_out) as message, open_regular(original) as attachment:
-        return is_around(message, attachment)
-
-
-def _payloads(claim: Claim) -> list[str]:
-    return [name for name in claim.names() if not name.endswith(SIDECAR_SUFFIX)]
 
 
 UNKNOWN_FILE = "(lost with the ledger)"
@@ -231,7 +269,10 @@ def rebuild(settings: Settings, books: Books) -> int:
 
     A ledger counts as new until this has come to its end; run again, it enters what is not there yet.
     """
-    refused = list(rejected_rows(RejectedFolder(settings.staging.rejected), books.ledger))
+    rejected = RejectedFolder(settings.staging.rejected)
+    # Who writes settings by hand may leave it to us to make what is ours.
+    rejected.make()
+    refused = list(rejected.rows(books.ledger.knows))
     rows = [row for row in _handed_over(settings, books) if not books.ledger.knows(row.message_id)]
     if rows or refused:
         books.journal.error("daemon.ledger_rebuilt", messages=len(rows) + len(refused))
@@ -244,42 +285,20 @@ def rebuild(settings: Settings, books: Books) -> int:
     return len(rows) + len(refused)
 
 
-def rebuilt_row(control_path: str, payload_path: str, message_id: str, books: Books) -> NewMessage:
-    """Return a row for a message from its pair alone. Raises ControlFileError, OSError."""
-    control = read_control_file(read_regular(control_path, CONTROL_FILE_MAX_BYTES + 1))
+def _rebuilt_row(data: bytes, size_bytes: int, message_id: str, books: Books) -> NewMessage:
+    """Return a row for a message from its control file alone. Raises ControlFileError."""
+    control = read_control_file(data)
     routed = split_gp_provider(control.to_dts)
     return NewMessage(
         message_id=message_id,
-        claim="",
         file_name=UNKNOWN_FILE,
-        size_bytes=_size(payload_path),
+        size_bytes=size_bytes,
         sha256=None,
         created_at=books.clock.now(),
         workflow_id=control.workflow_id,
         local_id_key=books.keys.of(control.local_id) if control.local_id else None,
         patient_key=books.keys.of(routed[0]) if routed else None,
     )
-
-
-def rejected_rows(
-    folder: RejectedFolder, ledger: Ledger, since: datetime | None = None
-) -> Iterator[NewMessage]:
-    """Yield rows for the rejections that lie complete in the folder and are not in the ledger.
-
-    `since` leaves out those that were refused earlier.
-    """
-    for message_id, payload, content in folder.complete(ledger.knows, since):
-        yield NewMessage(
-            message_id=message_id,
-            claim="",
-            file_name=str(content.get("file", "")),
-            size_bytes=_size(payload),
-            sha256=None,
-            created_at=instant(str(content.get("at"))),
-            reason=Reason(
-                str(content.get("code")), "CHECK", str(content.get("text")), str(content.get("advice"))
-            ),
-        )
 
 
 def _handed_over(settings: Settings, books: Books) -> Iterator[NewMessage]:
@@ -292,7 +311,8 @@ def _handed_over(settings: Settings, books: Books) -> Iterator[NewMessage]:
             if not is_ours or stem in seen or not stem.startswith(mailbox.file_prefix):
                 continue
             try:
-                row = rebuilt_row(f"{folder}/{name}", f"{folder}/{stem}.dat", stem, books)
+                data = read_regular(f"{folder}/{name}", CONTROL_FILE_MAX_BYTES + 1)
+                row = _rebuilt_row(data, _size(f"{folder}/{stem}.dat"), stem, books)
             except (ControlFileError, OSError):
                 continue
             seen.add(stem)

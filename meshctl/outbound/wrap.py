@@ -31,6 +31,7 @@ from meshctl.payload.itk3_document import (
 )
 from meshctl.payload.sidecar import Sidecar, SidecarDocument, SidecarPatient
 from meshctl.settings.model import Settings
+from meshctl.sizes import size_text
 
 LARGE_BYTES: Final = 5_000_000
 """Above this a practice may answer 20015 (GP Connect Messaging)."""
@@ -42,10 +43,11 @@ FindEarlier = Callable[[str, str], WrappedMessage | None]
 
 
 class Caution(NamedTuple):
-    """Why a message that is sent may yet fail; the texts name no patient."""
+    """Why a message that is sent may yet fail; no text names a patient. One with a code is alerted, too."""
 
     text: str
     advice: str
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -174,8 +176,8 @@ def document_cautions(contents: Iterable[Content], size_bytes: int) -> Iterator[
         yield Caution(problem, "Open the document; if it is not as it should be, send it again.")
     if size_bytes > LARGE_BYTES:
         yield Caution(
-            f"The message around the document has {size_bytes} bytes; practices may refuse more than 5 MB"
-            " (20015).",
+            f"The message around the document has {size_text(size_bytes)}; practices may refuse more than"
+            f" {size_text(LARGE_BYTES)} (20015).",
             "Make the document smaller, by fewer colours say; max_document_bytes refuses such messages.",
         )
 
@@ -186,7 +188,8 @@ def check_document_size(size_bytes: int, settings: Settings) -> None:
     if most and size_bytes > most:
         raise Refusal(
             "document_too_large",
-            f"The message around the document would have {size_bytes} bytes; at most {most} are sent.",
+            f"The message around the document would have {size_text(size_bytes)}, more than the"
+            f" {size_text(most)} that max_document_bytes allows.",
             "Make the document smaller, or raise max_document_bytes.",
         )
 

@@ -68,11 +68,13 @@ class MessageFacts:
 class Content:
     """What kind of document an opaque file is; `content_type` is None for one that no practice can file.
 
-    `problems` are what is odd about it and may keep the recipient from showing it; no content is quoted.
+    `problems` are what is odd about it and may keep the recipient from showing it: sentences. `cut_off` says
+    of a file that is not whole how that is seen: a clause. No content is quoted.
     """
 
     content_type: str | None
     problems: tuple[str, ...] = ()
+    cut_off: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

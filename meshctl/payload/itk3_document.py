@@ -13,7 +13,7 @@ import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from lxml import etree
@@ -149,6 +149,14 @@ class MessageIds:
         )
 
 
+class Readable(Protocol):
+    """What bytes can be read from."""
+
+    def read(self, most_bytes: int, /) -> bytes:
+        """Return the next bytes, none at the end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Envelope:
     """A message but for the base64 of its attachments: what stands before, between and after them."""
@@ -159,7 +167,7 @@ class Envelope:
         """Return how large the message is around attachments of so many bytes."""
         return sum(map(len, self.pieces)) + sum((size + 2) // 3 * 4 for size in attachments)
 
-    def around(self, attachments: Iterable[BinaryIO]) -> Iterator[bytes]:
+    def around(self, attachments: Iterable[Readable]) -> Iterator[bytes]:
         """Yield the message around its attachments, each of which is read to its end."""
         yield self.pieces[0]
         for attachment, piece in zip(attachments, self.pieces[1:], strict=True):
@@ -187,19 +195,6 @@ def make_envelope(document: Document, ids: MessageIds) -> Envelope:
         before, _, rest = rest.partition(_mark(identity).encode())
         pieces.append(before)
     return Envelope((*pieces, rest))
-
-
-def is_around(message: BinaryIO, attachment: BinaryIO) -> bool:
-    """True if a message that was made here carries this as its first attachment."""
-    before, found, _ = message.read(_BEGINNING_BYTES).partition(_CONTENT_MARK)
-    if not found:
-        return False
-    message.seek(len(before) + len(found))
-    while chunk := attachment.read(_CHUNK_BYTES):
-        encoded = base64.b64encode(chunk)
-        if message.read(len(encoded)) != encoded:
-            return False
-    return message.read(1) == b'"'
 
 
 def _header(header: etree._Element, document: Document, ids: MessageIds) -> None:

@@ -6,14 +6,12 @@ ever meets a DOCTYPE. Promises never to decode, expand or keep content.
 Every refusal of this package but the sidecar's is worded here: no text quotes content; at most it says where.
 """
 
-import codecs
 import re
-from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final
 
 from meshctl.errors import Refusal
-from meshctl.payload.facts import Content
+from meshctl.sizes import size_text
 
 _BLANK: Final = b" \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -28,15 +26,6 @@ _MESSAGE_HINT: Final = re.compile(r'"resourceType"(?!\s*:\s*"(?!Bundle")[A-Za-z]
 _HEADER_HINT: Final = re.compile(rb'"resourceType"[ \t\r\n]*:[ \t\r\n]*"MessageHeader"')
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*")
 _DOCTYPE: Final = b"<!DOCTYPE"
-# A PDF may begin with other bytes; PDF readers look so far (ISO 32000-1, annex H.3).
-_PDF_WITHIN_BYTES: Final = 1024
-_DOCUMENT_BEGINNINGS: Final = {
-    b"II*\0": "image/tiff",
-    b"MM\0*": "image/tiff",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"{\\rtf": "text/rtf",
-}
-_NO_TEXT: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _DOCTYPE_HTML: Final = re.compile(rb"<!DOCTYPE\s+html(?:\s[^\[>]*)?>", re.IGNORECASE)
 _LONGEST_TAG_BYTES: Final = 4096
 _LONGEST_PROLOG_BYTES: Final = 4 * 1024 * 1024
@@ -58,34 +47,11 @@ def form_of(head: bytes) -> Form:
     if b"\0" in head[:2] or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         _refuse_wide_message(head[: 64 * 1024])
         return Form.OPAQUE
+    if head.startswith(b"{\\rtf"):
+        # It begins as JSON does.
+        return Form.OPAQUE
     first = head.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)[:1]
     return {b"<": Form.XML, b"{": Form.JSON}.get(first, Form.OPAQUE)
-
-
-def content_of(head: bytes, tail: bytes, *, is_whole: bool) -> Content:
-    """Return what kind of document an opaque file is, by its beginning and its end.
-
-    `head` holds all of it if `is_whole`.
-    """
-    if (at := head[:_PDF_WITHIN_BYTES].find(b"%PDF-")) >= 0:
-        return Content("application/pdf", tuple(_pdf_problems(head[at:], tail)))
-    for beginning, content_type in _DOCUMENT_BEGINNINGS.items():
-        if head.startswith(beginning):
-            return Content(content_type)
-    if form_of(head) is not Form.OPAQUE:
-        return Content(None)
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=is_whole)
-    except UnicodeDecodeError:
-        return Content(None)
-    return Content(None if _NO_TEXT.search(text) else "text/plain")
-
-
-def _pdf_problems(head: bytes, tail: bytes) -> Iterator[str]:
-    if b"%%EOF" not in tail:
-        yield "The PDF has no end (%%EOF): it may have been cut off."
-    if b"/Encrypt" in head or b"/Encrypt" in tail:
-        yield "The PDF is encrypted: the practice may not be able to open it."
 
 
 def may_be_large_message(head: bytes) -> bool:
@@ -126,7 +92,9 @@ class Prolog:
             _check_declared_encoding(data)
             data = data.removeprefix(_BYTE_ORDER_MARK)
         elif self._seen_bytes > _LONGEST_PROLOG_BYTES:
-            raise too_complex("More than 4 MiB of comments stand before its first element.")
+            raise too_complex(
+                f"More than {size_text(_LONGEST_PROLOG_BYTES)} of comments stand before its first element."
+            )
         self._seen_bytes += len(data)
         data = self._rest + data
         at = 0

@@ -13,12 +13,14 @@ nowhere in markup: leaving something out never makes a file well-formed that was
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from meshctl.errors import Refusal
+from meshctl.payload.document import content_of
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.fhir_json import read_json
 from meshctl.payload.fhir_xml import XmlStream, read_xml
@@ -27,7 +29,6 @@ from meshctl.payload.kind import (
     Prolog,
     broken_xml,
     changed,
-    content_of,
     empty,
     form_of,
     may_be_large_message,
@@ -35,21 +36,22 @@ from meshctl.payload.kind import (
 )
 from meshctl.payload.message import message_facts
 from meshctl.payload.outline import VALUE_CHARS, Tree
+from meshctl.sizes import size_text
 
 SMALL_BYTES: Final = 1024 * 1024
 OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
 _PIECE_BYTES: Final = 256 * 1024
-# What says of a PDF that it is whole, or encrypted, stands near its end.
-_TAIL_BYTES: Final = 16 * 1024
+_BUNDLE_HINT: Final = re.compile(rb'"resourceType"[ \t\r\n]{0,99}:[ \t\r\n]{0,99}"Bundle"')
+_HINT_BYTES: Final = 256
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
-def read_payload(descriptor: int, size_bytes: int) -> Reading:
+def read_payload(descriptor: int, size_bytes: int, *, hash_always: bool = False) -> Reading:
     """Read the regular file open at `descriptor` from its start, wherever its position is.
 
     A small file that begins with `<` must be well-formed XML, unless it is HTML; a large one that is no FHIR
     message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and has no
-    SHA-256.
+    SHA-256, unless with `hash_always`.
 
     Raises Refusal: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
     `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
@@ -57,7 +59,7 @@ def read_payload(descriptor: int, size_bytes: int) -> Reading:
     if size_bytes <= SMALL_BYTES:
         return read_content(load_content(descriptor, size_bytes))
     try:
-        return _read_large(descriptor, size_bytes)
+        return _read_large(descriptor, size_bytes, hash_always=hash_always)
     except RecursionError:
         raise _too_deep() from None
 
@@ -80,7 +82,9 @@ def read_content(data: bytes) -> Reading:
         facts = _facts(_tree_of(data))
     except RecursionError:
         raise _too_deep() from None
-    content = content_of(data, data[-_TAIL_BYTES:], is_whole=True) if facts is None else None
+    content = None
+    if facts is None:
+        content = content_of(data, len(data), lambda most_bytes, at: data[at : at + most_bytes])
     return Reading(facts, hashlib.sha256(data).hexdigest(), len(data), content)
 
 
@@ -112,27 +116,41 @@ def _facts(tree: Tree | None) -> MessageFacts | None:
     return None if tree is None else message_facts(tree, datetime.now(UTC).date().isoformat())
 
 
-def _read_large(descriptor: int, size_bytes: int) -> Reading:
+def _read_large(descriptor: int, size_bytes: int, *, hash_always: bool) -> Reading:
     head = _read_at(descriptor, SMALL_BYTES, 0)
+    if head.isspace():
+        # What begins behind so many blanks might be a message, about anybody.
+        raise too_complex("It begins with more than 1 MB of blanks.")
     form = form_of(head)
     sha256 = hashlib.sha256()
     pieces = _pieces(descriptor, size_bytes, sha256.update)
     tree = None
     if form is Form.XML:
         tree = _stream_xml(pieces)
-    elif form is Form.JSON and may_be_large_message(head):
+    elif form is Form.JSON and (may_be_large_message(head) or _names_a_bundle(descriptor)):
         tree = _gather_json(pieces)
     facts = _facts(tree)
     content = None
     if facts is None:
-        content = content_of(
-            head, _read_at(descriptor, _TAIL_BYTES, size_bytes - _TAIL_BYTES), is_whole=False
-        )
-    if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING:
+        content = content_of(head, size_bytes, lambda most_bytes, at: _read_at(descriptor, most_bytes, at))
+    if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING and not hash_always:
         return Reading(None, None, size_bytes, content)
     for _ in pieces:
         pass
     return Reading(facts, sha256.hexdigest(), size_bytes, content)
+
+
+def _names_a_bundle(descriptor: int) -> bool:
+    """True if JSON names itself a FHIR Bundle anywhere in as much of it as is worth hashing."""
+    before = b""
+    for at in range(0, OPAQUE_BYTES_WORTH_HASHING, _PIECE_BYTES):
+        piece = _read_at(descriptor, _PIECE_BYTES, at)
+        if _BUNDLE_HINT.search(before + piece):
+            return True
+        if not piece:
+            break
+        before = piece[-_HINT_BYTES:]
+    return False
 
 
 def _pieces(descriptor: int, size_bytes: int, see: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -164,7 +182,7 @@ def _gather_json(pieces: Iterator[bytes]) -> Tree | None:
     for piece in pieces:
         gathered += trimmer.trim(piece)
         if len(gathered) > _MOST_JSON_BYTES:
-            raise too_complex("Beside its attachments it has over 16 MiB of JSON.")
+            raise too_complex(f"Beside its attachments it has over {size_text(_MOST_JSON_BYTES)} of JSON.")
     gathered += trimmer.rest()
     return read_json(gathered)
 

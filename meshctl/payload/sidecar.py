@@ -7,6 +7,7 @@ neither an error nor a repr shows a value; it names keys, and of unknown keys on
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, NoReturn
 
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from meshctl.errors import Refusal
 from meshctl.safe_xml import NOT_XML
+from meshctl.sizes import size_text
 
 SIDECAR_BYTES: Final = 1024 * 1024
 
@@ -40,6 +42,8 @@ _Short = Annotated[str, Field(max_length=64), AfterValidator(_carried)]
 _Long = Annotated[str, Field(max_length=255), AfterValidator(_carried)]
 _Line = Annotated[str, Field(max_length=1000), AfterValidator(_carried)]
 _Number = Annotated[int, Field(ge=0, le=999_999_999)]
+_Sha256 = Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)]
+_Size = Annotated[int, Field(ge=0, le=2**53)]
 _Acknowledgement = Literal["infrastructure", "business"]
 
 _TEXT = "text in quotes, at most {} characters, none of them a control character"
@@ -74,6 +78,8 @@ _EXPECTED: Final = {
     "subject": _TEXT.format(1000),
     "local_id": _TEXT.format(255),
     "resend_of": "the message id of the message that this file sends again",
+    "sha256": "the SHA-256 of the file in quotes, 64 hexadecimal digits",
+    "size_bytes": "how many bytes the file has, a whole number",
     "acknowledgements": 'a list with "infrastructure", "business", both or neither',
 }
 
@@ -136,7 +142,8 @@ class SidecarDocument(_Said):
 class Sidecar(_Said):
     """A sidecar's keys, each None where it is left out or null.
 
-    `acknowledgements` says which to await: None leaves it to payload and use case, empty means none.
+    `acknowledgements` says which to await: None leaves it to payload and use case, empty means none. `sha256`
+    and `size_bytes` are those of the file as dropped, without its attachments.
     """
 
     use_case: _Short | None = None
@@ -149,6 +156,8 @@ class Sidecar(_Said):
     subject: _Line | None = None
     local_id: _Long | None = None
     resend_of: _Short | None = None
+    sha256: _Sha256 | None = None
+    size_bytes: _Size | None = None
     acknowledgements: (
         Annotated[tuple[_Acknowledgement, ...], Field(strict=False), AfterValidator(_each_once)] | None
     ) = None
@@ -171,16 +180,36 @@ def read_sidecar(data: bytes) -> Sidecar:
         found = error.errors(include_url=False, include_context=False, include_input=False)
     unknown = [fault["loc"] for fault in found if fault["type"] == "extra_forbidden"]
     wrong = [fault["loc"] for fault in found if fault["type"] != "extra_forbidden"]
-    told = [_unknown_key(place, said) for place in unknown] + list(
-        dict.fromkeys(_wrong_value(at) for at in wrong)
-    )
-    if len(told) > _MOST_FAULTS_TOLD:
-        told[_MOST_FAULTS_TOLD:] = [f"there is more of that, {len(told)} faults in all"]
+    many = len(unknown) + len(dict.fromkeys(_wrong_value(at) for at in wrong))
+    told = [_unknown_key(place, said) for place in unknown[:_MOST_FAULTS_TOLD]]
+    told = [*told, *dict.fromkeys(_wrong_value(at) for at in wrong)][:_MOST_FAULTS_TOLD]
+    if many > len(told):
+        told.append(f"there is more of that, {many} faults in all")
     text = f"The sidecar cannot be used: {'; '.join(told)}."
     if unknown:
         raise _refusal("unknown_key", text, f"A sidecar may have the keys {_listed(Sidecar.model_fields)}.")
     raise _refusal(
         "wrong_value", text, "Correct it and drop file and sidecar again; leave out what is not known."
+    )
+
+
+def check_content(said: Sidecar, sha256: str | None, size_bytes: int) -> None:
+    """Raise Refusal `payload_differs` if a file is not the one that its sidecar describes.
+
+    A file whose SHA-256 is not known is not the one whose SHA-256 is given.
+    """
+    if said.size_bytes not in (None, size_bytes):
+        raise payload_differs("size")
+    if said.sha256 not in (None, sha256):
+        raise payload_differs()
+
+
+def payload_differs(what: str = "SHA-256") -> Refusal:
+    """Return the refusal of a file that is not the one that its sidecar describes."""
+    return Refusal(
+        "payload_differs",
+        f"The file is not the one that the sidecar describes: its {what} differs.",
+        "Check whom the file is about; drop it again, whole, with the sidecar that was written for it.",
     )
 
 
@@ -191,7 +220,9 @@ class _RepeatedKeyError(Exception):
 def _loaded(data: bytes) -> object:
     if len(data) > SIDECAR_BYTES:
         raise _refusal(
-            "too_large", "The sidecar is over 1 MiB.", "A sidecar says who and what, not the document."
+            "too_large",
+            f"The sidecar has more than {size_text(SIDECAR_BYTES)}.",
+            "A sidecar says who and what, not the document.",
         )
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise _not_json("is UTF-16 text", "Save it as UTF-8.")
@@ -218,8 +249,8 @@ def _loaded(data: bytes) -> object:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedKeyError(next(name for name in names if names.count(name) > 1))
+        many = Counter(name for name, _ in pairs)
+        raise _RepeatedKeyError(next(name for name, times in many.items() if times > 1))
     return made
 
 

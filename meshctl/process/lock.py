@@ -104,6 +104,12 @@ def holder_of(state_folder: Path) -> str:
     return _written_down(state_folder / _HOLDER_NAME) or "unknown process"
 
 
+def holder_process(state_folder: Path) -> int | None:
+    """Return the process that wrote itself down; None if nobody did, or somebody on another machine."""
+    match = _HOLDER.match(holder_of(state_folder))
+    return int(match["process"]) if match is not None and match["host"] == socket.gethostname() else None
+
+
 def _write_down(path: Path, text: str) -> None:
     """Tell people: a full disk must not keep anything from starting."""
     with suppress(OSError):
@@ -165,10 +171,10 @@ def ask_to_reload(state_folder: Path) -> None:
         if sys.platform == "win32":
             asked = ask(state_folder, RELOAD)
         else:
-            match = _HOLDER.match(holder_of(state_folder))
-            asked = match is not None and match["host"] == socket.gethostname()
-            if match is not None and asked:
-                os.kill(int(match["process"]), signal.SIGHUP)
+            process = holder_process(state_folder)
+            asked = process is not None
+            if process is not None:
+                os.kill(process, signal.SIGHUP)
     except (PermissionError, ProcessLookupError):
         asked = False
     if not asked:

@@ -17,27 +17,16 @@ from typing import Final, TypeVar
 from meshctl.files.durable import replace_file
 from meshctl.inbound.client_health import CLIENT_FACT, client_view
 from meshctl.ledger import reads
-from meshctl.log.events import Journal
+from meshctl.log.events import Journal, event_table
 from meshctl.outbound.count import OutboxTally, count_rejected, tally_outbox
 from meshctl.process.metrics_values import LedgerNumbers, Numbers
 from meshctl.process.retry import RetriedParts
 from meshctl.settings.model import Settings
 
-ALERT_EVENTS: Final = (
-    "message.failed",
-    "message.rejected",
-    "message.overdue",
-    "message.mended",
-    "message.payload_missing",
-    "routing.format_doubtful",
-    "report.unmatched",
-    "ack.unmatched",
-    "client.stalled",
-    "client.recovered",
-    "daemon.blocked",
-    "daemon.unblocked",
+ALERT_EVENTS: Final = tuple(
+    kind.name for kind in event_table().values() if kind.alert and not kind.name.startswith("bridge.")
 )
-"""Every event that the alert command hears of; each is counted from 0, so that the first one shows."""
+"""Every event of the daemon that is an alert; each is counted from 0, so that the first one shows."""
 
 _EVERY_SECONDS: Final = 2.0
 # A file that takes long to write, over a full outbox say, is written less often: 2 % of the time at most.
@@ -101,13 +90,14 @@ class Metrics:
                 },
                 alerts=self._alerts,
                 ledger=None if connection is None else _if_readable(lambda: _ledger_numbers(connection)),
-                outbox=_if_readable(self._outbox),
+                outbox=_if_readable(lambda: self._outbox(connection)),
                 rejected_files=_if_readable(lambda: count_rejected(self._settings.staging.rejected)),
             )
         )
 
-    def _outbox(self) -> OutboxTally:
-        return tally_outbox(self._settings, time.time())
+    def _outbox(self, connection: sqlite3.Connection | None) -> OutboxTally:
+        set_aside = () if connection is None else reads.set_aside(connection)
+        return tally_outbox(self._settings, time.time(), set_aside)
 
     def _tell(self, file: Path, problem: str | None) -> None:
         if problem is not None and problem != self._problem:

@@ -5,6 +5,7 @@ value is a number, and every label one of a short list.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -57,7 +58,7 @@ class _Families(Collector):
             alerts.add_metric((mailbox, event), count)
         yield alerts
         if numbers.outbox is not None:
-            outbox = {"ready": numbers.outbox.ready, "waiting": numbers.outbox.waiting}
+            outbox = asdict(numbers.outbox)
             yield _gauge(mailbox, "outbox_files", "Files in the outbox, by status.", outbox, "status")
         if numbers.rejected_files is not None:
             yield _one(mailbox, "rejected_files", "Refused files in rejected/.", numbers.rejected_files)

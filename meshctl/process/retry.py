@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
+from meshctl.files.item_error import is_general
 from meshctl.ledger.database import LEDGER_NAME, primary_code
 from meshctl.log.alert import Alert, AlertSink, ignore
 from meshctl.log.events import Journal, error_fields
@@ -45,8 +46,6 @@ _ADVICE: Final = {
     errno.ENOMEM: "Free memory.",
     errno.EXDEV: "Put outbox and work folder on one mount of one file system; see meshctl check.",
 }
-# Wherever these were met, they are about the process or the computer.
-_NOWHERE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _LEDGER_ADVICE: Final = {
     sqlite3.SQLITE_BUSY: "Another program keeps the ledger locked: end it.",
     sqlite3.SQLITE_LOCKED: "Another program keeps the ledger locked: end it.",
@@ -75,7 +74,7 @@ def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
         return Problem(text, _LEDGER_ADVICE.get(primary_code(error)))
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
-        place = "" if error.errno in _NOWHERE else _place(error, folders)
+        place = "" if is_general(error) else _place(error, folders)
         return Problem(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
     return (
         Problem(str(error), None) if isinstance(error, MeshctlError) else Problem(type(error).__name__, None)

@@ -16,8 +16,8 @@ from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
 from meshctl.log.alert import AlertSink
+from meshctl.outbound.outbox import NextTurn
 from meshctl.outbound.pipeline import OutboundPipeline
-from meshctl.outbound.scan import WorkLeft
 from meshctl.process.lock import InstanceLock
 from meshctl.process.metrics import Metrics
 from meshctl.process.retry import RetriedParts
@@ -27,6 +27,8 @@ from meshctl.process.watcher import Watcher
 from meshctl.settings.model import Settings
 
 _AT_ONCE_SECONDS = 0.0
+# The copying of a large message tells when it is done; this is for when that goes unheard.
+_COPY_SECONDS = 1.0
 
 
 class End(Enum):
@@ -70,7 +72,9 @@ class Session:
         self._backlog = False
         self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
-        self._outgoing = OutboundPipeline(settings, self._books, self._should_stop, self._on_backlog)
+        self._outgoing = OutboundPipeline(
+            settings, self._books, self._should_stop, self._on_backlog, signals.wake
+        )
         self._incoming = InboundPipeline(settings, self._books, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound
         self._clock_is_kept = True
@@ -100,18 +104,21 @@ class Session:
         give_up_at: float | None = None
         while True:
             self._backlog = False
-            work_left = self._outbound.run(self._outgoing.work)
+            next_turn = self._outbound.run(self._outgoing.work)
             inbound = self._inbound.run(self._incoming.work)
             self._report_obstacles()
-            if work_left is None or inbound is None or self._signals.stop_requested:
+            if next_turn is None or inbound is None or self._signals.stop_requested:
                 return
             if self._backlog or inbound.busy:
                 continue
+            if next_turn.copying:
+                self._signals.wait(_COPY_SECONDS)
+                continue
             if give_up_at is None:
                 give_up_at = clock.monotonic() + 2 * quiet + 0.5
-            if not work_left.being_written or clock.monotonic() > give_up_at:
+            if not next_turn.being_written or clock.monotonic() > give_up_at:
                 return
-            self._signals.wait(min(work_left.next_look_seconds or quiet, quiet))
+            self._signals.wait(min(next_turn.seconds or quiet, quiet))
 
     def watch(self) -> set[str]:
         """Watch the folders that are there, and return what was renamed into place in them."""
@@ -125,15 +132,16 @@ class Session:
             folders += [str(folder) for folder in followed]
         if self._outbound.obstacle is None:
             try:
-                folders += [folder for folder, _ in self._outgoing.staging.folders()]
+                folders += self._outgoing.outbox.paths()
             except OSError:
-                folders.append(self._outgoing.staging.outbox)
+                folders.append(self._outgoing.outbox.path)
         problem = self._watcher.watch(folders)
         self._log_watch(None if problem is None else os.strerror(problem.errno or 0))
         return self._watcher.arrivals()
 
     def close(self) -> None:
-        """Stop watching, and close the ledger."""
+        """Stop watching and copying, and close the ledger."""
+        self._outgoing.close()
         if self._watcher is not None:
             self._watcher.close()
         self._metrics.turned(self._books.ledger.connection, self._parts, at_once=True)
@@ -145,13 +153,13 @@ class Session:
         self._notice_clock()
         self._backlog = False
         arrivals = self.watch()
-        work_left = self._outbound.run(lambda: self._send(arrivals))
+        next_turn = self._outbound.run(lambda: self._send(arrivals))
         inbound = self._inbound.run(self._incoming.work)
         if self._backlog:
             return _AT_ONCE_SECONDS
         waits = [
             self._settings.staging.rescan_seconds,
-            work_left.next_look_seconds if work_left else None,
+            next_turn.seconds if next_turn else None,
             inbound.next_look_seconds if inbound else None,
             self._outbound.pause_seconds,
             self._inbound.pause_seconds,
@@ -184,11 +192,12 @@ class Session:
         self._service.alive()
         return self._signals.stop_requested or self._has_lost_ledger_or_lock()
 
-    def _send(self, arrivals: set[str]) -> WorkLeft:
+    def _send(self, arrivals: set[str]) -> NextTurn:
         if not self._clock_is_kept:
             keep_clock(self._books)
             self._clock_is_kept = True
-        return self._outgoing.work(arrivals)
+        written = self._watcher.being_written() if self._watcher is not None else ()
+        return self._outgoing.work(arrivals, written)
 
     def _notice_clock(self) -> None:
         jump = self._books.clock.notice_jump()

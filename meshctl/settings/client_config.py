@@ -14,6 +14,7 @@ from lxml import etree
 
 from meshctl.errors import ConfigError
 from meshctl.safe_xml import safe_parser
+from meshctl.sizes import size_text
 
 _MAX_BYTES: Final = 1_000_000
 _POLL_SECONDS: Final = re.compile(r"[0-9]{1,7}")
@@ -54,7 +55,7 @@ def read_client_config(file: Path) -> tuple[ClientConfig, ...]:
             " for the mailbox id, folder and flags: give its user the right to read the file."
         ) from None
     if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{file}: too large for a meshclient.cfg, more than {_MAX_BYTES} bytes.")
+        raise ConfigError(f"{file}: too large for a meshclient.cfg, more than {size_text(_MAX_BYTES)}.")
     return _parse(file, data)
 
 

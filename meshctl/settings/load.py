@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from meshctl.errors import ConfigError
 from meshctl.mesh.use_cases import UseCase, resolution_of, shipped_use_cases
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
-from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, UseCaseSettings
+from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, StagingSettings, UseCaseSettings
 from meshctl.settings.rules import (
     SettingFault,
     file_faults,
@@ -47,13 +47,19 @@ def is_use_case_name(text: str) -> bool:
 
 
 def merge_use_cases(
-    shipped: Mapping[str, UseCase], site: Mapping[str, UseCaseSettings], routing: RoutingSettings
+    shipped: Mapping[str, UseCase],
+    site: Mapping[str, UseCaseSettings],
+    routing: RoutingSettings,
+    staging: StagingSettings,
 ) -> dict[str, UseCase]:
     """Return the table in force; an addition without a workflow id must have been refused before.
 
-    What [use_cases.NAME] says counts first, then [routing], then the shipped row.
+    What [use_cases.NAME] says counts first, then [routing] and [staging], then the shipped row.
     """
-    for_all: dict[str, Any] = {"nhs_number_check": routing.nhs_number_check}
+    for_all: dict[str, Any] = {
+        "nhs_number_check": routing.nhs_number_check,
+        "cut_off_documents": staging.cut_off_documents,
+    }
     if routing.date_of_birth_format is not None:
         for_all["date_of_birth_format"] = routing.date_of_birth_format
     merged = {name: replace(row, **for_all) for name, row in shipped.items()}
@@ -208,7 +214,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         count = "one setting is" if len(lines) == 1 else f"{len(lines)} settings are"
         raise ConfigError("\n".join([f"{file}: {count} wrong:", *lines]))
     routing = RoutingSettings.model_validate(sections["routing"])
-    use_cases = merge_use_cases(shipped, site, routing)
+    staging = StagingSettings.model_validate(sections["staging"])
+    use_cases = merge_use_cases(shipped, site, routing, staging)
     return Settings.model_validate({"file": file, "use_cases": use_cases, **sections})
 
 

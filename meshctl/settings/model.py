@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
-from meshctl.mesh.use_cases import PayloadForm, UseCase
+from meshctl.mesh.use_cases import CutOffDocuments, PayloadForm, UseCase
 from meshctl.settings import types
 from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.client_config import ClientConfig
@@ -140,8 +140,7 @@ class StagingSettings(Section):
     work: types.SettingPath = Field(
         Path(".work"),
         validate_default=True,
-        description="Claimed files. On the outbox's file system, best on the mailbox's too: then files are"
-        " moved, never copied. Nobody else may touch it.",
+        description="Letters in hand, a folder each. On the outbox's file system. Nobody else may touch it.",
     )
     watch: Annotated[Literal["events", "poll"], types.Expected('"events" or "poll"')] = Field(
         "events",
@@ -167,15 +166,19 @@ class StagingSettings(Section):
         20_000_000_000, description="Larger files are rejected; MESH takes up to 20 GB, in chunks."
     )
     max_document_bytes: types.DocumentBytes = Field(
-        0,
+        100_000_000,
         description="The largest message that is made around a document; larger ones are rejected. Practices"
         " may answer 20015 to one of more than 5 MB, of which the log warns. 0: no limit.",
+    )
+    cut_off_documents: Annotated[CutOffDocuments, types.Expected('"reject" or "warn"')] = Field(
+        CutOffDocuments.REJECT,
+        description='"reject" a PDF, TIFF, JPEG or RTF that was cut off, and a file that is not what its name'
+        ' says, or "warn": it is sent, log and alert tell.',
     )
     ignore: types.NameGlobs = Field(
         (),
         description="Names that are never taken, beside those that meshctl knows: temporary, back-up, lock"
-        " and system files. * stands for any characters, ? for one; case does not matter. A sidecar of such a"
-        " name is ignored with it.",
+        " and system files. * stands for any characters, ? for one; case does not matter.",
         examples=[["*.draft", "copy of *"]],
     )
     ignore_defaults: types.Flag = Field(
@@ -257,6 +260,9 @@ class UseCaseSettings(Section):
         description="What is sent of a file that is no FHIR message: the ITK3 message around it that a"
         ' practice can file ("itk3-document"), or the file "as dropped".',
         examples=["as dropped"],
+    )
+    cut_off_documents: Annotated[CutOffDocuments | None, types.Expected('"reject" or "warn"')] = Field(
+        None, description="Instead of [staging] cut_off_documents.", examples=["warn"]
     )
     nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(
         None, description="Instead of [routing] nhs_number_check.", examples=["mod11"]

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from meshctl.errors import ConfigError, MeshctlError
+from meshctl.files.folder import Folder
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.drop import place
-from meshctl.outbound.examine import Examiner, Refused, Sendable, sidecar_beside
+from meshctl.outbound.judge import Judge, sidecar_beside
+from meshctl.outbound.letter import Letter
 from meshctl.outbound.names import NameKind, NameRules, is_index
 from meshctl.outbound.wrap import Caution
 from meshctl.payload.sidecar import Sidecar
@@ -20,9 +23,7 @@ from meshctl.terminal.following import Followed
 from meshctl.terminal.options import laid_over, sidecar_bytes
 
 
-def examine_beforehand(
-    settings: Settings, file: Path, said: Sidecar | None
-) -> tuple[Sendable, Sidecar | None]:
+def examine_beforehand(settings: Settings, file: Path, said: Sidecar | None) -> tuple[Letter, Sidecar | None]:
     """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `said`.
 
     What may keep the message from arriving is told on standard error. Raises Refusal as the daemon would
@@ -30,14 +31,16 @@ def examine_beforehand(
     """
     file = file.absolute()
     _check_kind(file, NameRules(settings.staging))
-    sidecar = laid_over(said, sidecar_beside(str(file)))
-    examined = Examiner(settings).examine(str(file.parent), file.name, _use_case_of(settings, file), sidecar)
-    if examined is None:
+    letter, sidecar = None, said
+    with suppress(FileNotFoundError), Folder(str(file.parent)) as folder:
+        sidecar = laid_over(said, sidecar_beside(folder, file.name))
+        letter = Judge(settings).judge(folder, file.name, _use_case_of(settings, file), sidecar)
+    if letter is None:
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
-    if isinstance(examined, Refused):
-        raise examined.refusal
-    print_cautions(examined.cautions)
-    return examined, sidecar
+    if letter.refusal is not None:
+        raise letter.refusal
+    print_cautions(letter.cautions)
+    return letter, sidecar
 
 
 def print_cautions(cautions: Iterable[Caution]) -> None:
@@ -77,23 +80,24 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
     outbox = settings.staging.outbox
     if not outbox.is_dir():
         raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' makes it.")
-    seen: list[tuple[Sendable, str]] = []
+    seen: list[tuple[Letter, str]] = []
 
     def check(folder: str, hidden_name: str) -> None:
-        examined = Examiner(settings).examine(folder, hidden_name, None, sidecar)
-        if isinstance(examined, Refused):
-            raise examined.refusal
-        if examined is None:
+        with Folder(folder) as outbox_folder:
+            letter = Judge(settings).judge(outbox_folder, hidden_name, None, sidecar)
+        if letter is None:
             raise MeshctlError("Somebody removed the file from the outbox before it was complete.")
+        if letter.refusal is not None:
+            raise letter.refusal
         stamp = new_message_id(datetime.now(UTC)).partition("_")[0]
-        seen.append((examined, settings.mailbox.file_prefix + stamp))
+        seen.append((letter, settings.mailbox.file_prefix + stamp))
 
     sidecar_data = sidecar_bytes(sidecar) if sidecar else None
     placed_as = place(source, str(outbox), name, sidecar_data, NameRules(settings.staging), check)
-    examined, younger_than = seen[-1]
+    letter, younger_than = seen[-1]
     return Followed(
         name=placed_as,
-        file_name=mask_file_name(placed_as, examined.words_to_mask),
-        sha256=examined.sha256,
+        file_name=mask_file_name(placed_as, letter.words_to_mask),
+        sha256=letter.sha256,
         younger_than=younger_than,
     )

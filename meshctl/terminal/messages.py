@@ -11,6 +11,7 @@ from meshctl.bridge.tracked import Tracked
 from meshctl.clock import iso
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
+from meshctl.sizes import size_text
 from meshctl.terminal.output import relative_time
 from meshctl.terminal.tables import make_console, make_table, plain_text
 
@@ -114,9 +115,9 @@ def _fields(
     if message.awaiting:
         yield "Awaiting", plain_text(f"{' and '.join(message.awaiting)} acknowledgement")
     yield "File", plain_text(message.file_name)
-    yield "Size", plain_text(f"{message.size_bytes:,} bytes")
+    yield "Size", plain_text(size_text(message.size_bytes))
     if message.wrapped_bytes is not None:
-        yield "Wrapped", plain_text(f"in an ITK3 message of {message.wrapped_bytes:,} bytes")
+        yield "Wrapped", plain_text(f"in an ITK3 message of {size_text(message.wrapped_bytes)}")
     yield "Use case", plain_text(message.use_case)
     yield "Workflow id", plain_text(message.workflow_id)
     yield "MESH id", plain_text(message.mesh_id)

@@ -57,9 +57,18 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     table.add_row(Text("Outbox", style="bold"), "", plain_text(settings.staging.outbox))
     table.add_row("  ready", str(outbox["ready"]), "")
     table.add_row("  waiting", str(outbox["waiting"]), "")
+    set_aside = outbox["set_aside"]
+    table.add_row(
+        "  set aside",
+        plain_text(set_aside, OVERDUE_STYLE if set_aside else ""),
+        "meshctl check" if set_aside else "",
+    )
     table.add_row(
         Text("Rejected", style="bold"), str(status["rejected"]), plain_text(settings.staging.rejected)
     )
+    if status["reports"]["set_aside"]:
+        set_aside = Text("Reports set aside", style="bold")
+        table.add_row(set_aside, str(status["reports"]["set_aside"]), "meshctl check")
     client = status["client"]
     life = plain_text(client["state"], _CLIENT_STYLES.get(client["state"], ""))
     if client["last_seen"] is not None:

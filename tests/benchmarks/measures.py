@@ -314,7 +314,6 @@ def seed_ledger(site: Site, messages: int) -> list[str]:
 def _row(stem: str, clock: Clock) -> NewMessage:
     return NewMessage(
         message_id=stem,
-        claim="seeded",
         file_name="letter.xml",
         size_bytes=6000,
         sha256=os.urandom(32),

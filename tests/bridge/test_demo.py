@@ -48,6 +48,7 @@ def test_letters_are_acknowledged_over_the_sandbox(tmp_path: Path) -> None:
     assert len(list((folder / "practice" / "filed").glob("*.dat"))) == 3
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
     """Interrupted or ended, the demo ends sandbox, daemons and bridges with it."""

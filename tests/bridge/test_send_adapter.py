@@ -10,9 +10,11 @@ import pytest
 from tests.bridge.proxy import Break, Proxy, proxy_to
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
 from tests.bridge.sending_site import OTHER, arrived
+from tests.payloads import pdf
 from tests.site import Site, make_site, sidecar
 
 pytestmark = pytest.mark.slow
+_LETTER: Final = pdf("a letter")
 _PATIENT: Final = {"nhs_number": "9990000042", "date_of_birth": "2001-02-14", "surname": "Smith"}
 
 
@@ -41,7 +43,7 @@ def site(tmp_path: Path, proxy: Proxy) -> Site:
 
 def follow(site: Site, **said: Any) -> dict[str, Any]:
     """Drop a letter, let adapter and bridge work one after the other, and return what is known of it."""
-    site.place("letter.pdf", b"%PDF a letter", sidecar=sidecar(**said))
+    site.place("letter.pdf", _LETTER, sidecar=sidecar(**said))
     site.run_once()
     assert site.meshctl("bridge", "--once").exit_code == 0
     return known(site)
@@ -60,7 +62,7 @@ def test_a_letter_that_mesh_took_is_sent(site: Site, sandbox: Sandbox) -> None:
     shown = follow(site, to_mailbox=OTHER)
 
     assert (shown["state"], shown["mesh_id"]) == ("sent", sandbox.inbox(OTHER)[0])
-    assert arrived(sandbox) == [b"%PDF a letter"]
+    assert arrived(sandbox) == [_LETTER]
 
 
 @pytest.mark.parametrize(
@@ -82,14 +84,14 @@ def test_a_letter_that_mesh_refused_is_failed(
     assert shown["reason"]["advice"]
     assert list(site.client_folder("IN").iterdir()) == []
     (stem,) = site.stems("FAILED")
-    assert site.payload(stem, "FAILED") == b"%PDF a letter"
+    assert site.payload(stem, "FAILED") == _LETTER
     assert "Wałęsa" not in site.log_file.read_text() + (site.root / "log" / "bridge.log").read_text()
 
 
 def test_a_letter_in_doubt_is_failed_with_advice(site: Site, proxy: Proxy, sandbox: Sandbox) -> None:
     """With a LocalId that tells nothing, a lost answer ends in `failed`, and a person is told what to do."""
     proxy.plan.append(("/outbox", Break.ANSWER_LOST))
-    site.place("letter.pdf", b"%PDF a letter", sidecar=sidecar(to_mailbox=OTHER, local_id=""))
+    site.place("letter.pdf", _LETTER, sidecar=sidecar(to_mailbox=OTHER, local_id=""))
     site.run_once()
     if site.meshctl("bridge", "--once").exit_code == 1:
         assert known(site)["state"] == "collected"
@@ -99,4 +101,4 @@ def test_a_letter_in_doubt_is_failed_with_advice(site: Site, proxy: Proxy, sandb
     shown = known(site)
     assert (shown["state"], shown["reason"]["code"]) == ("failed", "UNSURE")
     assert "send it again only if" in shown["reason"]["advice"]
-    assert arrived(sandbox) == [b"%PDF a letter"]
+    assert arrived(sandbox) == [_LETTER]

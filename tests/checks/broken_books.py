@@ -66,7 +66,13 @@ def _metrics_a_folder(checked: CheckedSite) -> None:
 
 
 def _claim(checked: CheckedSite) -> None:
-    (checked.site.work / "claims" / "20261122091502480113_a1b2c3").mkdir(parents=True)
+    (checked.site.work / "letters" / "20261122091502480113_A1B2C3").mkdir(parents=True)
+
+
+def _old_work(checked: CheckedSite) -> None:
+    claims = checked.site.work / "claims"
+    claims.mkdir(parents=True)
+    (claims / "20261122091502480113_A1B2C3.letter.pdf").touch()
 
 
 def _drop(checked: CheckedSite) -> None:
@@ -160,6 +166,7 @@ BOOKS = (
         "file left lying", _drop, "outbox.waiting", ERROR, "One file lies", "whether the daemon runs", HOUR
     ),
     Broken("claim left", _claim, "work.leftovers", WARNING, "an interrupted run", "meshctl run", HOUR),
+    Broken("work of an older version", _old_work, "work.old", ERROR, "an older version", "once more"),
     Broken(
         "strange file in work",
         lambda g: (g.site.work / "notes.txt").touch(),
@@ -167,6 +174,14 @@ BOOKS = (
         WARNING,
         "One file lies",
         "Move them away",
+    ),
+    Broken(
+        "reports set aside",
+        lambda g: g.books.ledger.remember_files("IN", [(b"one", "unreadable"), (b"two", "immovable")]),
+        "reports.set_aside",
+        WARNING,
+        "cannot be read or moved: 2 in IN.",
+        "meshctl logs --level WARNING",
     ),
     Broken(
         "use case that MESH does not list",

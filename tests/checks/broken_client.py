@@ -132,6 +132,15 @@ CLIENT = (
         HOUR,
     ),
     Broken(
+        "half a pair that the client trips over",
+        lambda g: (g.site.out / f"{OLD_STEM}.ctl").touch(),
+        "OUT.control_alone",
+        WARNING,
+        f"{OLD_STEM}.ctl",
+        "meshctl resend ID",
+        HOUR,
+    ),
+    Broken(
         "client stalled",
         lambda g: g.put_pair(),
         "client.life",

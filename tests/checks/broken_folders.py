@@ -29,6 +29,11 @@ def _report_we_may_not_read(checked: CheckedSite) -> None:
     report.chmod(0)
 
 
+def _patient_with_use_case_droppers(checked: CheckedSite) -> None:
+    checked.make_use_case_folder(0o770)
+    checked.set_settings(staging={"quiet_seconds": 45})
+
+
 FOLDERS = (
     Broken(
         "outbox missing", lambda g: g.site.outbox.rmdir(), "folder.outbox", ERROR, "is not there", "mkdir"
@@ -147,6 +152,22 @@ EXPOSURE = (
         ERROR,
         "can replace the settings",
         "chmod o-w",
+    ),
+    Broken(
+        "others may drop, and write on",
+        lambda g: g.site.outbox.chmod(0o2770),
+        "watching.writers",
+        WARNING,
+        "without CAP_LEASE",
+        "AmbientCapabilities=CAP_LEASE",
+    ),
+    Broken(
+        "others may drop for a use case, and a pause is meant",
+        _patient_with_use_case_droppers,
+        "watching.writers",
+        INFO,
+        "unchanged for 45 s",
+        "AmbientCapabilities=CAP_LEASE",
     ),
     Broken("state open", lambda g: g.site.state.chmod(0o755), "mode.state", WARNING, "0755", "chmod 0700"),
     Broken("state for all", lambda g: g.site.state.chmod(0o777), "mode.state", ERROR, "0777", "chmod 0700"),

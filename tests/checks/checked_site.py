@@ -106,9 +106,7 @@ class CheckedSite:
         workflow_id: str = "W",
     ) -> None:
         """Put a message into the ledger."""
-        row = NewMessage(
-            message_id, "claim", "a.pdf", 1, None, at, use_case=use_case, workflow_id=workflow_id
-        )
+        row = NewMessage(message_id, "a.pdf", 1, None, at, use_case=use_case, workflow_id=workflow_id)
         self.books.ledger.enter([row])
 
     def put_pair(self, stem: str = OLD_STEM) -> None:

@@ -9,16 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from meshctl.checks import exposure
 from meshctl.checks.finding import Severity
-from meshctl.checks.system import mount_of, network_remark
+from meshctl.checks.system import network_remark
 from meshctl.clock import iso
+from meshctl.files import mounts
+from meshctl.files.mounts import mount_of
 from meshctl.inbound.client_health import CLIENT_FACT
+from meshctl.ledger.records import SET_ASIDE_FACT
 from tests.checks.broken import Broken
 from tests.checks.broken_access import ACCESS
 from tests.checks.broken_books import BOOKS, RIGHTS_OF_FILES
 from tests.checks.broken_client import CLIENT
 from tests.checks.broken_folders import EXPOSURE, FOLDERS, RIGHTS
 from tests.checks.checked_site import IS_ROOT, CheckedSite, privileged, user
+
+_SINCE = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("row", FOLDERS + CLIENT + BOOKS, ids=lambda row: row.id)
@@ -52,8 +58,8 @@ def _is_named(checked: CheckedSite, row: Broken) -> None:
     assert row.advice in finding.advice
 
 
-def test_no_finding_tells_a_file_name(checked: CheckedSite) -> None:
-    """Names that others chose can hold a patient's number, so files are counted and never named."""
+def test_no_finding_tells_a_patient(checked: CheckedSite) -> None:
+    """Names that others chose can hold a patient's number: files are counted, or named without it."""
     name = "Smith 999 000 0042 2001-02-14"
     (checked.site.outbox / f"{name}.pdf").touch()
     (checked.site.work / name).touch()
@@ -63,8 +69,58 @@ def test_no_finding_tells_a_file_name(checked: CheckedSite) -> None:
     found = checked.findings(datetime.now(UTC).replace(year=datetime.now(UTC).year + 1))
 
     failing = {finding.name for finding in found if not finding.ok}
-    assert {"outbox.waiting", "work.foreign", "OUT.stuck", "OUT.half"} <= failing
-    assert not any(word in f"{each.text} {each.advice}" for each in found for word in ("Smith", "0042"))
+    assert {"outbox.waiting", "work.foreign", "OUT.stuck", "OUT.half", "OUT.control_alone"} <= failing
+    assert "0042" not in " ".join(f"{each.text} {each.advice}" for each in found)
+    assert {each.name for each in found if "Smith" in f"{each.text} {each.advice}"} == {
+        "OUT.half",
+        "OUT.control_alone",
+    }
+
+
+def test_halves_of_pairs_are_named(checked: CheckedSite) -> None:
+    """Which half lies alone is told, ten of them at most, and of a whole pair nothing."""
+    checked.put_pair()
+    (checked.site.out / "THEIRS.CTL").touch()
+    for number in range(12):
+        (checked.site.out / f"{number:02}.dat").touch()
+
+    found = checked.failing(datetime.now(UTC) + timedelta(minutes=11))
+
+    assert checked.failing().keys().isdisjoint({"OUT.half", "OUT.control_alone"})
+    assert f"In {checked.site.out} control files lie without their payload: THEIRS.CTL." in (
+        found["OUT.control_alone"].text
+    )
+    assert ": 00.dat, 01.dat" in found["OUT.half"].text
+    assert "09.dat and 2 more." in found["OUT.half"].text
+
+
+def test_what_is_set_aside_is_named_with_its_remedies(checked: CheckedSite) -> None:
+    """Each file that the daemon passes over is told with reason and advice, and once."""
+    (checked.site.outbox / "letter.pdf").touch()
+    named = [
+        ("letter.pdf", None, "Close it."),
+        *((f"{n}.pdf", "send-document", "Mend it.") for n in range(11)),
+    ]
+    entries = [
+        {"file": file, "folder": folder, "reason": "It is held open.", "advice": advice, "since": iso(_SINCE)}
+        for file, folder, advice in named
+    ]
+    before = checked.failing(datetime.now(UTC) + timedelta(hours=1))
+
+    checked.books.ledger.set_fact(SET_ASIDE_FACT, json.dumps(entries))
+
+    found = checked.failing(datetime.now(UTC) + timedelta(hours=1))
+    finding = found["outbox.set_aside"]
+    assert finding.severity is Severity.WARNING
+    assert finding.text.startswith(
+        "12 dropped files are set aside, and everything else flows: letter.pdf since"
+        " 2026-11-22T09:15:00.000Z: It is held open; send-document/0.pdf since"
+    )
+    assert finding.text.endswith(
+        "send-document/8.pdf since 2026-11-22T09:15:00.000Z: It is held open and 2 more."
+    )
+    assert finding.advice == "Close it. Mend it."
+    assert ("outbox.waiting" in before, "outbox.waiting" in found) == (True, False)
 
 
 def test_no_finding_tells_the_name_of_a_report_that_is_closed(checked: CheckedSite) -> None:
@@ -207,16 +263,6 @@ def test_outbox_and_work_folder_apart(checked: CheckedSite) -> None:
     assert "staging.work" in finding.advice
 
 
-def test_work_folder_and_out_apart(checked: CheckedSite) -> None:
-    """A mailbox on another file system works, with copies; that is only noted."""
-    checked.mount(checked.site.out, "-t", "tmpfs", "-o", "mode=0750,uid=65534,gid=65534", "none")
-
-    finding = checked.failing()["one_file_system.OUT"]
-
-    assert finding.severity is Severity.INFO
-    assert "copied" in finding.text
-
-
 def test_inotify_limits(checked: CheckedSite) -> None:
     """With the user's inotify instances used up, the remedy names the limit."""
     library = ctypes.CDLL(None)
@@ -250,6 +296,61 @@ def test_a_network_share(tmp_path: Path) -> None:
     assert mount is not None
     assert (mount.point, mount.type, mount.is_network) == (str(tmp_path), "cifs", True)
     assert 'watch = "poll"' in network_remark(mount.type, tmp_path, "15 s").advice
+
+
+def test_who_has_cap_lease_knows_of_others_writers(checked: CheckedSite) -> None:
+    """Where others may drop, root with its capabilities can ask of their files, too."""
+    checked.site.outbox.chmod(0o2770)
+    with privileged():
+        found = checked.failing()
+
+    assert "watching.writers" not in found
+
+
+def test_writers_on_a_share_are_not_known(checked: CheckedSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other computers have open on a share nobody tells us, so there only a longer quiet time helps."""
+    table = checked.site.root / "mountinfo"
+    table.write_text(f"40 22 0:50 / {checked.site.outbox.resolve()} rw - nfs4 server:/mesh rw\n")
+    monkeypatch.setattr(mounts, "TABLE", table)
+
+    finding = checked.failing()["watching.writers"]
+
+    assert finding.severity is Severity.WARNING
+    assert "network share (nfs4)" in finding.text
+    assert "quiet_seconds" in finding.advice
+    assert "CAP_LEASE" not in finding.advice
+
+
+def test_writers_are_not_known_where_nothing_is_told(
+    checked: CheckedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system without leases is found out by asking it, and the question leaves no file."""
+    monkeypatch.setattr("meshctl.checks.writers.is_being_written", lambda _: False)
+
+    finding = checked.failing()["watching.writers"]
+
+    assert "does not tell who has a file open" in finding.text
+    assert list(checked.site.outbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("protected", "mode", "warned"), [(0, 0o770, True), (0, 0o750, False), (1, 0o770, False)]
+)
+def test_hard_links_to_others_files(
+    checked: CheckedSite, monkeypatch: pytest.MonkeyPatch, protected: int, mode: int, warned: bool
+) -> None:
+    """Where others drop and the system protects no hard links, another's file can be dropped."""
+    setting = checked.site.root / "protected_hardlinks"
+    setting.write_text(f"{protected}\n")
+    monkeypatch.setattr(exposure, "PROTECTED_LINKS", setting)
+    checked.site.outbox.chmod(mode)
+
+    found = {finding.name: finding for finding in checked.findings()}["hard_links"]
+
+    assert found.ok is not warned
+    if warned:
+        assert found.severity is Severity.WARNING
+        assert "fs.protected_hardlinks=1" in found.advice
 
 
 def test_a_sign_of_life_that_only_the_daemon_saw(checked: CheckedSite) -> None:

@@ -36,7 +36,6 @@ class Recorder:
         message = NewMessage(
             **{
                 "message_id": new_message_id(self.now),
-                "claim": "c",
                 "file_name": "letter.pdf",
                 "size_bytes": 10,
                 "sha256": None,

@@ -138,6 +138,7 @@ def test_a_reader_that_leaves_ends_quietly() -> None:
     assert (result.returncode, result.stderr) == (141, b"")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
     """Ctrl-C ends a command with 130 and no traceback."""
     fifo = tmp_path / "meshctl.toml"

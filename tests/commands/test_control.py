@@ -9,7 +9,7 @@ import pytest
 from meshctl.mesh.control_file import read_control_file
 from tests.commands.recorded import invoke
 from tests.commands.screen import on_terminal
-from tests.payloads import as_xml, make_bundle_xml, referral_bundle
+from tests.payloads import as_xml, make_bundle_xml, pdf, referral_bundle
 from tests.site import Site, sidecar
 
 PATIENT = ("--nhs-number", "999 000 0042", "--date-of-birth", "2001-02-14", "--surname", "Smith")
@@ -21,7 +21,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
 
 def _letter(site: Site, said: dict[str, Any] | None = None) -> Path:
     letter = site.root / "letter.pdf"
-    letter.write_bytes(b"%PDF")
+    letter.write_bytes(pdf("a letter"))
     if said is not None:
         (site.root / "letter.pdf.meta.json").write_text(json.dumps(said))
     return letter
@@ -156,7 +156,7 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
     """A file that lies in the outbox's sub-folder is of that use case, as for the daemon."""
     folder = site.outbox / "online-consultation"
     folder.mkdir()
-    (folder / "letter.pdf").write_bytes(b"%PDF")
+    (folder / "letter.pdf").write_bytes(pdf("a letter"))
 
     result = invoke(site, "control", str(folder / "letter.pdf"), *PATIENT)
 
@@ -188,7 +188,7 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             (
                 "The sidecar cannot be used: `pateint` is not a key it may have (is `patient` meant?). A "
                 "sidecar may have the keys use_case, patient, document, to_mailbox, title, patient_name, "
-                "version, subject, local_id, resend_of, acknowledgements."
+                "version, subject, local_id, resend_of, sha256, size_bytes, acknowledgements."
             ),
         ),
     ],

@@ -157,7 +157,7 @@ def test_unreadable_files_end_in_one_plain_sentence(tmp_path: Path) -> None:
     texts = {
         "missing.ctl": "The control file cannot be read: No such file or directory.",
         "broken.ctl": "The control file is not well-formed XML, or is cut short.",
-        "huge.CTL": "The control file has more than 1048576 bytes; it is not read.",
+        "huge.CTL": "The control file is larger than 1 MB; it is not read.",
         "folder.ctl": "This is not a regular file. Give a control file (.ctl).",
     }
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from meshctl.terminal.output import print_json, relative_time
 from meshctl.terminal.tables import make_table, print_table
+from tests.payloads import pdf
 from tests.site import Site, sidecar
 
 NOW = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
@@ -93,7 +94,7 @@ def test_no_line_into_a_pipe_ends_in_blanks(
     """Whatever a command prints for a person, a pipe gets no blanks at the end of a line."""
     if columns is not None:
         site.environ["COLUMNS"] = columns
-    site.place("letter.pdf", b"%PDF", sidecar=sidecar())
+    site.place("letter.pdf", pdf("a letter"), sidecar=sidecar())
     site.run_once()
     named = site.stems() if arguments == ("show",) else []
 
@@ -117,7 +118,7 @@ def test_no_message_is_cut_into_a_pipe(
     if columns is not None:
         site.environ["COLUMNS"] = columns
     name = f"{'long-' * 20}letter.pdf"
-    site.place(name, b"%PDF", sidecar=sidecar())
+    site.place(name, pdf("a letter"), sidecar=sidecar())
     site.run_once()
     (message_id,) = site.messages()
 

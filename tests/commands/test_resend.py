@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from meshctl.mesh.control_file import read_control_file, write_control_file
 from meshctl.mesh.states import State
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke, recording
-from tests.payloads import make_bundle_xml
-from tests.site import Site, make_site, sidecar
+from tests.payloads import make_bundle_xml, pdf
+from tests.site import WRAPPING, Site, document_in, make_site, sidecar
 
-LETTER = b"%PDF a letter"
+LETTER = pdf("a letter")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,20 @@ def test_the_sidecar_says_what_the_control_file_said(site: Site) -> None:
         "acknowledgements": [],
         "resend_of": failed.message_id,
     }
+
+
+def test_what_a_sidecar_said_of_a_document_is_not_said_of_the_message_around_it(site: Site) -> None:
+    """The kept payload is that message, which has another size and SHA-256 than what was dropped."""
+    site.settle(**WRAPPING)
+    said = sidecar(sha256=sha256(LETTER).hexdigest(), size_bytes=len(LETTER))
+    failed = _send(site, said=said)
+
+    result = failed.resend()
+    site.run_once()
+
+    assert result.exit_code == 0
+    [stem] = site.stems()
+    assert document_in(site.payload(stem)) == LETTER
 
 
 def test_an_id_in_local_id_is_not_used_twice(site: Site) -> None:

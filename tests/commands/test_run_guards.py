@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.checks.access import ALL, let_in
+from tests.payloads import pdf
 from tests.site import Site, make_site, sidecar
 
-LETTER = b"%PDF-1.4 a letter"
+LETTER = pdf("a letter")
 IS_ROOT = sys.platform != "win32" and os.geteuid() == 0
 
 

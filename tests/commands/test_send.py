@@ -16,14 +16,15 @@ from tests.commands.client import transfer
 from tests.commands.recorded import invoke
 from tests.commands.screen import on_terminal
 from tests.modes import has_mode
-from tests.payloads import make_bundle_xml
+from tests.payloads import make_bundle_xml, pdf
 from tests.site import Daemon, Site, sidecar
 
 PATIENT = ("--nhs-number", "9990000042", "--date-of-birth", "2001-02-14", "--surname", "Smith")
 LETTER = ("--use-case", "send-document", *PATIENT)
+PDF = pdf("a letter")
 
 
-def _file(site: Site, name: str = "letter.pdf", data: bytes = b"%PDF", said: object = None) -> str:
+def _file(site: Site, name: str = "letter.pdf", data: bytes = PDF, said: object = None) -> str:
     folder = site.root / "mine"
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(data)
@@ -65,7 +66,7 @@ def test_options_become_the_sidecar(site: Site) -> None:
     }
     site.run_once()
     [stem] = site.stems()
-    assert site.payload(stem) == b"%PDF"
+    assert site.payload(stem) == PDF
     assert site.control(stem).to_dts == "GPPROVIDER_9990000042_20010214_Smith"
 
 
@@ -125,7 +126,7 @@ def test_many_at_once_take_different_names(site: Site) -> None:
     for number in range(6):
         folder = site.root / str(number)
         folder.mkdir()
-        (folder / "letter.pdf").write_bytes(bytes([number]) * 500_000)
+        (folder / "letter.pdf").write_bytes(pdf(f"{number}" * 500_000))
         to = ("--use-case", "send-document", "--to-mailbox", f"X26ABC{number}")
         command = site.command("send", str(folder / "letter.pdf"), *to)
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=site.process_environ()))
@@ -135,8 +136,7 @@ def test_many_at_once_take_different_names(site: Site) -> None:
     recipients = [json.loads(Path(f"{path}.meta.json").read_bytes())["to_mailbox"] for path in payloads]
     assert sorted(recipients) == [f"X26ABC{number}" for number in range(6)]
     assert all(
-        path.read_bytes() == bytes([int(to[-1])]) * 500_000
-        for path, to in zip(payloads, recipients, strict=True)
+        path.read_bytes() == pdf(to[-1] * 500_000) for path, to in zip(payloads, recipients, strict=True)
     )
 
 
@@ -164,7 +164,7 @@ def test_an_error_masks_a_number_in_a_name(site: Site) -> None:
 
 def test_what_lies_in_the_outbox_is_not_sent_twice(site: Site) -> None:
     """A file that is in the outbox already is wrong usage: the daemon sends it from there."""
-    (site.outbox / "letter.pdf").write_bytes(b"%PDF")
+    (site.outbox / "letter.pdf").write_bytes(PDF)
 
     result = _send(site, str(site.outbox / "letter.pdf"), *LETTER)
 
@@ -184,7 +184,7 @@ def test_without_an_outbox_there_is_one_plain_line(site: Site) -> None:
 
 def test_a_full_disk_leaves_nothing_behind(site: Site) -> None:
     """When the copy fails, one plain line says why and the outbox is as it was."""
-    letter = _file(site, data=bytes(200_000))
+    letter = _file(site, data=pdf("x" * 200_000))
 
     limited = subprocess.run(
         [
@@ -314,6 +314,7 @@ def test_a_wrong_timeout_is_wrong_usage(site: Site, arguments: tuple[str, ...]) 
     assert _names(site.outbox) == set()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_terminal_shows_progress(site: Site) -> None:
     """On a terminal the file has a line that moves, without a daemon there is a hint, and Ctrl-C ends it."""
     with on_terminal(site, "send", _file(site), *LETTER, "--wait") as screen:
@@ -328,7 +329,7 @@ def test_a_terminal_shows_progress(site: Site) -> None:
 def test_the_sidecar_is_never_later_than_its_payload(site: Site) -> None:
     """A daemon that looks all the time never meets a file of ours without its sidecar, nor half of one."""
     site.settle(staging={"sidecar_wait_seconds": 0.01, "quiet_seconds": 0.01, "rescan_seconds": 0.05})
-    letters = [_file(site, f"letter-{number}.pdf", bytes([number]) * 300_000) for number in range(30)]
+    letters = [_file(site, f"letter-{number}.pdf", pdf(f"{number}" * 300_000)) for number in range(30)]
 
     with site.daemon() as daemon:
         assert _send(site, *letters, *LETTER).exit_code == 0

@@ -12,9 +12,10 @@ import pytest
 
 from meshctl.inbound.client_health import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
+from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.mesh.states import State
 from meshctl.outbound.count import STAMPS_READ
-from tests.commands.recorded import invoke, recording
+from tests.commands.recorded import Recorder, invoke, recording
 from tests.commands.screen import on_terminal
 from tests.site import MAILBOX_ID, Site, wait_until
 
@@ -33,10 +34,12 @@ NOTHING: dict[str, Any] = {
     "overdue": 0,
     "oldest_queued_seconds": None,
     "client": {"state": "unknown", "last_seen": None},
-    "outbox": {"ready": 0, "waiting": 0},
+    "outbox": {"ready": 0, "waiting": 0, "set_aside": 0},
     "rejected": 0,
+    "reports": {"set_aside": 0},
 }
 HOUR = 3600
+SINCE = "2026-11-22T09:15:02.481Z"
 
 
 def _status(site: Site) -> dict[str, Any]:
@@ -143,7 +146,7 @@ def test_a_file_whose_sidecar_time_is_over_is_ready(site: Site) -> None:
     site.settle(staging={"sidecar_wait_seconds": 0.2})
     _drop(site.outbox / "letter.pdf", age_seconds=HOUR)
 
-    wait_until(lambda: _status(site)["outbox"] == {"ready": 1, "waiting": 0}, "the time to be over")
+    wait_until(lambda: _status(site)["outbox"] == NOTHING["outbox"] | {"ready": 1}, "the time to be over")
 
 
 def test_a_full_outbox_is_counted_by_names_beyond_some(site: Site) -> None:
@@ -152,7 +155,44 @@ def test_a_full_outbox_is_counted_by_names_beyond_some(site: Site) -> None:
     for number in range(STAMPS_READ + 5):
         _drop(site.outbox / f"letter-{number}.pdf")
 
-    assert _status(site)["outbox"] == {"ready": 5, "waiting": STAMPS_READ}
+    assert _status(site)["outbox"] == {"ready": 5, "waiting": STAMPS_READ, "set_aside": 0}
+
+
+def _set_aside(recorder: Recorder, *entries: dict[str, Any]) -> None:
+    """Write into the ledger what the daemon sets aside."""
+    told = {"folder": None, "reason": "It cannot be read.", "advice": "Mend it.", "since": SINCE}
+    recorder.books.ledger.set_fact(SET_ASIDE_FACT, json.dumps([{**told, **entry} for entry in entries]))
+
+
+def test_what_is_set_aside_counts_once(site: Site) -> None:
+    """A letter that the daemon passes over is neither ready nor waiting, its sidecar included."""
+    (site.outbox / "send-document").mkdir()
+    for name in ("letter.pdf", "letter.pdf.meta.json", "scan 999 000 0042.pdf", "scan 999 000 0050.pdf"):
+        _drop(site.outbox / name, age_seconds=HOUR)
+        _drop(site.outbox / "send-document" / name, age_seconds=HOUR)
+    site.settle(staging={"sidecar_wait_seconds": 0.001})
+    with recording(site) as recorder:
+        _set_aside(
+            recorder,
+            {"file": "letter.pdf"},
+            {"file": "letter.pdf.meta.json", "folder": "send-document"},
+            {"file": "scan **********.pdf"},
+        )
+
+        outbox = _status(site)["outbox"]
+        shown = [line.split() for line in invoke(site, "status").stdout.splitlines()]
+
+    assert outbox == {"ready": 3, "waiting": 0, "set_aside": 3}
+    assert ["set", "aside", "3", "meshctl", "check"] in shown
+
+
+@pytest.mark.parametrize("fact", ["", "no JSON", "{}", "7", '["letter.pdf"]', '[{"file": "letter.pdf"}]'])
+def test_a_list_that_cannot_be_read_sets_nothing_aside(site: Site, fact: str) -> None:
+    """The status is told whatever the ledger holds in the place of the list."""
+    with recording(site) as recorder:
+        recorder.books.ledger.set_fact(SET_ASIDE_FACT, fact)
+
+        assert _status(site)["outbox"] == NOTHING["outbox"]
 
 
 def test_rejected_counts_files_not_what_lies_beside_them(site: Site) -> None:
@@ -171,6 +211,18 @@ def test_rejected_counts_files_not_what_lies_beside_them(site: Site) -> None:
         (site.rejected / name).write_bytes(b"{}")
 
     assert _status(site)["rejected"] == 3
+
+
+def test_what_the_daemon_set_aside_in_the_clients_folders_is_counted(site: Site) -> None:
+    """Only what could not be handled counts; the table shows it when there is any."""
+    with recording(site) as recorder:
+        assert "Reports set aside" not in invoke(site, "status").stdout
+        outcomes = [(b"one", "unreadable"), (b"two", "answer_unreadable"), (b"three", "immovable")]
+        recorder.books.ledger.remember_files("IN", [*outcomes, (b"four", "unmatched"), (b"five", "data")])
+        recorder.books.ledger.remember_files("SENT", [(b"six", "unreadable"), (b"seven", "read")])
+
+        assert _status(site)["reports"] == {"set_aside": 4}
+        assert re.search(r"Reports set aside +4 +meshctl check", invoke(site, "status").stdout)
 
 
 def test_the_client_is_as_the_daemon_saw_it_last(site: Site) -> None:
@@ -218,6 +270,7 @@ def test_watch_is_for_a_terminal(site: Site, arguments: tuple[str, ...]) -> None
     assert (result.exit_code, result.stdout) == (2, "")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_watch_follows_until_ctrl_c(site: Site) -> None:
     """On a terminal --watch shows what changes, and Ctrl-C ends it without a complaint."""
     with recording(site) as recorder:

@@ -1,5 +1,6 @@
 """Where a site lies for one kill: under one root, with some of its folders on a second file system."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass, field, replace
@@ -43,12 +44,32 @@ class Place:
 
     def at(self, root: Path, other: Path) -> "Place":
         """Return what this is elsewhere, where somebody has laid it out."""
-        return Place(replace(self.site, root=root, dropped=list(self.site.dropped)), other, self.moved)
+        site = replace(self.site, root=root, dropped=list(self.site.dropped))
+        _name_copied_files(site)
+        return Place(site, other, self.moved)
 
     def remove(self) -> None:
         """Remove all of it."""
         shutil.rmtree(self.site.root, ignore_errors=True)
         shutil.rmtree(self.other, ignore_errors=True)
+
+
+def _name_copied_files(site: Site) -> None:
+    """Let the kept rows of indexes name the copies of their files: each is kept for one very file."""
+    for path in site.work.glob("*/*/*.row"):
+        use_case = path.parent.name.removeprefix(".").partition(".")[2]
+        try:
+            row = json.loads(path.read_bytes())
+            folders = (path.parent, site.outbox / use_case, *site.work.glob("letters/*"))
+            places = (folder / row["file"] for folder in folders)
+            status = next(place.lstat() for place in places if place.exists())
+        except (ValueError, StopIteration):
+            continue
+        stamps = path.lstat()
+        row["identity"] = [status.st_dev, status.st_ino, status.st_uid]
+        row["mark"] = row["mark"] and [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        path.write_text(json.dumps(row))
+        os.utime(path, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))
 
 
 def has_two_file_systems(one: Path, other: Path) -> bool:

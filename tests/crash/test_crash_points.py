@@ -6,12 +6,13 @@ import subprocess
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meshctl.ledger.database import LEDGER_NAME
+from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.recover import Recovery
-from meshctl.outbound.reject import RejectedFolder
 from tests.crash import process, strace
 from tests.crash.judgement import Tally, Wrong
 from tests.crash.sweep import sweep
@@ -103,9 +104,9 @@ def test_sweep_notices_a_missing_recovery() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_sweep_notices_a_sidecar_left_behind() -> None:
-    """Where a refusal that a crash left half done is not undone, the sweep finds it."""
-    [tally] = sweep([named("refused with its sidecar")], tamper=_undo_nothing)
+def test_sweep_notices_a_rejection_left_behind() -> None:
+    """Where a rejection that a crash left half done is not finished, the sweep finds it."""
+    [tally] = sweep([named("refused with its sidecar")], tamper=_finish_no_rejections)
 
     assert tally.wrong[Wrong.DISAGREEING] > 0
 
@@ -115,11 +116,18 @@ def _texts(tallies: list[Tally]) -> list[str]:
 
 
 def _recover_nothing() -> None:
-    pytest.MonkeyPatch().setattr(Recovery, Recovery.recover.__name__, lambda _: [])
+    pytest.MonkeyPatch().setattr(Recovery, Recovery.recover.__name__, lambda *_, **__: ([], False))
 
 
-def _undo_nothing() -> None:
-    pytest.MonkeyPatch().setattr(RejectedFolder, RejectedFolder.remove_unfinished.__name__, lambda *_: None)
+def _finish_no_rejections() -> None:
+    recover = Recovery.recover
+
+    def recover_the_rest(recovery: Recovery, handoff: HandOff, *given: Any, **named: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(HandOff, HandOff.finish_rejections.__name__, lambda *_: [])
+            return recover(recovery, handoff, *given, **named)
+
+    pytest.MonkeyPatch().setattr(Recovery, Recovery.recover.__name__, recover_the_rest)
 
 
 def _refusals_told_after_a_crash(title: str) -> int:
@@ -135,7 +143,7 @@ def _refusals_told_after_a_crash(title: str) -> int:
         with closing(sqlite3.connect(site.state / LEDGER_NAME)) as connection, connection:
             connection.execute("DELETE FROM messages")
         named("one message").drop(site)
-        assert process.run_until(site, strace.Call("rename", 2, "a control file's way into OUT")).killed
+        assert process.run_until(site, strace.Call("renameat", 3, "a control file's way into OUT")).killed
         assert process.run(site).exit_code == 0
         return len(site.events("message.rejected"))
 

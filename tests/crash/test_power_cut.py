@@ -186,8 +186,8 @@ def _undo_the_rename(title: str, folder: str) -> tuple[list[str], list[str]]:
         assert process.run_until(site, call).killed
         client.take_all()
         for stem in site.stems("SENT"):
-            staged = site.work / "ready" / f"{stem}.ctl"
-            staged.write_bytes(write_control_file(client.controls[stem]))
+            hidden = site.out / f".{stem}.ctl.part"
+            hidden.write_bytes(write_control_file(client.controls[stem]))
             for end in (".ctl", ".dat"):
                 (site.client_folder("SENT") / f"{stem}{end}").rename(
                     site.client_folder(folder) / f"{stem}{end}"
@@ -206,4 +206,4 @@ def _commit_after_the_last_pair(variant: Variant) -> strace.Call:
 
 
 def _shows_a_pair(call: strace.Call) -> bool:
-    return call.kind == "rename" and "/OUT/" in call.text and call.text.endswith('.ctl")')
+    return call.kind == "renameat" and "/OUT>" in call.text and call.text.endswith('.ctl")')

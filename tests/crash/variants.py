@@ -12,7 +12,7 @@ from typing import Any
 from tests.crash import answers
 from tests.crash.client import HastyClient
 from tests.crash.place import Place
-from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, synthetic_nhs_number
+from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, pdf, synthetic_nhs_number
 from tests.site import WRAPPING, Site, make_site, sidecar
 
 QUICK_SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -92,11 +92,11 @@ def _one_message(site: Site) -> None:
 
 
 def _opaque_with_sidecar(site: Site) -> None:
-    site.place("scan.pdf", b"%PDF opaque", sidecar=sidecar(synthetic_nhs_number(2)))
+    site.place("scan.pdf", pdf("opaque"), sidecar=sidecar(synthetic_nhs_number(2)))
 
 
 def _refused(site: Site) -> None:
-    site.place("nobody.pdf", b"%PDF nobody is named")
+    site.place("nobody.pdf", pdf("nobody is named"))
 
 
 def _refused_with_sidecar(site: Site) -> None:
@@ -107,16 +107,16 @@ def _refused_with_sidecar(site: Site) -> None:
 def _refused_under_taken_names(site: Site) -> None:
     """Refused under names that lie in `rejected/` already, and one that looks like the second of another."""
     for name in ("nobody.pdf", "nobody.2.pdf"):
-        site.place(name, f"%PDF nobody again {name}".encode(), sidecar={"title": f"Title of {name}"})
+        site.place(name, pdf(f"nobody again {name}"), sidecar={"title": f"Title of {name}"})
 
 
 def drop_mixed(site: Site) -> None:
     """Drop more than the few that are synced one by one; good and bad, with and without sidecars."""
     site.place("a.xml", _letter(11))
     site.place("b.json", _json_letter(12))
-    site.place("c.pdf", b"%PDF c", sidecar=sidecar(synthetic_nhs_number(13)))
-    site.place("d.pdf", b"%PDF d, whose sidecar is broken", sidecar=b"{")
-    site.place("e.pdf", b"%PDF e", sidecar=sidecar(synthetic_nhs_number(14), to_mailbox="X26ABC2"))
+    site.place("c.pdf", pdf("c"), sidecar=sidecar(synthetic_nhs_number(13)))
+    site.place("d.pdf", pdf("d, whose sidecar is broken"), sidecar=b"{")
+    site.place("e.pdf", pdf("e"), sidecar=sidecar(synthetic_nhs_number(14), to_mailbox="X26ABC2"))
     site.place("f.xml", _letter(15), sidecar=sidecar(synthetic_nhs_number(16)))
     site.place("g.xml", b"<not-xml")
     site.place("a again.xml", _letter(11))
@@ -128,7 +128,7 @@ def _without_sidecars(site: Site) -> None:
     site.place("b.json", _json_letter(12))
     site.place("c.xml", _letter(13))
     site.place("d.xml", _letter(14))
-    site.place("e.pdf", b"%PDF e, of nobody")
+    site.place("e.pdf", pdf("e, of nobody"))
     site.place("f.xml", b"<not-xml")
     site.place("a again.xml", _letter(11))
 
@@ -138,17 +138,15 @@ def _backlog(site: Site) -> None:
     for index in range(100, 170):
         site.place(f"letter-{index}.json", _json_letter(index))
     for index in range(170, 174):
-        site.place(
-            f"scan-{index}.pdf", f"%PDF {index}".encode(), sidecar=sidecar(synthetic_nhs_number(index))
-        )
-    site.place("nobody.pdf", b"%PDF nobody is named")
+        site.place(f"scan-{index}.pdf", pdf(f"scan {index}"), sidecar=sidecar(synthetic_nhs_number(index)))
+    site.place("nobody.pdf", pdf("nobody is named"))
 
 
 def _sub_folder(site: Site) -> None:
     (site.outbox / "send-document").mkdir(exist_ok=True)
-    site.place("one.pdf", b"%PDF in its folder", folder="send-document", sidecar=_no_use_case(21))
-    site.place("one.pdf", b"%PDF outside", sidecar=_no_use_case(22))
-    site.place("two.pdf", b"%PDF refused", folder="send-document")
+    site.place("one.pdf", pdf("in its folder"), folder="send-document", sidecar=_no_use_case(21))
+    site.place("one.pdf", pdf("outside"), sidecar=_no_use_case(22))
+    site.place("two.pdf", pdf("refused"), folder="send-document")
 
 
 def _no_use_case(index: int) -> dict[str, Any]:
@@ -166,7 +164,7 @@ def _documents(site: Site) -> None:
     site.place("a.xml", _letter(51))
     for index in range(52, 55):
         said = sidecar(synthetic_nhs_number(index))
-        site.place(f"document-{index}.pdf", b"%%PDF-1.7 document %d %%%%EOF" % index, sidecar=said)
+        site.place(f"document-{index}.pdf", pdf(f"document {index}"), sidecar=said)
     site.place("zip.pdf", b"PK\x03\x04 no document", sidecar=sidecar(synthetic_nhs_number(55)))
 
 
@@ -178,28 +176,28 @@ def _attachments(site: Site) -> None:
             site.place(name, f"attachment {name}".encode())
             os.utime(site.target(name), (1, 1))
         said = sidecar(synthetic_nhs_number(index), document={"attachments": names})
-        site.place(f"{index}.pdf", b"%%PDF-1.7 document %d %%%%EOF" % index, sidecar=said)
+        site.place(f"{index}.pdf", pdf(f"document {index}"), sidecar=said)
 
 
 def _index(site: Site) -> None:
     """Drop documents with an index, of which one row is wrong."""
     lines = ["use_case,file,patient.nhs_number,patient.date_of_birth,patient.surname"]
     for index in range(61, 64):
-        site.place(f"{index}.pdf", b"%%PDF-1.7 document %d %%%%EOF" % index)
+        site.place(f"{index}.pdf", pdf(f"document {index}"))
         lines.append(f"send-document,{index}.pdf,{synthetic_nhs_number(index)},2001-02-14,Smith")
-    lines.append("send-document,=x.tmp,,,")
+    lines += ["send-document,=x.tmp,,,", ""]
     site.place("today.index.csv", "\r\n".join(lines).encode())
     site.dropped.pop()
 
 
 def _past(site: Site) -> None:
     site.place("old.xml", _letter(31))
-    site.place("old.pdf", b"%PDF old", sidecar=sidecar(synthetic_nhs_number(32)))
+    site.place("old.pdf", pdf("old"), sidecar=sidecar(synthetic_nhs_number(32)))
     _refused_before(site)
 
 
 def _refused_before(site: Site) -> None:
-    site.place("nobody.pdf", b"%PDF nobody is named, long ago")
+    site.place("nobody.pdf", pdf("nobody is named, long ago"))
 
 
 def _sent_letters(site: Site) -> None:

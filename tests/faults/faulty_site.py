@@ -17,7 +17,7 @@ import pytest
 
 from meshctl.log.reader import Entry
 from meshctl.mesh.control_file import StatusRecord, write_control_file
-from tests.payloads import make_bundle_xml
+from tests.payloads import make_bundle_xml, pdf
 from tests.site import Daemon, Dropped, Site, sidecar
 
 # One that owns nothing here; the tests' own user is root, whom modes do not bind.
@@ -73,11 +73,11 @@ class FaultySite(Site):
 
     def drop(self, name: str) -> None:
         """Rename a letter that can be sent into the outbox, with its sidecar."""
-        self.place(name, f"letter {name}".encode(), sidecar=sidecar(local_id=f"our {name}"))
+        self.place(name, pdf(f"letter {name}"), sidecar=sidecar(local_id=f"our {name}"))
 
     def drop_bad(self, name: str) -> None:
         """Rename a file into the outbox that will be refused."""
-        self.place(name, f"bad {name}".encode(), sidecar=sidecar(use_case="unheard-of"))
+        self.place(name, pdf(f"bad {name}"), sidecar=sidecar(use_case="unheard-of"))
 
     def prepare(self, *names: str) -> None:
         """Write letters under hidden names in the outbox, which `reveal` renames when there is no room."""

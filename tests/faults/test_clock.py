@@ -7,6 +7,7 @@ import pytest
 
 from tests.faults.faulty_site import FaultySite
 from tests.invariants import check_invariants
+from tests.payloads import pdf
 from tests.site import sidecar
 
 _LIBRARY = next(
@@ -64,7 +65,7 @@ def test_set_while_running(site: FaultySite, wall: Wall, offset: str, seconds: i
         daemon.wait_for_event("daemon.clock_jumped")
         site.drop("renamed.pdf")
         daemon.wait_for_pairs(2)
-        site.write("written.pdf", b"written", sidecar=sidecar())
+        site.write("written.pdf", pdf("written"), sidecar=sidecar())
         daemon.wait_for_pairs(3)
         daemon.wait_for_turns(5)
     (jumped,) = site.events("daemon.clock_jumped")
@@ -80,19 +81,20 @@ def test_set_while_running(site: FaultySite, wall: Wall, offset: str, seconds: i
 def test_a_file_still_being_written_when_the_clock_is_set(site: FaultySite, wall: Wall, offset: str) -> None:
     """A file that grows while the clock is set is taken only when it has come to rest, whole."""
     site.settle(staging={"rescan_seconds": 0.2, "quiet_seconds": 1.5})
-    data = [b"%d " % number * 500 for number in range(20)]
+    data = pdf("slow " * 2000)
+    parts = [data[at : at + 600] for at in range(0, len(data), 600)]
     with site.daemon() as daemon:
         site.place_sidecar("slow.pdf", sidecar())
         target = site.target("slow.pdf")
-        for number, part in enumerate(data):
+        for number, part in enumerate(parts):
             # Opened anew for each part, so that only the time of the last change tells.
             with target.open("ab") as file:
                 file.write(part)
-            if number == len(data) // 2:
+            if number == len(parts) // 2:
                 wall.set(offset)
             daemon.wait_for_turns(1)
         daemon.wait_for_pairs(1)
-    assert site.sent_contents() == [b"".join(data)]
+    assert site.sent_contents() == [data]
 
 
 @pytest.mark.parametrize("offset", ["-1d", "+1y"])
@@ -103,7 +105,7 @@ def test_set_between_two_runs(site: FaultySite, wall: Wall, offset: str) -> None
     wall.set(offset)
     with site.daemon() as daemon:
         site.drop("renamed.pdf")
-        site.write("written.pdf", b"written", sidecar=sidecar())
+        site.write("written.pdf", pdf("written"), sidecar=sidecar())
         daemon.wait_for_pairs(3)
         daemon.wait_for_turns(2)
     assert len(site.messages()) == 3

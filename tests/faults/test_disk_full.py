@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.answers import acknowledge
 from tests.faults.conftest import make_faulty_site
 from tests.faults.faulty_site import Full, goes_on, is_told_once, mounted, needs_mounts
 from tests.invariants import check_invariants
+from tests.payloads import make_bundle_xml
+from tests.site import sidecar
 
 pytestmark = [needs_mounts, pytest.mark.slow]
 
@@ -81,7 +84,7 @@ def test_outbox_work_folder_and_out(disks: Disks, root: Path) -> None:
         site.prepare("during.pdf")
         full = Full(site.root)
         site.reveal()
-        is_told_once(site, daemon, "outbound", f"No space left on device: {site.work}/ready")
+        is_told_once(site, daemon, "outbound", f"No space left on device: ({site.work}|{site.out}).*")
         full.mend()
         goes_on(site, daemon, "outbound", 2)
     check_invariants(site)
@@ -143,6 +146,26 @@ def test_archive(disks: Disks, root: Path) -> None:
         daemon.wait_for(lambda: not list(site.client_folder("IN").iterdir()), "IN to be empty")
     assert site.states() == ["queued", "sent"]
     assert len(site.events("message.sent")) == 1
+    check_invariants(site)
+
+
+def test_archive_without_room_for_one(disks: Disks, root: Path) -> None:
+    """An acknowledgement that the disk has no room for is set aside, leaves nothing there, stops no other."""
+    disks.lay(archive="size=96k")
+    site = make_faulty_site(root / "site")
+    site.place("letter.xml", make_bundle_xml(), sidecar=sidecar(local_id="our letter"))
+    site.run_once()
+    acknowledge(site, "large", "0bcb5098-ce5a-4a85-a547-2574f90310e4")
+    with (site.client_folder("IN") / "large.dat").open("ab") as file:
+        file.write(b" " * 200_000)
+    site.report(site.stems()[0])
+    site.run_once()
+    archive = site.root / "archive"
+    assert [path.suffix for path in archive.rglob("*") if path.is_file()] == [".ctl"]
+    assert sorted(path.name for path in site.client_folder("IN").iterdir()) == ["large.ctl", "large.dat"]
+    (told,) = site.events("file.set_aside")
+    assert told.values["text"] == "It cannot be moved out of IN: No space left on device."
+    assert site.states() == ["received"]
     check_invariants(site)
 
 

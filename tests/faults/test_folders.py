@@ -20,6 +20,7 @@ from tests.faults.faulty_site import (
     tries_again,
 )
 from tests.invariants import check_invariants
+from tests.payloads import pdf
 from tests.site import Daemon, sidecar
 
 pytestmark = pytest.mark.slow
@@ -213,9 +214,9 @@ def test_outbox_remounted_read_only(root: Path) -> None:
         with site.daemon() as daemon:
             _first_letter(site, daemon)
             # Written in place, it counts as complete only when the disk has turned read-only.
-            site.write("during.pdf", b"during", sidecar=sidecar())
+            site.write("during.pdf", pdf("during"), sidecar=sidecar())
             mount("-o", "remount,ro", str(disk))
-            is_told_once(site, daemon, "outbound", f"Read-only file system: {site.work}/claims")
+            is_told_once(site, daemon, "outbound", f"Read-only file system: {site.work}.*")
             mount("-o", "remount,rw", str(disk))
             goes_on(site, daemon, "outbound", 2)
         check_invariants(site)
@@ -306,14 +307,20 @@ def test_one_sub_folder_without_rights_keeps_nobody_else(site: FaultySite) -> No
     site.as_somebody()
     with site.daemon() as daemon:
         _first_letter(site, daemon)
-        site.place("in-shut.pdf", b"in shut", folder=shut.name, sidecar=sidecar(use_case=None))
+        site.place("in-shut.pdf", pdf("in shut"), folder=shut.name, sidecar=sidecar(use_case=None))
         daemon.wait_for_pairs(2)
         shut.chmod(0)
-        is_told_once(site, daemon, "outbound", f"Permission denied: {shut}")
-        site.place("in-other.pdf", b"in other", folder=other.name, sidecar=sidecar(use_case=None))
+        daemon.wait_for_event("file.set_aside")
+        site.place("in-other.pdf", pdf("in other"), folder=other.name, sidecar=sidecar(use_case=None))
         daemon.wait_for_pairs(3, 40.0)
         shut.chmod(0o700)
-        goes_on(site, daemon, "outbound", 3)
+        site.place("in-shut-again.pdf", pdf("again"), folder=shut.name, sidecar=sidecar(use_case=None))
+        daemon.wait_for_pairs(4, 40.0)
+    [told] = site.events("file.set_aside")
+    assert (told.values["file"], told.values["text"]) == (
+        shut.name,
+        "The use-case folder cannot be used: Permission denied.",
+    )
     check_invariants(site)
 
 

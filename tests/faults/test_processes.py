@@ -112,7 +112,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _backlog_left(site: FaultySite) -> list[Path]:
-    return [path for path in site.work.rglob("*") if path.parent != site.work]
+    return list((site.work / "letters").iterdir())
 
 
 def _peak_mib(daemon: Daemon) -> int:

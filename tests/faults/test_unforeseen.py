@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.invariants import check_invariants
+from tests.payloads import pdf
 from tests.site import make_site, sidecar
 
 # Stands for a fault that nobody knows yet: reading any file that holds a word raises an exception of its own.
@@ -40,13 +41,13 @@ def test_a_file_that_meets_a_fault_is_refused_and_the_others_are_sent(tmp_path: 
     (library / "sitecustomize.py").write_text(_FAULT)
     site.environ["PYTHONPATH"] = str(library)
     for number in range(3):
-        site.place(f"{number}.pdf", b"letter %d" % number, sidecar=sidecar())
-    site.place("4.pdf", b"unlucky", sidecar=sidecar())
+        site.place(f"{number}.pdf", pdf(f"letter {number}"), sidecar=sidecar())
+    site.place("4.pdf", pdf("unlucky"), sidecar=sidecar())
 
     site.run_once()
 
     (explanation,) = site.explanations()
-    assert explanation.payload.read_bytes() == b"unlucky"
+    assert explanation.payload.read_bytes() == pdf("unlucky")
     assert explanation.content["code"] == "meshctl_fault"
     assert explanation.content["text"].startswith("A fault in meshctl itself: KeyError at ")
     everything = site.log_file.read_text() + explanation.path.read_text()

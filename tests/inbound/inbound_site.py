@@ -177,7 +177,6 @@ class InboundSite:
             rows.append(
                 NewMessage(
                     message_id=message_id,
-                    claim="",
                     file_name="letter.xml",
                     size_bytes=5,
                     sha256=None,

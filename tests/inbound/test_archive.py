@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: InboundSite) -
     assert {mailbox.state(message_id) for message_id in ids} == {State.FAILED}
     assert mailbox.names("IN") == [f"{long_name}.ctl"]
     assert len(mailbox.archived()) == 2
-    assert len(mailbox.said("daemon.warning")) == 1
+    assert [line["file"][-9:] for line in mailbox.said("file.set_aside")] == ["xxxxx.ctl"]
     assert len(mailbox.alerted("message.failed")) == 3
 
 

@@ -60,7 +60,7 @@ def test_fifty_megabytes_are_not_read(mailbox: InboundSite) -> None:
     mailbox.turns()
 
     (line,) = mailbox.said("report.unreadable")
-    assert "50000000 bytes" in line["text"]
+    assert "50 MB" in line["text"]
 
 
 def test_latin_1_is_read(mailbox: InboundSite) -> None:

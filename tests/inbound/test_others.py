@@ -118,7 +118,7 @@ def test_deliver_waits_for_the_payload(open_mailbox: Callable[..., InboundSite])
     mailbox.turns()
     assert mailbox.lines == []
     mailbox.later(10)
-    assert [line["reason"] for line in mailbox.said("file.received")] == ["data message without its payload"]
+    assert [line["text"] for line in mailbox.said("file.set_aside")] == ["Its payload is missing."]
 
     mailbox.put("IN", "letter.dat", b"payload")
     mailbox.later(61)
@@ -151,7 +151,7 @@ def test_a_payload_that_is_a_link_is_not_delivered(open_mailbox: Callable[..., I
     mailbox.later(10)
 
     assert mailbox.names("IN") == ["letter.ctl", "letter.dat"]
-    assert [line["reason"] for line in mailbox.said("file.received")] == ["payload is no ordinary file"]
+    assert [line["text"] for line in mailbox.said("file.set_aside")] == ["Its payload is no ordinary file."]
 
 
 def test_deliver_works_across_file_systems(

@@ -373,7 +373,7 @@ DTD = "The control file has a DTD, which is never read: it can hide entities."
         ),
         (
             b"<DTSControl>" + b" " * CONTROL_FILE_MAX_BYTES + b"</DTSControl>",
-            "The control file has more than 1048576 bytes; it is not read.",
+            "The control file is larger than 1 MB; it is not read.",
         ),
     ],
 )

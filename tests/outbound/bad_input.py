@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 
 from tests.outbound.cases import (
     GIVEN,
@@ -30,6 +31,7 @@ from tests.outbound.cases import (
 from tests.payloads import (
     NHS_NUMBER_SYSTEM,
     make_response_xml,
+    pdf,
     person_name,
     synthetic_nhs_number,
 )
@@ -173,6 +175,12 @@ SIDECARS = [
     raw_sidecar("sidecar-of-1-mib", None, _SAID_BYTES.ljust(1024 * 1024)),
     odd_sidecar("sidecar-of-100-mb", "sidecar_too_large", lambda path: sparse(path, 10**8)),
     odd_sidecar("sidecar-folder", "sidecar_not_a_file", lambda path: path.mkdir()),
+    said("sidecar-of-a-longer-file", "payload_differs", size_bytes=1000),
+    said("sidecar-of-another-file", "payload_differs", sha256="0" * 64),
+    Case("sidecar-of-this-file", None, pdf("described"),
+         {**SAID, "size_bytes": 25, "sha256": sha256(pdf("described")).hexdigest().upper()}),
+    Case("sidecar-of-another-large-file", "payload_differs", b"opaque" * 50_000,
+         {**SAID, "sha256": "0" * 64}),
     Case("sidecar-alone", "sidecar_alone", _SAID_BYTES, name="no-such-payload.pdf.meta.json"),
     Case("sidecar-of-a-folder", "sidecar_alone", _SAID_BYTES + b" ", name="send-document.meta.json"),
     Case("sidecar-of-a-sidecar", "sidecar_alone", _SAID_BYTES + b"  ", name="x.pdf.meta.json.meta.json"),
@@ -220,7 +228,7 @@ XML = [
     xml("xml-include-is-not-followed", None, lambda data: data.replace(b"</Bundle>\n",
         b'<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="/etc/passwd"/></Bundle>', 1)),
     Case("xml-of-another-kind", "patient_missing", b"<letter>xml</letter>", folder="send-document"),
-    Case("html", None, b"<!DOCTYPE html><html><br>one</html>", SAID),
+    Case("html", None, b"<!DOCTYPE html><html><br>one</html>", SAID, "letter.html"),
     Case("xml-only-a-bracket", "payload_xml_broken", b"<", SAID),
 ]  # fmt: skip
 
@@ -238,7 +246,7 @@ JSON = [
     fhir_json("json-utf-16", "payload_encoding", lambda data: data.decode().encode("utf-16")),
     fhir_json("json-byte-order-mark", None, lambda data: b"\xef\xbb\xbf" + data),
     Case("json-of-another-kind", "patient_missing", b'{"letter": "json"}', folder="send-document"),
-    Case("json-broken-of-another-kind", None, b'{"letter": ', SAID),
+    Case("json-broken-of-another-kind", None, b'{"letter": ', SAID, "broken.json"),
 ]  # fmt: skip
 
 FILES = [
@@ -282,7 +290,7 @@ if sys.platform != "win32":
         link("link-to-nothing", "/nonexistent/letter.pdf"),
         link("link-to-itself", "link-to-itself.pdf"),
         link("link-to-a-folder", "/etc"),
-        link("link-into-the-outbox", "html.pdf"),
+        link("link-into-the-outbox", "letter.html"),
         special("fifo", os.mkfifo),
         special("socket", lambda path: os.mknod(path, stat.S_IFSOCK | 0o600)),
         special("device", lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.invariants import SPECIAL_CONTENT, link_content
-from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml
+from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, pdf
 from tests.site import SIDECAR_SUFFIX, Dropped, Site
 
 SURNAME = "Quibblethwaite"
@@ -88,28 +88,28 @@ def fhir_json(case_id: str, code: str | None, change: Callable[[bytes], bytes]) 
 
 
 def said(case_id: str, code: str | None, **changes: Any) -> Case:
-    """Return a case of an opaque file whose sidecar is JSON of the right shape with something wrong in it."""
-    return Case(case_id, code, f"opaque {case_id}".encode(), {**SAID, **changes})
+    """Return a case of a document whose sidecar is JSON of the right shape with something wrong in it."""
+    return Case(case_id, code, pdf(case_id), {**SAID, **changes})
 
 
 def given(case_id: str, code: str | None, **changes: Any) -> Case:
-    """Return a case of an opaque file whose sidecar has something wrong with its patient."""
+    """Return a case of a document whose sidecar has something wrong with its patient."""
     return said(case_id, code, patient={**GIVEN, **changes})
 
 
 def raw_sidecar(case_id: str, code: str | None, data: bytes) -> Case:
-    """Return a case of an opaque file whose sidecar has these bytes."""
-    return Case(case_id, code, f"opaque {case_id}".encode(), data)
+    """Return a case of a document whose sidecar has these bytes."""
+    return Case(case_id, code, pdf(case_id), data)
 
 
 def odd_sidecar(case_id: str, code: str, make: Callable[[Path], None]) -> Case:
-    """Return a case of an opaque file whose sidecar is no ordinary one."""
-    return Case(case_id, code, f"opaque {case_id}".encode(), make_sidecar=make)
+    """Return a case of a document whose sidecar is no ordinary one."""
+    return Case(case_id, code, pdf(case_id), make_sidecar=make)
 
 
 def named(case_id: str, code: str | None, name: str | bytes) -> Case:
-    """Return a case of an opaque file, with a good sidecar, under a name."""
-    return Case(case_id, code, f"opaque {case_id}".encode(), SAID, name)
+    """Return a case of a document, with a good sidecar, under a name."""
+    return Case(case_id, code, pdf(case_id), SAID, name)
 
 
 def special(case_id: str, make: Callable[[Path], None]) -> Case:

@@ -16,9 +16,10 @@ from meshctl.log.reader import Entry
 from tests.invariants import check_invariants, digest_of, fingerprint
 from tests.outbound.bad_input import CASES, MAX_PAYLOAD_BYTES
 from tests.outbound.cases import NHS_NUMBER, SAID, SURNAME, Case, parameters
+from tests.payloads import pdf
 from tests.site import Explanation, Site, make_site
 
-_GOOD = b"a good file after all that"
+_GOOD = pdf("a good file after all that")
 _SECRETS = (NHS_NUMBER, SURNAME, "2001-02-14", "14022001")
 
 

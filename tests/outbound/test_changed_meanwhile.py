@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.invariants import check_invariants, link_content
-from tests.payloads import make_bundle_xml
+from tests.payloads import make_bundle_xml, pdf
 from tests.site import Dropped, Site, make_site, sidecar, wait_until
 
 _HELD_UP_MICROSECONDS = 700_000
 _STRACE = (
-    "strace", "-qqq", "-o", "/dev/null", "-e", "trace=rename", "-e",
-    f"inject=rename:delay_enter={_HELD_UP_MICROSECONDS}:when=1",
+    "strace", "-qqq", "-o", "/dev/null", "-e", "trace=renameat", "-e",
+    f"inject=renameat:delay_enter={_HELD_UP_MICROSECONDS}:when=1",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(not _can_inject(), reason="needs a strace that c
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """A site with a sub-folder for a use case, in which meshctl has run: the next rename is a claim's."""
+    """A site in which meshctl has run: the next file that it moves is a letter's."""
     made = make_site(tmp_path / "site")
     (made.outbox / "send-document").mkdir()
     made.run_once()
@@ -43,11 +43,11 @@ def site(tmp_path: Path) -> Site:
 
 
 def _run_while(site: Site, change: Callable[[], None]) -> None:
-    """Run `run --once`, and change something once the claim is open and before the first file is in it."""
+    """Run `run --once`, and change something once the first letter's folder is there, with nothing in it."""
 
     def when_open() -> None:
-        claims = site.work / "claims"
-        wait_until(lambda: claims.is_dir() and any(claims.iterdir()), "the claim to be opened")
+        letters = site.work / "letters"
+        wait_until(lambda: letters.is_dir() and any(letters.iterdir()), "the letter's folder")
         change()
 
     changer = threading.Thread(target=when_open)
@@ -58,18 +58,17 @@ def _run_while(site: Site, change: Callable[[], None]) -> None:
 
 
 def test_a_file_written_to_after_it_was_looked_at_is_looked_at_again(site: Site) -> None:
-    """A file that changed before it was claimed is put back, and sent as it is then."""
+    """A file that changed before it was taken is put back, and sent as it is then."""
     old, new = make_bundle_xml(identifier="old"), make_bundle_xml(identifier="new!")
     target = site.place("letter.xml", old, folder="send-document")
     _run_while(site, lambda: _overwrite(target, new))
-    assert target.read_bytes() == new
     site.run_once()
     assert site.sent_contents() == [new]
     check_invariants(site, [Dropped(target, new)])
 
 
 def test_a_file_swapped_for_a_link_is_not_followed(site: Site) -> None:
-    """A file swapped for a symbolic link before it was claimed is refused as a link."""
+    """A file swapped for a symbolic link before it was taken is refused as a link."""
     secret = site.root / "secret.xml"
     secret.write_bytes(make_bundle_xml(identifier="secret"))
     secret.chmod(0o600)
@@ -91,18 +90,17 @@ def test_a_file_swapped_for_a_link_is_not_followed(site: Site) -> None:
 
 
 def test_a_sidecar_that_changed_counts_as_it_is_then(site: Site) -> None:
-    """A sidecar written anew before it was claimed decides, not the one that had been read."""
-    target = site.place("letter.pdf", b"letter", sidecar=sidecar(to_mailbox="X26OLD1"))
+    """A sidecar written anew before it was taken decides, not the one that had been read."""
+    site.place("letter.pdf", pdf("letter"), sidecar=sidecar(to_mailbox="X26OLD1"))
     _run_while(site, lambda: site.place_sidecar("letter.pdf", sidecar(to_mailbox="X26NEW1")))
-    assert target.exists()
     site.run_once()
     assert [site.control(stem).to_dts for stem in site.stems()] == ["X26NEW1"]
     check_invariants(site)
 
 
 def test_a_file_withdrawn_in_the_last_moment_is_not_sent(site: Site) -> None:
-    """A file that its owner takes away before it is claimed leaves nothing behind."""
-    target = site.place("letter.pdf", b"letter", sidecar=sidecar())
+    """A file that its owner takes away before it is taken leaves nothing behind."""
+    target = site.place("letter.pdf", pdf("letter"), sidecar=sidecar())
     _run_while(site, target.unlink)
     site.run_once()
     assert (site.stems(), site.dropped.pop().path) == ([], target)

@@ -11,9 +11,10 @@ import pytest
 
 from meshctl.files.durable import same_mount
 from tests.invariants import check_invariants
+from tests.payloads import pdf
 from tests.site import MAILBOX_ID, Site, make_site, sidecar
 
-LETTER = b"%PDF-1.4 a letter"
+LETTER = pdf("a letter")
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_two_mounts_of_one_file_system_are_two(tmp_path: Path, bind: Callable[[P
 
 
 def test_a_mailbox_mounted_by_itself_is_served(tmp_path: Path, bind: Callable[[Path], None]) -> None:
-    """With the mailbox on a mount of its own payloads are copied into OUT, once and whole."""
+    """Where OUT is mounted is nobody's concern: the pair is written there."""
     site = make_site(tmp_path)
     bind(site.out.parent)
     site.place("letter.pdf", LETTER, sidecar=sidecar())
@@ -55,6 +56,23 @@ def test_a_mailbox_mounted_by_itself_is_served(tmp_path: Path, bind: Callable[[P
 
     assert site.sent_contents() == [LETTER]
     check_invariants(site)
+
+
+def test_a_sub_folder_mounted_by_itself_stops_no_other(tmp_path: Path, bind: Callable[[Path], None]) -> None:
+    """Nothing can be moved out of it; it is set aside, and what lies in the outbox itself goes."""
+    site = make_site(tmp_path)
+    (site.outbox / "send-document").mkdir()
+    bind(site.outbox / "send-document")
+    site.write("there.pdf", LETTER, folder="send-document", sidecar=sidecar())
+    site.place("here.pdf", LETTER, sidecar=sidecar())
+
+    site.run_once()
+
+    assert site.sent_contents() == [LETTER]
+    [told] = site.events("file.set_aside")
+    assert told.values["file"] == "send-document"
+    assert "one mount" in told.values["advice"]
+    check_invariants(site, site.dropped, settled=False)
 
 
 def test_files_in_out_have_the_group_of_the_settings(tmp_path: Path) -> None:
@@ -70,12 +88,11 @@ def test_files_in_out_have_the_group_of_the_settings(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace here")
 def test_files_that_have_the_group_need_no_chown(tmp_path: Path) -> None:
-    """From folders with the setgid bit the group is right already; under systemd chown would be denied."""
+    """In OUT with the setgid bit the group is right already; under systemd chown would be denied."""
     group = _another_group()
     site = _site_with_group(tmp_path, group)
-    for folder in (site.outbox, site.work):
-        os.chown(folder, -1, grp.getgrnam(group).gr_gid)
-        folder.chmod(0o2770)
+    os.chown(site.out, -1, grp.getgrnam(group).gr_gid)
+    site.out.chmod(0o2770)
     site.write("letter.pdf", LETTER, sidecar=sidecar())
     # What the service's filter of system calls does.
     deny = (
@@ -85,7 +102,7 @@ def test_files_that_have_the_group_need_no_chown(tmp_path: Path) -> None:
         "-o",
         str(tmp_path / "trace"),
         "-e",
-        "inject=chown,fchownat,lchown:error=EPERM",
+        "inject=chown,fchown,fchownat,lchown:error=EPERM",
     )
 
     ended = site.meshctl("run", "--once", prefix=deny)

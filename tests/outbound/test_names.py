@@ -1,10 +1,23 @@
 """Which names in the outbox are payloads."""
 
+import sys
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_sidecar
+from meshctl.errors import Refusal
+from meshctl.outbound import names
+from meshctl.outbound.names import (
+    SIDECAR_SUFFIX,
+    NameKind,
+    NameRules,
+    check_name,
+    is_sidecar,
+    unopenable,
+    unopenable_on_windows,
+)
 from meshctl.settings.model import StagingSettings
 
 UNFINISHED = [
@@ -35,6 +48,8 @@ LEFT_OVER = [
     "Thumbs.db",
     "THUMBS.DB",
     "Desktop.ini",
+    "letter.pdf:Zone.Identifier",
+    "letter.pdf:zone.identifier",
 ]
 PAYLOADS = [
     "letter.xml",
@@ -48,7 +63,17 @@ PAYLOADS = [
     "old.pdf",
     "my lock",
     "a~b.xml",
+    "zone.identifier",
 ]
+TROUBLE_ON_WINDOWS = [
+    "con", "CON", "aux.xml", "nul.pdf", "Prn.tar.gz", "com1.pdf", "LPT9", "com\u00b2.pdf", "CONIN$",
+    "conout$.pdf", "aux .pdf", "letter.pdf.", "letter.pdf ", "letter ", ".", "q?.xml", "a*.pdf", "a<b.pdf",
+    "a>b.pdf", "a|b.pdf", "a:b.pdf", 'a"b.pdf', "a\\b.pdf", "a\tb.pdf",
+]  # fmt: skip
+NO_TROUBLE_ON_WINDOWS = [
+    "letter.pdf", "console.pdf", "letter con.pdf", "con-1.pdf", "com0.pdf", "com10.pdf", "a.aux",
+    " letter.pdf", "letter .pdf", "..letter", "caf\u00e9.pdf", "lpt.pdf", "nul_.pdf",
+]  # fmt: skip
 RULES = NameRules(StagingSettings())
 
 
@@ -106,6 +131,59 @@ def test_the_names_that_ship_can_be_turned_off(name: str) -> None:
 
     assert rules.kind_of(name) is NameKind.PAYLOAD
     assert rules.kind_of(f".{name}") is NameKind.UNFINISHED
+
+
+@pytest.mark.parametrize("name", TROUBLE_ON_WINDOWS)
+def test_names_that_windows_cannot_open_are_told(name: str) -> None:
+    """With the reason, and without the name."""
+    reason = unopenable_on_windows(name)
+
+    assert reason is not None
+    assert "Windows" in reason
+    assert name not in reason.split()
+
+
+@pytest.mark.parametrize("name", NO_TROUBLE_ON_WINDOWS)
+def test_other_names_are_no_trouble_on_windows(name: str) -> None:
+    """What only looks like a device is a file."""
+    assert unopenable_on_windows(name) is None
+
+
+@pytest.mark.parametrize("name", ["aux.xml", "letter.pdf.", "letter.pdf ", "q?.xml"])
+@pytest.mark.parametrize("is_windows", [True, False])
+def test_only_windows_refuses_what_only_windows_cannot_open(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_windows: bool
+) -> None:
+    """Elsewhere such a name is one like any other."""
+    monkeypatch.setattr(names, "_IS_WINDOWS", is_windows)
+
+    with pytest.raises(Refusal) if is_windows else nullcontext() as caught:
+        check_name(name)
+
+    assert (unopenable(name) is None) is not is_windows
+    assert caught is None or caught.value.code == "file_name_unsafe"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("letter.pdf", None),
+        # Windows has no name with a slash at all.
+        ("sub/letter.pdf", "file_name_unsafe" if sys.platform == "win32" else "index_file_invalid"),
+        ("../letter.pdf", "file_name_unsafe"),
+        ("letter.pdf.meta.json", "index_file_invalid"),
+        ("today.index.csv", "index_file_invalid"),
+        ("letter.tmp", "index_file_invalid"),
+        ("letter.bak", "index_file_invalid"),
+        ("a.ctl", "control_file_by_hand"),
+    ],
+)
+def test_a_row_of_an_index_names_a_payload(name: str, code: str | None) -> None:
+    """Nothing else beside it, and nothing elsewhere."""
+    with nullcontext() if code is None else pytest.raises(Refusal) as caught:
+        RULES.check_named(name)
+
+    assert (caught and caught.value.code) == code
 
 
 @given(st.text(min_size=1, max_size=40))

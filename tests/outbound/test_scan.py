@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.invariants import check_invariants
-from tests.payloads import make_bundle_json, make_bundle_xml
+from tests.payloads import make_bundle_json, make_bundle_xml, pdf
 from tests.site import Dropped, Site, make_site, sidecar, sidecar_bytes
 
 _LONG = 600.0
@@ -150,11 +150,11 @@ def test_a_sidecar_may_come_first_or_last(site: Site, way: str, first: str) -> N
             elif part == "sidecar":
                 site.target("letter.pdf.meta.json").write_bytes(sidecar_bytes(said))
             else:
-                (site.place if way == "renamed" else site.write)("letter.pdf", b"letter")
+                (site.place if way == "renamed" else site.write)("letter.pdf", pdf("letter"))
             if part == first == "payload":
                 daemon.wait_for_event("file.waiting")
         daemon.wait_for_pairs(1)
-    assert site.sent_contents() == [b"letter"]
+    assert site.sent_contents() == [pdf("letter")]
     assert list(site.outbox.glob("letter*")) == []
     check_invariants(site)
 
@@ -163,7 +163,7 @@ def test_a_payload_without_its_sidecar_is_refused_when_its_time_is_over(site: Si
     """A payload waits, said once, and is refused when its sidecar has not come in time."""
     site.settle(staging={"sidecar_wait_seconds": 1.0, "rescan_seconds": 0.1})
     with site.daemon() as daemon:
-        site.place("letter.pdf", b"letter")
+        site.place("letter.pdf", pdf("letter"))
         daemon.wait_for_event("message.rejected")
     waiting, refused = site.events("file.waiting"), site.events("message.rejected")
     assert [(line.values["file"], line.values["code"]) for line in waiting] == [
@@ -203,9 +203,9 @@ def test_names_of_unfinished_files_are_ignored(site: Site) -> None:
     names = [".hidden", "~letter.pdf", "B.TMP", *(f"a.{end}" for end in _UNFINISHED)]
     for name in names:
         site.place(name, name.encode())
-    site.place("good.pdf", b"good", sidecar=sidecar())
+    site.place("good.pdf", pdf("good"), sidecar=sidecar())
     site.run_once()
-    assert site.sent_contents() == [b"good"]
+    assert site.sent_contents() == [pdf("good")]
     assert {path.name for path in site.outbox.iterdir()} >= set(names)
     assert [line.event for line in site.log() if "file" in line.values] == ["message.queued"]
 
@@ -289,7 +289,7 @@ def test_the_outbox_may_vanish_and_come_back(site: Site, noticed: bool) -> None:
         if noticed:
             daemon.wait_for_event("daemon.blocked")
         site.outbox.mkdir()
-        site.place("back.pdf", b"back", sidecar=sidecar())
+        site.place("back.pdf", pdf("back"), sidecar=sidecar())
         daemon.wait_for_pairs(1)
         if noticed:
             daemon.wait_for_event("daemon.unblocked")

@@ -166,7 +166,6 @@ def test_much_json_beside_the_attachments_is_refused() -> None:
         b"<html><br>",
         b"<!DOCTYPE html><p>",
         b'<Bundle xmlns="http://hl7.org/fhir"><type value="collection"/><entry><fullUrl value="x"/></entry>',
-        b'{"resourceType": "Bundle", "type": "collection", "entry": [',
     ],
 )
 def test_large_opaque_files_are_judged_by_their_beginning(tmp_path: Path, beginning: bytes) -> None:
@@ -183,6 +182,39 @@ def test_large_opaque_files_are_judged_by_their_beginning(tmp_path: Path, beginn
         reading = read_payload(file.fileno(), size_bytes)
 
     assert (reading.facts, reading.sha256, reading.size_bytes) == (None, None, size_bytes)
+
+
+def test_a_bundle_is_never_taken_for_something_else() -> None:
+    """Broken, it may still be a message about somebody."""
+    cut_off = b'{"resourceType": "Bundle", "entry": [' + b"\n" * 2_000_000
+
+    assert refusal(cut_off).code == "payload_json_broken"
+
+
+def test_a_message_that_names_itself_late_is_read() -> None:
+    """The order of keys is free in JSON."""
+    message = make_bundle_json()
+    late = message.replace(b"{", b'{"x": "' + b"a" * 1_100_000 + b'", ', 1)
+
+    assert read(late).facts == read(message).facts
+
+
+def test_what_begins_with_blanks_is_not_passed_over() -> None:
+    """A message may begin behind them."""
+    assert refusal(b" " * 1_100_000 + make_bundle_json()).code == "payload_too_complex"
+
+
+def test_a_large_opaque_file_is_hashed_when_somebody_asks(tmp_path: Path) -> None:
+    """A sidecar may say which file it is about."""
+    sparse = tmp_path / "large"
+    size_bytes = OPAQUE_BYTES_WORTH_HASHING + 1
+    sparse.touch()
+    os.truncate(sparse, size_bytes)
+
+    with sparse.open("rb") as file:
+        reading = read_payload(file.fileno(), size_bytes, hash_always=True)
+
+    assert reading.sha256 == hashlib.sha256(bytes(size_bytes)).hexdigest()
 
 
 @pytest.mark.parametrize("size_bytes", [10, 3_000_000])

@@ -1,6 +1,7 @@
 """The sidecar: every key optional, none unknown, every fault named and no value quoted."""
 
 import contextlib
+import hashlib
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshctl.errors import Refusal
-from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, read_sidecar
+from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
 from tests.payloads import synthetic_nhs_number
 
 WHOLE: dict[str, Any] = {
@@ -26,6 +27,8 @@ WHOLE: dict[str, Any] = {
     "version": 1,
     "subject": None,
     "local_id": None,
+    "sha256": hashlib.sha256(b"letter").hexdigest(),
+    "size_bytes": 6,
     "acknowledgements": [],
 }
 
@@ -195,6 +198,18 @@ def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
         ("version", -1, "`version` must be a whole number or text in quotes of at most 64 characters"),
         ("version", 10**12, "`version` must be a whole number or text in quotes of at most 64 characters"),
         ("version", {}, "`version` must be a whole number or text in quotes of at most 64 characters"),
+        ("sha256", "0" * 63, "`sha256` must be the SHA-256 of the file in quotes, 64 hexadecimal digits"),
+        ("sha256", "g" * 64, "`sha256` must be the SHA-256 of the file in quotes, 64 hexadecimal digits"),
+        (
+            "sha256",
+            "0" * 64 + "\n",
+            "`sha256` must be the SHA-256 of the file in quotes, 64 hexadecimal digits",
+        ),
+        ("sha256", 0, "`sha256` must be the SHA-256 of the file in quotes, 64 hexadecimal digits"),
+        *(
+            ("size_bytes", wrong, "`size_bytes` must be how many bytes the file has, a whole number")
+            for wrong in ("6", -1, 6.0, True)
+        ),
         ("acknowledgements", "business", '`acknowledgements` must be a list with "infrastructure"'),
         ("acknowledgements", ["both"], '`acknowledgements` must be a list with "infrastructure"'),
         ("acknowledgements", [None], '`acknowledgements` must be a list with "infrastructure"'),
@@ -234,6 +249,36 @@ def test_a_sidecar_shows_nothing_in_a_repr() -> None:
     shown = f"{sidecar!r} {sidecar} {sidecar.patient!r} {sidecar.patient}"
 
     assert not [word for word in ("Smith", "999", "2001", "Discharge", "send") if word in shown]
+
+
+@pytest.mark.parametrize(
+    ("said", "data", "differs"),
+    [
+        ({}, b"anything", None),
+        ({"size_bytes": 6}, b"letter", None),
+        ({"size_bytes": 0}, b"", None),
+        ({"size_bytes": 0}, b"letter", "size"),
+        ({"size_bytes": 7}, b"letter", "size"),
+        ({"sha256": hashlib.sha256(b"letter").hexdigest()}, b"letter", None),
+        ({"sha256": hashlib.sha256(b"letter").hexdigest().upper()}, b"letter", None),
+        ({"sha256": hashlib.sha256(b"letter").hexdigest()}, b"LETTER", "SHA-256"),
+        ({"sha256": hashlib.sha256(b"letter").hexdigest(), "size_bytes": 7}, b"letter", "size"),
+        ({"sha256": hashlib.sha256(b"letter").hexdigest()}, None, "SHA-256"),
+    ],
+)
+def test_a_file_is_the_one_that_its_sidecar_describes(
+    said: dict[str, Any], data: bytes | None, differs: str | None
+) -> None:
+    """What the sidecar says of the file holds for it; of a file that nobody has read (None) nothing does."""
+    sidecar = read_sidecar(json.dumps(said).encode())
+    found = (None, 6) if data is None else (hashlib.sha256(data).hexdigest(), len(data))
+
+    with contextlib.nullcontext() if differs is None else pytest.raises(Refusal) as caught:
+        check_content(sidecar, *found)
+
+    if caught is not None:
+        assert caught.value.code == "payload_differs"
+        assert caught.value.text.endswith(f"describes: its {differs} differs.")
 
 
 _json = st.recursive(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.invariants import check_invariants
 from tests.modes import has_mode
-from tests.payloads import make_bundle_xml
+from tests.payloads import make_bundle_xml, pdf
 from tests.site import Daemon, Dropped, Site, make_site, sidecar, wait_until
 
 _BACKLOG = 1500
@@ -24,7 +24,7 @@ def site(tmp_path: Path) -> Site:
 
 def drop(site: Site, name: str) -> None:
     """Drop a file that can be sent."""
-    site.place(name, name.encode(), sidecar=sidecar())
+    site.place(name, pdf(name), sidecar=sidecar())
 
 
 def drop_backlog(site: Site, files: int) -> None:
@@ -37,6 +37,37 @@ def drop_backlog(site: Site, files: int) -> None:
         path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
         site.dropped.append(Dropped(path, data))
     elsewhere.rename(site.outbox / "send-document")
+
+
+def _with_settings_by_hand(site: Site) -> None:
+    """Leave of a site what nobody can make but the MESH Client, and whoever drops."""
+    for folder in (site.rejected, site.work, site.state, site.log_file.parent, site.root / "archive"):
+        folder.rmdir()
+    for name in ("SENT", "FAILED", "TEMP"):
+        site.client_folder(name).rmdir()
+    drop(site, "letter.pdf")
+    site.place("refused.pdf", b"refused", sidecar={"version": 1})
+
+
+def test_a_run_makes_what_is_missing_of_its_own(site: Site) -> None:
+    """With settings written by hand, outbox, IN and OUT, the first run sends what can be sent."""
+    _with_settings_by_hand(site)
+
+    site.run_once()
+
+    assert site.sent_contents() == [pdf("letter.pdf")]
+    assert [each.payload.name for each in site.explanations()] == ["refused.pdf"]
+
+
+def test_a_daemon_makes_what_is_missing_of_its_own(site: Site) -> None:
+    """So does the daemon, and nothing blocks it."""
+    _with_settings_by_hand(site)
+
+    with site.daemon() as daemon:
+        daemon.wait_for_pairs(1)
+        daemon.wait_for_event("message.rejected")
+
+    assert site.events("daemon.blocked") == []
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("run", "--once")], ids=" ".join)
@@ -164,7 +195,7 @@ def test_a_ledger_removed_while_running_is_made_anew_from_the_folders(site: Site
     """A ledger that is taken away is said to be gone; the new one knows what the folders prove."""
     with site.daemon() as daemon:
         drop(site, "sent.pdf")
-        site.place("refused.pdf", b"refused", sidecar=sidecar(use_case="unheard-of"))
+        site.place("refused.pdf", pdf("refused"), sidecar=sidecar(use_case="unheard-of"))
         daemon.wait_for_pairs(1)
         daemon.wait_for_event("message.rejected")
         for path in site.state.glob("ledger.sqlite*"):

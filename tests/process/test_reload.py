@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.payloads import pdf
 from tests.site import Site, make_site, sidecar
 
 
@@ -17,7 +18,7 @@ def test_changed_settings_come_into_force(site: Site) -> None:
         site.settle(mailbox={"file_prefix": "new-"})
         asked = site.meshctl("reload")
         daemon.wait_for_event("daemon.reloaded")
-        site.place("letter.pdf", b"letter", sidecar=sidecar())
+        site.place("letter.pdf", pdf("letter"), sidecar=sidecar())
         daemon.wait_for_pairs(1)
 
     assert (asked.exit_code, asked.stderr) == (0, "")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.process.systemd import Service
+from tests.payloads import pdf
 from tests.site import make_site, sidecar
 
 PERIOD_SECONDS = 60
@@ -230,7 +231,7 @@ def test_the_daemon_says_ready_reloads_and_stops(tmp_path: Path, manager: Manage
     with site.daemon() as daemon:
         manager.wait_for(lambda line: line == "READY=1")
         # Found at once although the folders are looked through every ten minutes only: they are watched.
-        site.place("letter.pdf", b"%PDF-1.4", sidecar=sidecar())
+        site.place("letter.pdf", pdf("a letter"), sidecar=sidecar())
         daemon.wait_for_pairs(1)
         for _ in range(3):
             manager.wait_for(lambda line: line == "WATCHDOG=1")

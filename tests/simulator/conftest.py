@@ -13,7 +13,7 @@ from meshctl.settings.model import Settings
 from meshctl.simulator.far_end import FarEnd, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, make_mailbox_folders
-from tests.payloads import make_bundle_xml, synthetic_nhs_number
+from tests.payloads import make_bundle_xml, pdf, synthetic_nhs_number
 
 MAILBOX = "X26TEST1"
 NHS_NUMBER = synthetic_nhs_number(4)
@@ -50,7 +50,7 @@ class StandIn:
         return cls(settings, folder)
 
     def put(
-        self, stem: str, control: ControlFile | bytes = MESSAGE, data: bytes | None = b"%PDF-1.4"
+        self, stem: str, control: ControlFile | bytes = MESSAGE, data: bytes | None = pdf("a letter")
     ) -> None:
         """Put a pair into OUT, as a sender does; `data` None leaves the payload out."""
         out = self.settings.mailbox.out_folder

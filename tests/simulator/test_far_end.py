@@ -6,6 +6,7 @@ import pytest
 
 from meshctl.payload.facts import ResponseFacts
 from tests.payload.reading import facts
+from tests.payloads import pdf
 from tests.simulator.conftest import MAILBOX, MESSAGE, NHS_NUMBER, StandIn
 
 QUIET = "[client]\ncollect_report = false\n"
@@ -116,7 +117,7 @@ def test_acknowledgements_may_overtake_each_other(standin: StandIn) -> None:
 def test_opaque_payload_is_delivered_and_not_acknowledged(standin: StandIn) -> None:
     """A PDF has no ids that an answer could refer to."""
     standin.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack = "20013"')
-    for stem, data in (("letter-1", b"%PDF-1.4"), ("letter-2", b"<broken")):
+    for stem, data in (("letter-1", pdf("a letter")), ("letter-2", b"<broken")):
         standin.put(stem, replace(MESSAGE, workflow_id="TOC_FHIR_OP_ATTEN"), data)
     standin.run()
 
@@ -127,7 +128,7 @@ def test_opaque_payload_is_delivered_and_not_acknowledged(standin: StandIn) -> N
 def test_a_bare_document_is_unreadable_where_a_message_is_wanted(standin: StandIn) -> None:
     """A practice's system answers 10009 to a PDF under GP Connect Send Document; only MESH's id names it."""
     standin.write_rules(QUIET)
-    standin.put("letter", data=b"%PDF-1.4")
+    standin.put("letter", data=pdf("a letter"))
     standin.run()
 
     [(control, data)] = standin.arrived()

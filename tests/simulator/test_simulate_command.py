@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from meshctl.cli import cli
 from meshctl.process.lock import serving
 from meshctl.simulator.service import work_folder
+from tests.payloads import pdf
 from tests.simulator.conftest import StandIn
 from tests.site import make_site, sidecar, wait_until
 
@@ -128,7 +129,7 @@ def test_reader_that_never_reads_does_not_stop_the_stand_in(tmp_path: Path) -> N
     """A program that starts the stand-in and leaves its output in the pipe still has its messages taken."""
     site = make_site(tmp_path)
     for number in range(900):
-        site.place(f"letter-{number}.pdf", f"%PDF {number}".encode(), sidecar=sidecar(local_id="x" * 40))
+        site.place(f"letter-{number}.pdf", pdf(f"letter {number}"), sidecar=sidecar(local_id="x" * 40))
     site.run_once()
     with subprocess.Popen(
         site.command("simulate", "--speed", "1000"), env=site.process_environ(), stdout=subprocess.PIPE

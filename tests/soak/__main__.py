@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from tests.benchmarks.letters import letter
 from tests.invariants import check_invariants
+from tests.payloads import pdf
 from tests.site import Dropped, Site, make_site, sidecar, wait_until
 
 _PER_SECOND = 50
@@ -84,7 +85,7 @@ class Dropper:
         elif kind < 0.9:
             said = sidecar()
             first = self.chance.random() < 0.5
-            opaque = f"%PDF-1.4 {self.number}".encode()
+            opaque = pdf(f"letter {self.number}")
             self.site.place(f"{self.number}.pdf", opaque, sidecar=said if first else None)
             if not first:
                 self.later.append((f"{self.number}.pdf", said))
@@ -192,8 +193,8 @@ def _settle(site: Site, dropper: Dropper, daemon: Program, client: Program) -> N
 
 def _is_settled(site: Site) -> bool:
     left = [name for _, _, names in os.walk(site.outbox) for name in names]
-    claims = list((site.work / "claims").iterdir())
-    return not left and not claims and not any(site.out.iterdir())
+    letters = list((site.work / "letters").iterdir())
+    return not left and not letters and not any(site.out.iterdir())
 
 
 def _sizes(program: Program) -> list[tuple[int, int]]:

@@ -61,7 +61,7 @@ def _process(host: Machine) -> str:
 
 def test_it_is_started_when_it_is_ready(host: Machine) -> None:
     """When systemctl start returns, the folders are watched, and the status says how things stand."""
-    _drop(host, "first.pdf", "first")
+    _drop(host, "first.txt", "first")
 
     host.wait_for(lambda: "first" in _sent(host), "the letter to be sent")
     assert host.property(UNIT, "ActiveState") == "active"
@@ -111,7 +111,7 @@ def test_a_kill_does_not_end_it(host: Machine) -> None:
     """After kill -9 systemd starts it again, and a letter dropped meanwhile goes out, once."""
     killed = _process(host)
     host.run("sh", "-c", f"kill -9 {killed}")
-    _drop(host, "killed.pdf", "killed")
+    _drop(host, "killed.txt", "killed")
 
     host.wait_for(lambda: _process(host) not in {killed, "0"}, "a new process")
     host.wait_for(lambda: "killed" in _sent(host), "the letter to be sent")
@@ -165,7 +165,7 @@ def test_a_mailbox_elsewhere_is_served(host: Machine) -> None:
     host.run("systemctl", "daemon-reload")
 
     host.run("systemctl", "restart", UNIT)
-    _drop(host, "elsewhere.pdf", "elsewhere")
+    _drop(host, "elsewhere.txt", "elsewhere")
 
     host.wait_for(lambda: _sent(host, f"{elsewhere}/OUT") == ["elsewhere"], "the letter to be sent")
 
@@ -179,6 +179,14 @@ def test_it_can_neither_see_the_network_nor_write_elsewhere(host: Machine) -> No
 
     assert len(interfaces) == 1
     assert "Read-only file system" in elsewhere.stderr
+
+
+def test_it_has_one_power_of_root(host: Machine) -> None:
+    """The service's process, another user than root, may ask of others' files whether they are open."""
+    status = host.run("cat", f"/proc/{_process(host)}/status").stdout
+
+    powers = dict(re.findall(r"^Cap(Eff|Bnd|Amb):\s+0*([0-9a-f]+)$", status, re.MULTILINE))
+    assert powers == dict.fromkeys(("Eff", "Bnd", "Amb"), f"{1 << 28:x}")
 
 
 def test_nothing_is_readable_by_strangers(host: Machine) -> None:

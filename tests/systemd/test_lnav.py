@@ -12,6 +12,7 @@ import pytest
 
 from meshctl.log.events import event_table
 from meshctl.log.format import logfmt_line
+from tests.payloads import pdf
 from tests.site import make_site, sidecar
 
 FORMAT = Path(__file__).parents[2] / "systemd" / "meshctl.lnav.json"
@@ -50,7 +51,7 @@ def test_samples_are_of_events_that_come() -> None:
 def test_lnav_reads_a_real_log(tmp_path: Path, log_format: str, table: str) -> None:
     """The program lnav accepts the format and finds the events of a real log, in both of its forms."""
     site = make_site(tmp_path / "mesh", log={"format": log_format})
-    site.place("letter.pdf", b"x", sidecar=sidecar())
+    site.place("letter.pdf", pdf("x"), sidecar=sidecar())
     site.run_once()
     home = tmp_path / "home"
     home.mkdir()

@@ -91,6 +91,16 @@ def _held_against(unit: Path) -> set[str]:
     return set(re.findall(r"^✗ (\S+)", done.stdout.decode(), re.MULTILINE))
 
 
+def test_the_daemon_has_one_power_and_the_bridge_none() -> None:
+    """The daemon may ask whether others still have their files open; nothing else that is root's."""
+    powers = {
+        unit: [_settings(unit)[key] for key in ("CapabilityBoundingSet", "AmbientCapabilities")]
+        for unit in UNITS
+    }
+
+    assert powers == {ADAPTER: [["CAP_LEASE"]] * 2, BRIDGE: [[""]] * 2}
+
+
 @each_unit
 def test_every_line_is_explained(unit: Path) -> None:
     """Each setting of [Service] has a comment above it, or above the lines that it stands together with."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.payloads import pdf
 from tests.site import Daemon, Site, make_site, sidecar
 from tests.windows.letters import letter
 
@@ -67,7 +68,7 @@ def _warm_up(site: Site, daemon: Daemon) -> None:
 def test_what_is_read_only_is_sent(tmp_path: Path) -> None:
     """A file and its sidecar from a CD go like any other, and the client can remove them from OUT."""
     site = make_site(tmp_path / "site")
-    path = site.place("letter.pdf", b"%PDF-1.4", sidecar=sidecar())
+    path = site.place("letter.pdf", pdf("a letter"), sidecar=sidecar())
     for one in site.outbox.iterdir():
         one.chmod(0o400)
 
@@ -84,7 +85,7 @@ def test_an_old_file_that_has_just_come_waits_for_its_partner(tmp_path: Path, na
     """How long it has been lying here counts, and not when it was made."""
     site = make_site(tmp_path / "site", staging={"sidecar_wait_seconds": 60.0})
     made = tmp_path / name
-    made.write_bytes(b"%PDF-1.4" if name.endswith(".pdf") else b"{}")
+    made.write_bytes(pdf("a letter") if name.endswith(".pdf") else b"{}")
     _make_older(made)
     made.rename(site.outbox / name)
 

@@ -10,7 +10,7 @@ from tests.windows.rig import NoRigError, Rig, build
 
 # Two halves of about the same length.
 HALVES = (
-    ("outbound", "inbound", "payload"),
+    ("outbound", "strangers", "inbound", "payload"),
     ("process", "commands", "windows", "checks", "files", "log", "mesh", "settings", "test_demo.py"),
 )
 _SECONDS = 900

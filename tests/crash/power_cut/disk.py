@@ -207,6 +207,8 @@ class Disk:
                 return
             if change.removed is not None and names.get(change.removed) == number:
                 del names[change.removed]
+                for inside in [name for name in names if name.startswith(f"{change.removed}/")]:
+                    names[path + inside.removeprefix(change.removed)] = names.pop(inside)
             names[path] = number
         elif change.removed is not None and not any(name.startswith(f"{change.removed}/") for name in names):
             names.pop(change.removed, None)

@@ -122,7 +122,7 @@ def _recover(site: Site, expected: Fates) -> Verdict:
 
 
 def _run(volume: Volume, site: Site, cut_after_seconds: float | None, *, without_syncs: bool) -> float:
-    """Run meshctl, and cut the power so long after its first claim; return how long it held claims."""
+    """Run meshctl, and cut the power so long after its first letter; return how long it held letters."""
     command = [*(_STRACE_WITHOUT_SYNCS if without_syncs else ()), *site.command("run", "--once")]
     with (
         subprocess.Popen(
@@ -148,7 +148,7 @@ def _run(volume: Volume, site: Site, cut_after_seconds: float | None, *, without
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         else:
-            while any((site.work / "claims").iterdir()):
+            while any((site.work / "letters").iterdir()):
                 assert time.monotonic() < deadline, "the run did not end"
         held_seconds = time.monotonic() - began_at
         process.wait(_RUN_SECONDS)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 _LINE = re.compile(r"(\w+)\((.*)\) += (-?\d+)(.*)", re.DOTALL)
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
+# A name, after the open folder that it is a name in, if it is.
+_NAME = re.compile(r'(?:\d+<((?:[^>\\]|\\.)*)>, )?"((?:[^"\\]|\\.)*)"')
 _DESCRIPTOR = re.compile(r"(\d+)<((?:[^>\\]|\\.)*)>")
 _STAMP = re.compile(r"tv_sec=(\d+), tv_nsec=(\d+)")
 _UNREAD = ("sendfile", "copy_file_range", "writev", "pwritev", "pwritev2", "fallocate", "creat", "open")
@@ -87,7 +89,7 @@ class _Found:
         self.arguments = arguments
         self.result = result
         self.texts = [_unescaped(each) for each in _TEXT.findall(arguments)]
-        self.names = [each.decode(errors="surrogateescape") for each in self.texts]
+        self.names = [_named(*each) for each in _NAME.findall(arguments)]
         described = _DESCRIPTOR.match(arguments)
         self.descriptor = int(described[1]) if described else -1
         self.path = _unescaped(described[2]).decode(errors="surrogateescape") if described else ""
@@ -135,6 +137,12 @@ _KINDS = {
     "symlink": Kind.SYMLINK,
     "symlinkat": Kind.SYMLINK,
 }
+
+
+def _named(folder: str, name: str) -> str:
+    """Return the path that a name means, which may be one in an open folder."""
+    path = _unescaped(name).decode(errors="surrogateescape")
+    return path if path.startswith("/") or not folder else f"{_unescaped(folder).decode()}/{path}"
 
 
 def _unescaped(text: str) -> bytes:

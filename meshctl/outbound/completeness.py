@@ -1,0 +1,112 @@
+"""When a file in the outbox is complete: one rule for payloads, sidecars, attachments and indexes.
+
+A file is complete when
+
+(a) an event said that it was renamed into the outbox and nothing about it has changed since; or
+(b) its size, its times and its identity were seen unchanged for `quiet_seconds` of our own steady clock. What
+    its stamps say counts for nothing: copiers set them before they copy, and shares show those of the first
+    write until the last;
+(c) and, in both cases, nobody is known to have it open for writing: neither the kernel (see
+    `files/safe_open.py`) nor an event that told of a write which no closing has followed.
+
+Where (c) has no answer, as for what other computers write to a share, a writer that closes its file and
+pauses for longer than `quiet_seconds` cannot be told from one that is done.
+
+An empty file is never complete by (a), and by (b) only after `empty_seconds`: many programs make a file first
+and fill it later.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Collection
+
+from meshctl.files.safe_open import lying_since_ns
+
+_MOST_OURS = 4096
+
+
+class Completeness:
+    """What was seen of the files in the outbox. `monotonic` gives seconds that only go forward."""
+
+    def __init__(self, quiet_seconds: float, empty_seconds: float, monotonic: Callable[[], float]) -> None:
+        self._quiet_seconds = quiet_seconds
+        self._empty_seconds = max(empty_seconds, quiet_seconds)
+        self._monotonic = monotonic
+        self._arrived: dict[str, int | None] = {}
+        self._ours: set[str] = set()
+        self._written: Collection[str] = ()
+        # By folder: the mark of each file as it was first seen, and when that was.
+        self._seen: dict[str, dict[int, float]] = {}
+        self._lying: dict[str, dict[int, float]] = {}
+
+    def note_events(self, arrived: Collection[str], written: Collection[str]) -> None:
+        """Note which paths were renamed into place, and which were written to and not closed yet."""
+        for path in arrived:
+            if path in self._ours:
+                self._ours.discard(path)
+            else:
+                self._arrived[path] = None
+        self._written = written
+
+    def note_put_back(self, path: str) -> None:
+        """Note that the next event about a path is our own doing, and says nothing about its writer."""
+        if len(self._ours) >= _MOST_OURS:
+            # Without events nobody asks for them.
+            self._ours.clear()
+        self._ours.add(path)
+        self._arrived.pop(path, None)
+
+    def missing_seconds(self, folder: str, name: str, status: os.stat_result) -> float:
+        """Return for how long a file must stay as it is to count as complete; 0.0 when it does."""
+        path = f"{folder}/{name}"
+        if path in self._written:
+            return self._quiet_seconds
+        mark = mark_of(folder, name, status)
+        if self._has_arrived(path, mark) and status.st_size:
+            return 0.0
+        wanted = self._quiet_seconds if status.st_size else self._empty_seconds
+        return max(wanted - self._seen_seconds(folder, mark), 0.0)
+
+    def seen_seconds(self, folder: str, name: str, status: os.stat_result) -> float:
+        """Return for how long a file has been seen as it is."""
+        return self._seen_seconds(folder, mark_of(folder, name, status))
+
+    def forget_taken(self, folder: str, name: str, status: os.stat_result) -> None:
+        """Forget a file that was taken."""
+        self._arrived.pop(f"{folder}/{name}", None)
+        lying = self._lying.get(folder)
+        if lying:
+            lying.pop(mark_of(folder, name, status), None)
+
+    def finish_folder(self, folder: str) -> None:
+        """Forget what was not seen in a folder since the last call: a folder was gone through to its end."""
+        self._seen[folder] = self._lying.pop(folder, {})
+        prefix = f"{folder}/"
+        for path in [path for path in self._arrived if path.startswith(prefix)]:
+            if not os.path.lexists(path):
+                del self._arrived[path]
+
+    def _seen_seconds(self, folder: str, mark: int) -> float:
+        now = self._monotonic()
+        lying = self._lying.setdefault(folder, {})
+        since = lying.get(mark) or self._seen.get(folder, {}).get(mark, now)
+        lying[mark] = since
+        return now - since
+
+    def _has_arrived(self, path: str, mark: int) -> bool:
+        if path not in self._arrived:
+            return False
+        seen = self._arrived[path]
+        if seen is None:
+            self._arrived[path] = mark
+        elif seen != mark:
+            del self._arrived[path]
+            return False
+        return True
+
+
+def mark_of(folder: str, name: str, status: os.stat_result) -> int:
+    """Return what stays the same for as long as nobody touches a file."""
+    # Windows calls the time of creation a change time; the real one has to be asked for.
+    changed_ns = lying_since_ns(f"{folder}/{name}", status) if sys.platform == "win32" else status.st_ctime_ns
+    return hash((name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed_ns))

@@ -1,0 +1,419 @@
+"""Judge a letter: open what was dropped where it lies, read it, and say whether and how it can be sent.
+
+That takes three steps, `look`, `read` and `decide`, so that a batch can take each of them with all its
+letters before the next: the processor's caches then hold the code for it, which saves a quarter of the
+time.
+
+Nothing is moved here. All goes by the open folder, without following a link and without waiting for a
+FIFO's writer. What was judged is remembered: a small file's bytes, which are those that are sent; of a
+larger one the hash, which is held against what is sent.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, Protocol
+
+from meshctl.errors import Refusal
+from meshctl.files import change
+from meshctl.files.folder import READ, Folder
+from meshctl.files.safe_open import BeingWrittenError, check_nobody_writes
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
+from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
+from meshctl.log.events import error_fields
+from meshctl.mesh.control_file import ControlFileError, write_control_file
+from meshctl.mesh.message_id import new_message_id
+from meshctl.outbound.compose import AttachmentMissingError, compose
+from meshctl.outbound.letter import Attachment, FileIdentity, Letter, is_of_one_owner
+from meshctl.outbound.names import (
+    ERROR_SUFFIX,
+    SIDECAR_SUFFIX,
+    NameKind,
+    NameRules,
+    check_name,
+    is_beside,
+    is_index,
+    is_sidecar,
+)
+from meshctl.outbound.wrap import check_document_size, document_cautions
+from meshctl.payload.facts import Reading
+from meshctl.payload.reader import load_content, read_content, read_payload
+from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
+from meshctl.settings.model import Settings
+from meshctl.sizes import size_text
+
+_rules = lru_cache(maxsize=1)(NameRules)
+KEPT_BYTES: Final = 64 * 1024
+"""Of larger files the content is not kept while others are looked at."""
+
+
+class Beside(Protocol):
+    """What is known of the files that lie beside a letter."""
+
+    def is_complete(self, name: str, status: os.stat_result) -> bool:
+        """True if nobody writes to a file any more."""
+
+    def is_shared(self, letter: Letter, attachment: str) -> bool:
+        """True if another letter names the same file as an attachment."""
+
+
+class Alone:
+    """Nobody else is at work: the files of a command, or of a letter's own folder."""
+
+    def is_complete(self, name: str, status: os.stat_result) -> bool:
+        """Return True."""
+        del name, status
+        return True
+
+    def is_shared(self, letter: Letter, attachment: str) -> bool:
+        """Return False."""
+        del letter, attachment
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges the letters of one mailbox. A refusal is an outcome, not an error."""
+
+    settings: Settings
+
+    def new_id(self) -> str:
+        """Return a message id."""
+        return self.settings.mailbox.file_prefix + new_message_id(datetime.now(UTC))
+
+    def judge(
+        self, folder: Folder, name: str, use_case: str | None, sidecar: Sidecar | None = None
+    ) -> Letter | None:
+        """Take all steps with one file; None when it is no longer there.
+
+        Pass `sidecar` to skip reading one from disk. Raises OSError as `look` does.
+        """
+        beside_name = name + SIDECAR_SUFFIX
+        try:
+            status = folder.status(name)
+            has_one = sidecar is None and folder.has(beside_name)
+            sidecar_status = folder.status(beside_name) if has_one else None
+        except FileNotFoundError:
+            return None
+        letter = Letter(self.new_id(), name, use_case, status, sidecar_status, sidecar=sidecar)
+        return letter if self.judge_letter(folder, letter, Alone()) else None
+
+    def judge_letter(self, folder: Folder, letter: Letter, beside: Beside) -> bool:
+        """Take all steps with one letter; False when it is not what it was any more."""
+        return self.look(folder, letter) and self.read(folder, letter, beside) and self.decide(letter)
+
+    def look(self, folder: Folder, letter: Letter) -> bool:
+        """Open a file and its sidecar; False when one is not what it was any more.
+
+        Raises BeingWrittenError for one that somebody is known to write to; OSError when it cannot be read.
+        """
+        is_there = _step(letter, lambda: self._open(folder, letter))
+        if letter.refusal is not None and letter.content is None and letter.reading is None:
+            # Refused for what it is called, say: it is not moved under its writer's hands.
+            _check_writer(folder, letter)
+        return is_there
+
+    def read(self, folder: Folder, letter: Letter, beside: Beside) -> bool:
+        """Read what was opened, and look at the attachments; False when these are not what they were.
+
+        Raises OSError as `look` does.
+        """
+        if letter.refusal is not None:
+            return True
+        return _step(letter, lambda: self._read(folder, letter, beside))
+
+    def decide(self, letter: Letter) -> bool:
+        """Say what is to become of a letter that was read; True. Raises OSError."""
+        if letter.refusal is None:
+            _step(letter, lambda: self._compose(letter))
+        return True
+
+    def find_attachments(self, folder: Folder, letter: Letter) -> None:
+        """Note what a refused letter's sidecar names and is there, unread: it must not stay behind.
+
+        The next letter that names a file of that name would get another patient's page.
+        """
+        document = letter.sidecar.document if letter.sidecar else None
+        found = {each.name: each for each in letter.attachments}
+        for name in (document.attachments if document else None) or ():
+            if name == letter.name or not self._may_be_attached(name):
+                continue
+            with suppress(OSError):
+                status = folder.status(name)
+                is_mine = is_of_one_owner(letter.owner_status, status)
+                if is_mine and not stat.S_ISDIR(status.st_mode) and not folder.has(name + SIDECAR_SUFFIX):
+                    found[name] = Attachment(name, FileIdentity.of(status), Reading(None, None, 0))
+        letter.attachments = tuple(found.values())
+
+    def read_whole(self, folder: Folder, name: str, status: os.stat_result, most_bytes: int) -> bytes:
+        """Return the bytes of a file, one more than `most_bytes` at most.
+
+        Raises Refusal when it may not be read or is no file, BeingWrittenError, FileNotFoundError, OSError.
+        """
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_a_file(status)
+        with _opened(folder, name, status) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            data = file.read(most_bytes + 1)
+            _check_unchanged(descriptor, status)
+        return data
+
+    def _open(self, folder: Folder, letter: Letter) -> None:
+        name = letter.name
+        check_name(name)
+        if is_sidecar(name):
+            # Read for whom its name must not show.
+            _step(letter, lambda: _take_sidecar(folder, name, letter.status, letter))
+            raise Refusal(
+                "sidecar_alone",
+                "The file is a sidecar, and the file that it describes did not come.",
+                "Drop the payload and its sidecar together; the sidecar's name is the payload's plus"
+                " .meta.json.",
+            )
+        if letter.row is not None:
+            letter.sidecar = read_sidecar(letter.row.sidecar)
+        elif letter.sidecar_status is not None:
+            _take_sidecar(folder, name + SIDECAR_SUFFIX, letter.sidecar_status, letter)
+        size_bytes = letter.status.st_size
+        self._check_payload(letter.status)
+        with _opened(folder, name, letter.status) as descriptor:
+            if size_bytes <= KEPT_BYTES:
+                letter.content = load_content(descriptor, size_bytes)
+            else:
+                letter.reading = read_payload(descriptor, size_bytes)
+                _check_unchanged(descriptor, letter.status)
+
+    def _read(self, folder: Folder, letter: Letter, beside: Beside) -> None:
+        if letter.content is not None:
+            letter.reading = read_content(letter.content)
+        letter.attachments = tuple(self._attachments(folder, letter, beside))
+
+    def _compose(self, letter: Letter) -> None:
+        if letter.sidecar and letter.reading:
+            # One that is too large to be read here is compared while it is copied.
+            sha256 = letter.reading.sha256 or letter.sidecar.sha256
+            check_content(letter.sidecar, sha256, letter.reading.size_bytes)
+        # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
+        today = datetime.now(UTC).astimezone().date()
+        draft = compose(
+            letter.reading.facts if letter.reading else None,
+            letter.sidecar,
+            letter.use_case,
+            self.settings,
+            letter.message_id,
+            today,
+            letter.contents,
+            self._find_earlier,
+        )
+        letter.draft, letter.cautions = draft, draft.cautions
+        letter.control = write_control_file(draft.control)
+        if letter.wrapped_bytes is not None:
+            check_document_size(letter.wrapped_bytes, self.settings)
+            contents = [attached.content for attached in letter.contents]
+            letter.cautions = (*draft.cautions, *document_cautions(contents, letter.wrapped_bytes))
+
+    def _check_payload(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_a_file(status)
+        most = self.settings.staging.max_payload_bytes
+        if status.st_size > most:
+            raise Refusal(
+                "payload_too_large",
+                f"The file has {size_text(status.st_size)}, more than the {size_text(most)} that are sent.",
+                "Send a smaller file, or raise max_payload_bytes.",
+            )
+
+    def _attachments(self, folder: Folder, letter: Letter, beside: Beside) -> Iterator[Attachment]:
+        """Yield the further files that a sidecar names. Raises Refusal."""
+        document = letter.sidecar.document if letter.sidecar else None
+        named = (document.attachments if document else None) or ()
+        if len({os.path.normcase(one) for one in (letter.name, *named)}) <= len(named):
+            raise _attachment("twice", "names an attachment twice, or the file itself as one")
+        for other in named:
+            if not self._may_be_attached(other):
+                raise _attachment("invalid", "names an attachment that is no file beside it")
+            if folder.has(other + SIDECAR_SUFFIX):
+                raise _attachment("letter", "names an attachment that has a sidecar, so is a letter itself")
+            if not self._may_go_along(folder, letter, other):
+                raise _attachment("foreign", "names an attachment that belongs to another user")
+            if beside.is_shared(letter, other):
+                raise _attachment(
+                    "shared", "names an attachment that another sidecar names: whose it is cannot be told"
+                )
+            if not folder.has(other) or not beside.is_complete(other, status := folder.status(other)):
+                raise AttachmentMissingError(
+                    "document_attachment_missing",
+                    "The sidecar names an attachment that did not come, or that is still written.",
+                    "Drop the document with all its attachments and its sidecar.",
+                )
+            self._check_payload(status)
+            yield Attachment(other, FileIdentity.of(status), _read_attachment(folder, other, status))
+
+    def _may_be_attached(self, name: str) -> bool:
+        """True if a name that a sidecar has for an attachment can be that of a file beside it."""
+        try:
+            check_name(name)
+        except Refusal:
+            return False
+        is_payload = _rules(self.settings.staging).kind_of(name) is NameKind.PAYLOAD
+        return is_payload and is_beside(name) and not is_index(name) and not name.endswith(ERROR_SUFFIX)
+
+    def _may_go_along(self, folder: Folder, letter: Letter, name: str) -> bool:
+        """True if a file may go with a letter, as it is of the same user, or is not there."""
+        return not folder.has(name) or is_of_one_owner(letter.owner_status, folder.status(name))
+
+    def _find_earlier(self, message_id: str, nhs_number: str) -> WrappedMessage | None:
+        folder = self.settings.state.folder
+        try:
+            with snapshot(folder) as connection:
+                patient_key = read_keys(folder / KEY_NAME).of(nhs_number)
+                return wrapped_message(connection, message_id, patient_key)
+        except (LedgerError, KeyMissingError):
+            # Nothing was ever sent from here.
+            return None
+
+
+def _check_writer(folder: Folder, letter: Letter) -> None:
+    """Raise BeingWrittenError if somebody is known to write to a file that was not opened."""
+    if stat.S_ISREG(letter.status.st_mode):
+        with suppress(Refusal, FileNotFoundError), _opened(folder, letter.name, letter.status):
+            pass
+
+
+def sidecar_beside(folder: Folder, name: str) -> Sidecar | None:
+    """Return what the sidecar beside a file says, None when there is none. Raises Refusal, OSError."""
+    name += SIDECAR_SUFFIX
+    return _read_sidecar(folder, name, folder.status(name))[0] if folder.has(name) else None
+
+
+def _step(letter: Letter, take: Callable[[], None]) -> bool:
+    """Take a step with a letter, and keep a refusal with it; False when it is not what it was any more."""
+    try:
+        take()
+    except FileNotFoundError:
+        return False
+    except Refusal as error:
+        if error.code == "payload_changed":
+            return False
+        letter.refusal = error
+    except ControlFileError as error:
+        letter.refusal = Refusal(
+            "control_file_impossible", str(error), "Correct the value and drop the file again."
+        )
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
+        # Never the error's text, which may quote the file.
+        fields = error_fields(error)
+        letter.refusal = Refusal(
+            "meshctl_fault",
+            f"A fault in meshctl itself: {fields['error']} at {fields['where']}.",
+            "Please report it with this line. The file was not sent; send it by another way.",
+        )
+    return True
+
+
+def _attachment(code: str, what: str) -> Refusal:
+    return Refusal(
+        f"document_attachment_{code}",
+        f"The sidecar {what}.",
+        "Give each letter attachments of its own, each named once, by the name that it has in the outbox.",
+    )
+
+
+def _read_attachment(folder: Folder, name: str, status: os.stat_result) -> Reading:
+    with _opened(folder, name, status) as descriptor:
+        reading = read_payload(descriptor, status.st_size)
+        _check_unchanged(descriptor, status)
+        return reading
+
+
+def _take_sidecar(folder: Folder, name: str, status: os.stat_result, letter: Letter) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        # A folder that is named like a sidecar stays where it is, like every folder.
+        letter.sidecar_status = None
+    letter.sidecar, identity = _read_sidecar(folder, name, status)
+    if letter.sidecar_status is not None:
+        letter.sidecar_status = identity
+
+
+def _read_sidecar(folder: Folder, name: str, status: os.stat_result) -> tuple[Sidecar, os.stat_result]:
+    if not stat.S_ISREG(status.st_mode):
+        raise Refusal(
+            "sidecar_not_a_file",
+            "The sidecar is a link, a folder or a device.",
+            "Drop the sidecar as an ordinary file.",
+        )
+    if status.st_size > SIDECAR_BYTES:
+        raise Refusal(
+            "sidecar_too_large",
+            f"The sidecar has {size_text(status.st_size)}; at most {size_text(SIDECAR_BYTES)} are read.",
+            "Check that the payload and its sidecar were not mixed up.",
+        )
+    with _opened(folder, name, status) as descriptor:
+        data = os.read(descriptor, SIDECAR_BYTES + 1)
+        _check_unchanged(descriptor, status)
+    return read_sidecar(data), status
+
+
+@contextmanager
+def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
+    """Open the very file that was looked at; Refusal when it may not be read.
+
+    Raises BeingWrittenError when somebody is known to write to it, FileNotFoundError when it is another one.
+    """
+    try:
+        descriptor = folder.open(name, READ)
+    except BlockingIOError:
+        # Somebody holds a lease on it.
+        raise BeingWrittenError(errno.EAGAIN, "being written", f"{folder.path}/{name}") from None
+    except PermissionError as error:
+        if change.is_held_open(error):
+            raise
+        kind = "sidecar" if is_sidecar(name) else "file"
+        raise Refusal(
+            "file_unreadable",
+            f"The {kind} may not be read by the user that meshctl runs as.",
+            "Give that user the right to read it and drop it again.",
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP and stat.S_ISLNK(status.st_mode):
+            raise _not_a_file(status) from None
+        raise
+    try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode):
+            raise _not_a_file(opened)
+        _check_unchanged(descriptor, status)
+        check_nobody_writes(descriptor, f"{folder.path}/{name}")
+        yield descriptor
+    except OSError as error:
+        # What goes wrong with an open file says of which only so.
+        error.filename = error.filename or f"{folder.path}/{name}"
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _check_unchanged(descriptor: int, status: os.stat_result) -> None:
+    """Raise FileNotFoundError if an open file is not the one that was looked at, or not as it was."""
+    if FileIdentity.of(os.fstat(descriptor)) != FileIdentity.of(status):
+        raise FileNotFoundError(errno.ENOENT, "changed while being looked at")
+
+
+def _not_a_file(status: os.stat_result) -> Refusal:
+    kinds = (
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISCHR, "a device"),
+    )
+    kind = next((text for test, text in kinds if test(status.st_mode)), "not an ordinary file")
+    return Refusal("not_a_file", f"What was dropped is {kind}.", "Drop an ordinary file, by copy or rename.")

@@ -1,0 +1,401 @@
+"""A letter: one dropped file, what goes with it, and the folder of its own in which they lie once taken.
+
+    .work/letters/<message id>[.<use case>]/    what was dropped, under its own names: NAME, NAME.meta.json,
+    attachments. Beside it, hidden, what is ours: .row                                    the row of an
+    index that stands for a sidecar (see index.py) .NAME.error.json                        why it cannot be
+    sent, and under which name it goes to rejected/ .work/indexes/                              indexes (see
+    index.py)
+
+The sidecar goes in first, then the attachments, the file itself last. So a crash in between leaves what can
+be put back, and a folder with the file in it has all that belongs to it.
+
+What was dropped lies in its folder only for as long as no control file of it was shown.
+"""
+
+import errno
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from meshctl.errors import ConfigError, Refusal
+from meshctl.files import change, durable
+from meshctl.files.folder import Folder
+from meshctl.log.masking import mask_file_name
+from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, words_to_mask
+from meshctl.outbound.wrap import Attached, Caution
+from meshctl.payload.facts import Content, Reading
+from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
+
+ROW_NAME = ".row"
+_LETTERS, _INDEXES, _CLOCK = "letters", "indexes", ".clock"
+WORK_NAMES = frozenset({_LETTERS, _INDEXES})
+"""All that belongs into the work folder."""
+OLD_WORK_NAMES = ("claims", "ready", "copies")
+"""Folders that older versions had in it."""
+OLD_WORK = (
+    "holds what an older version of meshctl had in hand. Run that version once more (meshctl run --once):"
+    " it finishes what it began. Or move the files back to the outbox, if OUT, SENT and FAILED show that they"
+    " were not sent."
+)
+_PRIVATE = 0o700
+_ROW_BYTES = 2 * SIDECAR_BYTES
+
+
+class FileIdentity(NamedTuple):
+    """Which file was looked at, and in which state; a rename changes none of it."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "FileIdentity":
+        """Return the identity behind a stat result."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Attachment(NamedTuple):
+    """A file that goes with another one, as it was found."""
+
+    name: str
+    identity: FileIdentity
+    reading: Reading
+
+    @property
+    def content(self) -> Content:
+        """Return what kind of document it is."""
+        return self.reading.content or Content(None)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeptRow:
+    """A row that waits for its file: where it is kept, and which file of which index it is."""
+
+    path: str
+    index: str
+    number: int
+    file: str
+    identity: tuple[int, ...]
+    mark: tuple[int, ...] | None
+    sidecar: bytes
+
+    def is_for(self, status: os.stat_result) -> bool:
+        """True if a file is the one that lay beside the index, and as it was if it was complete then."""
+        return identity_of(status) == self.identity and self.mark in (None, mark_of_file(status))
+
+
+def identity_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return which file it is: an inode may be given to a new file, but a file not to another user."""
+    return status.st_dev, status.st_ino, status.st_uid
+
+
+def mark_of_file(status: os.stat_result) -> tuple[int, ...]:
+    """Return what stays the same for as long as nobody touches a file."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def read_row(path: str) -> KeptRow:
+    """Return a kept row. Raises OSError."""
+    with open(path, "rb", opener=change.open_file) as file:
+        held: dict[str, Any] = json.loads(file.read(_ROW_BYTES))
+    return KeptRow(
+        path,
+        held["index"],
+        held["row"],
+        held["file"],
+        tuple(held["identity"]),
+        None if held["mark"] is None else tuple(held["mark"]),
+        json.dumps(held["sidecar"]).encode(),
+    )
+
+
+@dataclass(slots=True, repr=False)
+class Letter:
+    """A dropped file with what is known of it: as it was found, then read, then judged.
+
+    With a `draft` it can be sent, with a `refusal` not. `content` is that of a small file, `row` the
+    index row that stands for its sidecar, `place` its own folder, once it was taken.
+    """
+
+    message_id: str
+    name: str
+    use_case: str | None
+    status: os.stat_result
+    sidecar_status: os.stat_result | None = None
+    row: KeptRow | None = None
+    sidecar: Sidecar | None = None
+    content: bytes | None = None
+    reading: Reading | None = None
+    attachments: tuple[Attachment, ...] = ()
+    draft: Draft | None = None
+    control: bytes = b""
+    cautions: tuple[Caution, ...] = ()
+    refusal: Refusal | None = None
+    place: "LetterFolder | None" = None
+
+    @property
+    def identity(self) -> FileIdentity:
+        """Return which file it is."""
+        return FileIdentity.of(self.status)
+
+    @property
+    def owner_status(self) -> os.stat_result:
+        """Return the status of the file whose owner says what belongs to the letter."""
+        return self.sidecar_status or self.status
+
+    @property
+    def sha256(self) -> str | None:
+        """Return the hash of the file, None where it was not read whole."""
+        return self.reading.sha256 if self.reading else None
+
+    @property
+    def words_to_mask(self) -> tuple[str, ...]:
+        """Return the values that must not be seen in its name."""
+        return words_to_mask(self.reading.facts if self.reading else None, self.sidecar)
+
+    @property
+    def shown_name(self) -> str:
+        """Return its name as log and ledger may have it."""
+        return mask_file_name(self.name, self.words_to_mask)
+
+    @property
+    def may_get_sidecar(self) -> bool:
+        """True if it has none, and lacks what one could say."""
+        has_none = self.sidecar_status is None and self.row is None
+        return has_none and isinstance(self.refusal, IncompleteError)
+
+    @property
+    def may_wait(self) -> bool:
+        """True if a sidecar or an attachment that has not come yet could make it sendable."""
+        return self.may_get_sidecar or isinstance(self.refusal, AttachmentMissingError)
+
+    @property
+    def contents(self) -> list[Attached]:
+        """Return what the document and its attachments are; nothing for a file that is a message itself."""
+        if self.reading is None or self.reading.content is None:
+            return []
+        own = Attached(self.name, self.reading.content)
+        return [own, *(Attached(each.name, each.content) for each in self.attachments)]
+
+    @property
+    def wrapped_bytes(self) -> int | None:
+        """Return the size of the message around the file; None when the file is sent as it is."""
+        if self.draft is None or self.draft.envelope is None:
+            return None
+        sizes = (self.status.st_size, *(each.identity.size_bytes for each in self.attachments))
+        return self.draft.envelope.size_bytes(sizes)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return the size of what is sent."""
+        wrapped = self.wrapped_bytes
+        return self.status.st_size if wrapped is None else wrapped
+
+    @property
+    def names(self) -> Iterator[tuple[str, FileIdentity]]:
+        """Yield the files that belong together, in the order in which they are taken."""
+        if self.sidecar_status is not None:
+            yield self.name + SIDECAR_SUFFIX, FileIdentity.of(self.sidecar_status)
+        for attachment in self.attachments:
+            yield attachment.name, attachment.identity
+        yield self.name, self.identity
+
+
+def is_of_one_owner(one: os.stat_result, other: os.stat_result) -> bool:
+    """True if two files may go together: they are of one user, or one of them is root's or our own.
+
+    Who drops beside others could otherwise give their letters a sidecar, or have their pages sent with his.
+    Windows does not tell whose a file is.
+    """
+    if sys.platform == "win32":
+        return True
+    owners = {one.st_uid, other.st_uid}
+    return len(owners) == 1 or not owners.isdisjoint((0, os.geteuid()))
+
+
+class ChangedError(Exception):
+    """A file is not what it was when it was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFolder:
+    """A letter's folder in the work folder. Only we can write to it."""
+
+    path: str
+    message_id: str
+    use_case: str | None
+
+    def make(self) -> None:
+        """Make the folder. Raises OSError."""
+        os.mkdir(self.path, _PRIVATE)
+
+    @property
+    def is_there(self) -> bool:
+        """True if the folder has not been removed."""
+        return os.path.lexists(self.path)
+
+    def path_of(self, name: str) -> str:
+        """Return where a file of the letter lies."""
+        return f"{self.path}/{name}"
+
+    def names(self) -> list[str]:
+        """Return what was dropped and lies in it."""
+        with suppress(FileNotFoundError):
+            return sorted(name for name in os.listdir(self.path) if not name.startswith("."))
+        return []
+
+    def files(self) -> list[str]:
+        """Return the paths of the ordinary files that were dropped."""
+        paths = map(self.path_of, self.names())
+        return [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
+
+    def payload(self) -> str | None:
+        """Return the name of the dropped file; None if it does not lie here.
+
+        A sidecar alone was dropped as such, or its file was not taken yet.
+        """
+        names = self.names()
+        for name in names:
+            if is_sidecar(name) and (base := name[: -len(SIDECAR_SUFFIX)]) in names:
+                return base
+        others = [name for name in names if not is_sidecar(name)]
+        return others[0] if len(others) == 1 == len(names) else None
+
+    def explanation(self) -> str | None:
+        """Return the name under which the letter goes to `rejected/`, if that was written down."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.path):
+                if name.startswith(".") and name.endswith(ERROR_SUFFIX):
+                    return name[1 : -len(ERROR_SUFFIX)]
+        return None
+
+    def empty(self) -> None:
+        """Remove what was dropped, and what is ours beside it. Raises OSError."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.path):
+                change.unlink(self.path_of(name))
+
+    def close(self) -> None:
+        """Remove the folder, which is empty. Raises OSError."""
+        with suppress(FileNotFoundError):
+            change.rmdir(self.path)
+
+
+class WorkFolder:
+    """The layout of `.work`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder)
+        self.letters = f"{folder}/{_LETTERS}"
+        self.indexes = f"{folder}/{_INDEXES}"
+
+    def make(self) -> None:
+        """Make the folders if they are missing. Raises OSError; ConfigError for those of an older meshctl."""
+        for name in OLD_WORK_NAMES:
+            try:
+                change.rmdir(f"{self.path}/{name}")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise ConfigError(f"{self.path}/{name} {OLD_WORK}") from None
+        for folder in (self.letters, self.indexes):
+            durable.make_folders(folder, _PRIVATE)
+
+    def letter_folder(self, message_id: str, use_case: str | None) -> LetterFolder:
+        """Return the folder of a letter, whether it is there or not."""
+        name = f"{message_id}.{use_case}" if use_case else message_id
+        return LetterFolder(f"{self.letters}/{name}", message_id, use_case)
+
+    def left(self) -> list[LetterFolder]:
+        """Return the letters that lie here, oldest first. Raises OSError."""
+        found = []
+        for name in sorted(os.listdir(self.letters)):
+            named = _FOLDER_NAME.fullmatch(name)
+            if named and os.path.isdir(f"{self.letters}/{name}"):
+                found.append(self.letter_folder(named[1], named[2]))
+        return found
+
+    def file_clock_ns(self) -> int:
+        """Return what time the file system has, by the stamp of a new file; a share has its server's."""
+        probe = f"{self.path}/{_CLOCK}"
+        # A crash may have left one.
+        change.unlink_if_there(probe)
+        descriptor = change.open_file(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            return os.fstat(descriptor).st_mtime_ns
+        finally:
+            os.close(descriptor)
+            change.unlink(probe)
+
+
+_FOLDER_NAME = re.compile(r"([A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6})(?:\.(.+))?")
+
+
+def check_same(path: str, identity: FileIdentity) -> None:
+    """Raise ChangedError if a file that was moved is not the one that was judged."""
+    if FileIdentity.of(os.lstat(path)) != identity:
+        raise ChangedError
+
+
+def take(letter: Letter, source: Folder, place: LetterFolder, note: Callable[[str], None]) -> None:
+    """Move a letter from where it was dropped, and judged, into its folder, which was just made.
+
+    Raises ChangedError when a file is no longer what was judged, FileNotFoundError when one has gone, OSError
+    when one cannot be moved: all is then put back, as far as it can be, and `note` hears of every path.
+    """
+    try:
+        if letter.row is not None:
+            change.rename(letter.row.path, place.path_of(ROW_NAME))
+        for name, identity in letter.names:
+            source.take(name, place.path_of(name))
+            check_same(place.path_of(name), identity)
+    except BaseException:
+        put_back(source, place, letter.row.path if letter.row else None, note)
+        raise
+    letter.place = place
+
+
+def put_back(
+    source: Folder,
+    place: LetterFolder,
+    row: str | None,
+    note: Callable[[str], None],
+) -> bool:
+    """Put a letter back to where it was dropped, never over a file that has come since; False if it stays.
+
+    The file itself goes first and its sidecar last: what a crash leaves here without its file is put back as
+    well, and a file must not be left here without what its sidecar says. `note` hears of every path.
+    """
+    payload = place.payload()
+    names = place.names()
+    order = sorted(names, key=lambda name: (name != payload, is_sidecar(name)))
+    if any(source.has(name) for name in names) or (payload and source.has(payload + SIDECAR_SUFFIX)):
+        return False
+    done: list[str] = []
+    try:
+        for name in order:
+            note(f"{source.path}/{name}")
+            source.put(place.path_of(name), name)
+            done.append(name)
+    except FileExistsError:
+        # One of that name came in this instant; they belong together, so the others come back.
+        for name in reversed(done):
+            with suppress(FileNotFoundError):
+                source.take(name, place.path_of(name))
+        return False
+    if row is not None and os.path.lexists(place.path_of(ROW_NAME)):
+        change.rename(place.path_of(ROW_NAME), row)
+    place.empty()
+    place.close()
+    return True

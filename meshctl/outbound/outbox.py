@@ -1,0 +1,525 @@
+"""The outbox and its use-case sub-folders: what lies there, and what of it is to be looked into now.
+
+The folders are the truth; events only say when to look. A complete file (see `completeness.py`) waits for its
+sidecar only if it cannot be sent without one. Nothing is moved here. What cannot be looked at, a folder or a
+file, is set aside and named; the others go on.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from meshctl.clock import Clock
+from meshctl.errors import Refusal
+from meshctl.files import change
+from meshctl.files.folder import READ, Folder
+from meshctl.files.item_error import NAME_ADVICE, is_general
+from meshctl.files.safe_open import lying_since_ns
+from meshctl.log.events import Journal
+from meshctl.log.masking import mask_file_name
+from meshctl.outbound.completeness import Completeness
+from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
+from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
+from meshctl.outbound.rejected import RejectedFolder
+from meshctl.outbound.set_aside import SetAside
+from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
+from meshctl.settings.model import StagingSettings
+
+# Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
+_SORTED_AT_ONCE = 1024
+_SOON_SECONDS = 0.25
+_FOREIGN_SIDECAR = "The sidecar belongs to another user than its file, and is not used."
+_FOREIGN_SIDECAR_ADVICE = "Have a file and its sidecar dropped by one user."
+_LONGEST_WITH_SIDECAR = 255 - len(SIDECAR_SUFFIX)
+# Whoever writes to a temporary name and renames it has done so by then.
+_UNFINISHED_SECONDS = 60.0
+# Local file systems stamp in ticks, and answers from a server take their time.
+_SAME_TIME_NS = 500_000_000
+
+
+@dataclass(slots=True)
+class NextTurn:
+    """What a turn saw and could not do yet, and in how many seconds to look again."""
+
+    being_written: int = 0
+    waiting: int = 0
+    copying: int = 0
+    seconds: float | None = None
+
+    def look_again_in(self, seconds: float) -> None:
+        """Note that something may be ready after `seconds`."""
+        seconds = max(seconds, 0.005)
+        if self.seconds is None or seconds < self.seconds:
+            self.seconds = seconds
+
+    def note_writing(self, seconds: float) -> None:
+        """Note a file that may not be complete before `seconds` from now."""
+        self.being_written += 1
+        self.look_again_in(seconds)
+
+
+class Source(NamedTuple):
+    """An open folder in which files are dropped, and the use case that it stands for."""
+
+    folder: Folder
+    use_case: str | None
+
+
+class Candidate(NamedTuple):
+    """A complete file, and the status of its sidecar if it has one."""
+
+    name: str
+    status: os.stat_result
+    sidecar_status: os.stat_result | None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What was found out in this turn, by folder: whether an index lies there, and who names attachments."""
+
+    has_index: dict[str, bool] = field(default_factory=dict)
+    named: dict[str, dict[str, dict[str, os.stat_result]]] = field(default_factory=dict)
+
+
+class Outbox:
+    """The outbox of one mailbox."""
+
+    def __init__(
+        self,
+        settings: StagingSettings,
+        use_cases: Collection[str],
+        clock: Clock,
+        journal: Journal,
+        set_aside: SetAside,
+        rejected: RejectedFolder,
+    ) -> None:
+        self.path = str(settings.outbox)
+        self.names = NameRules(settings)
+        self.completeness = Completeness(
+            settings.quiet_seconds, settings.sidecar_wait_seconds, clock.monotonic
+        )
+        self._use_cases = use_cases
+        self._quiet_seconds = settings.quiet_seconds
+        self._sidecar_wait_seconds = settings.sidecar_wait_seconds
+        self._clock = clock
+        self._journal = journal
+        self._set_aside = set_aside
+        self._rejected = rejected
+        self._skew_ns = 0
+        self._ignored: dict[str, set[str]] = {}
+        self._waiting: dict[str, FileIdentity] = {}
+        self._shared: set[tuple[str, FileIdentity]] = set()
+        self._sighted: dict[tuple[str, str], dict[str, int]] = {}
+        self._told_folders: set[str] = set()
+        self._turn = _Turn()
+
+    def note_file_clock(self, now_ns: int) -> None:
+        """Note what time the outbox's file system has now: a share's server may not have ours."""
+        skew_ns = self._clock.now_ns() - now_ns
+        self._skew_ns = skew_ns if abs(skew_ns) > _SAME_TIME_NS else 0
+
+    def paths(self) -> list[str]:
+        """Return the paths of the outbox and its use-case sub-folders. Raises OSError."""
+        with os.scandir(self.path) as entries:
+            return [self.path, *(entry.path for entry in entries if self._is_sub_folder(entry))]
+
+    @contextmanager
+    def opened(self) -> Iterator[list[Source]]:
+        """Open the outbox and its use-case sub-folders for a turn. Raises OSError for the outbox itself."""
+        self._turn = _Turn()
+        with ExitStack() as stack:
+            root = stack.enter_context(Folder(self.path))
+            sources = [Source(root, None)]
+            with root.entries() as entries:
+                names = [entry.name for entry in entries if self._is_sub_folder(entry)]
+            for name in names:
+                try:
+                    folder = stack.enter_context(root.enter(name))
+                    if not folder.is_writable():
+                        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder.path)
+                except FileNotFoundError:
+                    continue
+                except NotADirectoryError:
+                    # It leads elsewhere: a link that came just now, or a junction.
+                    self._log_folder(name)
+                except OSError as error:
+                    self._set_aside.note_folder(name, error)
+                else:
+                    sources.append(Source(folder, os.path.normcase(name)))
+            yield sources
+        self._forget_gone()
+
+    def _is_sub_folder(self, entry: os.DirEntry[str]) -> bool:
+        if os.path.normcase(entry.name) not in self._use_cases:
+            return False
+        try:
+            return entry.is_dir(follow_symlinks=False)
+        except OSError:
+            return False
+
+    def ready(self, source: Source, next_turn: NextTurn) -> Iterator[Candidate]:
+        """Yield what in one folder is to be looked into now, oldest first.
+
+        Raises OSError when the outbox itself cannot be gone through.
+        """
+        folder = source.folder
+        known = self._ignored.setdefault(folder.path, set())
+        lying: set[str] = set()
+        try:
+            with folder.entries() as entries:
+                while chunk := list(islice(entries, _SORTED_AT_ONCE)):
+                    for name, status in self._by_age(source, chunk, known, lying):
+                        candidate = self._candidate(source, name, status, next_turn)
+                        if candidate is not None:
+                            yield candidate
+        except OSError as error:
+            if source.use_case is None:
+                raise
+            self._set_aside.note(os.path.basename(folder.path), None, error)
+            return
+        self._ignored[folder.path] = lying
+        self.completeness.finish_folder(folder.path)
+
+    def must_wait(self, source: Source, letter: Letter, next_turn: NextTurn) -> bool:
+        """True if a letter that lacks a sidecar or an attachment has time left for it to come."""
+        path = f"{source.folder.path}/{letter.name}"
+        left = self._time_left(source, letter.name, letter.status)
+        if left <= 0 and letter.may_get_sidecar and self._is_meant(source, letter):
+            # For the turn after this one, by when the index was read.
+            next_turn.note_writing(self._soon)
+            return True
+        if left <= 0:
+            return False
+        if path not in self._waiting:
+            self._log_waiting(letter)
+        self._waiting[path] = letter.identity
+        next_turn.waiting += 1
+        # An attachment that has come is complete only when nobody has written to it for a while.
+        next_turn.look_again_in(left if letter.may_get_sidecar else min(left, self._soon))
+        return True
+
+    def beside(self, source: Source, index: str | None = None) -> "Neighbours":
+        """Return what is known of the files in one folder, beside an index of that name."""
+        return Neighbours(self, source, self._sighted.get((source.folder.path, index or ""), {}))
+
+    def is_attached(self, source: Source, name: str) -> bool:
+        """True if a sidecar names a file as an attachment."""
+        return bool(self._naming(source, name))
+
+    def stop_waiting(self, source: Source, name: str) -> None:
+        """Look into a file again although it waited for a sidecar: a row of an index stands for one."""
+        self._waiting.pop(f"{source.folder.path}/{name}", None)
+
+    def look_soon(self, next_turn: NextTurn) -> None:
+        """Note that somebody writes to a file that looked complete."""
+        next_turn.note_writing(self._soon)
+
+    def belongs_to_another(self, source: Source, letter: Letter) -> bool:
+        """True if a file without a sidecar goes with another one: it is not judged by itself."""
+        has_none = letter.sidecar_status is None and letter.row is None
+        return has_none and bool(self._naming(source, letter.name))
+
+    def is_complete(self, source: Source, name: str, status: os.stat_result) -> bool:
+        """True if a file that a letter is to take along is complete."""
+        # What is no file is refused for that.
+        is_file = stat.S_ISREG(status.st_mode)
+        return not is_file or self.completeness.missing_seconds(source.folder.path, name, status) <= 0
+
+    def is_shared(self, source: Source, letter: Letter, attachment: str) -> bool:
+        """True if another letter names the same file as an attachment: whose it is then nobody knows.
+
+        Asked once of a letter that shares, it is so for all that do, also when one of them has gone.
+        """
+        folder = source.folder.path
+        if (folder, letter.identity) in self._shared:
+            return True
+        others = self._naming(source, attachment) - {letter.name}
+        for other in others or ():
+            try:
+                status = source.folder.status(other)
+            except OSError:
+                continue
+            self._shared.add((folder, FileIdentity.of(status)))
+        return bool(others)
+
+    @property
+    def _soon(self) -> float:
+        return max(self._quiet_seconds, _SOON_SECONDS)
+
+    def _is_meant(self, source: Source, letter: Letter) -> bool:
+        """True if a sidecar has come, or an index lies beside it that was not read yet."""
+        sidecar = self._sidecar_status(source, letter.name)
+        is_its_own = sidecar is not None and is_of_one_owner(letter.status, sidecar)
+        return is_its_own or self._has_index(source)
+
+    def has_disputant(self, source: Source, letter: Letter, next_turn: NextTurn) -> bool:
+        """True if a letter with a row must wait for an index that was not read yet, and might dispute it."""
+        left = self._time_left(source, letter.name, letter.status)
+        if letter.row is None or left <= 0 or not self._has_index(source):
+            return False
+        next_turn.waiting += 1
+        next_turn.look_again_in(min(left, self._soon))
+        return True
+
+    def _has_index(self, source: Source) -> bool:
+        """True if an index lies there that was not read yet when the turn first asked."""
+        folder = source.folder
+        if folder.path not in self._turn.has_index:
+            with folder.entries() as entries:
+                self._turn.has_index[folder.path] = any(
+                    is_index(entry.name)
+                    and not self.names.kind_of(entry.name).is_ignored
+                    and not self._set_aside.holds(entry.name, source.use_case)
+                    for entry in entries
+                )
+        return self._turn.has_index[folder.path]
+
+    def _naming(self, source: Source, name: str) -> set[str]:
+        """Return which letters name a file as their attachment, and may have it."""
+        naming = self._named(source).get(os.path.normcase(name))
+        if not naming:
+            return set()
+        try:
+            status = source.folder.status(name)
+        except FileNotFoundError:
+            return set(naming)
+        return {letter for letter, sidecar in naming.items() if is_of_one_owner(sidecar, status)}
+
+    def _named(self, source: Source) -> dict[str, dict[str, os.stat_result]]:
+        """Return, by name of a file, which letters name it as their attachment, with their sidecars."""
+        folder = source.folder
+        if folder.path not in self._turn.named:
+            named: dict[str, dict[str, os.stat_result]] = {}
+            with folder.entries() as entries:
+                sidecars = [entry.name for entry in entries if is_sidecar(entry.name)]
+            for sidecar in sidecars:
+                attachments, status = _attachments(folder, sidecar)
+                if status is None:
+                    continue
+                for attachment in attachments:
+                    letter = sidecar[: -len(SIDECAR_SUFFIX)]
+                    named.setdefault(os.path.normcase(attachment), {})[letter] = status
+            self._turn.named[folder.path] = named
+        return self._turn.named[folder.path]
+
+    def _by_age(
+        self, source: Source, entries: list[os.DirEntry[str]], known: set[str], lying: set[str]
+    ) -> list[tuple[str, os.stat_result]]:
+        """Return the files that are not ignored, oldest first.
+
+        Ignored names that are `known`, or now are, go into `lying`.
+        """
+        found = []
+        for entry in entries:
+            kind = self.names.kind_of(entry.name)
+            if kind.is_ignored and entry.name in known:
+                lying.add(entry.name)
+                continue
+            if reason := unopenable(entry.name):
+                # Not even looked at: its path may mean another file.
+                self._set_aside.note_reason(entry.name, source.use_case, reason, NAME_ADVICE)
+                continue
+            try:
+                status = source.folder.status_of(entry)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._set_aside.note(entry.name, source.use_case, error)
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                is_source = source.use_case is None and os.path.normcase(entry.name) in self._use_cases
+                if is_source:
+                    continue
+                if not kind.is_ignored:
+                    self._log_folder(entry.name)
+                    continue
+            if kind.is_ignored:
+                if kind is NameKind.LEFT_OVER or (
+                    self._age(source, entry.name, status, status.st_mtime_ns) > _UNFINISHED_SECONDS
+                ):
+                    lying.add(entry.name)
+                    known.add(entry.name)
+                    self._journal.info("file.name_ignored", file=mask_file_name(entry.name))
+                continue
+            found.append((entry.name, status))
+        found.sort(key=lambda item: item[1].st_mtime_ns)
+        return found
+
+    def _candidate(
+        self, source: Source, name: str, status: os.stat_result, next_turn: NextTurn
+    ) -> Candidate | None:
+        folder = source.folder
+        if self._set_aside.rests(name, source.use_case, status):
+            return None
+        is_file = stat.S_ISREG(status.st_mode)
+        missing = self.completeness.missing_seconds(folder.path, name, status) if is_file else 0.0
+        if is_sidecar(name):
+            is_due = self._is_abandoned(source, name, status, next_turn)
+            if is_due and missing > 0:
+                next_turn.note_writing(missing)
+            return Candidate(name, status, None) if is_due and missing <= 0 else None
+        try:
+            sidecar = self._sidecar_status(source, name)
+        except OSError as error:
+            # Without it the file might say something else.
+            self._set_aside.note(name, source.use_case, error, status)
+            return None
+        if sidecar is not None and not is_of_one_owner(status, sidecar):
+            # As if it were not there: it would say where another user's letter goes.
+            self._set_aside.note_reason(
+                name + SIDECAR_SUFFIX, source.use_case, _FOREIGN_SIDECAR, _FOREIGN_SIDECAR_ADVICE
+            )
+            sidecar = None
+        if sidecar is not None and stat.S_ISREG(sidecar.st_mode):
+            sidecar_missing = self.completeness.missing_seconds(folder.path, name + SIDECAR_SUFFIX, sidecar)
+            missing = max(missing, sidecar_missing)
+        if is_index(name):
+            self._sight(source, name)
+        if missing > 0:
+            if status.st_size or missing <= self._quiet_seconds:
+                next_turn.note_writing(missing)
+            else:
+                next_turn.waiting += 1
+                next_turn.look_again_in(missing)
+            return None
+        if sidecar is None and self._still_waits(source, name, status, next_turn):
+            return None
+        return Candidate(name, status, sidecar)
+
+    def _sight(self, source: Source, index: str) -> None:
+        """Note which files lie beside an index when it is first seen: one that is replaced is not meant."""
+        folder = source.folder
+        if (folder.path, index) in self._sighted:
+            return
+        with folder.entries() as entries:
+            inodes = {entry.name: entry.inode() for entry in entries}
+        self._sighted[folder.path, index] = inodes
+
+    def _sidecar_status(self, source: Source, name: str) -> os.stat_result | None:
+        """Return the status of a file's sidecar, None without one. Raises OSError."""
+        try:
+            return source.folder.status(name + SIDECAR_SUFFIX)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            # A name so long that no sidecar could stand beside it has none.
+            if change.is_name_too_long(error) and len(os.fsencode(name)) > _LONGEST_WITH_SIDECAR:
+                return None
+            raise
+
+    def _is_abandoned(self, source: Source, name: str, status: os.stat_result, next_turn: NextTurn) -> bool:
+        """True if the payload of a sidecar has had its time to come."""
+        try:
+            if not stat.S_ISDIR(source.folder.status(name[: -len(SIDECAR_SUFFIX)]).st_mode):
+                return False
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._set_aside.note(name, source.use_case, error)
+            return False
+        left = self._time_left(source, name, status)
+        if left > 0:
+            next_turn.waiting += 1
+            next_turn.look_again_in(left)
+        return left <= 0
+
+    def _still_waits(self, source: Source, name: str, status: os.stat_result, next_turn: NextTurn) -> bool:
+        """True if a file that lacks its sidecar has time left; it is not read again."""
+        if self._waiting.get(f"{source.folder.path}/{name}") != FileIdentity.of(status):
+            return False
+        left = self._time_left(source, name, status)
+        if left <= 0:
+            return False
+        next_turn.waiting += 1
+        next_turn.look_again_in(left)
+        return True
+
+    def _time_left(self, source: Source, name: str, status: os.stat_result) -> float:
+        lying_since = lying_since_ns(f"{source.folder.path}/{name}", status)
+        return self._sidecar_wait_seconds - self._age(source, name, status, lying_since)
+
+    def _age(self, source: Source, name: str, status: os.stat_result, stamp_ns: int) -> float:
+        """Return how long ago a stamp was made; where it lies in the future, how long the file was seen."""
+        age = self._clock.age_seconds(stamp_ns + self._skew_ns)
+        if age is None:
+            return self.completeness.seen_seconds(source.folder.path, name, status)
+        return age
+
+    def _forget_gone(self) -> None:
+        for folder, index in [key for key in self._sighted if not os.path.lexists(f"{key[0]}/{key[1]}")]:
+            del self._sighted[folder, index]
+        for path in [path for path in self._waiting if not os.path.lexists(path)]:
+            del self._waiting[path]
+
+    def _log_waiting(self, letter: Letter) -> None:
+        if letter.refusal is not None:
+            self._journal.info(
+                "file.waiting",
+                file=letter.shown_name,
+                code=letter.refusal.code,
+                text=letter.refusal.text,
+                wait_seconds=self._sidecar_wait_seconds,
+            )
+
+    def _log_folder(self, name: str) -> None:
+        """Log once a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
+        if name in self._told_folders:
+            return
+        self._told_folders.add(name)
+        refusal = Refusal(
+            "folder_ignored",
+            "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
+            "See 'meshctl use-cases' for the names, or move the folder away.",
+        )
+        if self._rejected.explain_folder(name, refusal, self._clock.now()):
+            self._journal.warning(
+                "file.folder_ignored", folder=mask_file_name(name), text=refusal.text, advice=refusal.advice
+            )
+
+
+class Neighbours:
+    """What is known of the files in one folder of the outbox."""
+
+    def __init__(self, outbox: Outbox, source: Source, sighted: dict[str, int]) -> None:
+        self._outbox = outbox
+        self._source = source
+        self._sighted = sighted
+
+    def is_attached(self, name: str) -> bool:
+        """True if a sidecar names a file as an attachment."""
+        return self._outbox.is_attached(self._source, name)
+
+    def was_replaced(self, name: str, status: os.stat_result) -> bool:
+        """True if another file had the name when the index was first seen."""
+        return self._sighted.get(name, status.st_ino) != status.st_ino
+
+    def is_complete(self, name: str, status: os.stat_result) -> bool:
+        """True if nobody writes to a file any more."""
+        return self._outbox.is_complete(self._source, name, status)
+
+    def is_shared(self, letter: Letter, attachment: str) -> bool:
+        """True if another letter names the same file as an attachment."""
+        return self._outbox.is_shared(self._source, letter, attachment)
+
+
+def _attachments(folder: Folder, sidecar: str) -> tuple[Collection[str], os.stat_result | None]:
+    """Return the names that a sidecar has for attachments, and its status; none if it cannot be read."""
+    try:
+        descriptor = folder.open(sidecar, READ)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return (), None
+            document = read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1)).document
+        finally:
+            os.close(descriptor)
+    except (Refusal, OSError) as error:
+        if isinstance(error, OSError) and is_general(error):
+            raise
+        return (), None
+    return (document.attachments if document else None) or (), status

@@ -1,0 +1,341 @@
+"""The folder `rejected/`: what cannot be sent, untouched, with the reason beside it.
+
+A refused letter lies in its folder in the work folder. The steps, each durable before the next:
+
+1. Its explanation is written there, under a hidden name that says which name is free in `rejected/`.
+2. The ledger says `rejected`.
+3. The file goes to `rejected/`, then its attachments, then its sidecar: nothing takes the place of anything.
+4. The explanation follows, as NAME.error.json, and the letter's folder is removed.
+
+A restart finds the ledger's word and goes on with step 3; the explanation's own name says where to.
+"""
+
+import errno
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from meshctl.clock import instant, iso
+from meshctl.errors import Refusal
+from meshctl.files import change, durable
+from meshctl.files.safe_open import open_regular
+from meshctl.ledger.opening import Books
+from meshctl.ledger.records import NewMessage, Reason
+from meshctl.log.alert import Alert, about_message
+from meshctl.log.masking import mask_file_name
+from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
+from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, numbered
+
+_CHUNK_BYTES = 1 << 20
+_MOST_REMEMBERED = 1000
+_TEMPORARY_PREFIX = ".meshctl-"
+_BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
+_FOLDER_MODE, _FILE_MODE = 0o750, 0o640
+# A dot goes before it while it lies in the work folder.
+_LONGEST_NAME_BYTES = 254 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
+
+
+class RejectedFolder:
+    """The folder of refused files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self._tried: dict[str, int] = {}
+
+    def make(self) -> None:
+        """Make the folder if it is missing. Raises OSError."""
+        durable.make_folders(self.folder, _FOLDER_MODE)
+
+    def draft(self, letter: Letter, place: LetterFolder, refusal: Refusal, at: datetime) -> str:
+        """Step 1: write the explanation; return its path, for a barrier."""
+        attached = [mask_file_name(each.name, letter.words_to_mask) for each in letter.attachments]
+        told = _explanation(letter.message_id, letter.shown_name, refusal, at, attached)
+        path = place.path_of(f".{self._free_name(letter.name)}{ERROR_SUFFIX}")
+        change.unlink_if_there(path)
+        durable.write_new(path, told, _FILE_MODE)
+        return path
+
+    def move_in(self, place: LetterFolder) -> None:
+        """Step 3: move all that was dropped here. Raises OSError; called again, it goes on."""
+        name = place.explanation()
+        names = place.names()
+        if name is None or not names:
+            return
+        payload = place.payload()
+        if payload is None and len(names) == 1 and not self._is_there(name):
+            # A sidecar alone, or a file whose sidecar and attachments there never were.
+            payload = names[0]
+        if payload is not None:
+            name = self._move_payload(place, payload, name)
+        for other in names:
+            if other != payload and not is_sidecar(other):
+                self._move(place.path_of(other), iter([self._free_name(other)]))
+        for other in names:
+            if other != payload and is_sidecar(other):
+                self._move(place.path_of(other), numbered(name + SIDECAR_SUFFIX))
+        self._move_row(place, name)
+
+    def move_explanation(self, place: LetterFolder) -> None:
+        """Step 4, when the names in both folders are durable. Raises OSError."""
+        name = place.explanation()
+        if name is not None:
+            source = place.path_of(f".{name}{ERROR_SUFFIX}")
+            target = f"{self.folder}/{name}{ERROR_SUFFIX}"
+            if _is_same_content(source, target):
+                # From another file system, by a run that was interrupted; no other has its message id.
+                change.unlink(source)
+                return
+            self._move(source, (each + ERROR_SUFFIX for each in numbered(name)))
+
+    def take_in(self, path: str, name: str, refusal: Refusal, at: datetime) -> None:
+        """Move something here that belongs to no letter, with an explanation beside it. Raises OSError."""
+        self.explain(name, _explanation(None, mask_file_name(name), refusal, at))
+        self._move(path, numbered(_fitting(name)))
+
+    def explain_folder(self, name: str, refusal: Refusal, at: datetime) -> bool:
+        """Explain a folder that is left where it lies; False when that has been done before."""
+        path = f"{self.folder}/{_fitting(name)}{ERROR_SUFFIX}"
+        if os.path.lexists(path):
+            return False
+        self.explain(name, _explanation(None, mask_file_name(name), refusal, at))
+        return True
+
+    def explain(self, name: str, explanation: bytes) -> None:
+        """Put an explanation here that belongs to no letter, beside those of the same name."""
+        temporary = f"{self.folder}/{_TEMPORARY_PREFIX}explanation"
+        change.unlink_if_there(temporary)
+        durable.write_new(temporary, explanation, _FILE_MODE)
+        durable.sync_file(temporary)
+        self._move(temporary, (each + ERROR_SUFFIX for each in numbered(_fitting(name))))
+        durable.sync_folder(self.folder)
+
+    def explanations(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each explanation's path and content; what cannot be read is passed over."""
+        for entry in os.scandir(self.folder):
+            if not entry.name.endswith(ERROR_SUFFIX) or not entry.is_file(follow_symlinks=False):
+                continue
+            if sys.platform != "win32" and entry.stat().st_uid not in (0, os.geteuid()):
+                # Whoever drops files may have written it.
+                continue
+            # An old explanation that was itself dropped, with all of `rejected/` say, is a refused file.
+            if os.path.lexists(entry.path + ERROR_SUFFIX):
+                continue
+            with suppress(OSError, ValueError, RecursionError):
+                content = json.loads(Path(entry.path).read_bytes())
+                if isinstance(content, dict):
+                    yield entry.path, content
+
+    def rows(self, is_known: Callable[[str], bool]) -> Iterator[NewMessage]:
+        """Yield ledger rows for the refused files that lie here and that nobody knows."""
+        seen: set[str] = set()
+        for path, content in self.explanations():
+            message_id = content.get("message_id")
+            payload = path.removesuffix(ERROR_SUFFIX)
+            if not isinstance(message_id, str) or message_id in seen or not _MESSAGE_ID.fullmatch(message_id):
+                continue
+            if not is_known(message_id) and os.path.lexists(payload):
+                seen.add(message_id)
+                yield rejected_row(content, os.lstat(payload).st_size)
+
+    def remove_temporary(self) -> None:
+        """Remove what a crash left under names of ours."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(_TEMPORARY_PREFIX):
+                    change.unlink(entry.path)
+
+    def _is_there(self, name: str) -> bool:
+        return os.path.lexists(f"{self.folder}/{name}")
+
+    def _free_name(self, name: str) -> str:
+        """Return a name under which a file stands for itself: nothing beside it would pass for its own."""
+        fitting = _fitting(name)
+        # A name that is used again and again need not be counted from one each time.
+        number = self._tried.get(fitting, 0)
+        candidates = islice(numbered(fitting), number, None)
+        while not self._stands_alone(free := next(candidates)):
+            number += 1
+        if len(self._tried) >= _MOST_REMEMBERED:
+            self._tried.clear()
+        self._tried[fitting] = number
+        return free
+
+    def _stands_alone(self, name: str) -> bool:
+        pairs_with = [name.removesuffix(SIDECAR_SUFFIX)] if is_sidecar(name) else []
+        return not any(map(self._is_there, [*(name + end for end in _BESIDE), *pairs_with]))
+
+    def _move_payload(self, place: LetterFolder, payload: str, name: str) -> str:
+        """Move the file itself, and return the name that it got: the one chosen, or a new free one."""
+        while True:
+            try:
+                _move_new(place.path_of(payload), f"{self.folder}/{name}")
+            except FileExistsError:
+                if is_copy(place.path_of(payload), f"{self.folder}/{name}"):
+                    # From another file system, by a run that was interrupted.
+                    change.unlink(place.path_of(payload))
+                    return name
+                free = self._free_name(payload)
+                change.rename(
+                    place.path_of(f".{name}{ERROR_SUFFIX}"), place.path_of(f".{free}{ERROR_SUFFIX}")
+                )
+                name = free
+            else:
+                return name
+
+    def _move(self, source: str, names: Iterator[str]) -> None:
+        """Move a file here, under the first of the names that is free."""
+        for name in names:
+            target = f"{self.folder}/{name}"
+            try:
+                _move_new(source, target)
+            except FileExistsError:
+                if is_copy(source, target):
+                    change.unlink(source)
+                    return
+            else:
+                return
+
+    def _move_row(self, place: LetterFolder, name: str) -> None:
+        """Put what an index row says beside its file, as the sidecar that it stood for."""
+        row = place.path_of(ROW_NAME)
+        if os.path.lexists(row):
+            target = f"{self.folder}/{name}{SIDECAR_SUFFIX}"
+            data = read_row(row).sidecar
+            durable.replace_whole(target, data, _FILE_MODE, f"{self.folder}/{_TEMPORARY_PREFIX}sidecar")
+            change.unlink(row)
+
+
+def rejected_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
+    """Return the ledger's row of a refused file, from its explanation."""
+    told = {key: str(content.get(key, "")) for key in ("message_id", "file", "at", "code", "text", "advice")}
+    return NewMessage(
+        message_id=told["message_id"],
+        file_name=mask_file_name(told["file"]),
+        size_bytes=size_bytes,
+        sha256=None,
+        created_at=instant(told["at"]),
+        reason=Reason(told["code"], "CHECK", told["text"], told["advice"]),
+    )
+
+
+def log_rejected(books: Books, rows: Sequence[NewMessage]) -> None:
+    """Log rejections, and alert."""
+    for row in rows:
+        reason = row.reason or Reason(None, None, None, None)
+        books.journal.warning(
+            "message.rejected",
+            message_id=row.message_id,
+            file=row.file_name,
+            code=reason.code,
+            text=reason.text,
+            advice=reason.advice,
+        )
+        books.alert(
+            Alert(
+                event="message.rejected",
+                at=row.created_at,
+                text=reason.text,
+                advice=reason.advice,
+                about=about_message(
+                    row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code
+                ),
+            )
+        )
+
+
+def is_copy(one: str, other: str) -> bool:
+    """True if two files are the same one, or one a copy of the other that was made here."""
+    try:
+        first, second = os.lstat(one), os.lstat(other)
+        if os.path.samestat(first, second):
+            return True
+        if stat.S_ISLNK(first.st_mode) and stat.S_ISLNK(second.st_mode):
+            return os.readlink(one) == os.readlink(other)
+        if first.st_dev == second.st_dev:
+            # On one file system nothing is copied.
+            return False
+        # A copy keeps the time of its original: a file that was dropped twice is not taken for a copy.
+        is_like = (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+        both_files = stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)
+        return is_like and both_files and _is_same_content(one, other)
+    except OSError:
+        return False
+
+
+def _is_same_content(one: str, other: str) -> bool:
+    try:
+        with open_regular(one) as first, open_regular(other) as second:
+            while (data := first.read(_CHUNK_BYTES)) == second.read(_CHUNK_BYTES):
+                if not data:
+                    return True
+    except OSError:
+        pass
+    return False
+
+
+def _explanation(
+    message_id: str | None,
+    file_name: str,
+    refusal: Refusal,
+    at: datetime,
+    attachments: Sequence[str] = (),
+) -> bytes:
+    told: dict[str, Any] = {
+        "message_id": message_id,
+        "file": file_name,
+        "at": iso(at),
+        "code": refusal.code,
+        "text": refusal.text,
+        "advice": refusal.advice,
+    }
+    if attachments:
+        told["attachments"] = attachments
+    return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def _fitting(name: str) -> str:
+    """Return the name, shortened where an explanation could not stand beside it."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME_BYTES:
+        return name
+    mark = blake2b(encoded, digest_size=4).hexdigest()
+    kept = encoded[: _LONGEST_NAME_BYTES - 20]
+    # Windows has no name for half a character.
+    start = kept.decode(errors="ignore") if sys.platform == "win32" else os.fsdecode(kept)
+    return f"{start}~{mark}"
+
+
+def _move_new(source: str, target: str) -> None:
+    """Move a file, to another file system as a copy, never over one. Raises FileExistsError, OSError."""
+    try:
+        change.rename_new(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        _copy(source, target)
+        change.unlink(source)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file or a link, durably, to a name that it has only when it is complete."""
+    mode = os.lstat(source).st_mode
+    if stat.S_ISREG(mode):
+        temporary = (
+            f"{os.path.dirname(target)}/{_TEMPORARY_PREFIX}{os.path.basename(os.path.dirname(source))}"
+        )
+        durable.copy_whole(source, target, temporary)
+    elif stat.S_ISLNK(mode):
+        os.symlink(os.readlink(source), target)
+    # A FIFO, socket or device holds nothing that could be lost; a folder cannot come here.

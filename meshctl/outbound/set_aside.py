@@ -1,0 +1,156 @@
+"""What cannot be handled now: each item is named once, left where it is, and tried again; the rest goes on.
+
+Which errors are an item's own: `files/item_error.py`. What is set aside stands in the ledger, so that
+`meshctl status` and `meshctl check` show it.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from meshctl.clock import iso
+from meshctl.files.item_error import advice_on, is_general, reason_of
+from meshctl.ledger.opening import Books
+from meshctl.ledger.records import SET_ASIDE_FACT
+from meshctl.log.alert import Alert
+from meshctl.log.masking import mask_file_name
+from meshctl.outbound.letter import FileIdentity
+from meshctl.outbound.names import SIDECAR_SUFFIX
+
+RETRY_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Item:
+    """One item that was set aside: why, since when, and when it is tried again."""
+
+    name: str
+    reason: str
+    advice: str
+    since: str
+    identity: FileIdentity | None
+    retry_clock: float
+    is_current: bool = True
+
+
+class SetAside:
+    """What is set aside, by use-case folder and name; a sidecar and its file are one item."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._items: dict[tuple[str | None, str], _Item] = {}
+        self._written = books.ledger.fact(SET_ASIDE_FACT) or "[]"
+        # Of earlier runs: what is met again soon after the start is no news.
+        self._earlier: list[dict[str, str]] = json.loads(self._written)
+        self._earlier_until = books.clock.monotonic() + RETRY_SECONDS
+
+    @contextmanager
+    def guarding(self, name: str, use_case: str | None) -> Iterator[None]:
+        """Set an item aside when the block fails for its sake; one that has gone is nobody's fault."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.note(name, use_case, error)
+
+    def note(
+        self, name: str, use_case: str | None, error: OSError, status: os.stat_result | None = None
+    ) -> None:
+        """Set an item aside for an error. Raises the error if it is not the item's."""
+        if is_general(error):
+            raise error
+        self.note_reason(name, use_case, f"{reason_of(error)}.", advice_on(error), status)
+
+    def note_folder(self, name: str, error: OSError) -> None:
+        """Set a use-case folder aside, and with it all that lies there. Raises the error if it is not its."""
+        if is_general(error):
+            raise error
+        reason = f"The use-case folder cannot be used: {reason_of(error)}."
+        self.note_reason(name, None, reason, advice_on(error))
+
+    def note_reason(
+        self,
+        name: str,
+        use_case: str | None,
+        reason: str,
+        advice: str,
+        status: os.stat_result | None = None,
+    ) -> None:
+        """Set an item aside, and log and alert if that is news."""
+        clock, key, shown = self._books.clock, _key(use_case, name), mask_file_name(name)
+        known = self._items.get(key)
+        since = known.since if known else self._since_earlier(shown, use_case, reason)
+        self._items[key] = _Item(
+            known.name if known else name,
+            reason,
+            advice,
+            since or iso(clock.now()),
+            None if status is None else FileIdentity.of(status),
+            clock.monotonic() + RETRY_SECONDS,
+        )
+        if since is not None:
+            return
+        self._books.journal.warning("file.set_aside", file=shown, folder=use_case, text=reason, advice=advice)
+        self._books.alert(
+            Alert(
+                event="file.set_aside",
+                at=clock.now(),
+                text=reason,
+                advice=advice,
+                about={"file": shown, "folder": use_case},
+            )
+        )
+
+    def _since_earlier(self, shown: str, use_case: str | None, reason: str) -> str | None:
+        """Return since when an earlier run had set an item aside for this reason; None if it had not."""
+        is_soon = self._books.clock.monotonic() < self._earlier_until
+        for item in self._earlier if is_soon else ():
+            if (item["file"], item["folder"], item["reason"]) == (shown, use_case, reason):
+                self._earlier.remove(item)
+                return item["since"]
+        return None
+
+    def rests(self, name: str, use_case: str | None, status: os.stat_result) -> bool:
+        """True if an item was set aside as it is now and is not to be tried again yet."""
+        item = self._items.get(_key(use_case, name))
+        if item is None or item.identity != FileIdentity.of(status):
+            return False
+        item.is_current = self._books.clock.monotonic() < item.retry_clock
+        return item.is_current
+
+    def holds(self, name: str, use_case: str | None) -> bool:
+        """True if an item is set aside."""
+        return _key(use_case, name) in self._items
+
+    def retry_seconds(self) -> float | None:
+        """Return in how many seconds the next item is tried again; None without any."""
+        now = self._books.clock.monotonic()
+        return min((max(item.retry_clock - now, 0.0) for item in self._items.values()), default=None)
+
+    def finish_turn(self) -> None:
+        """Forget what was not met again in this turn, and write down the rest. Raises sqlite3.Error."""
+        self._items = {key: item for key, item in self._items.items() if item.is_current}
+        shown = [
+            {
+                "file": mask_file_name(item.name),
+                "folder": use_case,
+                "reason": item.reason,
+                "advice": item.advice,
+                "since": item.since,
+            }
+            for (use_case, _), item in self._items.items()
+        ]
+        for item in self._items.values():
+            item.is_current = False
+        told = json.dumps(shown, ensure_ascii=False)
+        if told != self._written:
+            self._books.ledger.set_fact(SET_ASIDE_FACT, told)
+            self._written = told
+
+
+def _key(use_case: str | None, name: str) -> tuple[str | None, str]:
+    return use_case, name.removesuffix(SIDECAR_SUFFIX)

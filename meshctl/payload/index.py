@@ -1,0 +1,344 @@
+"""An index `NAME.index.csv`: a sidecar for many files, a row each. Pure: what its bytes say, row by row.
+
+The first row names the columns: `file`, and keys of a sidecar with dots (`patient.nhs_number`), with commas,
+semicolons or tabs between them. An empty cell says nothing. A row that cannot become a sidecar is refused
+alone; what its sidecar says is judged with its file, like any other.
+
+Whatever is cut off must not pass for whole: half a surname or half a mailbox id sends a letter to somebody
+else. Of a last row without a line end nobody can tell whether it is whole, so it is refused, although some
+programs write such rows; so is a row with fewer cells than there are columns. No refusal quotes a value.
+"""
+
+import codecs
+import csv
+import io
+import json
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from meshctl.errors import Refusal
+from meshctl.payload.sidecar import INDEX_COLUMNS
+
+INDEX_BYTES: Final = 64 * 1024 * 1024
+"""So large an index may be."""
+
+CORRECT_ROWS: Final = "Correct the rows, and drop them with their files in a new index."
+"""What to do about rows that are refused."""
+
+_FILE: Final = "file"
+_SEPARATORS: Final = (",", ";", "\t")
+_MOST_ROWS: Final = 100_000
+_MOST_ROW_CHARACTERS: Final = 1024 * 1024
+# No value of a patient that a sidecar may have is longer.
+_MOST_MASKED: Final = 255
+_LINE_ENDS: Final = ("\n", "\r")
+# Stands for a character of which only some bytes are there.
+_CUT_CHARACTER: Final = "\ufffd"
+_FLAGS: Final = frozenset({"document.confidential", "patient.verified"})
+_YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_NUMBERS: Final = frozenset({"size_bytes"})
+_NUMBER: Final = re.compile("[0-9]{1,15}")
+_OF_PATIENT: Final = frozenset(
+    {"patient.nhs_number", "patient.date_of_birth", "patient.surname", "patient.given", "patient_name"}
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Row:
+    """A row: its number, the file that it is about, and the sidecar that it becomes, or a refusal.
+
+    `file` is empty where the row does not tell all of the name. `words_to_mask` are what it says of the
+    patient, which a file's name may repeat.
+    """
+
+    number: int
+    file: str
+    sidecar: bytes
+    refusal: Refusal | None = None
+    words_to_mask: tuple[str, ...] = ()
+
+
+def read_index(data: bytes, check_file: Callable[[str], None]) -> list[Row]:
+    """Return the rows of an index, but for blank ones, numbered as a spreadsheet does.
+
+    `check_file` raises Refusal for a name that a row must not be about. Raises Refusal `index_unusable` when
+    the index cannot be used as a whole.
+    """
+    if len(data) > INDEX_BYTES:
+        raise _unusable("is larger than 64 MiB", "Split it.")
+    text = _text_of(data)
+    try:
+        rows = list(_rows(_records(text, _separator_of(text)), check_file))
+    except csv.Error:
+        raise _unusable(
+            "is no CSV: its quotes do not match, or a cell is far too long",
+            "Write it by a program that knows CSV.",
+        ) from None
+    often = Counter(_same_name(row.file) for row in rows)
+    return [_refused_if_twice(row, often) for row in rows]
+
+
+def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Row, str | Refusal]]:
+    """Yield each row with the name, of those beside the index, of the file that it is about, or a refusal.
+
+    That is the file of exactly that name, else the only one whose name the system, or Unicode's composed
+    form, takes for the same.
+    """
+    there = frozenset(names)
+    alike: dict[str, list[str]] = {}
+    for name in there:
+        alike.setdefault(_same_name(name), []).append(name)
+    in_any_case = frozenset(same.casefold() for same in alike)
+    for row in rows:
+        if row.refusal is not None:
+            yield row, row.refusal
+        elif row.file in there:
+            yield row, row.file
+        else:
+            same = _same_name(row.file)
+            found = alike.get(same, [])
+            is_other_case = same.casefold() in in_any_case
+            yield row, found[0] if len(found) == 1 else _not_found(found, is_other_case=is_other_case)
+
+
+class _Record(NamedTuple):
+    """A record of the CSV that is not blank. `is_cut`: nothing shows that its last cell is whole."""
+
+    number: int
+    cells: list[str]
+    is_cut: bool
+
+
+class _Lines:
+    """The lines that the CSV's reader takes, counted for each record."""
+
+    def __init__(self, text: str) -> None:
+        # As they are: a line end within quotes is part of a cell.
+        self._lines = io.StringIO(text, newline="")
+        self.newest = ""
+        self.are_over = False
+        self.begin_record()
+
+    def begin_record(self) -> None:
+        """Count anew."""
+        self.of_record = self._characters = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._lines.readline()
+        if not line:
+            self.are_over = True
+            raise StopIteration
+        self.newest = line
+        self.of_record += 1
+        self._characters += len(line)
+        if self._characters > _MOST_ROW_CHARACTERS:
+            raise _unusable("has a row of more than a million characters", "Check that it is an index.")
+        return line
+
+
+def _text_of(data: bytes) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        text = decoder.decode(data)
+    except UnicodeDecodeError:
+        raise _unusable("is not UTF-8 text", "Save it as CSV UTF-8.") from None
+    is_cut_within_a_character = bool(decoder.getstate()[0])
+    return text + _CUT_CHARACTER if is_cut_within_a_character else text
+
+
+def _separator_of(text: str) -> str:
+    """Return what separates the cells: the first separator by which the first row names a column `file`."""
+    beginning = text[:_MOST_ROW_CHARACTERS]
+    for separator in _SEPARATORS:
+        with suppress(csv.Error, Refusal):
+            first = next(_records(beginning, separator), None)
+            if first is not None and _FILE in map(str.strip, first.cells):
+                return separator
+    return _SEPARATORS[0]
+
+
+def _records(text: str, separator: str) -> Iterator[_Record]:
+    """Yield the records that are not blank. Raises csv.Error, Refusal."""
+    lines = _Lines(text)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    for number in count(1):
+        lines.begin_record()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            # Quotes that stay open over lines may have swallowed rows; within the last line they are cut off.
+            if not lines.are_over or lines.of_record > 1:
+                raise
+            cells, is_cut = next(csv.reader([lines.newest], delimiter=separator)), True
+        else:
+            is_cut = not lines.newest.endswith(_LINE_ENDS)
+        if any(map(str.strip, cells)):
+            yield _Record(number, cells, is_cut)
+
+
+def _rows(records: Iterator[_Record], check_file: Callable[[str], None]) -> Iterator[Row]:
+    header = next(records, None)
+    if header is None:
+        raise _unusable("is empty", "Its first row names the columns.")
+    if header.is_cut:
+        raise _unusable("ends within its first row", "Write it whole; a line end is at the end of each row.")
+    columns = _columns_of(header.cells)
+    for many, record in enumerate(records):
+        if many == _MOST_ROWS:
+            raise _unusable(f"has more than {_MOST_ROWS:,} rows", "Split it.")
+        yield _row(record, columns, len(header.cells), check_file)
+
+
+def _columns_of(cells: Sequence[str]) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    # Spreadsheets write a cell for each column that was ever used.
+    while not columns[-1]:
+        columns.pop()
+    if _FILE not in columns:
+        raise _unusable("has no column `file`", "Its first row names the columns; `file` says which file.")
+    unknown = [number for number, name in enumerate(columns, start=1) if name not in (_FILE, *INDEX_COLUMNS)]
+    if unknown:
+        # What a column is called may be anything, a patient's name too.
+        raise _unusable(
+            f"has columns that it may not have: {', '.join(map(str, unknown[:10]))}",
+            f"The first row may have file, {', '.join(INDEX_COLUMNS)}.",
+        )
+    if len(set(columns)) < len(columns):
+        raise _unusable("has the same column twice", "Name each column once.")
+    return columns
+
+
+def _row(record: _Record, columns: list[str], most_cells: int, check_file: Callable[[str], None]) -> Row:
+    cells = {
+        column: cell.strip() for column, cell in zip(columns, record.cells, strict=False) if cell.strip()
+    }
+    file = cells.pop(_FILE, "")
+    if record.is_cut and len(record.cells) <= columns.index(_FILE) + 1:
+        # Half a name may be another file's.
+        file = ""
+    # Also of a row that is refused, whatever is wrong with it: its explanation names the file.
+    words = [
+        word
+        for column, cell in cells.items()
+        if column in _OF_PATIENT
+        for word in (cell[:_MOST_MASKED], *cell[:_MOST_MASKED].split())
+    ]
+    hidden = tuple(word for word in words if len(word) > 1)
+    try:
+        _check_cells(record, len(columns), most_cells)
+        _check_named(file, check_file)
+        return Row(record.number, file, json.dumps(_nested(cells)).encode(), None, hidden)
+    except Refusal as refusal:
+        return Row(record.number, file, b"", refusal, hidden)
+
+
+def _check_cells(record: _Record, columns: int, most_cells: int) -> None:
+    if record.is_cut:
+        raise Refusal(
+            "index_row_cut_off",
+            "The last row has no line end, so it may be cut off.",
+            "End each row with a line end, the last one too; drop the row with its file in a new index.",
+        )
+    if len(record.cells) < columns:
+        raise Refusal(
+            "index_row_cut_off",
+            "The row has fewer cells than there are columns, so it may be cut off.",
+            "Write a cell for each column, an empty one too. Excel leaves out empty cells at the end of rows:"
+            " let the last column be one that is always filled. Drop the row with its file in a new index.",
+        )
+    if len(record.cells) > most_cells or any(map(str.strip, record.cells[columns:])):
+        raise Refusal("index_row_too_long", "The row has more cells than there are columns.", CORRECT_ROWS)
+
+
+def _check_named(file: str, check_file: Callable[[str], None]) -> None:
+    if not file:
+        raise Refusal("index_file_missing", "The row names no file.", CORRECT_ROWS)
+    check_file(file)
+
+
+def _nested(cells: dict[str, str]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for column, cell in cells.items():
+        *outer, key = column.split(".")
+        holder = said
+        for name in outer:
+            inner = holder.setdefault(name, {})
+            if isinstance(inner, str):
+                # document.type holds the code alone, where there is no column for its name.
+                inner = holder[name] = {"code": inner}
+            holder = inner
+        if isinstance(holder.get(key), dict):
+            holder[key]["code"] = _value(column, cell)
+        else:
+            holder[key] = _value(column, cell)
+    return said
+
+
+def _value(column: str, cell: str) -> str | bool | int:
+    if cell.startswith("="):
+        raise Refusal("index_formula", f"The cell under {column} holds a formula.", CORRECT_ROWS)
+    if column in _FLAGS:
+        if cell.casefold() not in _YES_OR_NO:
+            raise Refusal(
+                "index_flag_invalid", f"The cell under {column} is neither yes nor no.", CORRECT_ROWS
+            )
+        return _YES_OR_NO[cell.casefold()]
+    if column in _NUMBERS:
+        if not _NUMBER.fullmatch(cell):
+            raise Refusal(
+                "index_number_invalid",
+                f"The cell under {column} is no whole number, written as digits alone.",
+                CORRECT_ROWS,
+            )
+        return int(cell)
+    return cell
+
+
+def _refused_if_twice(row: Row, often: Counter[str]) -> Row:
+    if row.refusal is not None or often[_same_name(row.file)] == 1:
+        return row
+    refusal = Refusal("index_file_twice", "The index names the file in several rows.", CORRECT_ROWS)
+    return replace(row, sidecar=b"", refusal=refusal)
+
+
+def _same_name(name: str) -> str:
+    """Return what is the same for names that mean one file: macOS writes an accent as a character."""
+    return os.path.normcase(unicodedata.normalize("NFC", name))
+
+
+def _not_found(alike: Sequence[str], *, is_other_case: bool) -> Refusal:
+    if alike:
+        return Refusal(
+            "index_file_ambiguous",
+            "Several files beside the index have names that differ only in how accents are stored, none of"
+            " them as in the row.",
+            "Rename the files so that their names differ, and drop them with a new index.",
+        )
+    if is_other_case:
+        return Refusal(
+            "index_file_missing",
+            "No file of that name lies beside the index, only one whose name differs in case. The row will"
+            " not be used for a file that comes later.",
+            "Write the name in the row as the file has it, and drop the row in a new index.",
+        )
+    return Refusal(
+        "index_file_missing",
+        "No file of that name lies beside the index. The row will not be used for a file that comes later.",
+        "Drop the file first, and then a new index with its row.",
+    )
+
+
+def _unusable(what: str, advice: str) -> Refusal:
+    return Refusal("index_unusable", f"The index {what}.", advice)

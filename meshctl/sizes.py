@@ -1,0 +1,15 @@
+"""Sizes as people read them. Whole bytes would not do: ten digits are masked as an NHS number."""
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+# From here on one decimal would round to a thousand of the unit.
+_NEXT_UNIT = 999.95
+
+
+def size_text(size_bytes: int) -> str:
+    """Write a size for a person, in decimal units: "512 bytes", "48.2 kB", "20 GB"."""
+    value = float(size_bytes)
+    for unit in _UNITS:
+        if value < _NEXT_UNIT or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"

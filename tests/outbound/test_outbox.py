@@ -1,0 +1,194 @@
+"""What in the outbox is looked into, and when: on a real folder and a clock that is set."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshctl.clock import Clock
+from meshctl.ledger.opening import Books, open_books
+from meshctl.log.events import Journal
+from meshctl.outbound.outbox import NextTurn, Outbox
+from meshctl.outbound.rejected import RejectedFolder
+from meshctl.outbound.set_aside import SetAside
+from meshctl.settings.model import StagingSettings
+
+QUIET, WAIT = 2.0, 300.0
+
+
+class _SetClock(Clock):
+    """A clock that can be put forward."""
+
+    ahead_seconds = 0.0
+
+    def age_seconds(self, changed_ns: int) -> float | None:
+        """Return how long ago a file changed."""
+        age = time.time() + self.ahead_seconds - changed_ns / 1e9
+        return None if age < 0 else age
+
+    def monotonic(self) -> float:
+        """Return seconds that only go forward."""
+        return super().monotonic() + self.ahead_seconds
+
+
+class Told(Journal):
+    """A journal that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.getLogger("unheard"))
+        self.lines: list[tuple[str, Any]] = []
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """Keep a line."""
+        self.lines.append((event, fields.get("file")))
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """Keep a line."""
+        self.lines.append((event, fields.get("folder") or fields.get("file")))
+
+
+@dataclass
+class Looked:
+    """An outbox that is gone through, and what was told."""
+
+    folder: Path
+    books: Books
+    settings: dict[str, Any] = field(default_factory=dict)
+    clock: _SetClock = field(default_factory=_SetClock)
+    told: Told = field(default_factory=Told)
+
+    def __post_init__(self) -> None:
+        times = {"quiet_seconds": QUIET, "sidecar_wait_seconds": WAIT, **self.settings}
+        rejected = self.folder.parent / "rejected"
+        rejected.mkdir()
+        self.outbox = Outbox(
+            StagingSettings.model_validate({"outbox": self.folder, **times}),
+            {"send-document"},
+            self.clock,
+            self.told,
+            SetAside(self.books),
+            RejectedFolder(rejected),
+        )
+
+    def write(self, name: str, data: bytes = b"x", *, age_seconds: float = 0.0) -> Path:
+        """Write a file that was last written to so long ago."""
+        path = self.folder / name
+        path.write_bytes(data)
+        at = time.time() + self.clock.ahead_seconds - age_seconds
+        os.utime(path, (at, at))
+        return path
+
+    def ready(self) -> list[str]:
+        """Return the names of what is to be looked into, and keep what is left."""
+        self.left = NextTurn()
+        with self.outbox.opened() as sources:
+            return [one.name for one in self.outbox.ready(sources[0], self.left)]
+
+    def ready_later(self) -> list[str]:
+        """Return what is to be looked into when all has been quiet for long enough."""
+        assert self.ready() == []
+        self.clock.ahead_seconds += QUIET
+        return self.ready()
+
+    def events(self, event: str) -> list[str]:
+        """Return the names that lines of one event name."""
+        return [name for told, name in self.told.lines if told == event]
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    """An open ledger."""
+    opened = open_books(tmp_path / "state", Told())
+    yield opened.books
+    opened.books.ledger.close()
+
+
+@pytest.fixture
+def looked(tmp_path: Path, books: Books) -> Looked:
+    """An empty outbox."""
+    (tmp_path / "outbox").mkdir()
+    return Looked(tmp_path / "outbox", books)
+
+
+def test_it_says_when_to_look_again(looked: Looked) -> None:
+    """A fresh file may be complete after the quiet time."""
+    looked.write("letter.pdf")
+    assert looked.ready() == []
+    assert looked.left.being_written == 1
+    assert looked.left.seconds == pytest.approx(QUIET, abs=0.2)
+
+
+def test_the_oldest_file_comes_first(looked: Looked) -> None:
+    """Names do not count, times do."""
+    for name, age_seconds in (("a", 10.0), ("b", 30.0), ("c", 20.0)):
+        looked.write(name, age_seconds=age_seconds)
+    assert looked.ready_later() == ["b", "c", "a"]
+
+
+def test_a_file_waits_for_a_sidecar_that_is_still_written(looked: Looked) -> None:
+    """Both have to be complete."""
+    looked.write("letter.pdf")
+    assert looked.ready() == []
+    looked.clock.ahead_seconds = QUIET
+    looked.write("letter.pdf.meta.json")
+    assert looked.ready() == []
+    looked.clock.ahead_seconds = 2 * QUIET
+    assert looked.ready() == ["letter.pdf"]
+
+
+def test_a_sidecar_without_its_file_waits_its_time(looked: Looked) -> None:
+    """Then it is handed out, to be refused."""
+    looked.write("letter.pdf.meta.json")
+    assert looked.ready() == []
+    assert looked.left.waiting == 1
+    looked.clock.ahead_seconds = WAIT + 1
+    assert looked.ready() == ["letter.pdf.meta.json"]
+
+
+def test_ignored_names_are_told_of_once_until_they_are_gone(looked: Looked) -> None:
+    """A left-over name at once, an unfinished one when it has lain for a minute; neither is ready."""
+    looked.write("Thumbs.db", age_seconds=100)
+    looked.write("letter.part", age_seconds=50)
+    for _ in range(3):
+        assert looked.ready() == []
+    assert looked.events("file.name_ignored") == ["Thumbs.db"]
+    looked.clock.ahead_seconds = 11
+    assert looked.ready() == []
+    (looked.folder / "Thumbs.db").unlink()
+    assert looked.ready() == []
+    looked.write("Thumbs.db", age_seconds=100)
+    assert looked.ready() == []
+    assert looked.events("file.name_ignored") == ["Thumbs.db", "letter.part", "Thumbs.db"]
+
+
+def test_an_unfinished_name_from_the_future_is_told_of(looked: Looked) -> None:
+    """A wrong stamp must not hide it: it has lain when it was seen unchanged for a minute."""
+    looked.write("letter.part", age_seconds=-3600)
+    assert looked.ready() == []
+    assert looked.events("file.name_ignored") == []
+    looked.clock.ahead_seconds = 61
+    assert looked.ready() == []
+    assert looked.events("file.name_ignored") == ["letter.part"]
+
+
+def test_a_use_case_has_its_folder_whatever_is_ignored(tmp_path: Path, books: Books) -> None:
+    """What lies in it is taken, so that nothing may say that the folder is passed over."""
+    (tmp_path / "outbox" / "send-document").mkdir(parents=True)
+    looked = Looked(tmp_path / "outbox", books, {"ignore": ["send-*"]})
+    assert looked.ready() == []
+    assert looked.told.lines == []
+
+
+def test_a_folder_is_told_of_unless_it_is_a_use_case(looked: Looked) -> None:
+    """A use case's sub-folder is gone through by itself; any other is left and told of."""
+    for name in ("send-document", "letters"):
+        (looked.folder / name).mkdir()
+    assert looked.ready() == []
+    assert looked.events("file.folder_ignored") == ["letters"]
+    with looked.outbox.opened() as sources:
+        assert [source.use_case for source in sources] == [None, "send-document"]
