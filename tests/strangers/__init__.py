@@ -1,0 +1,1 @@
+"""Tests of meshctl against everybody else who uses its folders."""
