@@ -1,7 +1,5 @@
 """Files in IN that cannot be handled: left, named once over all looks and restarts, and no reason to stop."""
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from meshctl.inbound.client_health import CLIENT_FACT, client_view
 from meshctl.mesh.control_file import write_control_file
 from meshctl.mesh.states import Acknowledgement, State
+from tests import no_files
 from tests.inbound.inbound_site import InboundSite, report_on
 from tests.inbound.test_others import DELIVER, LETTER
 
@@ -24,30 +23,7 @@ def _link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-def _link_to_itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _socket(path: Path) -> None:
-    before = os.getcwd()
-    # The path of a socket may have no more than 108 characters.
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(before)
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-
-
-NO_FILES = (_link, _link_to_itself, _fifo, _socket, _folder)
+NO_FILES = (_link, no_files.link_to_itself, no_files.fifo, no_files.bound_socket, no_files.folder)
 no_file = pytest.mark.parametrize("make", NO_FILES, ids=lambda make: make.__name__)
 Make = Callable[[Path], None]
 
@@ -107,7 +83,7 @@ def test_an_acknowledgement_is_read_when_its_payload_can_be(mailbox: InboundSite
     payload = mailbox.folder("IN") / "ack.dat"
     data = payload.read_bytes()
     payload.unlink()
-    _link_to_itself(payload)
+    no_files.link_to_itself(payload)
     mailbox.turns()
     assert len(mailbox.said("ack.unreadable")) == 1
 

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import no_files
 from tests.faults.conftest import make_faulty_site
 from tests.faults.faulty_site import (
     SOMEBODY,
@@ -89,31 +89,10 @@ def _link(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
 
-def _link_to_itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _socket(path: Path) -> None:
-    before = os.getcwd()
-    # The path of a socket may have no more than 108 characters.
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(before)
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-
-
 @pytest.mark.parametrize(
-    "make", [_link, _link_to_itself, _fifo, _socket, _folder], ids=lambda make: make.__name__
+    "make",
+    [_link, no_files.link_to_itself, no_files.fifo, no_files.bound_socket, no_files.folder],
+    ids=lambda make: make.__name__,
 )
 def test_an_index_that_is_no_file(site: FaultySite, make: Callable[[Path], None]) -> None:
     """It is neither followed nor waited for, and stops nobody."""
