@@ -19,7 +19,7 @@ from meshctl.ledger.reads import set_aside, snapshot
 from meshctl.ledger.records import SetAside
 from meshctl.log.masking import mask_file_name
 from meshctl.outbound.count import without
-from meshctl.outbound.letter import OLD_WORK, OLD_WORK_NAMES, WORK_NAMES
+from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
 
 _PATIENCE_SECONDS = 600.0
@@ -95,8 +95,7 @@ def check_work(surroundings: Surroundings) -> Iterator[Finding]:
         return
     old = [age for _, age in left if age > _PATIENCE_SECONDS]
     for name in old_names:
-        happened, _, advice = OLD_WORK.partition(". ")
-        yield error("work.old", f"{work / name} {happened}. meshctl does not start.", advice)
+        yield error("work.old", f"{work / name} {OLD_WORK} meshctl does not start.", OLD_WORK_ADVICE)
     if foreign:
         yield warning(
             "work.foreign",

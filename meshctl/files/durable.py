@@ -148,12 +148,17 @@ def write_pieces(path: str, pieces: Iterable[bytes], mode: int) -> None:
             # The umask has had its say in open(); the configured mode is what the MESH Client needs.
             os.fchmod(descriptor, mode)
         for piece in pieces:
-            view = memoryview(piece)
             with naming(path):
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                write_all(descriptor, piece)
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, in as many calls as the system takes for it. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def copy_new(source: str, target: str, mode: int) -> None:
@@ -211,33 +216,6 @@ def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
     sync_file(temporary)
     change.rename(temporary, path)
     sync_folder(os.path.dirname(path))
-
-
-def same_mount(one: str | Path, other: str | Path) -> bool:
-    """True if a rename from one folder to the other can work.
-
-    One file system mounted twice does not do: so systemd makes each ReadWritePaths of a service.
-    """
-    return _mount(one) == _mount(other)
-
-
-def _mount(folder: str | Path) -> tuple[int, str]:
-    """Return what tells the device, and on Linux the mount, that a folder is on."""
-    device = os.stat(folder).st_dev
-    if sys.platform != "linux":
-        return device, ""
-    descriptor = os.open(folder, os.O_PATH)
-    try:
-        # proc(5): pos, flags, mnt_id, a line each.
-        for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
-            if line.startswith("mnt_id:"):
-                return device, line
-    except FileNotFoundError:
-        # No /proc here, as in some containers; the device has to do.
-        pass
-    finally:
-        os.close(descriptor)
-    return device, ""
 
 
 @contextmanager

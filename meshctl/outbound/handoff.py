@@ -292,9 +292,7 @@ class HandOff:
                     if isinstance(piece, KernelCopy):
                         piece.to(descriptor)
                     else:
-                        view = memoryview(piece)
-                        while view:
-                            view = view[os.write(descriptor, view) :]
+                        durable.write_all(descriptor, piece)
                     if should_stop is not None:
                         if number % _PIECES_A_SYNC == 0:
                             os.fsync(descriptor)
@@ -421,9 +419,8 @@ class KernelCopy:
             if error.errno not in _NOT_BY_KERNEL:
                 raise
             data = os.read(self._source, _CHUNK_BYTES)
-            copied, view = len(data), memoryview(data)
-            while view:
-                view = view[os.write(target, view) :]
+            durable.write_all(target, data)
+            copied = len(data)
         self.is_over = copied == 0
 
 

@@ -39,7 +39,7 @@ from meshctl.outbound.letter import (
     LetterFolder,
     WorkFolder,
     check_same,
-    identity_of,
+    inode_of,
     is_of_one_owner,
     mark_of_file,
     read_row,
@@ -59,6 +59,36 @@ _LONGEST_NAME = 255
 _EXPECTED: Final = "expected"
 # NTFS never gives the number of a file to another one.
 _IS_NEVER_REUSED: Final = os.name == "nt"
+
+
+# Why a row, or an index, is not used: by code, the text and the advice.
+_WHY_NOT: Final = {
+    "index_sidecar_exists": ("The file has a sidecar of its own, which is used.", CORRECT_ROWS),
+    "index_file_attached": ("A sidecar names the file as its attachment. The row is not used.", CORRECT_ROWS),
+    "index_file_foreign": (
+        "The file belongs to another user than the index.",
+        "Have the index and its files dropped by one user.",
+    ),
+    "index_file_disputed": (
+        "Another row names the same file, for somebody else or in another index. Neither is used.",
+        "Take the file out of the outbox, and drop it again with one index.",
+    ),
+    "index_file_missing": (
+        "The file that lay beside the index has gone, or another was put in its place. The row is not used.",
+        "Drop the file first, and then a new index with its row.",
+    ),
+    "index_file_unfinished": (
+        (
+            "The file was still being written when meshctl ended, so that another one may have its place by"
+            " now. The row is not used."
+        ),
+        "Let the index come last, and drop it again with the file.",
+    ),
+    "index_changed": (
+        "Another file or folder was put in the place of the index while it was read.",
+        "Drop the index again, as an ordinary file.",
+    ),
+}
 
 
 class BesideIndex(Protocol):
@@ -113,8 +143,7 @@ class Indexes:
         """
         rows = read_index(data, self._names.check_named)
         given, refused = self._match(folder, use_case, rows, folder.status(name), beside)
-        stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
-        place = f"{stamp}.{use_case}" if use_case else stamp
+        place = self._new_name(use_case)
         hidden = f"{self._work.indexes}/.{place}"
         os.mkdir(hidden, _PRIVATE)
         try:
@@ -148,26 +177,14 @@ class Indexes:
             with self._set_aside.guarding(name, named[2]):
                 self._recover_one(name, named[2])
 
-    def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Refusal | None:
-        if (use_case, name) in self._disputed:
-            self._disputed.discard((use_case, name))
-            return _disputed()
-        try:
-            status = folder.status(name)
-            if self.row_of(use_case, name, status) is None:
-                return _unfinished() if row.is_for(status) else _gone()
-            return _has_own() if folder.has(name + SIDECAR_SUFFIX) else None
-        except FileNotFoundError:
-            return _gone()
-        except OSError:
-            return None
-
     def _recover_one(self, name: str, use_case: str | None) -> None:
         path = f"{self._work.indexes}/{name}"
         index = next((each for each in os.listdir(path) if is_index(each)), None)
         if index is not None and not _is_expected(path, index):
             # Something else, perhaps another user's, was put in its place while it was taken.
-            self._rejected.take_in(f"{path}/{index}", index, _changed(), self._books.clock.now())
+            self._rejected.take_in(
+                f"{path}/{index}", index, _refusal("index_changed"), self._books.clock.now()
+            )
             index = None
         if name.startswith(".") and index is None:
             _remove(path)
@@ -195,9 +212,7 @@ class Indexes:
         if not os.path.lexists(path):
             return
         row = read_row(path)
-        stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
-        name = f"{stamp}.{place.use_case}" if place.use_case else stamp
-        kept_in = f"{self._work.indexes}/{name}"
+        kept_in = f"{self._work.indexes}/{self._new_name(place.use_case)}"
         os.mkdir(kept_in, _PRIVATE)
         change.rename(path, f"{kept_in}/{row.number}{_ROW_END}")
         self._find_rows(kept_in, place.use_case)
@@ -221,6 +236,29 @@ class Indexes:
                 change.unlink_if_there(row.path)
                 self.used(use_case, row.file)
 
+    def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Refusal | None:
+        if (use_case, name) in self._disputed:
+            self._disputed.discard((use_case, name))
+            return _refusal("index_file_disputed")
+        try:
+            status = folder.status(name)
+            if self.row_of(use_case, name, status) is None:
+                return (
+                    _refusal("index_file_unfinished")
+                    if row.is_for(status)
+                    else _refusal("index_file_missing")
+                )
+            return _refusal("index_sidecar_exists") if folder.has(name + SIDECAR_SUFFIX) else None
+        except FileNotFoundError:
+            return _refusal("index_file_missing")
+        except OSError:
+            return None
+
+    def _new_name(self, use_case: str | None) -> str:
+        """Return a name for a folder of kept rows, which no other has (see `_PLACE`)."""
+        stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
+        return f"{stamp}.{use_case}" if use_case else stamp
+
     def _match(
         self,
         folder: Folder,
@@ -236,9 +274,9 @@ class Indexes:
             if isinstance(found, Refusal):
                 refused.append((row, found))
             elif found + SIDECAR_SUFFIX in names:
-                refused.append((row, _has_own()))
+                refused.append((row, _refusal("index_sidecar_exists")))
             elif (status := _file_status(folder, found)) is None:
-                refused.append((row, _gone()))
+                refused.append((row, _refusal("index_file_missing")))
             elif (refusal := self._why_not(use_case, row, found, index, status, beside)) is not None:
                 refused.append((row, refusal))
             else:
@@ -256,19 +294,19 @@ class Indexes:
     ) -> Refusal | None:
         """Return why a row must not be given to the file of its name, None where it may."""
         if not is_of_one_owner(index, status):
-            return _foreign()
+            return _refusal("index_file_foreign")
         if beside.is_attached(file):
-            return _attached()
+            return _refusal("index_file_attached")
         if beside.was_replaced(file, status):
-            return _gone()
+            return _refusal("index_file_missing")
         other = self._rows.get((use_case, file))
         if other is not None and other.is_for(status):
             # Whose row is right nobody knows: the other one goes as well.
             self._disputed.add((use_case, file))
-            return _disputed()
+            return _refusal("index_file_disputed")
         missed, until = self._missing.get((use_case, file), (None, 0.0))
         if missed not in (None, _digest(row)) and self._books.clock.monotonic() < until:
-            return _disputed()
+            return _refusal("index_file_disputed")
         return None
 
     def _hold(
@@ -283,7 +321,7 @@ class Indexes:
             if not beside.is_complete(name, status) and len(self._held) < _MOST_HELD:
                 with suppress(OSError):
                     descriptor = folder.open(name, READ)
-                    if identity_of(os.fstat(descriptor)) == identity_of(status):
+                    if inode_of(os.fstat(descriptor)) == inode_of(status):
                         self._held[use_case, name] = descriptor
                     else:
                         os.close(descriptor)
@@ -334,7 +372,7 @@ class Indexes:
                 "index": index,
                 "row": row.number,
                 "file": name,
-                "identity": identity_of(status),
+                "inode": inode_of(status),
                 "mark": mark_of_file(status) if beside.is_complete(name, status) else None,
                 "sidecar": json.loads(row.sidecar),
             }
@@ -443,59 +481,10 @@ def _remove(folder: str) -> None:
     change.rmdir(folder)
 
 
-def _has_own() -> Refusal:
-    return Refusal("index_sidecar_exists", "The file has a sidecar of its own, which is used.", CORRECT_ROWS)
-
-
 def _digest(row: Row) -> bytes:
     """Return what tells for whom a row is, and nothing else."""
     return blake2b(json.dumps(json.loads(row.sidecar), sort_keys=True).encode(), digest_size=16).digest()
 
 
-def _disputed() -> Refusal:
-    return Refusal(
-        "index_file_disputed",
-        "Another row names the same file, for somebody else or in another index. Neither is used.",
-        "Take the file out of the outbox, and drop it again with one index.",
-    )
-
-
-def _attached() -> Refusal:
-    return Refusal(
-        "index_file_attached",
-        "A sidecar names the file as its attachment. The row is not used.",
-        CORRECT_ROWS,
-    )
-
-
-def _changed() -> Refusal:
-    return Refusal(
-        "index_changed",
-        "Another file or folder was put in the place of the index while it was read.",
-        "Drop the index again, as an ordinary file.",
-    )
-
-
-def _foreign() -> Refusal:
-    return Refusal(
-        "index_file_foreign",
-        "The file belongs to another user than the index.",
-        "Have the index and its files dropped by one user.",
-    )
-
-
-def _unfinished() -> Refusal:
-    return Refusal(
-        "index_file_unfinished",
-        "The file was still being written when meshctl ended, so that another one may have its place by now."
-        " The row is not used.",
-        "Let the index come last, and drop it again with the file.",
-    )
-
-
-def _gone() -> Refusal:
-    return Refusal(
-        "index_file_missing",
-        "The file that lay beside the index has gone, or another was put in its place. The row is not used.",
-        "Drop the file first, and then a new index with its row.",
-    )
+def _refusal(code: str) -> Refusal:
+    return Refusal(code, *_WHY_NOT[code])

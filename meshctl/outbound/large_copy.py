@@ -22,16 +22,22 @@ _STOP_SECONDS: Final = 2.0
 class LargeCopies:
     """The large messages that are being written. `wake` is called when one is done, from the thread.
 
-    `open_handoff` makes a hand-off of the thread's own, by an open OUT folder.
+    The thread opens OUT for itself, with `open_out`, and hands over there by what `handoff` makes of it.
     """
 
-    def __init__(self, open_out: Callable[[], Folder], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        open_out: Callable[[], Folder],
+        handoff: Callable[[Folder], HandOff],
+        wake: Callable[[], None],
+    ) -> None:
         self._open_out = open_out
+        self._handoff = handoff
         self._wake = wake
-        self._waiting: deque[tuple[Letter, Callable[[Folder], HandOff]]] = deque()
+        self._waiting: deque[Letter] = deque()
         self._done: list[tuple[Letter, Exception | None]] = []
-        self._in_hand: set[str] = set()
-        self._sizes: dict[str, int] = {}
+        # By message id, how much room each takes.
+        self._in_hand: dict[str, int] = {}
         self._guard = Lock()
         self._stopping = Event()
         self._thread: Thread | None = None
@@ -44,14 +50,13 @@ class LargeCopies:
     @property
     def in_hand_bytes(self) -> int:
         """Return how much room the letters in hand take, or will take."""
-        return sum(self._sizes.get(message_id, 0) for message_id in self._in_hand)
+        return sum(self._in_hand.values())
 
-    def start(self, letter: Letter, handoff: Callable[[Folder], HandOff]) -> None:
-        """Have a letter written; `handoff` makes a hand-off by the thread's own open folder."""
+    def start(self, letter: Letter) -> None:
+        """Have a letter written."""
         with self._guard:
-            self._in_hand.add(letter.message_id)
-            self._sizes[letter.message_id] = letter.sent_bytes
-            self._waiting.append((letter, handoff))
+            self._in_hand[letter.message_id] = letter.sent_bytes
+            self._waiting.append(letter)
             if self._thread is None:
                 self._thread = Thread(target=self._work, name="large copies", daemon=True)
                 self._thread.start()
@@ -61,8 +66,7 @@ class LargeCopies:
         with self._guard:
             done, self._done = self._done, []
             for letter, _ in done:
-                self._in_hand.discard(letter.message_id)
-                self._sizes.pop(letter.message_id, None)
+                del self._in_hand[letter.message_id]
         return done
 
     def close(self) -> None:
@@ -77,13 +81,13 @@ class LargeCopies:
                 if not self._waiting:
                     self._thread = None
                     return
-                letter, handoff = self._waiting.popleft()
+                letter = self._waiting.popleft()
             error: Exception | None = None
             try:
                 with self._open_out() as out:
-                    mine = handoff(out)
-                    mine.prepare(letter, self._stopping.is_set)
-                    mine.sync(letter)
+                    handoff = self._handoff(out)
+                    handoff.prepare(letter, self._stopping.is_set)
+                    handoff.sync(letter)
             except InterruptedError:
                 return
             except Exception as problem:  # noqa: BLE001 - the turn that asks for it deals with it

@@ -40,10 +40,10 @@ WORK_NAMES = frozenset({_LETTERS, _INDEXES})
 """All that belongs into the work folder."""
 OLD_WORK_NAMES = ("claims", "ready", "copies")
 """Folders that older versions had in it."""
-OLD_WORK = (
-    "holds what an older version of meshctl had in hand. Run that version once more (meshctl run --once):"
-    " it finishes what it began. Or move the files back to the outbox, if OUT, SENT and FAILED show that they"
-    " were not sent."
+OLD_WORK = "holds what an older version of meshctl had in hand."
+OLD_WORK_ADVICE = (
+    "Run that version once more (meshctl run --once): it finishes what it began. Or move the files back to"
+    " the outbox, if OUT, SENT and FAILED show that they were not sent."
 )
 _PRIVATE = 0o700
 _ROW_BYTES = 2 * SIDECAR_BYTES
@@ -84,17 +84,17 @@ class KeptRow:
     index: str
     number: int
     file: str
-    identity: tuple[int, ...]
+    inode: tuple[int, ...]
     mark: tuple[int, ...] | None
     sidecar: bytes
 
     def is_for(self, status: os.stat_result) -> bool:
         """True if a file is the one that lay beside the index, and as it was if it was complete then."""
-        return identity_of(status) == self.identity and self.mark in (None, mark_of_file(status))
+        return inode_of(status) == self.inode and self.mark in (None, mark_of_file(status))
 
 
-def identity_of(status: os.stat_result) -> tuple[int, ...]:
-    """Return which file it is: an inode may be given to a new file, but a file not to another user."""
+def inode_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return which inode it is, and whose: it may be given to a new file, but not to another user's."""
     return status.st_dev, status.st_ino, status.st_uid
 
 
@@ -112,7 +112,7 @@ def read_row(path: str) -> KeptRow:
         held["index"],
         held["row"],
         held["file"],
-        tuple(held["identity"]),
+        tuple(held["inode"]),
         None if held["mark"] is None else tuple(held["mark"]),
         json.dumps(held["sidecar"]).encode(),
     )
@@ -308,7 +308,7 @@ class WorkFolder:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                raise ConfigError(f"{self.path}/{name} {OLD_WORK}") from None
+                raise ConfigError(f"{self.path}/{name} {OLD_WORK} {OLD_WORK_ADVICE}") from None
         for folder in (self.letters, self.indexes):
             durable.make_folders(folder, _PRIVATE)
 

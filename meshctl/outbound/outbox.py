@@ -10,24 +10,24 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from meshctl.clock import Clock
 from meshctl.errors import Refusal
 from meshctl.files import change
-from meshctl.files.folder import READ, Folder
-from meshctl.files.item_error import NAME_ADVICE, is_general
+from meshctl.files.folder import Folder
+from meshctl.files.item_error import NAME_ADVICE
 from meshctl.files.safe_open import lying_since_ns
 from meshctl.log.events import Journal
 from meshctl.log.masking import mask_file_name
+from meshctl.outbound.attachments import Attachments
 from meshctl.outbound.completeness import Completeness
 from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
-from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
 from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
@@ -78,14 +78,6 @@ class Candidate(NamedTuple):
     sidecar_status: os.stat_result | None
 
 
-@dataclass(slots=True)
-class _Turn:
-    """What was found out in this turn, by folder: whether an index lies there, and who names attachments."""
-
-    has_index: dict[str, bool] = field(default_factory=dict)
-    named: dict[str, dict[str, dict[str, os.stat_result]]] = field(default_factory=dict)
-
-
 class Outbox:
     """The outbox of one mailbox."""
 
@@ -113,10 +105,11 @@ class Outbox:
         self._skew_ns = 0
         self._ignored: dict[str, set[str]] = {}
         self._waiting: dict[str, FileIdentity] = {}
-        self._shared: set[tuple[str, FileIdentity]] = set()
         self._sighted: dict[tuple[str, str], dict[str, int]] = {}
         self._told_folders: set[str] = set()
-        self._turn = _Turn()
+        self.attachments = Attachments()
+        # In this turn, by folder.
+        self._has_index_in: dict[str, bool] = {}
 
     def note_file_clock(self, now_ns: int) -> None:
         """Note what time the outbox's file system has now: a share's server may not have ours."""
@@ -131,7 +124,8 @@ class Outbox:
     @contextmanager
     def opened(self) -> Iterator[list[Source]]:
         """Open the outbox and its use-case sub-folders for a turn. Raises OSError for the outbox itself."""
-        self._turn = _Turn()
+        self.attachments.start_turn()
+        self._has_index_in.clear()
         with ExitStack() as stack:
             root = stack.enter_context(Folder(self.path))
             sources = [Source(root, None)]
@@ -207,10 +201,6 @@ class Outbox:
         """Return what is known of the files in one folder, beside an index of that name."""
         return Neighbours(self, source, self._sighted.get((source.folder.path, index or ""), {}))
 
-    def is_attached(self, source: Source, name: str) -> bool:
-        """True if a sidecar names a file as an attachment."""
-        return bool(self._naming(source, name))
-
     def stop_waiting(self, source: Source, name: str) -> None:
         """Look into a file again although it waited for a sidecar: a row of an index stands for one."""
         self._waiting.pop(f"{source.folder.path}/{name}", None)
@@ -222,30 +212,13 @@ class Outbox:
     def belongs_to_another(self, source: Source, letter: Letter) -> bool:
         """True if a file without a sidecar goes with another one: it is not judged by itself."""
         has_none = letter.sidecar_status is None and letter.row is None
-        return has_none and bool(self._naming(source, letter.name))
+        return has_none and bool(self.attachments.naming(source.folder, letter.name))
 
     def is_complete(self, source: Source, name: str, status: os.stat_result) -> bool:
         """True if a file that a letter is to take along is complete."""
         # What is no file is refused for that.
         is_file = stat.S_ISREG(status.st_mode)
         return not is_file or self.completeness.missing_seconds(source.folder.path, name, status) <= 0
-
-    def is_shared(self, source: Source, letter: Letter, attachment: str) -> bool:
-        """True if another letter names the same file as an attachment: whose it is then nobody knows.
-
-        Asked once of a letter that shares, it is so for all that do, also when one of them has gone.
-        """
-        folder = source.folder.path
-        if (folder, letter.identity) in self._shared:
-            return True
-        others = self._naming(source, attachment) - {letter.name}
-        for other in others or ():
-            try:
-                status = source.folder.status(other)
-            except OSError:
-                continue
-            self._shared.add((folder, FileIdentity.of(status)))
-        return bool(others)
 
     @property
     def _soon(self) -> float:
@@ -269,43 +242,15 @@ class Outbox:
     def _has_index(self, source: Source) -> bool:
         """True if an index lies there that was not read yet when the turn first asked."""
         folder = source.folder
-        if folder.path not in self._turn.has_index:
+        if folder.path not in self._has_index_in:
             with folder.entries() as entries:
-                self._turn.has_index[folder.path] = any(
+                self._has_index_in[folder.path] = any(
                     is_index(entry.name)
                     and not self.names.kind_of(entry.name).is_ignored
                     and not self._set_aside.holds(entry.name, source.use_case)
                     for entry in entries
                 )
-        return self._turn.has_index[folder.path]
-
-    def _naming(self, source: Source, name: str) -> set[str]:
-        """Return which letters name a file as their attachment, and may have it."""
-        naming = self._named(source).get(os.path.normcase(name))
-        if not naming:
-            return set()
-        try:
-            status = source.folder.status(name)
-        except FileNotFoundError:
-            return set(naming)
-        return {letter for letter, sidecar in naming.items() if is_of_one_owner(sidecar, status)}
-
-    def _named(self, source: Source) -> dict[str, dict[str, os.stat_result]]:
-        """Return, by name of a file, which letters name it as their attachment, with their sidecars."""
-        folder = source.folder
-        if folder.path not in self._turn.named:
-            named: dict[str, dict[str, os.stat_result]] = {}
-            with folder.entries() as entries:
-                sidecars = [entry.name for entry in entries if is_sidecar(entry.name)]
-            for sidecar in sidecars:
-                attachments, status = _attachments(folder, sidecar)
-                if status is None:
-                    continue
-                for attachment in attachments:
-                    letter = sidecar[: -len(SIDECAR_SUFFIX)]
-                    named.setdefault(os.path.normcase(attachment), {})[letter] = status
-            self._turn.named[folder.path] = named
-        return self._turn.named[folder.path]
+        return self._has_index_in[folder.path]
 
     def _by_age(
         self, source: Source, entries: list[os.DirEntry[str]], known: set[str], lying: set[str]
@@ -492,7 +437,7 @@ class Neighbours:
 
     def is_attached(self, name: str) -> bool:
         """True if a sidecar names a file as an attachment."""
-        return self._outbox.is_attached(self._source, name)
+        return bool(self._outbox.attachments.naming(self._source.folder, name))
 
     def was_replaced(self, name: str, status: os.stat_result) -> bool:
         """True if another file had the name when the index was first seen."""
@@ -504,22 +449,4 @@ class Neighbours:
 
     def is_shared(self, letter: Letter, attachment: str) -> bool:
         """True if another letter names the same file as an attachment."""
-        return self._outbox.is_shared(self._source, letter, attachment)
-
-
-def _attachments(folder: Folder, sidecar: str) -> tuple[Collection[str], os.stat_result | None]:
-    """Return the names that a sidecar has for attachments, and its status; none if it cannot be read."""
-    try:
-        descriptor = folder.open(sidecar, READ)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return (), None
-            document = read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1)).document
-        finally:
-            os.close(descriptor)
-    except (Refusal, OSError) as error:
-        if isinstance(error, OSError) and is_general(error):
-            raise
-        return (), None
-    return (document.attachments if document else None) or (), status
+        return self._outbox.attachments.is_shared(self._source.folder, letter, attachment)

@@ -76,7 +76,7 @@ class OutboundPipeline:
         self._rejected = RejectedFolder(settings.staging.rejected)
         self._set_aside = SetAside(books)
         self._judge = Judge(settings)
-        self._copies = LargeCopies(lambda: Folder(str(settings.mailbox.out_folder)), wake)
+        self._copies = LargeCopies(lambda: Folder(str(settings.mailbox.out_folder)), self._handoff, wake)
         self.outbox = Outbox(
             settings.staging,
             settings.use_cases.keys(),
@@ -283,7 +283,7 @@ class OutboundPipeline:
     def _prepare(self, letter: Letter, handoff: HandOff, next_turn: NextTurn) -> bool:
         """Write the pair of a letter that was taken; False when that goes on elsewhere, or cannot be."""
         if letter.sent_bytes > LARGE_BYTES:
-            self._copies.start(letter, self._handoff)
+            self._copies.start(letter)
             return False
         try:
             handoff.prepare(letter)

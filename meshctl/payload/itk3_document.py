@@ -42,9 +42,6 @@ _VERIFICATION: Final = "CareConnect-NHSNumberVerificationStatus-1"
 _TITLES: Final = frozenset({"dr", "mr", "mrs", "ms", "miss", "prof", "professor", "sister", "nurse"})
 # A multiple of three, so that the base64 of the pieces is the base64 of the whole.
 _CHUNK_BYTES: Final = 3 << 18
-# The content of the attachment begins within so many bytes: all that stands before it is of bounded length.
-_CONTENT_MARK: Final = b'<content value="'
-_BEGINNING_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, repr=False)

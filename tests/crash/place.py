@@ -66,7 +66,7 @@ def _name_copied_files(site: Site) -> None:
         except (ValueError, StopIteration):
             continue
         stamps = path.lstat()
-        row["identity"] = [status.st_dev, status.st_ino, status.st_uid]
+        row["inode"] = [status.st_dev, status.st_ino, status.st_uid]
         row["mark"] = row["mark"] and [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         path.write_text(json.dumps(row))
         os.utime(path, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))

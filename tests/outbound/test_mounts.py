@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.files.durable import same_mount
+from meshctl.checks.folders import on_one_mount
 from tests.invariants import check_invariants
 from tests.payloads import pdf
 from tests.site import MAILBOX_ID, Site, make_site, sidecar
@@ -37,12 +37,12 @@ def test_two_mounts_of_one_file_system_are_two(tmp_path: Path, bind: Callable[[P
     """A rename between two mounts of one device fails, so they do not count as the same."""
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-    before = same_mount(tmp_path / "one", tmp_path / "other")
+    before = on_one_mount(tmp_path / "one", tmp_path / "other")
 
     bind(tmp_path / "other")
 
     assert before
-    assert not same_mount(tmp_path / "one", tmp_path / "other")
+    assert not on_one_mount(tmp_path / "one", tmp_path / "other")
     assert os.stat(tmp_path / "one").st_dev == os.stat(tmp_path / "other").st_dev
 
 
