@@ -14,7 +14,8 @@ import errno
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -38,7 +39,17 @@ if sys.platform == "win32":
     SHARE_READ, SHARE_WRITE, SHARE_DELETE = 0x1, 0x2, 0x4
     SHARE_ALL = SHARE_READ | SHARE_WRITE | SHARE_DELETE
     _CREATE_NEW, _CREATE_ALWAYS, OPEN_EXISTING, _OPEN_ALWAYS, _TRUNCATE = 1, 2, 3, 4, 5
-    _NORMAL = 0x80
+    _NORMAL, _OPEN_LINK_ITSELF = 0x80, 0x00200000
+    _WRITE_ATTRIBUTES, _BASIC_INFORMATION = 0x100, 0
+
+    class _BasicInformation(ctypes.Structure):
+        """What SetFileInformationByHandle takes: four times, of which 0 changes nothing, and attributes."""
+
+        _fields_ = (("times", ctypes.c_longlong * 4), ("attributes", wintypes.DWORD))
+
+    _kernel.SetFileInformationByHandle.argtypes = (
+        *(wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD),
+    )
 
     _T = TypeVar("_T")
     _PATIENCE_SECONDS = 1.0
@@ -99,8 +110,32 @@ if sys.platform == "win32":
         os.link(source, target)
 
     def unlink(path: str | Path) -> None:
-        """Remove a file. Raises OSError."""
-        _patiently(lambda: os.unlink(path), path)
+        """Remove a file, also one that is read-only; its other names then stay so. Raises OSError."""
+        try:
+            os.unlink(path)
+        except PermissionError:
+            with _other_names_kept(path):
+                _patiently(lambda: os.unlink(path), path)
+
+    @contextmanager
+    def _other_names_kept(path: str | Path) -> Iterator[None]:
+        """Give a read-only file its attribute back in the end, if it has another name then.
+
+        The attribute is the file's, not the name's, and a file that has it cannot be removed by any name.
+        """
+        status = os.lstat(path)
+        if not status.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY or status.st_nlink == 1:
+            yield
+            return
+        handle = open_handle(path, _WRITE_ATTRIBUTES, SHARE_ALL, OPEN_EXISTING, _OPEN_LINK_ITSELF)
+        try:
+            yield
+        finally:
+            kept = _BasicInformation(attributes=status.st_file_attributes)
+            _kernel.SetFileInformationByHandle(
+                handle, _BASIC_INFORMATION, ctypes.byref(kept), ctypes.sizeof(kept)
+            )
+            close_handle(handle)
 
     def rmdir(path: str | Path) -> None:
         """Remove an empty folder. Raises OSError."""

@@ -1,6 +1,7 @@
 """Folders removed and made again, made read-only, forbidden; a share that goes away and comes back."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,13 +290,23 @@ def test_share_mounted_anew_is_heard_again(root: Path) -> None:
         shutil.copytree(disk, other, dirs_exist_ok=True)
         with site.daemon() as daemon:
             _first_letter(site, daemon)
-            mount(str(disk), program="umount")
+            # The daemon has folders open for the length of a turn, and this letter's may not be over yet.
+            daemon.wait_for(lambda: _is_unmounted(disk), "the share to be unmounted")
             mount("--bind", str(other), str(disk))
             daemon.wait_for(lambda: daemon.is_watching(site.outbox), "a watch on the new outbox")
             site.drop("heard.pdf")
             # Sooner than it would be found.
             daemon.wait_for_pairs(2, 5.0)
         check_invariants(site)
+
+
+def _is_unmounted(disk: Path) -> bool:
+    """Unmount a disk; False while somebody has something on it open."""
+    try:
+        mount(str(disk), program="umount")
+    except subprocess.CalledProcessError:
+        return False
+    return True
 
 
 @needs_root
