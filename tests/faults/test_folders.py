@@ -42,8 +42,8 @@ _MADE_AGAIN: dict[str, Finder] = {
 def _first_letter(site: FaultySite, daemon: Daemon) -> None:
     site.drop("before.pdf")
     daemon.wait_for_pairs(1)
-    # Until the batch is closed, too.
-    daemon.wait_for(lambda: not list(site.work.glob("claims/*")), "the claim to be closed")
+    # Until the turn is over, too.
+    daemon.wait_for(lambda: not list(site.work.glob("letters/*")), "the letter's folder to be removed")
 
 
 @pytest.mark.parametrize("find", _OUTBOUND.values(), ids=list(_OUTBOUND))
