@@ -80,7 +80,12 @@ def test_a_disk_that_fails_while_a_file_is_read(site: FaultySite) -> None:
         daemon.wait_for_pairs(1)
         with failing(daemon, "pread64", errno.EIO):
             site.drop("unlucky.pdf")
-            daemon.wait_for_turns(5)
-        daemon.wait_for_pairs(2, 40.0)
+            daemon.wait_for_event("file.set_aside")
+            assert len(site.stems()) == 1
+        # What was touched is tried at once, and not only after a minute.
+        os.utime(site.outbox / "unlucky.pdf")
+        site.drop("later.pdf")
+        daemon.wait_for_pairs(3)
+    assert len(site.events("file.set_aside")) == 1
     assert not site.explanations()
     check_invariants(site)
