@@ -230,6 +230,9 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _one_a_device(folders: Collection[str | Folder]) -> list[str | Folder]:
+    # A folder in another of these was made there by us, on the same device: it need not be asked.
+    paths = {folder for folder in folders if isinstance(folder, str)}
+    folders = [each for each in folders if isinstance(each, Folder) or os.path.dirname(each) not in paths]
     return list(
         {
             os.stat(folder.place if isinstance(folder, Folder) else folder).st_dev: folder

@@ -389,7 +389,7 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
         opened = os.fstat(descriptor)
         if not stat.S_ISREG(opened.st_mode):
             raise _not_a_file(opened)
-        _check_unchanged(descriptor, status)
+        _check_same(opened, status)
         check_nobody_writes(descriptor, f"{folder.path}/{name}")
         yield descriptor
     except OSError as error:
@@ -402,7 +402,11 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
 
 def _check_unchanged(descriptor: int, status: os.stat_result) -> None:
     """Raise FileNotFoundError if an open file is not the one that was looked at, or not as it was."""
-    if FileIdentity.of(os.fstat(descriptor)) != FileIdentity.of(status):
+    _check_same(os.fstat(descriptor), status)
+
+
+def _check_same(found: os.stat_result, status: os.stat_result) -> None:
+    if FileIdentity.of(found) != FileIdentity.of(status):
         raise FileNotFoundError(errno.ENOENT, "changed while being looked at")
 
 
