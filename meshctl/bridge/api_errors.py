@@ -9,7 +9,6 @@ answer never came or came from somewhere on the way (500, 502, 504): that is UNS
 """
 
 import errno
-import json
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -18,18 +17,19 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import requests
 import urllib3.exceptions
-from mesh_client import MeshError
 
+from meshctl.bridge.answers import NOT_MESH, NotMeshError, refusal_in
 from meshctl.errors import MeshctlError
 from meshctl.log.masking import escape_unprintable, mask_file_name, mask_numbers
 
-_NOT_TAKEN_NOW = frozenset(
+NOT_TAKEN_NOW = frozenset(
     {HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 )
+"""Whoever says so has not passed the request on."""
 _DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
 _LONGEST_TEXT = 200
 _LONGEST_CODE = 40
@@ -72,15 +72,17 @@ class ApiFault:
     retry_after_seconds: float | None = None
 
 
-class StoppedError(Exception):
-    """The bridge was told to stop in the midst of an upload or a download."""
-
-
+_ANSWER: Final = "ANSWER"
+_TOO_LARGE: Final = "HTTP-413"
 _ADVICE = {
     "CONNECT": "Check the network, the firewall and, where there is one, the proxy ($HTTPS_PROXY).",
     "TIMEOUT": "If it goes on: check the network, and raise timeout in [bridge] where the line is slow.",
     "TLS": "Check certificate and ca_bundle in [bridge], and whether a proxy opens connections on the way.",
-    "ANSWER": "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
+    _ANSWER: "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
+    _TOO_LARGE: (
+        "Let the proxy on the way take uploads of chunk_bytes, or set chunk_bytes in [bridge] below what it"
+        " takes."
+    ),
     "HTTP-407": "Give the proxy in $HTTPS_PROXY its user and password.",
 }
 _ADVICE_BY_KIND = {
@@ -111,8 +113,8 @@ def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
     Raises the exception itself, if it is none that a call can end with: a disk that is full, say.
     """
     match error:
-        case MeshError():
-            return _refused(HTTPStatus.EXPECTATION_FAILED, _answer_of(error))
+        case NotMeshError():
+            return ApiFault(FailureKind.UNSURE if uploading else FailureKind.LATER, "", _ANSWER, str(error))
         case requests.HTTPError() if error.response is not None:
             return fault_of_response(error.response, uploading=uploading)
         case requests.exceptions.InvalidHeader() | UnicodeEncodeError():
@@ -120,25 +122,34 @@ def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
             return malformed()
         case requests.RequestException() | urllib3.exceptions.HTTPError() | ssl.SSLError():
             return _no_answer(error, FailureKind.UNSURE if uploading else FailureKind.LATER)
-        case json.JSONDecodeError() | ConnectionError() | TimeoutError():
+        case ConnectionError() | TimeoutError():
             return _no_answer(error, FailureKind.UNSURE if uploading else FailureKind.LATER)
     raise error
 
 
 def fault_of_response(response: requests.Response, *, uploading: bool = False) -> ApiFault:
-    """Return what an answer of 400 and above means, as `fault_of` does; reads its body."""
+    """Return what an answer of 400 and above means, as `fault_of` does.
+
+    A refusal is believed in MESH's own words alone. Whoever else says no to a request has not passed it on.
+    """
     status = response.status_code
     if status in _DENIED:
         text = f"MESH does not let this mailbox in (HTTP {status})"
         return ApiFault(FailureKind.DENIED, "", f"HTTP-{status}", text)
-    if status in _NOT_TAKEN_NOW:
+    if status in NOT_TAKEN_NOW:
         text = f"MESH is busy (HTTP {status})"
         return ApiFault(FailureKind.LATER, "", f"HTTP-{status}", text, _retry_after(response.headers))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         kind = FailureKind.UNSURE if uploading else FailureKind.LATER
         text = f"MESH or something before it failed (HTTP {status})"
         return ApiFault(kind, "", f"HTTP-{status}", text, _retry_after(response.headers))
-    return _refused(status, _json_of(response))
+    refusal = refusal_in(response)
+    if refusal is not None:
+        return _refused(status, refusal)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        text = f"something on the way to MESH takes no upload of that size (HTTP {status})"
+        return ApiFault(FailureKind.LATER, "", _TOO_LARGE, text)
+    return ApiFault(FailureKind.LATER, "", _ANSWER, f"what answered is not MESH (HTTP {status})")
 
 
 def malformed() -> ApiFault:
@@ -165,13 +176,13 @@ def _no_answer(error: Exception, lost: FailureKind) -> ApiFault:
                 "CONNECT",
                 "MESH cannot be reached: no connection can be made",
             )
-        case json.JSONDecodeError():
-            code, text = "ANSWER", "what answered is not MESH, or its answer was cut off"
+        case requests.exceptions.JSONDecodeError():
+            code, text = _ANSWER, NOT_MESH
     return ApiFault(kind, "", code, text)
 
 
 def _refused(status: int, answer: Mapping[str, Any]) -> ApiFault:
-    """Read a refusal, in the words of either version of the API; of other answers only the status is told."""
+    """Read a refusal of MESH, in the words of either version of the API."""
     detail = answer.get("detail")
     first = detail[0] if isinstance(detail, list) and detail else {}
     if not isinstance(first, Mapping):
@@ -186,18 +197,6 @@ def _refused(status: int, answer: Mapping[str, Any]) -> ApiFault:
         code or f"HTTP-{status}",
         text or f"MESH refuses the message (HTTP {status})",
     )
-
-
-def _answer_of(error: MeshError) -> Mapping[str, Any]:
-    return next((part for part in reversed(error.args) if isinstance(part, Mapping)), {})
-
-
-def _json_of(response: requests.Response) -> Mapping[str, Any]:
-    try:
-        answer = response.json()
-    except (ValueError, requests.RequestException, urllib3.exceptions.HTTPError):
-        return {}
-    return answer if isinstance(answer, Mapping) else {}
 
 
 def _word(value: object) -> str:

@@ -1,32 +1,102 @@
-"""NHS England's `MeshClient`, with what sending each message once needs besides."""
+"""NHS England's `MeshClient`, kept to MESH's own address, with what sending each message once needs."""
 
+import os
 import time
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 from mesh_client import MeshClient
 from requests import Response
+from requests.adapters import BaseAdapter
 from requests.utils import get_environ_proxies
+
+from meshctl.bridge.answers import NotMeshError, check_answer, object_of
+from meshctl.settings.bridge import LOCAL_HOSTS
+
+# 200 pages of MESH's own size; the rest is there at the next poll.
+_MOST_LISTED: Final = 100_000
 
 
 class BridgeClient(MeshClient):
-    """A client for one mailbox.
+    """A client for one mailbox, which talks to MESH's own address and believes no other.
 
-    A connection over which nothing was sent for `idle_seconds` is not trusted with a message.
+    A connection over which nothing was sent for `idle_seconds` is not trusted with a message. `should_stop`
+    is asked while an answer comes in.
     """
 
     # Load balancers forget a connection after a minute or so; what is sent in a row shares one.
     idle_seconds = 5.0
     _posted_at = float("-inf")
 
-    def trust_only(self, ca_bundle: str) -> None:
-        """Believe servers by the authorities in this file alone.
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # urllib3 writes the keys of every TLS connection into the file that it names.
+        os.environ.pop("SSLKEYLOGFILE", None)
+        super().__init__(*arguments, **options)
+        self.should_stop: Callable[[], bool] = lambda: False
+        session = self._session
+        proxies = {} if urlsplit(self._url).hostname in LOCAL_HOSTS else get_environ_proxies(self._url)
+        session.proxies = {**proxies, **session.proxies}
+        # Also $REQUESTS_CA_BUNDLE: see `verify_by`.
+        session.trust_env = False
+        # For every other address there is nothing to call it with.
+        adapter: BaseAdapter = session.adapters[self._url]
+        session.adapters.clear()
+        session.mount(f"{self._url}/", adapter)
+        session.hooks["response"] = [self._check]
 
-        requests would add those of $REQUESTS_CA_BUNDLE or certifi. The environment's proxies are kept to.
+    def verify_by(self, ca_bundle: str | None) -> None:
+        """Believe servers by the authorities in this file alone, None for those that requests has."""
+        self._session.verify = ca_bundle or True
+
+    def _check(self, response: Response, **options: Any) -> None:
+        """See each answer first: before a redirect is followed, and before any of its body is read."""
+        tracking = f"{self.mailbox_url}/outbox/tracking/"
+        check_answer(
+            response,
+            has_payload=bool(options.get("stream")),
+            may_be_several=(response.url or "").startswith(tracking),
+            seconds=max(2 * float(self._timeout), 60.0),
+            stop=self.should_stop,
+        )
+
+    def message_ids(self) -> Iterator[object]:
+        """Yield what the inbox lists, oldest first; an id may be anything that JSON can be.
+
+        Raises requests.RequestException; NotMeshError for a list, or the address of its next page, that
+        cannot be MESH's. Ends at a page that has nothing new.
         """
-        self._session.proxies = get_environ_proxies(self._url)
-        self._session.trust_env = False
-        self._session.verify = ca_bundle
+        seen: set[str] = set()
+        url = f"{self.mailbox_url}/inbox"
+        while True:
+            response = self._session.get(url, timeout=self._timeout)
+            response.raise_for_status()
+            page = object_of(response)
+            listed = page.get("messages")
+            if not isinstance(listed, list):
+                raise NotMeshError("what answered is not MESH: its list of the inbox has no messages")
+            known = len(seen)
+            for one in listed:
+                seen.add(one if isinstance(one, str) else repr(one))
+                yield one
+            links = page.get("links")
+            following = links.get("next") if isinstance(links, Mapping) else None
+            if following is None or not known < len(seen) < _MOST_LISTED or self.should_stop():
+                return
+            url = self._own_url(following)
+
+    def _own_url(self, link: object) -> str:
+        """Return the URL of a link that MESH gave. Raises NotMeshError if it leads elsewhere."""
+        if isinstance(link, str) and link.startswith("/") and not link.startswith("//"):
+            try:
+                url = urlsplit(f"{self._url}{link}")
+            except ValueError:
+                pass
+            else:
+                own = urlsplit(self._url)
+                if (url.scheme, url.netloc) == (own.scheme, own.netloc):
+                    return url.geturl()
+        raise NotMeshError("what answered is not MESH: its list of the inbox leads to another address")
 
     def send_chunk(
         self,
@@ -50,6 +120,16 @@ class BridgeClient(MeshClient):
         self._posted_at = time.monotonic()
         return response
 
+    def track(self, mesh_id: str) -> Mapping[str, Any]:
+        """Return what MESH says of a message by its MESH id. Raises requests.RequestException."""
+        response = self._session.get(
+            f"{self.mailbox_url}/outbox/tracking",
+            params={"messageID": mesh_id},
+            timeout=self._timeout,
+        )
+        response.raise_for_status()
+        return object_of(response)
+
     def track_local_id(self, local_id: str) -> Response:
         """Return what MESH says of the messages sent from this mailbox with a LocalId.
 
@@ -61,3 +141,12 @@ class BridgeClient(MeshClient):
             headers={"Accept": "application/vnd.mesh.v1+json"},
             timeout=self._timeout,
         )
+
+    def lookup(self, ods_code: str, workflow_id: str) -> Mapping[str, Any]:
+        """Return which mailboxes of an organisation take a workflow id. Raises requests.RequestException."""
+        asked = f"{quote(ods_code, safe='')}/{quote(workflow_id, safe='')}"
+        response = self._session.get(
+            f"{self._url}/messageexchange/endpointlookup/{asked}", timeout=self._timeout
+        )
+        response.raise_for_status()
+        return object_of(response)

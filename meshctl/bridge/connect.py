@@ -73,8 +73,8 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Bri
         timeout=bridge.timeout.total_seconds(),
         application_name="meshctl",
     )
-    if ca_bundle is not None:
-        client.trust_only(ca_bundle)
+    # Without a bundle of MESH's own, what requests itself would believe.
+    client.verify_by(ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"))
     return client
 
 

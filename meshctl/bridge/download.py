@@ -16,15 +16,23 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
 from typing import BinaryIO, Final
 
-from mesh_client import MeshClient
 from requests import Response
 
-from meshctl.bridge.api_errors import StoppedError
+from meshctl.bridge.answers import NotMeshError, StoppedError
+from meshctl.bridge.client import BridgeClient
 from meshctl.files import change, durable
+from meshctl.sizes import size_text
 
 _BLOCK_BYTES: Final = 1 << 16
+# MESH takes up to 20 GB; nobody cuts that into more pieces.
+_MOST_CHUNKS: Final = 20_000
+_ROOM_EVERY_BYTES: Final = 16 << 20
+_RESERVE_BYTES: Final = 64 << 20
+_SLOW_SECONDS: Final = 120.0
+_SLOWEST_BYTES_A_SECOND: Final = 1000
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _CHUNK_RANGE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _PARTIAL: Final = 206
@@ -39,25 +47,35 @@ class DamagedError(Exception):
     """What MESH sent is not a whole message; the text says why, in words without a value."""
 
 
-class Download:
-    """The download of one message to `path`; what is there from an earlier attempt is written anew."""
+class TooMuchError(Exception):
+    """A message takes more room or time than it may; the text says which, and what a person can do."""
 
-    def __init__(self, message_id: str, path: str) -> None:
+
+class Download:
+    """The download of one message to `path`; what is there from an earlier attempt is written anew.
+
+    It is broken off at `most_bytes`, before the disk is full, and where it comes on too slowly.
+    """
+
+    def __init__(self, message_id: str, path: str, most_bytes: int) -> None:
         self.message_id = message_id
         self.size_bytes = 0
         self.chunks_done = 0
         self._path = path
+        self._most_bytes = most_bytes
         self._headers: Mapping[str, str] = {}
         self._chunks = 1
         self._unzip = _Unzip()
 
-    def finish(self, client: MeshClient, should_stop: Callable[[], bool]) -> Mapping[str, str]:
+    def finish(self, client: BridgeClient, should_stop: Callable[[], bool]) -> Mapping[str, str]:
         """Get all that is still missing, and return the headers of the message.
 
         Afterwards `has_payload` says whether there is a file, which then is durable, though not its name.
 
         Raises:
             DamagedError: what came is not a whole message.
+            TooMuchError: it is too large, or comes too slowly.
+            NotMeshError: what came is not the message that was asked for.
             StoppedError: `should_stop` said so.
             requests.RequestException, urllib3.exceptions.HTTPError: MESH said no, or the network did.
             OSError: the file cannot be written.
@@ -66,6 +84,7 @@ class Download:
         while self.chunks_done < self._chunks:
             number = self.chunks_done + 1
             with client.retrieve_message_chunk(self.message_id, number) as response:
+                self._check_is_asked_for(response, number)
                 if number == 1:
                     self._headers = response.headers
                     if not self.has_payload:
@@ -73,7 +92,7 @@ class Download:
                 chunks = _chunk_count(response, number)
                 if number > 1 and chunks != self._chunks:
                     raise DamagedError("its chunks do not agree on how many there are")
-                self._take(response, should_stop)
+                self._take(response, number, should_stop)
                 self._chunks = chunks
         if not self._unzip.is_between_streams:
             raise DamagedError("its gzip stream ends too early")
@@ -84,7 +103,13 @@ class Download:
         """True if this is a message with a payload; a report has none."""
         return self._headers.get("Mex-MessageType", "").upper() != "REPORT"
 
-    def _take(self, response: Response, should_stop: Callable[[], bool]) -> None:
+    def _check_is_asked_for(self, response: Response, number: int) -> None:
+        """Raise NotMeshError if an answer does not say that it is this message."""
+        said = response.headers.get("Mex-MessageID")
+        if said != self.message_id and (number == 1 or said is not None):
+            raise NotMeshError("what answered is not MESH: it is not the message that was asked for")
+
+    def _take(self, response: Response, number: int, should_stop: Callable[[], bool]) -> None:
         """Put the body of one chunk at the end of the file, and make it durable."""
         unzip = self._unzip.copy()
         descriptor = change.open_file(self._path, _APPEND, _MODE)
@@ -93,13 +118,40 @@ class Download:
                 # The umask has had its say in open().
                 os.fchmod(descriptor, _MODE)
             file.truncate(self.size_bytes)
+            begun_at, size_bytes = monotonic(), self.size_bytes
+            checked_bytes = size_bytes
             for piece in _decoded(response, unzip):
                 if should_stop():
                     raise StoppedError
+                size_bytes += len(piece)
+                self._check_bounds(size_bytes, monotonic() - begun_at)
+                if size_bytes - checked_bytes > _ROOM_EVERY_BYTES:
+                    _check_room(file)
+                    checked_bytes = size_bytes
                 file.write(piece)
+            if size_bytes == self.size_bytes and number > 1:
+                raise DamagedError("one of its chunks is empty")
             size_bytes = _synced(file)
         self._unzip, self.size_bytes = unzip, size_bytes
         self.chunks_done += 1
+
+    def _check_bounds(self, size_bytes: int, seconds: float) -> None:
+        """Raise TooMuchError if the message is too large, or this chunk comes too slowly."""
+        if size_bytes > self._most_bytes:
+            most = size_text(self._most_bytes)
+            raise TooMuchError(
+                f"it has more than {most}; raise max_download_bytes in [bridge] if it is wanted"
+            )
+        if seconds > _SLOW_SECONDS and size_bytes - self.size_bytes < seconds * _SLOWEST_BYTES_A_SECOND:
+            raise TooMuchError("it comes on too slowly, less than 1 kB a second")
+
+
+def _check_room(file: BinaryIO) -> None:
+    """Raise TooMuchError if the disk has no more room than others need."""
+    if hasattr(os, "statvfs"):
+        left = os.fstatvfs(file.fileno())
+        if left.f_bavail * left.f_frsize < _RESERVE_BYTES:
+            raise TooMuchError(f"the disk has less than {size_text(_RESERVE_BYTES)} left; make room")
 
 
 class _Unzip:
@@ -145,6 +197,8 @@ def _chunk_count(response: Response, number: int) -> int:
     this, chunks = map(int, match.groups())
     if this != number or chunks < this:
         raise DamagedError("it is another chunk than was asked for")
+    if chunks > _MOST_CHUNKS:
+        raise DamagedError("it says that it has more chunks than any message")
     return chunks
 
 
@@ -168,7 +222,8 @@ def _body(response: Response) -> Iterator[bytes]:
     if announced is None and not is_chunked:
         raise DamagedError("nothing tells where its body ends")
     count = 0
-    for block in response.raw.stream(_BLOCK_BYTES, decode_content=False):
+    # As they come: a block that is waited for until it is full may take a day.
+    while block := response.raw.read1(_BLOCK_BYTES, decode_content=False):
         count += len(block)
         yield block
     if not is_chunked and str(count) != announced:

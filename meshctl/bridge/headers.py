@@ -30,16 +30,16 @@ _INVALID_FROM: Final = ("SEND", "07")
 _MISSING_TO: Final = ("SEND", "08")
 _INVALID_TYPE: Final = ("SEND", "11")
 
-# Element, field of the control file, name that mesh_client gives the header, and the most characters that
-# MESH takes in it (as mesh-sandbox has them).
+# Element, field of the control file, name that mesh_client gives the header.
 _TEXTS: Final = (
-    ("WorkflowId", "workflow_id", "workflow_id", 300),
-    ("Subject", "subject", "subject", 500),
-    ("LocalId", "local_id", "local_id", 300),
-    ("PartnerId", "partner_id", "partner_id", 500),
-    ("DataChecksum", "data_checksum", "checksum", 100),
+    ("WorkflowId", "workflow_id", "workflow_id"),
+    ("Subject", "subject", "subject"),
+    ("LocalId", "local_id", "local_id"),
+    ("PartnerId", "partner_id", "partner_id"),
+    ("DataChecksum", "data_checksum", "checksum"),
 )
-_TO_MAX_CHARACTERS: Final = 100
+# Most characters: those of the API's specification, else as mesh-sandbox has them.
+_MAX_CHARACTERS: Final = {**MAX_CHARACTERS, "PartnerId": 500, "DataChecksum": 100}
 # MESH refuses these in any header; of them HTTP itself bears only the tab.
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
 _MESSAGE_ID: Final = re.compile(r"[0-9]{20}_[0-9A-F]{6}$")
@@ -87,8 +87,8 @@ def mex_headers(control: ControlFile, file_name: str, mailbox_id: str) -> MexHea
         raise MexRefusal(_MISSING_TO, "To_DTS missing.")
     if not control.workflow_id:
         raise MexRefusal(_MALFORMED, "MalformedControlFile: WorkflowId missing.")
-    recipient = _carried("To_DTS", control.to_dts, _TO_MAX_CHARACTERS)
-    texts = ((name, _carried(tag, getattr(control, field), most)) for tag, field, name, most in _TEXTS)
+    recipient = _carried("To_DTS", control.to_dts)
+    texts = ((name, _carried(tag, getattr(control, field))) for tag, field, name in _TEXTS)
     options: dict[str, str | bool] = {name: text for name, text in texts if text}
     options["filename"] = file_name
     if control.encrypted:
@@ -114,9 +114,9 @@ def _is_plain(stem: str) -> bool:
     return _PLAIN_STEM.fullmatch(stem) is not None and mask_numbers(stem) == stem
 
 
-def _carried(tag: str, text: str, most: int) -> str:
+def _carried(tag: str, text: str) -> str:
     """Return the text of an element if a header can carry it. Raises MexRefusal."""
-    text = text.strip()
+    text, most = text.strip(), _MAX_CHARACTERS[tag]
     if len(text) > most:
         told = f"{tag} has {len(text)} characters, a header of MESH at most {most}."
     elif _CONTROL_CHARACTER.search(text):
@@ -141,10 +141,10 @@ def arrived_control_file(headers: Mapping[str, str], message_id: str) -> Control
         address_type=_text(told, "mex-addresstype") or "ALL",
         message_type=_REPORT if is_report else "Data",
         from_dts=_text(told, "mex-from") or ("" if is_report else _NOT_SAID),
-        to_dts=_text(told, "mex-to") or ("" if is_report else _NOT_SAID),
+        to_dts=_text(told, "mex-to", "To_DTS") or ("" if is_report else _NOT_SAID),
         from_esmtp=_text(told, "mex-fromsmtp"),
         to_esmtp=_text(told, "mex-tosmtp"),
-        subject=_text(told, "mex-subject"),
+        subject=_text(told, "mex-subject", "Subject"),
         local_id=_text(told, "mex-localid", "LocalId"),
         dts_id=_text(told, "mex-linkedmsgid", "DTSId") if is_report else _cleaned(message_id, "DTSId"),
         partner_id=_text(told, "mex-partnerid", "PartnerId"),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from meshctl.bridge.api_errors import StoppedError
+from meshctl.bridge.answers import StoppedError
 from meshctl.files.client_folders import ClientFolders, TakenPair
 from meshctl.files.durable import naming
 from meshctl.files.safe_open import open_regular, read_regular

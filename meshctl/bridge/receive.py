@@ -33,18 +33,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mesh_client import MeshClient
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import BridgeFault, FailureKind, StoppedError, fault_of, local_fault
-from meshctl.bridge.download import DamagedError, Download
+from meshctl.bridge.answers import StoppedError, refusal_in
+from meshctl.bridge.api_errors import BridgeFault, FailureKind, fault_of, local_fault
+from meshctl.bridge.client import BridgeClient
+from meshctl.bridge.download import DamagedError, Download, TooMuchError
 from meshctl.bridge.headers import arrived_control_file, is_sane_id
 from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders
+from meshctl.log.alert import Alert
 from meshctl.log.events import Journal
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
@@ -58,6 +61,12 @@ _CONTROL_MODE: Final = 0o640
 _GONE: Final = frozenset({404, 410})
 # A message that fails so often in a row, and comes no further, lets the others pass until the next poll.
 _TRIES: Final = 3
+_REST_SECONDS: Final = 86_400.0
+_MOST_TOLD_ODD: Final = 20
+_LONGEST_ID: Final = 100
+_LEFT_ADVICE: Final = (
+    "MESH keeps it for some days. Ask its sender or the National Service Desk, by its id, if it goes on."
+)
 
 
 class Receiver:
@@ -70,11 +79,13 @@ class Receiver:
     def __init__(
         self,
         *,
-        client: MeshClient,
+        client: BridgeClient,
         folders: ClientFolders,
         inbox: Path,
         work: Path,
         journal: Journal,
+        most_bytes: int,
+        alert: Callable[[Alert], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
@@ -84,13 +95,18 @@ class Receiver:
         self._delivered = str(work / _DELIVERED)
         self._acknowledged = str(work / _ACKNOWLEDGED)
         self._journal = journal
+        self._most_bytes = most_bytes
+        self._alert = alert
         self._should_stop = should_stop
         self._noted: set[str] = set()
         self._done: dict[str, float] = {}
         self._set_aside: set[str] = set()
+        # What costs much and comes to nothing, and until when it is left alone.
+        self._resting: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
+        self._told_odd: set[str] = set()
         self._failures: Counter[str] = Counter()
-        self._listing: Iterator[str] | None = None
+        self._listing: Iterator[object] | None = None
         self._download: Download | None = None
         self._is_recovered = False
 
@@ -150,11 +166,11 @@ class Receiver:
         """Return the next id to receive; None at the end of what the inbox listed."""
         try:
             if self._listing is None:
-                self._listing = self._client.iterate_message_ids()
+                self._listing = self._client.message_ids()
             for message_id in self._listing:
                 if not is_sane_id(message_id):
-                    self._log_left(message_id, "its id is none that could be a file name")
-                elif message_id not in self._noted | self._set_aside:
+                    self._pass_over(message_id)
+                elif message_id not in self._noted | self._set_aside and not self._rests(message_id):
                     return message_id
         except (RequestException, Urllib3Error) as error:
             self._listing = None
@@ -175,6 +191,11 @@ class Receiver:
             return
         except DamagedError as error:
             self._leave(message_id, str(error))
+        except TooMuchError as error:
+            self._resting[message_id] = time.monotonic() + _REST_SECONDS
+            self._leave(
+                message_id, f"{error}; it is tried again in a day, or when the bridge is started again"
+            )
         except ControlFileError as error:
             self._leave(message_id, f"no control file can be made of its headers: {error}")
         except (RequestException, Urllib3Error) as error:
@@ -280,16 +301,44 @@ class Receiver:
         self._set_aside.add(message_id)
         self._log_left(message_id, why)
 
+    def _rests(self, message_id: str) -> bool:
+        """True if a message that was too much is still left alone."""
+        if message_id in self._resting and self._resting[message_id] <= time.monotonic():
+            del self._resting[message_id]
+        return message_id in self._resting
+
+    def _pass_over(self, odd_id: object) -> None:
+        """Leave what the inbox lists and cannot be asked for, and tell of it once."""
+        if self._should_stop():
+            raise StoppedError
+        shown = mask_file_name(odd_id[:_LONGEST_ID]) if isinstance(odd_id, str) else "(not a text)"
+        if len(self._told_odd) < _MOST_TOLD_ODD and shown not in self._told_odd:
+            self._told_odd.add(shown)
+            is_last = len(self._told_odd) == _MOST_TOLD_ODD
+            more = "; further ids like it are left as well, and not told of" if is_last else ""
+            self._log_left(shown, f"its id is none that could be a file name{more}")
+
     def _log_left(self, message_id: str, why: str) -> None:
-        if (message_id, why) not in self._told:
-            self._told.add((message_id, why))
-            self._journal.error("bridge.left", mesh_id=mask_file_name(message_id), reason=why)
+        if (message_id, why) in self._told:
+            return
+        self._told.add((message_id, why))
+        shown = mask_file_name(message_id)
+        self._journal.error("bridge.left", mesh_id=shown, reason=why)
+        self._alert(
+            Alert(
+                event="bridge.left",
+                at=datetime.now(UTC),
+                text=f"A message cannot be received and stays at MESH: {why}.",
+                advice=_LEFT_ADVICE,
+                about={"mesh_id": shown},
+            )
+        )
 
     def _download_of(self, message_id: str) -> Download:
         """Return the download of a message, the one that broke off where there is one."""
         if self._download is None or self._download.message_id != message_id:
             self._forget_download()
-            self._download = Download(message_id, self._staged(message_id, ".dat"))
+            self._download = Download(message_id, self._staged(message_id, ".dat"), self._most_bytes)
         return self._download
 
     def _forget_download(self) -> None:
@@ -304,5 +353,6 @@ class Receiver:
 
 
 def _is_gone(error: Exception) -> bool:
+    """True if MESH, and nobody in its place, says that it has a message no more."""
     response = error.response if isinstance(error, RequestException) else None
-    return response is not None and response.status_code in _GONE
+    return response is not None and response.status_code in _GONE and refusal_in(response) is not None

@@ -9,6 +9,7 @@ minute; MESH or the network away, which passes by itself most of the time, after
 import errno
 from collections.abc import Callable, Sequence
 
+from meshctl.bridge.answers import StoppedError
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
@@ -55,24 +56,24 @@ class BridgePart:
             return False
         try:
             worked = self._work()
+        except StoppedError:
+            pass
         except BridgeFault as error:
             self._fail(error.fault, _LOCAL_ADVICE if _is_local(error.fault) else advice_on(error.fault))
-            return False
         except OSError as error:
             self._fail(_local(error), _LOCAL_ADVICE)
-            return False
         except MeshctlError as error:
             self._fail(ApiFault(FailureKind.DENIED, "", "", str(error)), "")
-            return False
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
             self._journal.error("daemon.error", part=self.name, half=self.name, **error_fields(error))
             unforeseen = f"an unforeseen error ({type(error).__name__})"
             self._fail(ApiFault(FailureKind.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
-            return False
-        self._go_on()
-        if not worked:
-            self._not_before = self._clock.monotonic() + self._every_seconds
-        return worked
+        else:
+            self._go_on()
+            if not worked:
+                self._not_before = self._clock.monotonic() + self._every_seconds
+            return worked
+        return False
 
     @property
     def wait_seconds(self) -> float:

@@ -15,7 +15,9 @@ What a start finds, or step 3 when it fails, tells what is to be done:
     a note without an id   it may have arrived: MESH is asked (upload.py). If it is there, go on with step 4.
                            If it is not, and is not when `settle_seconds` have passed in which MESH may have
                            been at work on it, the note is withdrawn. If MESH cannot tell: FAILED, with the
-                           code UNSURE; a person has to find out, and it is never sent again by itself
+                           code UNSURE; a person has to find out, and it is never sent again by itself.
+                           Where somebody who may not be MESH said that it was not taken, and MESH cannot
+                           tell, that is believed: the note is withdrawn
     a note with an id      MESH is asked for its status by that id, and sent what it lacks
 
 A failed call leaves no doubt where no connection was made, where the payload was not handed over to its last
@@ -35,7 +37,8 @@ from typing import Final
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, StoppedError, fault_of, local_fault
+from meshctl.bridge.answers import StoppedError, refusal_in
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_of, local_fault
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.finish import PairFinisher
 from meshctl.bridge.headers import MexRefusal, mex_file_name, mex_headers
@@ -185,7 +188,7 @@ class PairSender:
         try:
             mesh_id = post_first(self._client, pair.data, upload, headers, self._should_stop)
         except CallError as error:
-            self._not_begun(pair, control, error.fault)
+            self._not_begun(pair, control, upload, error)
             return
         except (StoppedError, OSError):
             self._uploads.drop(pair.stem)
@@ -193,7 +196,8 @@ class PairSender:
         self._uploads.write(pair.stem, replace(upload, mesh_id=mesh_id, chunks_sent=1))
         self._out_of_step.discard(pair.stem)
 
-    def _not_begun(self, pair: TakenPair, control: ControlFile, fault: ApiFault) -> None:
+    def _not_begun(self, pair: TakenPair, control: ControlFile, upload: Upload, error: CallError) -> None:
+        fault = error.fault
         if fault.kind is FailureKind.REFUSED:
             self._failed(pair, control, SendFailure(fault.event, fault.code, fault.text))
             return
@@ -201,7 +205,12 @@ class PairSender:
             self._doubt(pair, fault.text)
             # To the loop it means the same: MESH is not to be had now.
             raise BridgeFault(replace(fault, kind=FailureKind.LATER))
-        self._uploads.drop(pair.stem)
+        if error.is_declined:
+            # A proxy may have passed the message on, and turned down MESH's answer.
+            self._uploads.write(pair.stem, replace(upload, is_declined=True))
+            self._doubt(pair, fault.text)
+        else:
+            self._uploads.drop(pair.stem)
         raise BridgeFault(fault)
 
     def _doubt(self, pair: TakenPair, why: str) -> None:
@@ -228,6 +237,9 @@ class PairSender:
                 )
             case UploadState.NOT_THERE:
                 self._missed(pair, upload)
+            case UploadState.NOT_KNOWN if upload.is_declined:
+                self._uploads.drop(pair.stem)
+                self._settled(pair, arrived=False)
             case _:
                 self._failed(pair, control, _CANNOT_TELL)
 
@@ -252,10 +264,11 @@ class PairSender:
     def _catch_up(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
         """Ask MESH how far a message is whose chunks it may have more of than the note says."""
         try:
-            status = self._client.track_message(mesh_id).get("status")
+            status = self._client.track(mesh_id).get("status")
         except (RequestException, Urllib3Error) as error:
             response = error.response if isinstance(error, RequestException) else None
-            if response is None or response.status_code != HTTPStatus.NOT_FOUND:
+            is_unknown = response is not None and response.status_code == HTTPStatus.NOT_FOUND
+            if response is None or not is_unknown or refusal_in(response) is None:
                 raise BridgeFault(fault_of(error)) from None
             self._forgotten(pair, upload)
             return

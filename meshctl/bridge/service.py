@@ -1,18 +1,20 @@
 """The bridge at work on one mailbox: a handshake, then sending, receiving and asking after, until a stop.
 
-Each part goes on by steps that a kill may end at any point, and takes turns with the others; what is in the
-way of one does not hold up the rest. Calls to MESH are repeated by nobody but the parts, each at its pace.
-Only one bridge or stand-in serves a mailbox, and a work folder belongs to one mailbox for good: it is what
-keeps a message from going twice.
+Each of the three has a thread and a connection of its own, so that none waits for what another is told
+slowly, or told without end. Each goes on by steps that a kill may end at any point. Calls to MESH are
+repeated by nobody but these, each at its pace. Only one bridge or stand-in serves a mailbox, and a work
+folder belongs to one mailbox for good: it is what keeps a message from going twice.
 
-A stop ends uploads and downloads between two blocks. What waits for an answer of MESH is waited for, no
-longer than the settings' timeout.
+A stop ends uploads and downloads between two blocks. Whoever still waits for an answer after a few seconds is
+left behind, as if it had been killed.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Event, Thread
+from typing import NamedTuple
 
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
@@ -39,46 +41,56 @@ _OUT_EVERY_SECONDS = 0.5
 _TRACKING_EVERY_SECONDS = 60.0
 # Somewhat more than the second that a pair lies in OUT before it is taken.
 _PICK_UP_SECONDS = 1.2
-_LAST_ALERTS_SECONDS = 2.0
+_LAST_ALERTS_SECONDS = 1.0
+_LAST_STEPS_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 _OWNER = "mailbox"
 _PRIVATE = 0o700
 
 
+class Clients(NamedTuple):
+    """The connections of a bridge, one for each thread; the caller closes them."""
+
+    asking: BridgeClient
+    sending: BridgeClient
+    receiving: BridgeClient
+
+
 class Bridge:
-    """Serves the mailbox of `settings` over `client`; the caller closes that."""
+    """Serves the mailbox of `settings` over `clients`."""
 
     def __init__(
         self,
         settings: Settings,
-        client: BridgeClient,
+        clients: Clients,
         journal: Journal,
         signals: Signals,
         service: Service,
     ) -> None:
         self._settings = settings
-        self._client = client
+        self._clients = clients
         self._journal = journal
         self._signals = signals
         self._service = service
         self._sending: PairSender | None = None
         self._receiving: Receiver | None = None
-        self._tracking = Tracker(client, settings.state.folder, journal)
-        self._is_connected = False
-        clock = Clock()
+        self._tracker = Tracker(clients.asking, settings.state.folder, journal)
+        self._ended = Event()
+        self._connected = Event()
+        for client in clients:
+            client.should_stop = self._ended.is_set
         self._alerts = Alerts(settings.alerts, journal)
-        self._blocked_alerts = BlockedAlerts(self._alerts, clock)
+        self._blocked_alerts = BlockedAlerts(self._alerts, Clock())
 
         def part(name: str, work: Callable[[], bool], every_seconds: float) -> BridgePart:
-            return BridgePart(name, work, every_seconds, clock, journal)
+            return BridgePart(name, work, every_seconds, Clock(), journal)
 
+        poll_seconds = settings.bridge.poll.total_seconds()
         self._handshake = part("handshake", self._shake_hands, _HANDSHAKE_EVERY_SECONDS)
         self._out = part("sending", self._send, _OUT_EVERY_SECONDS)
-        poll_seconds = settings.bridge.poll.total_seconds()
-        self._parts = (
-            self._out,
-            part("receiving", self._receive, poll_seconds),
-            part("tracking", self._track, _TRACKING_EVERY_SECONDS),
-        )
+        self._in = part("receiving", self._receive, poll_seconds)
+        self._asking = part("tracking", self._track, _TRACKING_EVERY_SECONDS)
+        self._parts = (self._handshake, self._out, self._in, self._asking)
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or SIGHUP.
@@ -87,67 +99,91 @@ class Bridge:
         start. Whatever else stands in the way is waited for.
         """
         with self._alone():
+            threads = self._start(self._go_on)
             while not self._should_stop():
-                worked = self._turn()
-                self._service.turned(self._obstacles(), self._status)
-                self._blocked_alerts.look((self._handshake, *self._parts))
-                if not worked:
-                    self._signals.wait(self._pause_seconds())
+                # Ready once MESH has answered, or is known to be away.
+                if self._connected.is_set() or self._handshake.obstacle is not None:
+                    self._service.turned(self._obstacles(), self._status)
+                self._blocked_alerts.look(self._parts)
+                self._signals.wait(min(_OUT_EVERY_SECONDS, self._service.longest_wait_seconds))
             self._service.stopping()
             self._journal.info("bridge.stopping")
+            self._end(threads)
             self._alerts.close(_LAST_ALERTS_SECONDS)
 
     def run_once(self) -> None:
         """Do all that can be done now. Raises MeshctlError when something stood in the way."""
         with self._alone():
-            self._work_off()
-            # What somebody has put into OUT just before us would be found too young.
-            time.sleep(_PICK_UP_SECONDS)
-            self._out.look_again()
-            self._work_off()
-        if blocked := [part for part in (self._handshake, *self._parts) if part.obstacle is not None]:
+            threads = self._start(self._work_off)
+            while any(thread.is_alive() for thread in threads) and not self._should_stop():
+                self._signals.wait(_LOOK_SECONDS)
+            self._end(threads)
+            self._alerts.close(_LAST_ALERTS_SECONDS)
+        if blocked := [part for part in self._parts if part.obstacle is not None]:
             raise MeshctlError("\n".join(f"{part.obstacle}. {part.advice}".rstrip() for part in blocked))
 
-    def _work_off(self) -> None:
-        while self._turn() and not self._should_stop():
+    def _start(self, work: Callable[[Sequence[BridgePart]], None]) -> list[Thread]:
+        """Have each connection at work in a thread of its own."""
+        shares = ((self._handshake, self._asking), (self._out,), (self._in,))
+        # What still waits for an answer at the end must not keep the process.
+        threads = [Thread(target=work, args=(share,), name=share[-1].name, daemon=True) for share in shares]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _end(self, threads: Sequence[Thread]) -> None:
+        """End the threads, or leave them behind; a step that was begun is finished if it can be."""
+        self._ended.set()
+        give_up_at = time.monotonic() + _LAST_STEPS_SECONDS
+        for thread in threads:
+            thread.join(max(give_up_at - time.monotonic(), 0.0))
+
+    def _go_on(self, parts: Sequence[BridgePart]) -> None:
+        """Take turns with the parts of one thread until the end."""
+        while not self._ended.is_set():
+            # Before that secrets or a certificate may be wrong, and who comes too often is locked out.
+            able = [part for part in parts if part is self._handshake or self._connected.is_set()]
+            if not any(part.turn() for part in able):
+                wait_seconds = min([_OUT_EVERY_SECONDS, *(part.wait_seconds for part in able)])
+                (self._ended if able else self._connected).wait(wait_seconds)
+
+    def _work_off(self, parts: Sequence[BridgePart]) -> None:
+        """Do all that the parts of one thread can do now."""
+        if self._handshake in parts:
+            self._handshake.turn()
+        while not self._connected.wait(_LOOK_SECONDS):
+            if self._ended.is_set() or self._handshake.obstacle is not None:
+                return
+        self._take_turns(parts)
+        if self._out in parts:
+            # What somebody has put into OUT just before us would be found too young.
+            self._ended.wait(_PICK_UP_SECONDS)
+            self._out.look_again()
+            self._take_turns(parts)
+
+    def _take_turns(self, parts: Sequence[BridgePart]) -> None:
+        while any(part.turn() for part in parts) and not self._ended.is_set():
             pass
 
-    def _turn(self) -> bool:
-        """Do one step of each part; return whether there may be more at once."""
-        worked = self._handshake.turn()
-        if not self._is_connected:
-            # Secrets or a certificate may be wrong, and who comes too often is locked out.
-            return worked
-        # Each has its turn, whatever the one before it did.
-        queue = [part.turn() for part in self._parts]
-        return any(queue)
-
     def _should_stop(self) -> bool:
-        """True if it is time to end; asked between blocks, so it also says that we live."""
         self._service.alive()
         # Nothing is read again on SIGHUP: a terminal that has gone away ends the bridge.
         return self._signals.stop_requested or self._signals.reload_requested
 
-    def _pause_seconds(self) -> float:
-        parts = (self._handshake, *self._parts) if self._is_connected else (self._handshake,)
-        longest_seconds = min(_OUT_EVERY_SECONDS, self._service.longest_wait_seconds)
-        return min(longest_seconds, *(part.wait_seconds for part in parts))
-
     def _obstacles(self) -> list[str]:
-        found = (part.obstacle for part in (self._handshake, *self._parts))
-        return [obstacle for obstacle in found if obstacle is not None]
+        return [part.obstacle for part in self._parts if part.obstacle is not None]
 
     def _status(self) -> str:
         return f"Serving {self._settings.mailbox.id} over the MESH API."
 
     def _shake_hands(self) -> bool:
         try:
-            self._client.handshake()
+            self._clients.asking.handshake()
         except (RequestException, Urllib3Error) as error:
             raise BridgeFault(fault_of(error)) from None
-        if not self._is_connected:
+        if not self._connected.is_set():
             self._journal.info("bridge.connected", environment=self._settings.bridge.environment)
-        self._is_connected = True
+        self._connected.set()
         return False
 
     def _send(self) -> bool:
@@ -165,7 +201,7 @@ class Bridge:
         return self._receiving.step()
 
     def _track(self) -> bool:
-        return self._tracking.step(datetime.now(UTC))
+        return self._tracker.step(datetime.now(UTC))
 
     def _folders(self) -> ClientFolders:
         mailbox, bridge = self._settings.mailbox, self._settings.bridge
@@ -182,25 +218,27 @@ class Bridge:
     def _open_sending(self) -> PairSender:
         bridge = self._settings.bridge
         return PairSender(
-            client=self._client,
+            client=self._clients.sending,
             folders=self._folders(),
             work=bridge.work,
             mailbox_id=self._settings.mailbox.id,
             chunk_bytes=bridge.chunk_bytes,
             journal=self._journal,
-            should_stop=self._should_stop,
+            should_stop=self._ended.is_set,
             # No call lasts longer, so what MESH has not got by then it will never have.
             settle_seconds=bridge.timeout.total_seconds(),
         )
 
     def _open_receiving(self) -> Receiver:
         return Receiver(
-            client=self._client,
+            client=self._clients.receiving,
             folders=self._folders(),
             inbox=self._settings.mailbox.in_folder,
             work=self._settings.bridge.work,
             journal=self._journal,
-            should_stop=self._should_stop,
+            most_bytes=self._settings.bridge.max_download_bytes,
+            alert=self._alerts.send,
+            should_stop=self._ended.is_set,
         )
 
     @contextmanager

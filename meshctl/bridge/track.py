@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from mesh_client import MeshClient
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from meshctl.bridge.api_errors import BridgeFault, FailureKind, fault_of
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.tracked import Tracked, read_tracked, status_named, write_tracked
 from meshctl.ledger import reads
 from meshctl.ledger.database import LedgerError
@@ -31,7 +31,7 @@ _MOST_LOOKED_AT: Final = 5000
 class Tracker:
     """The enquiries of one mailbox; `state_folder` is the one that holds the ledger."""
 
-    def __init__(self, client: MeshClient, state_folder: Path, journal: Journal) -> None:
+    def __init__(self, client: BridgeClient, state_folder: Path, journal: Journal) -> None:
         self._client = client
         self._journal = journal
         self._state_folder = state_folder
@@ -87,7 +87,7 @@ class Tracker:
     def _status_of(self, mesh_id: str) -> str | None:
         """Ask MESH; None when it does not know the message, or will not say."""
         try:
-            return status_named(self._client.track_message(mesh_id).get("status"))
+            return status_named(self._client.track(mesh_id).get("status"))
         except (RequestException, Urllib3Error) as error:
             fault = fault_of(error)
             if fault.kind is FailureKind.REFUSED:

@@ -11,7 +11,7 @@ name of ours.
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
@@ -21,7 +21,15 @@ from typing import Any, Final
 from requests import HTTPError, RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_of, fault_of_response
+from meshctl.bridge.answers import StoppedError, object_of, refusal_in
+from meshctl.bridge.api_errors import (
+    NOT_TAKEN_NOW,
+    ApiFault,
+    BridgeFault,
+    FailureKind,
+    fault_of,
+    fault_of_response,
+)
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.headers import MexHeaders, is_sane_id
 from meshctl.bridge.pair import ChunkStream
@@ -41,7 +49,8 @@ class Upload:
 
     `file_name` is what MESH is told, and empty if the note was lost. Chunks are cut as when it began,
     whatever the settings say by now; the last one may be on its way when `chunks_sent` is one less than
-    `chunks`. `missed_at` is when MESH first said that it has not got it, in seconds from 1970.
+    `chunks`. `missed_at` is when MESH first said that it has not got it, in seconds from 1970. `is_declined`
+    if somebody, who may not be MESH, answered that it was not taken: so it is, unless MESH says otherwise.
     """
 
     file_name: str
@@ -51,6 +60,7 @@ class Upload:
     mesh_id: str | None = None
     chunks_sent: int = 0
     missed_at: float | None = None
+    is_declined: bool = False
 
     @property
     def chunks(self) -> int:
@@ -117,12 +127,21 @@ _ODD_ANSWER: Final = ApiFault(
 )
 
 
-class CallError(Exception):
-    """A call that failed, and what that means."""
+_STOPPED: Final = ApiFault(
+    FailureKind.UNSURE, "", "STOPPED", "the bridge was told to stop before MESH's answer was whole"
+)
 
-    def __init__(self, fault: ApiFault) -> None:
+
+class CallError(Exception):
+    """A call that failed, and what that means.
+
+    `is_declined` if somebody said no to a message that was handed over whole, and it may not have been MESH.
+    """
+
+    def __init__(self, fault: ApiFault, *, is_declined: bool = False) -> None:
         super().__init__(fault.text)
         self.fault = fault
+        self.is_declined = is_declined
 
 
 def post_first(
@@ -143,9 +162,15 @@ def post_first(
             response = client.send_chunk(
                 headers.recipient, stream, 1, upload.chunks, compress=upload.compress, **options
             )
+            if response.status_code >= HTTPStatus.BAD_REQUEST:
+                raise _not_taken(response)
             return _mesh_id(response)
         except HTTPError as error:
             raise CallError(fault_of(error, uploading=True)) from None
+        except StoppedError:
+            if stream.is_handed_over:
+                raise CallError(_STOPPED) from None
+            raise
         except (RequestException, Urllib3Error) as error:
             if stream.error is not None:
                 raise stream.error from None
@@ -170,8 +195,7 @@ def post_next(client: BridgeClient, path: str, upload: Upload, should_stop: Call
                 "", stream, number, upload.chunks, compress=upload.compress, message_id=upload.mesh_id
             )
         except HTTPError as error:
-            is_out_of_step = error.response is not None and error.response.status_code in _OUT_OF_STEP
-            raise CallError(_ASK if is_out_of_step else fault_of(error)) from None
+            raise CallError(_ASK if _is_out_of_step(error) else fault_of(error)) from None
         except (RequestException, Urllib3Error) as error:
             if stream.error is not None:
                 raise stream.error from None
@@ -180,16 +204,27 @@ def post_next(client: BridgeClient, path: str, upload: Upload, should_stop: Call
             raise CallError(_ASK)
 
 
+def _is_out_of_step(error: HTTPError) -> bool:
+    response = error.response
+    if response is None or response.status_code not in _OUT_OF_STEP:
+        return False
+    return refusal_in(response) is not None
+
+
+def _not_taken(response: Response) -> CallError:
+    fault = fault_of_response(response, uploading=True)
+    is_busy = response.status_code in NOT_TAKEN_NOW
+    return CallError(fault, is_declined=not is_busy and refusal_in(response) is None)
+
+
 def _mesh_id(response: Response) -> str:
-    if response.status_code >= HTTPStatus.BAD_REQUEST:
-        raise CallError(fault_of_response(response, uploading=True))
-    answer = response.json() if response.status_code in _TAKEN else None
-    if not isinstance(answer, Mapping):
+    if response.status_code not in _TAKEN:
         raise CallError(_ODD_ANSWER)
+    answer = object_of(response)
     mesh_id = answer.get("message_id") or answer.get("messageID")
     if is_sane_id(mesh_id):
         return mesh_id
-    if "errorDescription" in answer or "detail" in answer:
+    if refusal_in(response) is not None:
         raise CallError(fault_of_response(response, uploading=True))
     raise CallError(_ODD_ANSWER)
 
@@ -235,17 +270,17 @@ def is_still_uploading(status: object) -> bool:
 
 
 def _read(response: Response, file_name: str) -> Found:
-    if response.status_code == HTTPStatus.NOT_FOUND:
+    if response.status_code == HTTPStatus.NOT_FOUND and refusal_in(response) is not None:
         return Found(UploadState.NOT_THERE)
     if response.status_code == HTTPStatus.OK:
-        answer = response.json()
-        mesh_id = answer.get("messageId") if isinstance(answer, dict) else None
+        answer = object_of(response)
+        mesh_id = answer.get("messageId")
         if not is_sane_id(mesh_id):
             raise BridgeFault(_ODD_TRACKING)
         if answer.get("fileName") != file_name:
             return _NOT_KNOWN
         return Found(UploadState.THERE, mesh_id, not is_still_uploading(answer.get("status")))
-    if response.status_code == HTTPStatus.MULTIPLE_CHOICES:
+    if response.status_code == HTTPStatus.MULTIPLE_CHOICES and refusal_in(response) is not None:
         return _NOT_KNOWN
     if response.status_code < HTTPStatus.BAD_REQUEST:
         raise BridgeFault(_ODD_TRACKING)

@@ -57,10 +57,10 @@ def connected_bridge(settings: Settings, signals: Signals, service: Service) -> 
     """Make the bridge of a mailbox, with its log in place. Raises ConfigError."""
     require_extra()
     # Only here: without the extra it cannot be imported.
-    from meshctl.bridge.service import Bridge  # noqa: PLC0415
+    from meshctl.bridge.service import Bridge, Clients  # noqa: PLC0415
 
-    with connect(settings) as client:
+    with connect(settings) as asking, connect(settings) as sending, connect(settings) as receiving:
         log = settings.log.model_copy(update={"file": settings.bridge.log})
         journal = configure_log(log, to_terminal=has_terminal())
         warn_of_root(journal)
-        yield Bridge(settings, client, journal, signals, service)
+        yield Bridge(settings, Clients(asking, sending, receiving), journal, signals, service)

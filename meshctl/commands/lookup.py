@@ -64,14 +64,14 @@ def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[
     from meshctl.bridge.api_errors import fault_of  # noqa: PLC0415
 
     try:
-        results = client.lookup_endpoint(ods_code, workflow_id)["results"]
+        results = client.lookup(ods_code, workflow_id)["results"]
         return [
             {"mailbox_id": _shown(one["mailbox_id"]), "name": _shown(one.get("mailbox_name"))}
             for one in results
         ]
     except (RequestException, HTTPError) as error:
         raise MeshctlError(f"MESH cannot be asked: {fault_of(error).text}.") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise MeshctlError("MESH was asked, and its answer cannot be understood.") from None
 
 

@@ -7,7 +7,7 @@ never passed on; a Description may hold anything.
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ ERROR: Final = "ERROR"
 _TABLE = Path(__file__).with_name("codes.toml")
 _EVENTS: Final = ("COLLECT", "TRANSFER", "SEND", "RECEIVE")
 _ITK3_WORDS: Final = ("ITK", "ITK3")
+_HTTP_CODE = re.compile(r"HTTP-[1-5][0-9]{2}")
 _EPL_CODE = re.compile(r"EPL[-_ ]?([0-9]{3})")
 # Wide enough for any code or event to come, too narrow for an NHS number or a name with its title.
 _CODE_SHAPE = re.compile(r"(?!.*[0-9]{7})[A-Z0-9][A-Z0-9._-]{0,15}")
@@ -102,6 +103,7 @@ class CodeMeaning:
 class _Tables:
     reports: dict[tuple[str, str, str], CodeMeaning]
     responses: dict[str, CodeMeaning]
+    http: CodeMeaning
     status_spellings: dict[str, str]
     response_spellings: dict[str, str]
 
@@ -117,6 +119,8 @@ def explain_report(event: str, status: str, code: str) -> CodeMeaning:
     status = _normal_status(status)
     code = _normal_code(code)
     meaning = tables.reports.get((event, status, code))
+    if meaning is None and _HTTP_CODE.fullmatch(code):
+        meaning = replace(tables.http, event=event or tables.http.event, code=code)
     if meaning is None and (event not in _EVENTS or _EPL_CODE.fullmatch(code)):
         # Without its event a code still tells when it means one thing only. Those of endpoint lookup are no
         # other event's, and come under TRANSFER too (mesh-sandbox).
@@ -154,6 +158,8 @@ def find_code(text: str) -> list[CodeMeaning]:
         return []
     if events & set(_ITK3_WORDS):
         events.add(ITK3)
+    if _HTTP_CODE.fullmatch(codes[0]):
+        return [explain_report(next(iter(events), ""), ERROR, codes[0])]
     wanted = {_normal_code(codes[0]), tables.response_spellings.get(codes[0], codes[0])}
     return [
         meaning
@@ -243,6 +249,7 @@ def _tables() -> _Tables:
     reports = [_report(row) for row in data["report"]]
     return _Tables(
         reports={(meaning.event, meaning.status, meaning.code): meaning for meaning in reports},
+        http=CodeMeaning("TRANSFER", ERROR, "HTTP", Effect.FAILED, **data["http"]),
         responses={code: _response(code, row) for code, row in data["itk3"].items()},
         status_spellings=data["status_spellings"],
         response_spellings=data["itk3_spellings"],

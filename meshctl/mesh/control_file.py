@@ -19,7 +19,6 @@ from meshctl.sizes import size_text
 CONTROL_FILE_MAX_BYTES: Final = 1_048_576
 """A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
 
-WORKFLOW_ID_MAX_CHARACTERS: Final = 32
 
 _ROOT = "DTSControl"
 _STATUS_TAG = "StatusRecord"
@@ -55,13 +54,16 @@ _STATUS_TAGS: Final = (
 _LEFT_OUT_WHEN_EMPTY: Final = frozenset({"From_ESMTP", "To_ESMTP"})
 _REQUIRED_IN_DATA: Final = frozenset({"From_DTS", "To_DTS", "WorkflowId"})
 MAX_CHARACTERS: Final = {
-    "LocalId": 255,
+    "To_DTS": 100,
+    "Subject": 500,
+    "LocalId": 300,
     "DTSId": 100,
     "PartnerId": 255,
-    "WorkflowId": WORKFLOW_ID_MAX_CHARACTERS,
+    "WorkflowId": 300,
     "ProcessId": 32,
 }
-"""Field limits of the DTS Client v4, which MESH kept."""
+"""Most characters of a value: of To_DTS, Subject, LocalId and WorkflowId by the MESH API specification of May
+2026, of the rest by the DTS Client v4, whose limits MESH kept."""
 
 # Lower case, because files disagree: DataChecksum and DataCheckSum are both around.
 _KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)

@@ -11,7 +11,7 @@ from meshctl.errors import Refusal
 from meshctl.mesh.address import GP_PROVIDER, split_gp_provider
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report
 from meshctl.mesh.control_file import (
-    WORKFLOW_ID_MAX_CHARACTERS,
+    MAX_CHARACTERS,
     ControlFile,
     StatusRecord,
     write_control_file,
@@ -66,7 +66,7 @@ def expected_errors(control: ControlFile) -> list[CodeMeaning]:
         codes.append("09")
     if control.message_type.lower() != "data":
         codes.append("11")
-    if not 0 < len(control.workflow_id) <= WORKFLOW_ID_MAX_CHARACTERS:
+    if not 0 < len(control.workflow_id) <= MAX_CHARACTERS["WorkflowId"]:
         codes.append("17")
     return [explain_report("SEND", ERROR, code) for code in sorted(codes)]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meshctl.errors import Refusal
 from meshctl.mesh.address import MAILBOX_ID_RULE, gp_provider, is_mailbox_id
-from meshctl.mesh.control_file import ControlFile
+from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.patient import (
     NhsNumberCheck,
     Patient,
@@ -144,6 +144,7 @@ def compose(
         is_compressed=use_case.compress,
         workflow_id=_workflow_id(use_case, is_response=is_response),
     )
+    _check_lengths(control)
     details = LedgerDetails(
         use_case=use_case.name,
         workflow_id=control.workflow_id,
@@ -314,6 +315,26 @@ def _known_nhs_number(
         return check_nhs_number(number, check)
     except Refusal:
         return None
+
+
+_TOO_LONG = {
+    "To_DTS": "Name the practice's mailbox with to_mailbox; 'meshctl lookup' finds it.",
+    "Subject": "Give a shorter subject in the sidecar, or shorten the subject of the use case.",
+    "LocalId": "Give a shorter local_id in the sidecar, or shorten that of the use case.",
+    "WorkflowId": "Check workflow_id and ack_workflow_id of the use case against the use case's guide.",
+}
+
+
+def _check_lengths(control: ControlFile) -> None:
+    """Raise Refusal if a text is longer than MESH takes it (MESH API specification, May 2026)."""
+    texts = (control.to_dts, control.subject, control.local_id, control.workflow_id)
+    for (tag, advice), text in zip(_TOO_LONG.items(), texts, strict=True):
+        if len(text) > MAX_CHARACTERS[tag]:
+            raise Refusal(
+                f"{tag.lower()}_too_long",
+                f"{tag} has {len(text)} characters; MESH takes at most {MAX_CHARACTERS[tag]}.",
+                advice,
+            )
 
 
 def _workflow_id(use_case: UseCase, *, is_response: bool) -> str:

@@ -14,6 +14,7 @@ from meshctl.payload.outline import Tree, part, parts, text, texts
 _NHS_NUMBER_SYSTEMS = frozenset(
     {
         "https://fhir.nhs.uk/id/nhs-number",
+        "https://fhir.hl7.org.uk/id/nhs-number",
         "http://fhir.nhs.uk/id/nhs-number",
         "http://fhir.nhs.net/id/nhs-number",
         "https://fhir.nhs.net/id/nhs-number",

@@ -40,6 +40,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 _Short = Annotated[str, Field(max_length=64), AfterValidator(_carried)]
 _Long = Annotated[str, Field(max_length=255), AfterValidator(_carried)]
+_LocalId = Annotated[str, Field(max_length=300), AfterValidator(_carried)]
 _Line = Annotated[str, Field(max_length=1000), AfterValidator(_carried)]
 _Number = Annotated[int, Field(ge=0, le=999_999_999)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)]
@@ -76,7 +77,7 @@ _EXPECTED: Final = {
     "patient_name": _TEXT.format(255),
     "version": "a whole number or text in quotes of at most 64 characters",
     "subject": _TEXT.format(1000),
-    "local_id": _TEXT.format(255),
+    "local_id": _TEXT.format(300),
     "resend_of": "the message id of the message that this file sends again",
     "sha256": "the SHA-256 of the file in quotes, 64 hexadecimal digits",
     "size_bytes": "how many bytes the file has, a whole number",
@@ -154,7 +155,7 @@ class Sidecar(_Said):
     patient_name: _Long | None = None
     version: _Number | _Short | None = None
     subject: _Line | None = None
-    local_id: _Long | None = None
+    local_id: _LocalId | None = None
     resend_of: _Short | None = None
     sha256: _Sha256 | None = None
     size_bytes: _Size | None = None

@@ -16,7 +16,8 @@ from meshctl.settings.client_config import ClientConfig
 from meshctl.settings.types import Section
 
 ENVIRONMENTS = ("live", "integration", "sandbox")
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""This computer: over http no other MESH is reached, and no proxy is asked for it."""
 _REFERENCES = '"file:PATH", "env:NAME" or "credential:NAME"'
 _KINDS = ("file", "env", "credential")
 
@@ -31,7 +32,7 @@ def _environment(text: str) -> str:
         known = False
     if not known or url.scheme not in {"http", "https"} or url.query or url.fragment or "@" in url.netloc:
         raise ValueError("neither an environment nor a URL")
-    if url.scheme == "http" and url.hostname not in _LOCAL_HOSTS:
+    if url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
         raise types.ExplainedError(
             "over http everybody on the way can read the messages; only a MESH of this computer"
             " (localhost) may be reached so"
@@ -118,6 +119,11 @@ class BridgeSettings(Section):
     poll: types.Duration = Field(timedelta(minutes=1), description="How often MESH is asked for messages.")
     chunk_bytes: types.ChunkBytes = Field(
         20_000_000, description="Larger payloads go in chunks of this size; MESH takes up to 100 MB a chunk."
+    )
+    max_download_bytes: types.DownloadBytes = Field(
+        2_000_000_000,
+        description="A message that is larger stays at MESH; a person is told, and it is tried again a day"
+        " later. MESH itself takes up to 20 GB.",
     )
     timeout: types.Duration = Field(
         timedelta(minutes=1), description="How long MESH may keep silent in the middle of a call."

@@ -159,6 +159,9 @@ Count = Annotated[int, Strict(), Field(ge=1, le=10_000), Expected("a whole numbe
 PayloadBytes = Annotated[
     int, Strict(), Field(ge=1, le=100_000_000_000), Expected("a whole number of bytes, 1 to 100_000_000_000")
 ]
+DownloadBytes = Annotated[
+    int, Strict(), Field(ge=1, le=20_000_000_000), Expected("a whole number of bytes, 1 to 20_000_000_000")
+]
 DocumentBytes = Annotated[
     int, Strict(), Field(ge=0, le=100_000_000_000), Expected("a whole number of bytes, 0 for no limit")
 ]
@@ -190,9 +193,9 @@ Text = Annotated[
 SubjectTemplate = Annotated[Text, AfterValidator(_template), Expected("a text, perhaps with {names} in it")]
 LocalIdTemplate = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    StringConstraints(strip_whitespace=True, max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$"),
     AfterValidator(_local_id_template),
-    Expected("a text of at most 255 characters, perhaps with {names} in it; it may be empty"),
+    Expected("a text of at most 300 characters, perhaps with {names} in it; it may be empty"),
 ]
 Argument = Annotated[
     str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$"), Expected("a text, not empty")

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -17,6 +17,12 @@ class Answer:
     status: int = 200
     length: int | None = None
     has_length: bool = True
+
+
+def refusal(status: int, text: str = "Message does not exist") -> Answer:
+    """Return how MESH says no."""
+    told = {"internal_id": "20261122_1", "detail": [{"event": "RECEIVE", "code": "20", "msg": text}]}
+    return Answer(json.dumps(told).encode(), status=status)
 
 
 @dataclass
@@ -38,7 +44,8 @@ class OddMesh:
         """Put a message, or one more chunk of it, into the inbox."""
         if message_id not in self.inbox:
             self.inbox.append(message_id)
-        self.answers[message_id if chunk == 1 else f"{message_id}/{chunk}"] = list(answers)
+        named = [replace(one, headers={"Mex-MessageID": message_id, **one.headers}) for one in answers]
+        self.answers[message_id if chunk == 1 else f"{message_id}/{chunk}"] = named
 
     def answer_to(self, path: str) -> Answer:
         """Return the answer to a GET."""
@@ -46,7 +53,7 @@ class OddMesh:
         self.asked.append(name)
         if not name or name.startswith("?"):
             return self._page(int(name.partition("=")[2] or 0))
-        answers = self.answers.get(name, [Answer(status=404)])
+        answers = self.answers.get(name, [refusal(404)])
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def _page(self, already: int) -> Answer:

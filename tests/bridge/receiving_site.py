@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesh_client import MeshClient
-
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.receive import Receiver
 from meshctl.files.client_folders import ClientFolders
+from meshctl.log.alert import Alert
 from meshctl.log.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY
@@ -46,6 +46,8 @@ class ReceivingSite:
     root: Path
     url: str
     said: Said = field(default_factory=Said)
+    alerts: list[Alert] = field(default_factory=list)
+    most_bytes: int = 2_000_000_000
 
     def __post_init__(self) -> None:
         """Make the folders of the MESH Client."""
@@ -63,9 +65,9 @@ class ReceivingSite:
         return self.root / ".bridge"
 
     @contextmanager
-    def client(self) -> Iterator[MeshClient]:
+    def client(self) -> Iterator[BridgeClient]:
         """Return a client as the bridge has one."""
-        with MeshClient(
+        with BridgeClient(
             self.url, MAILBOX_ID, PASSWORD, SHARED_KEY.encode(), max_retries=0, timeout=10
         ) as client:
             yield client
@@ -91,6 +93,8 @@ class ReceivingSite:
                 inbox=self.inbox,
                 work=self.work,
                 journal=Journal(logger),
+                most_bytes=self.most_bytes,
+                alert=self.alerts.append,
                 should_stop=should_stop,
             )
             receiving.recover()

@@ -27,6 +27,8 @@ import requests
 import trustme
 from mesh_client import MeshClient
 
+from meshctl.bridge.client import BridgeClient
+
 MAILBOXES = ("X26ABC1", "X26ABC2", "X26ABC3")
 PASSWORD = "password"
 SHARED_KEY = "key-of-the-test"
@@ -155,6 +157,10 @@ class Sandbox:
             verify=str(self._authority.ca),
             max_retries=0,
         )
+
+    def bridge_client(self, mailbox: str) -> BridgeClient:
+        """Return a client as the bridge has one; close it."""
+        return BridgeClient(self.url, mailbox, PASSWORD, SHARED_KEY.encode(), max_retries=0)
 
     def inbox(self, mailbox: str) -> list[str]:
         """Return the ids of the messages that wait in a mailbox, oldest first."""

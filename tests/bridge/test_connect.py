@@ -34,7 +34,7 @@ def _fault(folder: Path, told: Mapping[str, str], environ: Mapping[str, str] = E
 def _call(settings: Settings, environ: Mapping[str, str] = ENVIRON) -> Any:
     with connect(settings, environ) as client:
         client.handshake()
-        return client.list_messages()
+        return list(client.message_ids())
 
 
 def _certified(mine: Certificate) -> dict[str, str]:
@@ -96,7 +96,7 @@ def test_named_environments_are_those_of_nhs_england(tmp_path: Path, environment
 def test_the_proxy_of_the_environment_is_kept_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With $HTTPS_PROXY calls go to the proxy, with a CA bundle too; $NO_PROXY lets them go straight."""
     authority = TestAuthority(tmp_path / "ca")
-    told = {**BRIDGE, "environment": "https://localhost:9", "ca_bundle": f"file:{authority.ca}"}
+    told = {**BRIDGE, "environment": "https://mesh.invalid:9", "ca_bundle": f"file:{authority.ca}"}
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -105,7 +105,7 @@ def test_the_proxy_of_the_environment_is_kept_to(tmp_path: Path, monkeypatch: py
     with pytest.raises(requests.exceptions.ProxyError):
         _call(_settings(tmp_path, told))
 
-    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("no_proxy", "mesh.invalid")
     with pytest.raises(requests.ConnectionError) as caught:
         _call(_settings(tmp_path, told))
     assert not isinstance(caught.value, requests.exceptions.ProxyError)

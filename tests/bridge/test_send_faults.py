@@ -352,7 +352,7 @@ def test_a_busy_mesh_has_not_taken_the_message(tmp_path: Path, status: int) -> N
 @pytest.mark.parametrize("status", [401, 403, 407])
 def test_who_is_not_let_in_has_sent_nothing(tmp_path: Path, status: int) -> None:
     """Wrong password, key or certificate: nothing was taken, and no message is given up for it."""
-    with answering(status) as url:
+    with answering(status, body='{"internal_id": "1", "message": "no"}') as url:
         mailbox = SendingSite(tmp_path, url)
         mailbox.put()
 

@@ -46,7 +46,7 @@ def overdue(recorder: Recorder, mesh_id: str) -> str:
 
 def ask(sandbox: Sandbox, site: Site, at: datetime = NOW) -> int:
     """Ask after all that is due, as a bridge that has just started; return after how many messages."""
-    with sandbox.client("X26ABC1") as client:
+    with sandbox.bridge_client("X26ABC1") as client:
         tracking = Tracker(client, site.state, JOURNAL)
         count = 0
         while tracking.step(at):
@@ -124,7 +124,7 @@ def test_a_message_that_mesh_does_not_know_has_no_answer(sandbox: Sandbox, site:
 
 def test_without_mesh_the_question_stays_open(sandbox: Sandbox, site: Site) -> None:
     """A question that MESH could not be asked is asked again, and the loop hears of it."""
-    with recording(site) as recorder, sandbox.client("X26ABC1") as client:
+    with recording(site) as recorder, sandbox.bridge_client("X26ABC1") as client:
         message_id = overdue(recorder, send(sandbox))
         tracking = Tracker(client, site.state, JOURNAL)
         sandbox.stop()

@@ -222,3 +222,12 @@ def test_code_that_may_be_something_else_is_not_passed_on(code: str) -> None:
 def test_person_finds_the_codes_that_are_meant(text: str, labels: list[str]) -> None:
     """A code alone lists all its meanings; event, status or ITK3 before it narrow them down."""
     assert labels == [meaning.label for meaning in find_code(text)]
+
+
+@pytest.mark.parametrize("code", ["HTTP-400", "http-413", "HTTP-599"])
+def test_a_status_of_http_is_explained(code: str) -> None:
+    """A refusal over the API that has no code of its own bears the status, under whatever event."""
+    for meaning in (*find_code(code), *find_code(f"SEND {code}"), explain_report("SEND", "ERROR", code)):
+        assert (meaning.code, meaning.effect, meaning.known) == (code.upper(), Effect.FAILED, True)
+        assert "no code of its own" in meaning.meaning
+    assert not find_code("HTTP-4000")

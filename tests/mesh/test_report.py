@@ -48,7 +48,7 @@ def test_sound_control_file_has_no_errors_ahead(change: dict[str, Any]) -> None:
         ({"version": "one"}, ["09"]),
         ({"message_type": ""}, ["11"]),
         ({"workflow_id": ""}, ["17"]),
-        ({"workflow_id": "W" * 33}, ["17"]),
+        ({"workflow_id": "W" * 301}, ["17"]),
         ({"workflow_id": "", "from_dts": "", "to_dts": ""}, ["07", "08", "17"]),
     ],
 )

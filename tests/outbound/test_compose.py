@@ -213,3 +213,24 @@ def test_the_address_is_the_patient_s_own(settings: Settings) -> None:
         assert split_gp_provider(to_dts) == ("9990000042", f"{born:%Y%m%d}", surname)
 
     holds()
+
+
+@pytest.mark.parametrize(("key", "tag", "most"), [("subject", "Subject", 500), ("local_id", "LocalId", 300)])
+def test_what_is_longer_than_mesh_takes_it_is_refused(
+    settings: Settings, key: str, tag: str, most: int
+) -> None:
+    """By a code of its own, before anything is sent; the text has the lengths alone."""
+    text = "x" * most
+    assert getattr(_compose(settings, LETTER, _said(**{key: text})).control, key) == text
+
+    # A sidecar's local_id is as long as it may be: only a template can make a longer one.
+    if key == "subject":
+        refusal = _refused(settings, LETTER, _said(subject=f"{text}y"))
+    else:
+        use_cases = {
+            name: replace(one, local_id=f"{text}{{message_id}}") for name, one in settings.use_cases.items()
+        }
+        refusal = _refused(settings.model_copy(update={"use_cases": use_cases}), LETTER)
+    assert refusal.code == f"{tag.lower()}_too_long"
+    assert refusal.text.startswith(f"{tag} has ")
+    assert refusal.text.endswith(f" characters; MESH takes at most {most}.")

@@ -191,7 +191,7 @@ def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
         ("title", "a\x1bb", "`title` must be text in quotes"),
         ("title", "\ud800", "`title` must be text in quotes"),
         ("title", "\ufffe", "`title` must be text in quotes"),
-        ("local_id", "x" * 256, "`local_id` must be text in quotes, at most 255 characters"),
+        ("local_id", "x" * 301, "`local_id` must be text in quotes, at most 300 characters"),
         ("version", True, "`version` must be a whole number or text in quotes of at most 64 characters"),
         ("version", 1.5, "`version` must be a whole number or text in quotes of at most 64 characters"),
         ("version", 1.0, "`version` must be a whole number or text in quotes of at most 64 characters"),
