@@ -9,6 +9,8 @@ A stop ends uploads and downloads between two blocks. Whoever still waits for an
 left behind, as if it had been killed.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ from meshctl.bridge.track import Tracker
 from meshctl.clock import Clock
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
+from meshctl.files.durable import write_new
 from meshctl.log.events import Journal
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import serving
@@ -45,7 +48,7 @@ _LAST_ALERTS_SECONDS = 1.0
 _LAST_STEPS_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
 _OWNER = "mailbox"
-_PRIVATE = 0o700
+_PRIVATE, _PRIVATE_FILE = 0o700, 0o600
 
 
 class Clients(NamedTuple):
@@ -79,7 +82,7 @@ class Bridge:
         self._connected = Event()
         for client in clients:
             client.should_stop = self._ended.is_set
-        self._alerts = Alerts(settings.alerts, journal)
+        self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
         self._blocked_alerts = BlockedAlerts(self._alerts, Clock())
 
         def part(name: str, work: Callable[[], bool], every_seconds: float) -> BridgePart:
@@ -255,9 +258,14 @@ class Bridge:
         """Make the work folder, for this mailbox. Raises ConfigError if it is another's."""
         work, mailbox_id = self._settings.bridge.work, self._settings.mailbox.id
         work.mkdir(mode=_PRIVATE, exist_ok=True)
+        if sys.platform != "win32" and (work.is_symlink() or work.stat().st_uid != os.geteuid()):
+            raise ConfigError(
+                f"bridge.work: {work} belongs to another user, or is a link. Remove it once what it holds is"
+                " settled, or have the bridge run as its owner."
+            )
         owner = work / _OWNER
-        if not owner.exists():
-            owner.write_text(f"{mailbox_id}\n")
+        if not os.path.lexists(owner):
+            write_new(str(owner), f"{mailbox_id}\n".encode(), _PRIVATE_FILE)
         elif (found := owner.read_text().strip()) and found != mailbox_id:
             raise ConfigError(
                 f"bridge.work: {work} belongs to the bridge of the mailbox {found}; give {mailbox_id} a"

@@ -18,6 +18,7 @@ from meshctl.outbound.compose import surname_cautions
 from meshctl.settings.rules import nearest
 from meshctl.terminal.context import settings_if_any
 from meshctl.terminal.dropping import print_cautions
+from meshctl.terminal.options import private
 
 # A refused file is dropped again; a refused command is typed again.
 _ADVICE = {
@@ -28,9 +29,13 @@ _ADVICE = {
 
 
 @click.command
-@click.option("--nhs-number", required=True, help="Ten digits; spaces and hyphens are fine.")
-@click.option("--date-of-birth", required=True, metavar="YYYY-MM-DD", help="The whole date.")
-@click.option("--surname", required=True, help="The family name, as PDS holds it.")
+@click.option(
+    "--nhs-number", required=True, callback=private, help="Ten digits; spaces and hyphens are fine."
+)
+@click.option(
+    "--date-of-birth", required=True, metavar="YYYY-MM-DD", callback=private, help="The whole date."
+)
+@click.option("--surname", required=True, callback=private, help="The family name, as PDS holds it.")
 @click.option("--no-check", is_flag=True, help="Take any NHS number of digits, as the published examples.")
 @click.option(
     "--date-of-birth-format",
@@ -53,6 +58,9 @@ def command(
     With --use-case the settings count, if there are any: [use_cases.NAME], then [routing].
 
     Example: meshctl address --nhs-number "999 000 0042" --date-of-birth 2001-02-14 --surname Smith
+
+    Options show in the process list and the shell's history; where that matters, give - for each of the
+    three: it is asked for, or read from standard input, a line each.
 
     Exits 1 when one of the three cannot be right.
     """

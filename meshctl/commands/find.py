@@ -10,11 +10,12 @@ from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.messages import print_messages
+from meshctl.terminal.options import private
 from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {
-        'meshctl find --nhs-number "999 000 0042"': "what was sent about this patient, newest first",
+        "meshctl find --nhs-number -": "what was sent about a patient, newest first; asks for the number",
         "meshctl find --nhs-number 9990000042 --json": "the same for a program, histories included",
     },
     {
@@ -27,7 +28,13 @@ _STRICTEST_FIRST = tuple(NhsNumberCheck)
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--nhs-number", required=True, metavar="N", help="The patient's; spaces and hyphens are fine.")
+@click.option(
+    "--nhs-number",
+    required=True,
+    metavar="N",
+    callback=private,
+    help="The patient's; spaces and hyphens are fine. - asks for it, or reads it from standard input.",
+)
 @click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
 @click.pass_context
@@ -36,6 +43,8 @@ def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> 
 
     The ledger holds no NHS numbers, only keyed hashes of them; the key lies in the state folder. Messages
     that were refused before they were sent are not found: look for their files in rejected/.
+
+    Options show in the process list and the shell's history; where that matters, give - for the number.
     """
     settings = settings_of(ctx)
     print_if_no_ledger(settings)

@@ -12,6 +12,7 @@ a file that was removed: as where a folder was not synced, the next start remove
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from meshctl.files import change
-from meshctl.files.folder import READ, Folder
+from meshctl.files.folder import CREATE, READ, Folder
 from meshctl.files.safe_open import open_regular
 
 # Below this many files and folders, syncing each is quicker than waiting for the whole file system.
@@ -273,14 +274,20 @@ def _start_writeback(files: Sequence[str]) -> None:
 def replace_file(path: Path, data: bytes, mode: int) -> None:
     """Write `data` to `path`, which may exist, with the permissions `mode`; not durable. Raises OSError.
 
-    For what can be made again, and for several processes at once.
+    For what can be made again, and for several processes at once. Others may write in the folder: nothing of
+    theirs is written through, and what has the name, be it a link, is replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = change.open_file(temporary, CREATE, 0o600)
     try:
-        temporary.write_bytes(data)
-        temporary.chmod(mode)
+        try:
+            write_all(descriptor, data)
+            if sys.platform != "win32":
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
         change.rename(temporary, path)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            change.unlink(temporary)
         raise

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Collection
 from threading import Condition, Thread
 from typing import Final
 
@@ -24,14 +25,20 @@ if sys.platform == "win32":
 MOST_WAITING: Final = 10_000
 """So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
 
+# Where systemd puts the credentials of a service.
+_CREDENTIALS: Final = ("CREDENTIALS_DIRECTORY",)
 _ADVICE: Final = "Try the command of [alerts] by hand, with an event on its standard input."
 
 
 class Alerts:
-    """The alert command of one mailbox; without a command every alert is dropped in silence."""
+    """The alert command of one mailbox; without a command every alert is dropped in silence.
 
-    def __init__(self, settings: AlertSettings, journal: Journal) -> None:
+    `hidden` are the environment variables that hold secrets, and which the command does not get.
+    """
+
+    def __init__(self, settings: AlertSettings, journal: Journal, hidden: Collection[str] = ()) -> None:
         self._command = list(settings.command)
+        self._hidden = hidden
         self._timeout_seconds = settings.timeout.total_seconds()
         self._journal = journal
         self._waiting: deque[bytes] = deque()
@@ -105,7 +112,7 @@ class Alerts:
     def _run(self, data: bytes) -> None:
         """Run the command once; whatever goes wrong is only told of."""
         try:
-            command = _Command(self._command)
+            command = _Command(self._command, self._hidden)
         except (OSError, ValueError) as error:
             self._tell(_reason(error))
             return
@@ -137,10 +144,15 @@ def _reason(error: Exception) -> str:
     return f"The command cannot be run: {error_fields(error)['error']}."
 
 
+def _without_secrets(hidden: Collection[str]) -> dict[str, str]:
+    """Return the environment without what may lead to a secret of the service."""
+    return {name: value for name, value in os.environ.items() if name not in {*hidden, *_CREDENTIALS}}
+
+
 class _Command:
     """The command as a process, which ends with all its children."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], hidden: Collection[str]) -> None:
         flags = 0
         if sys.platform == "win32":
             self._job = Job()
@@ -151,6 +163,7 @@ class _Command:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=_without_secrets(hidden),
             # A group of its own; nothing on Windows, which has jobs in its place.
             start_new_session=True,
             creationflags=flags,

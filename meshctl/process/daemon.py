@@ -46,7 +46,7 @@ class Daemon:
         self._journal = journal
         self._signals = signals
         self._service = service
-        self._alerts = Alerts(settings.alerts, journal)
+        self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
         self._parts = RetriedParts(settings, journal, self._alert)
         self._metrics = Metrics(settings, journal)
 
@@ -175,7 +175,7 @@ class Daemon:
         # What was in the way under the old settings need not be under the new ones.
         self._parts = RetriedParts(settings, self._journal, self._alert)
         self._alerts.close(_LAST_ALERTS_SECONDS)
-        self._alerts = Alerts(settings.alerts, self._journal)
+        self._alerts = Alerts(settings.alerts, self._journal, settings.bridge.secret_variables)
         configure_log(settings.log)
         self._journal.info("daemon.reloaded")
         return True

@@ -19,12 +19,14 @@ from filelock import FileLock, Timeout
 
 from meshctl.clock import iso
 from meshctl.errors import MeshctlError
+from meshctl.files.durable import replace_file
 from meshctl.settings.model import MailboxSettings
 
 if sys.platform == "win32":
     from meshctl.process.windows import RELOAD, ask, is_alive
 
-_HOLDER_NAME = "holder"
+_LOCK_NAME, _HOLDER_NAME = "lock", "holder"
+_NOTE_MODE = 0o644
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 
 
@@ -37,7 +39,7 @@ class InstanceLock:
 
     def __init__(self, state_folder: Path, started_at: datetime) -> None:
         self._folder = state_folder
-        self._path = state_folder / "lock"
+        self._path = state_folder / _LOCK_NAME
         self._started_at = started_at
         self._lock = FileLock(self._path, timeout=0, mode=0o600)
         self._identity: tuple[int, int] | None = None
@@ -113,7 +115,7 @@ def holder_process(state_folder: Path) -> int | None:
 def _write_down(path: Path, text: str) -> None:
     """Tell people: a full disk must not keep anything from starting."""
     with suppress(OSError):
-        path.write_text(f"{text}\n", encoding="utf-8", errors="replace")
+        replace_file(path, f"{text}\n".encode(errors="replace"), _NOTE_MODE)
 
 
 def _written_down(path: Path) -> str:
@@ -147,7 +149,7 @@ def seems_running(state_folder: Path) -> bool:
 
 def is_running(state_folder: Path) -> bool:
     """True if a daemon holds the lock, without disturbing it."""
-    path = state_folder / "lock"
+    path = state_folder / _LOCK_NAME
     if not path.exists():
         return False
     lock = FileLock(path, timeout=0)
@@ -156,6 +158,21 @@ def is_running(state_folder: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+def _holds(process: int, lock: Path) -> bool:
+    """True if a process holds a lock, as the kernel has it: what a file says may be anybody's word.
+
+    Where the kernel does not tell, only who owns the lock may believe the file: he can signal his own alone.
+    """
+    status = os.stat(lock)
+    try:
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return sys.platform != "win32" and os.geteuid() == status.st_uid != 0
+    # Not by the device, too: btrfs and overlays show another one to stat(2).
+    held = re.compile(rf"^\d+: FLOCK +\S+ +WRITE {process} [^ ]*:{status.st_ino} ", re.MULTILINE)
+    return held.search(locks) is not None
 
 
 def ask_to_reload(state_folder: Path) -> None:
@@ -172,8 +189,8 @@ def ask_to_reload(state_folder: Path) -> None:
             asked = ask(state_folder, RELOAD)
         else:
             process = holder_process(state_folder)
-            asked = process is not None
-            if process is not None:
+            asked = process is not None and _holds(process, state_folder / _LOCK_NAME)
+            if process is not None and asked:
                 os.kill(process, signal.SIGHUP)
     except (PermissionError, ProcessLookupError):
         asked = False

@@ -134,6 +134,12 @@ class BridgeSettings(Section):
         description="The bridge's own log file; format, level and rotation are those of [log].",
     )
 
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Return the environment variables that hold its secrets, or say where they are."""
+        told = (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
+        return frozenset(one.removeprefix("env:") for one in told if one and one.startswith("env:"))
+
     def as_client(self, mailbox_id: str) -> ClientConfig | None:
         """Return the bridge as the MESH Client that it stands for; None if it does not serve the mailbox.
 

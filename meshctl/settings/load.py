@@ -194,8 +194,10 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
             f"no settings: there is no {FILE_NAME} in this folder, nor {SYSTEM_FILE}."
             " Make one with meshctl init, or name yours with -c FILE or $MESHCTL_CONFIG."
         )
+    # Whoever is in a stranger's folder has not chosen his settings, nor his alert command.
+    is_chosen = path is not None or CONFIG_VARIABLE in environ or file.is_absolute()
     file = file.absolute()
-    document = read_toml(file, "settings")
+    document = read_toml(file, "settings", of_others=is_chosen)
     sources, faults = apply_environment(document, environ)
     client, client_faults = _take_over_client(document, file.parent)
     sections, wrong = _sections(document, Origin(file.parent, client))

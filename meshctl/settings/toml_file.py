@@ -1,7 +1,9 @@
 """Reading a TOML file: what is wrong in it is told by line, with what to do, and never with a value of it."""
 
 import json
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,15 +75,17 @@ class _Statement:
         return ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in section + self.name)
 
 
-def read_toml(file: Path, what: str) -> dict[str, Any]:
+def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any]:
     """Return what a TOML file says; `what` is a plural that names its content: "settings".
+
+    Without `of_others` it must belong to the caller or to root.
 
     A byte order mark and line ends of Windows are taken. Raises ConfigError when it cannot be read, is not
     UTF-8, or is not TOML; then its text says on which line, what is wrong, and what to do.
     """
     try:
         # A byte order mark is what some editors on Windows begin a file with.
-        text = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        text = _read(file, of_others=of_others).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise ConfigError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -92,6 +96,18 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{file}: {_explain(str(error), text)}") from None
     except RecursionError:
         raise ConfigError(f"{file}: lists or tables in braces are too deep in each other.") from None
+
+
+def _read(file: Path, *, of_others: bool) -> bytes:
+    with file.open("rb") as opened:
+        if not of_others and sys.platform != "win32":
+            owners = {os.fstat(opened.fileno()).st_uid, file.lstat().st_uid}
+            if not owners <= {os.geteuid(), 0}:
+                raise ConfigError(
+                    f"{file} belongs to another user. Settings of the current folder count only if they are"
+                    " yours or root's; if you trust these, name them with -c."
+                )
+        return opened.read()
 
 
 def _explain(message: str, text: str) -> str:

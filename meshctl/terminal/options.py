@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,19 @@ def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None)
             "give how long ago, such as 90m, 2h or 1d, or a date and time, such as 2026-11-22 or "
             "2026-11-22T09:15."
         ) from None
+
+
+def private(_ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return an option's value, as a click callback does; `-` asks at the terminal, or reads the next line.
+
+    What stands on a command line shows in the process list and in the shell's history.
+    """
+    if value != "-":
+        return value
+    if sys.stdin.isatty():
+        name = (param.name or "").replace("_", " ").capitalize().replace("Nhs", "NHS")
+        return str(click.prompt(name, err=True))
+    return sys.stdin.readline().strip()
 
 
 _PATIENT = ("nhs_number", "date_of_birth", "surname", "given", "prefix", "gender", "verified")

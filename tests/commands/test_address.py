@@ -137,3 +137,11 @@ def test_all_three_values_are_needed(missing: str) -> None:
 
     assert result.exit_code == 2
     assert missing in result.output
+
+
+def test_the_patient_need_not_stand_on_the_command_line() -> None:
+    """`-` reads each of the three from standard input, a line each."""
+    options = ["--nhs-number", "-", "--date-of-birth", "-", "--surname", "-"]
+    result = CliRunner().invoke(command, options, input="9990000042\n2001-02-14\nSmith\n")
+
+    assert (result.exit_code, result.output) == (0, "GPPROVIDER_9990000042_14022001_Smith\n")

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from meshctl.cli import cli
 from meshctl.ledger.keys import KEY_NAME
 from meshctl.mesh.states import State
 from tests.commands.recorded import invoke, recording
@@ -100,3 +102,15 @@ def test_without_a_ledger_nobody_is_found(site: Site) -> None:
 
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert "There is no ledger in" in result.stderr
+
+
+def test_the_number_need_not_stand_on_the_command_line(site: Site) -> None:
+    """`-` reads it from standard input, where no process list and no history shows it."""
+    with recording(site) as recorder:
+        message_id = recorder.enter(nhs_number=NUMBER)
+
+        arguments = ["-c", str(site.settings_file), "find", "--nhs-number", "-"]
+        result = CliRunner().invoke(cli, arguments, input=f"{NUMBER}\n")
+
+    assert message_id in result.stdout
+    assert NUMBER not in result.output

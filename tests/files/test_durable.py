@@ -95,3 +95,29 @@ def test_a_file_is_replaced_whole(tmp_path: Path, before: bytes | None) -> None:
     assert path.read_bytes() == b"new"
     assert has_mode(path, 0o600)
     assert _names(tmp_path) == {"key"}
+
+
+def test_a_replaced_file_has_its_content_and_its_rights(tmp_path: Path) -> None:
+    """Whether there was one or not; nothing else is left in the folder."""
+    for content in (b"first", b"second"):
+        durable.replace_file(tmp_path / "page", content, 0o640)
+
+        assert (tmp_path / "page").read_bytes() == content
+        assert has_mode(tmp_path / "page", 0o640)
+        assert _names(tmp_path) == {"page"}
+
+
+@pytest.mark.parametrize("planted", ["page", ".page.%d.tmp"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, planted: str) -> None:
+    """Whoever may write in the folder has no file of ours overwritten, and none opened to all."""
+    (tmp_path / "key").write_bytes(b"secret")
+    (tmp_path / "key").chmod(0o600)
+    name = planted.replace("%d", str(os.getpid()))
+    (tmp_path / name).symlink_to(tmp_path / "key")
+
+    durable.replace_file(tmp_path / "page", b"metrics", 0o644)
+
+    assert (tmp_path / "key").read_bytes() == b"secret"
+    assert has_mode(tmp_path / "key", 0o600)
+    assert (tmp_path / "page").read_bytes() == b"metrics"
+    assert not (tmp_path / "page").is_symlink()

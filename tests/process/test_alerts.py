@@ -51,16 +51,16 @@ class _Command:
         self.log = _Log()
         self.alerts: Alerts | None = None
 
-    def run(self, script: str, timeout: str = "30s") -> Alerts:
+    def run(self, script: str, timeout: str = "30s", hidden: tuple[str, ...] = ()) -> Alerts:
         path = self.folder / "alert.py"
         path.write_text(f"import json, os, sys, time\nfolder = {str(self.folder)!r}\n{script}")
-        return self.open((sys.executable, str(path)), timeout)
+        return self.open((sys.executable, str(path)), timeout, hidden)
 
-    def open(self, command: tuple[str, ...], timeout: str = "30s") -> Alerts:
+    def open(self, command: tuple[str, ...], timeout: str = "30s", hidden: tuple[str, ...] = ()) -> Alerts:
         logger = logging.Logger("test", logging.DEBUG)
         logger.addHandler(self.log)
         settings = AlertSettings.model_validate({"command": list(command), "timeout": timeout})
-        self.alerts = Alerts(settings, Journal(logger))
+        self.alerts = Alerts(settings, Journal(logger), hidden)
         return self.alerts
 
 
@@ -252,3 +252,20 @@ def test_what_cannot_be_json_is_sent_as_text(command: _Command) -> None:
 
     [got] = _got(command.folder)
     assert (got["odd"], got["broken"]) == (str(command.folder), "\udcff")
+
+
+def test_the_command_gets_no_secret_of_the_service(
+    command: _Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the variables that [bridge] refers to, nor where the credentials of the service lie."""
+    for name in ("MESH_PASSWORD", "CREDENTIALS_DIRECTORY", "LANG"):
+        monkeypatch.setenv(name, "told")
+    script = "open(folder + '/environ', 'w').write(json.dumps(sorted(os.environ)))"
+    alerts = command.run(script, hidden=("MESH_PASSWORD",))
+
+    alerts.send(FAILURE)
+    alerts.close(30)
+
+    names = json.loads((command.folder / "environ").read_text())
+    assert "LANG" in names
+    assert not {"MESH_PASSWORD", "CREDENTIALS_DIRECTORY"} & set(names)

@@ -337,3 +337,26 @@ def test_a_site_adds_a_use_case(tmp_path: Path) -> None:
     assert (added.name, added.title, added.workflow_id) == ("local-report", "Local report", "LOCAL_REPORT")
     assert added.acknowledgements == ("business",)
     assert settings.staging.default_use_case == "local-report"
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs root, to give a file away")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_settings_of_a_stranger_s_folder_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_link: bool
+) -> None:
+    """Found in the current folder they must be the caller's or root's; named by -c they are his choice."""
+    load(tmp_path, MINIMAL)
+    file = tmp_path / "meshctl.toml"
+    if is_link:
+        file.rename(tmp_path / "other.toml")
+        file.symlink_to(tmp_path / "other.toml")
+    os.chown(file, 12345, 12345, follow_symlinks=False)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        load_settings(None, {})
+
+    assert load_settings(file, {}).file == file
+    assert load_settings(None, {"MESHCTL_CONFIG": "meshctl.toml"}).file == file
+    os.chown(file, 0, 0, follow_symlinks=False)
+    assert load_settings(None, {}).file == file
