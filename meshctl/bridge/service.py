@@ -31,7 +31,7 @@ from meshctl.bridge.track import Tracker
 from meshctl.clock import Clock
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
-from meshctl.files.durable import write_new
+from meshctl.files.owner import claim
 from meshctl.log.events import Journal
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import serving
@@ -47,8 +47,7 @@ _PICK_UP_SECONDS = 1.2
 _LAST_ALERTS_SECONDS = 1.0
 _LAST_STEPS_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
-_OWNER = "mailbox"
-_PRIVATE, _PRIVATE_FILE = 0o700, 0o600
+_PRIVATE = 0o700
 
 
 class Clients(NamedTuple):
@@ -263,11 +262,4 @@ class Bridge:
                 f"bridge.work: {work} belongs to another user, or is a link. Remove it once what it holds is"
                 " settled, or have the bridge run as its owner."
             )
-        owner = work / _OWNER
-        if not os.path.lexists(owner):
-            write_new(str(owner), f"{mailbox_id}\n".encode(), _PRIVATE_FILE)
-        elif (found := owner.read_text().strip()) and found != mailbox_id:
-            raise ConfigError(
-                f"bridge.work: {work} belongs to the bridge of the mailbox {found}; give {mailbox_id} a"
-                " folder of its own."
-            )
+        claim(work, mailbox_id)

@@ -10,7 +10,7 @@ from meshctl.checks.clock import check_clock
 from meshctl.checks.exposure import check_exposure, check_user
 from meshctl.checks.finding import Finding, error
 from meshctl.checks.folders import check_folders, check_moves, check_room
-from meshctl.checks.ledger import check_daemon, check_key, check_ledger
+from meshctl.checks.ledger import check_daemon, check_key, check_ledger, check_owners
 from meshctl.checks.outputs import check_alerts, check_log, check_metrics
 from meshctl.checks.reports import check_reports, check_reports_set_aside, check_routing
 from meshctl.checks.settings import check_deadlines, check_documents, check_settings
@@ -39,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     check_clock,
     check_daemon,
     check_ledger,
+    check_owners,
     check_key,
     check_log,
     check_alerts,

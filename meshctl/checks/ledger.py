@@ -2,11 +2,13 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 from meshctl.checks.finding import Finding, error, remark, right, warning
 from meshctl.checks.surroundings import Surroundings
 from meshctl.checks.system import SCHEDULER, START_DAEMON
+from meshctl.errors import MeshctlError
+from meshctl.files.owner import ForeignFolderError, owner_of
 from meshctl.ledger.database import (
     LEDGER_NAME,
     LedgerDamagedError,
@@ -17,6 +19,7 @@ from meshctl.ledger.database import (
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.opening import KEY_FINGERPRINT_FACT
 from meshctl.ledger.reads import fact, snapshot
+from meshctl.ledger.records import MAILBOX_FACT
 from meshctl.process.lock import holder_of, is_running
 
 _OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
@@ -95,6 +98,17 @@ def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
             yield _damaged(f"The ledger at {path} is damaged.")
 
 
+def check_owners(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check whether ledger and folders are this mailbox's, and not put here from another's back-up."""
+    settings = surroundings.settings
+    owners = {folder: owner_of(folder) for folder in (*settings.own_folders, settings.bridge.work)}
+    with suppress(LedgerError), snapshot(settings.state.folder) as connection:
+        owners[settings.state.folder] = fact(connection, MAILBOX_FACT)
+    for folder, owner in owners.items():
+        if owner not in (None, settings.mailbox.id):
+            yield error("owner", *_halves(ForeignFolderError(str(folder), str(owner), settings.mailbox.id)))
+
+
 def check_key(surroundings: Surroundings) -> Iterator[Finding]:
     """Check whether the key is there and is the one that the ledger was written with."""
     state = surroundings.settings.state.folder
@@ -150,7 +164,7 @@ def _damaged(text: str) -> Finding:
     )
 
 
-def _halves(problem: LedgerError) -> tuple[str, str]:
+def _halves(problem: MeshctlError) -> tuple[str, str]:
     """Part an error's text into what is wrong and what to do."""
     text, _, advice = str(problem).partition(". ")
     return f"{text}.", advice

@@ -87,7 +87,7 @@ def command(ctx: click.Context, day: date | None, since_at: datetime | None, fil
     period = since(since_at, now) if since_at is not None else whole_day(day or now.astimezone().date(), now)
     if file != _STANDARD_OUTPUT:
         _refuse_foreign(file)
-    with reads.snapshot(settings.state.folder) as connection:
+    with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
         page = html_page(_report(connection, settings, period, now))
     if file == _STANDARD_OUTPUT:
         sys.stdout.buffer.write(page)

@@ -44,7 +44,7 @@ def command(ctx: click.Context, named: str, force: bool) -> None:
     message that MESH refused for the patient's details (EPL-15x) needs them corrected: use meshctl send.
     """
     settings = settings_of(ctx)
-    with reads.snapshot(settings.state.folder) as connection:
+    with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
         message = message_named(connection, named)
         _check_need(connection, message, force=force)
     pair = kept_pair(settings.mailbox, message.message_id)

@@ -33,8 +33,9 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
 
     ID is the message id, the beginning of it, the name of a file of the pair, or the id that MESH gave.
     """
-    state_folder = settings_of(ctx).state.folder
-    with snapshot(state_folder) as connection:
+    settings = settings_of(ctx)
+    state_folder = settings.state.folder
+    with snapshot(state_folder, settings.mailbox.id) as connection:
         message = message_named(connection, named)
     # Of a message that is settled, an old answer would only mislead.
     tracked = (

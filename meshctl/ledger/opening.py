@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshctl.clock import Clock
+from meshctl.files.owner import ForeignFolderError
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
-from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT
+from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT, MAILBOX_FACT
 from meshctl.ledger.writes import Ledger
 from meshctl.log.alert import AlertSink, ignore
 from meshctl.log.events import Journal
@@ -83,6 +84,15 @@ def ledger_identity(state_folder: Path) -> tuple[int, int]:
     """Return which file the ledger is, so that one replaced under us is noticed. Raises OSError."""
     status = os.stat(state_folder / LEDGER_NAME)
     return status.st_dev, status.st_ino
+
+
+def claim_ledger(state_folder: Path, ledger: Ledger, mailbox_id: str) -> None:
+    """Have a ledger say whose it is. Raises ForeignFolderError if it is another mailbox's."""
+    owner = ledger.fact(MAILBOX_FACT)
+    if owner is None:
+        ledger.set_fact(MAILBOX_FACT, mailbox_id)
+    elif owner != mailbox_id:
+        raise ForeignFolderError(f"The ledger in {state_folder}", owner, mailbox_id)
 
 
 def keep_keys(state_folder: Path, books: Books) -> None:

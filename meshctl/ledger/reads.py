@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.clock import instant, iso
+from meshctl.files.owner import ForeignFolderError
 from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
 from meshctl.ledger.records import (
     CLOCK_JUMPS_FACT,
+    MAILBOX_FACT,
     SET_ASIDE_FACT,
     HistoryEntry,
     Message,
@@ -63,14 +65,18 @@ class Selection:
 
 
 @contextmanager
-def snapshot(state_folder: Path) -> Iterator[sqlite3.Connection]:
+def snapshot(state_folder: Path, mailbox_id: str | None = None) -> Iterator[sqlite3.Connection]:
     """Open the ledger in a state folder for queries that see one moment of it.
 
-    Raises LedgerError when it is missing, damaged, too new, or cannot be read.
+    Raises LedgerError when it is missing, damaged, too new, or cannot be read; ForeignFolderError when it is
+    not that of the mailbox, if one is named.
     """
     connection = open_for_reading(state_folder / LEDGER_NAME)
     try:
         connection.execute("BEGIN")
+        owner = None if mailbox_id is None else fact(connection, MAILBOX_FACT)
+        if mailbox_id is not None and owner not in (None, mailbox_id):
+            raise ForeignFolderError(f"The ledger in {state_folder}", str(owner), mailbox_id)
         yield connection
     except sqlite3.DatabaseError as error:
         # SQLite's own texts name tables and pages, never values.

@@ -10,6 +10,9 @@ from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State
 FOLDERS_READ_FACT = "folders_read_at"
 """The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""
 
+MAILBOX_FACT = "mailbox_id"
+"""The fact that says whose ledger it is."""
+
 CLOCK_JUMPS_FACT = "clock_jumps_seconds"
 """The fact that keeps the sum of the clock's jumps."""
 

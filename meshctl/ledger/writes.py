@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from meshctl.clock import iso
+from meshctl.clock import instant, iso
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance
@@ -178,6 +178,11 @@ class Ledger:
     def knows(self, message_id: str) -> bool:
         """True if the message is in the ledger."""
         return self._value("SELECT 1 FROM messages WHERE message_id = ?", message_id) is not None
+
+    def newest_entered(self) -> datetime | None:
+        """Return when the message was made that was entered last; None where there is none."""
+        found = self._value("SELECT created_at FROM messages ORDER BY number DESC LIMIT 1")
+        return None if found is None else instant(str(found))
 
     def earlier_with_content(self, sha256s: Sequence[bytes]) -> dict[bytes, str]:
         """Return, by content, the newest message that was handed over with it."""

@@ -7,6 +7,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 
+_ID_CHARACTERS = 27
 _SHAPE = re.compile(r"[0-9]{20}_[0-9A-F]{6}")
 
 
@@ -16,6 +17,11 @@ def new_message_id(now: datetime) -> str:
     # Not strftime, which takes longer than all the rest.
     day, time = f"{at.year:04}{at.month:02}{at.day:02}", f"{at.hour:02}{at.minute:02}{at.second:02}"
     return f"{day}{time}{at.microsecond:06}_{secrets.token_hex(3).upper()}"
+
+
+def stamp_of(message_id: str) -> str:
+    """Return when an id was made, with or without a prefix, as digits that sort by time."""
+    return message_id[-_ID_CHARACTERS:].partition("_")[0]
 
 
 def is_message_id(text: str) -> bool:

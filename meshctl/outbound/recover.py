@@ -24,9 +24,10 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
-from meshctl.clock import iso
+from meshctl.clock import instant, iso
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
 from meshctl.files.safe_open import read_regular
@@ -34,7 +35,7 @@ from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
-from meshctl.mesh.message_id import is_message_id
+from meshctl.mesh.message_id import is_message_id, new_message_id, stamp_of
 from meshctl.mesh.states import State
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
@@ -261,28 +262,46 @@ class Recovery:
 
 
 UNKNOWN_FILE = "(lost with the ledger)"
+_LONGEST_WAIT = timedelta(hours=6)
+_LONG_AGO = "1970-01-02T00:00:00Z"
 _BATCH = 256
 
 
-def rebuild(settings: Settings, books: Books) -> int:
-    """Enter into a new ledger what the folders prove of earlier messages; return how many those are.
+def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
+    """Enter into the ledger what the folders prove and it lacks; return how many messages those are.
 
-    A ledger counts as new until this has come to its end; run again, it enters what is not there yet.
+    Of a ledger that is new all of it is lost; one that was put back from a back-up lacks what is younger than
+    its last message, and only that is looked for: older stems in SENT are messages that were forgotten in
+    their time. Run again, it enters what is not there yet.
     """
+    since = "" if is_new else _last_stamp(books)
     rejected = RejectedFolder(settings.staging.rejected)
     # Who writes settings by hand may leave it to us to make what is ours.
     rejected.make()
-    refused = list(rejected.rows(books.ledger.knows))
-    rows = [row for row in _handed_over(settings, books) if not books.ledger.knows(row.message_id)]
+    refused = list(rejected.rows(books.ledger.knows, since))
+    rows = list(_handed_over(settings, books, since))
     if rows or refused:
-        books.journal.error("daemon.ledger_rebuilt", messages=len(rows) + len(refused))
+        event = "daemon.ledger_rebuilt" if is_new else "daemon.ledger_completed"
+        books.journal.error(event, messages=len(rows) + len(refused))
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
         books.ledger.enter(some)
         books.ledger.mark_queued([row.message_id for row in some], books.clock.now(), books.clock.steady())
     books.ledger.enter([], refused)
-    books.ledger.set_fact(FOLDERS_READ_FACT, iso(books.clock.now()))
+    if is_new:
+        books.ledger.set_fact(FOLDERS_READ_FACT, iso(books.clock.now()))
     return len(rows) + len(refused)
+
+
+def _last_stamp(books: Books) -> str:
+    """Return the stamp of a message id from which on the ledger may lack messages.
+
+    A large message may have waited for hours with its id, and entered the ledger behind younger ones.
+    """
+    read_at = instant(books.ledger.fact(FOLDERS_READ_FACT) or _LONG_AGO)
+    newest = books.ledger.newest_entered()
+    last = read_at if newest is None else max(read_at, newest)
+    return stamp_of(new_message_id(last - _LONGEST_WAIT))
 
 
 def _rebuilt_row(data: bytes, size_bytes: int, message_id: str, books: Books) -> NewMessage:
@@ -301,7 +320,8 @@ def _rebuilt_row(data: bytes, size_bytes: int, message_id: str, books: Books) ->
     )
 
 
-def _handed_over(settings: Settings, books: Books) -> Iterator[NewMessage]:
+def _handed_over(settings: Settings, books: Books, since: str) -> Iterator[NewMessage]:
+    """Yield what lies in the client's folders, is younger than a stamp, and the ledger does not know."""
     mailbox = settings.mailbox
     seen: set[str] = set()
     for folder in (mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder):
@@ -309,6 +329,8 @@ def _handed_over(settings: Settings, books: Books) -> Iterator[NewMessage]:
             stem = name.removesuffix(".ctl")
             is_ours = stem != name and is_message_id(stem.removeprefix(mailbox.file_prefix))
             if not is_ours or stem in seen or not stem.startswith(mailbox.file_prefix):
+                continue
+            if stamp_of(stem) < since or books.ledger.knows(stem):
                 continue
             try:
                 data = read_regular(f"{folder}/{name}", CONTROL_FILE_MAX_BYTES + 1)

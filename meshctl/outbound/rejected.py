@@ -32,6 +32,7 @@ from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.log.alert import Alert, about_message
 from meshctl.log.masking import mask_file_name
+from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, numbered
 
@@ -135,13 +136,15 @@ class RejectedFolder:
                 if isinstance(content, dict):
                     yield entry.path, content
 
-    def rows(self, is_known: Callable[[str], bool]) -> Iterator[NewMessage]:
-        """Yield ledger rows for the refused files that lie here and that nobody knows."""
+    def rows(self, is_known: Callable[[str], bool], since: str = "") -> Iterator[NewMessage]:
+        """Yield ledger rows for the refused files that lie here, younger than a stamp, and nobody knows."""
         seen: set[str] = set()
         for path, content in self.explanations():
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
             if not isinstance(message_id, str) or message_id in seen or not _MESSAGE_ID.fullmatch(message_id):
+                continue
+            if stamp_of(message_id) < since:
                 continue
             if not is_known(message_id) and os.path.lexists(payload):
                 seen.add(message_id)

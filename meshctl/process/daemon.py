@@ -9,13 +9,14 @@ from functools import partial
 from meshctl import __version__
 from meshctl.clock import Clock
 from meshctl.errors import ConfigError, MeshctlError
+from meshctl.files.owner import ForeignFolderError, claim
 from meshctl.files.safe_open import ignore_lease_breaks
 from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
-from meshctl.ledger.opening import open_books
+from meshctl.ledger.opening import claim_ledger, open_books
 from meshctl.log.alert import Alert
 from meshctl.log.events import Journal
 from meshctl.log.setup import configure_log
-from meshctl.outbound.recover import rebuild
+from meshctl.outbound.recover import complete
 from meshctl.process.alerts import Alerts
 from meshctl.process.lock import AlreadyRunningError, InstanceLock, single_instance
 from meshctl.process.metrics import Metrics
@@ -26,6 +27,8 @@ from meshctl.process.wake_ups import Signals
 from meshctl.settings.model import Settings
 
 _LAST_ALERTS_SECONDS = 3.0
+# Nothing but a person can mend these, and the daemon must not go on meanwhile.
+_ENDING = (AlreadyRunningError, LedgerTooNewError, ForeignFolderError)
 # Nobody waits for a run that is to end by itself, and no later turn would send what is left.
 _ALERTS_OF_ONE_RUN_SECONDS = 300.0
 
@@ -51,9 +54,10 @@ class Daemon:
         self._metrics = Metrics(settings, journal)
 
     def run(self) -> None:
-        """Work until SIGTERM. Raises AlreadyRunningError, LedgerTooNewError; OSError at the start only.
+        """Work until SIGTERM.
 
-        Whatever else stands in the way is waited for.
+        Raises AlreadyRunningError, LedgerTooNewError, ForeignFolderError; OSError at the start only. Whatever
+        else stands in the way is waited for.
         """
         with self._alone() as lock:
             session, end = self._begin_patiently(lock), End.STOP
@@ -115,7 +119,7 @@ class Daemon:
             session = attempts.run(partial(self._begin, lock, after))
             if session is not None:
                 return session
-            if isinstance(attempts.error, (AlreadyRunningError, LedgerTooNewError)):
+            if isinstance(attempts.error, _ENDING):
                 raise attempts.error
             if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
                 after = End.LEDGER_DAMAGED
@@ -129,17 +133,18 @@ class Daemon:
     def _begin(self, lock: InstanceLock, after: End | None) -> Session:
         """Open the books and begin a session; `after` is why the one before ended.
 
-        Raises AlreadyRunningError, LedgerError, OSError, sqlite3.Error.
+        Raises AlreadyRunningError, ForeignFolderError, LedgerError, OSError, sqlite3.Error.
         """
         folder = self._settings.state.folder
         # Not its parents: a share that is away must not come into being on the disk below.
         folder.mkdir(mode=0o700, exist_ok=True)
         lock.hold()
+        self._claim_folders()
         opened = open_books(folder, self._journal, suspect=after is End.LEDGER_DAMAGED)
         try:
-            # One that was put in place of another, from a back-up say, may lack what was sent since.
-            if opened.is_new_ledger or after is End.LEDGER_GONE:
-                rebuild(self._settings, opened.books)
+            claim_ledger(folder, opened.books.ledger, self._settings.mailbox.id)
+            # One that was put back from a back-up, now or while nobody ran, may lack what was sent since.
+            complete(self._settings, opened.books, is_new=opened.is_new_ledger)
             self._parts.forget_errors()
             return Session(
                 self._settings,
@@ -154,6 +159,11 @@ class Daemon:
         except BaseException:
             opened.books.ledger.close()
             raise
+
+    def _claim_folders(self) -> None:
+        """Have each folder of ours say whose it is. Raises ForeignFolderError."""
+        for folder in self._settings.own_folders:
+            claim(folder, self._settings.mailbox.id)
 
     def _alert(self, alert: Alert) -> None:
         self._metrics.count_alert(alert.event)

@@ -389,6 +389,11 @@ class Settings(Section):
     bridge: BridgeSettings
 
     @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """Return the folders, beside that of the state, whose content no other mailbox may take up."""
+        return self.staging.work, self.reports.archive
+
+    @property
     def client(self) -> ClientConfig | None:
         """The flags of whoever serves the mailbox: the bridge, else the MESH Client; None if not known."""
         return self.bridge.as_client(self.mailbox.id) or self.mailbox.client

@@ -66,7 +66,7 @@ def ledger_if_any(settings: Settings) -> Iterator[sqlite3.Connection | None]:
     if not reads.exists(settings.state.folder):
         yield None
         return
-    with reads.snapshot(settings.state.folder) as connection:
+    with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
         yield connection
 
 

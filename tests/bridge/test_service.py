@@ -170,7 +170,7 @@ def test_a_work_folder_belongs_to_one_mailbox(tmp_path: Path, sandbox: Sandbox) 
     ended = site.meshctl("bridge", "--once")
 
     assert ended.exit_code == 2
-    assert "belongs to the bridge of the mailbox X26ABC1" in ended.stderr
+    assert ".bridge belongs to the mailbox X26ABC1, not to X26ABC3." in ended.stderr
 
 
 def test_a_mailbox_that_is_not_there(tmp_path: Path, sandbox: Sandbox) -> None:

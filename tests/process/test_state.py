@@ -1,0 +1,154 @@
+"""State that was put where it does not belong, or that is older than what happened since."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from meshctl.files.owner import OWNER_NAME, ForeignFolderError, claim, owner_of
+from meshctl.ledger.database import LEDGER_NAME
+from tests.payloads import pdf
+from tests.site import Site, make_site, sidecar
+
+OTHER = "X26ABC2"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path / "site")
+
+
+def _send(site: Site, *names: str) -> None:
+    for name in names:
+        site.place(name, pdf(name), sidecar=sidecar(local_id=f"our {name}"))
+    site.run_once()
+
+
+def _other(root: Path) -> Site:
+    """Return a site of another mailbox, which has sent a letter."""
+    other = make_site(root)
+    other.settle(mailbox={"id": OTHER})
+    _send(other, "theirs.pdf")
+    return other
+
+
+def test_a_ledger_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path) -> None:
+    """Its messages are neither listed nor followed, and every command says whose it is."""
+    _send(site, "ours.pdf")
+    other = _other(tmp_path / "other")
+    shutil.rmtree(site.state)
+    shutil.copytree(other.state, site.state)
+    before = site.messages()
+
+    run = site.meshctl("run", "--once")
+    asked = [site.meshctl(*command) for command in (("list",), ("status",), ("report", "--html", "-"))]
+    check = site.meshctl("check")
+
+    assert run.exit_code == 2
+    assert f"The ledger in {site.state} belongs to the mailbox {OTHER}, not to X26ABC1." in run.stderr
+    assert all(OTHER in each.stderr and each.exit_code == 2 for each in asked)
+    assert f"{site.state} belongs to the mailbox {OTHER}" in check.stdout
+    assert check.exit_code != 0
+    assert site.messages() == before
+
+
+def test_a_daemon_ends_where_another_s_ledger_comes_in_its_place(site: Site, tmp_path: Path) -> None:
+    """It does not go on with it, nor wait for it to go away."""
+    other = _other(tmp_path / "other")
+    daemon = site.start("run")
+    try:
+        daemon.wait_for_event("daemon.started")
+        for name in (LEDGER_NAME, f"{LEDGER_NAME}-wal", f"{LEDGER_NAME}-shm"):
+            (site.state / name).unlink(missing_ok=True)
+        shutil.copy(other.state / LEDGER_NAME, site.state / LEDGER_NAME)
+        site.place("wake.pdf", pdf("wake"), sidecar=sidecar())
+
+        assert daemon.process.wait(20) == 2
+    finally:
+        daemon.process.kill()
+        daemon.process.communicate()
+
+
+@pytest.mark.parametrize("folder", ["work", "archive"])
+def test_a_folder_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path, folder: str) -> None:
+    """Letters in hand and an archive of another's are not taken up."""
+    _send(site, "ours.pdf")
+    other = _other(tmp_path / "other")
+    (other.root / "archive").mkdir(exist_ok=True)
+    other.run_once()
+    mine, theirs = ({"work": each.work, "archive": each.root / "archive"}[folder] for each in (site, other))
+    shutil.rmtree(mine, ignore_errors=True)
+    shutil.copytree(theirs, mine)
+
+    run, check = site.meshctl("run", "--once"), site.meshctl("check")
+
+    assert run.exit_code == 2
+    assert f"{mine} belongs to the mailbox {OTHER}, not to X26ABC1." in run.stderr
+    assert f"{mine} belongs to the mailbox {OTHER}" in check.stdout
+
+
+def test_a_folder_that_does_not_say_whose_it_is_is_taken(tmp_path: Path) -> None:
+    """One made by hand, or torn by a power cut, is claimed; one that is missing is left so."""
+    claim(tmp_path / "missing", OTHER)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / OWNER_NAME).touch()
+    claim(tmp_path / "torn", OTHER)
+
+    assert not (tmp_path / "missing").exists()
+    assert owner_of(tmp_path / "torn") == OTHER
+    with pytest.raises(ForeignFolderError, match=OTHER):
+        claim(tmp_path / "torn", "X26ABC1")
+
+
+def _back_up(site: Site, kept: Path) -> None:
+    with closing(sqlite3.connect(site.state / LEDGER_NAME)) as ledger, closing(sqlite3.connect(kept)) as copy:
+        ledger.backup(copy)
+
+
+def _restore(site: Site, kept: Path) -> None:
+    for name in (f"{LEDGER_NAME}-wal", f"{LEDGER_NAME}-shm"):
+        (site.state / name).unlink(missing_ok=True)
+    shutil.copy(kept, site.state / LEDGER_NAME)
+
+
+def test_a_ledger_put_back_while_nobody_ran_is_completed(site: Site, tmp_path: Path) -> None:
+    """What was queued since is known again from OUT, SENT, FAILED and rejected/, and followed to its end."""
+    _send(site, "before.pdf")
+    _back_up(site, tmp_path / "kept.sqlite")
+    _send(site, "waiting.pdf", "sent.pdf", "failed.pdf")
+    site.place("bad.pdf", pdf("bad"), sidecar=sidecar(use_case="unheard-of"))
+    site.run_once()
+    before, waiting, sent, failed = site.stems()
+    for stem, folder in ((sent, "SENT"), (failed, "FAILED")):
+        for end in (".dat", ".ctl"):
+            (site.out / f"{stem}{end}").rename(site.client_folder(folder) / f"{stem}{end}")
+    _restore(site, tmp_path / "kept.sqlite")
+
+    site.run_once()
+
+    states = {message_id: row["state"] for message_id, row in site.messages().items()}
+    assert states.pop(before) == states.pop(waiting) == "queued"
+    assert states.pop(failed) == "failed"
+    assert states.pop(sent) == "sent"
+    assert list(states.values()) == ["rejected"]
+    (told,) = site.events("daemon.ledger_completed")
+    assert told.values["messages"] == "4"
+    # Once is enough.
+    site.run_once()
+    assert len(site.events("daemon.ledger_completed")) == 1
+
+
+def test_what_was_forgotten_in_its_time_stays_so(site: Site) -> None:
+    """Pairs in SENT that are older than the ledger's messages are not entered anew at each start."""
+    _send(site, "ours.pdf")
+    (stem,) = site.stems()
+    old = f"20200101000000000000_{stem[-6:]}"
+    for end in (".dat", ".ctl"):
+        shutil.copy(site.out / f"{stem}{end}", site.client_folder("SENT") / f"{old}{end}")
+
+    site.run_once()
+
+    assert list(site.messages()) == [stem]
+    assert not site.events("daemon.ledger_completed")
