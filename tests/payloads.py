@@ -311,8 +311,13 @@ def response_bundle(
     codes: tuple[str, ...] = ("20013",),
     bundle_id: str = "7a3f4c8e-0000-4000-8000-000000000001",
     event: str = "ITK008M",
+    asks: bool = False,
+    is_r4: bool = False,
 ) -> Json:
-    """Return an ITK3 response that answers `request_id`, as FHIR's JSON structure."""
+    """Return an ITK3 response that answers `request_id`, as FHIR's JSON structure.
+
+    `asks` for an infrastructure response of its own; with `is_r4` it is one of R4, by its eventCoding.
+    """
     issue = [
         {
             "severity": "information",
@@ -334,11 +339,14 @@ def response_bundle(
                 "url": HANDLING,
                 "extension": [
                     {"url": "BusAckRequested", "valueBoolean": False},
-                    {"url": "InfAckRequested", "valueBoolean": False},
+                    {"url": "InfAckRequested", "valueBoolean": asks},
                 ],
             }
         ],
-        "event": {"system": "https://fhir.nhs.uk/STU3/CodeSystem/ITK-MessageEvent-2", "code": event},
+        "eventCoding" if is_r4 else "event": {
+            "system": "https://fhir.nhs.uk/STU3/CodeSystem/ITK-MessageEvent-2",
+            "code": event,
+        },
         "timestamp": "2026-07-12T10:31:00+00:00",
         "source": {"endpoint": "MESHGP0002"},
         "response": {

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
+from meshctl.inbound.acknowledgement import UnreadableAcknowledgementError, read_acknowledgement
 from meshctl.log.masking import mask_file_name
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code
@@ -43,7 +44,7 @@ def _explain_code(text: str) -> list[str]:
 
 def _explain_file(path: Path) -> list[str]:
     control = read_control_file(_read(path))
-    lines = [_kind(control), *_fields(control)]
+    lines = [_kind(control), *_fields(control), *_response(path)]
     if control.status is not None:
         status = control.status
         return [*lines, *_describe(explain_report(status.event, status.status, status.status_code))]
@@ -57,6 +58,21 @@ def _explain_file(path: Path) -> list[str]:
         "MESH will refuse it:",
         *(line for error in errors for line in _describe(error)),
     ]
+
+
+def _response(control_path: Path) -> list[str]:
+    """Return what the payload beside a control file says, if it is an ITK3 response."""
+    payload = control_path.with_suffix(".dat")
+    try:
+        answer = read_acknowledgement(str(payload)) if payload.is_file() else None
+    except (UnreadableAcknowledgementError, OSError):
+        return []
+    if answer is None:
+        return []
+    lines = ["  Its payload is an acknowledgement (ITK3 response):"]
+    for one in answer.evidence:
+        lines += [f"    ITK3 {one.code or 'without a code'}", f"      {one.text}", f"      {one.advice}"]
+    return lines
 
 
 def _read(path: Path) -> bytes:

@@ -3,7 +3,9 @@
 Payload and control file are those that the MESH Client has kept; they stay where they are.
 """
 
+import os
 import sqlite3
+from pathlib import Path
 
 import click
 
@@ -33,7 +35,9 @@ _EPILOG = epilog(
 @click.command(epilog=_EPILOG)
 @click.argument("named", metavar="ID")
 @click.option(
-    "--force", is_flag=True, help="Also when it has not failed and is not overdue, or was sent again before."
+    "--force",
+    is_flag=True,
+    help="Also when it has not failed and is not overdue, has arrived, or was sent again before.",
 )
 @click.pass_context
 def command(ctx: click.Context, named: str, force: bool) -> None:
@@ -42,18 +46,20 @@ def command(ctx: click.Context, named: str, force: bool) -> None:
     The payload is taken from the MESH Client's SENT or FAILED folder, and goes to the same recipient under
     the same use case and Subject. With SaveSent=N nothing is kept there: drop the file again instead. A
     message that MESH refused for the patient's details (EPL-15x) needs them corrected: use meshctl send.
+    One that its recipient has acknowledged, or that lies in SENT and was not refused, needs --force: it has
+    arrived, or is about to.
     """
     settings = settings_of(ctx)
     with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
         message = message_named(connection, named)
-        _check_need(connection, message, force=force)
+        _check_need(connection, message, settings.mailbox.sent_folder, force=force)
     pair = kept_pair(settings.mailbox, message.message_id)
     sidecar = sidecar_again(message, pair.control, settings)
     placed = drop(settings, str(pair.payload), name_again(message, NameRules(settings.staging)), sidecar)
     click.echo(f"{message.message_id} -> {settings.staging.outbox / placed.name}")
 
 
-def _check_need(connection: sqlite3.Connection, message: Message, *, force: bool) -> None:
+def _check_need(connection: sqlite3.Connection, message: Message, sent_folder: Path, *, force: bool) -> None:
     """Raise MeshctlError when the message must not be sent again, or need not and nobody insists."""
     name = message.message_id
     if message.state is State.REJECTED:
@@ -64,6 +70,17 @@ def _check_need(connection: sqlite3.Connection, message: Message, *, force: bool
         raise MeshctlError(f"{name} is still on its way to OUT: its payload lies in .work, for the daemon.")
     if force:
         return
+    if message.standing.is_answered or message.answered_by is not None:
+        raise MeshctlError(
+            f"The recipient has acknowledged {name}: it has the message, and would get it twice. Ask the"
+            " recipient what became of it, or give --force."
+        )
+    is_refused = message.state is State.FAILED and not message.standing.is_unsure
+    if not is_refused and os.path.lexists(sent_folder / f"{name}.ctl"):
+        raise MeshctlError(
+            f"{name} lies in {sent_folder}: MESH has it, and its recipient gets it when it asks, and would"
+            " get it twice. Ask the recipient, or give --force."
+        )
     if message.state is not State.FAILED and message.overdue is None:
         raise MeshctlError(f"{name} is {message.state} and not overdue. --force sends it again all the same.")
     earlier = reads.resent_as(connection, name)

@@ -9,7 +9,7 @@ or moved is set aside, and keeps no other back.
 import os
 import stat
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from meshctl.files import change
@@ -20,6 +20,7 @@ from meshctl.inbound.acknowledgement import (
     UnreadableAcknowledgementError,
     read_acknowledgement,
 )
+from meshctl.inbound.answering import Answering
 from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in, payload_of
 from meshctl.inbound.control_reader import (
     ControlKind,
@@ -45,7 +46,9 @@ from meshctl.inbound.set_aside import (
     UNUSABLE,
 )
 from meshctl.ledger.opening import Books
+from meshctl.ledger.reads import Candidate
 from meshctl.log.masking import mask_file_name
+from meshctl.mesh.address import is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
@@ -71,6 +74,7 @@ class _Batch:
     next_looks: dict[str, NextLook] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     delivered: dict[str, ControlFile] = field(default_factory=dict)
+    answers: dict[str, Callable[[], None]] = field(default_factory=dict)
 
 
 class InFolder:
@@ -89,6 +93,7 @@ class InFolder:
         self._recorder = recorder
         self._notices = Notices(books)
         self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
+        self._answering = Answering(settings, books)
         self._archive = Archive(settings.reports.archive)
         self._keeps_unmatched = settings.reports.unmatched == "leave"
         self._deliver_to = None if settings.reports.deliver is None else str(settings.reports.deliver)
@@ -123,6 +128,7 @@ class InFolder:
                 self._set_aside(name, text, advice_on(error), batch)
         self._match(batch)
         self._recorder.record(batch.pieces)
+        self._answer(batch)
         with self._books.journal.batch():
             for note in batch.notes:
                 note()
@@ -130,6 +136,16 @@ class InFolder:
         self.folder_scan.note_outcomes(batch.next_looks)
         self._move_to_archive(batch.archived)
         self._deliver(batch.delivered)
+
+    def _answer(self, batch: _Batch) -> None:
+        """Answer responses that ask for it, before they are archived."""
+        for name, answer in batch.answers.items():
+            try:
+                answer()
+            except OSError as error:
+                batch.archived.remove(name)
+                text = f"The response that it asks for cannot be dropped: {reason_of(error)}."
+                self._set_aside(name, text, advice_on(error), batch)
 
     def retry(self, mesh_id: str) -> None:
         """Try unmatched reports again that give this MESH id."""
@@ -243,21 +259,46 @@ class InFolder:
         answer = self._read_acknowledgement(name, payload, batch)
         if answer is None:
             return
-        decision = self._matcher.match_acknowledgement(answer.identifier)
+        decision = self._matcher.match_acknowledgement(answer.identifier, found.control)
         if decision.message is None:
             if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
                 codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)
-                batch.notes.append(partial(self._notices.unmatched_acknowledgement, name, decision, codes))
+                tell = partial(self._notices.unmatched_acknowledgement, name, found.control, decision, codes)
+                batch.notes.append(tell)
             batch.next_looks[name] = NextLook(_ACKNOWLEDGEMENT_UNMATCHED)
         elif decision.message.state is State.CLAIMED:
             batch.next_looks[name] = _SOON
         else:
-            message_id, file = decision.message.message_id, mask_file_name(name)
-            batch.pieces += [
-                FoundEvidence(message_id, evidence, EvidenceEvent.ACKNOWLEDGEMENT, file)
-                for evidence in answer.evidence
-            ]
+            self._record_answer(name, found.control, answer, decision, decision.message, batch)
             batch.archived.append(name)
+
+    def _record_answer(
+        self,
+        name: str,
+        control: ControlFile,
+        answer: ReceivedAcknowledgement,
+        decision: Decision,
+        message: Candidate,
+        batch: _Batch,
+    ) -> None:
+        """Note what an acknowledgement proves of the message that it answers, and of copies of it."""
+        sender = control.from_dts.upper() if is_mailbox_id(control.from_dts.upper()) else None
+        file = mask_file_name(name)
+        for evidence in answer.evidence:
+            told = replace(evidence, mailbox=sender)
+            said = EvidenceEvent.ACKNOWLEDGEMENT
+            batch.pieces.append(FoundEvidence(message.message_id, told, said, file))
+            elsewhere = f"{evidence.text} It is recorded at {message.message_id}, which has the same content."
+            batch.pieces += [
+                FoundEvidence(copy.message_id, replace(told, text=elsewhere)) for copy in decision.copies
+            ]
+        if message.answered_by is not None and sender is not None and sender != message.answered_by:
+            tell = partial(self._notices.other_mailbox, name, message.message_id, sender, message.answered_by)
+            batch.notes.append(tell)
+        if sender is not None and self._answering.wants(answer, message):
+            batch.answers[name] = partial(self._answering.answer, answer, message, sender)
+        if answer.unknown_codes:
+            batch.notes.append(partial(self._notices.unknown_codes, name, message.message_id, answer))
 
     def _read_acknowledgement(self, name: str, payload: str, batch: _Batch) -> ReceivedAcknowledgement | None:
         """Return what a payload says; None, after noting what becomes of it, if it cannot be read."""

@@ -7,11 +7,12 @@ candidates; the decisions are pure.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
-from meshctl.inbound.acknowledgement import reference_keys
+from meshctl.inbound.acknowledgement import UNREADABLE_IDENTIFIER, reference_keys
 from meshctl.inbound.report import mesh_id_of
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
@@ -37,6 +38,9 @@ class Doubt(StrEnum):
     WORKFLOW = "Its LocalId belongs to a message of another workflow."
     CONTRADICTION = "Its ids belong to different messages."
     UNKNOWN_REFERENCE = "No message bears the id that it answers."
+    UNREADABLE_REFERENCE = "Its sender could not read the id of the message that it answers."
+    OTHER_WORKFLOW = "It came under a workflow id that acknowledgements of the message do not have."
+    OTHER_MAILBOX = "It came from a mailbox to which the message did not go."
     SEVERAL_REFERENCES = "Several messages bear the id that it answers."
 
 
@@ -58,11 +62,15 @@ class Identification:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The message, or the doubt and the candidates there were."""
+    """The message, or the doubt and the candidates there were.
+
+    `copies` are earlier messages with the same content, which an answer to `message` answers too.
+    """
 
     message: Candidate | None
     doubt: Doubt | None = None
     candidates: tuple[str, ...] = ()
+    copies: tuple[Candidate, ...] = ()
 
 
 def may_identify(local_id: str, own_ods_code: str | None, template: str | None) -> bool:
@@ -88,18 +96,36 @@ def decide_report(found: Identification) -> Decision:
     return Decision(message)
 
 
-def decide_acknowledgement(candidates: Sequence[Candidate]) -> Decision:
+def decide_acknowledgement(
+    candidates: Sequence[Candidate], doubt_of: Callable[[Candidate], Doubt | None] = lambda _: None
+) -> Decision:
     """Return the one message whose payload bears the id that an acknowledgement answers.
 
-    The same payload sent again has the same ids. What never arrived cannot have been answered, so it steps
-    back where there is another.
+    `doubt_of` says why it cannot be about a message although that bears the id: such a message counts only if
+    there is no other. The same payload sent again has the same ids. What never arrived cannot have been
+    answered, so it steps back where there is another. Of a chain of messages, each of which sent the one
+    before it again, the newest at MESH is the one that was answered.
     """
     if not candidates:
         return Decision(None, Doubt.UNKNOWN_REFERENCE)
-    arrived = candidates if len(candidates) == 1 else [one for one in candidates if not _never_arrived(one)]
-    if len(arrived) != 1:
-        return _undecided(Doubt.SEVERAL_REFERENCES, candidates)
-    return Decision(arrived[0])
+    fitting = [one for one in candidates if doubt_of(one) is None]
+    if not fitting:
+        return _undecided(doubt_of(candidates[0]) or Doubt.UNKNOWN_REFERENCE, candidates)
+    arrived = fitting if len(fitting) == 1 else [one for one in fitting if not _never_arrived(one)]
+    if len(arrived) == 1:
+        return Decision(arrived[0])
+    if not arrived or not _is_chain(fitting):
+        return _undecided(Doubt.SEVERAL_REFERENCES, fitting)
+    at_mesh = [one for one in arrived if one.state in _AT_MESH]
+    newest = max(at_mesh or arrived, key=lambda one: one.message_id)
+    return Decision(newest, copies=tuple(one for one in at_mesh if one is not newest))
+
+
+def _is_chain(messages: Sequence[Candidate]) -> bool:
+    """True if each message but the first was sent again, or dropped again, as another of them."""
+    ids = {one.message_id for one in messages}
+    first = [one for one in messages if one.resend_of not in ids and one.repeat_of not in ids]
+    return len(first) == 1
 
 
 def _decide_by_local_id(found: Identification) -> Decision:
@@ -120,6 +146,9 @@ def _decide_by_local_id(found: Identification) -> Decision:
 
 def _bears_other_mesh_id(message: Candidate, found: Identification) -> bool:
     return found.mesh_id is not None and message.mesh_id not in (None, found.mesh_id)
+
+
+_AT_MESH = frozenset({State.SENT, State.RECEIVED, State.COMPLETED, State.FAILED})
 
 
 def _never_arrived(message: Candidate) -> bool:
@@ -166,10 +195,40 @@ class Matcher:
                 decisions[number] = decide_report(replace(one, by_mesh_id=[taught[one.mesh_id]]))
         return decisions
 
-    def match_acknowledgement(self, identifier: str) -> Decision:
-        """Return a decision for an acknowledgement that answers `identifier`."""
+    def match_acknowledgement(self, identifier: str, control: ControlFile) -> Decision:
+        """Return a decision for an acknowledgement of `identifier`, by the control file that it came with."""
+        if identifier == UNREADABLE_IDENTIFIER:
+            return self._match_unreadable(control)
         keys = reference_keys(identifier, self._keys)
-        return decide_acknowledgement(reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1))
+        candidates = reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1)
+        return decide_acknowledgement(candidates, partial(self._doubt_of, control))
+
+    def _match_unreadable(self, control: ControlFile) -> Decision:
+        """Return the one message that its recipient may have got and not read, if it can be only one."""
+        use_cases = self._use_cases.values()
+        asked = {one.workflow_id for one in use_cases if control.workflow_id in one.ack_workflow_ids}
+        found = reads.unanswered(self._connection, asked, control.from_dts, MOST_CANDIDATES + 1)
+        found = [one for one in found if self._doubt_of(control, one) is None]
+        return Decision(found[0]) if len(found) == 1 else _undecided(Doubt.UNREADABLE_REFERENCE, found)
+
+    def _doubt_of(self, control: ControlFile, message: Candidate) -> Doubt | None:
+        """Return why an acknowledgement cannot be believed about a message whose id it gives."""
+        use_cases = self._use_cases_of(message)
+        if not any(control.workflow_id in one.ack_workflow_ids for one in use_cases):
+            return Doubt.OTHER_WORKFLOW
+        if message.to_mailbox is None:
+            # By endpoint lookup it may have gone to any practice.
+            return None
+        senders = {message.to_mailbox.casefold()}
+        senders |= {mailbox.casefold() for one in use_cases for mailbox in one.ack_from}
+        return None if control.from_dts.casefold() in senders else Doubt.OTHER_MAILBOX
+
+    def _use_cases_of(self, message: Candidate) -> list[UseCase]:
+        own = self._use_cases.get(message.use_case or "")
+        if own is not None:
+            return [own]
+        # A ledger that was rebuilt knows the workflow id alone.
+        return [one for one in self._use_cases.values() if one.workflow_id == message.workflow_id]
 
     def _identifications(self, reports: Sequence[ReceivedReport]) -> list[Identification]:
         mesh_ids = [mesh_id_of(report.control) for report in reports]

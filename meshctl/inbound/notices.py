@@ -6,8 +6,9 @@ Other people's names, ids and texts are masked or left out; each of these lines 
 import re
 from typing import Final
 
+from meshctl.inbound.acknowledgement import ReceivedAcknowledgement
 from meshctl.inbound.control_reader import Unread
-from meshctl.inbound.match import Decision
+from meshctl.inbound.match import Decision, Doubt
 from meshctl.inbound.report import meaning_of, mesh_id_of
 from meshctl.ledger.opening import Books
 from meshctl.log.alert import Alert
@@ -23,6 +24,21 @@ _ACKNOWLEDGEMENT_ADVICE: Final = (
     "Open its payload and look for the message in the system that wrote it. A document that was dropped "
     "twice has the same ids twice, so that its acknowledgements fit both."
 )
+
+_ACKNOWLEDGEMENT_ADVICE_BY_DOUBT: Final = {
+    Doubt.OTHER_WORKFLOW: (
+        "Ask the mailbox that it came from what it answers. If its system answers under that id for good, set"
+        " ack_workflow_id in [use_cases.NAME]."
+    ),
+    Doubt.OTHER_MAILBOX: (
+        "Ask the mailbox that it came from how it got the message. If it answers for the recipient for good,"
+        " name it in ack_from of [use_cases.NAME]."
+    ),
+    Doubt.UNREADABLE_REFERENCE: (
+        "Ask the mailbox that it came from which message it could not read, and send that one again; the"
+        " candidates are those that it has not answered."
+    ),
+}
 
 # Anybody may write anything into a control file; only what has the look of an id is repeated.
 _WORKFLOW: Final = re.compile(r"(?=.*[0-9_])[A-Z0-9_]{3,32}")
@@ -64,16 +80,46 @@ class Notices:
             alerts=meaning is None or meaning.final or not meaning.known,
         )
 
-    def unmatched_acknowledgement(self, name: str, decision: Decision, codes: str) -> None:
+    def unmatched_acknowledgement(
+        self, name: str, control: ControlFile, decision: Decision, codes: str
+    ) -> None:
         """Log an acknowledgement that belongs to no message for certain."""
+        doubt = decision.doubt or Doubt.UNKNOWN_REFERENCE
+        advice = _ACKNOWLEDGEMENT_ADVICE_BY_DOUBT.get(doubt, _ACKNOWLEDGEMENT_ADVICE)
         self._unmatched(
             "ack.unmatched",
             name,
             decision,
             code=codes,
             mesh_id=None,
-            advice=_ACKNOWLEDGEMENT_ADVICE,
+            advice=advice,
             alerts=True,
+            workflow=_if_like(_WORKFLOW, control.workflow_id),
+            sender=_if_like(_MAILBOX, control.from_dts),
+        )
+
+    def other_mailbox(self, name: str, message_id: str, sender: str, before: str) -> None:
+        """Log an acknowledgement from another mailbox than an earlier one of the same message."""
+        self._journal.warning(
+            "ack.other_mailbox",
+            message_id=message_id,
+            file=mask_file_name(name),
+            sender=_if_like(_MAILBOX, sender),
+            before=_if_like(_MAILBOX, before),
+            advice="Ask both practices which of them has the patient: the letter may have come to both.",
+        )
+
+    def unknown_codes(self, name: str, message_id: str, answer: ReceivedAcknowledgement) -> None:
+        """Log an acknowledgement with a code that no table has, and alert."""
+        text = "An acknowledgement has a code that no table has; its response.code was believed."
+        advice = "Ask the recipient what the code means, and report it, so that meshctl learns it."
+        code, file = ",".join(answer.unknown_codes), mask_file_name(name)
+        self._journal.warning(
+            "ack.code_unknown", message_id=message_id, file=file, code=code, text=text, advice=advice
+        )
+        about = {"message_id": message_id, "file": file, "code": code}
+        self._alert(
+            Alert(event="ack.code_unknown", at=self._clock.now(), text=text, advice=advice, about=about)
         )
 
     def unreadable_acknowledgement(self, name: str, reason: str, advice: str) -> None:
@@ -130,6 +176,7 @@ class Notices:
         mesh_id: str | None,
         advice: str,
         alerts: bool,
+        **more: str | None,
     ) -> None:
         file = mask_file_name(name)
         text = decision.doubt.value if decision.doubt is not None else ""
@@ -140,11 +187,18 @@ class Notices:
             text=text,
             mesh_id=mesh_id,
             candidates=decision.candidates or None,
+            **more,
             advice=advice,
         )
         if not alerts:
             return
-        about = {"message_id": None, "file": file, "code": code, "candidates": list(decision.candidates)}
+        about: dict[str, object] = {
+            "message_id": None,
+            "file": file,
+            "code": code,
+            "candidates": list(decision.candidates),
+            **more,
+        }
         self._alert(Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about))
 
 

@@ -59,7 +59,11 @@ class Recorder:
             self._clock.now(),
             self._clock.steady(),
         )
-        changed = [change.message_id for change in changes if change and (change.moved or change.mended)]
+        changed = [
+            change.message_id
+            for change in changes
+            if change and (change.moved or change.failed or change.mended)
+        ]
         known = reads.descriptions(self._ledger.connection, changed) if changed else {}
         with self._journal.batch():
             for piece, change in zip(pieces, changes, strict=True):
@@ -107,6 +111,7 @@ class Recorder:
             "code": evidence.code,
             "text": evidence.text,
             "mesh_id": evidence.mesh_id,
+            "sender": evidence.mailbox,
             "file": piece.file,
         }
         event = piece.said.value
@@ -172,7 +177,11 @@ class Recorder:
             by=evidence.event,
             code=evidence.code,
         )
-        text = "What the overdue message was waiting for has come after all."
+        text = (
+            "The message that had counted as failed has arrived: its recipient has acknowledged it."
+            if change.has_arrived_after_all
+            else "What the overdue message was waiting for has come after all."
+        )
         self._send_alert("message.mended", description, change.overdue_before, text, "Nothing to do.")
 
     def _send_alert(

@@ -251,6 +251,8 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
         updated_at=instant(row["updated_at"]),
         size_bytes=row["size_bytes"],
         wrapped_bytes=row["wrapped_bytes"],
+        to_mailbox=row["to_mailbox"],
+        answered_by=row["answered_by"],
         sha256=None if row["sha256"] is None else row["sha256"].hex(),
         reason=None if reason == Reason(None, None, None, None) else reason,
         history=history,
@@ -258,22 +260,32 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
 
 
 _BY_MESSAGE_ID = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
+    answered_by, resend_of, repeat_of FROM messages
 WHERE message_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
 """
 _BY_MESH_ID = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
+    answered_by, resend_of, repeat_of FROM messages
 WHERE mesh_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
 """
 _BY_LOCAL_ID = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event FROM messages
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
+    answered_by, resend_of, repeat_of FROM messages
 WHERE substr(local_id_key, 1, 8) = substr(?1, 1, 8) AND local_id_key = ?1 AND state != 'rejected' LIMIT ?2
 """
 _BY_REFERENCE = """
-SELECT DISTINCT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event
+SELECT DISTINCT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
+    answered_by, resend_of, repeat_of
 FROM message_references JOIN messages USING (number)
 WHERE reference_key IN (substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8),
     substr(?, 1, 8)) AND state != 'rejected' LIMIT ?
+"""
+_UNANSWERED = """
+SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
+    answered_by, resend_of, repeat_of FROM messages
+WHERE state IN ('queued', 'collected', 'sent') AND workflow_id IN (SELECT value FROM json_each(?))
+    AND asked = awaiting AND (to_mailbox IS NULL OR to_mailbox = ? COLLATE NOCASE) LIMIT ?
 """
 _MOST_SPELLINGS = 6
 _DESCRIBED = """
@@ -324,6 +336,10 @@ class Candidate:
     use_case: str | None
     failed_by: str | None
     """The event that made the message fail."""
+    to_mailbox: str | None = None
+    answered_by: str | None = None
+    resend_of: str | None = None
+    repeat_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +396,14 @@ def by_reference(
         raise ValueError(f"at most {_MOST_SPELLINGS} spellings of an id are looked up")
     parameters = (*reference_keys, *[None] * spare, limit)
     return [_candidate(row) for row in connection.execute(_BY_REFERENCE, parameters)]
+
+
+def unanswered(
+    connection: sqlite3.Connection, workflow_ids: Collection[str], mailbox: str, limit: int
+) -> list[Candidate]:
+    """Return up to `limit` messages under these workflow ids that a mailbox may have got and not answered."""
+    rows = connection.execute(_UNANSWERED, (json.dumps(list(workflow_ids)), mailbox, limit))
+    return [_candidate(row) for row in rows]
 
 
 def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Description]:
@@ -487,6 +511,10 @@ def _candidate(row: sqlite3.Row) -> Candidate:
         row["workflow_id"],
         row["use_case"],
         row["reason_event"],
+        row["to_mailbox"],
+        row["answered_by"],
+        row["resend_of"],
+        row["repeat_of"],
     )
 
 

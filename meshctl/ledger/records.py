@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from meshctl.clock import iso
-from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State
+from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State, is_unsure
 
 FOLDERS_READ_FACT = "folders_read_at"
 """The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""
@@ -73,6 +73,7 @@ class NewMessage:
     wrapped_bytes: int | None = None
     document_id: str | None = None
     document_version: int | None = None
+    to_mailbox: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,16 @@ class Message:
     sha256: str | None
     reason: Reason | None
     wrapped_bytes: int | None = None
+    to_mailbox: str | None = None
+    answered_by: str | None = None
     history: tuple[HistoryEntry, ...] = field(default=())
 
     @property
     def standing(self) -> Standing:
         """Return what evidence works on."""
-        return Standing(self.state, self.asked, self.awaiting, self.assumed)
+        reason = self.reason
+        unsure = self.state is State.FAILED and reason is not None and is_unsure(reason.event, reason.code)
+        return Standing(self.state, self.asked, self.awaiting, self.assumed, unsure)
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as the commands print it."""
@@ -135,6 +140,8 @@ class Message:
             "wrapped_size": self.wrapped_bytes,
             "sha256": self.sha256,
             "reason": None if self.reason is None else asdict(self.reason),
-            "awaiting": [level.value for level in self.awaiting],
+            "awaiting": [] if self.state is State.FAILED else [level.value for level in self.awaiting],
+            "to_mailbox": self.to_mailbox,
+            "answered_by": self.answered_by,
             "history": [{**asdict(entry), "at": iso(entry.at)} for entry in self.history],
         }

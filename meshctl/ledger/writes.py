@@ -12,13 +12,14 @@ from pathlib import Path
 from meshctl.clock import instant, iso
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
-from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance
+from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance, is_unsure
 
 _INSERT = """
 INSERT INTO messages (number, message_id, file_name, use_case, workflow_id, state, asked, awaiting,
     local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
-    reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version,
+    to_mailbox)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_HISTORY = """
 INSERT INTO history (number, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -57,12 +58,20 @@ class Change:
 
     @property
     def failed(self) -> bool:
-        """True if this is what made the message fail."""
-        return self.moved and self.after.state is State.FAILED
+        """True if this is what made the message fail, or fail for certain."""
+        is_certain_now = self.before.is_unsure and not self.after.is_unsure
+        return (self.moved or is_certain_now) and self.after.state is State.FAILED
+
+    @property
+    def has_arrived_after_all(self) -> bool:
+        """True if the message had counted as failed, and its recipient has it."""
+        return self.before.state is State.FAILED and self.moved
 
     @property
     def mended(self) -> bool:
         """True if what an overdue message was waiting for has come; an assumption is no mending."""
+        if self.has_arrived_after_all:
+            return True
         cleared = self.overdue_before is not None and self.overdue_after is None
         return cleared and not self.failed and not (self.after.assumed and not self.before.assumed)
 
@@ -214,7 +223,7 @@ class Ledger:
                  message.repeat_of, message.resend_of, message.size_bytes, message.sha256,
                  reason and reason.code, reason and reason.event, reason and reason.text,
                  reason and reason.advice, entered_at, entered_at, message.wrapped_bytes,
-                 message.document_id, message.document_version)
+                 message.document_id, message.document_version, message.to_mailbox)
             )  # fmt: skip
             history.append(
                 (number, 1, entered_at, event, state.value,
@@ -229,15 +238,20 @@ class Ledger:
 
     def _apply(self, message_id: str, evidence: Evidence, at: datetime, clock: float) -> Change | None:
         row = self.connection.execute(
-            "SELECT number, state, asked, awaiting, assumed, overdue, mesh_id FROM messages "
-            "WHERE message_id = ?",
+            "SELECT number, state, asked, awaiting, assumed, overdue, mesh_id, reason_event, reason_code "
+            "FROM messages WHERE message_id = ?",
             (message_id,),
         ).fetchone()
         if row is None:
             return None
         number, overdue = row["number"], row["overdue"]
+        state = State(row["state"])
         before = Standing(
-            State(row["state"]), levels_of(row["asked"]), levels_of(row["awaiting"]), bool(row["assumed"])
+            state,
+            levels_of(row["asked"]),
+            levels_of(row["awaiting"]),
+            bool(row["assumed"]),
+            state is State.FAILED and is_unsure(row["reason_event"], row["reason_code"]),
         )
         after = advance(before, evidence)
         learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
@@ -245,11 +259,14 @@ class Ledger:
         if is_known and after == before and learnt is None:
             return Change(message_id, before, after, overdue, overdue, is_new=False)
         still_overdue = self._still_overdue(number, overdue, after)
-        failed_now = after.state is State.FAILED and before.state is not State.FAILED
+        failed_now = after.state is State.FAILED and (
+            before.state is not State.FAILED or before.is_unsure is not after.is_unsure
+        )
         parameters = {
             "number": number, "state": after.state.value, "awaiting": ",".join(after.awaiting),
             "assumed": after.assumed, "mesh_id": learnt, "at": iso(at), "clock": clock,
-            "overdue": still_overdue, "failed_now": failed_now,
+            "overdue": still_overdue, "failed_now": failed_now, "mailbox": evidence.mailbox,
+            "is_mended": before.state is State.FAILED and after.state is not State.FAILED,
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
         }  # fmt: skip
         self.connection.execute(_UPDATE, parameters)
@@ -302,10 +319,11 @@ UPDATE messages SET
     received_clock = CASE WHEN received_clock IS NULL AND :state IN ('received', 'completed')
         THEN :clock ELSE received_clock END,
     queued_clock = coalesce(queued_clock, :clock),
-    reason_code = CASE WHEN :failed_now THEN :code ELSE reason_code END,
-    reason_event = CASE WHEN :failed_now THEN :event ELSE reason_event END,
-    reason_text = CASE WHEN :failed_now THEN :text ELSE reason_text END,
-    reason_advice = CASE WHEN :failed_now THEN :advice ELSE reason_advice END
+    answered_by = coalesce(answered_by, :mailbox),
+    reason_code = CASE WHEN :failed_now THEN :code WHEN :is_mended THEN NULL ELSE reason_code END,
+    reason_event = CASE WHEN :failed_now THEN :event WHEN :is_mended THEN NULL ELSE reason_event END,
+    reason_text = CASE WHEN :failed_now THEN :text WHEN :is_mended THEN NULL ELSE reason_text END,
+    reason_advice = CASE WHEN :failed_now THEN :advice WHEN :is_mended THEN NULL ELSE reason_advice END
 WHERE number = :number
 """
 _INSERT_DEADLINE = """

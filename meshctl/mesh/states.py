@@ -5,6 +5,9 @@ of reports and acknowledgements is the highest that any of them proves. So their
 repeated one changes nothing, and a late one cannot undo what is known. `failed` is the top rung: an
 authority that says the message did not arrive is believed over one that only saw it pass, also when the
 message had been taken for completed.
+
+Not every failure is such an authority's. The client that could not transfer a message, and the bridge whose
+upload broke off, do not know whether MESH has it: an answer of the recipient is believed over them.
 """
 
 from dataclasses import dataclass, replace
@@ -37,6 +40,7 @@ _RUNG = {state: rung for rung, state in enumerate(LADDER)}
 
 FINAL = frozenset({State.REJECTED, State.COMPLETED, State.FAILED})
 OPEN = tuple(state for state in LADDER if state not in FINAL)
+_ANSWERED = frozenset({State.RECEIVED, State.COMPLETED})
 
 
 class Deadline(StrEnum):
@@ -55,14 +59,34 @@ class Acknowledgement(StrEnum):
     BUSINESS = "business"
 
 
+_UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED"})
+# MESH's own refusal of an upload, which the bridge reports under TRANSFER too.
+_REFUSED_BY_MESH = "HTTP-"
+
+
+def is_unsure(event: str | None, code: str | None) -> bool:
+    """True if a failure is one of the client's own, which may have arrived all the same."""
+    return event in _UNSURE_EVENTS and not (code or "").startswith(_REFUSED_BY_MESH)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of one message: its state, what was asked for, what is still awaited."""
+    """What is known of one message: its state, what was asked for, what is still awaited.
+
+    A failure `is_unsure` if it may have arrived all the same: then an answer is still awaited.
+    """
 
     state: State
     asked: tuple[Acknowledgement, ...] = ()
     awaiting: tuple[Acknowledgement, ...] = ()
     assumed: bool = False
+    is_unsure: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        """True if the recipient is known to have it."""
+        has_some = any(level not in self.awaiting for level in self.asked)
+        return (self.state in _ANSWERED and not self.assumed) or (self.state not in FINAL and has_some)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +106,46 @@ class Evidence:
     acknowledges: Acknowledgement | None = None
     mesh_id: str | None = None
     assumed: bool = False
+    mailbox: str | None = None
+    """The mailbox that it came from, for an acknowledgement."""
+
+    @property
+    def is_answer(self) -> bool:
+        """True if the recipient says that it has the message."""
+        return self.acknowledges is not None or self.reaches in _ANSWERED
 
 
 def advance(standing: Standing, evidence: Evidence) -> Standing:
     """Return the standing after `evidence`; equal to `standing` when it proves nothing new."""
     if standing.state is State.REJECTED:
         return standing
+    state: State = standing.state
+    unsure = standing.is_unsure
     awaiting = tuple(level for level in standing.awaiting if level is not evidence.acknowledges)
-    state = standing.state if evidence.reaches is None else _higher(standing.state, evidence.reaches)
+    if state is State.FAILED and unsure and evidence.is_answer:
+        state, unsure = State.SENT, False
+    if evidence.reaches is State.FAILED:
+        may_have_arrived = is_unsure(evidence.event, evidence.code)
+        if not may_have_arrived or not (standing.is_answered or state is State.FAILED):
+            state, unsure = State.FAILED, may_have_arrived
+    elif evidence.reaches is not None:
+        state = _higher(state, evidence.reaches)
     assumed = standing.assumed or (evidence.assumed and state is not standing.state)
     if evidence.acknowledges is not None:
-        # An answer proves delivery whatever else is still awaited.
-        state = _higher(state, State.SENT)
+        # An answer proves delivery whatever else is still awaited; one that nobody asked for is not awaited.
+        is_asked = evidence.acknowledges in standing.asked
+        state = _higher(state, State.SENT if is_asked else State.RECEIVED)
         if standing.asked and not awaiting:
             state = _higher(state, State.COMPLETED)
             assumed = False
+    if (state is State.FAILED and not unsure) or evidence.reaches is State.COMPLETED:
+        awaiting = ()
     return replace(
         standing,
         state=state,
-        awaiting=() if state is State.FAILED else awaiting,
+        awaiting=awaiting,
         assumed=assumed and state is not State.FAILED,
+        is_unsure=unsure,
     )
 
 

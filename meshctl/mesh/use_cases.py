@@ -43,6 +43,13 @@ class CutOffDocuments(StrEnum):
     """It is sent, and a person is told."""
 
 
+class ConfidentialDocuments(StrEnum):
+    """What becomes of a document that is marked confidential."""
+
+    REJECT = "reject"
+    SEND = "send"
+
+
 class DocumentGuide(StrEnum):
     """Which guide a message around a document follows."""
 
@@ -59,7 +66,8 @@ class UseCase:
     `subject` and `local_id` are templates (`meshctl.mesh.subject`), `events` MessageHeader event codes,
     `version` the control file's. `other_ack_workflow_ids` are other spellings of `ack_workflow_id` that are
     in use. `acknowledgements` is what to await when neither payload nor sidecar says: values of
-    `meshctl.mesh.states.Acknowledgement`. `source` is the document that the row is from.
+    `meshctl.mesh.states.Acknowledgement`. `ack_from` are mailboxes whose acknowledgements count beside that
+    which a letter went to. `source` is the document that the row is from.
     """
 
     name: str
@@ -80,6 +88,9 @@ class UseCase:
     payload: PayloadForm = PayloadForm.AS_DROPPED
     document_guide: DocumentGuide = DocumentGuide.SEND_DOCUMENT_2
     cut_off_documents: CutOffDocuments = CutOffDocuments.REJECT
+    ack_from: tuple[str, ...] = ()
+    confidential: ConfidentialDocuments = ConfidentialDocuments.SEND
+    answer_responses: bool = False
     source: str = "site settings"
 
     @property
@@ -122,6 +133,7 @@ def _use_case(name: str, row: dict[str, Any]) -> UseCase:
         "resolved_by_mesh": Resolution,
         "payload": PayloadForm,
         "document_guide": DocumentGuide,
+        "confidential": ConfidentialDocuments,
     }
     return UseCase(
         name=name, **{key: kinds[key](value) if key in kinds else value for key, value in row.items()}

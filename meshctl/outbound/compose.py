@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from meshctl.errors import Refusal
 from meshctl.mesh.address import MAILBOX_ID_RULE, gp_provider, is_mailbox_id
+from meshctl.mesh.codes import ERROR, explain_report
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.patient import (
     NhsNumberCheck,
@@ -24,7 +25,7 @@ from meshctl.mesh.patient import (
 )
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import render
-from meshctl.mesh.use_cases import PayloadForm, UseCase, use_case_for_event
+from meshctl.mesh.use_cases import ConfidentialDocuments, PayloadForm, UseCase, use_case_for_event
 from meshctl.outbound.documents import check_documents
 from meshctl.outbound.wrap import Attached, Caution, FindEarlier, Wrapping, check_complete, wrapping_of
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
@@ -34,6 +35,8 @@ from meshctl.settings.model import Settings
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 _NO_SIDECAR = Sidecar()
+# No registered practice, not known, not applicable (NHS Data Dictionary, GENERAL MEDICAL PRACTICE CODE).
+_NO_PRACTICE = frozenset({"V81997", "V81998", "V81999", "X99998", "X99999"})
 _LEVELS = tuple(Acknowledgement)
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
 _RESPONSE_EVENT = "ITK008M"
@@ -59,6 +62,7 @@ class LedgerDetails(NamedTuple):
     resend_of: str | None
     document_id: str | None = None
     document_version: int | None = None
+    to_mailbox: str | None = None
 
     def __repr__(self) -> str:
         return "LedgerDetails()"
@@ -112,6 +116,14 @@ def compose(
             "Take `document` out of the sidecar, or choose another use case: 'meshctl use-cases --json' says"
             " which make a message (payload).",
         )
+    if facts is not None and facts.confidential and use_case.confidential is ConfidentialDocuments.REJECT:
+        raise Refusal(
+            "confidential_not_sent",
+            "The document is marked confidential, and confidential items are no longer sent under this use"
+            " case (Send Document 2.0.2, December 2024).",
+            "Get it to the practice another way; or take the mark off, if it does not belong there. See"
+            ' confidential in [use_cases.NAME] of the settings ("send").',
+        )
     named = facts.patient if facts else None
     _check_agreement(named, sidecar.patient, today)
     check = use_case.nhs_number_check
@@ -131,6 +143,7 @@ def compose(
         nhs_number = patient.nhs_number
         cautions = surname_cautions(patient.surname)
     cautions += check_documents(contents, use_case, is_wrapped=wrapping is not None)
+    cautions += practice_cautions(facts)
     values = _values(facts, sidecar, settings, use_case, nhs_number, message_id)
     subject, local_id = sidecar.subject, sidecar.local_id
     control = ControlFile(
@@ -155,6 +168,7 @@ def compose(
         resend_of=sidecar.resend_of,
         document_id=str(wrapping.ids.identifier) if wrapping else None,
         document_version=wrapping.document.version if wrapping else None,
+        to_mailbox=sidecar.to_mailbox,
     )
     envelope = wrapping.envelope(control.subject) if wrapping else None
     return Draft(control, details, cautions, envelope)
@@ -194,6 +208,20 @@ def surname_cautions(surname: str) -> tuple[Caution, ...]:
             " will hardly find the patient's practice by it (EPL-154).",
             "Give the surname as PDS holds it, in payload and sidecar alike, or name the practice's mailbox"
             " with to_mailbox; 'meshctl lookup' finds it.",
+        ),
+    )
+
+
+def practice_cautions(facts: MessageFacts | None) -> tuple[Caution, ...]:
+    """Return what to tell of a message that is addressed to no practice."""
+    codes = sorted(_NO_PRACTICE.intersection(facts.practice_codes)) if facts else []
+    if not codes:
+        return ()
+    return (
+        Caution(
+            f"The message names {codes[0]} as the patient's practice, which stands for none: MESH will hardly"
+            " find one (EPL-151).",
+            explain_report("SEND", ERROR, "EPL-151").advice,
         ),
     )
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from typing import BinaryIO, Final
 
 from meshctl.files import change, durable
@@ -38,10 +39,26 @@ def place(
     nothing stays behind. Raises Refusal for a name, numbered or not, that is never sent; OSError.
     """
     with open(source, "rb", opener=lambda path, _: change.open_file(path, OPEN_SAFELY)) as reader:
-        for candidate in numbered(name):
-            names.check_taken(candidate)
-            if _placed_as(candidate, reader, folder, sidecar, check):
-                break
+        return _place(reader, folder, name, sidecar, names, check)
+
+
+def place_data(data: bytes, folder: str, name: str, sidecar: bytes, names: NameRules) -> str:
+    """Put a file of our own into an outbox folder as `place` does."""
+    return _place(BytesIO(data), folder, name, sidecar, names, lambda _folder, _name: None)
+
+
+def _place(
+    reader: BinaryIO,
+    folder: str,
+    name: str,
+    sidecar: bytes | None,
+    names: NameRules,
+    check: Callable[[str, str], None],
+) -> str:
+    for candidate in numbered(name):
+        names.check_taken(candidate)
+        if _placed_as(candidate, reader, folder, sidecar, check):
+            break
     return candidate
 
 

@@ -339,6 +339,7 @@ class HandOff:
             wrapped_bytes=letter.wrapped_bytes,
             document_id=known.document_id,
             document_version=known.document_version,
+            to_mailbox=known.to_mailbox,
         )
 
     def _refused_row(self, letter: Letter) -> NewMessage:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import starmap
 from typing import Final, Protocol
 
 from meshctl.errors import Refusal
@@ -41,7 +42,7 @@ from meshctl.outbound.names import (
     is_index,
     is_sidecar,
 )
-from meshctl.outbound.wrap import check_document_size, document_cautions
+from meshctl.outbound.wrap import Caution, check_document_size, document_cautions
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import load_content, read_content, read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
@@ -210,12 +211,14 @@ class Judge:
             letter.contents,
             self._find_earlier,
         )
-        letter.draft, letter.cautions = draft, draft.cautions
+        odd = letter.reading.oddities if letter.reading else ()
+        letter.draft, letter.cautions = draft, (*draft.cautions, *starmap(Caution, odd))
         letter.control = write_control_file(draft.control)
         if letter.wrapped_bytes is not None:
             check_document_size(letter.wrapped_bytes, self.settings)
             contents = [attached.content for attached in letter.contents]
-            letter.cautions = (*draft.cautions, *document_cautions(contents, letter.wrapped_bytes))
+            odd_documents = document_cautions(contents, letter.wrapped_bytes)
+            letter.cautions = (*letter.cautions, *odd_documents)
 
     def _check_payload(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

@@ -33,7 +33,7 @@ from meshctl.files.folder import Folder
 from meshctl.files.safe_open import read_regular
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage
-from meshctl.mesh.address import split_gp_provider
+from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id, new_message_id, stamp_of
 from meshctl.mesh.states import State
@@ -317,6 +317,7 @@ def _rebuilt_row(data: bytes, size_bytes: int, message_id: str, books: Books) ->
         workflow_id=control.workflow_id,
         local_id_key=books.keys.of(control.local_id) if control.local_id else None,
         patient_key=books.keys.of(routed[0]) if routed else None,
+        to_mailbox=control.to_dts if is_mailbox_id(control.to_dts) else None,
     )
 
 

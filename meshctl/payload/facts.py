@@ -30,12 +30,13 @@ class ResponseFacts:
 
     `identifier` names the request by one of its `MessageFacts.references`; it is empty where the sender left
     it out. `response_code` is `ok`, `transient-error` or `fatal-error`; `codes` are the ITK3 codes in the
-    OperationOutcome, in order.
+    OperationOutcome, in order. `is_r4` if it is a response of R4, which need not have such codes.
     """
 
     identifier: str
     response_code: str
     codes: tuple[str, ...]
+    is_r4: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -48,6 +49,7 @@ class MessageFacts:
     about either. `practice_name` and `ods_code` are the document's custodian's, else the sender's.
     `patient_problem` says why `patient` is None although there are candidates: `SEVERAL_PATIENTS` (and the
     document's subject tells none of them apart) or `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
+    `practice_codes` are the ODS codes of the patient's practice and of the receiver.
     """
 
     event: str | None
@@ -62,6 +64,7 @@ class MessageFacts:
     patient_problem: str | None
     document_version: str | None
     response: ResponseFacts | None
+    practice_codes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,12 @@ class Reading:
     """The outcome of reading one file.
 
     `facts` is None for an opaque file, which only a sidecar can address, and whose `content` is told.
-    `sha256` is lower-case hex, None for an opaque file too large to be worth reading.
+    `sha256` is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are what a
+    recipient's system may refuse a message for that can be read here, each with what to do: sentences.
     """
 
     facts: MessageFacts | None
     sha256: str | None
     size_bytes: int
     content: Content | None = None
+    oddities: tuple[tuple[str, str], ...] = ()

@@ -23,6 +23,7 @@ _ODS_CODE_SYSTEMS = frozenset(
         "https://fhir.nhs.net/id/ods-organization-code",
     }
 )
+_PRACTICE = "generalPractitioner"
 _ITK_CODE = re.compile(r"[123][0-9]{4}")
 _VERSION_NUMBER = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument-versionNumber"
 # N normal, R restricted, V very restricted (HL7 v3 Confidentiality, which Composition.confidentiality takes).
@@ -57,6 +58,7 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
         patient_problem=problem,
         document_version=_document_version(document),
         response=_response(header.tree, resources),
+        practice_codes=frozenset(_practice_codes(header, resources)),
     )
 
 
@@ -119,6 +121,18 @@ def _organisation(document: Sequence[Resource], header: Resource, resources: Seq
     return {}
 
 
+def _practice_codes(header: Resource, resources: Sequence[Resource]) -> Iterator[str]:
+    """Yield the ODS codes of the patients' practices, and of who is to receive the message."""
+    named = [(part, one) for one in resources if one.kind == "Patient" for part in parts(one.tree, _PRACTICE)]
+    receivers = [header.tree, *parts(header.tree, "destination")]
+    named += [(receiver, header) for one in receivers for receiver in parts(one, "receiver")]
+    for element, holder in named:
+        reference = text(element, "reference") or ""
+        home = id(holder.tree) if reference.startswith("#") else holder.home
+        found = [element, *(one.tree for one in resolve(reference, "Organization", resources, home))]
+        yield from (code.strip().upper() for one in found if (code := _ods_code(one)))
+
+
 def _ods_code(organisation: Tree) -> str | None:
     for identifier in parts(organisation, "identifier"):
         system = (text(identifier, "system") or "").rstrip("/").casefold()
@@ -167,6 +181,7 @@ def _response(header: Tree, resources: Iterable[Resource]) -> ResponseFacts | No
         identifier=text(response, "identifier") or "",
         response_code=text(response, "code") or "",
         codes=tuple(_itk_codes(resources)),
+        is_r4=bool(part(header, "eventCoding") or text(header, "eventUri")),
     )
 
 

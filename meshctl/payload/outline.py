@@ -30,7 +30,14 @@ _NAME: Final[Outline] = {
     "prefix": _VALUE,
     "period": _PERIOD,
 }
-_PATIENT: Final[Outline] = {"id": _VALUE, "identifier": _IDENTIFIER, "name": _NAME, "birthDate": _VALUE}
+_RECEIVER: Final[Outline] = {"reference": _VALUE, "identifier": _IDENTIFIER}
+_PATIENT: Final[Outline] = {
+    "id": _VALUE,
+    "identifier": _IDENTIFIER,
+    "name": _NAME,
+    "birthDate": _VALUE,
+    "generalPractitioner": _RECEIVER,
+}
 _ORGANIZATION: Final[Outline] = {"id": _VALUE, "identifier": _IDENTIFIER, "name": _VALUE}
 _CONTAINED: Final[Outline] = {"Patient": _PATIENT, "Organization": _ORGANIZATION}
 _COMPOSITION: Final[Outline] = {
@@ -52,6 +59,9 @@ _MESSAGE_HEADER: Final[Outline] = {
     "eventUri": _VALUE,
     "source": {"endpoint": _VALUE},
     "sender": _REFERENCE,
+    # STU3 has `receiver`, R4 has it in `destination`.
+    "receiver": _RECEIVER,
+    "destination": {"receiver": _RECEIVER},
     "focus": _REFERENCE,
     "response": {"identifier": _VALUE, "code": _VALUE},
 }

@@ -11,6 +11,7 @@ unseen. In place of the middle goes one character that the format allows within 
 nowhere in markup: leaving something out never makes a file well-formed that was not.
 """
 
+import codecs
 import hashlib
 import os
 import re
@@ -43,6 +44,14 @@ OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
 _PIECE_BYTES: Final = 256 * 1024
 _BUNDLE_HINT: Final = re.compile(rb'"resourceType"[ \t\r\n]{0,99}:[ \t\r\n]{0,99}"Bundle"')
 _HINT_BYTES: Final = 256
+_BEGINS_WITH_MARK: Final = (
+    "The message begins with a byte order mark, at which some receiving systems refuse it (10009).",
+    "Have the sending system write UTF-8 without a byte order mark.",
+)
+_IS_JSON: Final = (
+    "The message is in JSON; receiving systems need read XML only (ITK3), and some refuse it (10009).",
+    "Have the sending system write XML, unless the recipient is known to take JSON.",
+)
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -85,7 +94,8 @@ def read_content(data: bytes) -> Reading:
     content = None
     if facts is None:
         content = content_of(data, len(data), lambda most_bytes, at: data[at : at + most_bytes])
-    return Reading(facts, hashlib.sha256(data).hexdigest(), len(data), content)
+    odd = _oddities(data) if facts is not None else ()
+    return Reading(facts, hashlib.sha256(data).hexdigest(), len(data), content, odd)
 
 
 def _too_deep() -> Refusal:
@@ -137,7 +147,15 @@ def _read_large(descriptor: int, size_bytes: int, *, hash_always: bool) -> Readi
         return Reading(None, None, size_bytes, content)
     for _ in pieces:
         pass
-    return Reading(facts, sha256.hexdigest(), size_bytes, content)
+    return Reading(facts, sha256.hexdigest(), size_bytes, content, _oddities(head) if facts else ())
+
+
+def _oddities(head: bytes) -> tuple[tuple[str, str], ...]:
+    """Return what is odd about how a message is written: receivers that follow the guide refuse it."""
+    odd = [_BEGINS_WITH_MARK] if head.startswith(codecs.BOM_UTF8) else []
+    if form_of(head) is Form.JSON:
+        odd.append(_IS_JSON)
+    return tuple(odd)
 
 
 def _names_a_bundle(descriptor: int) -> bool:

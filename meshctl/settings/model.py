@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.patient import NhsNumberCheck
-from meshctl.mesh.use_cases import CutOffDocuments, PayloadForm, UseCase
+from meshctl.mesh.use_cases import ConfidentialDocuments, CutOffDocuments, PayloadForm, UseCase
 from meshctl.settings import types
 from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.client_config import ClientConfig
@@ -263,6 +263,23 @@ class UseCaseSettings(Section):
     )
     cut_off_documents: Annotated[CutOffDocuments | None, types.Expected('"reject" or "warn"')] = Field(
         None, description="Instead of [staging] cut_off_documents.", examples=["warn"]
+    )
+    ack_from: types.MailboxIds | None = Field(
+        None,
+        description="Mailboxes whose acknowledgements count beside that of the mailbox a letter went to.",
+        examples=[["X26ABC3"]],
+    )
+    confidential: Annotated[ConfidentialDocuments | None, types.Expected('"reject" or "send"')] = Field(
+        None,
+        description="What becomes of a document that is marked confidential (Composition.confidentiality R or"
+        ' V, confidential in the sidecar): "reject", as Send Document 2.0.2 wants it, or "send".',
+        examples=["reject"],
+    )
+    answer_responses: types.Flag | None = Field(
+        None,
+        description="Whether a response that asks for an infrastructure response of its own (InfAckRequested)"
+        " gets one. GP Connect does not ask.",
+        examples=[True],
     )
     nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(
         None, description="Instead of [routing] nhs_number_check.", examples=["mod11"]

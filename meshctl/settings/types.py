@@ -213,6 +213,12 @@ MailboxId = Annotated[
     AfterValidator(_mailbox_id),
     Expected(f"a MESH mailbox id: {MAILBOX_ID_RULE}"),
 ]
+MailboxIds = Annotated[
+    tuple[MailboxId, ...],
+    BeforeValidator(_list),
+    AfterValidator(_without_repeats),
+    Expected('a list of MESH mailbox ids, such as ["X26ABC3"]'),
+]
 OdsCode = Annotated[
     str,
     StringConstraints(strip_whitespace=True, pattern=r"^[A-Z0-9]{3,12}$"),

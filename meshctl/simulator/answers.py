@@ -4,15 +4,12 @@ Every id is derived from what it belongs to, so that the same answer made twice,
 """
 
 import hashlib
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib import resources
-from xml.sax.saxutils import escape
 
 from meshctl.mesh.codes import SUCCESS, CodeMeaning
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
+from meshctl.payload.itk3_response import ResponseIds, write_response
 
 # Who answers for a practice that only endpoint lookup knows.
 SOME_PRACTICE = "STANDIN1"
@@ -67,21 +64,12 @@ def acknowledgement(
     request: Request, meaning: CodeMeaning, dts_id: str, at_seconds: float
 ) -> tuple[bytes, bytes]:
     """Return the control file and the FHIR message of an ITK3 acknowledgement (event ITK008M)."""
-    positive = meaning.status == SUCCESS
-    at = datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="seconds")
-    bundle_id, header_id, outcome_id = _uuids(dts_id)
-    text = _template().format(
-        bundle_id=bundle_id,
-        header_id=header_id,
-        outcome_id=outcome_id,
-        at=at,
-        endpoint=_quoted(request.practice),
-        request_id=_quoted(request.request_id),
-        response_code="ok" if positive else "fatal-error",
-        severity="information" if positive else "fatal",
-        issue_code="informational" if positive else "processing",
-        code=meaning.code,
-        meaning=_quoted(meaning.meaning),
+    text = write_response(
+        ResponseIds.of(dts_id),
+        meaning,
+        identifier=request.request_id,
+        endpoint=request.practice,
+        at=datetime.fromtimestamp(at_seconds, UTC),
     )
     control = ControlFile(
         from_dts=request.practice,
@@ -89,22 +77,4 @@ def acknowledgement(
         subject="",
         workflow_id=request.ack_workflow_id,
     )
-    return arrived(control, dts_id, at_seconds), text.encode()
-
-
-def _uuids(seed: str) -> tuple[str, str, str]:
-    digest = hashlib.sha384(seed.encode()).digest()
-    return (
-        str(uuid.UUID(bytes=digest[:16])),
-        str(uuid.UUID(bytes=digest[16:32])),
-        str(uuid.UUID(bytes=digest[32:])),
-    )
-
-
-def _quoted(text: str) -> str:
-    return escape(text, {'"': "&quot;"})
-
-
-@cache
-def _template() -> str:
-    return resources.files(__package__).joinpath("acknowledgement.xml").read_text(encoding="utf-8")
+    return arrived(control, dts_id, at_seconds), text

@@ -112,7 +112,7 @@ def _fields(
         yield "Reason", plain_text(message.reason.text, "red")
         if message.reason.advice:
             yield "Advice", plain_text(message.reason.advice)
-    if message.awaiting:
+    if message.awaiting and message.state is not State.FAILED:
         yield "Awaiting", plain_text(f"{' and '.join(message.awaiting)} acknowledgement")
     yield "File", plain_text(message.file_name)
     yield "Size", plain_text(size_text(message.size_bytes))
@@ -121,6 +121,10 @@ def _fields(
     yield "Use case", plain_text(message.use_case)
     yield "Workflow id", plain_text(message.workflow_id)
     yield "MESH id", plain_text(message.mesh_id)
+    if message.to_mailbox is not None:
+        yield "To mailbox", plain_text(message.to_mailbox)
+    if message.answered_by is not None:
+        yield "Answered by", plain_text(f"the mailbox {message.answered_by}")
     if message.repeat_of is not None:
         yield "Repeat of", plain_text(message.repeat_of)
     if message.resend_of is not None:

@@ -16,6 +16,7 @@ from meshctl.mesh.control_file import (
     StatusRecord,
     write_control_file,
 )
+from tests.payloads import make_response_xml
 
 MESSAGE = ControlFile(
     from_dts="GP0001",
@@ -185,3 +186,33 @@ def test_fifo_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path / "pipe.ctl")])
 
     assert str(result.exception) == "This is not a regular file. Give a control file (.ctl)."
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        (("20009",), ["ITK3 20009", "The content of the payload failed validation."]),
+        (("20013", "30001"), ["ITK3 20013", "ITK3 30001", "The patient is known to the recipient."]),
+        ((), ["ITK3 without a code"]),
+    ],
+)
+def test_the_payload_of_an_acknowledgement_is_explained_too(
+    tmp_path: Path, codes: tuple[str, ...], words: list[str]
+) -> None:
+    """Of a pair both files are read: the control file says where it comes from, the payload what it means."""
+    (tmp_path / "message.dat").write_bytes(
+        make_response_xml(request_id="x", codes=codes, response_code="fatal-error")
+    )
+
+    told = _explain_file(tmp_path, replace(MESSAGE, workflow_id="GPCONNECT_SEND_DOCUMENT_ACK"))
+
+    assert "acknowledgement of send-document" in told
+    assert all(word in told for word in words)
+
+
+@pytest.mark.parametrize("payload", [b"", b"%PDF-1.4", b"<html>", b"\xff"])
+def test_a_payload_that_is_no_acknowledgement_is_nobody_s_business(tmp_path: Path, payload: bytes) -> None:
+    """It is neither told of nor in the way."""
+    (tmp_path / "message.dat").write_bytes(payload)
+
+    assert "acknowledgement" not in _explain_file(tmp_path, MESSAGE)

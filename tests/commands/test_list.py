@@ -30,6 +30,8 @@ KEYS = [
     "sha256",
     "reason",
     "awaiting",
+    "to_mailbox",
+    "answered_by",
     "history",
 ]
 

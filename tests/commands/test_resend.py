@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from meshctl.mesh.control_file import read_control_file, write_control_file
-from meshctl.mesh.states import State
+from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke, recording
 from tests.payloads import make_bundle_xml, pdf
@@ -181,12 +181,33 @@ def test_a_fhir_message_goes_again(site: Site) -> None:
 
 
 def test_an_overdue_message_may_go_again(site: Site) -> None:
-    """A message that MESH took and that has missed a deadline may be sent again."""
+    """One that MESH took not, as far as anybody knows, and that has missed a deadline, may be sent again."""
     sent = _send(site, fail=False)
     with recording(site) as recorder:
         recorder.overdue(sent.message_id)
+        in_sent = sent.resend()
+        for end in (".dat", ".ctl"):
+            moved = site.client_folder("SENT") / f"{sent.message_id}{end}"
+            moved.rename(site.client_folder("FAILED") / moved.name)
 
         assert sent.resend().exit_code == 0
+
+    assert in_sent.exit_code == 1
+    assert f"{sent.message_id} lies in {site.client_folder('SENT')}: MESH has it" in in_sent.stderr
+
+
+@pytest.mark.parametrize("level", list(Acknowledgement))
+def test_what_its_recipient_has_is_sent_again_with_force_alone(site: Site, level: Acknowledgement) -> None:
+    """An acknowledgement at either level says that it has arrived, overdue or not."""
+    failed = _send(site, fail=False, said=sidecar(acknowledgements=["infrastructure", "business"]))
+    with recording(site) as recorder:
+        recorder.record(failed.message_id, Evidence("ITK3", None, "20013", acknowledges=level))
+        recorder.overdue(failed.message_id)
+
+        refused, forced = failed.resend(), failed.resend("--force")
+
+    assert (refused.exit_code, forced.exit_code) == (1, 0)
+    assert f"The recipient has acknowledged {failed.message_id}" in refused.stderr
 
 
 def test_what_needs_no_resend_is_refused_unless_forced(site: Site) -> None:
@@ -197,9 +218,7 @@ def test_what_needs_no_resend_is_refused_unless_forced(site: Site) -> None:
     forced = sent.resend("--force")
 
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert refused.stderr == (
-        f"meshctl: {sent.message_id} is sent and not overdue. --force sends it again all the same.\n"
-    )
+    assert refused.stderr.startswith(f"meshctl: {sent.message_id} lies in ")
     assert forced.exit_code == 0
 
 

@@ -144,8 +144,12 @@ class InboundSite:
         in_out: bool = True,
         queued: bool = True,
         created_at: datetime | None = None,
+        **more: Any,
     ) -> str:
-        """Enter a message, put its pair into OUT and mark it as queued; return its id."""
+        """Enter a message, put its pair into OUT and mark it as queued; return its id.
+
+        `more` are further columns of the ledger.
+        """
         return self.messages(
             1,
             asked=asked,
@@ -155,6 +159,7 @@ class InboundSite:
             in_out=in_out,
             queued=queued,
             created_at=created_at,
+            **more,
         )[0]
 
     def messages(
@@ -168,6 +173,7 @@ class InboundSite:
         in_out: bool = True,
         queued: bool = True,
         created_at: datetime | None = None,
+        **more: Any,
     ) -> list[str]:
         """Enter `count` messages; `local_id` None stands for the message's own id."""
         at = created_at or self.clock.now()
@@ -188,6 +194,7 @@ class InboundSite:
                     if local_id != ""
                     else None,
                     reference_keys=tuple(self.keys.of(reference) for reference in references),
+                    **more,
                 )
             )
         self.ledger.enter(rows)
@@ -230,7 +237,7 @@ class InboundSite:
 
     def answer(self, name: str, request_id: str, codes: tuple[str, ...] = ("20013",), **more: Any) -> Path:
         """Put an acknowledgement into IN, payload first; return its control file."""
-        changes = {key: more.pop(key) for key in ("workflow_id", "to_dts") if key in more}
+        changes = {key: more.pop(key) for key in ("workflow_id", "to_dts", "from_dts") if key in more}
         self.put("IN", f"{name}.dat", make_response_xml(request_id=request_id, codes=codes, **more))
         return self.put("IN", f"{name}.ctl", write_control_file(replace(ANSWER_CONTROL, **changes)))
 

@@ -57,11 +57,18 @@ PIECES = [SENT, *(Piece(report) for report in REPORTS), *(Piece(codes=(code,)) f
 def expected(pieces: Sequence[Piece], asked: Sequence[Acknowledgement]) -> State:
     """Return the state that the pieces prove, worked out from the specification's tables."""
     codes = {code for piece in pieces for code in piece.codes}
-    reached = [REPORTS[piece.report] for piece in pieces if piece.report is not None]
+    reports = [piece.report for piece in pieces if piece.report is not None]
+    failed = [report for report in reports if REPORTS[report] is State.FAILED]
+    # The client that could not transfer a message does not know whether MESH has it: an answer is believed.
+    is_unsure = all(event == "TRANSFER" for event, _, _ in failed)
+    has_answer = bool(codes & {*POSITIVE_INFRASTRUCTURE, *POSITIVE_BUSINESS})
+    reached = [REPORTS[report] for report in reports if report not in failed]
+    reached += [State.FAILED] if failed and not (is_unsure and has_answer) else []
     reached += [State.SENT for piece in pieces if piece == SENT]
     reached += [State.FAILED for code in codes if code in NEGATIVE]
     reached += [State.RECEIVED for code in codes if code in POSITIVE_INFRASTRUCTURE]
-    reached += [State.SENT for code in codes if code in POSITIVE_BUSINESS]
+    in_business = State.SENT if BUSINESS in asked else State.RECEIVED
+    reached += [in_business for code in codes if code in POSITIVE_BUSINESS]
     answered = {INFRASTRUCTURE} if codes & set(POSITIVE_INFRASTRUCTURE) else set()
     answered |= {BUSINESS} if codes & set(POSITIVE_BUSINESS) else set()
     if asked and codes & {*POSITIVE_INFRASTRUCTURE, *POSITIVE_BUSINESS} and set(asked) <= answered:

@@ -234,3 +234,27 @@ def test_what_is_longer_than_mesh_takes_it_is_refused(
     assert refusal.code == f"{tag.lower()}_too_long"
     assert refusal.text.startswith(f"{tag} has ")
     assert refusal.text.endswith(f" characters; MESH takes at most {most}.")
+
+
+@pytest.mark.parametrize("code", ["V81997", "V81998", "V81999", "X99999"])
+def test_a_practice_code_that_stands_for_none_is_warned_of(settings: Settings, code: str) -> None:
+    """With the advice that EPL-151 would bring later."""
+    facts = replace(LETTER, practice_codes=frozenset({code, "A81001"}))
+
+    (caution,) = _compose(settings, facts).cautions
+
+    assert code in caution.text
+    assert "EPL-151" in caution.text
+    assert "where the patient is registered" in caution.advice
+    assert _compose(settings, replace(LETTER, practice_codes=frozenset({"A81001"}))).cautions == ()
+
+
+def test_a_confidential_document_is_sent_under_the_use_cases_that_allow_it(settings: Settings) -> None:
+    """Send Document 2.0.2 does not; a consultation report may carry R (GPCM-SD-117)."""
+    confidential = replace(LETTER, confidential=True)
+
+    refused = _refused(settings, confidential, None, "send-document")
+
+    assert refused.code == "confidential_not_sent"
+    assert "confidential items are no longer sent" in refused.text
+    assert _compose(settings, confidential, None, "consultation-report").control.to_dts

@@ -19,6 +19,12 @@ SCAN = tiff("a scan")
 AUTHOR = {"name": "Dr Gary Pritchard", "sds_user_id": "033345750518"}
 FHIR = "{http://hl7.org/fhir}"
 
+# Confidential documents are no longer sent under Send Document 2.0.2; a site may decide otherwise.
+CONFIDENTIAL = {
+    **WRAPPING,
+    "use_cases.send-document": {**WRAPPING["use_cases.send-document"], "confidential": "send"},
+}
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
@@ -162,11 +168,20 @@ def test_a_later_version_replaces_an_earlier_one(site: Site) -> None:
 
 def test_a_confidential_document_does_not_say_who_sends_it(site: Site) -> None:
     """Neither practice name nor ODS code is in the Subject."""
+    site.settle(**CONFIDENTIAL)
     stem = _send(site, _said({"title": "Clinic letter", "confidential": True}))
 
     assert _find(site, stem, "confidentiality") == "R"
     assert "Larkfield" not in site.control(stem).subject
     assert "Y99901" not in site.control(stem).subject
+
+
+@pytest.mark.parametrize("title", ["Larkfield Care Hub letter", "From y99901"])
+def test_a_confidential_document_that_says_who_sends_it_is_refused(site: Site, title: str) -> None:
+    """By its title, say (GPCM-SD-061)."""
+    site.settle(**CONFIDENTIAL)
+
+    assert _refusal(site, _said({"confidential": True, "title": title}))["code"] == "document_confidential"
 
 
 @pytest.mark.parametrize(
@@ -177,8 +192,7 @@ def test_a_confidential_document_does_not_say_who_sends_it(site: Site) -> None:
         (_said(), b"", "payload_empty"),
         (_said({"replaces": "20261122091502480113_7F3A9C"}), PDF, "document_replaces_invalid"),
         (_said({"replaces": "yesterday's"}), PDF, "document_replaces_invalid"),
-        (_said({"confidential": True, "title": "Larkfield Care Hub letter"}), PDF, "document_confidential"),
-        (_said({"confidential": True, "title": "From y99901"}), PDF, "document_confidential"),
+        (_said({"confidential": True}), PDF, "confidential_not_sent"),
         (_said({"date": "yesterday"}), PDF, "document_date_invalid"),
         (_said(version="b"), PDF, "document_version_invalid"),
         (_said({"author": {"phone": "1"}}), PDF, "document_incomplete"),
@@ -344,6 +358,7 @@ def test_control_shows_the_message(site: Site) -> None:
 
 def test_send_drops_a_document_with_its_sidecar(site: Site) -> None:
     """The options of send become keys of `document`."""
+    site.settle(**CONFIDENTIAL)
     letter = site.root / "letter.pdf"
     letter.write_bytes(PDF)
     first = _send(site, _said(), pdf("first"), "first.pdf")

@@ -1,6 +1,7 @@
 """What is read from a sound ITK3 message: handling, document, organisation, response; XML and JSON alike."""
 
 import hashlib
+import json
 
 import pytest
 
@@ -299,3 +300,48 @@ def test_facts_show_nothing_in_a_repr(make: Make) -> None:
         for value in ("Smith", "9990000042", "2001-02-14", "Consultation", "request-seven")
         if value in shown
     ]
+
+
+@pytest.mark.parametrize("where", ["patient", "reference", "receiver", "destination"])
+def test_the_practice_that_a_message_is_for_is_read(where: str) -> None:
+    """From the patient's generalPractitioner, the header's receiver (STU3) or its destination's (R4)."""
+    identifier = {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "v81999"}
+    practice = {"resourceType": "Organization", "id": "practice", "identifier": [identifier]}
+    bundle = json.loads(make_bundle_json())
+    header = next(
+        one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "MessageHeader"
+    )
+    document = next(one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "Bundle")
+    patients = [one["resource"] for one in (*bundle["entry"], *document["entry"])]
+    patient = next(one for one in patients if one["resourceType"] == "Patient")
+    reference = {"reference": "urn:uuid:0f0f0f0f-0000-4000-8000-000000000001"}
+    for holder in (bundle, document):
+        holder["entry"].append({"fullUrl": reference["reference"], "resource": practice})
+    match where:
+        case "patient":
+            patient["generalPractitioner"] = [{"identifier": identifier}]
+        case "reference":
+            patient["generalPractitioner"] = [reference]
+        case "receiver":
+            header["receiver"] = reference
+        case "destination":
+            header["destination"] = [{"receiver": reference}]
+
+    assert facts(as_xml(bundle)).practice_codes == {"V81999"}
+    assert facts(json.dumps(bundle).encode()).practice_codes == {"V81999"}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (make_bundle_xml(), []),
+        (b"\xef\xbb\xbf" + make_bundle_xml(), ["byte order mark"]),
+        (make_bundle_json(), ["JSON"]),
+        (b"\xef\xbb\xbf" + make_bundle_json(), ["byte order mark", "JSON"]),
+    ],
+)
+def test_what_some_recipients_refuse_of_a_message_is_told(data: bytes, words: list[str]) -> None:
+    """XML is what ITK3 wants, and without a byte order mark."""
+    oddities = read(data).oddities
+
+    assert [word for word, (text, _) in zip(words, oddities, strict=True) if word in text] == words
