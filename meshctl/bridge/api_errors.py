@@ -25,6 +25,7 @@ import urllib3.exceptions
 from meshctl.bridge.answers import NOT_MESH, NotMeshError, refusal_in
 from meshctl.errors import MeshctlError
 from meshctl.log.masking import escape_unprintable, mask_file_name, mask_numbers
+from meshctl.mesh.codes import ERROR, explain_report
 
 NOT_TAKEN_NOW = frozenset(
     {HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -62,7 +63,8 @@ class FailureKind(StrEnum):
 class ApiFault:
     """What a failed call means: `event` and `code` as in a status record, `text` for people and the log.
 
-    `retry_after_seconds` is how long MESH asks to be left alone, None if it does not.
+    `retry_after_seconds` is how long MESH asks to be left alone, None if it does not. `words` are MESH's own,
+    for the report in IN alone: they may repeat what the message says, and so never get into a log.
     """
 
     kind: FailureKind
@@ -70,6 +72,7 @@ class ApiFault:
     code: str
     text: str
     retry_after_seconds: float | None = None
+    words: str = ""
 
 
 _ANSWER: Final = "ANSWER"
@@ -117,6 +120,8 @@ def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
             return ApiFault(FailureKind.UNSURE if uploading else FailureKind.LATER, "", _ANSWER, str(error))
         case requests.HTTPError() if error.response is not None:
             return fault_of_response(error.response, uploading=uploading)
+        case requests.exceptions.InvalidHeader() if _is_of_answer(error):
+            return ApiFault(FailureKind.UNSURE if uploading else FailureKind.LATER, "", _ANSWER, NOT_MESH)
         case requests.exceptions.InvalidHeader() | UnicodeEncodeError():
             # Before anything is sent: requests and http.client look at headers first.
             return malformed()
@@ -150,6 +155,11 @@ def fault_of_response(response: requests.Response, *, uploading: bool = False) -
         text = f"something on the way to MESH takes no upload of that size (HTTP {status})"
         return ApiFault(FailureKind.LATER, "", _TOO_LARGE, text)
     return ApiFault(FailureKind.LATER, "", _ANSWER, f"what answered is not MESH (HTTP {status})")
+
+
+def _is_of_answer(error: Exception) -> bool:
+    """True if it is a header of the answer that is wrong, such as a second length, and not one of ours."""
+    return any(isinstance(inner, urllib3.exceptions.InvalidHeader) for inner in _inside(error))
 
 
 def malformed() -> ApiFault:
@@ -190,13 +200,11 @@ def _refused(status: int, answer: Mapping[str, Any]) -> ApiFault:
     event = _word(answer.get("errorEvent")) or _word(first.get("event"))
     code = _word(answer.get("errorCode")) or _word(first.get("code"))
     told = answer.get("errorDescription") or (first.get("msg") if code else None)
-    text = _text(told) if isinstance(told, str) else ""
-    return ApiFault(
-        FailureKind.REFUSED,
-        event or "TRANSFER",
-        code or f"HTTP-{status}",
-        text or f"MESH refuses the message (HTTP {status})",
-    )
+    event, code = event or "TRANSFER", code or f"HTTP-{status}"
+    meaning = explain_report(event, ERROR, code)
+    text = meaning.meaning.rstrip(".") if meaning.known else f"MESH refuses the message (HTTP {status})"
+    words = _text(told) if isinstance(told, str) else ""
+    return ApiFault(FailureKind.REFUSED, event, code, text, words=words or text)
 
 
 def _word(value: object) -> str:

@@ -8,14 +8,36 @@ from urllib.parse import quote, urlsplit
 
 from mesh_client import MeshClient
 from requests import Response
-from requests.adapters import BaseAdapter
 from requests.utils import get_environ_proxies
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
-from meshctl.bridge.answers import NotMeshError, check_answer, object_of
+from meshctl.bridge.answers import NotMeshError, Waiting, check_answer, object_of
 from meshctl.settings.bridge import LOCAL_HOSTS
 
-# 200 pages of MESH's own size; the rest is there at the next poll.
-_MOST_LISTED: Final = 100_000
+# MESH lists 500 a page; the rest is there at the next poll.
+_MOST_PAGES: Final = 1000
+
+
+def _mailbox_in(response: Response) -> object:
+    """Return the mailbox that an answer to a handshake names; None if it names none."""
+    body = object_of(response) if response.content.strip() else {}
+    return body.get("mailboxId", body.get("mailbox_id"))
+
+
+def _watched(pool: type[HTTPConnectionPool], waiting: Waiting) -> type:
+    """Return a kind of connection pool whose connections wait for the head of an answer as `waiting` says."""
+    plain: Any = pool.ConnectionCls
+
+    def getresponse(connection: Any) -> Any:
+        # A connection that ends with its answer lets go of it.
+        sock = connection.sock
+        with waiting.on(sock):
+            response = plain.getresponse(connection)
+        waiting.comes_over(response, sock)
+        return response
+
+    connection = type("WatchedConnection", (plain,), {"getresponse": getresponse})
+    return type("WatchedPool", (pool,), {"ConnectionCls": connection})
 
 
 class BridgeClient(MeshClient):
@@ -40,10 +62,28 @@ class BridgeClient(MeshClient):
         # Also $REQUESTS_CA_BUNDLE: see `verify_by`.
         session.trust_env = False
         # For every other address there is nothing to call it with.
-        adapter: BaseAdapter = session.adapters[self._url]
+        adapter = session.adapters[self._url]
         session.adapters.clear()
         session.mount(f"{self._url}/", adapter)
         session.hooks["response"] = [self._check]
+        self.waiting = Waiting(max(2 * float(self._timeout), 60.0))
+        self._watch(adapter)
+
+    def _watch(self, adapter: Any) -> None:
+        """Have every connection say since when it waits for the head of an answer."""
+        pools = {
+            "http": _watched(HTTPConnectionPool, self.waiting),
+            "https": _watched(HTTPSConnectionPool, self.waiting),
+        }
+        adapter.poolmanager.pool_classes_by_scheme = pools
+        manager_for = adapter.proxy_manager_for
+
+        def proxy_manager_for(proxy: str, **options: Any) -> Any:
+            manager = manager_for(proxy, **options)
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+        adapter.proxy_manager_for = proxy_manager_for
 
     def verify_by(self, ca_bundle: str | None) -> None:
         """Believe servers by the authorities in this file alone, None for those that requests has."""
@@ -52,13 +92,16 @@ class BridgeClient(MeshClient):
     def _check(self, response: Response, **options: Any) -> None:
         """See each answer first: before a redirect is followed, and before any of its body is read."""
         tracking = f"{self.mailbox_url}/outbox/tracking/"
+        is_handshake = response.url == self.mailbox_url
         check_answer(
             response,
             has_payload=bool(options.get("stream")),
             may_be_several=(response.url or "").startswith(tracking),
-            seconds=max(2 * float(self._timeout), 60.0),
+            waiting=self.waiting,
             stop=self.should_stop,
         )
+        if is_handshake and response.ok and _mailbox_in(response) not in (None, self._mailbox):
+            raise NotMeshError("what answered is not MESH: it shakes hands with another mailbox")
 
     def message_ids(self) -> Iterator[object]:
         """Yield what the inbox lists, oldest first; an id may be anything that JSON can be.
@@ -68,7 +111,7 @@ class BridgeClient(MeshClient):
         """
         seen: set[str] = set()
         url = f"{self.mailbox_url}/inbox"
-        while True:
+        for _ in range(_MOST_PAGES):
             response = self._session.get(url, timeout=self._timeout)
             response.raise_for_status()
             page = object_of(response)
@@ -81,13 +124,13 @@ class BridgeClient(MeshClient):
                 yield one
             links = page.get("links")
             following = links.get("next") if isinstance(links, Mapping) else None
-            if following is None or not known < len(seen) < _MOST_LISTED or self.should_stop():
+            if following is None or len(seen) == known or self.should_stop():
                 return
             url = self._own_url(following)
 
     def _own_url(self, link: object) -> str:
         """Return the URL of a link that MESH gave. Raises NotMeshError if it leads elsewhere."""
-        if isinstance(link, str) and link.startswith("/") and not link.startswith("//"):
+        if isinstance(link, str) and link.startswith(f"{self.mailbox_path}/inbox"):
             try:
                 url = urlsplit(f"{self._url}{link}")
             except ValueError:
@@ -96,7 +139,7 @@ class BridgeClient(MeshClient):
                 own = urlsplit(self._url)
                 if (url.scheme, url.netloc) == (own.scheme, own.netloc):
                     return url.geturl()
-        raise NotMeshError("what answered is not MESH: its list of the inbox leads to another address")
+        raise NotMeshError("what answered is not MESH: its list of the inbox leads elsewhere")
 
     def send_chunk(
         self,

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final
 
 from requests import Response
 
-from meshctl.bridge.answers import NotMeshError, StoppedError
+from meshctl.bridge.answers import NotMeshError, StoppedError, Waiting
 from meshctl.bridge.client import BridgeClient
 from meshctl.files import change, durable
 from meshctl.sizes import size_text
@@ -92,7 +92,7 @@ class Download:
                 chunks = _chunk_count(response, number)
                 if number > 1 and chunks != self._chunks:
                     raise DamagedError("its chunks do not agree on how many there are")
-                self._take(response, number, should_stop)
+                self._take(response, number, client.waiting, should_stop)
                 self._chunks = chunks
         if not self._unzip.is_between_streams:
             raise DamagedError("its gzip stream ends too early")
@@ -109,7 +109,9 @@ class Download:
         if said != self.message_id and (number == 1 or said is not None):
             raise NotMeshError("what answered is not MESH: it is not the message that was asked for")
 
-    def _take(self, response: Response, number: int, should_stop: Callable[[], bool]) -> None:
+    def _take(
+        self, response: Response, number: int, waiting: Waiting, should_stop: Callable[[], bool]
+    ) -> None:
         """Put the body of one chunk at the end of the file, and make it durable."""
         unzip = self._unzip.copy()
         descriptor = change.open_file(self._path, _APPEND, _MODE)
@@ -120,7 +122,7 @@ class Download:
             file.truncate(self.size_bytes)
             begun_at, size_bytes = monotonic(), self.size_bytes
             checked_bytes = size_bytes
-            for piece in _decoded(response, unzip):
+            for piece in _decoded(response, unzip, waiting):
                 if should_stop():
                     raise StoppedError
                 size_bytes += len(piece)
@@ -202,20 +204,20 @@ def _chunk_count(response: Response, number: int) -> int:
     return chunks
 
 
-def _decoded(response: Response, unzip: _Unzip) -> Iterator[bytes]:
+def _decoded(response: Response, unzip: _Unzip, waiting: Waiting) -> Iterator[bytes]:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
-        for block in _body(response):
+        for block in _body(response, waiting):
             yield from unzip.pieces(block)
     elif encoding not in ("", "identity"):
         raise DamagedError("it is encoded in a way that was not asked for")
     elif not unzip.is_between_streams:
         raise DamagedError("its gzip stream ends too early")
     else:
-        yield from _body(response)
+        yield from _body(response, waiting)
 
 
-def _body(response: Response) -> Iterator[bytes]:
+def _body(response: Response, waiting: Waiting) -> Iterator[bytes]:
     """Yield the bytes of a body as they come. Raises DamagedError when their end is not the announced one."""
     announced = response.headers.get("Content-Length")
     is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
@@ -223,9 +225,12 @@ def _body(response: Response) -> Iterator[bytes]:
         raise DamagedError("nothing tells where its body ends")
     count = 0
     # As they come: a block that is waited for until it is full may take a day.
-    while block := response.raw.read1(_BLOCK_BYTES, decode_content=False):
+    while block := waiting.read(response, decode=False):
         count += len(block)
         yield block
+    if not count:
+        # MESH takes no message without a body.
+        raise DamagedError("it has no content")
     if not is_chunked and str(count) != announced:
         raise DamagedError("its body has another length than was announced")
 

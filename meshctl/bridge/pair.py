@@ -33,11 +33,15 @@ _NO_DATA: Final = ("COLLECT", "02")
 
 @dataclass(frozen=True, slots=True)
 class SendFailure:
-    """Why a message was not sent, as in a status record; the text names no patient."""
+    """Why a message was not sent, as in a status record.
+
+    `logged` is what the log says in place of the text, where that is in MESH's own words.
+    """
 
     event: str
     code: str
     text: str
+    logged: str = ""
 
 
 class UnfitPairError(Exception):

@@ -40,8 +40,8 @@ from typing import Final
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import StoppedError, refusal_in
-from meshctl.bridge.api_errors import BridgeFault, FailureKind, fault_of, local_fault
+from meshctl.bridge.answers import NotMeshError, StoppedError, refusal_in
+from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on, fault_of, local_fault
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.download import DamagedError, Download, TooMuchError
 from meshctl.bridge.headers import arrived_control_file, is_sane_id
@@ -62,6 +62,9 @@ _GONE: Final = frozenset({404, 410})
 # A message that fails so often in a row, and comes no further, lets the others pass until the next poll.
 _TRIES: Final = 3
 _REST_SECONDS: Final = 86_400.0
+_FIRST_REST_SECONDS: Final = 30.0
+_LONGEST_REST_SECONDS: Final = 3600.0
+_MOST_TOLD: Final = 1000
 _MOST_TOLD_ODD: Final = 20
 _LONGEST_ID: Final = 100
 _LEFT_ADVICE: Final = (
@@ -105,6 +108,7 @@ class Receiver:
         self._resting: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
         self._told_odd: set[str] = set()
+        self._rests_taken: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._listing: Iterator[object] | None = None
         self._download: Download | None = None
@@ -244,6 +248,7 @@ class Receiver:
 
     def _acknowledge(self, message_id: str) -> None:
         if self._log_mesh(message_id):
+            del self._failures[message_id]
             change.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
             self._done[message_id] = time.time()
@@ -271,6 +276,7 @@ class Receiver:
                 return True
             fault = fault_of(error)
             if fault.kind is not FailureKind.REFUSED:
+                self._count_failure(message_id)
                 raise BridgeFault(fault) from None
             self._set_aside.add(message_id)
             self._log_left(message_id, f"it is in IN, but MESH refuses to be told so: {fault.text}")
@@ -286,14 +292,29 @@ class Receiver:
         if fault.kind is FailureKind.REFUSED:
             self._leave(message_id, f"MESH refuses to hand it over: {fault.text}")
             return
+        if fault.kind is FailureKind.DENIED or isinstance(error, NotMeshError):
+            # MESH itself has listed it a moment ago.
+            self._rest(message_id)
+            self._leave(message_id, f"{fault.text}. {advice_on(fault)}".rstrip(". "))
+            return
         self._listing = None
-        self._count_failure(message_id)
+        self._count_failure(message_id, fault)
         raise BridgeFault(fault) from None
 
-    def _count_failure(self, message_id: str) -> None:
+    def _count_failure(self, message_id: str, fault: ApiFault | None = None) -> None:
+        """Note that a message could not be received, or MESH not be told; let others pass if it goes on."""
         self._failures[message_id] += 1
         if self._failures[message_id] >= _TRIES:
             self._set_aside.add(message_id)
+            if fault is not None:
+                self._rest(message_id)
+                self._log_left(message_id, f"again and again {fault.text}")
+
+    def _rest(self, message_id: str) -> None:
+        """Leave a message alone for a while, longer each time."""
+        self._rests_taken[message_id] += 1
+        seconds = min(_FIRST_REST_SECONDS * 2 ** self._rests_taken[message_id], _LONGEST_REST_SECONDS)
+        self._resting[message_id] = time.monotonic() + seconds
 
     def _leave(self, message_id: str, why: str) -> None:
         """Leave a message at MESH until the next poll."""
@@ -319,9 +340,11 @@ class Receiver:
             self._log_left(shown, f"its id is none that could be a file name{more}")
 
     def _log_left(self, message_id: str, why: str) -> None:
-        if (message_id, why) in self._told:
+        if (message_id, why) in self._told or len(self._told) >= _MOST_TOLD:
             return
         self._told.add((message_id, why))
+        if len(self._told) == _MOST_TOLD:
+            why += "; further messages that are left are not told of until the bridge starts anew"
         shown = mask_file_name(message_id)
         self._journal.error("bridge.left", mesh_id=shown, reason=why)
         self._alert(

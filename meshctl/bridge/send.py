@@ -27,7 +27,7 @@ A pair that has to wait lets others pass. Nothing that a control file says gets 
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
@@ -59,6 +59,8 @@ from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFile
 
 _PICK_UP_SECONDS: Final = 1.0
+_LONGEST_REST_SECONDS: Final = 300.0
+_REMEMBERED_IDS: Final = 1000
 _CANNOT_TELL: Final = SendFailure(
     "TRANSFER",
     "UNSURE",
@@ -100,6 +102,8 @@ class PairSender:
         self._decided: deque[DecidedPair] = deque()
         self._in_doubt: set[str] = set()
         self._out_of_step: set[str] = set()
+        self._begun_anew: Counter[str] = Counter()
+        self._given_ids: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._must_look = True
 
     def recover(self) -> None:
@@ -186,20 +190,21 @@ class PairSender:
         self._uploads.write(pair.stem, upload)
         self._say_uploading(pair, upload)
         try:
-            mesh_id = post_first(self._client, pair.data, upload, headers, self._should_stop)
+            mesh_id = post_first(self._client, pair.data, upload, headers, self._given_ids, self._should_stop)
         except CallError as error:
             self._not_begun(pair, control, upload, error)
             return
         except (StoppedError, OSError):
             self._uploads.drop(pair.stem)
             raise
+        self._given_ids.append(mesh_id)
         self._uploads.write(pair.stem, replace(upload, mesh_id=mesh_id, chunks_sent=1))
         self._out_of_step.discard(pair.stem)
 
     def _not_begun(self, pair: TakenPair, control: ControlFile, upload: Upload, error: CallError) -> None:
         fault = error.fault
         if fault.kind is FailureKind.REFUSED:
-            self._failed(pair, control, SendFailure(fault.event, fault.code, fault.text))
+            self._failed(pair, control, _failure_of(fault))
             return
         if fault.kind is FailureKind.UNSURE:
             self._doubt(pair, fault.text)
@@ -283,6 +288,10 @@ class PairSender:
         if upload.chunks_sent + 1 < upload.chunks:
             self._uploads.drop(pair.stem)
             self._settled(pair, arrived=False)
+            # It begins anew, from its first chunk: at once, but not again and again.
+            if again := self._begun_anew[pair.stem]:
+                self._queue.rest(min(2.0**again, _LONGEST_REST_SECONDS))
+            self._begun_anew[pair.stem] += 1
         else:
             self._failed(pair, _control_or_none(pair), _CANNOT_TELL)
 
@@ -295,8 +304,7 @@ class PairSender:
             if fault.kind is not FailureKind.REFUSED:
                 self._out_of_step.add(pair.stem)
                 raise BridgeFault(fault) from None
-            failure = SendFailure(fault.event, fault.code, fault.text)
-            self._failed(pair, _control_or_none(pair), failure, mesh_id)
+            self._failed(pair, _control_or_none(pair), _failure_of(fault), mesh_id)
         else:
             self._uploads.write(pair.stem, replace(upload, chunks_sent=upload.chunks_sent + 1))
 
@@ -313,13 +321,15 @@ class PairSender:
         decided = self._finisher.failed(pair, control, failure, mesh_id)
         self._over(pair, decided)
         event = "bridge.unknown" if failure is _CANNOT_TELL else "bridge.refused"
-        self._journal.error(event, **_names(pair), by=failure.event, code=failure.code, text=failure.text)
+        text = failure.logged or failure.text
+        self._journal.error(event, **_names(pair), by=failure.event, code=failure.code, text=text)
 
     def _over(self, pair: TakenPair, decided: DecidedPair) -> None:
         self._queue.over()
         self._decided.append(decided)
         self._in_doubt.discard(pair.stem)
         self._out_of_step.discard(pair.stem)
+        del self._begun_anew[pair.stem]
 
     def _say_uploading(self, pair: TakenPair, upload: Upload) -> None:
         self._journal.debug(
@@ -329,6 +339,10 @@ class PairSender:
             chunk=upload.chunks_sent + 1,
             chunks=upload.chunks,
         )
+
+
+def _failure_of(fault: ApiFault) -> SendFailure:
+    return SendFailure(fault.event, fault.code, fault.words or fault.text, fault.text)
 
 
 def _control_or_none(pair: TakenPair) -> ControlFile | None:

@@ -107,6 +107,7 @@ class Bridge:
                 if self._connected.is_set() or self._handshake.obstacle is not None:
                     self._service.turned(self._obstacles(), self._status)
                 self._blocked_alerts.look(self._parts)
+                self._break_off()
                 self._signals.wait(min(_OUT_EVERY_SECONDS, self._service.longest_wait_seconds))
             self._service.stopping()
             self._journal.info("bridge.stopping")
@@ -118,6 +119,7 @@ class Bridge:
         with self._alone():
             threads = self._start(self._work_off)
             while any(thread.is_alive() for thread in threads) and not self._should_stop():
+                self._break_off()
                 self._signals.wait(_LOOK_SECONDS)
             self._end(threads)
             self._alerts.close(_LAST_ALERTS_SECONDS)
@@ -132,6 +134,11 @@ class Bridge:
         for thread in threads:
             thread.start()
         return threads
+
+    def _break_off(self) -> None:
+        """End the calls that have waited too long for their answers."""
+        for client in self._clients:
+            client.waiting.break_off()
 
     def _end(self, threads: Sequence[Thread]) -> None:
         """End the threads, or leave them behind; a step that was begun is finished if it can be."""

@@ -11,7 +11,7 @@ name of ours.
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
@@ -115,6 +115,7 @@ class Uploads:
         return f"{self._folder}/{stem}{_NOTE}"
 
 
+_REFUSALS: Final = ("errorDescription", "errorCode", "detail")
 _TAKEN: Final = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED})
 # Of a further chunk: MESH has the message whole already, or no longer knows the beginning.
 _OUT_OF_STEP: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.LOCKED})
@@ -145,9 +146,16 @@ class CallError(Exception):
 
 
 def post_first(
-    client: BridgeClient, path: str, upload: Upload, headers: MexHeaders, should_stop: Callable[[], bool]
+    client: BridgeClient,
+    path: str,
+    upload: Upload,
+    headers: MexHeaders,
+    given_ids: Container[str],
+    should_stop: Callable[[], bool],
 ) -> str:
     """Send a message, or the first chunk of it; return the id that MESH gives it.
+
+    An id of `given_ids` is no answer to this message: it came late, to an earlier one.
 
     Raises:
         CallError: UNSURE if MESH may have it all the same, else it surely has not.
@@ -164,7 +172,7 @@ def post_first(
             )
             if response.status_code >= HTTPStatus.BAD_REQUEST:
                 raise _not_taken(response)
-            return _mesh_id(response)
+            return _mesh_id(response, given_ids)
         except HTTPError as error:
             raise CallError(fault_of(error, uploading=True)) from None
         except StoppedError:
@@ -200,7 +208,9 @@ def post_next(client: BridgeClient, path: str, upload: Upload, should_stop: Call
             if stream.error is not None:
                 raise stream.error from None
             raise CallError(fault_of(error)) from None
-        if response.status_code not in _TAKEN:
+        # MESH says nothing here, or null.
+        said = object_of(response) if response.content.strip() not in (b"", b"null") else {}
+        if response.status_code not in _TAKEN or said.get("message_id") not in (None, upload.mesh_id):
             raise CallError(_ASK)
 
 
@@ -217,15 +227,15 @@ def _not_taken(response: Response) -> CallError:
     return CallError(fault, is_declined=not is_busy and refusal_in(response) is None)
 
 
-def _mesh_id(response: Response) -> str:
+def _mesh_id(response: Response, given_ids: Container[str]) -> str:
     if response.status_code not in _TAKEN:
         raise CallError(_ODD_ANSWER)
     answer = object_of(response)
-    mesh_id = answer.get("message_id") or answer.get("messageID")
-    if is_sane_id(mesh_id):
-        return mesh_id
-    if refusal_in(response) is not None:
+    if any(key in answer for key in _REFUSALS):
         raise CallError(fault_of_response(response, uploading=True))
+    mesh_id = answer.get("message_id") or answer.get("messageID")
+    if is_sane_id(mesh_id) and mesh_id not in given_ids:
+        return mesh_id
     raise CallError(_ODD_ANSWER)
 
 

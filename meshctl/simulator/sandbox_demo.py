@@ -46,7 +46,6 @@ _START_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
 _ANSWERS = {"infrastructure": "20013", "business": "30001"}
 _ARRIVED, _FILED = "arrived", "filed"
-_ANSWER_USE_CASE = "send-document"
 
 
 def require_sandbox() -> None:
@@ -160,8 +159,11 @@ class Exchange:
     def _answer(self, path: Path) -> None:
         """Do as a practice's system does: take a letter, and answer what it asks to be answered."""
         control = read_control_file(path.read_bytes())
+        use_case = next(
+            name for name, use in self.practice.use_cases.items() if use.workflow_id == control.workflow_id
+        )
         for number, answer in enumerate(_answers(control, path.with_suffix(".dat")), start=1):
-            said = {"use_case": _ANSWER_USE_CASE, "to_mailbox": control.from_dts}
+            said = {"use_case": use_case, "to_mailbox": control.from_dts}
             self._put(self.practice, f"{path.stem}-answer-{number}.xml", answer, said)
         for file in (path.with_suffix(".dat"), path):
             shutil.move(file, path.parents[1] / _FILED / file.name)

@@ -44,11 +44,15 @@ _CALLS: tuple[tuple[str, str, Call], ...] = (
 
 @dataclass(frozen=True)
 class Told:
-    """An answer. A body that is no bytes is written piece by piece, with chunked encoding."""
+    """An answer. A body that is no bytes is written piece by piece, with chunked encoding.
+
+    `head`, if there is one, is written before, as the head and in its pieces, instead of what we would say.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Iterable[bytes] = b""
+    head: Iterable[bytes] | None = None
 
     @classmethod
     def of(cls, told: object, status: int = 200, **headers: str) -> "Told":
@@ -205,6 +209,11 @@ def _serving(answer: Callable[[Request], Told]) -> Iterator[str]:
             body = self._body()
             call, name = _call_of(self.command, self.path)
             told = answer(Request(self.command, self.path, dict(self.headers.items()), body, call, name))
+            if told.head is not None:
+                self.close_connection = True
+                for piece in told.head:
+                    self.wfile.write(piece)
+                return
             self.send_response(told.status)
             for key, value in told.headers.items():
                 self.send_header(key, value)

@@ -61,7 +61,9 @@ class OddMesh:
         start = max(0, already - len(self.acknowledged))
         messages = self.inbox[start : start + self.page_size]
         links = (
-            {"next": f"/inbox?after={already + len(messages)}"} if self.inbox[start + len(messages) :] else {}
+            {"next": f"/messageexchange/X26ABC1/inbox?after={already + len(messages)}"}
+            if self.inbox[start + len(messages) :]
+            else {}
         )
         return Answer(json.dumps({"messages": messages, "links": links}).encode())
 

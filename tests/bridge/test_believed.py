@@ -8,9 +8,10 @@ import gzip
 import json
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from meshctl.bridge.api_errors import BridgeFault
+from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.receive import Receiver
 from meshctl.bridge.send import PairSender
 from tests.bridge.bridged_site import bridged_site, wait_for_file
@@ -112,8 +114,10 @@ def test_nothing_is_fetched_from_elsewhere(
     mesh.inbox[ID] = LETTER
     mesh.tamper(call, lambda request: Told(status, {"Location": f"{thief.url}{request.path}"}))
 
-    assert set(_try_to_receive(mailbox)) == {"ANSWER"}
+    faults = _try_to_receive(mailbox)
 
+    assert {"ANSWER"} == set(faults) or call is Call.FETCH
+    assert bool(mailbox.said.reasons()) == (call is Call.FETCH)
     assert (thief.requests, mesh.acknowledged) == ([], [])
     mesh.heal()
     mailbox.receive()
@@ -156,16 +160,17 @@ _NOT_THE_MESSAGE = {
 def test_what_is_not_the_message_is_not_taken_for_it(
     mailbox: SendingSite, mesh: FalseMesh, told: Told
 ) -> None:
-    """It does not come into IN and is not acknowledged; MESH keeps the message, and gives it later."""
-    mesh.inbox[ID] = LETTER
-    mesh.tamper(Call.FETCH, told)
+    """It does not come into IN, is not acknowledged and keeps no other away; MESH gives it later."""
+    mesh.inbox |= {ID: LETTER, OTHER_ID: b"another letter"}
+    mesh.tamper(Call.FETCH, lambda request: told if request.name == ID else None)
 
-    assert set(_try_to_receive(mailbox)) == {"ANSWER"}
+    assert _try_to_receive(mailbox) == []
 
-    assert (mailbox.names(), mesh.acknowledged) == ([], [])
+    assert (mailbox.names(), mesh.acknowledged) == ([f"{OTHER_ID}.ctl", f"{OTHER_ID}.dat"], [OTHER_ID])
+    assert len(mailbox.said.reasons()) == len(mailbox.alerts) == 1
     mesh.heal()
     mailbox.receive()
-    assert (mailbox.data(ID), mesh.acknowledged) == (LETTER, [ID])
+    assert (mailbox.data(ID), mesh.acknowledged) == (LETTER, [OTHER_ID, ID])
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 405, 410, 411, 413, 414, 415, 417, 422, 451])
@@ -234,6 +239,115 @@ def test_a_page_is_no_word_of_mesh_about_a_message(
     assert mailbox.files("SENT") == [f"{STEM}.ctl", f"{STEM}.dat"]
 
 
+@pytest.mark.parametrize("status", [201, 203, 204, 205, 206, 299, 600, 999])
+@pytest.mark.parametrize("call", [Call.SEND, Call.LIST, Call.ACKNOWLEDGE])
+def test_mesh_has_few_ways_to_say_yes(mailbox: SendingSite, mesh: FalseMesh, call: Call, status: int) -> None:
+    """A status that MESH never gives is nobody's yes; all is made up for."""
+    mesh.inbox[ID] = LETTER
+    mesh.tamper(call, Told.of({"message_id": OTHER_ID, "messages": []}, status))
+    mailbox.put()
+
+    faults = {fault.fault.code for fault in mailbox.send()} | set(_try_to_receive(mailbox))
+
+    assert faults == {"ANSWER"}
+    mesh.heal()
+    assert mailbox.send() == []
+    mailbox.receive()
+    _check_sent_and_received(mailbox, mesh)
+
+
+def _check_sent_and_received(mailbox: SendingSite, mesh: FalseMesh) -> None:
+    assert (mesh.arrived, set(mesh.acknowledged)) == ([b"a letter"], {ID})
+    assert mailbox.data(ID) == LETTER
+    assert mailbox.files("SENT") == [f"{STEM}.ctl", f"{STEM}.dat"]
+
+
+def test_a_late_answer_to_another_letter_is_none_to_this_one(mailbox: SendingSite, mesh: FalseMesh) -> None:
+    """An id that was given before leaves the second letter unsure; it is asked about, and sent once."""
+    mailbox.put(f"{STEM}1", b"one", replace(LETTER_CONTROL, local_id="one"))
+    mailbox.put(f"{STEM}2", b"two", replace(LETTER_CONTROL, local_id="two"))
+    mesh.tamper(Call.SEND, Told.of({"message_id": ID}, 202))
+    mesh.is_taken_anyway = True
+
+    (fault,) = mailbox.send()
+
+    assert fault.fault.code == "ANSWER"
+    assert [line.event for line in mailbox.said.lines].count("bridge.unsure") == 1
+    assert sorted(mesh.arrived) == [b"one", b"two"]
+    assert len(mailbox.files("SENT")) == 4
+
+
+def test_a_no_beside_an_id_is_a_no(mailbox: SendingSite, mesh: FalseMesh) -> None:
+    """An answer of 202 that gives an id and MESH's error is MESH's error."""
+    said = {"message_id": ID, "errorEvent": "SEND", "errorCode": "12", "errorDescription": PATIENT[1]}
+    mesh.tamper(Call.SEND, Told.of(said, 202))
+    mailbox.put()
+
+    assert mailbox.send() == []
+
+    assert mailbox.files("FAILED") == [f"{STEM}.ctl", f"{STEM}.dat"]
+    assert mailbox.files("SENT") == []
+
+
+def test_what_mesh_says_of_a_letter_is_in_its_report_alone(mailbox: SendingSite, mesh: FalseMesh) -> None:
+    """MESH's words may repeat the letter's; the log has what its code means."""
+    detail = {"event": "SEND", "code": "12", "msg": f"nobody is called {PATIENT[1]}"}
+    mesh.tamper(Call.SEND, Told.of({"internal_id": "1", "detail": [detail]}, 417))
+    mailbox.put()
+
+    assert mailbox.send() == []
+
+    (line,) = [line for line in mailbox.said.lines if line.event == "bridge.refused"]
+    assert line.fields["text"] == "The recipient's mailbox (To_DTS) is not registered with MESH"
+    assert PATIENT[1] not in mailbox.log_text()
+    status = mailbox.control_in("FAILED").status
+    assert status is not None
+    assert PATIENT[1] in status.description
+
+
+def test_one_letter_that_mesh_does_not_finish_lets_others_pass(mailbox: SendingSite, mesh: FalseMesh) -> None:
+    """A letter that MESH forgets after its first chunk, each time, begins anew at longer and longer times."""
+    mailbox.chunk_bytes = 5
+    mesh.tamper(Call.SEND_CHUNK, Told.of({"internal_id": "1", "detail": [{"msg": "?", "code": "20"}]}, 404))
+    mesh.tamper(Call.TRACK, Told.of({"internal_id": "1", "detail": [{"msg": "?", "code": "20"}]}, 404))
+    mailbox.put(f"{STEM}1", b"a long letter")
+    mailbox.put(f"{STEM}2", b"short")
+
+    mailbox.send()
+
+    assert mailbox.files("SENT") == [f"{STEM}2.ctl", f"{STEM}2.dat"]
+    assert len(mesh.calls(Call.SEND)) <= 4
+
+
+def test_a_message_that_cannot_be_acknowledged_lets_others_pass(
+    mailbox: SendingSite, mesh: FalseMesh
+) -> None:
+    """After three tries; it is told to MESH when MESH answers again, and is not received twice."""
+    mesh.inbox |= {ID: LETTER, OTHER_ID: b"another letter"}
+    mesh.tamper(Call.ACKNOWLEDGE, lambda request: page(500) if request.name == ID else None)
+
+    _try_to_receive(mailbox, turns=12)
+
+    assert mesh.acknowledged == [OTHER_ID]
+    assert mailbox.names() == [f"{ID}.ctl", f"{ID}.dat", f"{OTHER_ID}.ctl", f"{OTHER_ID}.dat"]
+    mesh.heal()
+    mailbox.receive()
+    assert mesh.acknowledged == [OTHER_ID, ID]
+    assert len([one for one in mesh.calls(Call.FETCH) if one.name == ID]) == 1
+
+
+def test_a_message_that_is_denied_lets_others_pass(mailbox: SendingSite, mesh: FalseMesh) -> None:
+    """MESH, which listed it with the same key, or who stands before it, keeps one back: the next comes."""
+    mesh.inbox |= {ID: LETTER, OTHER_ID: b"another letter"}
+    mesh.tamper(Call.FETCH, lambda request: page(403) if request.name == ID else None)
+
+    assert _try_to_receive(mailbox) == []
+
+    assert mesh.acknowledged == [OTHER_ID]
+    (alert,) = mailbox.alerts
+    assert alert.event == "bridge.left"
+
+
 # Lists.
 
 _DEEP = b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -300,6 +414,8 @@ def test_no_more_than_some_odd_ids_are_told_of(mailbox: SendingSite, mesh: False
         "\\\\HOST/x",
         " //HOST",
         "/\\HOST",
+        "/messageexchange/X26ABC2/inbox",
+        "/admin/reset",
         7,
         ["/x"],
         {},
@@ -416,7 +532,16 @@ def _listed_for_ever(request: Request) -> Told:
     return Told.of({"messages": [f"odd/{number}"], "links": {"next": link}})
 
 
+def _dribble() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n"
+    while True:
+        yield b"X"
+        time.sleep(0.2)
+
+
 _ENDLESS = {
+    "a head that dribbles": (Call.LIST, lambda _: Told(head=_dribble())),
+    "the head of a message that dribbles": (Call.FETCH, lambda _: Told(head=_dribble())),
     "pages": (Call.LIST, _listed_for_ever),
     "a list that trickles": (Call.LIST, lambda _: Told(body=_trickle())),
     "a list without end": (Call.LIST, lambda _: Told(body=iter(lambda: b" " * 65_536, b""))),
@@ -521,6 +646,56 @@ def test_the_keys_of_a_connection_are_written_nowhere(
     assert context.keylog_filename is None
     assert not (tmp_path / "keys").exists()
     assert "SSLKEYLOGFILE" not in os.environ
+
+
+@pytest.mark.parametrize("call", [Call.LIST, Call.FETCH, Call.SEND])
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_dribbles_is_broken_off(
+    mailbox: SendingSite, mesh: FalseMesh, call: Call, part: str
+) -> None:
+    """Each byte would begin a socket's time anew: whoever watches ends it, and it is made up for."""
+    mesh.inbox[ID] = LETTER
+    mesh.is_taken_anyway = True
+    if part == "head":
+        mesh.tamper(call, lambda _: Told(head=_dribble()))
+    else:
+        mesh.tamper(call, lambda _: Told(200, {"Mex-MessageID": ID}, _pausing()))
+    mailbox.put()
+    with mailbox.sending() as sending, mailbox.receiving() as receiving:
+        step = sending.step if call is Call.SEND else receiving.step
+        client = (sending if call is Call.SEND else receiving)._client  # noqa: SLF001 - as the service does
+        client.waiting.seconds = 0.3
+        with _watched(client), suppress(BridgeFault):
+            while step():
+                pass
+
+    mesh.heal()
+    assert mailbox.send() == []
+    mailbox.receive()
+    _check_sent_and_received(mailbox, mesh)
+
+
+def _pausing() -> Iterator[bytes]:
+    yield b"x"
+    time.sleep(30)
+
+
+@contextmanager
+def _watched(client: BridgeClient) -> Iterator[None]:
+    """Break off what takes too long while the block lasts, as the service does."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            client.waiting.break_off()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 # Whatever none of us thought of.
