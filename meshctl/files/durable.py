@@ -12,6 +12,7 @@ a file that was removed: as where a folder was not synced, the next start remove
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -29,6 +30,9 @@ _FEW = 8
 _COPY_CHUNK_BYTES = 1 << 20
 # As large as most reports are at most.
 _PROBE_NAME, _PROBE_BYTES, _PROBE_MODE = ".meshctl-probe-file", 4096, 0o600
+
+# Of `replace_file`, while others do the same.
+_MOST_TRIES = 20
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -277,6 +281,26 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
     For what can be made again, and for several processes at once. Others may write in the folder: nothing of
     theirs is written through, and what has the name, be it a link, is replaced.
     """
+    for _ in range(_MOST_TRIES):
+        _remove_left_over(path)
+        # Another process that does the same may take ours for left over.
+        with suppress(FileNotFoundError):
+            _replace_once(path, data, mode)
+            return
+    _replace_once(path, data, mode)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what earlier processes, which did not come to the end of it, left of `replace_file`."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            if pattern.fullmatch(name):
+                with suppress(OSError):
+                    change.unlink(path.with_name(name))
+
+
+def _replace_once(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     descriptor = change.open_file(temporary, CREATE, 0o600)
     try:

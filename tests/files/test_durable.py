@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,26 @@ def test_a_replaced_file_has_its_content_and_its_rights(tmp_path: Path) -> None:
         assert (tmp_path / "page").read_bytes() == content
         assert has_mode(tmp_path / "page", 0o640)
         assert _names(tmp_path) == {"page"}
+
+
+def test_what_an_earlier_process_left_is_removed(tmp_path: Path) -> None:
+    """And nothing that somebody else may have there."""
+    for name in (".page.0123456789abcdef.tmp", ".other.0123456789abcdef.tmp", ".page.old.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+
+    durable.replace_file(tmp_path / "page", b"metrics", 0o644)
+
+    assert _names(tmp_path) == {"page", ".other.0123456789abcdef.tmp", ".page.old.tmp"}
+
+
+def test_several_may_replace_a_file_at_once(tmp_path: Path) -> None:
+    """Each takes what the others are writing for left over, and one of them still has the last word."""
+    with ThreadPoolExecutor(4) as pool:
+        written = [pool.submit(durable.replace_file, tmp_path / "page", b"%d" % n, 0o644) for n in range(200)]
+    failed = [one for one in written if one.exception()]
+
+    assert not failed
+    assert _names(tmp_path) == {"page"}
 
 
 @pytest.mark.parametrize("planted", ["page", ".page.%d.tmp"])

@@ -86,9 +86,9 @@ def _document(letters: Letters) -> None:
 
 def _sidecar(letters: Letters) -> None:
     data = pdf("with a slow sidecar")
-    said = sidecar(letters.expect("sidecar", data), document={"title": "A title of some length " * 20})
+    said = sidecar(letters.expect("sidecar", data), document={"title": "A title of some length"})
     letters.site.place("described.pdf", data)
-    letters.slow["described.pdf.meta.json"] = json.dumps(said).encode()
+    letters.slow["described.pdf.meta.json"] = json.dumps(said, indent=30).encode()
 
 
 def _attachment(letters: Letters) -> None:
