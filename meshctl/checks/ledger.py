@@ -17,7 +17,7 @@ from meshctl.ledger.database import (
     migrations,
 )
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
-from meshctl.ledger.opening import KEY_FINGERPRINT_FACT
+from meshctl.ledger.opening import FIRST_KEY_FACT, KEY_FINGERPRINT_FACT
 from meshctl.ledger.reads import fact, snapshot
 from meshctl.ledger.records import MAILBOX_FACT
 from meshctl.process.lock import holder_of, is_running
@@ -140,7 +140,7 @@ def check_key(surroundings: Surroundings) -> Iterator[Finding]:
 def _known_fingerprint(surroundings: Surroundings) -> str | None:
     try:
         with snapshot(surroundings.settings.state.folder) as connection:
-            return fact(connection, KEY_FINGERPRINT_FACT)
+            return fact(connection, FIRST_KEY_FACT) or fact(connection, KEY_FINGERPRINT_FACT)
     except (LedgerError, OSError):
         return None
 

@@ -18,7 +18,7 @@ from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.control_reader import fault_text
 from meshctl.ledger.keys import Keys
 from meshctl.mesh.codes import SUCCESS, CodeMeaning, Effect, explain_response
-from meshctl.mesh.states import Evidence, State
+from meshctl.mesh.states import UNREADABLE_ID, Evidence, State
 from meshctl.payload.facts import MessageFacts, ResponseFacts
 from meshctl.payload.reader import read_payload
 
@@ -44,6 +44,10 @@ _PROCESSED: Final = "The recipient's system has processed the message (ok), with
 _PROCESSED_ANYHOW: Final = (
     "The recipient's system has processed the message (ok), with a code that no table has."
 )
+_INFERRED: Final = (
+    " It does not say which message it answers; of those that may have reached its sender, only this one is"
+    " unanswered."
+)
 _ASKS: Final = " It asks for an infrastructure response of its own."
 
 
@@ -60,6 +64,11 @@ class ReceivedAcknowledgement:
     unknown_codes: tuple[str, ...] = ()
     asks: bool = False
     own_identifier: str = ""
+
+    @property
+    def is_negative(self) -> bool:
+        """True if the recipient refuses the message, and says nothing else."""
+        return all(one.reaches is State.FAILED for one in self.evidence)
 
 
 def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
@@ -79,6 +88,8 @@ def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
         raise UnreadableAcknowledgementError("Its payload is no ITK3 response.")
     response, asks = facts.response, "infrastructure" in (facts.acknowledgements or ())
     evidence = evidence_of(response)
+    if response.identifier == UNREADABLE_IDENTIFIER:
+        evidence = tuple(replace(one, event=UNREADABLE_ID, text=f"{one.text}{_INFERRED}") for one in evidence)
     if asks:
         evidence = tuple(replace(one, text=f"{one.text}{_ASKS}") for one in evidence)
     meanings = [explain_response(code, response.response_code) for code in response.codes]

@@ -22,6 +22,7 @@ from meshctl.payload.itk3_response import ResponseIds, write_response
 from meshctl.settings.model import Settings
 
 _RECEIVED: Final = explain_response("20013")
+_SUBJECT: Final = "Infrastructure acknowledgement"
 
 
 class Answering:
@@ -53,7 +54,9 @@ class Answering:
             endpoint=self._settings.mailbox.id,
             at=self._books.clock.now(),
         )
-        sidecar = json.dumps({"use_case": message.use_case, "to_mailbox": mailbox_id}).encode()
+        sidecar = json.dumps(
+            {"use_case": message.use_case, "to_mailbox": mailbox_id, "subject": _SUBJECT}
+        ).encode()
         place_data(data, str(outbox), name, sidecar, self._names)
         self._books.journal.info(
             "ack.answered", message_id=message.message_id, recipient=mailbox_id, file=name

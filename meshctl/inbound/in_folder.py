@@ -8,7 +8,7 @@ or moved is set aside, and keeps no other back.
 
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -259,7 +259,9 @@ class InFolder:
         answer = self._read_acknowledgement(name, payload, batch)
         if answer is None:
             return
-        decision = self._matcher.match_acknowledgement(answer.identifier, found.control)
+        decision = self._matcher.match_acknowledgement(
+            answer.identifier, found.control, is_negative=answer.is_negative
+        )
         if decision.message is None:
             if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
                 codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)
@@ -282,18 +284,13 @@ class InFolder:
         batch: _Batch,
     ) -> None:
         """Note what an acknowledgement proves of the message that it answers, and of copies of it."""
-        sender = control.from_dts.upper() if is_mailbox_id(control.from_dts.upper()) else None
-        file = mask_file_name(name)
-        for evidence in answer.evidence:
-            told = replace(evidence, mailbox=sender)
-            said = EvidenceEvent.ACKNOWLEDGEMENT
-            batch.pieces.append(FoundEvidence(message.message_id, told, said, file))
-            elsewhere = f"{evidence.text} It is recorded at {message.message_id}, which has the same content."
-            batch.pieces += [
-                FoundEvidence(copy.message_id, replace(told, text=elsewhere)) for copy in decision.copies
-            ]
-        if message.answered_by is not None and sender is not None and sender != message.answered_by:
-            tell = partial(self._notices.other_mailbox, name, message.message_id, sender, message.answered_by)
+        sender = _sender(control)
+        batch.pieces += evidence_of_answer(name, control, answer, decision, message)
+        is_another = sender is not None and message.answered_by not in (None, sender)
+        if is_another and message.to_mailbox is None and message.answered_by is not None:
+            tell = partial(
+                self._notices.other_mailbox, name, message.message_id, sender or "", message.answered_by
+            )
             batch.notes.append(tell)
         if sender is not None and self._answering.wants(answer, message):
             batch.answers[name] = partial(self._answering.answer, answer, message, sender)
@@ -388,6 +385,26 @@ class InFolder:
 
     def _may_move_to(self, folder: str) -> bool:
         return os.access(self.folder_scan.folder, os.W_OK | os.X_OK) and takes_files(folder)
+
+
+def _sender(control: ControlFile) -> str | None:
+    return control.from_dts.upper() if is_mailbox_id(control.from_dts.upper()) else None
+
+
+def evidence_of_answer(
+    name: str,
+    control: ControlFile,
+    answer: ReceivedAcknowledgement,
+    decision: Decision,
+    message: Candidate,
+) -> Iterator[FoundEvidence]:
+    """Yield what an acknowledgement proves of the message that it answers, and of copies of it."""
+    for evidence in answer.evidence:
+        told = replace(evidence, mailbox=_sender(control))
+        yield FoundEvidence(message.message_id, told, EvidenceEvent.ACKNOWLEDGEMENT, mask_file_name(name))
+        elsewhere = f"{evidence.text} It is recorded at {message.message_id}, which has the same content."
+        for copy in decision.copies:
+            yield FoundEvidence(copy.message_id, replace(told, text=elsewhere))
 
 
 def _changed_ns(path: str) -> int:

@@ -41,6 +41,7 @@ class Doubt(StrEnum):
     UNREADABLE_REFERENCE = "Its sender could not read the id of the message that it answers."
     OTHER_WORKFLOW = "It came under a workflow id that acknowledgements of the message do not have."
     OTHER_MAILBOX = "It came from a mailbox to which the message did not go."
+    NO_MAILBOX = "It does not say which mailbox it came from, and the message went to a certain one."
     SEVERAL_REFERENCES = "Several messages bear the id that it answers."
 
 
@@ -195,21 +196,25 @@ class Matcher:
                 decisions[number] = decide_report(replace(one, by_mesh_id=[taught[one.mesh_id]]))
         return decisions
 
-    def match_acknowledgement(self, identifier: str, control: ControlFile) -> Decision:
+    def match_acknowledgement(self, identifier: str, control: ControlFile, *, is_negative: bool) -> Decision:
         """Return a decision for an acknowledgement of `identifier`, by the control file that it came with."""
         if identifier == UNREADABLE_IDENTIFIER:
-            return self._match_unreadable(control)
+            return self._match_unreadable(control, is_negative=is_negative)
         keys = reference_keys(identifier, self._keys)
         candidates = reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1)
         return decide_acknowledgement(candidates, partial(self._doubt_of, control))
 
-    def _match_unreadable(self, control: ControlFile) -> Decision:
-        """Return the one message that its recipient may have got and not read, if it can be only one."""
+    def _match_unreadable(self, control: ControlFile, *, is_negative: bool) -> Decision:
+        """Return the one message that its recipient may have got and not read, if it can be only one.
+
+        Who could not read the id cannot have taken the message: only a refusal is believed.
+        """
         use_cases = self._use_cases.values()
         asked = {one.workflow_id for one in use_cases if control.workflow_id in one.ack_workflow_ids}
         found = reads.unanswered(self._connection, asked, control.from_dts, MOST_CANDIDATES + 1)
         found = [one for one in found if self._doubt_of(control, one) is None]
-        return Decision(found[0]) if len(found) == 1 else _undecided(Doubt.UNREADABLE_REFERENCE, found)
+        is_certain = is_negative and len(found) == 1
+        return Decision(found[0]) if is_certain else _undecided(Doubt.UNREADABLE_REFERENCE, found)
 
     def _doubt_of(self, control: ControlFile, message: Candidate) -> Doubt | None:
         """Return why an acknowledgement cannot be believed about a message whose id it gives."""
@@ -219,6 +224,8 @@ class Matcher:
         if message.to_mailbox is None:
             # By endpoint lookup it may have gone to any practice.
             return None
+        if not control.from_dts:
+            return Doubt.NO_MAILBOX
         senders = {message.to_mailbox.casefold()}
         senders |= {mailbox.casefold() for one in use_cases for mailbox in one.ack_from}
         return None if control.from_dts.casefold() in senders else Doubt.OTHER_MAILBOX

@@ -34,6 +34,9 @@ _ACKNOWLEDGEMENT_ADVICE_BY_DOUBT: Final = {
         "Ask the mailbox that it came from how it got the message. If it answers for the recipient for good,"
         " name it in ack_from of [use_cases.NAME]."
     ),
+    Doubt.NO_MAILBOX: (
+        "Ask the recipient whether it is theirs; the system that wrote it should name its mailbox (From_DTS)."
+    ),
     Doubt.UNREADABLE_REFERENCE: (
         "Ask the mailbox that it came from which message it could not read, and send that one again; the"
         " candidates are those that it has not answered."

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from meshctl.inbound.archive_reading import ArchiveReading
 from meshctl.inbound.client_health import ClientHealth
 from meshctl.inbound.control_reader import ControlReader
 from meshctl.inbound.date_formats import DateFormats
@@ -51,6 +52,7 @@ class InboundPipeline:
         reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
         self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
         self._in_folder = InFolder(settings, reader, self._recorder, books, full_look)
+        self._archived = ArchiveReading(settings, reader, self._recorder, books)
 
         def kept_pairs(kept: Kept, label: str) -> SentFailedFolder:
             folder_scan = FolderScan(label, mailbox, books, full_look, may_be_missing=True, is_open=_is_open)
@@ -69,6 +71,7 @@ class InboundPipeline:
             self._follow_failed,
             self._follow_out,
             self._halves.work,
+            self._follow_archived,
             self._follow_in,
             self._deadlines.work,
             self._watch_client,
@@ -119,6 +122,10 @@ class InboundPipeline:
         if not self._is_behind():
             self._out.work()
 
+    def _follow_archived(self) -> None:
+        if not self._is_behind():
+            self._archived.work()
+
     def _follow_in(self) -> None:
         if not self._is_behind():
             self._in_folder.work()
@@ -139,7 +146,10 @@ class InboundPipeline:
 
     def _work_left(self) -> InboundWorkLeft:
         folder_scans = (self._sent.folder_scan, self._failed.folder_scan, self._in_folder.folder_scan)
-        is_busy = any(one.is_busy for one in (*folder_scans, self._out, self._deadlines, self._retention))
+        is_busy = any(
+            one.is_busy
+            for one in (*folder_scans, self._out, self._archived, self._deadlines, self._retention)
+        )
         waits = [folder_scan.next_look_seconds for folder_scan in folder_scans]
         waits += [self._out.change.next_look_seconds, self._deadlines.next_look_seconds]
         return InboundWorkLeft(

@@ -33,6 +33,8 @@ class Books:
 _PARTS = ("", "-wal", "-shm")
 
 KEY_FINGERPRINT_FACT = "key_fingerprint"
+FIRST_KEY_FACT = "first_key_fingerprint"
+"""The fact that names the key of the ledger's oldest messages, if another one has come since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +46,35 @@ class Opened:
     identity: tuple[int, int]
 
 
-def open_books(state_folder: Path, journal: Journal, *, suspect: bool = False) -> Opened:
+def open_books(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: bool = False) -> Opened:
     """Open ledger and key, making what is missing; the caller holds the lock.
 
-    Pages of a `suspect` ledger that nobody has read yet are looked at, too. Raises LedgerError, OSError.
+    Pages of a `suspect` ledger that nobody has read yet are looked at, too, and of one that was not closed.
+    Raises ForeignFolderError if the ledger is another mailbox's, LedgerError, OSError.
     """
     state_folder.mkdir(mode=0o700, exist_ok=True)
     path = state_folder / LEDGER_NAME
     _keep_left_over_log(path, journal)
+    # After a kill; or a ledger was put back beside the log of another, which SQLite would take for its own.
+    suspect = suspect or _has_log(path)
     _make_private(path)
     try:
-        return _open(state_folder, journal, suspect=suspect)
+        return _open(state_folder, mailbox_id, journal, suspect=suspect)
     except LedgerDamagedError as error:
         kept = _free_name(path)
         # Told first: once it is set aside, a restart sees no damage that it could tell of.
         journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept.name)
         _set_aside(path, kept)
         _make_private(path)
-        return _open(state_folder, journal, suspect=False)
+        return _open(state_folder, mailbox_id, journal, suspect=False)
 
 
-def _open(state_folder: Path, journal: Journal, *, suspect: bool) -> Opened:
+def _open(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: bool) -> Opened:
     path = state_folder / LEDGER_NAME
     ledger = Ledger(path, suspect=suspect)
     try:
+        # Before its key is missed, which another mailbox's ledger does not have here.
+        _claim(state_folder, ledger, mailbox_id)
         keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
         clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
         is_new = ledger.fact(FOLDERS_READ_FACT) is None
@@ -86,7 +93,7 @@ def ledger_identity(state_folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def claim_ledger(state_folder: Path, ledger: Ledger, mailbox_id: str) -> None:
+def _claim(state_folder: Path, ledger: Ledger, mailbox_id: str) -> None:
     """Have a ledger say whose it is. Raises ForeignFolderError if it is another mailbox's."""
     owner = ledger.fact(MAILBOX_FACT)
     if owner is None:
@@ -116,15 +123,24 @@ def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
         keys = read_keys(path)
     except KeyMissingError:
         keys = make_keys(path)
-    if known is not None and known != keys.fingerprint:
+    if known == keys.fingerprint:
+        return keys
+    first = ledger.fact(FIRST_KEY_FACT) or known
+    if known is not None and first == keys.fingerprint:
+        journal.warning(
+            "daemon.key_back",
+            text="The key is again the one that the ledger was first written with.",
+            advice="Nothing to do; what was sent with the other key meanwhile cannot be found by NHS number.",
+        )
+    elif known is not None:
         journal.error(
             "daemon.key_changed",
             text="The key is not the one that the ledger was written with.",
             advice="Restore state/key from a back-up; until then older messages cannot be found by NHS "
             "number, and acknowledgements of them cannot be matched.",
         )
-    if known != keys.fingerprint:
-        ledger.set_fact(KEY_FINGERPRINT_FACT, keys.fingerprint)
+    ledger.set_fact(FIRST_KEY_FACT, first or keys.fingerprint)
+    ledger.set_fact(KEY_FINGERPRINT_FACT, keys.fingerprint)
     return keys
 
 
@@ -144,6 +160,11 @@ def _keep_left_over_log(path: Path, journal: Journal) -> None:
         kept_as=_part(kept, "-wal").name,
     )
     _set_aside(path, kept)
+
+
+def _has_log(path: Path) -> bool:
+    log = _part(path, "-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def _free_name(path: Path) -> Path:

@@ -284,7 +284,7 @@ WHERE reference_key IN (substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), subst
 _UNANSWERED = """
 SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
     answered_by, resend_of, repeat_of FROM messages
-WHERE state IN ('queued', 'collected', 'sent') AND workflow_id IN (SELECT value FROM json_each(?))
+WHERE state IN ('collected', 'sent') AND workflow_id IN (SELECT value FROM json_each(?))
     AND asked = awaiting AND (to_mailbox IS NULL OR to_mailbox = ? COLLATE NOCASE) LIMIT ?
 """
 _MOST_SPELLINGS = 6

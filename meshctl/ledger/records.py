@@ -10,6 +10,9 @@ from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State, is_u
 FOLDERS_READ_FACT = "folders_read_at"
 """The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""
 
+ARCHIVE_FROM_FACT = "archive_to_read_from"
+"""The fact that says from which day on, as `YYYY-MM-DD`, the archive must be read again; empty for none."""
+
 MAILBOX_FACT = "mailbox_id"
 """The fact that says whose ledger it is."""
 

@@ -7,7 +7,8 @@ authority that says the message did not arrive is believed over one that only sa
 message had been taken for completed.
 
 Not every failure is such an authority's. The client that could not transfer a message, and the bridge whose
-upload broke off, do not know whether MESH has it: an answer of the recipient is believed over them.
+upload broke off, do not know whether MESH has it; a recipient that could not read the id does not know which
+message it refuses. An answer of the recipient that names the message is believed over them.
 """
 
 from dataclasses import dataclass, replace
@@ -59,13 +60,16 @@ class Acknowledgement(StrEnum):
     BUSINESS = "business"
 
 
-_UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED"})
+UNREADABLE_ID = "UNREADABLE"
+"""The event of an answer whose sender could not read the id of what it answers: which message is inferred."""
+
+_UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED", UNREADABLE_ID})
 # MESH's own refusal of an upload, which the bridge reports under TRANSFER too.
 _REFUSED_BY_MESH = "HTTP-"
 
 
 def is_unsure(event: str | None, code: str | None) -> bool:
-    """True if a failure is one of the client's own, which may have arrived all the same."""
+    """True if a failure is the client's own, or inferred: the message may have arrived all the same."""
     return event in _UNSURE_EVENTS and not (code or "").startswith(_REFUSED_BY_MESH)
 
 

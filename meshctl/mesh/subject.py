@@ -51,13 +51,14 @@ def render(template: str, values: Mapping[str, str | None]) -> str:
     """
     filled = []
     for bracketed, pieces in _parse(template):
-        texts = [_clean(values.get(text)) if is_name else text for is_name, text in pieces]
+        texts = [one_line(values.get(text)) if is_name else text for is_name, text in pieces]
         if not bracketed or all(texts):
             filled.append("".join(texts))
     return "".join(filled).strip()
 
 
-def _clean(value: str | None) -> str:
+def one_line(value: str | None) -> str:
+    """Return a text without blanks around it, its line breaks and control characters as spaces."""
     if not value:
         return ""
     # All that is taken out counts as unprintable, and few values have any.

@@ -24,7 +24,7 @@ from meshctl.mesh.patient import (
     plain_surname,
 )
 from meshctl.mesh.states import Acknowledgement
-from meshctl.mesh.subject import render
+from meshctl.mesh.subject import one_line, render
 from meshctl.mesh.use_cases import ConfidentialDocuments, PayloadForm, UseCase, use_case_for_event
 from meshctl.outbound.documents import check_documents
 from meshctl.outbound.wrap import Attached, Caution, FindEarlier, Wrapping, check_complete, wrapping_of
@@ -150,8 +150,8 @@ def compose(
         version=render(use_case.version, values),
         from_dts=settings.mailbox.id,
         to_dts=to_dts,
-        subject=render(use_case.subject, values | _hidden(facts)) if subject is None else subject,
-        local_id=render(use_case.local_id, values) if local_id is None else local_id,
+        subject=render(use_case.subject, values | _hidden(facts)) if subject is None else one_line(subject),
+        local_id=render(use_case.local_id, values) if local_id is None else one_line(local_id),
         compress=use_case.compress,
         allow_chunking=use_case.allow_chunking,
         is_compressed=use_case.compress,

@@ -25,7 +25,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from io import BytesIO
 from typing import BinaryIO, Final
@@ -221,6 +221,15 @@ class HandOff:
             with suppress(FileNotFoundError):
                 return self._out.status(name).st_size
         return 0
+
+    @contextmanager
+    def payload(self, message_id: str) -> Iterator[int]:
+        """Open a payload that has its name in OUT, while the block lasts. Raises OSError."""
+        descriptor = self._out.open(message_id + _DATA, os.O_RDONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def read_control(self, message_id: str, most_bytes: int) -> bytes:
         """Return a control file that was not shown yet. Raises OSError."""

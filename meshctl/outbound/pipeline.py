@@ -100,6 +100,7 @@ class OutboundPipeline:
             self.outbox.path,
             books,
             self._set_aside,
+            settings.use_cases,
             self._client_has,
             self.outbox.completeness.note_put_back,
         )

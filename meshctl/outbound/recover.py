@@ -22,27 +22,32 @@ folder only for as long as no control file of it was shown.
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 from meshctl.clock import instant, iso
+from meshctl.errors import Refusal
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
-from meshctl.files.safe_open import read_regular
+from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.ledger.opening import Books
-from meshctl.ledger.records import FOLDERS_READ_FACT, NewMessage
+from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
+from meshctl.log.alert import Alert
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
-from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFileError, read_control_file
+from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id, new_message_id, stamp_of
-from meshctl.mesh.states import State
+from meshctl.mesh.states import Acknowledgement, State
+from meshctl.mesh.use_cases import UseCase
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
 from meshctl.outbound.letter import LetterFolder, WorkFolder, put_back
 from meshctl.outbound.names import ERROR_SUFFIX
 from meshctl.outbound.rejected import RejectedFolder, log_rejected, rejected_row
 from meshctl.outbound.set_aside import SetAside
+from meshctl.payload.facts import MessageFacts
+from meshctl.payload.reader import read_payload
 from meshctl.settings.model import Settings
 
 
@@ -61,6 +66,7 @@ class Recovery:
         outbox: str,
         books: Books,
         set_aside: SetAside,
+        use_cases: Mapping[str, UseCase],
         was_taken: Callable[[str], bool],
         note: Callable[[str], None],
     ) -> None:
@@ -72,6 +78,7 @@ class Recovery:
         self._ledger = books.ledger
         self._journal = books.journal
         self._set_aside = set_aside
+        self._use_cases = use_cases
         self._was_taken = was_taken
         self._note = note
 
@@ -247,11 +254,15 @@ class Recovery:
                 handoff.discard(message_id, payload_too=False)
 
     def _enter_rebuilt(self, handoff: HandOff, message_id: str) -> None:
-        control = handoff.read_control(message_id, CONTROL_FILE_MAX_BYTES + 1)
         try:
-            row = _rebuilt_row(control, handoff.payload_size(message_id), message_id, self._books)
+            control = read_control_file(handoff.read_control(message_id, CONTROL_FILE_MAX_BYTES + 1))
         except ControlFileError:
             return
+        size_bytes = handoff.payload_size(message_id)
+        facts = None
+        with suppress(OSError), handoff.payload(message_id) as descriptor:
+            facts = _facts(descriptor, size_bytes)
+        row = _rebuilt_row(message_id, control, size_bytes, facts, self._use_cases, self._books)
         self._ledger.enter([row])
         self._tell([message_id], "rebuilt")
 
@@ -265,6 +276,8 @@ UNKNOWN_FILE = "(lost with the ledger)"
 _LONGEST_WAIT = timedelta(hours=6)
 _LONG_AGO = "1970-01-02T00:00:00Z"
 _BATCH = 256
+_MOST_PAYLOADS = 10_000
+_FIRST_DAY = "0001-01-01"
 
 
 def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
@@ -274,6 +287,8 @@ def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
     its last message, and only that is looked for: older stems in SENT are messages that were forgotten in
     their time. Run again, it enters what is not there yet.
     """
+    if is_new and books.ledger.fact(ARCHIVE_FROM_FACT) is None:
+        books.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
     since = "" if is_new else _last_stamp(books)
     rejected = RejectedFolder(settings.staging.rejected)
     # Who writes settings by hand may leave it to us to make what is ours.
@@ -281,8 +296,9 @@ def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
     refused = list(rejected.rows(books.ledger.knows, since))
     rows = list(_handed_over(settings, books, since))
     if rows or refused:
-        event = "daemon.ledger_rebuilt" if is_new else "daemon.ledger_completed"
-        books.journal.error(event, messages=len(rows) + len(refused))
+        _tell_of_gap(books, len(rows) + len(refused), is_new=is_new)
+    if (rows or refused) and not is_new:
+        books.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
         books.ledger.enter(some)
@@ -291,6 +307,21 @@ def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
     if is_new:
         books.ledger.set_fact(FOLDERS_READ_FACT, iso(books.clock.now()))
     return len(rows) + len(refused)
+
+
+def _tell_of_gap(books: Books, messages: int, *, is_new: bool) -> None:
+    text = f"The ledger lacked {messages} messages, which were entered from what the folders prove."
+    advice = (
+        "Reports and acknowledgements in archive/ are read again; look at 'meshctl list' for messages whose"
+        " answers are missing. Files that were refused, and what left no trace in the folders, are not in it."
+    )
+    at = books.clock.now()
+    if is_new:
+        books.journal.error("daemon.ledger_rebuilt", messages=messages, text=text, advice=advice)
+        books.alert(Alert(event="daemon.ledger_rebuilt", at=at, text=text, advice=advice))
+    else:
+        books.journal.error("daemon.ledger_completed", messages=messages, text=text, advice=advice)
+        books.alert(Alert(event="daemon.ledger_completed", at=at, text=text, advice=advice))
 
 
 def _last_stamp(books: Books) -> str:
@@ -304,17 +335,31 @@ def _last_stamp(books: Books) -> str:
     return stamp_of(new_message_id(last - _LONGEST_WAIT))
 
 
-def _rebuilt_row(data: bytes, size_bytes: int, message_id: str, books: Books) -> NewMessage:
-    """Return a row for a message from its control file alone. Raises ControlFileError."""
-    control = read_control_file(data)
+def _rebuilt_row(
+    message_id: str,
+    control: ControlFile,
+    size_bytes: int,
+    facts: MessageFacts | None,
+    use_cases: Mapping[str, UseCase],
+    books: Books,
+) -> NewMessage:
+    """Return a row for a message from its control file and the facts in its payload, if they are known."""
     routed = split_gp_provider(control.to_dts)
+    fitting = [one for one in use_cases.values() if one.workflow_id == control.workflow_id]
+    use_case = fitting[0] if len(fitting) == 1 else None
+    asked = facts.acknowledgements if facts is not None else None
+    if asked is None:
+        asked = use_case.acknowledgements if use_case is not None else ()
     return NewMessage(
         message_id=message_id,
         file_name=UNKNOWN_FILE,
         size_bytes=size_bytes,
         sha256=None,
         created_at=books.clock.now(),
+        use_case=use_case.name if use_case is not None else None,
         workflow_id=control.workflow_id,
+        asked=tuple(level for level in Acknowledgement if level in asked),
+        reference_keys=tuple(books.keys.of(one) for one in facts.references) if facts is not None else (),
         local_id_key=books.keys.of(control.local_id) if control.local_id else None,
         patient_key=books.keys.of(routed[0]) if routed else None,
         to_mailbox=control.to_dts if is_mailbox_id(control.to_dts) else None,
@@ -322,24 +367,42 @@ def _rebuilt_row(data: bytes, size_bytes: int, message_id: str, books: Books) ->
 
 
 def _handed_over(settings: Settings, books: Books, since: str) -> Iterator[NewMessage]:
-    """Yield what lies in the client's folders, is younger than a stamp, and the ledger does not know."""
+    """Yield what lies in the client's folders, is younger than a stamp, and the ledger does not know.
+
+    Only the newest payloads are read: what is older has been answered or has gone overdue, and a start must
+    come to its end.
+    """
     mailbox = settings.mailbox
-    seen: set[str] = set()
-    for folder in (mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder):
-        for name in sorted(_names(folder)):
+    found: dict[str, Path] = {}
+    for folder in (mailbox.failed_folder, mailbox.sent_folder, mailbox.out_folder):
+        for name in _names(folder):
             stem = name.removesuffix(".ctl")
             is_ours = stem != name and is_message_id(stem.removeprefix(mailbox.file_prefix))
-            if not is_ours or stem in seen or not stem.startswith(mailbox.file_prefix):
-                continue
-            if stamp_of(stem) < since or books.ledger.knows(stem):
-                continue
-            try:
-                data = read_regular(f"{folder}/{name}", CONTROL_FILE_MAX_BYTES + 1)
-                row = _rebuilt_row(data, _size(f"{folder}/{stem}.dat"), stem, books)
-            except (ControlFileError, OSError):
-                continue
-            seen.add(stem)
-            yield row
+            if is_ours and stem.startswith(mailbox.file_prefix) and stamp_of(stem) >= since:
+                found[stem] = folder
+    unknown = [stem for stem in sorted(found) if not books.ledger.knows(stem)]
+    for number, stem in enumerate(unknown, start=_MOST_PAYLOADS - len(unknown)):
+        path = f"{found[stem]}/{stem}"
+        try:
+            control = read_control_file(read_regular(f"{path}.ctl", CONTROL_FILE_MAX_BYTES + 1))
+        except (ControlFileError, OSError):
+            continue
+        if control.from_dts.casefold() != mailbox.id.casefold():
+            # Another mailbox's pair, put here by mistake.
+            continue
+        facts = None
+        if number >= 0:
+            with suppress(OSError), open_regular(f"{path}.dat") as payload:
+                facts = _facts(payload.fileno(), os.fstat(payload.fileno()).st_size)
+        yield _rebuilt_row(stem, control, _size(f"{path}.dat"), facts, settings.use_cases, books)
+
+
+def _facts(descriptor: int, size_bytes: int) -> MessageFacts | None:
+    """Return what a payload of ours says, None if it is no message or no longer whole."""
+    try:
+        return read_payload(descriptor, size_bytes).facts
+    except Refusal:
+        return None
 
 
 def _names(folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 from meshctl import __version__
@@ -12,7 +13,7 @@ from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.owner import ForeignFolderError, claim
 from meshctl.files.safe_open import ignore_lease_breaks
 from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
-from meshctl.ledger.opening import claim_ledger, open_books
+from meshctl.ledger.opening import open_books
 from meshctl.log.alert import Alert
 from meshctl.log.events import Journal
 from meshctl.log.setup import configure_log
@@ -140,11 +141,12 @@ class Daemon:
         folder.mkdir(mode=0o700, exist_ok=True)
         lock.hold()
         self._claim_folders()
-        opened = open_books(folder, self._journal, suspect=after is End.LEDGER_DAMAGED)
+        mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
+        opened = open_books(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
-            claim_ledger(folder, opened.books.ledger, self._settings.mailbox.id)
             # One that was put back from a back-up, now or while nobody ran, may lack what was sent since.
-            complete(self._settings, opened.books, is_new=opened.is_new_ledger)
+            books = replace(opened.books, alert=self._alert)
+            complete(self._settings, books, is_new=opened.is_new_ledger)
             self._parts.forget_errors()
             return Session(
                 self._settings,

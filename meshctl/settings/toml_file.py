@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -101,11 +102,12 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
 def _read(file: Path, *, of_others: bool) -> bytes:
     with file.open("rb") as opened:
         if not of_others and sys.platform != "win32":
-            owners = {os.fstat(opened.fileno()).st_uid, file.lstat().st_uid}
-            if not owners <= {os.geteuid(), 0}:
+            status = os.fstat(opened.fileno())
+            owners = {status.st_uid, file.lstat().st_uid}
+            if not owners <= {os.geteuid(), 0} or status.st_mode & stat.S_IWOTH:
                 raise ConfigError(
-                    f"{file} belongs to another user. Settings of the current folder count only if they are"
-                    " yours or root's; if you trust these, name them with -c."
+                    f"{file} belongs to another user, or anybody may write it. Settings of the current folder"
+                    " count only if they are yours or root's alone; if you trust these, name them with -c."
                 )
         return opened.read()
 

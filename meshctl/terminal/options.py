@@ -43,7 +43,8 @@ def private(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     if sys.stdin.isatty():
         name = (param.name or "").replace("_", " ").capitalize().replace("Nhs", "NHS")
         return str(click.prompt(name, err=True))
-    return sys.stdin.readline().strip()
+    # PowerShell may begin what it pipes with a byte order mark.
+    return sys.stdin.readline().strip().removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf")
 
 
 _PATIENT = ("nhs_number", "date_of_birth", "surname", "given", "prefix", "gender", "verified")

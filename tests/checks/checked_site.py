@@ -58,7 +58,7 @@ class CheckedSite:
         self.set_client()
         self.set_settings()
         self.site.log_file.touch(0o600)
-        self.books: Books = open_books(self.site.state, journal).books
+        self.books: Books = open_books(self.site.state, "X26ABC1", journal).books
         self._lock = ExitStack()
         self._lock.enter_context(single_instance(self.site.state, _BEFORE))
         undo.callback(self.stop)

@@ -215,26 +215,77 @@ def test_a_recipient_that_cannot_read_the_id_fails_the_only_message_it_can_be(ma
     answered = mailbox.message(asked=(INFRASTRUCTURE,), references=["another"])
     mailbox.answer("0", "another")
     mailbox.turns()
-    elsewhere = mailbox.message(asked=BOTH, to_mailbox=OTHER)
-    message_id = mailbox.message(asked=BOTH, references=[REQUEST])
+    elsewhere, message_id = _sent(mailbox, to_mailbox=OTHER), _sent(mailbox, references=[REQUEST])
+    in_out = mailbox.message(asked=BOTH)
     mailbox.answer("ack", UNREADABLE_IDENTIFIER, ("10009",), response_code="fatal-error")
     mailbox.later(5)
 
-    states = [mailbox.state(one) for one in (answered, elsewhere, message_id)]
-    assert states == [State.COMPLETED, State.QUEUED, State.FAILED]
+    states = [mailbox.state(one) for one in (answered, elsewhere, message_id, in_out)]
+    assert states == [State.COMPLETED, State.SENT, State.FAILED, State.QUEUED]
     assert mailbox.names("IN") == []
+    (line,) = mailbox.said("message.failed")
+    assert (line["by"], line["code"]) == ("UNREADABLE", "10009")
+    assert "does not say which message" in line["text"]
+
+
+def _sent(mailbox: InboundSite, **more: Any) -> str:
+    """Return a message that MESH has."""
+    message_id = mailbox.message(asked=BOTH, **more)
+    mailbox.take_from_out(message_id)
+    mailbox.save_sent(message_id, mesh_id=f"{message_id[:-6]}_{message_id[-6:]}")
+    mailbox.turns()
+    return message_id
+
+
+def test_an_inferred_failure_gives_way_to_an_answer_that_names_the_message(mailbox: InboundSite) -> None:
+    """It was another application's letter that could not be read; this one has arrived."""
+    message_id = _sent(mailbox, references=[REQUEST])
+    mailbox.answer("ack", UNREADABLE_IDENTIFIER, ("20009",), response_code="fatal-error", from_dts=OTHER)
+    mailbox.later(5)
+    mailbox.answer("infrastructure", REQUEST, ("20013",))
+    mailbox.answer("business", REQUEST, ("30001",))
+    mailbox.later(5)
+
+    assert mailbox.state(message_id) is State.COMPLETED
+    assert len(mailbox.alerted("message.mended")) == 1
+
+
+@pytest.mark.parametrize("code", ["20013", "30001"])
+def test_who_cannot_read_the_id_has_not_taken_the_message(mailbox: InboundSite, code: str) -> None:
+    """Any mailbox could complete any letter so, without knowing anything about it."""
+    message_id = _sent(mailbox)
+    mailbox.answer("ack", UNREADABLE_IDENTIFIER, (code,), response_code="ok", from_dts=EVIL)
+    mailbox.later(5)
+
+    _is_unmatched(mailbox, "could not read the id")
+    assert mailbox.state(message_id) is State.SENT
+
+
+def test_an_answer_without_a_mailbox_is_not_believed_where_the_letter_went_to_one(
+    mailbox: InboundSite,
+) -> None:
+    """And the text says that it names none."""
+    message_id = mailbox.message(asked=BOTH, references=[REQUEST], to_mailbox=OTHER)
+    control = mailbox.answer("ack", REQUEST)
+    said = control.read_bytes()
+    control.write_bytes(said.replace(f"<From_DTS>{PRACTICE}</From_DTS>".encode(), b""))
+    assert control.read_bytes() != said
+    mailbox.later(5)
+
+    _is_unmatched(mailbox, "does not say which mailbox")
+    assert mailbox.state(message_id) is State.QUEUED
 
 
 def test_a_recipient_that_cannot_read_the_id_of_one_of_several_is_told_of(mailbox: InboundSite) -> None:
     """With its mailbox, its workflow id, and the messages that it can be."""
-    ids = mailbox.messages(3, asked=BOTH)
+    ids = [_sent(mailbox) for _ in range(3)]
     mailbox.answer("ack", UNREADABLE_IDENTIFIER, ("10009",), response_code="fatal-error")
     mailbox.later(5)
 
     line = _is_unmatched(mailbox, "could not read the id")
     assert (line["sender"], line["workflow"], line["code"]) == (PRACTICE, ACK_WORKFLOW, "10009")
     assert line["candidates"] == tuple(sorted(ids))
-    assert {mailbox.state(one) for one in ids} == {State.QUEUED}
+    assert {mailbox.state(one) for one in ids} == {State.SENT}
 
 
 @pytest.mark.parametrize(("response_code", "state"), [("ok", State.COMPLETED), ("fatal-error", State.FAILED)])
@@ -307,7 +358,8 @@ def test_a_response_that_asks_for_one_is_answered_once(open_mailbox: Callable[..
     name = f"response-{ResponseIds.of(f'answer to {RESPONSE}').bundle}.xml"
     assert sorted(path.name for path in (mailbox.root / "outbox").iterdir()) == [name, f"{name}.meta.json"]
     sidecar = json.loads((mailbox.root / "outbox" / f"{name}.meta.json").read_bytes())
-    assert sidecar == {"use_case": "send-document", "to_mailbox": PRACTICE}
+    subject = "Infrastructure acknowledgement"
+    assert sidecar == {"use_case": "send-document", "to_mailbox": PRACTICE, "subject": subject}
     answer = (mailbox.root / "outbox" / name).read_text()
     assert f'<identifier value="{RESPONSE}"/>' in answer
     assert 'value="20013"' in answer

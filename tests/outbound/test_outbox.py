@@ -103,7 +103,7 @@ class Looked:
 @pytest.fixture
 def books(tmp_path: Path) -> Iterator[Books]:
     """An open ledger."""
-    opened = open_books(tmp_path / "state", Told())
+    opened = open_books(tmp_path / "state", "X26ABC1", Told())
     yield opened.books
     opened.books.ledger.close()
 

@@ -172,6 +172,7 @@ def test_readme_has_every_metric_and_a_rule_for_every_alarm(site: Site, file: Pa
     assert named == written | {"meshctl_client_last_seen_timestamp_seconds"}
     assert asked <= named
     told = monitoring.replace("(report|ack).unmatched", "report.unmatched ack.unmatched")
+    told = told.replace("ledger_(rebuilt|completed)", "ledger_rebuilt daemon.ledger_completed")
     by_gauge = {
         "message.overdue": "meshctl_overdue_messages",
         "client.stalled": 'state="stalled"',

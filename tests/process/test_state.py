@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from meshctl.files.owner import OWNER_NAME, ForeignFolderError, claim, owner_of
 from meshctl.ledger.database import LEDGER_NAME
-from tests.payloads import pdf
+from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
+from tests.inbound.inbound_site import ANSWER_CONTROL, report_on
+from tests.payloads import MadePatient, make_bundle_xml, make_response_xml, pdf, synthetic_nhs_number
 from tests.site import Site, make_site, sidecar
 
 OTHER = "X26ABC2"
@@ -138,6 +141,110 @@ def test_a_ledger_put_back_while_nobody_ran_is_completed(site: Site, tmp_path: P
     # Once is enough.
     site.run_once()
     assert len(site.events("daemon.ledger_completed")) == 1
+
+
+def _received(site: Site, name: str, control: ControlFile, data: bytes | None = None) -> None:
+    """Put a file from MESH into IN, as the client does."""
+    if data is not None:
+        (site.client_folder("IN") / f"{name}.dat").write_bytes(data)
+    temporary = site.root / "arriving"
+    temporary.write_bytes(write_control_file(control))
+    temporary.rename(site.client_folder("IN") / f"{name}.ctl")
+
+
+@pytest.mark.parametrize("lost", ["back-up", "all"])
+def test_the_answers_since_a_back_up_are_read_again(site: Site, tmp_path: Path, lost: str) -> None:
+    """What failed stays failed, what was acknowledged is so, and no letter is taken for delivered."""
+    site.settle(deadlines={"undelivered_after": "1s"})
+    _send(site, "before.pdf")
+    _back_up(site, tmp_path / "kept.sqlite")
+    for number, request in enumerate(("answered", "failed", "waiting")):
+        patient = synthetic_nhs_number(number)
+        letter = make_bundle_xml(identifier=request, patients=(MadePatient(patient),))
+        site.place(f"{request}.xml", letter, sidecar={"use_case": "send-document"})
+    site.run_once()
+    before = set(site.messages())
+    by_file = {row["file_name"]: message_id for message_id, row in site.messages().items()}
+    for path in site.out.iterdir():
+        path.rename(site.client_folder("SENT") / path.name)
+    answer = make_response_xml(request_id="answered", codes=("20013",))
+    _received(site, "answer", ANSWER_CONTROL, answer)
+    failed = by_file["failed.xml"]
+    local_id = read_control_file((site.client_folder("SENT") / f"{failed}.ctl").read_bytes()).local_id
+    _received(site, failed, report_on(local_id, "SEND", "ERROR", "EPL-154"))
+    site.run_once()
+    states = {message_id: row["state"] for message_id, row in site.messages().items()}
+    if lost == "all":
+        for name in (LEDGER_NAME, f"{LEDGER_NAME}-wal", f"{LEDGER_NAME}-shm"):
+            (site.state / name).unlink(missing_ok=True)
+    else:
+        _restore(site, tmp_path / "kept.sqlite")
+
+    site.run_once()
+    time.sleep(1.1)
+    site.run_once()
+
+    again = {message_id: row["state"] for message_id, row in site.messages().items()}
+    assert set(again) == before
+    ids = [by_file[f"{name}.xml"] for name in ("answered", "failed", "waiting")]
+    assert [states[one] for one in ids] == ["received", "failed", "sent"]
+    assert [again[one] for one in ids] == ["received", "failed", "sent"]
+    (told,) = site.events("daemon.archive_reread")
+    assert told.values["files"] == "2"
+    event = "daemon.ledger_rebuilt" if lost == "all" else "daemon.ledger_completed"
+    assert "meshctl list" in site.events(event)[0].values["advice"]
+
+
+def test_another_mailbox_s_pair_is_not_entered(site: Site) -> None:
+    """Copied into SENT by mistake; its control file says whose it is."""
+    _send(site, "ours.pdf")
+    (stem,) = site.stems()
+    theirs = f"{stem[:-6]}ABCDEF"
+    control = (site.out / f"{stem}.ctl").read_bytes().replace(b"X26ABC1", b"X26BBB2")
+    (site.client_folder("SENT") / f"{theirs}.dat").write_bytes(b"x")
+    (site.client_folder("SENT") / f"{theirs}.ctl").write_bytes(control)
+
+    site.run_once()
+
+    assert list(site.messages()) == [stem]
+
+
+def test_a_ledger_put_back_beside_the_log_of_another_is_found_out(site: Site, tmp_path: Path) -> None:
+    """SQLite would take the log for its own: it is set aside, and built anew from the folders."""
+    _send(site, "before.pdf")
+    _back_up(site, tmp_path / "kept.sqlite")
+    daemon = site.start("run")
+    for number in range(6):
+        site.place(f"{number}.pdf", pdf(str(number)), sidecar=sidecar())
+    daemon.wait_for_pairs(7)
+    daemon.process.kill()
+    daemon.process.communicate()
+    before = set(site.messages())
+    assert (site.state / f"{LEDGER_NAME}-wal").stat().st_size > 0
+    shutil.copy(tmp_path / "kept.sqlite", site.state / LEDGER_NAME)
+
+    site.run_once()
+
+    assert set(site.messages()) == before
+    with closing(sqlite3.connect(site.state / LEDGER_NAME)) as ledger:
+        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_wrong_key_is_told_until_the_right_one_is_back(site: Site) -> None:
+    """Also after a start with it; that the right one is back is told once."""
+    _send(site, "ours.pdf")
+    key = (site.state / "key").read_bytes()
+    (site.state / "key").write_bytes(bytes(reversed(key)))
+    site.run_once()
+    site.run_once()
+
+    assert "not the one that the ledger was written with" in site.meshctl("check").stdout
+
+    (site.state / "key").write_bytes(key)
+    site.run_once()
+
+    assert "not the one that the ledger" not in site.meshctl("check").stdout
+    assert (len(site.events("daemon.key_changed")), len(site.events("daemon.key_back"))) == (1, 1)
 
 
 def test_what_was_forgotten_in_its_time_stays_so(site: Site) -> None:
