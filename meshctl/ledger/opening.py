@@ -6,6 +6,7 @@ prove. A lost key is replaced: what was hashed with the old one can no longer be
 
 import os
 import sqlite3
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +50,13 @@ class Opened:
 def open_books(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: bool = False) -> Opened:
     """Open ledger and key, making what is missing; the caller holds the lock.
 
-    Pages of a `suspect` ledger that nobody has read yet are looked at, too, and of one that was not closed.
+    Pages of a `suspect` ledger that nobody has read yet are looked at, too.
     Raises ForeignFolderError if the ledger is another mailbox's, LedgerError, OSError.
     """
     state_folder.mkdir(mode=0o700, exist_ok=True)
     path = state_folder / LEDGER_NAME
     _keep_left_over_log(path, journal)
-    # After a kill; or a ledger was put back beside the log of another, which SQLite would take for its own.
-    suspect = suspect or _has_log(path)
+    suspect = suspect or _was_put_beside_a_log(path)
     _make_private(path)
     try:
         return _open(state_folder, mailbox_id, journal, suspect=suspect)
@@ -162,9 +162,18 @@ def _keep_left_over_log(path: Path, journal: Journal) -> None:
     _set_aside(path, kept)
 
 
-def _has_log(path: Path) -> bool:
+def _was_put_beside_a_log(path: Path) -> bool:
+    """True if a ledger may have been put back beside the log of another, which SQLite takes for its own.
+
+    A daemon that is killed leaves a log that is younger than the ledger, except in the midst of a checkpoint.
+    """
     log = _part(path, "-wal")
-    return log.exists() and log.stat().st_size > 0
+    if not path.exists() or not log.exists() or log.stat().st_size == 0:
+        return False
+    status = path.stat()
+    # A copy may keep the time of the change; that it came here is in the other one.
+    put_at = status.st_mtime_ns if sys.platform == "win32" else max(status.st_mtime_ns, status.st_ctime_ns)
+    return put_at > log.stat().st_mtime_ns
 
 
 def _free_name(path: Path) -> Path:

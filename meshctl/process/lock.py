@@ -221,6 +221,13 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
         raise MeshctlError(
             f"The mailbox {mailbox.folder} is served already: {_written_server(folder)}. End that one first."
         ) from None
+    except OSError:
+        if (folder / _SERVER_LOCK).is_symlink():
+            raise MeshctlError(
+                f"{folder / _SERVER_LOCK} is a link, and a lock is never taken through one. Remove it, and"
+                " see who may write in that folder."
+            ) from None
+        raise
     try:
         _write_down(holder, f"{who}, process {os.getpid()} on {socket.gethostname()}")
         yield

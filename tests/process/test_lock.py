@@ -103,3 +103,16 @@ def test_who_serves_is_not_written_through_a_link(tmp_path: Path) -> None:
         assert seems_running(tmp_path / "state")
 
     assert (tmp_path / "key").read_text() == "secret"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")
+def test_no_lock_is_taken_through_a_link(tmp_path: Path) -> None:
+    """The text says what is wrong and what to do."""
+    mailbox = load(tmp_path, MINIMAL).mailbox
+    mailbox.temp_folder.mkdir(parents=True)
+    (mailbox.temp_folder / "serving.lock").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(MeshctlError, match=r"serving.lock is a link.* Remove it"), serving(mailbox, "x"):
+        pass
+
+    assert not (tmp_path / "elsewhere").exists()
