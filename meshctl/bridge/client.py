@@ -130,7 +130,7 @@ class BridgeClient(MeshClient):
 
     def _own_url(self, link: object) -> str:
         """Return the URL of a link that MESH gave. Raises NotMeshError if it leads elsewhere."""
-        if isinstance(link, str) and link.startswith(f"{self.mailbox_path}/inbox"):
+        if isinstance(link, str) and link.startswith("/") and not link.startswith("//"):
             try:
                 url = urlsplit(f"{self._url}{link}")
             except ValueError:

@@ -414,8 +414,6 @@ def test_no_more_than_some_odd_ids_are_told_of(mailbox: SendingSite, mesh: False
         "\\\\HOST/x",
         " //HOST",
         "/\\HOST",
-        "/messageexchange/X26ABC2/inbox",
-        "/admin/reset",
         7,
         ["/x"],
         {},
