@@ -6,6 +6,7 @@ goes on until there is a file STOP_FILE, and prints how often it held one.
 """
 
 import ctypes
+import os
 import random
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def main(stop: Path, folders: list[Path]) -> None:
     """Hold files, each for a moment, until told to stop."""
     chance, count = random.Random(1), 0
     while not stop.exists():
-        files = [path for folder in folders for path in folder.rglob("*")]
+        # A letter's folder may go meanwhile, which walk passes over.
+        walks = (walk for folder in folders for walk in os.walk(folder))
+        files = [Path(folder, name) for folder, inner, names in walks for name in (*inner, *names)]
         for path in chance.sample(files, min(20, len(files))):
             with held(path) as is_held:
                 if is_held:
