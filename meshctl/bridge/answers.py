@@ -53,16 +53,18 @@ class Waiting:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._now: tuple[socket.socket, float] | None = None
-        self._sockets: WeakKeyDictionary[HTTPResponse, socket.socket] = WeakKeyDictionary()
+        self._sockets: WeakKeyDictionary[HTTPResponse, object] = WeakKeyDictionary()
 
-    def comes_over(self, response: HTTPResponse, sock: socket.socket) -> None:
+    def comes_over(self, response: HTTPResponse, sock: object) -> None:
         """Remember the connection that the body of an answer comes over."""
         self._sockets[response] = sock
 
     @contextmanager
-    def on(self, connection: socket.socket | None) -> Iterator[None]:
+    def on(self, connection: object) -> Iterator[None]:
         """Wait for something of a connection while the block lasts."""
-        self._now = None if connection is None else (connection, monotonic() + self.seconds)
+        # Through a proxy that itself speaks TLS, urllib3 has the socket within an object of its own.
+        inner = connection if isinstance(connection, socket.socket) else getattr(connection, "socket", None)
+        self._now = (inner, monotonic() + self.seconds) if isinstance(inner, socket.socket) else None
         try:
             yield
         finally:

@@ -56,7 +56,9 @@ def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) ->
 
 @pytest.fixture(autouse=True)
 def _started(host: Machine) -> Iterator[None]:
-    host.run("systemctl", "start", "sandbox", UNIT)
+    started = host.run("systemctl", "start", "sandbox", UNIT, check=False)
+    said = host.run("journalctl", "-u", UNIT, "-n", "40", "--no-pager").stdout
+    assert started.returncode == 0, f"{started.stderr}{said}"
     yield
     host.run("systemctl", "stop", UNIT, "sandbox", check=False)
 
