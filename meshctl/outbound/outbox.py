@@ -324,7 +324,7 @@ class Outbox:
             sidecar_missing = self.completeness.missing_seconds(folder.path, name + SIDECAR_SUFFIX, sidecar)
             missing = max(missing, sidecar_missing)
         if is_index(name):
-            self._sight(source, name)
+            self._sight(source, name, status.st_ino)
         if missing > 0:
             if status.st_size or missing <= self._quiet_seconds:
                 next_turn.note_writing(missing)
@@ -336,14 +336,19 @@ class Outbox:
             return None
         return Candidate(name, status, sidecar)
 
-    def _sight(self, source: Source, index: str) -> None:
+    def _sight(self, source: Source, index: str, inode: int) -> None:
         """Note which files lie beside an index when it is first seen: one that is replaced is not meant."""
         folder = source.folder
-        if (folder.path, index) in self._sighted:
+        known = self._sighted.get((folder.path, index))
+        if known is not None and known[index] == inode:
             return
         with folder.entries() as entries:
             inodes = {entry.name: entry.inode() for entry in entries}
-        self._sighted[folder.path, index] = inodes
+        self._sighted[folder.path, index] = {**inodes, index: inode}
+
+    def forget_index(self, source: Source, index: str) -> None:
+        """Forget what lay beside an index that was taken: the next batch may have its name at once."""
+        self._sighted.pop((source.folder.path, index), None)
 
     def _sidecar_status(self, source: Source, name: str) -> os.stat_result | None:
         """Return the status of a file's sidecar, None without one. Raises OSError."""

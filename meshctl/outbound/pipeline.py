@@ -188,7 +188,9 @@ class OutboundPipeline:
             beside = self.outbox.beside(source, name)
             for file in self._indexes.expand(source.folder, name, source.use_case, data, identity, beside):
                 self.outbox.stop_waiting(source, file)
+            self.outbox.forget_index(source, name)
         except Refusal as refusal:
+            self.outbox.forget_index(source, name)
             letter = Letter(self._judge.new_id(), name, source.use_case, status, refusal=refusal)
             letters: list[Letter] = []
             self._take(source, letter, handoff, next_turn, letters)

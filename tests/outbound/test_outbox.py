@@ -192,3 +192,33 @@ def test_a_folder_is_told_of_unless_it_is_a_use_case(looked: Looked) -> None:
     assert looked.events("file.folder_ignored") == ["letters"]
     with looked.outbox.opened() as sources:
         assert [source.use_case for source in sources] == [None, "send-document"]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_the_next_batch_of_the_same_names_is_seen_anew(looked: Looked, is_taken: bool) -> None:
+    """What lay beside an index that was taken, or replaced by another one, says nothing of the next.
+
+    The next one may have got the inode of one that was taken.
+    """
+    index = looked.folder / "batch.index.csv"
+    with looked.outbox.opened() as [source, *_]:
+        first = _batch(looked)
+        assert not looked.outbox.beside(source, index.name).was_replaced("scan-1.pdf", first)
+        # Kept, so that no other scan gets its inode.
+        (looked.folder / "scan-1.pdf").rename(looked.folder / "first.pdf")
+        second = looked.write("scan-1.pdf").stat()
+        assert looked.outbox.beside(source, index.name).was_replaced("scan-1.pdf", second)
+        if is_taken:
+            looked.outbox.forget_index(source, index.name)
+        else:
+            index.rename(looked.folder / "first.index.csv")
+        second = _batch(looked)
+        assert not looked.outbox.beside(source, index.name).was_replaced("scan-1.pdf", second)
+
+
+def _batch(looked: Looked) -> os.stat_result:
+    """Drop a scan and its index, and have them seen; return the scan's status."""
+    scan = looked.write("scan-1.pdf")
+    looked.write("batch.index.csv")
+    looked.ready()
+    return scan.stat()
