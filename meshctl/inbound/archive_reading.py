@@ -5,9 +5,7 @@ since lie in the archive, by the day they were recorded. They are matched and re
 batch a turn; nothing is moved, and the ledger takes nothing twice.
 """
 
-import os
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import ARCHIVE_FROM_FACT
 from meshctl.log.masking import mask_file_name
+from meshctl.mesh.control_file import ControlFile
 from meshctl.settings.model import Settings
 
 
@@ -62,16 +61,10 @@ class ArchiveReading:
             found = self._reader.read(str(path))
             if not isinstance(found, Read):
                 continue
-            payload = payload_of(str(path))
-            kind = control_kind(
-                found.control,
-                self._mailbox_id,
-                self._ack_workflow_ids,
-                partial(os.path.lexists, payload or ""),
-            )
+            kind = self._kind_of(str(path), found.control)
             if kind is ControlKind.REPORT:
                 reports.append(ReceivedReport(path.stem, found.control))
-            elif kind is ControlKind.ACKNOWLEDGEMENT and payload is not None:
+            elif kind is ControlKind.ACKNOWLEDGEMENT and (payload := payload_of(str(path))) is not None:
                 yield from self._answer(path.name, payload, found)
         for report, decision in zip(reports, self._matcher.match_reports(reports), strict=True):
             if decision.message is not None:
@@ -79,14 +72,17 @@ class ArchiveReading:
                 file = mask_file_name(f"{report.stem}.ctl")
                 yield FoundEvidence(decision.message.message_id, evidence, EvidenceEvent.REPORT, file)
 
+    def _kind_of(self, path: str, control: ControlFile) -> ControlKind:
+        return control_kind(
+            control, self._mailbox_id, self._ack_workflow_ids, lambda: payload_of(path) is not None
+        )
+
     def _answer(self, name: str, payload: str, found: Read) -> Iterator[FoundEvidence]:
         try:
             answer = read_acknowledgement(payload)
         except (UnreadableAcknowledgementError, OSError):
             return
-        decision = self._matcher.match_acknowledgement(
-            answer.identifier, found.control, is_negative=answer.is_negative
-        )
+        decision = self._matcher.match_acknowledgement(answer, found.control)
         if decision.message is not None:
             yield from evidence_of_answer(name, found.control, answer, decision, decision.message)
 

@@ -259,9 +259,7 @@ class InFolder:
         answer = self._read_acknowledgement(name, payload, batch)
         if answer is None:
             return
-        decision = self._matcher.match_acknowledgement(
-            answer.identifier, found.control, is_negative=answer.is_negative
-        )
+        decision = self._matcher.match_acknowledgement(answer, found.control)
         if decision.message is None:
             if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
                 codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)

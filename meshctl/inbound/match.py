@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from meshctl.inbound.acknowledgement import UNREADABLE_IDENTIFIER, reference_keys
+from meshctl.inbound.acknowledgement import (
+    UNREADABLE_IDENTIFIER,
+    ReceivedAcknowledgement,
+    reference_keys,
+)
 from meshctl.inbound.report import mesh_id_of
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
@@ -196,11 +200,11 @@ class Matcher:
                 decisions[number] = decide_report(replace(one, by_mesh_id=[taught[one.mesh_id]]))
         return decisions
 
-    def match_acknowledgement(self, identifier: str, control: ControlFile, *, is_negative: bool) -> Decision:
-        """Return a decision for an acknowledgement of `identifier`, by the control file that it came with."""
-        if identifier == UNREADABLE_IDENTIFIER:
-            return self._match_unreadable(control, is_negative=is_negative)
-        keys = reference_keys(identifier, self._keys)
+    def match_acknowledgement(self, answer: ReceivedAcknowledgement, control: ControlFile) -> Decision:
+        """Return a decision for an acknowledgement, by what it answers and the control file it came with."""
+        if answer.identifier == UNREADABLE_IDENTIFIER:
+            return self._match_unreadable(control, is_negative=answer.is_negative)
+        keys = reference_keys(answer.identifier, self._keys)
         candidates = reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1)
         return decide_acknowledgement(candidates, partial(self._doubt_of, control))
 

@@ -297,8 +297,8 @@ def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
     rows = list(_handed_over(settings, books, since))
     if rows or refused:
         _tell_of_gap(books, len(rows) + len(refused), is_new=is_new)
-    if (rows or refused) and not is_new:
-        books.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
+        if not is_new:
+            books.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
         books.ledger.enter(some)
