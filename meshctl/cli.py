@@ -19,7 +19,7 @@ import click
 
 from meshctl import __version__
 from meshctl.errors import MeshctlError, is_closed_pipe
-from meshctl.log.masking import escape_unprintable, mask_numbers
+from meshctl.journal.masking import escape_unprintable, mask_numbers
 
 PROGRAM = "meshctl"
 DEBUG_VARIABLE = "MESHCTL_DEBUG"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from meshctl.log.events import event_table
+from meshctl.journal.events import event_table
 from meshctl.settings.model import SECTIONS, UseCaseSettings
 from meshctl.settings.template import default_of, example_of
 from meshctl.settings.types import Section
@@ -18,7 +18,7 @@ from meshctl.settings.types import Section
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SERVER_PAGE = ROOT / "systemd" / "README.md"
-LOG_PAGE = ROOT / "meshctl" / "log" / "README.md"
+LOG_PAGE = ROOT / "meshctl" / "journal" / "README.md"
 BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
 PAGES = (README, SERVER_PAGE, LOG_PAGE, BRIDGE_PAGE, TESTS_PAGE)

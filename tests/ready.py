@@ -19,8 +19,8 @@ from threading import Timer
 from typing import Any
 
 from meshctl.cli import main
-from meshctl.log.events import held_back
-from meshctl.log.setup import release_log
+from meshctl.journal.events import held_back
+from meshctl.journal.setup import release_log
 
 # Each loads what its kind of command needs.
 _LOADED = (

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from meshctl.daemon import windows
+from meshctl.daemon.lock import ask_to_reload
+from meshctl.journal.reader import Entry, parse_line
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
-from meshctl.log.reader import Entry, parse_line
 from meshctl.mesh.control_file import ControlFile, read_control_file
-from meshctl.process import windows
-from meshctl.process.lock import ask_to_reload
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from tests import ready
 

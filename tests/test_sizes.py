@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshctl.log.masking import mask_numbers
+from meshctl.journal.masking import mask_numbers
 from meshctl.sizes import size_text
 
 

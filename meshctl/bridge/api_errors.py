@@ -24,7 +24,7 @@ import urllib3.exceptions
 
 from meshctl.bridge.answers import NOT_MESH, NotMeshError, refusal_in
 from meshctl.errors import MeshctlError
-from meshctl.log.masking import escape_unprintable, mask_file_name, mask_numbers
+from meshctl.journal.masking import escape_unprintable, mask_file_name, mask_numbers
 from meshctl.mesh.codes import ERROR, explain_report
 
 NOT_TAKEN_NOW = frozenset(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeGuard
 
 from meshctl.errors import MeshctlError
-from meshctl.log.masking import mask_numbers
+from meshctl.journal.masking import mask_numbers
 from meshctl.mesh.codes import ERROR, SUCCESS
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile, StatusRecord
 

@@ -47,9 +47,9 @@ from meshctl.bridge.download import DamagedError, Download, TooMuchError
 from meshctl.bridge.headers import arrived_control_file, is_sane_id
 from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders
-from meshctl.log.alert import Alert
-from meshctl.log.events import Journal
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.alert import Alert
+from meshctl.journal.events import Journal
+from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 
 _ARRIVING: Final = "arriving"

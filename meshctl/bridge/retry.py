@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from meshctl.bridge.answers import StoppedError
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on
 from meshctl.clock import Clock
+from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.retry import Pauses
 from meshctl.errors import MeshctlError
-from meshctl.log.alert import Alert
-from meshctl.log.events import Journal, error_fields
-from meshctl.log.format import FieldValue
-from meshctl.log.masking import mask_file_name
-from meshctl.process.alerts import Alerts
-from meshctl.process.retry import Pauses
+from meshctl.journal.alert import Alert
+from meshctl.journal.events import Journal, error_fields
+from meshctl.journal.format import FieldValue
+from meshctl.journal.masking import mask_file_name
 
 _LONGEST_PAUSE_SECONDS = 300.0
 _UNFORESEEN = "UNFORESEEN"

@@ -54,8 +54,8 @@ from meshctl.bridge.upload import (
     post_next,
 )
 from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
-from meshctl.log.events import Journal
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.events import Journal
+from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFile
 
 _PICK_UP_SECONDS: Final = 1.0

@@ -29,14 +29,14 @@ from meshctl.bridge.retry import BlockedAlerts, BridgePart
 from meshctl.bridge.send import PairSender
 from meshctl.bridge.track import Tracker
 from meshctl.clock import Clock
+from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.lock import serving
+from meshctl.daemon.systemd import Service
+from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
 from meshctl.files.owner import claim
-from meshctl.log.events import Journal
-from meshctl.process.alerts import Alerts
-from meshctl.process.lock import serving
-from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Signals
+from meshctl.journal.events import Journal
 from meshctl.settings.model import Settings
 
 _HANDSHAKE_EVERY_SECONDS = 86_400.0

@@ -15,10 +15,10 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from meshctl.bridge.api_errors import BridgeFault, FailureKind, fault_of
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.tracked import Tracked, read_tracked, status_named, write_tracked
+from meshctl.journal.events import Journal
 from meshctl.ledger import reads
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.reads import Selection
-from meshctl.log.events import Journal
 from meshctl.mesh.states import State
 
 _PAUSE: Final = timedelta(hours=1)

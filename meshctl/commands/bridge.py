@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from meshctl.bridge.connect import connect, require_extra
-from meshctl.checks.exposure import warn_of_root
-from meshctl.log.setup import configure_log
-from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Signals
+from meshctl.check.exposure import warn_of_root
+from meshctl.daemon.systemd import Service
+from meshctl.daemon.wake_ups import Signals
+from meshctl.journal.setup import configure_log
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog, has_terminal

@@ -7,9 +7,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.checks.all_checks import run_checks
-from meshctl.checks.finding import Finding, Severity, any_error
-from meshctl.checks.settings import wrong_settings
+from meshctl.check.all_checks import run_checks
+from meshctl.check.finding import Finding, Severity, any_error
+from meshctl.check.settings import wrong_settings
 from meshctl.errors import ConfigError
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog, print_json

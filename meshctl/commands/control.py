@@ -8,7 +8,7 @@ import click
 
 from meshctl.errors import MeshctlError
 from meshctl.files.safe_open import open_regular
-from meshctl.log.masking import escape_unprintable, mask_file_name
+from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.payload.sidecar import Sidecar
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.dropping import examine_beforehand

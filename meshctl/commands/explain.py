@@ -9,7 +9,7 @@ import click
 
 from meshctl.errors import MeshctlError
 from meshctl.inbound.acknowledgement import UnreadableAcknowledgementError, read_acknowledgement
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, read_control_file

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from meshctl.checks.access_lists import close_command
+from meshctl.check.access_lists import close_command
 from meshctl.errors import ConfigError
 from meshctl.settings.client_config import choose_client
 from meshctl.settings.layout import (

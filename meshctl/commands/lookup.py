@@ -7,7 +7,7 @@ import click
 
 from meshctl.bridge.connect import connect
 from meshctl.errors import MeshctlError
-from meshctl.log.masking import escape_unprintable
+from meshctl.journal.masking import escape_unprintable
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 

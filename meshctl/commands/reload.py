@@ -2,7 +2,7 @@
 
 import click
 
-from meshctl.process.lock import ask_to_reload
+from meshctl.daemon.lock import ask_to_reload
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 

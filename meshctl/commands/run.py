@@ -5,11 +5,11 @@ from contextlib import closing
 
 import click
 
-from meshctl.checks.exposure import refuse_world_writable, warn_of_root
-from meshctl.log.setup import configure_log
-from meshctl.process.daemon import Daemon
-from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Signals
+from meshctl.check.exposure import refuse_world_writable, warn_of_root
+from meshctl.daemon.daemon import Daemon
+from meshctl.daemon.systemd import Service
+from meshctl.daemon.wake_ups import Signals
+from meshctl.journal.setup import configure_log
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of

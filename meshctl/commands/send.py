@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError, Refusal
-from meshctl.log.masking import escape_unprintable, mask_file_name
+from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.outbound.names import NameRules
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.durations import format_duration, parse_duration

@@ -11,15 +11,15 @@ import click
 
 from meshctl.commands.bridge import connected_bridge
 from meshctl.commands.run import make_daemon
+from meshctl.daemon.systemd import Service
+from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError
-from meshctl.process.systemd import Service
-from meshctl.process.wake_ups import Signals
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
 # What it needs is there on Windows alone.
-_service: Any = import_module("meshctl.process.windows_service") if find_spec("win32service") else None
+_service: Any = import_module("meshctl.daemon.windows_service") if find_spec("win32service") else None
 
 _EPILOG = epilog(
     {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from meshctl.process.lock import serving
+from meshctl.daemon.lock import serving
 from meshctl.simulator.far_end import FarEnd, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, make_mailbox_folders, refuse_used_mailbox

@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Final
 
 from meshctl.clock import iso
+from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
-from meshctl.log.alert import Alert
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
 

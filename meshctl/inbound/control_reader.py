@@ -18,7 +18,7 @@ from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, r
 from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.report import meaning_of
 from meshctl.inbound.set_aside import CONTENT_ADVICE
-from meshctl.log.events import error_fields
+from meshctl.journal.events import error_fields
 from meshctl.mesh.codes import Effect
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.sizes import size_text

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Final
 
 from meshctl.clock import instant, iso
+from meshctl.journal.alert import Alert, about_message
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import fact
-from meshctl.log.alert import Alert, about_message
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.use_cases import UseCase
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.files.safe_open import lying_since_ns
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
-from meshctl.log.masking import mask_file_name
 from meshctl.mesh.message_id import is_message_id
 from meshctl.mesh.states import State
 from meshctl.settings.model import MailboxSettings

@@ -45,9 +45,9 @@ from meshctl.inbound.set_aside import (
     UNREADABLE,
     UNUSABLE,
 )
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Candidate
-from meshctl.log.masking import mask_file_name
 from meshctl.mesh.address import is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State

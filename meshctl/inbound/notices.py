@@ -10,9 +10,9 @@ from meshctl.inbound.acknowledgement import ReceivedAcknowledgement
 from meshctl.inbound.control_reader import Unread
 from meshctl.inbound.match import Decision, Doubt
 from meshctl.inbound.report import meaning_of, mesh_id_of
+from meshctl.journal.alert import Alert
+from meshctl.journal.masking import mask_file_name, mask_numbers
 from meshctl.ledger.opening import Books
-from meshctl.log.alert import Alert
-from meshctl.log.masking import mask_file_name, mask_numbers
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
 

@@ -14,9 +14,9 @@ from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.report import LEFT_OUT
 from meshctl.inbound.scan import FolderChange
 from meshctl.inbound.sent_failed import BATCH
+from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
-from meshctl.log.alert import Alert
 from meshctl.settings.model import MailboxSettings
 
 _CONTROL_END = ".ctl"

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meshctl.inbound.date_formats import DateFormats
+from meshctl.journal.alert import Alert, about_message
+from meshctl.journal.format import FieldValue
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Description
 from meshctl.ledger.records import Reason
 from meshctl.ledger.writes import Change
-from meshctl.log.alert import Alert, about_message
-from meshctl.log.format import FieldValue
 from meshctl.mesh.states import Deadline, Evidence, State
 
 

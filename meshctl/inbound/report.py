@@ -6,7 +6,7 @@ Free text of a file is never taken over: what people read is the table's meaning
 import re
 from dataclasses import replace
 
-from meshctl.log.masking import mask_numbers
+from meshctl.journal.masking import mask_numbers
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, Effect, explain_report
 from meshctl.mesh.control_file import ControlFile

@@ -13,10 +13,10 @@ from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_failed, evidence_of_sent, is_delay
 from meshctl.inbound.scan import DONE, GONE, FolderScan, NextLook
 from meshctl.inbound.set_aside import UNREADABLE
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.opening import Books
 from meshctl.ledger.reads import Candidate
-from meshctl.log.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import Evidence, State
 

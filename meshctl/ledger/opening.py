@@ -12,12 +12,12 @@ from pathlib import Path
 
 from meshctl.clock import Clock
 from meshctl.files.owner import ForeignFolderError
+from meshctl.journal.alert import AlertSink, ignore
+from meshctl.journal.events import Journal
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT, MAILBOX_FACT
 from meshctl.ledger.writes import Ledger
-from meshctl.log.alert import AlertSink, ignore
-from meshctl.log.events import Journal
 
 
 @dataclass(frozen=True, slots=True)

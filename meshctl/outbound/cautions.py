@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from meshctl.journal.alert import Alert, about_message
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import NewMessage
-from meshctl.log.alert import Alert, about_message
 from meshctl.outbound.wrap import Caution
 
 

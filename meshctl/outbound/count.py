@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.files.safe_open import lying_since_ns
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import SetAside
-from meshctl.log.masking import mask_file_name
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules
 from meshctl.settings.model import Settings
 

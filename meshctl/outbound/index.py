@@ -28,9 +28,9 @@ from meshctl.clock import iso
 from meshctl.errors import Refusal
 from meshctl.files import change, durable
 from meshctl.files.folder import READ, Folder
+from meshctl.journal.alert import Alert
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.opening import Books
-from meshctl.log.alert import Alert
-from meshctl.log.masking import mask_file_name
 from meshctl.outbound.letter import (
     ROW_NAME,
     ChangedError,

@@ -24,10 +24,10 @@ from meshctl.errors import Refusal
 from meshctl.files import change
 from meshctl.files.folder import READ, Folder
 from meshctl.files.safe_open import BeingWrittenError, check_nobody_writes
+from meshctl.journal.events import error_fields
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
-from meshctl.log.events import error_fields
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import AttachmentMissingError, compose

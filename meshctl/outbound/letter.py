@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from meshctl.errors import ConfigError, Refusal
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, words_to_mask
 from meshctl.outbound.wrap import Attached, Caution

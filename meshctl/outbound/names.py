@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.errors import Refusal
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.masking import mask_file_name
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import StagingSettings

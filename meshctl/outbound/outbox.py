@@ -20,8 +20,8 @@ from meshctl.files import change
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import NAME_ADVICE
 from meshctl.files.safe_open import lying_since_ns
-from meshctl.log.events import Journal
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.events import Journal
+from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.attachments import Attachments
 from meshctl.outbound.completeness import Completeness
 from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner

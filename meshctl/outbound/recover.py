@@ -32,9 +32,9 @@ from meshctl.errors import Refusal
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular, read_regular
+from meshctl.journal.alert import Alert
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
-from meshctl.log.alert import Alert
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id, new_message_id, stamp_of

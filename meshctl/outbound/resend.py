@@ -12,8 +12,8 @@ from typing import Any
 
 from meshctl.errors import MeshctlError, Refusal
 from meshctl.files.safe_open import read_regular
+from meshctl.journal.masking import MASK
 from meshctl.ledger.records import Message
-from meshctl.log.masking import MASK
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.outbound.names import NameKind, NameRules, check_name

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.records import Message
-from meshctl.log.masking import mask_file_name
 from meshctl.settings.load import find_settings_file, load_settings
 from meshctl.settings.model import Settings
 

@@ -10,7 +10,7 @@ import click
 
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.folder import Folder
-from meshctl.log.masking import mask_file_name
+from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.drop import place
 from meshctl.outbound.judge import Judge, sidecar_beside

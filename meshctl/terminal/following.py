@@ -14,11 +14,11 @@ from datetime import timedelta
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from meshctl.daemon.lock import seems_running
+from meshctl.journal.masking import escape_unprintable
 from meshctl.ledger import reads
 from meshctl.ledger.records import Message
-from meshctl.log.masking import escape_unprintable
 from meshctl.mesh.states import LADDER, State
-from meshctl.process.lock import seems_running
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any
 from meshctl.terminal.tables import make_console, plain_text

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.log.masking import escape_unprintable
+from meshctl.journal.masking import escape_unprintable
 
 # Wide enough that nothing is cut or folded when the output goes to a file or another program.
 _WIDTH_WITHOUT_TERMINAL = 10_000

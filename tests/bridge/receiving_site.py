@@ -9,8 +9,8 @@ from pathlib import Path
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.receive import Receiver
 from meshctl.files.client_folders import ClientFolders
-from meshctl.log.alert import Alert
-from meshctl.log.events import EventRecord, Journal
+from meshctl.journal.alert import Alert
+from meshctl.journal.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY
 

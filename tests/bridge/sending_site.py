@@ -11,7 +11,7 @@ from meshctl.bridge.api_errors import BridgeFault
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.send import PairSender
 from meshctl.files.client_folders import ClientFolders
-from meshctl.log.events import Journal
+from meshctl.journal.events import Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 from tests.bridge.receiving_site import MAILBOX_ID, ReceivingSite
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox

@@ -10,8 +10,8 @@ import pytest
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind
 from meshctl.bridge.retry import BlockedAlerts, BridgePart
 from meshctl.clock import instant, iso
-from meshctl.log.events import journal
-from meshctl.process.alerts import Alerts
+from meshctl.daemon.alerts import Alerts
+from meshctl.journal.events import journal
 from tests.bridge.test_part import AWAY, DENIED, FULL, SteppedClock
 from tests.settings.loading import MINIMAL, load
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from meshctl.checks.bridge import CertificateError, validity_of
-from meshctl.checks.finding import Finding, Severity
-from meshctl.process.lock import server_of, serving
+from meshctl.check.bridge import CertificateError, validity_of
+from meshctl.check.finding import Finding, Severity
+from meshctl.daemon.lock import server_of, serving
 from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import TestAuthority
-from tests.checks.checked_site import CheckedSite, checked
+from tests.check.checked_site import CheckedSite, checked
 
 DAY = timedelta(days=1)
 

@@ -9,9 +9,9 @@ from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind
 from meshctl.bridge.retry import BridgePart
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
-from meshctl.log.events import held_back, journal
-from meshctl.log.reader import Entry, parse_line
-from meshctl.log.setup import configure_log, release_log
+from meshctl.journal.events import held_back, journal
+from meshctl.journal.reader import Entry, parse_line
+from meshctl.journal.setup import configure_log, release_log
 from tests.settings.loading import MINIMAL, load
 
 AWAY = BridgeFault(ApiFault(FailureKind.LATER, "", "CONNECT", "MESH cannot be reached"))

@@ -11,7 +11,7 @@ import pytest
 from meshctl.bridge.api_errors import BridgeFault
 from meshctl.bridge.track import Tracker
 from meshctl.bridge.tracked import TRACKED_NAME
-from meshctl.log.events import Journal
+from meshctl.journal.events import Journal
 from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.bridge.sandbox import Sandbox
 from tests.commands.recorded import Recorder, invoke, recording

@@ -10,9 +10,9 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
+from meshctl.journal.events import Journal
 from meshctl.ledger.opening import Books, open_books
 from meshctl.ledger.records import NewMessage
-from meshctl.log.events import Journal
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Deadline, Evidence, State
 from tests.site import Site

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checks.access import ALL, let_in
+from tests.check.access import ALL, let_in
 from tests.payloads import pdf
 from tests.site import Site, make_site, sidecar
 

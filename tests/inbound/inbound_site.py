@@ -15,14 +15,14 @@ from typing import Any
 
 from meshctl.clock import Clock
 from meshctl.inbound.pipeline import InboundPipeline, InboundWorkLeft
+from meshctl.journal.alert import Alert
+from meshctl.journal.events import EventRecord, Journal
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import Keys
 from meshctl.ledger.opening import Books
 from meshctl.ledger.records import Message, NewMessage
 from meshctl.ledger.writes import Ledger
-from meshctl.log.alert import Alert
-from meshctl.log.events import EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Acknowledgement, State

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from meshctl.clock import Clock
+from meshctl.journal.events import Journal
 from meshctl.ledger.opening import Books, open_books
-from meshctl.log.events import Journal
 from meshctl.outbound.outbox import NextTurn, Outbox
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside

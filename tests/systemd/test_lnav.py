@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.log.events import event_table
-from meshctl.log.format import logfmt_line
+from meshctl.journal.events import event_table
+from meshctl.journal.format import logfmt_line
 from tests.payloads import pdf
 from tests.site import make_site, sidecar
 

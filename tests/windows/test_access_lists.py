@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.checks.access_lists import access_list, close_command
-from tests.checks.access import ALL, READ, let_in
+from meshctl.check.access_lists import access_list, close_command
+from tests.check.access import ALL, READ, let_in
 from tests.site import Site, make_site
 
 

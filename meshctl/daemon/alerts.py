@@ -1,0 +1,199 @@
+"""Running the alert command: one process at a time, in a thread of its own, each for a limited time.
+
+Nothing here ever raises into its caller or holds the daemon up. The command is an argument list, never a
+shell line; it gets one event as JSON on its standard input, and what it prints is thrown away.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Collection
+from threading import Condition, Thread
+from typing import Final
+
+from meshctl.journal.alert import Alert
+from meshctl.journal.events import Journal, error_fields
+from meshctl.settings.model import AlertSettings
+
+if sys.platform == "win32":
+    from meshctl.daemon.windows import Job
+
+MOST_WAITING: Final = 10_000
+"""So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
+
+# Where systemd puts the credentials of a service.
+_CREDENTIALS: Final = ("CREDENTIALS_DIRECTORY",)
+_ADVICE: Final = "Try the command of [alerts] by hand, with an event on its standard input."
+
+
+class Alerts:
+    """The alert command of one mailbox; without a command every alert is dropped in silence.
+
+    `hidden` are the environment variables that hold secrets, and which the command does not get.
+    """
+
+    def __init__(self, settings: AlertSettings, journal: Journal, hidden: Collection[str] = ()) -> None:
+        self._command = list(settings.command)
+        self._hidden = hidden
+        self._timeout_seconds = settings.timeout.total_seconds()
+        self._journal = journal
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._is_closing = self._has_given_up = False
+        self._process: _Command | None = None
+        self._thread: Thread | None = None
+        # Guards everything above, and tells the thread of new alerts.
+        self._changed = Condition()
+
+    def send(self, alert: Alert) -> None:
+        """Have the command run for an alert, after those that wait already."""
+        if not self._command:
+            return
+        data = json.dumps(alert.as_json(), default=str).encode() + b"\n"
+        with self._changed:
+            if self._is_closing:
+                return
+            if len(self._waiting) == MOST_WAITING:
+                self._waiting.popleft()
+                self._dropped += 1
+            self._waiting.append(data)
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = self._new_thread()
+
+    def close(self, timeout: float) -> None:
+        """Let what waits be sent for up to `timeout` seconds, then end the command and drop the rest."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is None:
+            return
+        thread.join(timeout)
+        if not thread.is_alive():
+            return
+        with self._changed:
+            self._has_given_up = True
+            unsent = len(self._waiting) + (self._process is not None)
+            self._waiting.clear()
+            if self._process is not None:
+                self._process.end()
+        thread.join(1.0)
+        self._tell("The daemon stopped before these alerts were sent.", unsent=unsent)
+
+    def _new_thread(self) -> Thread | None:
+        thread = Thread(target=self._work, name="alerts", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has no thread left; the next alert tries again, and this one waits.
+            return None
+        return thread
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._is_closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                data = self._waiting.popleft()
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                self._tell(
+                    "More alerts came than the command could take; the oldest are lost.", dropped=dropped
+                )
+            self._run(data)
+
+    def _run(self, data: bytes) -> None:
+        """Run the command once; whatever goes wrong is only told of."""
+        try:
+            command = _Command(self._command, self._hidden)
+        except (OSError, ValueError) as error:
+            self._tell(_reason(error))
+            return
+        with self._changed:
+            self._process = command
+        try:
+            exit_code = command.tell(data, self._timeout_seconds)
+        except subprocess.TimeoutExpired:
+            command.end()
+            self._tell(f"The command took longer than {self._timeout_seconds:g} s and was ended.")
+        except (OSError, ValueError) as error:
+            command.end()
+            self._tell(_reason(error))
+        else:
+            if exit_code != 0 and not self._has_given_up:
+                self._tell("The command failed.", exit_code=exit_code)
+        finally:
+            with self._changed:
+                self._process = None
+            command.close()
+
+    def _tell(self, text: str, **more: int) -> None:
+        self._journal.warning("daemon.alert_failed", text=text, **more, advice=_ADVICE)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"The command cannot be run: {os.strerror(error.errno)}."
+    return f"The command cannot be run: {error_fields(error)['error']}."
+
+
+def _without_secrets(hidden: Collection[str]) -> dict[str, str]:
+    """Return the environment without what may lead to a secret of the service."""
+    return {name: value for name, value in os.environ.items() if name not in {*hidden, *_CREDENTIALS}}
+
+
+class _Command:
+    """The command as a process, which ends with all its children."""
+
+    def __init__(self, arguments: list[str], hidden: Collection[str]) -> None:
+        flags = 0
+        if sys.platform == "win32":
+            self._job = Job()
+            # No window opens when the daemon itself has none.
+            flags = subprocess.CREATE_NO_WINDOW
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_without_secrets(hidden),
+            # A group of its own; nothing on Windows, which has jobs in its place.
+            start_new_session=True,
+            creationflags=flags,
+        )
+        if sys.platform == "win32":
+            # One that has ended already has no need of it.
+            with contextlib.suppress(OSError):
+                self._job.add(self._process.pid)
+
+    def tell(self, data: bytes, timeout_seconds: float) -> int:
+        """Hand it `data` and wait for its end; return its exit code.
+
+        Raises subprocess.TimeoutExpired, OSError, ValueError.
+        """
+        self._process.communicate(data, timeout=timeout_seconds)
+        return self._process.returncode
+
+    def end(self) -> None:
+        """End it and all its children at once, and wait until it has ended."""
+        if self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                self._job.end()
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let go of it; what it has left running goes on."""
+        if sys.platform == "win32":
+            self._job.close()

@@ -1,0 +1,119 @@
+"""Telling systemd how the service is doing: starting, ready, at work, reloading, stopping (sd_notify(3)).
+
+Our own few lines, because what there is does not fit: sdnotify has had no release since 2017 and has no
+types; systemd-python needs a compiler and libsystemd; systemd-watchdog measures on the wall clock, which
+somebody may set back a day, and cannot say that the service reloads or stops.
+
+A watchdog that is fed by a thread of its own proves only that threads run. Here the loop itself says that it
+goes on, after each turn and between the batches of a long one. Nothing here raises or waits: a service
+manager that does not listen must not keep a letter from being sent.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from meshctl.journal.masking import escape_unprintable
+
+_STATUS_EVERY_SECONDS = 5.0
+_SECOND_IN_USEC = 1_000_000
+# How much longer systemd is to wait for the start, said again while the first turn goes on.
+_START_SECONDS = 120
+_STILL_STARTING = f"EXTEND_TIMEOUT_USEC={_START_SECONDS * _SECOND_IN_USEC}"
+_LONGEST_STATUS = 300
+
+
+class Service:
+    """The service as systemd knows it; without systemd (no $NOTIFY_SOCKET) nothing is said to anybody."""
+
+    def __init__(self, environ: Mapping[str, str], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._period = _watchdog_seconds(environ) if self._address else None
+        self._monotonic = monotonic
+        self._is_ready = False
+        self._is_reloading = False
+        self._alive_at = float("-inf")
+        self._status_at = float("-inf")
+        self._obstacles: tuple[str, ...] = ()
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """Return how long the loop may rest between turns: half of what the watchdog allows."""
+        return float("inf") if self._period is None else self._period / 2
+
+    def alive(self) -> None:
+        """Notify systemd that the loop goes on; may be called as often as one likes."""
+        now = self._monotonic()
+        every = (self._period or float("inf")) / 4 if self._is_ready else _START_SECONDS / 4
+        if self._address is None or now - self._alive_at < every:
+            return
+        self._alive_at = now
+        # Until it is ready there is no watchdog, but a time within which a service has to start.
+        self._say("WATCHDOG=1" if self._is_ready else _STILL_STARTING)
+
+    def turned(self, obstacles: Sequence[str], counts: Callable[[], str]) -> None:
+        """Notify systemd what came of a turn: `obstacles` stood in its way, `counts` tells how things stand.
+
+        The first turn without an obstacle makes the service ready: then the folders are watched, and what
+        an earlier run had left is settled.
+        """
+        if self._address is None:
+            return
+        self.alive()
+        if not self._is_ready and not obstacles:
+            self._is_ready = self._say("READY=1", *self._status(obstacles, counts))
+            self._alive_at = float("-inf")
+        elif self._is_reloading:
+            self._is_reloading = not self._say("READY=1", *self._status(obstacles, counts))
+        elif tuple(obstacles) != self._obstacles or (
+            self._monotonic() - self._status_at >= _STATUS_EVERY_SECONDS
+        ):
+            self._say(*self._status(obstacles, counts))
+
+    def reloading(self) -> None:
+        """Notify systemd that the settings are being read again; the next turn says that it is done."""
+        self._is_reloading = self._is_ready and self._say(
+            "RELOADING=1",
+            f"MONOTONIC_USEC={time.monotonic_ns() // 1000}",
+            "STATUS=Reading the settings again.",
+        )
+
+    def stopping(self) -> None:
+        """Notify systemd that the service stops."""
+        self._say("STOPPING=1", "STATUS=Finishing the step in hand.")
+
+    def _status(self, obstacles: Sequence[str], counts: Callable[[], str]) -> list[str]:
+        self._status_at = self._monotonic()
+        self._obstacles = tuple(obstacles)
+        text = f"Blocked: {' '.join(obstacles)}" if obstacles else counts()
+        return [f"STATUS={escape_unprintable(text)[:_LONGEST_STATUS]}"]
+
+    def _say(self, *lines: str) -> bool:
+        """Send one datagram; return whether it went out."""
+        if self._address is None:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
+        except OSError:
+            return False
+        return True
+
+
+def _address(named: str) -> str | None:
+    """Return the socket's address: a path, or with `@` one in Linux's abstract name space."""
+    if not hasattr(socket, "AF_UNIX"):
+        return None
+    if named.startswith("@"):
+        return "\0" + named[1:]
+    return named if named.startswith("/") else None
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Return how long systemd waits for a sign of life (sd_watchdog_enabled(3)); None when it does not."""
+    period, process = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    if not period.isascii() or not period.isdigit() or int(period) == 0:
+        return None
+    return int(period) / _SECOND_IN_USEC if process in {"", str(os.getpid())} else None

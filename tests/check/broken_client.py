@@ -1,0 +1,153 @@
+"""Set-ups broken on purpose: the MESH Client, its flags, its pace, its life."""
+
+from tests.check.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
+from tests.check.checked_site import OLD_STEM, CheckedSite
+
+
+def _save_nothing(checked: CheckedSite, use_case: str | None = None) -> None:
+    checked.set_client(SaveSent="N", TransferReport="Y")
+    checked.set_settings(staging={"default_use_case": use_case})
+
+
+def _save_nothing_of_a_folder(checked: CheckedSite) -> None:
+    _save_nothing(checked)
+    checked.make_use_case_folder(0o750)
+
+
+def _save_nothing_of_the_past(checked: CheckedSite) -> None:
+    _save_nothing(checked)
+    checked.enter(OLD_STEM, "update-record")
+
+
+def _unknown_client(checked: CheckedSite) -> None:
+    folder = str(checked.mailbox)
+    checked.set_settings(mailbox={"client_config": None, "folder": folder})
+
+
+def _client_elsewhere(checked: CheckedSite) -> None:
+    checked.set_settings(mailbox={"folder": str(checked.mailbox)})
+    checked.set_client(root=checked.site.root / "other")
+
+
+CLIENT = (
+    Broken(
+        "SaveSent=N, default use case",
+        lambda g: _save_nothing(g, "send-document"),
+        "reports.matching",
+        ERROR,
+        "In use here: send-document.",
+        "SaveSent=Y",
+    ),
+    Broken(
+        "SaveSent=N, sub-folder",
+        _save_nothing_of_a_folder,
+        "reports.matching",
+        ERROR,
+        "SaveSent=N: their reports cannot be matched",
+        'local_id = "{message_id}"',
+    ),
+    Broken(
+        "SaveSent=N, earlier messages",
+        _save_nothing_of_the_past,
+        "reports.matching",
+        ERROR,
+        "In use here: update-record.",
+        "SaveSent=Y",
+    ),
+    Broken(
+        "SaveSent=N, others in use",
+        lambda g: _save_nothing(g, "vaccination"),
+        "reports.matching",
+        WARNING,
+        "None of them seems to be in use",
+        "SaveSent=Y",
+    ),
+    Broken("client unknown", _unknown_client, "reports.matching", INFO, "not known here", "client_config"),
+    Broken(
+        "nothing shows what was sent",
+        lambda g: g.set_client(SaveSent="N"),
+        "reports.flags",
+        WARNING,
+        "nothing shows that a message has reached MESH",
+        "TransferReport=Y",
+    ),
+    Broken(
+        "nothing shows what was taken",
+        lambda g: g.set_client(SaveSent="N", TransferReport="Y", CollectReport="N"),
+        "reports.flags",
+        INFO,
+        "leaving OUT",
+        "CollectReport=Y",
+    ),
+    Broken(
+        "client elsewhere",
+        _client_elsewhere,
+        "client.folder",
+        WARNING,
+        "other (InterfaceRoot)",
+        "Take folder out",
+    ),
+    Broken(
+        "slow client",
+        lambda g: g.set_client(poll_seconds=7200),
+        "deadlines.collected",
+        WARNING,
+        "less than 2 of the MESH Client's poll periods of 2h",
+        '"4h" or more',
+    ),
+    Broken(
+        "impatient watch",
+        lambda g: g.set_settings(deadlines={"client_silent_after": "45m"}),
+        "deadlines.client_silent_after",
+        WARNING,
+        "45m",
+        '"1h" or more',
+    ),
+    Broken(
+        "assumed too soon",
+        lambda g: g.set_settings(deadlines={"undelivered_after": "5d"}),
+        "deadlines.undelivered_after",
+        ERROR,
+        "before MESH reports",
+        '"6d"',
+    ),
+    Broken(
+        "deadlines crossed",
+        lambda g: g.set_settings(deadlines={"collected": "6h"}),
+        "deadlines.sent",
+        WARNING,
+        "ends before deadlines.collected",
+        "more than 6h",
+    ),
+    Broken(
+        "pair stuck", lambda g: g.put_pair(), "OUT.stuck", ERROR, "1 pairs have lain", "password", 3 * HOUR
+    ),
+    Broken(
+        "half a pair",
+        lambda g: (g.site.out / f"{OLD_STEM}.dat").touch(),
+        "OUT.half",
+        INFO,
+        "without a control file",
+        "meshctl run finishes the pair",
+        HOUR,
+    ),
+    Broken(
+        "half a pair that the client trips over",
+        lambda g: (g.site.out / f"{OLD_STEM}.ctl").touch(),
+        "OUT.control_alone",
+        WARNING,
+        f"{OLD_STEM}.ctl",
+        "meshctl resend ID",
+        HOUR,
+    ),
+    Broken(
+        "client stalled",
+        lambda g: g.put_pair(),
+        "client.life",
+        ERROR,
+        "was 3 h ago, longer than 2 h",
+        "whether the MESH Client runs",
+        3 * HOUR,
+    ),
+    Broken("client silent", lambda g: None, "client.life", INFO, "nothing to send", "all is well", 2 * DAY),
+)

@@ -1,0 +1,118 @@
+"""Who holds the lock of a state folder, asked without touching it."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from meshctl.daemon.lock import ask_to_reload, seems_running, serving, single_instance
+from meshctl.errors import MeshctlError
+from tests.settings.loading import MINIMAL, load
+
+
+def _holder(folder: Path, text: str) -> None:
+    (folder / "holder").write_text(text)
+
+
+def test_nobody_runs_where_nobody_wrote_himself_down(tmp_path: Path) -> None:
+    """Before the first start, and after the daemon has ended, it does not seem to run."""
+    before = seems_running(tmp_path)
+    with single_instance(tmp_path, datetime(2026, 11, 22, 9, 15, tzinfo=UTC)):
+        meanwhile = seems_running(tmp_path)
+
+    assert (before, meanwhile, seems_running(tmp_path)) == (False, True, False)
+
+
+def test_a_killed_daemon_does_not_seem_to_run(tmp_path: Path) -> None:
+    """What a killed process wrote down is not believed once that process is gone."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(timeout=30)
+    _holder(tmp_path, f"process {ended.pid} on {socket.gethostname()} since 2026-11-22T09:15:02.481Z\n")
+
+    assert not seems_running(tmp_path)
+
+
+def test_a_daemon_elsewhere_is_believed_to_run(tmp_path: Path) -> None:
+    """A process on another machine cannot be asked, and counts as running."""
+    _holder(tmp_path, f"process {os.getpid()} on elsewhere since 2026-11-22T09:15:02.481Z\n")
+
+    assert seems_running(tmp_path)
+
+
+def test_an_unreadable_note_is_nobody(tmp_path: Path) -> None:
+    """A note that does not name a process tells of nobody."""
+    _holder(tmp_path, "process 0 on\n")
+
+    assert not seems_running(tmp_path)
+
+
+_WAITING = "import sys; print('up', flush=True); sys.stdin.read()"
+_HOLDING = f"""
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from meshctl.daemon.lock import single_instance
+with single_instance(Path(sys.argv[1]), datetime.now(UTC)):
+    {_WAITING}
+"""
+
+
+@contextmanager
+def _started(program: str, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a program, from when it says that it is up, until the block ends."""
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: signals")
+def test_nobody_is_signalled_who_does_not_hold_the_lock(tmp_path: Path) -> None:
+    """A note that names another process has it left alone, whoever wrote it."""
+    with _started(_WAITING) as bystander, _started(_HOLDING, str(tmp_path)):
+        note = f"process {bystander.pid} on {socket.gethostname()} since 2026-11-22T09:15:02.481Z"
+        _holder(tmp_path, note)
+
+        with pytest.raises(MeshctlError, match="cannot be asked from here"):
+            ask_to_reload(tmp_path)
+
+        assert bystander.poll() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")
+def test_who_serves_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """Nor who holds a state folder: a file that somebody has the name lead to stays as it is."""
+    (tmp_path / "key").write_text("secret")
+    mailbox = load(tmp_path, MINIMAL).mailbox
+    mailbox.temp_folder.mkdir(parents=True)
+    (mailbox.temp_folder / "serving").symlink_to(tmp_path / "key")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "holder").symlink_to(tmp_path / "key")
+
+    with serving(mailbox, "the bridge"):
+        assert "the bridge" in (mailbox.temp_folder / "serving").read_text()
+    with single_instance(tmp_path / "state", datetime(2026, 11, 22, 9, 15, tzinfo=UTC)):
+        assert seems_running(tmp_path / "state")
+
+    assert (tmp_path / "key").read_text() == "secret"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")
+def test_no_lock_is_taken_through_a_link(tmp_path: Path) -> None:
+    """The text says what is wrong and what to do."""
+    mailbox = load(tmp_path, MINIMAL).mailbox
+    mailbox.temp_folder.mkdir(parents=True)
+    (mailbox.temp_folder / "serving.lock").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(MeshctlError, match=r"serving.lock is a link.* Remove it"), serving(mailbox, "x"):
+        pass
+
+    assert not (tmp_path / "elsewhere").exists()

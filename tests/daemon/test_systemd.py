@@ -1,0 +1,259 @@
+"""What systemd hears of the daemon, through real datagram sockets (sd_notify(3))."""
+
+import itertools
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from meshctl.daemon.systemd import Service
+from tests.payloads import pdf
+from tests.site import make_site, sidecar
+
+PERIOD_SECONDS = 60
+
+
+class Manager:
+    """The receiving end of a notification socket."""
+
+    def __init__(self, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + name[1:] if name.startswith("@") else name)
+        self._socket.settimeout(20)
+        self.name = name
+
+    def heard(self) -> list[str]:
+        """Return the lines of all datagrams that have come."""
+        lines: list[str] = []
+        self._socket.setblocking(False)
+        try:
+            while True:
+                lines += self._socket.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return lines
+
+    def wait_for(self, wanted: Callable[[str], bool]) -> list[str]:
+        """Return the lines up to and with the first datagram that has a wanted line."""
+        lines: list[str] = []
+        self._socket.settimeout(20)
+        while not any(map(wanted, lines)):
+            lines += self._socket.recv(4096).decode().split("\n")
+        return lines
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+
+class Clock:
+    """A monotonic clock that goes on when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def manager() -> Iterator[Manager]:
+    # Not tmp_path, which can be longer than the 108 bytes that a socket's path may have.
+    with tempfile.TemporaryDirectory() as folder:
+        listening = Manager(f"{folder}/notify")
+        yield listening
+        listening.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _service(manager: Manager, clock: Clock, **environ: str) -> Service:
+    watchdog = {"WATCHDOG_USEC": str(PERIOD_SECONDS * 1_000_000), "WATCHDOG_PID": str(os.getpid())}
+    return Service({"NOTIFY_SOCKET": manager.name, **watchdog, **environ}, clock)
+
+
+def _counts() -> str:
+    return "3 queued"
+
+
+def test_it_is_ready_after_the_first_turn_that_nothing_stood_in_the_way_of(
+    manager: Manager, clock: Clock
+) -> None:
+    """READY=1 comes once, after the first turn without an obstacle, and with the counts."""
+    service = _service(manager, clock)
+
+    service.turned(["No such folder: /srv/outbox"], _counts)
+    before = manager.heard()
+    service.turned([], _counts)
+    then = manager.heard()
+    clock.seconds += 10
+    service.turned([], _counts)
+
+    assert before == ["EXTEND_TIMEOUT_USEC=120000000", "STATUS=Blocked: No such folder: /srv/outbox"]
+    assert then == ["READY=1", "STATUS=3 queued"]
+    assert manager.heard() == ["WATCHDOG=1", "STATUS=3 queued"]
+
+
+def test_a_long_first_turn_asks_for_more_time(manager: Manager, clock: Clock) -> None:
+    """While it is not ready, signs of life extend the time to start, and feed no watchdog."""
+    service = _service(manager, clock)
+
+    for _ in range(5):
+        service.alive()
+        clock.seconds += 20
+
+    assert manager.heard() == ["EXTEND_TIMEOUT_USEC=120000000"] * 3
+
+
+def test_the_watchdog_is_fed_by_turns_alone(manager: Manager, clock: Clock) -> None:
+    """A loop that goes on feeds the watchdog well within its period; one that hangs does not."""
+    service = _service(manager, clock)
+    service.turned([], _counts)
+    manager.heard()
+
+    fed_at = []
+    for _ in range(200):
+        clock.seconds += 1
+        service.alive()
+        if "WATCHDOG=1" in manager.heard():
+            fed_at.append(clock.seconds)
+    clock.seconds += 10 * PERIOD_SECONDS
+
+    assert max(b - a for a, b in itertools.pairwise(fed_at)) <= PERIOD_SECONDS / 2
+    assert manager.heard() == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, PERIOD_SECONDS / 2),
+        ({"WATCHDOG_PID": ""}, PERIOD_SECONDS / 2),
+        ({"WATCHDOG_PID": "1"}, float("inf")),
+        ({"WATCHDOG_USEC": ""}, float("inf")),
+        ({"WATCHDOG_USEC": "0"}, float("inf")),
+        ({"WATCHDOG_USEC": "soon"}, float("inf")),
+        ({"NOTIFY_SOCKET": ""}, float("inf")),
+        ({"NOTIFY_SOCKET": "vsock:2:1234"}, float("inf")),
+    ],
+)
+def test_the_loop_rests_no_longer_than_half_the_period(
+    manager: Manager, clock: Clock, environ: dict[str, str], seconds: float
+) -> None:
+    """The longest rest is half the watchdog's period; without a watchdog for us there is no limit."""
+    assert _service(manager, clock, **environ).longest_wait_seconds == seconds
+
+
+def test_the_status_is_told_now_and_then_and_at_once_when_something_stands_in_the_way(
+    manager: Manager, clock: Clock
+) -> None:
+    """Counting costs, so turns in quick succession tell no status; a new obstacle is told without delay."""
+    service = _service(manager, clock)
+    service.turned([], _counts)
+    clock.seconds += 0.1
+    service.alive()
+    manager.heard()
+
+    for _ in range(10):
+        clock.seconds += 0.1
+        service.turned([], _counts)
+    quiet = manager.heard()
+    service.turned(["Disk full\x1b[2J\nREADY=1"], _counts)
+
+    assert quiet == []
+    assert manager.heard() == ["STATUS=Blocked: Disk full\\x1b[2J\\x0aREADY=1"]
+
+
+def test_a_reload_ends_with_ready(manager: Manager, clock: Clock) -> None:
+    """RELOADING=1 comes with the time that systemd asks for, READY=1 after the next turn; then STOPPING=1."""
+    service = _service(manager, clock)
+    service.turned([], _counts)
+    manager.heard()
+
+    earliest = time.monotonic_ns() // 1000
+    service.reloading()
+    reloading = manager.heard()
+    service.turned([], _counts)
+    ready = manager.heard()
+    service.stopping()
+
+    assert reloading[0] == "RELOADING=1"
+    assert int(reloading[1].removeprefix("MONOTONIC_USEC=")) >= earliest
+    assert [line for line in ready if line.startswith("READY")] == ["READY=1"]
+    assert manager.heard()[0] == "STOPPING=1"
+
+
+def test_an_abstract_socket_is_reached(clock: Clock) -> None:
+    """An address that begins with @ is one in the abstract name space."""
+    manager = Manager(f"@meshctl-test-{os.getpid()}")
+    try:
+        _service(manager, clock).turned([], _counts)
+        assert "READY=1" in manager.heard()
+    finally:
+        manager.close()
+
+
+def test_nobody_listening_does_no_harm(manager: Manager, clock: Clock) -> None:
+    """A manager that has gone is not waited for, and READY=1 is said again when it is back."""
+    service = _service(manager, clock)
+    manager.close()
+    Path(manager.name).unlink()
+
+    service.turned([], _counts)
+    back = Manager(manager.name)
+    service.turned([], _counts)
+    lines = back.heard()
+    back.close()
+
+    assert "READY=1" in lines
+
+
+def test_without_systemd_nothing_is_counted() -> None:
+    """Without a notification socket the counts are not even asked for."""
+    service = Service({})
+
+    service.turned([], lambda: pytest.fail("counted for nobody"))
+    service.alive()
+    service.reloading()
+    service.stopping()
+
+
+def test_the_daemon_says_ready_reloads_and_stops(tmp_path: Path, manager: Manager) -> None:
+    """The real daemon is ready with the folders watched, wakes for its watchdog, reloads on SIGHUP, stops."""
+    site = make_site(tmp_path / "site", staging={"rescan_seconds": 600})
+    site.environ |= {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000"}
+
+    with site.daemon() as daemon:
+        manager.wait_for(lambda line: line == "READY=1")
+        # Found at once although the folders are looked through every ten minutes only: they are watched.
+        site.place("letter.pdf", pdf("a letter"), sidecar=sidecar())
+        daemon.wait_for_pairs(1)
+        for _ in range(3):
+            manager.wait_for(lambda line: line == "WATCHDOG=1")
+        daemon.reload()
+        reloaded = manager.wait_for(lambda line: line == "READY=1")
+        daemon.stop()
+        stopped = manager.wait_for(lambda line: line == "STOPPING=1")
+
+    assert "RELOADING=1" in reloaded
+    assert "STATUS=At work. Messages: 1 queued; 0 overdue." in reloaded
+    assert stopped
+
+
+def test_the_daemon_is_not_ready_while_the_outbox_is_missing(tmp_path: Path, manager: Manager) -> None:
+    """With a folder missing the start goes on, says what is wrong, and ends in READY=1 when it is mended."""
+    site = make_site(tmp_path / "site")
+    site.environ["NOTIFY_SOCKET"] = manager.name
+    site.outbox.rmdir()
+
+    with site.daemon():
+        before = manager.wait_for(lambda line: line.startswith("STATUS=Blocked: No such file or directory"))
+        site.outbox.mkdir()
+        manager.wait_for(lambda line: line == "READY=1")
+
+    assert "READY=1" not in before

@@ -1,0 +1,152 @@
+"""The table of events and the front through which they are said."""
+
+import ast
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshctl.journal.events import LOGGER_NAME, error_fields, event_table, held_back, journal
+from meshctl.journal.format import FieldValue
+from meshctl.mesh.states import State
+
+PACKAGE = Path(__file__).parents[2] / "meshctl"
+SAID = re.compile(r"""\.(debug|info|warning|error)\(\s*["']([a-z]+\.[a-z_]+)["']""")
+
+
+def test_every_event_has_a_family_a_level_and_a_meaning() -> None:
+    """The README's table can be made from the table of events."""
+    families = {name.split(".")[0] for name in event_table()}
+
+    assert families == {"message", "report", "ack", "file", "routing", "client", "bridge", "daemon"}
+    assert {kind.level for kind in event_table().values()} <= {10, 20, 30, 40}
+    assert all(kind.meaning.endswith(".") for kind in event_table().values())
+
+
+def test_what_the_code_says_is_in_the_table_at_that_level() -> None:
+    """Every event named in the package is in the table, and said at the level that the table gives."""
+    table = event_table()
+    said = [
+        (source.name, level, event)
+        for source in PACKAGE.rglob("*.py")
+        for level, event in SAID.findall(source.read_text(encoding="utf-8"))
+    ]
+
+    assert said
+    assert [
+        (name, level, event)
+        for name, level, event in said
+        if event not in table or logging.getLevelName(table[event].level).lower() != level
+    ] == []
+
+
+def test_every_event_of_the_table_is_said_somewhere() -> None:
+    """No row of the table, and so of the README, is about an event that never comes."""
+    written = Counter(
+        node.value
+        for source in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    # The recorder makes these names from the state that a message has come to.
+    moved = {
+        f"message.{state.value}" for state in (State.COLLECTED, State.SENT, State.RECEIVED, State.COMPLETED)
+    }
+
+    assert set(event_table()) - set(written) - moved == set()
+
+
+def test_alerts_of_the_table_are_those_that_the_code_sends() -> None:
+    """The table says of each event that is an alert somewhere when it is one, and of no other."""
+    sent = {event for source in PACKAGE.rglob("*.py") for event in _alerts_sent_by(source)}
+
+    assert sent == {kind.name for kind in event_table().values() if kind.alert}
+    assert all(kind.alert.endswith(".") for kind in event_table().values() if kind.alert)
+
+
+def _alerts_sent_by(source: Path) -> Iterator[str]:
+    """Yield the events of the alerts that a module makes: `Alert(event=...)`, by a function of it or not."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    constants = {
+        node.target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+    for call in calls:
+        if _name_of(call.func) != "Alert":
+            continue
+        [event] = [keyword.value for keyword in call.keywords if keyword.arg == "event"]
+        if isinstance(event, ast.Name) and event.id in constants:
+            yield str(constants[event.id])
+        elif isinstance(event, ast.Name):
+            function = _function_around(tree, call)
+            named = [_text_of(one.args[0]) for one in calls if _name_of(one.func) == function]
+            assert named, f"{source}: nobody calls {function}"
+            yield from named
+        else:
+            yield _text_of(event)
+
+
+def _function_around(tree: ast.Module, call: ast.Call) -> str:
+    """Return the name of the method that makes the alert of an event that it is given."""
+    [function] = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and call in ast.walk(node)
+    ]
+    assert [argument.arg for argument in function.args.args][:2] == ["self", "event"]
+    return function.name
+
+
+def _text_of(node: ast.expr) -> str:
+    assert isinstance(node, ast.Constant), "write the event of an alert as a text"
+    return str(node.value)
+
+
+def _name_of(function: ast.expr) -> str | None:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else None
+
+
+def test_event_that_is_not_in_the_table_is_refused() -> None:
+    """A misspelt event is an error where it is said, not a gap in the README."""
+    with pytest.raises(ValueError, match=r"message\.qeued is not in the table"):
+        journal.info("message.qeued")
+
+
+@pytest.mark.parametrize("key", ["at", "level", "event"])
+def test_field_must_not_take_a_name_that_every_line_has(key: str) -> None:
+    """A field cannot overwrite the line's own time, level or event."""
+    fields: dict[str, FieldValue] = {key: "x"}
+
+    with pytest.raises(ValueError, match="must not be named"):
+        journal.info("daemon.started", **fields)
+
+
+def test_records_before_configuration_are_held_back_up_to_a_bound() -> None:
+    """What is said before there is a log is kept, the newest thousand of it."""
+    for number in range(1100):
+        journal.info("daemon.started", number=number)
+
+    records = held_back.take()
+
+    assert len(records) == 1000
+    assert records[-1].name == LOGGER_NAME
+
+
+def test_error_is_told_by_type_place_and_number_never_by_its_text() -> None:
+    """An exception's text may quote a value, so only its kind and place are told."""
+    try:
+        Path("/nowhere/Smith 999 000 0042").read_bytes()
+    except OSError as error:
+        fields = error_fields(error)
+
+    assert fields["error"] == "FileNotFoundError"
+    assert fields["errno"] == "ENOENT"
+    assert "Smith" not in str(fields)
+    assert re.fullmatch(r"[\w.]+:\d+", str(fields["where"]))
