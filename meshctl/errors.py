@@ -20,7 +20,7 @@ class ConfigError(MeshctlError):
     exit_code = 2
 
 
-class Refusal(MeshctlError):
+class Rejection(MeshctlError):
     """Why a dropped file cannot be sent: `code` for programs, `text` and `advice` for people."""
 
     def __init__(self, code: str, text: str, advice: str) -> None:
@@ -29,7 +29,7 @@ class Refusal(MeshctlError):
         self.text = text
         self.advice = advice
 
-    def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type["Rejection"], tuple[str, str, str]]:
         return type(self), (self.code, self.text, self.advice)
 
 

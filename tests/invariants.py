@@ -1,4 +1,4 @@
-"""What must hold on a site whatever happened: each file once, no pair half, books and folders agree."""
+"""What must hold on a site whatever happened: each file once, no pair half, services and folders agree."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files.safe_open import read_regular
 from meshctl.mesh.message_id import is_message_id
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
@@ -90,7 +90,7 @@ def _attachments_in(folder: Path) -> set[str]:
     """Return what sidecars in a folder name as attachments: they came there with their letters."""
     named: set[str] = set()
     for path in folder.glob(f"*{SIDECAR_SUFFIX}"):
-        with suppress(Refusal, OSError):
+        with suppress(Rejection, OSError):
             document = read_sidecar(read_regular(path, SIDECAR_BYTES + 1)).document
             named.update((document.attachments if document else None) or ())
     return named

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from meshctl.clock import instant
-from meshctl.errors import MeshctlError, Refusal
+from meshctl.errors import MeshctlError, Rejection
 from meshctl.ledger.records import HistoryEntry, Message, Reason
 from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.states import Acknowledgement, Deadline, State
@@ -323,7 +323,7 @@ def _command_lines() -> Iterator[bytes]:
 def _is_valid(number: str) -> bool:
     try:
         check_nhs_number(number, NhsNumberCheck.MOD11)
-    except Refusal:
+    except Rejection:
         return False
     return True
 

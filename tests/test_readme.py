@@ -98,7 +98,7 @@ def test_index_example_is_an_index() -> None:
     (example,) = code_blocks(TEXT, "csv")
 
     (row,) = read_index(example.encode(), NameRules(StagingSettings()).check_named)
-    assert row.refusal is None
+    assert row.rejection is None
     assert read_sidecar(row.sidecar).document is not None
 
 

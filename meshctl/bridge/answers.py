@@ -5,7 +5,7 @@ followed to another address, and none is believed:
 
 - a redirect is never MESH's;
 - the body of a call that carries no payload is empty or one JSON object of a few megabytes;
-- a refusal is believed only in MESH's own words: an HTML page with the same status says nothing.
+- a rejection is believed only in MESH's own words: an HTML page with the same status says nothing.
 """
 
 import json
@@ -126,7 +126,7 @@ def object_of(response: Response) -> Mapping[str, Any]:
     return found
 
 
-def refusal_in(response: Response) -> Mapping[str, Any] | None:
+def rejection_in(response: Response) -> Mapping[str, Any] | None:
     """Return what an answer of 300 and above says if that is MESH's own; None for anybody else's page."""
     answer = _object_in(response.content)
     if answer is None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import requests
 import urllib3.exceptions
 
-from meshctl.bridge.answers import NOT_MESH, NotMeshError, refusal_in
+from meshctl.bridge.answers import NOT_MESH, NotMeshError, rejection_in
 from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable, mask_file_name, mask_numbers
 from meshctl.mesh.codes import ERROR, explain_report
@@ -135,7 +135,7 @@ def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
 def fault_of_response(response: requests.Response, *, uploading: bool = False) -> ApiFault:
     """Return what an answer of 400 and above means, as `fault_of` does.
 
-    A refusal is believed in MESH's own words alone. Whoever else says no to a request has not passed it on.
+    A rejection is believed in MESH's own words alone. Whoever else says no to a request has not passed it on.
     """
     status = response.status_code
     if status in _DENIED:
@@ -148,9 +148,9 @@ def fault_of_response(response: requests.Response, *, uploading: bool = False) -
         kind = FailureKind.UNSURE if uploading else FailureKind.LATER
         text = f"MESH or something before it failed (HTTP {status})"
         return ApiFault(kind, "", f"HTTP-{status}", text, _retry_after(response.headers))
-    refusal = refusal_in(response)
-    if refusal is not None:
-        return _refused(status, refusal)
+    rejection = rejection_in(response)
+    if rejection is not None:
+        return _refused(status, rejection)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         text = f"something on the way to MESH takes no upload of that size (HTTP {status})"
         return ApiFault(FailureKind.LATER, "", _TOO_LARGE, text)
@@ -192,7 +192,7 @@ def _no_answer(error: Exception, lost: FailureKind) -> ApiFault:
 
 
 def _refused(status: int, answer: Mapping[str, Any]) -> ApiFault:
-    """Read a refusal of MESH, in the words of either version of the API."""
+    """Read a rejection of MESH, in the words of either version of the API."""
     detail = answer.get("detail")
     first = detail[0] if isinstance(detail, list) and detail else {}
     if not isinstance(first, Mapping):

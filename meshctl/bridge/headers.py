@@ -1,6 +1,6 @@
 """The `Mex-` headers of the MESH API and the control file that they stand for, in both directions. Pure.
 
-What HTTP or MESH cannot carry is refused here as MESH refuses it, before anything is sent. A refusal names
+What HTTP or MESH cannot carry is refused here as MESH refuses it, before anything is sent. A rejection names
 the element, never its value: To_DTS and Subject hold patients. What arrives is never refused: it is cut and
 cleaned to what a control file can hold, for no message may be lost over its headers.
 """
@@ -52,7 +52,7 @@ _IS_SET: Final = frozenset({"Y", "YES", "T", "TRUE", "1"})
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class MexRefusal(MeshctlError):
+class MexRejection(MeshctlError):
     """What MESH would say of a message whose control file cannot become headers; the text has no value."""
 
     def __init__(self, event_and_code: tuple[str, str], text: str) -> None:
@@ -76,17 +76,17 @@ def mex_headers(control: ControlFile, file_name: str, mailbox_id: str) -> MexHea
     compressed: there, Compress is not Y.
 
     Raises:
-        MexRefusal: a report, another sender, no recipient or workflow id, or text that no header can carry.
+        MexRejection: a report, another sender, no recipient or workflow id, or text that no header can carry.
 
     """
     if control.message_type and control.message_type.lower() != "data":
-        raise MexRefusal(_INVALID_TYPE, "Invalid message type for the transfer: only Data is sent.")
+        raise MexRejection(_INVALID_TYPE, "Invalid message type for the transfer: only Data is sent.")
     if control.from_dts.casefold() != mailbox_id.casefold():
-        raise MexRefusal(_INVALID_FROM, "From_DTS is not the mailbox of this bridge.")
+        raise MexRejection(_INVALID_FROM, "From_DTS is not the mailbox of this bridge.")
     if not control.to_dts:
-        raise MexRefusal(_MISSING_TO, "To_DTS missing.")
+        raise MexRejection(_MISSING_TO, "To_DTS missing.")
     if not control.workflow_id:
-        raise MexRefusal(_MALFORMED, "MalformedControlFile: WorkflowId missing.")
+        raise MexRejection(_MALFORMED, "MalformedControlFile: WorkflowId missing.")
     recipient = _carried("To_DTS", control.to_dts)
     texts = ((name, _carried(tag, getattr(control, field))) for tag, field, name in _TEXTS)
     options: dict[str, str | bool] = {name: text for name, text in texts if text}
@@ -115,7 +115,7 @@ def _is_plain(stem: str) -> bool:
 
 
 def _carried(tag: str, text: str) -> str:
-    """Return the text of an element if a header can carry it. Raises MexRefusal."""
+    """Return the text of an element if a header can carry it. Raises MexRejection."""
     text, most = text.strip(), _MAX_CHARACTERS[tag]
     if len(text) > most:
         told = f"{tag} has {len(text)} characters, a header of MESH at most {most}."
@@ -125,7 +125,7 @@ def _carried(tag: str, text: str) -> str:
         told = f"{tag} has a character beyond Latin-1 (ISO 8859-1), which no header can carry."
     else:
         return text
-    raise MexRefusal(_MALFORMED, f"MalformedControlFile: {told}")
+    raise MexRejection(_MALFORMED, f"MalformedControlFile: {told}")
 
 
 def arrived_control_file(headers: Mapping[str, str], message_id: str) -> ControlFile:

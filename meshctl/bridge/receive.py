@@ -40,7 +40,7 @@ from typing import Final
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import NotMeshError, StoppedError, refusal_in
+from meshctl.bridge.answers import NotMeshError, StoppedError, rejection_in
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on, fault_of, local_fault
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.download import DamagedError, Download, TooMuchError
@@ -378,4 +378,4 @@ class Receiver:
 def _is_gone(error: Exception) -> bool:
     """True if MESH, and nobody in its place, says that it has a message no more."""
     response = error.response if isinstance(error, RequestException) else None
-    return response is not None and response.status_code in _GONE and refusal_in(response) is not None
+    return response is not None and response.status_code in _GONE and rejection_in(response) is not None

@@ -37,11 +37,11 @@ from typing import Final
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import StoppedError, refusal_in
+from meshctl.bridge.answers import StoppedError, rejection_in
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_of, local_fault
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.finish import PairFinisher
-from meshctl.bridge.headers import MexRefusal, mex_file_name, mex_headers
+from meshctl.bridge.headers import MexRejection, mex_file_name, mex_headers
 from meshctl.bridge.pair import SendFailure, SendQueue, UnfitPairError, payload_size_bytes, read_control
 from meshctl.bridge.upload import (
     CallError,
@@ -182,8 +182,8 @@ class PairSender:
         except UnfitPairError as unfit:
             self._failed(pair, control, unfit.failure)
             return
-        except MexRefusal as refusal:
-            self._failed(pair, control, SendFailure(refusal.event, refusal.code, refusal.text))
+        except MexRejection as rejection:
+            self._failed(pair, control, SendFailure(rejection.event, rejection.code, rejection.text))
             return
         chunk_bytes = size_bytes if control.allow_chunking is False else self._chunk_bytes
         upload = Upload(file_name, size_bytes, chunk_bytes, compress=control.compress is True)
@@ -273,7 +273,7 @@ class PairSender:
         except (RequestException, Urllib3Error) as error:
             response = error.response if isinstance(error, RequestException) else None
             is_unknown = response is not None and response.status_code == HTTPStatus.NOT_FOUND
-            if response is None or not is_unknown or refusal_in(response) is None:
+            if response is None or not is_unknown or rejection_in(response) is None:
                 raise BridgeFault(fault_of(error)) from None
             self._forgotten(pair, upload)
             return

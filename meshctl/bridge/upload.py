@@ -21,7 +21,7 @@ from typing import Any, Final
 from requests import HTTPError, RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import StoppedError, object_of, refusal_in
+from meshctl.bridge.answers import StoppedError, object_of, rejection_in
 from meshctl.bridge.api_errors import (
     NOT_TAKEN_NOW,
     ApiFault,
@@ -218,13 +218,13 @@ def _is_out_of_step(error: HTTPError) -> bool:
     response = error.response
     if response is None or response.status_code not in _OUT_OF_STEP:
         return False
-    return refusal_in(response) is not None
+    return rejection_in(response) is not None
 
 
 def _not_taken(response: Response) -> CallError:
     fault = fault_of_response(response, uploading=True)
     is_busy = response.status_code in NOT_TAKEN_NOW
-    return CallError(fault, is_declined=not is_busy and refusal_in(response) is None)
+    return CallError(fault, is_declined=not is_busy and rejection_in(response) is None)
 
 
 def _mesh_id(response: Response, given_ids: Container[str]) -> str:
@@ -280,7 +280,7 @@ def is_still_uploading(status: object) -> bool:
 
 
 def _read(response: Response, file_name: str) -> Found:
-    if response.status_code == HTTPStatus.NOT_FOUND and refusal_in(response) is not None:
+    if response.status_code == HTTPStatus.NOT_FOUND and rejection_in(response) is not None:
         return Found(UploadState.NOT_THERE)
     if response.status_code == HTTPStatus.OK:
         answer = object_of(response)
@@ -290,7 +290,7 @@ def _read(response: Response, file_name: str) -> Found:
         if answer.get("fileName") != file_name:
             return _NOT_KNOWN
         return Found(UploadState.THERE, mesh_id, not is_still_uploading(answer.get("status")))
-    if response.status_code == HTTPStatus.MULTIPLE_CHOICES and refusal_in(response) is not None:
+    if response.status_code == HTTPStatus.MULTIPLE_CHOICES and rejection_in(response) is not None:
         return _NOT_KNOWN
     if response.status_code < HTTPStatus.BAD_REQUEST:
         raise BridgeFault(_ODD_TRACKING)

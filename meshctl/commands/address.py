@@ -4,7 +4,7 @@ from datetime import datetime
 
 import click
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.address import DateOfBirthFormat, gp_provider
 from meshctl.mesh.patient import (
     NhsNumberCheck,
@@ -74,8 +74,8 @@ def command(
             date_of_birth=check_date_of_birth(date_of_birth, today),
             surname=check_surname(surname),
         )
-    except Refusal as refusal:
-        raise Refusal(refusal.code, refusal.text, _ADVICE[refusal.code]) from None
+    except Rejection as rejection:
+        raise Rejection(rejection.code, rejection.text, _ADVICE[rejection.code]) from None
     print_cautions(surname_cautions(patient.surname))
     click.echo(gp_provider(patient, written_as))
 

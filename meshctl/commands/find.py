@@ -2,7 +2,7 @@
 
 import click
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.ledger.keys import KEY_NAME, read_keys
 from meshctl.ledger.reads import about_patient
 from meshctl.ledger.records import Message
@@ -62,8 +62,8 @@ def _checked(nhs_number: str, settings: Settings) -> str:
     checks = {use_case.nhs_number_check for use_case in settings.use_cases.values()}
     try:
         return check_nhs_number(nhs_number, max(checks, key=_STRICTEST_FIRST.index))
-    except Refusal as refusal:
-        raise Refusal(refusal.code, refusal.text, "Correct --nhs-number.") from None
+    except Rejection as rejection:
+        raise Rejection(rejection.code, rejection.text, "Correct --nhs-number.") from None
 
 
 def _find(settings: Settings, nhs_number: str) -> list[Message]:

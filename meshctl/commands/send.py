@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meshctl.errors import MeshctlError, Refusal
+from meshctl.errors import MeshctlError, Rejection
 from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.outbound.names import NameRules
 from meshctl.payload.sidecar import Sidecar
@@ -96,8 +96,8 @@ def _checked(settings: Settings, files: tuple[Path, ...], said: Sidecar | None) 
                     f"{mask_file_name(file.name)} lies in the outbox already; the daemon sends it from there."
                 )
             sidecars.append(examine_beforehand(settings, file, said)[1])
-        except Refusal as refusal:
-            refused.append(f"{mask_file_name(file.name)}: {refusal}")
+        except Rejection as rejection:
+            refused.append(f"{mask_file_name(file.name)}: {rejection}")
     if refused:
         raise MeshctlError("\n".join([*refused, "Nothing was put into the outbox."]))
     return sidecars

@@ -1,4 +1,4 @@
-"""The life of the daemon process: lock, books, sessions, reload, stop."""
+"""The life of the daemon process: lock, services, sessions, reload, stop."""
 
 import sqlite3
 import threading
@@ -89,7 +89,7 @@ class Daemon:
                 self._alerts.close(_ALERTS_OF_ONE_RUN_SECONDS)
 
     def _work(self, session: Session) -> End:
-        """Run a session until the books have to be opened anew, and close it and them."""
+        """Run a session until the services have to be opened anew, and close it and them."""
         try:
             end = session.run()
             while end is End.RELOAD and not self._reload():
@@ -114,7 +114,7 @@ class Daemon:
             session.close()
 
     def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
-        """Begin a session as soon as the books can be opened; None when told to stop before."""
+        """Begin a session as soon as the services can be opened; None when told to stop before."""
         attempts = self._parts.ledger
         while not self._signals.stop_requested:
             session = attempts.run(partial(self._begin, lock, after))
@@ -132,7 +132,7 @@ class Daemon:
         return None
 
     def _begin(self, lock: InstanceLock, after: End | None) -> Session:
-        """Open the books and begin a session; `after` is why the one before ended.
+        """Open the services and begin a session; `after` is why the one before ended.
 
         Raises AlreadyRunningError, ForeignFolderError, LedgerError, OSError, sqlite3.Error.
         """
@@ -145,8 +145,8 @@ class Daemon:
         opened = open_books(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
             # One that was put back from a back-up, now or while nobody ran, may lack what was sent since.
-            books = replace(opened.books, alert=self._alert)
-            complete(self._settings, books, is_new=opened.is_new_ledger)
+            services = replace(opened.services, alert=self._alert)
+            complete(self._settings, services, is_new=opened.is_new_ledger)
             self._parts.forget_errors()
             return Session(
                 self._settings,
@@ -159,7 +159,7 @@ class Daemon:
                 self._alert,
             )
         except BaseException:
-            opened.books.ledger.close()
+            opened.services.ledger.close()
             raise
 
     def _claim_folders(self) -> None:

@@ -1,4 +1,4 @@
-"""One session of the daemon: from open books to a stop, a reload or a lost ledger.
+"""One session of the daemon: from open services to a stop, a reload or a lost ledger.
 
 Each turn looks at everything that is due: the outbox, then the client's folders. Turns follow each other as
 events, waiting files and the rescan demand, and no turn relies on an event having come.
@@ -64,7 +64,7 @@ class Session:
         self._settings = settings
         self._lock = lock
         self._parts = parts
-        self._books = replace(opened.books, alert=alert)
+        self._services = replace(opened.services, alert=alert)
         self._ledger_identity = opened.identity
         self._signals = signals
         self._service = service
@@ -73,9 +73,9 @@ class Session:
         self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
         self._outgoing = OutboundPipeline(
-            settings, self._books, self._should_stop, self._on_backlog, signals.wake
+            settings, self._services, self._should_stop, self._on_backlog, signals.wake
         )
-        self._incoming = InboundPipeline(settings, self._books, self._should_stop)
+        self._incoming = InboundPipeline(settings, self._services, self._should_stop)
         self._outbound, self._inbound = parts.outbound, parts.inbound
         self._clock_is_kept = True
 
@@ -84,7 +84,7 @@ class Session:
         while True:
             pause = self._turn()
             self._service.turned(self._parts.obstacles(), self._standing)
-            self._metrics.turned(self._books.ledger.connection, self._parts)
+            self._metrics.turned(self._services.ledger.connection, self._parts)
             if self._signals.stop_requested:
                 return End.STOP
             if self._signals.reload_requested:
@@ -99,7 +99,7 @@ class Session:
 
         Raises MeshctlError when a folder, the disk or the ledger stood in the way.
         """
-        clock = self._books.clock
+        clock = self._services.clock
         quiet = self._settings.staging.quiet_seconds
         give_up_at: float | None = None
         while True:
@@ -144,9 +144,9 @@ class Session:
         self._outgoing.close()
         if self._watcher is not None:
             self._watcher.close()
-        self._metrics.turned(self._books.ledger.connection, self._parts, at_once=True)
+        self._metrics.turned(self._services.ledger.connection, self._parts, at_once=True)
         with contextlib.suppress(sqlite3.Error):
-            self._books.ledger.close()
+            self._services.ledger.close()
 
     def _turn(self) -> float:
         """Do what is due; return how long to wait for the next turn when nothing wakes us."""
@@ -169,7 +169,7 @@ class Session:
         return min(wait for wait in waits if wait is not None)
 
     def _log_watch(self, problem: str | None) -> None:
-        journal = self._books.journal
+        journal = self._services.journal
         if problem is not None and problem != self._watch_problem:
             journal.warning(
                 "daemon.watch_lost",
@@ -194,15 +194,15 @@ class Session:
 
     def _send(self, arrivals: set[str]) -> NextTurn:
         if not self._clock_is_kept:
-            keep_clock(self._books)
+            keep_clock(self._services)
             self._clock_is_kept = True
         written = self._watcher.being_written() if self._watcher is not None else ()
         return self._outgoing.work(arrivals, written)
 
     def _notice_clock(self) -> None:
-        jump = self._books.clock.notice_jump()
+        jump = self._services.clock.notice_jump()
         if jump is not None:
-            self._books.journal.warning("daemon.clock_jumped", seconds=round(jump))
+            self._services.journal.warning("daemon.clock_jumped", seconds=round(jump))
             self._clock_is_kept = False
 
     def _ledger_end(self) -> End | None:
@@ -210,7 +210,7 @@ class Session:
         if self._has_lost_ledger_or_lock():
             return End.LEDGER_GONE
         with contextlib.suppress(OSError):
-            keep_keys(self._settings.state.folder, self._books)
+            keep_keys(self._settings.state.folder, self._services)
         ends = {_ENDS.get(ailment) for error in self._parts.errors() if (ailment := ailment_of(error))}
         return next((end for end in (End.LEDGER_DAMAGED, End.LEDGER_STALE) if end in ends), None)
 
@@ -232,7 +232,7 @@ class Session:
 
     def _standing(self) -> str:
         """Return in numbers how the messages stand."""
-        connection = self._books.ledger.connection
+        connection = self._services.ledger.connection
         try:
             counts, overdue = reads.counts_by_state(connection), reads.count_overdue(connection)
         except sqlite3.Error:

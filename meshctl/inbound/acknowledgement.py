@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change
 from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.control_reader import fault_text
@@ -78,8 +78,8 @@ def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     """
     try:
         facts = _facts(path)
-    except Refusal as refusal:
-        raise UnreadableAcknowledgementError(refusal.text) from None
+    except Rejection as rejection:
+        raise UnreadableAcknowledgementError(rejection.text) from None
     except (UnreadableAcknowledgementError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - one file never stops the others

@@ -13,7 +13,7 @@ from typing import Final
 
 from meshctl.inbound.acknowledgement import ReceivedAcknowledgement, reference_keys
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
 from meshctl.mesh.codes import explain_response
 from meshctl.outbound.drop import place_data
@@ -28,9 +28,9 @@ _SUBJECT: Final = "Infrastructure acknowledgement"
 class Answering:
     """Answers the responses of one mailbox."""
 
-    def __init__(self, settings: Settings, books: Books) -> None:
+    def __init__(self, settings: Settings, services: Services) -> None:
         self._settings = settings
-        self._books = books
+        self._services = services
         self._names = NameRules(settings.staging)
 
     def wants(self, answer: ReceivedAcknowledgement, message: Candidate) -> bool:
@@ -44,20 +44,20 @@ class Answering:
         ids = ResponseIds.of(f"answer to {answer.own_identifier}")
         name = f"response-{ids.bundle}.xml"
         outbox = self._settings.staging.outbox
-        keys = reference_keys(ids.bundle, self._books.keys)
-        if reads.by_reference(self._books.ledger.connection, keys, 1) or os.path.lexists(outbox / name):
+        keys = reference_keys(ids.bundle, self._services.keys)
+        if reads.by_reference(self._services.ledger.connection, keys, 1) or os.path.lexists(outbox / name):
             return
         data = write_response(
             ids,
             _RECEIVED,
             identifier=answer.own_identifier,
             endpoint=self._settings.mailbox.id,
-            at=self._books.clock.now(),
+            at=self._services.clock.now(),
         )
         sidecar = json.dumps(
             {"use_case": message.use_case, "to_mailbox": mailbox_id, "subject": _SUBJECT}
         ).encode()
         place_data(data, str(outbox), name, sidecar, self._names)
-        self._books.journal.info(
+        self._services.journal.info(
             "ack.answered", message_id=message.message_id, recipient=mailbox_id, file=name
         )

@@ -18,7 +18,7 @@ from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_report
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import ARCHIVE_FROM_FACT
 from meshctl.mesh.control_file import ControlFile
 from meshctl.settings.model import Settings
@@ -27,33 +27,35 @@ from meshctl.settings.model import Settings
 class ArchiveReading:
     """Reads the archive of one mailbox again, where the ledger's fact says so."""
 
-    def __init__(self, settings: Settings, reader: ControlReader, recorder: Recorder, books: Books) -> None:
+    def __init__(
+        self, settings: Settings, reader: ControlReader, recorder: Recorder, services: Services
+    ) -> None:
         self._archive = settings.reports.archive
         self._mailbox_id = settings.mailbox.id
         use_cases = settings.use_cases.values()
         self._ack_workflow_ids = {workflow_id for one in use_cases for workflow_id in one.ack_workflow_ids}
         self._reader = reader
         self._recorder = recorder
-        self._books = books
-        self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
+        self._services = services
+        self._matcher = Matcher(services, settings.mailbox.ods_code, settings.use_cases)
         self._left: Iterator[Path] | None = None
         self._read = 0
-        self.is_busy = bool(books.ledger.fact(ARCHIVE_FROM_FACT))
+        self.is_busy = bool(services.ledger.fact(ARCHIVE_FROM_FACT))
 
     def work(self) -> None:
         """Read one batch, if there is any. Raises OSError, LedgerError, sqlite3.Error."""
         if not self.is_busy:
             return
         if self._left is None:
-            self._left = _controls(self._archive, self._books.ledger.fact(ARCHIVE_FROM_FACT) or "")
+            self._left = _controls(self._archive, self._services.ledger.fact(ARCHIVE_FROM_FACT) or "")
         batch = list(islice(self._left, BATCH))
         self._recorder.record(list(self._evidence(batch)))
         self._read += len(batch)
         if len(batch) < BATCH:
-            self._books.ledger.set_fact(ARCHIVE_FROM_FACT, "")
+            self._services.ledger.set_fact(ARCHIVE_FROM_FACT, "")
             self.is_busy = False
             if self._read:
-                self._books.journal.info("daemon.archive_reread", files=self._read)
+                self._services.journal.info("daemon.archive_reread", files=self._read)
 
     def _evidence(self, paths: list[Path]) -> Iterator[FoundEvidence]:
         reports = []

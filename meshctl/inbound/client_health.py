@@ -15,7 +15,7 @@ from typing import Final
 from meshctl.clock import iso
 from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
 
@@ -69,20 +69,20 @@ def client_view(fact: str | None) -> ClientView:
 class ClientHealth:
     """Watches the client of one mailbox."""
 
-    def __init__(self, settings: Settings, books: Books) -> None:
+    def __init__(self, settings: Settings, services: Services) -> None:
         self._mailbox = settings.mailbox
         self._silent_after = settings.deadlines.client_silent_after
-        self._books = books
-        self._alert = books.alert
-        self._view = self._kept = client_view(books.ledger.fact(CLIENT_FACT))
+        self._services = services
+        self._alert = services.alert
+        self._view = self._kept = client_view(services.ledger.fact(CLIENT_FACT))
         self._stamps_ns: dict[str, int] | None = None
         self._next_look = self._next_keep = float("-inf")
 
     def work(self, *, has_sign: bool) -> None:
         """Note a sign of life, or the lack of one. Raises LedgerError, sqlite3.Error."""
-        now = self._books.clock.monotonic()
+        now = self._services.clock.monotonic()
         if has_sign:
-            self._note_sign(self._books.clock.now())
+            self._note_sign(self._services.clock.now())
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_EVERY_SECONDS
@@ -94,12 +94,12 @@ class ClientHealth:
                 "last_seen": _iso_or_none(self._view.last_seen),
                 "last_seen_clock": self._view.last_seen_clock,
             }
-            self._books.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
+            self._services.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
             self._kept = self._view
             self._next_keep = now + _KEPT_EVERY_SECONDS
 
     def _note_sign(self, at: datetime) -> None:
-        clock = self._books.clock
+        clock = self._services.clock
         reading = min(at.timestamp() - clock.jumps_seconds, clock.steady())
         if self._view.last_seen_clock is None or reading > self._view.last_seen_clock:
             self._view = replace(self._view, last_seen=at, last_seen_clock=reading)
@@ -126,7 +126,7 @@ class ClientHealth:
         self._stamps_ns = stamps
 
     def _judge(self) -> None:
-        connection, steady = self._books.ledger.connection, self._books.clock.steady()
+        connection, steady = self._services.ledger.connection, self._services.clock.steady()
         silent_after = self._silent_after.total_seconds()
         seen = self._view.last_seen_clock
         is_silent = seen is None or steady - seen >= silent_after
@@ -151,7 +151,7 @@ class ClientHealth:
             f" {format_duration(self._silent_after)}."
         )
         last_seen = self._view.last_seen
-        self._books.journal.warning(
+        self._services.journal.warning(
             "client.stalled",
             pairs=pairs,
             oldest_s=round(oldest_seconds),
@@ -162,11 +162,11 @@ class ClientHealth:
         self._send("client.stalled", text, _ADVICE, pairs=pairs, last_seen=_iso_or_none(last_seen))
 
     def _log_recovered(self) -> None:
-        self._books.journal.info("client.recovered", last_seen=self._view.last_seen)
+        self._services.journal.info("client.recovered", last_seen=self._view.last_seen)
         self._send("client.recovered", "The MESH Client shows signs of life again.", "Nothing to do.")
 
     def _send(self, event: str, text: str, advice: str, **more: object) -> None:
-        at = self._books.clock.now()
+        at = self._services.clock.now()
         self._alert(Alert(event=event, at=at, text=text, advice=advice, about=more))
 
 

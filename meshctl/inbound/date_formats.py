@@ -14,7 +14,7 @@ from typing import Final
 from meshctl.clock import instant, iso
 from meshctl.journal.alert import Alert, about_message
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import fact
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.use_cases import UseCase
@@ -78,10 +78,10 @@ def format_doubts(connection: sqlite3.Connection) -> list[FormatDoubt]:
 class DateFormats:
     """The formats of one mailbox. Making it notes in the ledger which are new; raises sqlite3.Error."""
 
-    def __init__(self, use_cases: Mapping[str, UseCase], books: Books) -> None:
-        self._books = books
-        known = _kept(books.ledger.fact(DATE_FORMATS_FACT))
-        now = books.clock.now()
+    def __init__(self, use_cases: Mapping[str, UseCase], services: Services) -> None:
+        self._services = services
+        known = _kept(services.ledger.fact(DATE_FORMATS_FACT))
+        now = services.clock.now()
         in_force: dict[str, DateFormat] = {}
         for use_case in use_cases.values():
             before = known.get(use_case.workflow_id)
@@ -93,13 +93,13 @@ class DateFormats:
 
     def log_doubts(self) -> None:
         """Log and alert, once for each format, of those that MESH seems not to take."""
-        for doubt in format_doubts(self._books.ledger.connection):
+        for doubt in format_doubts(self._services.ledger.connection):
             if not doubt.date_format.is_told:
                 self._tell(doubt)
 
     def _tell(self, doubt: FormatDoubt) -> None:
         use_case = doubt.date_format.use_case
-        self._books.journal.warning(
+        self._services.journal.warning(
             _EVENT,
             workflow_id=doubt.workflow_id,
             use_case=use_case,
@@ -109,17 +109,17 @@ class DateFormats:
             advice=doubt.advice,
         )
         about = about_message(None, use_case, doubt.workflow_id, None, reads.WRONG_DEMOGRAPHICS)
-        at = self._books.clock.now()
-        self._books.alert(Alert(event=_EVENT, at=at, text=doubt.text, advice=doubt.advice, about=about))
+        at = self._services.clock.now()
+        self._services.alert(Alert(event=_EVENT, at=at, text=doubt.text, advice=doubt.advice, about=about))
         # Told first: a kill in between tells it twice, which is better than never.
-        kept = _kept(self._books.ledger.fact(DATE_FORMATS_FACT))
+        kept = _kept(self._services.ledger.fact(DATE_FORMATS_FACT))
         self._keep({**kept, doubt.workflow_id: replace(doubt.date_format, is_told=True)})
 
     def _keep(self, formats: Mapping[str, DateFormat]) -> None:
         value = json.dumps(
             {workflow_id: {**asdict(one), "set_at": iso(one.set_at)} for workflow_id, one in formats.items()}
         )
-        self._books.ledger.set_fact(DATE_FORMATS_FACT, value)
+        self._services.ledger.set_fact(DATE_FORMATS_FACT, value)
 
 
 def _kept(value: str | None) -> dict[str, DateFormat]:

@@ -16,7 +16,7 @@ from typing import Final
 from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Waiting
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, State
 from meshctl.settings.durations import format_duration
@@ -85,11 +85,11 @@ class _Progress:
 class Deadlines:
     """The deadlines of one mailbox."""
 
-    def __init__(self, settings: Settings, recorder: Recorder, books: Books) -> None:
+    def __init__(self, settings: Settings, recorder: Recorder, services: Services) -> None:
         self._times = _times(settings.deadlines)
         self._undelivered_after = settings.deadlines.undelivered_after.total_seconds()
         self._recorder = recorder
-        self._books = books
+        self._services = services
         shows_sent = _can_show_sent(settings)
         self._expectations = tuple(
             one for one in _EXPECTATIONS if one.name is not Deadline.SENT or shows_sent
@@ -106,7 +106,7 @@ class Deadlines:
 
     def work(self) -> None:
         """Look if that is due, and deal with one batch of each deadline. Raises sqlite3.Error."""
-        now = self._books.clock.monotonic()
+        now = self._services.clock.monotonic()
         if now >= self._next_look:
             self._next_look = now + self._pause
             self._look()
@@ -126,14 +126,14 @@ class Deadlines:
     @property
     def next_look_seconds(self) -> float:
         """Return in how many seconds to look again."""
-        return max(0.0, self._next_look - self._books.clock.monotonic())
+        return max(0.0, self._next_look - self._services.clock.monotonic())
 
     def _look(self) -> None:
-        steady = self._books.clock.steady()
+        steady = self._services.clock.steady()
         for one in self._expectations:
             progress = self._progress[one.name]
             until = steady - self._times[one.name].total_seconds()
-            connection = self._books.ledger.connection
+            connection = self._services.ledger.connection
             progress.due.extend(reads.missed(connection, one.waiting, one.name, progress.until, until))
             progress.until = until
         self._may_assume = True
@@ -144,7 +144,7 @@ class Deadlines:
         if not batch:
             return
         # Evidence may have come since the look.
-        late = reads.still_missed(self._books.ledger.connection, expectation.waiting, batch)
+        late = reads.still_missed(self._services.ledger.connection, expectation.waiting, batch)
         if late:
             self._recorder.mark_overdue(late, expectation.name, *self._told(expectation))
         for _ in batch:
@@ -153,8 +153,8 @@ class Deadlines:
     def _assume_delivered(self) -> None:
         if not self._may_assume:
             return
-        until = self._books.clock.steady() - self._undelivered_after
-        done = reads.unasked(self._books.ledger.connection, self._delivered_states, until, BATCH)
+        until = self._services.clock.steady() - self._undelivered_after
+        done = reads.unasked(self._services.ledger.connection, self._delivered_states, until, BATCH)
         self._recorder.record([FoundEvidence(message_id, _ASSUMED) for message_id in done])
         self._may_assume = len(done) == BATCH
 
@@ -180,29 +180,29 @@ _LOOK_EVERY_SECONDS = 3600.0
 class Retention:
     """Removes final messages that have not changed for `keep_days`."""
 
-    def __init__(self, keep_days: int, books: Books) -> None:
+    def __init__(self, keep_days: int, services: Services) -> None:
         self._keep = timedelta(days=keep_days)
-        self._books = books
+        self._services = services
         self._next_look = float("-inf")
         self._removed = 0
 
     def work(self) -> None:
         """Take one step if there is one to take. Raises LedgerError, sqlite3.Error."""
-        now = self._books.clock.monotonic()
+        now = self._services.clock.monotonic()
         if now < self._next_look:
             return
         # The steady clock: one that was set forward by mistake must not empty the ledger.
-        before = datetime.fromtimestamp(self._books.clock.steady(), UTC) - self._keep
-        removed = self._books.ledger.remove_final(before, _STEP)
+        before = datetime.fromtimestamp(self._services.clock.steady(), UTC) - self._keep
+        removed = self._services.ledger.remove_final(before, _STEP)
         self._removed += removed
         if removed == _STEP:
             return
         self._next_look = now + _LOOK_EVERY_SECONDS
         if self._removed:
-            self._books.journal.info("daemon.retention", messages=self._removed, keep_days=self._keep.days)
+            self._services.journal.info("daemon.retention", messages=self._removed, keep_days=self._keep.days)
             self._removed = 0
 
     @property
     def is_busy(self) -> bool:
         """True if there may be more to remove."""
-        return self._books.clock.monotonic() >= self._next_look
+        return self._services.clock.monotonic() >= self._next_look

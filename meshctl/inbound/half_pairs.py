@@ -13,7 +13,7 @@ from typing import Final
 from meshctl.files.safe_open import lying_since_ns
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.mesh.message_id import is_message_id
 from meshctl.mesh.states import State
 from meshctl.settings.model import MailboxSettings
@@ -85,24 +85,24 @@ def _key(name: str) -> int:
 class HalfPairs:
     """Tells once of each half that stays alone."""
 
-    def __init__(self, mailbox: MailboxSettings, books: Books) -> None:
+    def __init__(self, mailbox: MailboxSettings, services: Services) -> None:
         self._mailbox = mailbox
-        self._books = books
-        self._told = set(reads.seen_files(books.ledger.connection, _LABEL))
+        self._services = services
+        self._told = set(reads.seen_files(services.ledger.connection, _LABEL))
         self._next_look = float("-inf")
 
     def work(self) -> None:
         """Look if that is due. Raises OSError, LedgerError, sqlite3.Error."""
-        clock = self._books.clock
+        clock = self._services.clock
         began = clock.monotonic()
         if began < self._next_look:
             return
-        halves = {self._books.keys.of(half.name): half for half in lone_halves(self._mailbox.out_folder)}
+        halves = {self._services.keys.of(half.name): half for half in lone_halves(self._mailbox.out_folder)}
         now = clock.monotonic()
         self._next_look = now + max(_LOOK_EVERY_SECONDS, (now - began) * _REST_PER_LOOK)
         gone = self._told.difference(halves)
         if gone:
-            self._books.ledger.forget_files(_LABEL, gone)
+            self._services.ledger.forget_files(_LABEL, gone)
             self._told -= gone
         long_before = clock.now().timestamp() - PATIENCE_SECONDS
         new = {
@@ -117,19 +117,19 @@ class HalfPairs:
             if half.stem not in under_way:
                 self._tell(half)
         kept = [key for key, half in new.items() if half.stem not in under_way]
-        self._books.ledger.remember_files(_LABEL, [(key, _TOLD) for key in kept])
+        self._services.ledger.remember_files(_LABEL, [(key, _TOLD) for key in kept])
         self._told.update(kept)
 
     def _under_way(self, halves: Collection[Half]) -> set[str]:
         """Return the stems whose hand-off was begun and not finished: it will be."""
-        found = reads.by_message_id(self._books.ledger.connection, [half.stem for half in halves])
+        found = reads.by_message_id(self._services.ledger.connection, [half.stem for half in halves])
         return {stem for stem, message in found.items() if message.state is State.CLAIMED}
 
     def _tell(self, half: Half) -> None:
         is_ours = is_message_id(half.stem.removeprefix(self._mailbox.file_prefix))
         if not half.is_control and not is_ours:
             return
-        self._books.journal.warning(
+        self._services.journal.warning(
             "client.half_pair",
             message_id=half.stem if is_ours else None,
             file=mask_file_name(half.name),

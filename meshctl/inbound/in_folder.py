@@ -46,7 +46,7 @@ from meshctl.inbound.set_aside import (
     UNUSABLE,
 )
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
 from meshctl.mesh.address import is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
@@ -85,15 +85,15 @@ class InFolder:
         settings: Settings,
         reader: ControlReader,
         recorder: Recorder,
-        books: Books,
+        services: Services,
         full_look_seconds: float,
     ) -> None:
-        self._books = books
+        self._services = services
         self._reader = reader
         self._recorder = recorder
-        self._notices = Notices(books)
-        self._matcher = Matcher(books, settings.mailbox.ods_code, settings.use_cases)
-        self._answering = Answering(settings, books)
+        self._notices = Notices(services)
+        self._matcher = Matcher(services, settings.mailbox.ods_code, settings.use_cases)
+        self._answering = Answering(settings, services)
         self._archive = Archive(settings.reports.archive)
         self._keeps_unmatched = settings.reports.unmatched == "leave"
         self._deliver_to = None if settings.reports.deliver is None else str(settings.reports.deliver)
@@ -106,7 +106,7 @@ class InFolder:
         self.folder_scan = FolderScan(
             "IN",
             settings.mailbox,
-            books,
+            services,
             full_look_seconds,
             may_be_missing=False,
             is_open=self._is_open,
@@ -129,7 +129,7 @@ class InFolder:
         self._match(batch)
         self._recorder.record(batch.pieces)
         self._answer(batch)
-        with self._books.journal.batch():
+        with self._services.journal.batch():
             for note in batch.notes:
                 note()
         # What was told is remembered before anything else can go wrong, so that it is not told again.
@@ -345,13 +345,13 @@ class InFolder:
     def _move_to_archive(self, names: list[str]) -> None:
         if not names:
             return
-        self._move(names, self._archive.day(f"{self._books.clock.now():%Y-%m-%d}"))
+        self._move(names, self._archive.day(f"{self._services.clock.now():%Y-%m-%d}"))
 
     def _deliver(self, controls: dict[str, ControlFile]) -> None:
         if not controls or self._deliver_to is None:
             return
         make_folder(self._deliver_to)
-        with self._books.journal.batch():
+        with self._services.journal.batch():
             self._move(controls, self._deliver_to, lambda name: self._notices.delivered(name, controls[name]))
 
     def _move(

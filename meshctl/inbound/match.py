@@ -19,7 +19,7 @@ from meshctl.inbound.acknowledgement import (
 )
 from meshctl.inbound.report import mesh_id_of
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
 from meshctl.mesh.codes import ITK3
 from meshctl.mesh.control_file import ControlFile
@@ -180,9 +180,9 @@ class ReceivedReport:
 class Matcher:
     """Matches for one mailbox; `ods_code` is that of its organisation."""
 
-    def __init__(self, books: Books, ods_code: str | None, use_cases: Mapping[str, UseCase]) -> None:
-        self._connection = books.ledger.connection
-        self._keys = books.keys
+    def __init__(self, services: Services, ods_code: str | None, use_cases: Mapping[str, UseCase]) -> None:
+        self._connection = services.ledger.connection
+        self._keys = services.keys
         self._ods_code = ods_code
         self._use_cases = use_cases
 
@@ -211,7 +211,7 @@ class Matcher:
     def _match_unreadable(self, control: ControlFile, *, is_negative: bool) -> Decision:
         """Return the one message that its recipient may have got and not read, if it can be only one.
 
-        Who could not read the id cannot have taken the message: only a refusal is believed.
+        Who could not read the id cannot have taken the message: only a rejection is believed.
         """
         use_cases = self._use_cases.values()
         asked = {one.workflow_id for one in use_cases if control.workflow_id in one.ack_workflow_ids}

@@ -12,7 +12,7 @@ from meshctl.inbound.match import Decision, Doubt
 from meshctl.inbound.report import meaning_of, mesh_id_of
 from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name, mask_numbers
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
 
@@ -51,10 +51,10 @@ _MAILBOX: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9]{3,20}")
 class Notices:
     """Logs and alerts of files in IN."""
 
-    def __init__(self, books: Books) -> None:
-        self._clock = books.clock
-        self._journal = books.journal
-        self._alert = books.alert
+    def __init__(self, services: Services) -> None:
+        self._clock = services.clock
+        self._journal = services.journal
+        self._alert = services.alert
 
     def unreadable(self, name: str, folder: str, unread: Unread) -> None:
         """Log a control file that cannot be read."""

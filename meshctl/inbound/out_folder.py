@@ -16,7 +16,7 @@ from meshctl.inbound.scan import FolderChange
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.settings.model import MailboxSettings
 
 _CONTROL_END = ".ctl"
@@ -35,18 +35,18 @@ class OutFolder:
         self,
         mailbox: MailboxSettings,
         recorder: Recorder,
-        books: Books,
+        services: Services,
         full_look_seconds: float,
     ) -> None:
         self._mailbox = mailbox
         self._recorder = recorder
-        self._books = books
-        self._alert = books.alert
+        self._services = services
+        self._alert = services.alert
         self._identity: tuple[int, int] | None = None
         self._gone: list[str] = []
         self._lost: set[str] = set()
         self._left = 0
-        self.change = FolderChange(books.clock, full_look_seconds)
+        self.change = FolderChange(services.clock, full_look_seconds)
 
     def work(self) -> None:
         """Look if that is due, and record one batch. Raises OSError, LedgerError, sqlite3.Error."""
@@ -77,7 +77,7 @@ class OutFolder:
         status = os.stat(folder)
         # Nothing is handed over meanwhile: this thread does that, too.
         there = _stems(folder)
-        queued = reads.queued_ids(self._books.ledger.connection)
+        queued = reads.queued_ids(self._services.ledger.connection)
         gone = [stem for stem in queued if not _holds(there, hash(stem)) and stem not in self._lost]
         identity = (status.st_dev, status.st_ino)
         was_replaced = self._identity not in (None, identity)
@@ -91,13 +91,13 @@ class OutFolder:
         """Log pairs that were in a folder that is no more; they stay queued and become overdue."""
         self._lost |= stems
         count = len(stems)
-        self._books.journal.error(
+        self._services.journal.error(
             "message.payload_missing", messages=count, folder="OUT", text=_REPLACED, advice=_REPLACED_ADVICE
         )
         self._alert(
             Alert(
                 event="message.payload_missing",
-                at=self._books.clock.now(),
+                at=self._services.clock.now(),
                 text=_REPLACED,
                 advice=_REPLACED_ADVICE,
                 about={"messages": count},

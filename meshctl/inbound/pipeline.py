@@ -20,7 +20,7 @@ from meshctl.inbound.record import Recorder
 from meshctl.inbound.scan import FolderScan
 from meshctl.inbound.sent_failed import FAILED, SENT, Kept, SentFailedFolder
 from meshctl.inbound.set_aside import UNREADABLE
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.settings.model import Settings
 
 # Network shares lie about when a folder changed; every so many rescans it is looked through all the same.
@@ -42,29 +42,33 @@ class InboundPipeline:
     `should_stop` is asked between batches.
     """
 
-    def __init__(self, settings: Settings, books: Books, should_stop: Callable[[], bool]) -> None:
-        self._books = books
+    def __init__(self, settings: Settings, services: Services, should_stop: Callable[[], bool]) -> None:
+        self._services = services
         self._should_stop = should_stop
         self._has_told_again = False
         self._in_has_new = False
         mailbox, staging = settings.mailbox, settings.staging
         full_look = staging.rescan_seconds * _RESCANS_PER_FULL_LOOK
-        reader = ControlReader(books.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
-        self._recorder = Recorder(books, DateFormats(settings.use_cases, books))
-        self._in_folder = InFolder(settings, reader, self._recorder, books, full_look)
-        self._archived = ArchiveReading(settings, reader, self._recorder, books)
+        reader = ControlReader(services.clock, max(staging.quiet_seconds, _LEAST_PATIENCE_SECONDS))
+        self._recorder = Recorder(services, DateFormats(settings.use_cases, services))
+        self._in_folder = InFolder(settings, reader, self._recorder, services, full_look)
+        self._archived = ArchiveReading(settings, reader, self._recorder, services)
 
         def kept_pairs(kept: Kept, label: str) -> SentFailedFolder:
-            folder_scan = FolderScan(label, mailbox, books, full_look, may_be_missing=True, is_open=_is_open)
-            return SentFailedFolder(kept, folder_scan, reader, self._recorder, books, self._in_folder.retry)
+            folder_scan = FolderScan(
+                label, mailbox, services, full_look, may_be_missing=True, is_open=_is_open
+            )
+            return SentFailedFolder(
+                kept, folder_scan, reader, self._recorder, services, self._in_folder.retry
+            )
 
         self._sent = kept_pairs(SENT, "SENT")
         self._failed = kept_pairs(FAILED, "FAILED")
-        self._out = OutFolder(mailbox, self._recorder, books, full_look)
-        self._halves = HalfPairs(mailbox, books)
-        self._deadlines = Deadlines(settings, self._recorder, books)
-        self._client = ClientHealth(settings, books)
-        self._retention = Retention(settings.state.keep_days, books)
+        self._out = OutFolder(mailbox, self._recorder, services, full_look)
+        self._halves = HalfPairs(mailbox, services)
+        self._deadlines = Deadlines(settings, self._recorder, services)
+        self._client = ClientHealth(settings, services)
+        self._retention = Retention(settings.state.keep_days, services)
         self._steps = (
             self._look_into_in,
             self._follow_sent,
@@ -107,7 +111,7 @@ class InboundPipeline:
 
     def _follow_sent(self) -> None:
         # What came into SENT before something came into IN must be known before that is matched.
-        clock = self._books.clock
+        clock = self._services.clock
         began = clock.monotonic()
         self._sent.folder_scan.look(at_once=self._in_has_new)
         if self._in_has_new:

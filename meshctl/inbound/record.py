@@ -12,7 +12,7 @@ from meshctl.inbound.date_formats import DateFormats
 from meshctl.journal.alert import Alert, about_message
 from meshctl.journal.format import FieldValue
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Description
 from meshctl.ledger.records import Reason
 from meshctl.ledger.writes import Change
@@ -40,12 +40,12 @@ class FoundEvidence:
 class Recorder:
     """Records evidence for one mailbox."""
 
-    def __init__(self, books: Books, date_formats: DateFormats) -> None:
+    def __init__(self, services: Services, date_formats: DateFormats) -> None:
         self._date_formats = date_formats
-        self._ledger = books.ledger
-        self._clock = books.clock
-        self._journal = books.journal
-        self._alert = books.alert
+        self._ledger = services.ledger
+        self._clock = services.clock
+        self._journal = services.journal
+        self._alert = services.alert
 
     def record(self, pieces: Sequence[FoundEvidence]) -> list[Change | None]:
         """Record evidence in one transaction and tell what is new; None for a message that is unknown.

@@ -13,7 +13,7 @@ from itertools import islice
 
 from meshctl.clock import Clock
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.settings.model import MailboxSettings
 
 # FAT stamps in steps of two seconds, the coarsest there is.
@@ -103,7 +103,7 @@ class FolderScan:
         self,
         label: str,
         mailbox: MailboxSettings,
-        books: Books,
+        services: Services,
         full_look_seconds: float,
         *,
         may_be_missing: bool,
@@ -112,19 +112,19 @@ class FolderScan:
         self.label = label
         self._mailbox = mailbox
         self.folder = str(mailbox.client_folder(label))
-        self._ledger = books.ledger
-        self._keys = books.keys
-        self._clock = books.clock
+        self._ledger = services.ledger
+        self._keys = services.keys
+        self._clock = services.clock
         self._may_be_missing = may_be_missing
         self._is_open = is_open
-        self._remembered: dict[bytes, str] | None = reads.seen_files(books.ledger.connection, label)
+        self._remembered: dict[bytes, str] | None = reads.seen_files(services.ledger.connection, label)
         self._done: set[str] = set()
         self._waiting: dict[str, float] = {}
         self._outcomes: dict[str, str] = {}
         self._unsaved: dict[bytes, str] = {}
         self._in_folder = 0
         self._next_due = _AT_ONCE
-        self.change = FolderChange(books.clock, full_look_seconds)
+        self.change = FolderChange(services.clock, full_look_seconds)
 
     def look(self, *, at_once: bool = False) -> bool:
         """Look for new names if that is due; tell whether there are any. Raises OSError."""

@@ -15,7 +15,7 @@ from meshctl.inbound.scan import DONE, GONE, FolderScan, NextLook
 from meshctl.inbound.set_aside import UNREADABLE
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import Evidence, State
@@ -62,15 +62,15 @@ class SentFailedFolder:
         folder_scan: FolderScan,
         reader: ControlReader,
         recorder: Recorder,
-        books: Books,
+        services: Services,
         on_mesh_id: Callable[[str], None],
     ) -> None:
         self._kept = kept
         self.folder_scan = folder_scan
         self._reader = reader
         self._recorder = recorder
-        self._notices = Notices(books)
-        self._books = books
+        self._notices = Notices(services)
+        self._services = services
         self._on_mesh_id = on_mesh_id
 
     def work(self) -> None:
@@ -78,7 +78,7 @@ class SentFailedFolder:
         names = self.folder_scan.batch(BATCH)
         if not names:
             return
-        messages = reads.by_message_id(self._books.ledger.connection, [_stem(name) for name in names])
+        messages = reads.by_message_id(self._services.ledger.connection, [_stem(name) for name in names])
         pieces: list[FoundEvidence] = []
         next_looks: dict[str, NextLook] = {}
         for name in names:

@@ -1,4 +1,4 @@
-"""Open the ledger and the key of a mailbox as one set of books, made on the first start.
+"""Open the ledger and the key of a mailbox as one set of services, made on the first start.
 
 A damaged ledger is set aside, never deleted, and a new one begun; the caller rebuilds what the folders
 prove. A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
@@ -21,8 +21,8 @@ from meshctl.ledger.writes import Ledger
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """The books of one mailbox, kept by one daemon."""
+class Services:
+    """The services of one mailbox, kept by one daemon."""
 
     ledger: Ledger
     keys: Keys
@@ -40,9 +40,9 @@ FIRST_KEY_FACT = "first_key_fingerprint"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Open books, and whether the ledger has yet to be told what the folders prove of a past."""
+    """Open services, and whether the ledger has yet to be told what the folders prove of a past."""
 
-    books: Books
+    services: Services
     is_new_ledger: bool
     identity: tuple[int, int]
 
@@ -78,7 +78,7 @@ def _open(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: boo
         keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
         clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
         is_new = ledger.fact(FOLDERS_READ_FACT) is None
-        return Opened(Books(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
+        return Opened(Services(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
     except sqlite3.DatabaseError as error:
         ledger.close()
         raise translated(error, path) from None
@@ -102,19 +102,19 @@ def _claim(state_folder: Path, ledger: Ledger, mailbox_id: str) -> None:
         raise ForeignFolderError(f"The ledger in {state_folder}", owner, mailbox_id)
 
 
-def keep_keys(state_folder: Path, books: Books) -> None:
+def keep_keys(state_folder: Path, services: Services) -> None:
     """Write the key again if its file was lost while the daemon holds it. Raises OSError."""
     path = state_folder / KEY_NAME
     if not path.exists():
-        write_keys(path, books.keys)
-        books.journal.error(
+        write_keys(path, services.keys)
+        services.journal.error(
             "daemon.key_restored", text="The key file was gone. It was written again from the running daemon."
         )
 
 
-def keep_clock(books: Books) -> None:
+def keep_clock(services: Services) -> None:
     """Keep the sum of the clock's jumps, on which deadlines depend."""
-    books.ledger.set_fact(CLOCK_JUMPS_FACT, repr(books.clock.jumps_seconds))
+    services.ledger.set_fact(CLOCK_JUMPS_FACT, repr(services.clock.jumps_seconds))
 
 
 def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from nhs_number.validate import is_valid
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 
 SURNAME_MAX_CHARACTERS = 35
 """The longest family name that PDS holds."""
@@ -57,22 +57,22 @@ def check_nhs_number(text: str, check: NhsNumberCheck) -> str:
     the published examples (12345678, 1234567890) fail the stricter ones.
 
     Raises:
-        Refusal: `nhs_number_invalid`, when the check is not passed.
+        Rejection: `nhs_number_invalid`, when the check is not passed.
 
     """
     digits = text.translate(_SEPARATORS)
     if not digits:
-        raise _nhs_number_refusal("The NHS number is empty.")
+        raise _nhs_number_rejection("The NHS number is empty.")
     # str.isdigit and \d let other scripts' digits through, which MESH does not.
     if not (digits.isascii() and digits.isdigit()):
-        raise _nhs_number_refusal("The NHS number holds a character that is not a digit.")
+        raise _nhs_number_rejection("The NHS number holds a character that is not a digit.")
     if check is NhsNumberCheck.OFF:
         return digits
     if len(digits) != _NHS_NUMBER_DIGITS:
-        raise _nhs_number_refusal(f"The NHS number has {len(digits)} digits instead of ten.")
+        raise _nhs_number_rejection(f"The NHS number has {len(digits)} digits instead of ten.")
     # Ten zeros pass Mod 11, and are what systems write when they know no number.
     if check is NhsNumberCheck.MOD11 and (digits == _PLACEHOLDER or not is_valid(digits)):
-        raise _nhs_number_refusal("The NHS number fails its check digit (Mod 11).")
+        raise _nhs_number_rejection("The NHS number fails its check digit (Mod 11).")
     return digits
 
 
@@ -82,20 +82,20 @@ def check_date_of_birth(text: str, today: date) -> date:
     FHIR also allows YYYY and YYYY-MM, by which MESH can route nothing.
 
     Raises:
-        Refusal: `date_of_birth_invalid`, for anything but a whole, real date up to `today`.
+        Rejection: `date_of_birth_invalid`, for anything but a whole, real date up to `today`.
 
     """
     written = text.strip()
     if not written:
-        raise _date_of_birth_refusal("The date of birth is empty.")
+        raise _date_of_birth_rejection("The date of birth is empty.")
     if _WHOLE_DATE.fullmatch(written) is None:
-        raise _date_of_birth_refusal("The date of birth is not a whole date.")
+        raise _date_of_birth_rejection("The date of birth is not a whole date.")
     try:
         date_of_birth = date.fromisoformat(written)
     except ValueError:
-        raise _date_of_birth_refusal("The date of birth is not a day of the calendar.") from None
+        raise _date_of_birth_rejection("The date of birth is not a day of the calendar.") from None
     if date_of_birth > today:
-        raise _date_of_birth_refusal("The date of birth is in the future.")
+        raise _date_of_birth_rejection("The date of birth is in the future.")
     return date_of_birth
 
 
@@ -106,19 +106,19 @@ def check_surname(text: str) -> str:
     string that MESH splits at underscores.
 
     Raises:
-        Refusal: `surname_invalid`, for an empty or too long surname, an underscore, a control character.
+        Rejection: `surname_invalid`, for an empty or too long surname, an underscore, a control character.
 
     """
     # Before trimming: a line break is a sign of a broken export even at the end.
     if not text.isprintable() and any(_is_control(character) for character in text):
-        raise _surname_refusal("The surname holds a line break or another control character.")
+        raise _surname_rejection("The surname holds a line break or another control character.")
     surname = plain_surname(text)
     if not surname:
-        raise _surname_refusal("The surname is empty.")
+        raise _surname_rejection("The surname is empty.")
     if "_" in surname:
-        raise _surname_refusal("The surname holds an underscore.")
+        raise _surname_rejection("The surname holds an underscore.")
     if len(surname) > SURNAME_MAX_CHARACTERS:
-        raise _surname_refusal(
+        raise _surname_rejection(
             f"The surname has {len(surname)} characters; PDS holds at most {SURNAME_MAX_CHARACTERS}."
         )
     return surname
@@ -138,8 +138,8 @@ def _is_control(character: str) -> bool:
     return not character.isprintable() and unicodedata.category(character) != "Zs"
 
 
-def _nhs_number_refusal(text: str) -> Refusal:
-    return Refusal(
+def _nhs_number_rejection(text: str) -> Rejection:
+    return Rejection(
         "nhs_number_invalid",
         text,
         "Correct it in the sidecar or the payload and drop the file again;"
@@ -147,11 +147,11 @@ def _nhs_number_refusal(text: str) -> Refusal:
     )
 
 
-def _date_of_birth_refusal(text: str) -> Refusal:
-    return Refusal(
+def _date_of_birth_rejection(text: str) -> Rejection:
+    return Rejection(
         "date_of_birth_invalid", text, "Give the full date of birth as YYYY-MM-DD and drop the file again."
     )
 
 
-def _surname_refusal(text: str) -> Refusal:
-    return Refusal("surname_invalid", text, "Give the family name as PDS holds it and drop the file again.")
+def _surname_rejection(text: str) -> Rejection:
+    return Rejection("surname_invalid", text, "Give the family name as PDS holds it and drop the file again.")

@@ -7,7 +7,7 @@ in it.
 import re
 from datetime import date
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.address import GP_PROVIDER, split_gp_provider
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report
 from meshctl.mesh.control_file import (
@@ -81,7 +81,7 @@ def _recipient_errors(to_dts: str) -> list[str]:
     codes = []
     try:
         check_nhs_number(nhs_number, NhsNumberCheck.MOD11)
-    except Refusal:
+    except Rejection:
         codes.append("EPL-152")
     if not surname or not _is_date(date_of_birth):
         codes.append("EPL-154")

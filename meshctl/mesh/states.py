@@ -64,7 +64,7 @@ UNREADABLE_ID = "UNREADABLE"
 """The event of an answer whose sender could not read the id of what it answers: which message is inferred."""
 
 _UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED", UNREADABLE_ID})
-# MESH's own refusal of an upload, which the bridge reports under TRANSFER too.
+# MESH's own rejection of an upload, which the bridge reports under TRANSFER too.
 _REFUSED_BY_MESH = "HTTP-"
 
 

@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Collection
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files.folder import READ, Folder
 from meshctl.files.item_error import is_general
 from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
@@ -77,7 +77,7 @@ def _read(folder: Folder, sidecar: str) -> tuple[Collection[str], os.stat_result
             document = read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1)).document
         finally:
             os.close(descriptor)
-    except (Refusal, OSError) as error:
+    except (Rejection, OSError) as error:
         if isinstance(error, OSError) and is_general(error):
             raise
         return (), None

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from meshctl.journal.alert import Alert, about_message
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import NewMessage
 from meshctl.outbound.wrap import Caution
 
 
-def log_cautions(books: Books, row: NewMessage, cautions: Sequence[Caution]) -> None:
+def log_cautions(services: Services, row: NewMessage, cautions: Sequence[Caution]) -> None:
     """Log why a message that is sent may yet fail, and alert where a person has to look at once."""
     for caution in cautions:
-        books.journal.warning(
+        services.journal.warning(
             "message.warning",
             message_id=row.message_id,
             use_case=row.use_case,
@@ -21,7 +21,7 @@ def log_cautions(books: Books, row: NewMessage, cautions: Sequence[Caution]) -> 
             advice=caution.advice,
         )
         if caution.code is not None:
-            books.alert(
+            services.alert(
                 Alert(
                     event="message.warning",
                     at=row.created_at,

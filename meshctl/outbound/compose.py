@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.address import MAILBOX_ID_RULE, gp_provider, is_mailbox_id
 from meshctl.mesh.codes import ERROR, explain_report
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
@@ -42,11 +42,11 @@ _LEVELS = tuple(Acknowledgement)
 _RESPONSE_EVENT = "ITK008M"
 
 
-class IncompleteError(Refusal):
+class IncompleteError(Rejection):
     """The file cannot be sent as it is, but a sidecar could add what it lacks."""
 
 
-class AttachmentMissingError(Refusal):
+class AttachmentMissingError(Rejection):
     """A file that is to go with this one is not there, or not complete, and may still come."""
 
 
@@ -92,14 +92,14 @@ def compose(
 
     `contents` say what a file without `facts` is, and what is attached to it; without them it stays as it is.
 
-    Raises IncompleteError when something is missing that a sidecar could add, Refusal when it is wrong.
+    Raises IncompleteError when something is missing that a sidecar could add, Rejection when it is wrong.
     """
     sidecar = sidecar or _NO_SIDECAR
     use_case = settings.use_cases[_choose_use_case(facts, sidecar, folder_use_case, settings)]
     is_response = facts is not None and facts.event == _RESPONSE_EVENT
     if sidecar.resend_of is not None and _MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
         # It goes into ledger and log as it is, so it must be an id and nothing else.
-        raise Refusal(
+        raise Rejection(
             "resend_of_invalid",
             "The resend_of of the sidecar is not a message id.",
             "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
@@ -109,7 +109,7 @@ def compose(
         wrapping = _wrapping(contents, sidecar, use_case, settings, message_id, today, find_earlier)
         facts = wrapping.facts()
     elif sidecar.document is not None:
-        raise Refusal(
+        raise Rejection(
             "document_not_wrapped",
             "The sidecar says what a document is, and the file is not sent as one: it is a message itself, or"
             " its use case sends files as they are dropped.",
@@ -117,7 +117,7 @@ def compose(
             " which make a message (payload).",
         )
     if facts is not None and facts.confidential and use_case.confidential is ConfidentialDocuments.REJECT:
-        raise Refusal(
+        raise Rejection(
             "confidential_not_sent",
             "The document is marked confidential, and confidential items are no longer sent under this use"
             " case (Send Document 2.0.2, December 2024).",
@@ -249,7 +249,7 @@ def _choose_use_case(
             "or set default_use_case.",
         )
     if chosen not in settings.use_cases:
-        raise Refusal(
+        raise Rejection(
             "use_case_unknown",
             "The use case that is named is not in the table.",
             "See 'meshctl use-cases' for the names, or add the use case to the settings.",
@@ -271,7 +271,7 @@ def _check_agreement(named: PatientFacts | None, given: SidecarPatient | None, t
         left, right = comparable(one), comparable(other)
         # A payload may hold only the year, or year and month; the sidecar's whole date must begin with it.
         if left != right and not (what == "date of birth" and right.startswith(f"{left}-")):
-            raise Refusal(
+            raise Rejection(
                 "patient_disagreement",
                 f"Payload and sidecar disagree on the patient: the {what} differs.",
                 "Check that the sidecar belongs to this file, correct it and drop both again.",
@@ -324,7 +324,7 @@ def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> Incomple
 
 def _check_mailbox(mailbox_id: str) -> str:
     if not is_mailbox_id(mailbox_id):
-        raise Refusal(
+        raise Rejection(
             "to_mailbox_invalid",
             "The to_mailbox of the sidecar is not a mailbox id.",
             f"Give the recipient's MESH mailbox id, such as X26ABC1: {MAILBOX_ID_RULE}.",
@@ -341,7 +341,7 @@ def _known_nhs_number(
         return None
     try:
         return check_nhs_number(number, check)
-    except Refusal:
+    except Rejection:
         return None
 
 
@@ -354,11 +354,11 @@ _TOO_LONG = {
 
 
 def _check_lengths(control: ControlFile) -> None:
-    """Raise Refusal if a text is longer than MESH takes it (MESH API specification, May 2026)."""
+    """Raise Rejection if a text is longer than MESH takes it (MESH API specification, May 2026)."""
     texts = (control.to_dts, control.subject, control.local_id, control.workflow_id)
     for (tag, advice), text in zip(_TOO_LONG.items(), texts, strict=True):
         if len(text) > MAX_CHARACTERS[tag]:
-            raise Refusal(
+            raise Rejection(
                 f"{tag.lower()}_too_long",
                 f"{tag} has {len(text)} characters; MESH takes at most {MAX_CHARACTERS[tag]}.",
                 advice,
@@ -369,7 +369,7 @@ def _workflow_id(use_case: UseCase, *, is_response: bool) -> str:
     if not is_response:
         return use_case.workflow_id
     if use_case.ack_workflow_id is None:
-        raise Refusal(
+        raise Rejection(
             "response_without_workflow",
             f"The file is an ITK3 response; the use case {use_case.name} has no acknowledgement workflow id.",
             "Set ack_workflow_id for the use case, or choose the use case that the response answers.",

@@ -7,7 +7,7 @@ name and content say nothing of are passed on as they are.
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.use_cases import CutOffDocuments, UseCase
 from meshctl.outbound.wrap import Attached, Caution
 from meshctl.payload.document import JPEG, PDF, RTF, TIFF, named_type
@@ -21,12 +21,12 @@ def check_documents(
 ) -> tuple[Caution, ...]:
     """Return what is doubtful about a file, the first of `contents`, and the documents attached to it.
 
-    Raises Refusal `document_kind` or `document_cut_off`, unless the use case sends such documents.
+    Raises Rejection `document_kind` or `document_cut_off`, unless the use case sends such documents.
     """
-    refusals = list(dict.fromkeys((each.code, each.text, each.advice) for each in _refusals(contents)))
-    if refusals and use_case.cut_off_documents is CutOffDocuments.REJECT:
-        raise Refusal(*refusals[0])
-    cautions = [Caution(text, _OPEN_IT, code) for code, text, _advice in refusals]
+    rejections = list(dict.fromkeys((each.code, each.text, each.advice) for each in _rejections(contents)))
+    if rejections and use_case.cut_off_documents is CutOffDocuments.REJECT:
+        raise Rejection(*rejections[0])
+    cautions = [Caution(text, _OPEN_IT, code) for code, text, _advice in rejections]
     if contents and use_case.events and not is_wrapped and contents[0].content.content_type is None:
         cautions.append(
             Caution(
@@ -38,19 +38,19 @@ def check_documents(
     return tuple(cautions)
 
 
-def _refusals(contents: Sequence[Attached]) -> Iterator[Refusal]:
+def _rejections(contents: Sequence[Attached]) -> Iterator[Rejection]:
     for number, attached in enumerate(contents):
         which = "An attachment" if number else "The file"
         named, content = named_type(attached.name), attached.content
         if named is not None and named != content.content_type:
-            yield Refusal(
+            yield Rejection(
                 "document_kind",
                 f"{which} is {_KINDS[named]} by its name, and its content is none.",
                 "Save the document as what its name says, or name it as what it is, and drop it again;"
                 ' cut_off_documents = "warn" sends it as it is.',
             )
         if content.cut_off is not None:
-            yield Refusal(
+            yield Rejection(
                 "document_cut_off",
                 f"{which} was cut off: {content.cut_off}.",
                 "Export or scan the document again, and drop it whole; if programs open it to its last page,"

@@ -36,7 +36,7 @@ def place(
     """Copy a file into an outbox folder as `name`, or with a number where that is taken; return the name.
 
     `check` hears of folder and hidden name once the copy is complete; what it raises puts an end to it, and
-    nothing stays behind. Raises Refusal for a name, numbered or not, that is never sent; OSError.
+    nothing stays behind. Raises Rejection for a name, numbered or not, that is never sent; OSError.
     """
     with open(source, "rb", opener=lambda path, _: change.open_file(path, OPEN_SAFELY)) as reader:
         return _place(reader, folder, name, sidecar, names, check)

@@ -36,7 +36,7 @@ from meshctl.files.change import unlink_if_there
 from meshctl.files.folder import CREATE, Folder
 from meshctl.files.item_error import is_general
 from meshctl.files.safe_open import open_regular
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.outbound.cautions import log_cautions
 from meshctl.outbound.letter import ROW_NAME, ChangedError, FileIdentity, Letter, LetterFolder
@@ -74,15 +74,15 @@ class HandOff:
         letters_folder: str,
         mailbox: MailboxSettings,
         rejected: RejectedFolder,
-        books: Books,
+        services: Services,
     ) -> None:
         self._out = out
         self._letters_folder = letters_folder
         self._mode = mailbox.file_mode
         self._group_id = _group_id(mailbox.group)
         self._rejected = rejected
-        self._books = books
-        self._ledger = books.ledger
+        self._services = services
+        self._ledger = services.ledger
 
     def lacking_room(self, size_bytes: int, in_hand_bytes: int) -> str | None:
         """Return why a message of that size does not fit into OUT beside those in hand; None if it does."""
@@ -129,9 +129,9 @@ class HandOff:
         of one letter. Raises OSError or LedgerError for all other reasons. A restart, or the next turn,
         finishes or takes back what was begun.
         """
-        started = self._books.clock.monotonic()
-        sent = [letter for letter in letters if letter.refusal is None]
-        refused = [letter for letter in letters if letter.refusal is not None]
+        started = self._services.clock.monotonic()
+        sent = [letter for letter in letters if letter.rejection is None]
+        refused = [letter for letter in letters if letter.rejection is not None]
         rows = self._rows(sent)
         explained = [self._explain(letter) for letter in refused]
         dropped = [path for letter in refused for path in placed(letter).files()]
@@ -141,11 +141,11 @@ class HandOff:
         folders: list[str | Folder] = [*places, self._letters_folder, *sources, *out]
         durable.barrier(explained, folders, (self._out, parts), dropped)
         refused_rows = [self._refused_row(letter) for letter in refused]
-        with self._books.journal.batch():
-            log_rejected(self._books, refused_rows)
+        with self._services.journal.batch():
+            log_rejected(self._services, refused_rows)
             for row, letter in zip(rows, sent, strict=True):
                 # The ledger does not keep them, so they are told before a restart would not judge again.
-                log_cautions(self._books, row, letter.cautions)
+                log_cautions(self._services, row, letter.cautions)
         self._ledger.enter(rows, refused_rows)
         stuck: list[Stuck] = []
         if sent:
@@ -155,8 +155,8 @@ class HandOff:
             shown = {letter.message_id for letter in sent}
             rows = [row for row in rows if row.message_id in shown]
             self.show_controls([letter.message_id for letter in sent])
-            took_ms = round((self._books.clock.monotonic() - started) * 1000)
-            with self._books.journal.batch():
+            took_ms = round((self._services.clock.monotonic() - started) * 1000)
+            with self._services.journal.batch():
                 for row in rows:
                     self._log_queued(row, took_ms)
             self.mark_queued([letter.message_id for letter in sent])
@@ -201,7 +201,7 @@ class HandOff:
 
     def mark_queued(self, message_ids: Sequence[str]) -> None:
         """Step 6, once the log has it."""
-        self._ledger.mark_queued(message_ids, self._books.clock.now(), self._books.clock.steady())
+        self._ledger.mark_queued(message_ids, self._services.clock.now(), self._services.clock.steady())
 
     def is_prepared(self, message_id: str) -> bool:
         """True if the control file of a message was not shown yet."""
@@ -311,13 +311,13 @@ class HandOff:
             os.close(descriptor)
 
     def _explain(self, letter: Letter) -> str:
-        assert letter.refusal is not None  # noqa: S101 - asked of refused letters alone
-        return self._rejected.draft(letter, placed(letter), letter.refusal, self._books.clock.now())
+        assert letter.rejection is not None  # noqa: S101 - asked of refused letters alone
+        return self._rejected.draft(letter, placed(letter), letter.rejection, self._services.clock.now())
 
     def _rows(self, letters: Sequence[Letter]) -> list[NewMessage]:
         contents = [bytes.fromhex(letter.sha256) if letter.sha256 else None for letter in letters]
         earlier = self._ledger.earlier_with_content([content for content in contents if content])
-        created_at = self._books.clock.now()
+        created_at = self._services.clock.now()
         rows = []
         for letter, content in zip(letters, contents, strict=True):
             repeat_of = earlier.get(content) if content else None
@@ -330,7 +330,7 @@ class HandOff:
         self, letter: Letter, sha256: bytes | None, repeat_of: str | None, created_at: datetime
     ) -> NewMessage:
         assert letter.draft is not None  # noqa: S101 - what is sent was composed
-        known, keys = letter.draft.details, self._books.keys
+        known, keys = letter.draft.details, self._services.keys
         return NewMessage(
             message_id=letter.message_id,
             file_name=letter.shown_name,
@@ -352,19 +352,19 @@ class HandOff:
         )
 
     def _refused_row(self, letter: Letter) -> NewMessage:
-        refusal = letter.refusal
-        assert refusal is not None  # noqa: S101 - asked of refused letters alone
+        rejection = letter.rejection
+        assert rejection is not None  # noqa: S101 - asked of refused letters alone
         return NewMessage(
             message_id=letter.message_id,
             file_name=letter.shown_name,
             size_bytes=letter.status.st_size,
             sha256=bytes.fromhex(letter.sha256) if letter.sha256 else None,
-            created_at=self._books.clock.now(),
-            reason=Reason(refusal.code, "CHECK", refusal.text, refusal.advice),
+            created_at=self._services.clock.now(),
+            reason=Reason(rejection.code, "CHECK", rejection.text, rejection.advice),
         )
 
     def _log_queued(self, row: NewMessage, took_ms: int) -> None:
-        journal = self._books.journal
+        journal = self._services.journal
         journal.info(
             "message.queued",
             message_id=row.message_id,

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from meshctl.clock import iso
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change, durable
 from meshctl.files.folder import READ, Folder
 from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.outbound.letter import (
     ROW_NAME,
     ChangedError,
@@ -112,14 +112,14 @@ class Indexes:
         work: WorkFolder,
         names: NameRules,
         rejected: RejectedFolder,
-        books: Books,
+        services: Services,
         set_aside: SetAside,
         wait_seconds: float,
     ) -> None:
         self._work = work
         self._names = names
         self._rejected = rejected
-        self._books = books
+        self._services = services
         self._set_aside = set_aside
         self._wait_seconds = wait_seconds
         self._rows: dict[tuple[str | None, str], KeptRow] = {}
@@ -138,7 +138,7 @@ class Indexes:
     ) -> list[str]:
         """Take an index whose bytes are `data`, and keep its rows; return the files that they are for.
 
-        Raises Refusal when it cannot be used as a whole, ChangedError when it is no longer what was read,
+        Raises Rejection when it cannot be used as a whole, ChangedError when it is no longer what was read,
         FileNotFoundError when it has gone, OSError; it then lies where it was.
         """
         rows = read_index(data, self._names.check_named)
@@ -161,7 +161,7 @@ class Indexes:
             raise
         durable.barrier([], [folder, hidden])
         shown_name = mask_file_name(name)
-        self._books.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(refused))
+        self._services.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(refused))
         self._hold(folder, use_case, given, beside)
         self._go_on(place, use_case)
         self._remember_missing(use_case, refused)
@@ -183,7 +183,7 @@ class Indexes:
         if index is not None and not _is_expected(path, index):
             # Something else, perhaps another user's, was put in its place while it was taken.
             self._rejected.take_in(
-                f"{path}/{index}", index, _refusal("index_changed"), self._books.clock.now()
+                f"{path}/{index}", index, _rejection("index_changed"), self._services.clock.now()
             )
             index = None
         if name.startswith(".") and index is None:
@@ -219,44 +219,44 @@ class Indexes:
 
     def report_gone(self, folder: Folder, use_case: str | None) -> None:
         """Report and drop the rows whose file has gone, was replaced, or has got a sidecar of its own."""
-        gone: dict[str, list[tuple[KeptRow, Refusal]]] = {}
+        gone: dict[str, list[tuple[KeptRow, Rejection]]] = {}
         for (of_use_case, name), row in list(self._rows.items()):
             if of_use_case != use_case:
                 continue
-            refusal = self._why_useless(folder, name, row, use_case)
-            if refusal is not None:
-                gone.setdefault(row.index, []).append((row, refusal))
+            rejection = self._why_useless(folder, name, row, use_case)
+            if rejection is not None:
+                gone.setdefault(row.index, []).append((row, rejection))
         for index, rows in gone.items():
             told = [
-                (Row(row.number, row.file, row.sidecar, None, _words_of(row)), refusal)
-                for row, refusal in rows
+                (Row(row.number, row.file, row.sidecar, None, _words_of(row)), rejection)
+                for row, rejection in rows
             ]
             self._publish(index, self._explanation(index, len(told), told))
             for row, _ in rows:
                 change.unlink_if_there(row.path)
                 self.used(use_case, row.file)
 
-    def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Refusal | None:
+    def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Rejection | None:
         if (use_case, name) in self._disputed:
             self._disputed.discard((use_case, name))
-            return _refusal("index_file_disputed")
+            return _rejection("index_file_disputed")
         try:
             status = folder.status(name)
             if self.row_of(use_case, name, status) is None:
                 return (
-                    _refusal("index_file_unfinished")
+                    _rejection("index_file_unfinished")
                     if row.is_for(status)
-                    else _refusal("index_file_missing")
+                    else _rejection("index_file_missing")
                 )
-            return _refusal("index_sidecar_exists") if folder.has(name + SIDECAR_SUFFIX) else None
+            return _rejection("index_sidecar_exists") if folder.has(name + SIDECAR_SUFFIX) else None
         except FileNotFoundError:
-            return _refusal("index_file_missing")
+            return _rejection("index_file_missing")
         except OSError:
             return None
 
     def _new_name(self, use_case: str | None) -> str:
         """Return a name for a folder of kept rows, which no other has (see `_PLACE`)."""
-        stamp = f"{self._books.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
+        stamp = f"{self._services.clock.now():%Y%m%d%H%M%S%f}_{secrets.token_hex(3)}"
         return f"{stamp}.{use_case}" if use_case else stamp
 
     def _match(
@@ -266,19 +266,19 @@ class Indexes:
         rows: Sequence[Row],
         index: os.stat_result,
         beside: BesideIndex,
-    ) -> tuple[list[tuple[Row, str, os.stat_result]], list[tuple[Row, Refusal]]]:
+    ) -> tuple[list[tuple[Row, str, os.stat_result]], list[tuple[Row, Rejection]]]:
         with folder.entries() as entries:
             names = {entry.name for entry in entries}
         given, refused = [], []
         for row, found in match_rows(rows, names):
-            if isinstance(found, Refusal):
+            if isinstance(found, Rejection):
                 refused.append((row, found))
             elif found + SIDECAR_SUFFIX in names:
-                refused.append((row, _refusal("index_sidecar_exists")))
+                refused.append((row, _rejection("index_sidecar_exists")))
             elif (status := _file_status(folder, found)) is None:
-                refused.append((row, _refusal("index_file_missing")))
-            elif (refusal := self._why_not(use_case, row, found, index, status, beside)) is not None:
-                refused.append((row, refusal))
+                refused.append((row, _rejection("index_file_missing")))
+            elif (rejection := self._why_not(use_case, row, found, index, status, beside)) is not None:
+                refused.append((row, rejection))
             else:
                 given.append((row, found, status))
         return given, refused
@@ -291,22 +291,22 @@ class Indexes:
         index: os.stat_result,
         status: os.stat_result,
         beside: BesideIndex,
-    ) -> Refusal | None:
+    ) -> Rejection | None:
         """Return why a row must not be given to the file of its name, None where it may."""
         if not is_of_one_owner(index, status):
-            return _refusal("index_file_foreign")
+            return _rejection("index_file_foreign")
         if beside.is_attached(file):
-            return _refusal("index_file_attached")
+            return _rejection("index_file_attached")
         if beside.was_replaced(file, status):
-            return _refusal("index_file_missing")
+            return _rejection("index_file_missing")
         other = self._rows.get((use_case, file))
         if other is not None and other.is_for(status):
             # Whose row is right nobody knows: the other one goes as well.
             self._disputed.add((use_case, file))
-            return _refusal("index_file_disputed")
+            return _rejection("index_file_disputed")
         missed, until = self._missing.get((use_case, file), (None, 0.0))
-        if missed not in (None, _digest(row)) and self._books.clock.monotonic() < until:
-            return _refusal("index_file_disputed")
+        if missed not in (None, _digest(row)) and self._services.clock.monotonic() < until:
+            return _rejection("index_file_disputed")
         return None
 
     def _hold(
@@ -336,15 +336,15 @@ class Indexes:
         for use_case, name in list(self._held):
             self._let_go(use_case, name)
 
-    def _remember_missing(self, use_case: str | None, refused: Sequence[tuple[Row, Refusal]]) -> None:
+    def _remember_missing(self, use_case: str | None, refused: Sequence[tuple[Row, Rejection]]) -> None:
         """Remember for whom the files were that were not there.
 
         Such a file may yet come, and then an index with the next batch of the same names, for others. It is
         reckoned with for as long as a file waits for its sidecar.
         """
-        until = self._books.clock.monotonic() + self._wait_seconds
-        for row, refusal in refused:
-            if refusal.code == "index_file_missing" and row.file:
+        until = self._services.clock.monotonic() + self._wait_seconds
+        for row, rejection in refused:
+            if rejection.code == "index_file_missing" and row.file:
                 if len(self._missing) >= _MOST_MISSING:
                     self._missing.pop(next(iter(self._missing)))
                 self._missing[use_case, row.file] = _digest(row), until
@@ -360,7 +360,7 @@ class Indexes:
         identity: FileIdentity,
         given: Sequence[tuple[Row, str, os.stat_result]],
         rows: int,
-        refused: Sequence[tuple[Row, Refusal]],
+        refused: Sequence[tuple[Row, Rejection]],
         beside: BesideIndex,
     ) -> None:
         """Step 1."""
@@ -412,11 +412,11 @@ class Indexes:
         with suppress(OSError):
             os.rmdir(path)
 
-    def _explanation(self, index: str, rows: int, refused: Sequence[tuple[Row, Refusal]]) -> bytes:
+    def _explanation(self, index: str, rows: int, refused: Sequence[tuple[Row, Rejection]]) -> bytes:
         told = {
             "message_id": None,
             "file": mask_file_name(index),
-            "at": iso(self._books.clock.now()),
+            "at": iso(self._services.clock.now()),
             "code": "index_rows_refused",
             "text": f"{len(refused)} of {rows} rows cannot be used, for the reason given at each.",
             "advice": CORRECT_ROWS,
@@ -424,11 +424,11 @@ class Indexes:
                 {
                     "row": row.number,
                     "file": mask_file_name(row.file[:_LONGEST_NAME], row.words_to_mask),
-                    "code": refusal.code,
-                    "text": refusal.text,
-                    "advice": refusal.advice,
+                    "code": rejection.code,
+                    "text": rejection.text,
+                    "advice": rejection.advice,
                 }
-                for row, refusal in refused
+                for row, rejection in refused
             ],
         }
         return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
@@ -437,13 +437,13 @@ class Indexes:
         """Log, alert, and put an explanation of rows into `rejected/`, beside those of earlier indexes."""
         told = json.loads(explanation)
         shown_name, text = mask_file_name(index), told["text"]
-        self._books.journal.warning(
+        self._services.journal.warning(
             "file.index_rows_refused", file=shown_name, refused=len(told["rows"]), text=text
         )
-        self._books.alert(
+        self._services.alert(
             Alert(
                 event="file.index_rows_refused",
-                at=self._books.clock.now(),
+                at=self._services.clock.now(),
                 text=text,
                 advice=CORRECT_ROWS,
                 about={"file": shown_name},
@@ -486,5 +486,5 @@ def _digest(row: Row) -> bytes:
     return blake2b(json.dumps(json.loads(row.sidecar), sort_keys=True).encode(), digest_size=16).digest()
 
 
-def _refusal(code: str) -> Refusal:
-    return Refusal(code, *_WHY_NOT[code])
+def _rejection(code: str) -> Rejection:
+    return Rejection(code, *_WHY_NOT[code])

@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import starmap
 from typing import Final, Protocol
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change
 from meshctl.files.folder import READ, Folder
 from meshctl.files.safe_open import BeingWrittenError, check_nobody_writes
@@ -80,7 +80,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges the letters of one mailbox. A refusal is an outcome, not an error."""
+    """Judges the letters of one mailbox. A rejection is an outcome, not an error."""
 
     settings: Settings
 
@@ -115,7 +115,7 @@ class Judge:
         Raises BeingWrittenError for one that somebody is known to write to; OSError when it cannot be read.
         """
         is_there = _step(letter, lambda: self._open(folder, letter))
-        if letter.refusal is not None and letter.content is None and letter.reading is None:
+        if letter.rejection is not None and letter.content is None and letter.reading is None:
             # Refused for what it is called, say: it is not moved under its writer's hands.
             _check_writer(folder, letter)
         return is_there
@@ -125,13 +125,13 @@ class Judge:
 
         Raises OSError as `look` does.
         """
-        if letter.refusal is not None:
+        if letter.rejection is not None:
             return True
         return _step(letter, lambda: self._read(folder, letter, beside))
 
     def decide(self, letter: Letter) -> bool:
         """Say what is to become of a letter that was read; True. Raises OSError."""
-        if letter.refusal is None:
+        if letter.rejection is None:
             _step(letter, lambda: self._compose(letter))
         return True
 
@@ -155,7 +155,7 @@ class Judge:
     def read_whole(self, folder: Folder, name: str, status: os.stat_result, most_bytes: int) -> bytes:
         """Return the bytes of a file, one more than `most_bytes` at most.
 
-        Raises Refusal when it may not be read or is no file, BeingWrittenError, FileNotFoundError, OSError.
+        Raises Rejection when it may not be read or is no file, BeingWrittenError, FileNotFoundError, OSError.
         """
         if not stat.S_ISREG(status.st_mode):
             raise _not_a_file(status)
@@ -170,7 +170,7 @@ class Judge:
         if is_sidecar(name):
             # Read for whom its name must not show.
             _step(letter, lambda: _take_sidecar(folder, name, letter.status, letter))
-            raise Refusal(
+            raise Rejection(
                 "sidecar_alone",
                 "The file is a sidecar, and the file that it describes did not come.",
                 "Drop the payload and its sidecar together; the sidecar's name is the payload's plus"
@@ -225,14 +225,14 @@ class Judge:
             raise _not_a_file(status)
         most = self.settings.staging.max_payload_bytes
         if status.st_size > most:
-            raise Refusal(
+            raise Rejection(
                 "payload_too_large",
                 f"The file has {size_text(status.st_size)}, more than the {size_text(most)} that are sent.",
                 "Send a smaller file, or raise max_payload_bytes.",
             )
 
     def _attachments(self, folder: Folder, letter: Letter, beside: Beside) -> Iterator[Attachment]:
-        """Yield the further files that a sidecar names. Raises Refusal."""
+        """Yield the further files that a sidecar names. Raises Rejection."""
         document = letter.sidecar.document if letter.sidecar else None
         named = (document.attachments if document else None) or ()
         if len({os.path.normcase(one) for one in (letter.name, *named)}) <= len(named):
@@ -261,7 +261,7 @@ class Judge:
         """True if a name that a sidecar has for an attachment can be that of a file beside it."""
         try:
             check_name(name)
-        except Refusal:
+        except Rejection:
             return False
         is_payload = _rules(self.settings.staging).kind_of(name) is NameKind.PAYLOAD
         return is_payload and is_beside(name) and not is_index(name) and not name.endswith(ERROR_SUFFIX)
@@ -284,28 +284,28 @@ class Judge:
 def _check_writer(folder: Folder, letter: Letter) -> None:
     """Raise BeingWrittenError if somebody is known to write to a file that was not opened."""
     if stat.S_ISREG(letter.status.st_mode):
-        with suppress(Refusal, FileNotFoundError), _opened(folder, letter.name, letter.status):
+        with suppress(Rejection, FileNotFoundError), _opened(folder, letter.name, letter.status):
             pass
 
 
 def sidecar_beside(folder: Folder, name: str) -> Sidecar | None:
-    """Return what the sidecar beside a file says, None when there is none. Raises Refusal, OSError."""
+    """Return what the sidecar beside a file says, None when there is none. Raises Rejection, OSError."""
     name += SIDECAR_SUFFIX
     return _read_sidecar(folder, name, folder.status(name))[0] if folder.has(name) else None
 
 
 def _step(letter: Letter, take: Callable[[], None]) -> bool:
-    """Take a step with a letter, and keep a refusal with it; False when it is not what it was any more."""
+    """Take a step with a letter, and keep a rejection with it; False when it is not what it was any more."""
     try:
         take()
     except FileNotFoundError:
         return False
-    except Refusal as error:
+    except Rejection as error:
         if error.code == "payload_changed":
             return False
-        letter.refusal = error
+        letter.rejection = error
     except ControlFileError as error:
-        letter.refusal = Refusal(
+        letter.rejection = Rejection(
             "control_file_impossible", str(error), "Correct the value and drop the file again."
         )
     except (OSError, MemoryError):
@@ -313,7 +313,7 @@ def _step(letter: Letter, take: Callable[[], None]) -> bool:
     except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
         # Never the error's text, which may quote the file.
         fields = error_fields(error)
-        letter.refusal = Refusal(
+        letter.rejection = Rejection(
             "meshctl_fault",
             f"A fault in meshctl itself: {fields['error']} at {fields['where']}.",
             "Please report it with this line. The file was not sent; send it by another way.",
@@ -321,8 +321,8 @@ def _step(letter: Letter, take: Callable[[], None]) -> bool:
     return True
 
 
-def _attachment(code: str, what: str) -> Refusal:
-    return Refusal(
+def _attachment(code: str, what: str) -> Rejection:
+    return Rejection(
         f"document_attachment_{code}",
         f"The sidecar {what}.",
         "Give each letter attachments of its own, each named once, by the name that it has in the outbox.",
@@ -347,13 +347,13 @@ def _take_sidecar(folder: Folder, name: str, status: os.stat_result, letter: Let
 
 def _read_sidecar(folder: Folder, name: str, status: os.stat_result) -> tuple[Sidecar, os.stat_result]:
     if not stat.S_ISREG(status.st_mode):
-        raise Refusal(
+        raise Rejection(
             "sidecar_not_a_file",
             "The sidecar is a link, a folder or a device.",
             "Drop the sidecar as an ordinary file.",
         )
     if status.st_size > SIDECAR_BYTES:
-        raise Refusal(
+        raise Rejection(
             "sidecar_too_large",
             f"The sidecar has {size_text(status.st_size)}; at most {size_text(SIDECAR_BYTES)} are read.",
             "Check that the payload and its sidecar were not mixed up.",
@@ -366,7 +366,7 @@ def _read_sidecar(folder: Folder, name: str, status: os.stat_result) -> tuple[Si
 
 @contextmanager
 def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
-    """Open the very file that was looked at; Refusal when it may not be read.
+    """Open the very file that was looked at; Rejection when it may not be read.
 
     Raises BeingWrittenError when somebody is known to write to it, FileNotFoundError when it is another one.
     """
@@ -379,7 +379,7 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
         if change.is_held_open(error):
             raise
         kind = "sidecar" if is_sidecar(name) else "file"
-        raise Refusal(
+        raise Rejection(
             "file_unreadable",
             f"The {kind} may not be read by the user that meshctl runs as.",
             "Give that user the right to read it and drop it again.",
@@ -413,7 +413,7 @@ def _check_same(found: os.stat_result, status: os.stat_result) -> None:
         raise FileNotFoundError(errno.ENOENT, "changed while being looked at")
 
 
-def _not_a_file(status: os.stat_result) -> Refusal:
+def _not_a_file(status: os.stat_result) -> Rejection:
     kinds = (
         (stat.S_ISLNK, "a symbolic link"),
         (stat.S_ISFIFO, "a FIFO"),
@@ -423,4 +423,6 @@ def _not_a_file(status: os.stat_result) -> Refusal:
         (stat.S_ISCHR, "a device"),
     )
     kind = next((text for test, text in kinds if test(status.st_mode)), "not an ordinary file")
-    return Refusal("not_a_file", f"What was dropped is {kind}.", "Drop an ordinary file, by copy or rename.")
+    return Rejection(
+        "not_a_file", f"What was dropped is {kind}.", "Drop an ordinary file, by copy or rename."
+    )

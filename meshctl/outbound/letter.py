@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meshctl.errors import ConfigError, Refusal
+from meshctl.errors import ConfigError, Rejection
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
@@ -122,7 +122,7 @@ def read_row(path: str) -> KeptRow:
 class Letter:
     """A dropped file with what is known of it: as it was found, then read, then judged.
 
-    With a `draft` it can be sent, with a `refusal` not. `content` is that of a small file, `row` the
+    With a `draft` it can be sent, with a `rejection` not. `content` is that of a small file, `row` the
     index row that stands for its sidecar, `place` its own folder, once it was taken.
     """
 
@@ -139,7 +139,7 @@ class Letter:
     draft: Draft | None = None
     control: bytes = b""
     cautions: tuple[Caution, ...] = ()
-    refusal: Refusal | None = None
+    rejection: Rejection | None = None
     place: "LetterFolder | None" = None
 
     @property
@@ -171,12 +171,12 @@ class Letter:
     def may_get_sidecar(self) -> bool:
         """True if it has none, and lacks what one could say."""
         has_none = self.sidecar_status is None and self.row is None
-        return has_none and isinstance(self.refusal, IncompleteError)
+        return has_none and isinstance(self.rejection, IncompleteError)
 
     @property
     def may_wait(self) -> bool:
         """True if a sidecar or an attachment that has not come yet could make it sendable."""
-        return self.may_get_sidecar or isinstance(self.refusal, AttachmentMissingError)
+        return self.may_get_sidecar or isinstance(self.rejection, AttachmentMissingError)
 
     @property
     def contents(self) -> list[Attached]:

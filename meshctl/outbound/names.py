@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.journal.masking import mask_file_name
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.sidecar import Sidecar
@@ -78,9 +78,9 @@ class NameRules:
         return NameKind.SIDECAR if is_one else NameKind.PAYLOAD
 
     def check_taken(self, name: str) -> None:
-        """Raise Refusal for a name that stays in the outbox for ever."""
+        """Raise Rejection for a name that stays in the outbox for ever."""
         if self.kind_of(name).is_ignored:
-            raise Refusal(
+            raise Rejection(
                 "file_name_ignored",
                 f"A file named {mask_file_name(name)} is never sent: that is the name of a temporary, "
                 "back-up, lock or system file, or one that [staging] ignore names.",
@@ -88,10 +88,10 @@ class NameRules:
             )
 
     def check_named(self, name: str) -> None:
-        """Raise Refusal for a name, in a row of an index, that no payload beside the index can have."""
+        """Raise Rejection for a name, in a row of an index, that no payload beside the index can have."""
         check_name(name)
         if not is_beside(name) or self.kind_of(name) is not NameKind.PAYLOAD or is_index(name):
-            raise Refusal(
+            raise Rejection(
                 "index_file_invalid",
                 "The row names no file beside the index that can be sent.",
                 "Correct the row, and drop it with its file in a new index.",
@@ -160,7 +160,7 @@ def _table() -> dict[str, list[str]]:
 
 
 def check_name(name: str) -> None:
-    """Raise Refusal for a payload's name that must not be sent on."""
+    """Raise Rejection for a payload's name that must not be sent on."""
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
@@ -174,7 +174,7 @@ def check_name(name: str) -> None:
     if reason := unopenable(name):
         raise _refused(reason)
     if name.lower().endswith(_PAIR_ENDS):
-        raise Refusal(
+        raise Rejection(
             "control_file_by_hand",
             "The file's name ends in .dat or .ctl, which only meshctl and the MESH Client make.",
             "Drop the payload under its own name; meshctl writes the control file.",
@@ -218,5 +218,5 @@ def numbered(name: str) -> Iterator[str]:
         yield f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
 
 
-def _refused(text: str) -> Refusal:
-    return Refusal("file_name_unsafe", text, "Rename the file and drop it again.")
+def _refused(text: str) -> Rejection:
+    return Rejection("file_name_unsafe", text, "Rename the file and drop it again.")

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from meshctl.clock import Clock
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import NAME_ADVICE
@@ -407,12 +407,12 @@ class Outbox:
             del self._waiting[path]
 
     def _log_waiting(self, letter: Letter) -> None:
-        if letter.refusal is not None:
+        if letter.rejection is not None:
             self._journal.info(
                 "file.waiting",
                 file=letter.shown_name,
-                code=letter.refusal.code,
-                text=letter.refusal.text,
+                code=letter.rejection.code,
+                text=letter.rejection.text,
                 wait_seconds=self._sidecar_wait_seconds,
             )
 
@@ -421,14 +421,17 @@ class Outbox:
         if name in self._told_folders:
             return
         self._told_folders.add(name)
-        refusal = Refusal(
+        rejection = Rejection(
             "folder_ignored",
             "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
             "See 'meshctl use-cases' for the names, or move the folder away.",
         )
-        if self._rejected.explain_folder(name, refusal, self._clock.now()):
+        if self._rejected.explain_folder(name, rejection, self._clock.now()):
             self._journal.warning(
-                "file.folder_ignored", folder=mask_file_name(name), text=refusal.text, advice=refusal.advice
+                "file.folder_ignored",
+                folder=mask_file_name(name),
+                text=rejection.text,
+                advice=rejection.advice,
             )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import ROOM_ADVICE
 from meshctl.files.safe_open import BeingWrittenError
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.outbound.handoff import ROOM_MATTERS_BYTES, HandOff, is_told_otherwise, placed
 from meshctl.outbound.index import Indexes
 from meshctl.outbound.judge import Alone, Judge
@@ -58,13 +58,13 @@ class OutboundPipeline:
     def __init__(
         self,
         settings: Settings,
-        books: Books,
+        services: Services,
         should_stop: Callable[[], bool],
         on_backlog: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
         self._settings = settings
-        self._books = books
+        self._services = services
         self._should_stop = should_stop
         self._on_backlog = on_backlog
         self._is_start = True
@@ -74,14 +74,14 @@ class OutboundPipeline:
         self._next_comparison = 0.0
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
-        self._set_aside = SetAside(books)
+        self._set_aside = SetAside(services)
         self._judge = Judge(settings)
         self._copies = LargeCopies(lambda: Folder(str(settings.mailbox.out_folder)), self._handoff, wake)
         self.outbox = Outbox(
             settings.staging,
             settings.use_cases.keys(),
-            books.clock,
-            books.journal,
+            services.clock,
+            services.journal,
             self._set_aside,
             self._rejected,
         )
@@ -89,7 +89,7 @@ class OutboundPipeline:
             self._work,
             self.outbox.names,
             self._rejected,
-            books,
+            services,
             self._set_aside,
             settings.staging.sidecar_wait_seconds,
         )
@@ -98,7 +98,7 @@ class OutboundPipeline:
             self._rejected,
             self._indexes,
             self.outbox.path,
-            books,
+            services,
             self._set_aside,
             settings.use_cases,
             self._client_has,
@@ -144,10 +144,10 @@ class OutboundPipeline:
         self._indexes.close()
 
     def _handoff(self, out: Folder) -> HandOff:
-        return HandOff(out, self._work.letters, self._settings.mailbox, self._rejected, self._books)
+        return HandOff(out, self._work.letters, self._settings.mailbox, self._rejected, self._services)
 
     def _compare_clocks(self) -> None:
-        clock = self._books.clock
+        clock = self._services.clock
         now, jumps = clock.monotonic(), clock.jumps_seconds
         if jumps != self._jumps_compared or now >= self._next_comparison:
             self.outbox.note_file_clock(self._work.file_clock_ns())
@@ -189,9 +189,9 @@ class OutboundPipeline:
             for file in self._indexes.expand(source.folder, name, source.use_case, data, identity, beside):
                 self.outbox.stop_waiting(source, file)
             self.outbox.forget_index(source, name)
-        except Refusal as refusal:
+        except Rejection as rejection:
             self.outbox.forget_index(source, name)
-            letter = Letter(self._judge.new_id(), name, source.use_case, status, refusal=refusal)
+            letter = Letter(self._judge.new_id(), name, source.use_case, status, rejection=rejection)
             letters: list[Letter] = []
             self._take(source, letter, handoff, next_turn, letters)
             self._hand_over(letters, handoff, [source.folder])
@@ -217,7 +217,7 @@ class OutboundPipeline:
         for letter in letters:
             if letter.may_wait and self.outbox.must_wait(source, letter, next_turn):
                 continue
-            if letter.refusal is not None:
+            if letter.rejection is not None:
                 if self.outbox.belongs_to_another(source, letter):
                     self.outbox.look_soon(next_turn)
                     continue
@@ -256,7 +256,7 @@ class OutboundPipeline:
         letters: list[Letter],
     ) -> None:
         """Move a letter into its own folder, and prepare its pair; add it to those to be handed over."""
-        if letter.refusal is None and not self._has_room(letter, handoff):
+        if letter.rejection is None and not self._has_room(letter, handoff):
             return
         place = self._work.letter_folder(letter.message_id, letter.use_case)
         place.make()
@@ -274,7 +274,7 @@ class OutboundPipeline:
         self._indexes.forget_missing(letter.use_case, letter.name)
         if letter.row is not None:
             self._indexes.used(letter.use_case, letter.name)
-        if letter.refusal is not None or self._prepare(letter, handoff, next_turn):
+        if letter.rejection is not None or self._prepare(letter, handoff, next_turn):
             letters.append(letter)
 
     def _has_room(self, letter: Letter, handoff: HandOff) -> bool:
@@ -319,7 +319,7 @@ class OutboundPipeline:
             if error is None:
                 continue
             if isinstance(error, ChangedError) and is_told_otherwise(letter):
-                letter.refusal = payload_differs()
+                letter.rejection = payload_differs()
                 self._hand_over([letter], handoff)
                 continue
             self._put_back(letter)
@@ -379,14 +379,14 @@ class OutboundPipeline:
             letter.place = place
             if not self._set_aside.rests(name, place.use_case, status):
                 is_judged = self._judge.judge_letter(folder, letter, Alone())
-            if is_judged and letter.refusal is None:
+            if is_judged and letter.rejection is None:
                 is_judged = self._has_room(letter, handoff)
         if not is_judged:
             self._left_behind = True
             return None
         if letter.may_wait and self._recovery.put_back(place):
             return None
-        is_ready = letter.refusal is not None or self._prepare(letter, handoff, next_turn)
+        is_ready = letter.rejection is not None or self._prepare(letter, handoff, next_turn)
         return letter if is_ready else None
 
     def _client_has(self, stem: str) -> bool:

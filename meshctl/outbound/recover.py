@@ -28,12 +28,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from meshctl.clock import instant, iso
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.journal.alert import Alert
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
@@ -64,7 +64,7 @@ class Recovery:
         rejected: RejectedFolder,
         indexes: Indexes,
         outbox: str,
-        books: Books,
+        services: Services,
         set_aside: SetAside,
         use_cases: Mapping[str, UseCase],
         was_taken: Callable[[str], bool],
@@ -74,9 +74,9 @@ class Recovery:
         self._rejected = rejected
         self._indexes = indexes
         self._outbox = outbox
-        self._books = books
-        self._ledger = books.ledger
-        self._journal = books.journal
+        self._services = services
+        self._ledger = services.ledger
+        self._journal = services.journal
         self._set_aside = set_aside
         self._use_cases = use_cases
         self._was_taken = was_taken
@@ -203,7 +203,7 @@ class Recovery:
     def _enter_rejected(self, place: LetterFolder, name: str) -> None:
         content = json.loads(Path(place.path_of(f".{name}{ERROR_SUFFIX}")).read_bytes())
         row = rejected_row(content, _size(f"{self._rejected.folder}/{name}"))
-        log_rejected(self._books, [row])
+        log_rejected(self._services, [row])
         self._ledger.enter([], [row])
 
     def _finish(self, message_ids: Sequence[str], places: dict[str, LetterFolder], handoff: HandOff) -> None:
@@ -262,7 +262,7 @@ class Recovery:
         facts = None
         with suppress(OSError), handoff.payload(message_id) as descriptor:
             facts = _facts(descriptor, size_bytes)
-        row = _rebuilt_row(message_id, control, size_bytes, facts, self._use_cases, self._books)
+        row = _rebuilt_row(message_id, control, size_bytes, facts, self._use_cases, self._services)
         self._ledger.enter([row])
         self._tell([message_id], "rebuilt")
 
@@ -280,57 +280,59 @@ _MOST_PAYLOADS = 10_000
 _FIRST_DAY = "0001-01-01"
 
 
-def complete(settings: Settings, books: Books, *, is_new: bool) -> int:
+def complete(settings: Settings, services: Services, *, is_new: bool) -> int:
     """Enter into the ledger what the folders prove and it lacks; return how many messages those are.
 
     Of a ledger that is new all of it is lost; one that was put back from a back-up lacks what is younger than
     its last message, and only that is looked for: older stems in SENT are messages that were forgotten in
     their time. Run again, it enters what is not there yet.
     """
-    if is_new and books.ledger.fact(ARCHIVE_FROM_FACT) is None:
-        books.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
-    since = "" if is_new else _last_stamp(books)
+    if is_new and services.ledger.fact(ARCHIVE_FROM_FACT) is None:
+        services.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
+    since = "" if is_new else _last_stamp(services)
     rejected = RejectedFolder(settings.staging.rejected)
     # Who writes settings by hand may leave it to us to make what is ours.
     rejected.make()
-    refused = list(rejected.rows(books.ledger.knows, since))
-    rows = list(_handed_over(settings, books, since))
+    refused = list(rejected.rows(services.ledger.knows, since))
+    rows = list(_handed_over(settings, services, since))
     if rows or refused:
-        _tell_of_gap(books, len(rows) + len(refused), is_new=is_new)
+        _tell_of_gap(services, len(rows) + len(refused), is_new=is_new)
         if not is_new:
-            books.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
+            services.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
-        books.ledger.enter(some)
-        books.ledger.mark_queued([row.message_id for row in some], books.clock.now(), books.clock.steady())
-    books.ledger.enter([], refused)
+        services.ledger.enter(some)
+        services.ledger.mark_queued(
+            [row.message_id for row in some], services.clock.now(), services.clock.steady()
+        )
+    services.ledger.enter([], refused)
     if is_new:
-        books.ledger.set_fact(FOLDERS_READ_FACT, iso(books.clock.now()))
+        services.ledger.set_fact(FOLDERS_READ_FACT, iso(services.clock.now()))
     return len(rows) + len(refused)
 
 
-def _tell_of_gap(books: Books, messages: int, *, is_new: bool) -> None:
+def _tell_of_gap(services: Services, messages: int, *, is_new: bool) -> None:
     text = f"The ledger lacked {messages} messages, which were entered from what the folders prove."
     advice = (
         "Reports and acknowledgements in archive/ are read again; look at 'meshctl list' for messages whose"
         " answers are missing. Files that were refused, and what left no trace in the folders, are not in it."
     )
-    at = books.clock.now()
+    at = services.clock.now()
     if is_new:
-        books.journal.error("daemon.ledger_rebuilt", messages=messages, text=text, advice=advice)
-        books.alert(Alert(event="daemon.ledger_rebuilt", at=at, text=text, advice=advice))
+        services.journal.error("daemon.ledger_rebuilt", messages=messages, text=text, advice=advice)
+        services.alert(Alert(event="daemon.ledger_rebuilt", at=at, text=text, advice=advice))
     else:
-        books.journal.error("daemon.ledger_completed", messages=messages, text=text, advice=advice)
-        books.alert(Alert(event="daemon.ledger_completed", at=at, text=text, advice=advice))
+        services.journal.error("daemon.ledger_completed", messages=messages, text=text, advice=advice)
+        services.alert(Alert(event="daemon.ledger_completed", at=at, text=text, advice=advice))
 
 
-def _last_stamp(books: Books) -> str:
+def _last_stamp(services: Services) -> str:
     """Return the stamp of a message id from which on the ledger may lack messages.
 
     A large message may have waited for hours with its id, and entered the ledger behind younger ones.
     """
-    read_at = instant(books.ledger.fact(FOLDERS_READ_FACT) or _LONG_AGO)
-    newest = books.ledger.newest_entered()
+    read_at = instant(services.ledger.fact(FOLDERS_READ_FACT) or _LONG_AGO)
+    newest = services.ledger.newest_entered()
     last = read_at if newest is None else max(read_at, newest)
     return stamp_of(new_message_id(last - _LONGEST_WAIT))
 
@@ -341,7 +343,7 @@ def _rebuilt_row(
     size_bytes: int,
     facts: MessageFacts | None,
     use_cases: Mapping[str, UseCase],
-    books: Books,
+    services: Services,
 ) -> NewMessage:
     """Return a row for a message from its control file and the facts in its payload, if they are known."""
     routed = split_gp_provider(control.to_dts)
@@ -355,18 +357,18 @@ def _rebuilt_row(
         file_name=UNKNOWN_FILE,
         size_bytes=size_bytes,
         sha256=None,
-        created_at=books.clock.now(),
+        created_at=services.clock.now(),
         use_case=use_case.name if use_case is not None else None,
         workflow_id=control.workflow_id,
         asked=tuple(level for level in Acknowledgement if level in asked),
-        reference_keys=tuple(books.keys.of(one) for one in facts.references) if facts is not None else (),
-        local_id_key=books.keys.of(control.local_id) if control.local_id else None,
-        patient_key=books.keys.of(routed[0]) if routed else None,
+        reference_keys=tuple(services.keys.of(one) for one in facts.references) if facts is not None else (),
+        local_id_key=services.keys.of(control.local_id) if control.local_id else None,
+        patient_key=services.keys.of(routed[0]) if routed else None,
         to_mailbox=control.to_dts if is_mailbox_id(control.to_dts) else None,
     )
 
 
-def _handed_over(settings: Settings, books: Books, since: str) -> Iterator[NewMessage]:
+def _handed_over(settings: Settings, services: Services, since: str) -> Iterator[NewMessage]:
     """Yield what lies in the client's folders, is younger than a stamp, and the ledger does not know.
 
     Only the newest payloads are read: what is older has been answered or has gone overdue, and a start must
@@ -380,7 +382,7 @@ def _handed_over(settings: Settings, books: Books, since: str) -> Iterator[NewMe
             is_ours = stem != name and is_message_id(stem.removeprefix(mailbox.file_prefix))
             if is_ours and stem.startswith(mailbox.file_prefix) and stamp_of(stem) >= since:
                 found[stem] = folder
-    unknown = [stem for stem in sorted(found) if not books.ledger.knows(stem)]
+    unknown = [stem for stem in sorted(found) if not services.ledger.knows(stem)]
     for number, stem in enumerate(unknown, start=_MOST_PAYLOADS - len(unknown)):
         path = f"{found[stem]}/{stem}"
         try:
@@ -394,14 +396,14 @@ def _handed_over(settings: Settings, books: Books, since: str) -> Iterator[NewMe
         if number >= 0:
             with suppress(OSError), open_regular(f"{path}.dat") as payload:
                 facts = _facts(payload.fileno(), os.fstat(payload.fileno()).st_size)
-        yield _rebuilt_row(stem, control, _size(f"{path}.dat"), facts, settings.use_cases, books)
+        yield _rebuilt_row(stem, control, _size(f"{path}.dat"), facts, settings.use_cases, services)
 
 
 def _facts(descriptor: int, size_bytes: int) -> MessageFacts | None:
     """Return what a payload of ours says, None if it is no message or no longer whole."""
     try:
         return read_payload(descriptor, size_bytes).facts
-    except Refusal:
+    except Rejection:
         return None
 
 

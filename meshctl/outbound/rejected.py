@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.clock import instant, iso
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 from meshctl.journal.alert import Alert, about_message
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
@@ -57,10 +57,10 @@ class RejectedFolder:
         """Make the folder if it is missing. Raises OSError."""
         durable.make_folders(self.folder, _FOLDER_MODE)
 
-    def draft(self, letter: Letter, place: LetterFolder, refusal: Refusal, at: datetime) -> str:
+    def draft(self, letter: Letter, place: LetterFolder, rejection: Rejection, at: datetime) -> str:
         """Step 1: write the explanation; return its path, for a barrier."""
         attached = [mask_file_name(each.name, letter.words_to_mask) for each in letter.attachments]
-        told = _explanation(letter.message_id, letter.shown_name, refusal, at, attached)
+        told = _explanation(letter.message_id, letter.shown_name, rejection, at, attached)
         path = place.path_of(f".{self._free_name(letter.name)}{ERROR_SUFFIX}")
         change.unlink_if_there(path)
         durable.write_new(path, told, _FILE_MODE)
@@ -98,17 +98,17 @@ class RejectedFolder:
                 return
             self._move(source, (each + ERROR_SUFFIX for each in numbered(name)))
 
-    def take_in(self, path: str, name: str, refusal: Refusal, at: datetime) -> None:
+    def take_in(self, path: str, name: str, rejection: Rejection, at: datetime) -> None:
         """Move something here that belongs to no letter, with an explanation beside it. Raises OSError."""
-        self.explain(name, _explanation(None, mask_file_name(name), refusal, at))
+        self.explain(name, _explanation(None, mask_file_name(name), rejection, at))
         self._move(path, numbered(_fitting(name)))
 
-    def explain_folder(self, name: str, refusal: Refusal, at: datetime) -> bool:
+    def explain_folder(self, name: str, rejection: Rejection, at: datetime) -> bool:
         """Explain a folder that is left where it lies; False when that has been done before."""
         path = f"{self.folder}/{_fitting(name)}{ERROR_SUFFIX}"
         if os.path.lexists(path):
             return False
-        self.explain(name, _explanation(None, mask_file_name(name), refusal, at))
+        self.explain(name, _explanation(None, mask_file_name(name), rejection, at))
         return True
 
     def explain(self, name: str, explanation: bytes) -> None:
@@ -231,11 +231,11 @@ def rejected_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
     )
 
 
-def log_rejected(books: Books, rows: Sequence[NewMessage]) -> None:
+def log_rejected(services: Services, rows: Sequence[NewMessage]) -> None:
     """Log rejections, and alert."""
     for row in rows:
         reason = row.reason or Reason(None, None, None, None)
-        books.journal.warning(
+        services.journal.warning(
             "message.rejected",
             message_id=row.message_id,
             file=row.file_name,
@@ -243,7 +243,7 @@ def log_rejected(books: Books, rows: Sequence[NewMessage]) -> None:
             text=reason.text,
             advice=reason.advice,
         )
-        books.alert(
+        services.alert(
             Alert(
                 event="message.rejected",
                 at=row.created_at,
@@ -289,7 +289,7 @@ def _is_same_content(one: str, other: str) -> bool:
 def _explanation(
     message_id: str | None,
     file_name: str,
-    refusal: Refusal,
+    rejection: Rejection,
     at: datetime,
     attachments: Sequence[str] = (),
 ) -> bytes:
@@ -297,9 +297,9 @@ def _explanation(
         "message_id": message_id,
         "file": file_name,
         "at": iso(at),
-        "code": refusal.code,
-        "text": refusal.text,
-        "advice": refusal.advice,
+        "code": rejection.code,
+        "text": rejection.text,
+        "advice": rejection.advice,
     }
     if attachments:
         told["attachments"] = attachments

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from meshctl.errors import MeshctlError, Refusal
+from meshctl.errors import MeshctlError, Rejection
 from meshctl.files.safe_open import read_regular
 from meshctl.journal.masking import MASK
 from meshctl.ledger.records import Message
@@ -56,7 +56,7 @@ def kept_pair(mailbox: MailboxSettings, message_id: str) -> KeptPair:
 def sidecar_again(message: Message, control: ControlFile, settings: Settings) -> Sidecar:
     """Return the sidecar that sends a message to where its control file sent it.
 
-    Raises MeshctlError when the control file or the settings do not say how, Refusal for an impossible value.
+    Raises MeshctlError when control file and settings do not say how, Rejection for an impossible value.
     """
     texts = {"subject": control.subject, "local_id": control.local_id}
     said: dict[str, Any] = {
@@ -126,6 +126,6 @@ def _patient(routed: tuple[str, str, str]) -> dict[str, str]:
 def _is_fit(name: str, names: NameRules) -> bool:
     try:
         check_name(name)
-    except Refusal:
+    except Rejection:
         return False
     return names.kind_of(name) is NameKind.PAYLOAD

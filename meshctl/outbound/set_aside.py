@@ -15,7 +15,7 @@ from meshctl.clock import iso
 from meshctl.files.item_error import advice_on, is_general, reason_of
 from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.outbound.letter import FileIdentity
 from meshctl.outbound.names import SIDECAR_SUFFIX
@@ -39,13 +39,13 @@ class _Item:
 class SetAside:
     """What is set aside, by use-case folder and name; a sidecar and its file are one item."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._items: dict[tuple[str | None, str], _Item] = {}
-        self._written = books.ledger.fact(SET_ASIDE_FACT) or "[]"
+        self._written = services.ledger.fact(SET_ASIDE_FACT) or "[]"
         # Of earlier runs: what is met again soon after the start is no news.
         self._earlier: list[dict[str, str]] = json.loads(self._written)
-        self._earlier_until = books.clock.monotonic() + RETRY_SECONDS
+        self._earlier_until = services.clock.monotonic() + RETRY_SECONDS
 
     @contextmanager
     def guarding(self, name: str, use_case: str | None) -> Iterator[None]:
@@ -81,7 +81,7 @@ class SetAside:
         status: os.stat_result | None = None,
     ) -> None:
         """Set an item aside, and log and alert if that is news."""
-        clock, key, shown = self._books.clock, _key(use_case, name), mask_file_name(name)
+        clock, key, shown = self._services.clock, _key(use_case, name), mask_file_name(name)
         known = self._items.get(key)
         since = known.since if known else self._since_earlier(shown, use_case, reason)
         self._items[key] = _Item(
@@ -94,8 +94,10 @@ class SetAside:
         )
         if since is not None:
             return
-        self._books.journal.warning("file.set_aside", file=shown, folder=use_case, text=reason, advice=advice)
-        self._books.alert(
+        self._services.journal.warning(
+            "file.set_aside", file=shown, folder=use_case, text=reason, advice=advice
+        )
+        self._services.alert(
             Alert(
                 event="file.set_aside",
                 at=clock.now(),
@@ -107,7 +109,7 @@ class SetAside:
 
     def _since_earlier(self, shown: str, use_case: str | None, reason: str) -> str | None:
         """Return since when an earlier run had set an item aside for this reason; None if it had not."""
-        is_soon = self._books.clock.monotonic() < self._earlier_until
+        is_soon = self._services.clock.monotonic() < self._earlier_until
         for item in self._earlier if is_soon else ():
             if (item["file"], item["folder"], item["reason"]) == (shown, use_case, reason):
                 self._earlier.remove(item)
@@ -119,7 +121,7 @@ class SetAside:
         item = self._items.get(_key(use_case, name))
         if item is None or item.identity != FileIdentity.of(status):
             return False
-        item.is_current = self._books.clock.monotonic() < item.retry_clock
+        item.is_current = self._services.clock.monotonic() < item.retry_clock
         return item.is_current
 
     def holds(self, name: str, use_case: str | None) -> bool:
@@ -128,7 +130,7 @@ class SetAside:
 
     def retry_seconds(self) -> float | None:
         """Return in how many seconds the next item is tried again; None without any."""
-        now = self._books.clock.monotonic()
+        now = self._services.clock.monotonic()
         return min((max(item.retry_clock - now, 0.0) for item in self._items.values()), default=None)
 
     def finish_turn(self) -> None:
@@ -148,7 +150,7 @@ class SetAside:
             item.is_current = False
         told = json.dumps(shown, ensure_ascii=False)
         if told != self._written:
-            self._books.ledger.set_fact(SET_ASIDE_FACT, told)
+            self._services.ledger.set_fact(SET_ASIDE_FACT, told)
             self._written = told
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.ledger.reads import WrappedMessage
 from meshctl.mesh.patient import Patient
 from meshctl.mesh.use_cases import DocumentGuide, UseCase
@@ -100,14 +100,14 @@ def wrapping_of(
     message_id: str,
     find_earlier: FindEarlier,
 ) -> Wrapping:
-    """Return what is to be wrapped, once `check_complete` has found nothing missing. Raises Refusal.
+    """Return what is to be wrapped, once `check_complete` has found nothing missing. Raises Rejection.
 
     The first of `contents` is the dropped file itself.
     """
     kinds = [attached.content.content_type for attached in contents]
     if None in kinds:
         which = "The file" if kinds[0] is None else "An attachment"
-        raise Refusal(
+        raise Rejection(
             "document_kind",
             f"{which} is no document that a practice can file: neither PDF, TIFF, JPEG, RTF nor plain text in"
             " UTF-8.",
@@ -160,10 +160,10 @@ def wrapping_of(
 
 
 def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> None:
-    """Raise Refusal, naming all of it, when something is missing that the message around a document needs."""
+    """Raise Rejection, naming all that is missing, when the message around a document cannot be made."""
     missing = list(_missing(sidecar, use_case, settings))
     if missing:
-        raise Refusal(
+        raise Rejection(
             "document_incomplete",
             f"The message around the document needs what nothing says: {', '.join(missing)}.",
             "Add what is missing to the sidecar, what is of [mailbox] to the settings, and drop both again.",
@@ -183,10 +183,10 @@ def document_cautions(contents: Iterable[Content], size_bytes: int) -> Iterator[
 
 
 def check_document_size(size_bytes: int, settings: Settings) -> None:
-    """Raise Refusal when the message around a document is larger than the settings allow."""
+    """Raise Rejection when the message around a document is larger than the settings allow."""
     most = settings.staging.max_document_bytes
     if most and size_bytes > most:
-        raise Refusal(
+        raise Rejection(
             "document_too_large",
             f"The message around the document would have {size_text(size_bytes)}, more than the"
             f" {size_text(most)} that max_document_bytes allows.",
@@ -222,7 +222,7 @@ def _written_at(written: str) -> datetime:
             return datetime.combine(date.fromisoformat(written.strip()), time()).astimezone()
         return datetime.fromisoformat(written.strip()).astimezone()
     except (ValueError, OverflowError):
-        raise Refusal(
+        raise Rejection(
             "document_date_invalid",
             "The date of the document is no date.",
             "Write document.date as YYYY-MM-DD, or YYYY-MM-DDThh:mm.",
@@ -257,7 +257,7 @@ def _version(sidecar: Sidecar) -> int | None:
     except ValueError:
         version = 0
     if version < 1:
-        raise Refusal(
+        raise Rejection(
             "document_version_invalid",
             "The version of a document that is wrapped is a whole number from 1.",
             "Correct version in the sidecar, or leave it out.",
@@ -265,8 +265,8 @@ def _version(sidecar: Sidecar) -> int | None:
     return version
 
 
-def _not_replaceable(why: str) -> Refusal:
-    return Refusal(
+def _not_replaceable(why: str) -> Rejection:
+    return Rejection(
         "document_replaces_invalid",
         f"The message that the sidecar says to replace {why}.",
         "Give document.replaces a message id as 'meshctl find' shows it, or the UUID of the message.",
@@ -274,10 +274,10 @@ def _not_replaceable(why: str) -> Refusal:
 
 
 def _check_confidential(texts: tuple[str, ...], organisation: Organisation) -> None:
-    """Raise Refusal where a confidential document would show who sent it (GPCM-SD-061)."""
+    """Raise Rejection where a confidential document would show who sent it (GPCM-SD-061)."""
     folded = " ".join(texts).casefold()
     if any(name.casefold() in folded for name in (organisation.name, organisation.ods_code)):
-        raise Refusal(
+        raise Rejection(
             "document_confidential",
             "The document is confidential, and its title or Subject names the organisation.",
             "Take the organisation's name and ODS code out of title and subject.",

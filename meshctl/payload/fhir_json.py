@@ -27,7 +27,7 @@ _UNREAD: Final[_Object] = {}
 def read_json(data: bytes | bytearray) -> Tree | None:
     """Return the tree of a FHIR Bundle, None for anything else that is, or is not, JSON.
 
-    Raises Refusal `payload_json_broken` for what names itself a FHIR Bundle and is not sound JSON, and lets
+    Raises Rejection `payload_json_broken` for what names itself a FHIR Bundle and is not sound JSON, and lets
     RecursionError through for nesting beyond reason.
     """
     reading = _Strictly()

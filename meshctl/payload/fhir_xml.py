@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from lxml import etree
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.kind import broken_xml, too_complex
 from meshctl.payload.outline import BUNDLE, Outline, Tree, part, text, value_of
 from meshctl.safe_xml import safe_parser
@@ -38,7 +38,7 @@ _PARSER: Final = safe_parser(for_speed=True)
 def read_xml(data: bytes) -> Tree | None:
     """Return the tree of a FHIR Bundle, None for any other XML.
 
-    Raises Refusal `payload_xml_broken` for what is not well-formed, `payload_too_complex` for excess.
+    Raises Rejection `payload_xml_broken` for what is not well-formed, `payload_too_complex` for excess.
     """
     try:
         root = etree.fromstring(data, _PARSER)
@@ -48,8 +48,8 @@ def read_xml(data: bytes) -> Tree | None:
     return _tree(root, WANTED) if root.tag == ROOT else None
 
 
-def refused(error: etree.XMLSyntaxError, where: str = "") -> Refusal:
-    """Return the refusal that a parser's error amounts to; `where` begins with a blank or is empty."""
+def refused(error: etree.XMLSyntaxError, where: str = "") -> Rejection:
+    """Return the rejection that a parser's error amounts to; `where` begins with a blank or is empty."""
     if _is_excess(error):
         return too_complex("It is nested more than 256 levels deep, or one text in it is over 10 MB.")
     return broken_xml(where)
@@ -105,7 +105,7 @@ class XmlStream:
     def feed(self, piece: bytes) -> bool:
         """Take the next piece; return False once it is clear that this is no FHIR message.
 
-        Raises Refusal `payload_xml_broken` or `payload_too_complex`.
+        Raises Rejection `payload_xml_broken` or `payload_too_complex`.
         """
         elements_before = self._outliner.elements
         try:
@@ -123,7 +123,7 @@ class XmlStream:
         return True
 
     def close(self) -> Tree:
-        """Return the Bundle's tree; raises Refusal `payload_xml_broken` if the XML is not complete."""
+        """Return the Bundle's tree; raises Rejection `payload_xml_broken` if the XML is not complete."""
         try:
             self._parser.close()
         except etree.XMLSyntaxError as error:

@@ -6,7 +6,7 @@ alone; what its sidecar says is judged with its file, like any other.
 
 Whatever is cut off must not pass for whole: half a surname or half a mailbox id sends a letter to somebody
 else. Of a last row without a line end nobody can tell whether it is whole, so it is refused, although some
-programs write such rows; so is a row with fewer cells than there are columns. No refusal quotes a value.
+programs write such rows; so is a row with fewer cells than there are columns. No rejection quotes a value.
 """
 
 import codecs
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.sidecar import INDEX_COLUMNS
 
 INDEX_BYTES: Final = 64 * 1024 * 1024
@@ -52,7 +52,7 @@ _OF_PATIENT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Row:
-    """A row: its number, the file that it is about, and the sidecar that it becomes, or a refusal.
+    """A row: its number, the file that it is about, and the sidecar that it becomes, or a rejection.
 
     `file` is empty where the row does not tell all of the name. `words_to_mask` are what it says of the
     patient, which a file's name may repeat.
@@ -61,15 +61,15 @@ class Row:
     number: int
     file: str
     sidecar: bytes
-    refusal: Refusal | None = None
+    rejection: Rejection | None = None
     words_to_mask: tuple[str, ...] = ()
 
 
 def read_index(data: bytes, check_file: Callable[[str], None]) -> list[Row]:
     """Return the rows of an index, but for blank ones, numbered as a spreadsheet does.
 
-    `check_file` raises Refusal for a name that a row must not be about. Raises Refusal `index_unusable` when
-    the index cannot be used as a whole.
+    `check_file` raises Rejection for a name that a row must not be about. Raises Rejection
+    `index_unusable` when the index cannot be used as a whole.
     """
     if len(data) > INDEX_BYTES:
         raise _unusable("is larger than 64 MiB", "Split it.")
@@ -85,8 +85,8 @@ def read_index(data: bytes, check_file: Callable[[str], None]) -> list[Row]:
     return [_refused_if_twice(row, often) for row in rows]
 
 
-def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Row, str | Refusal]]:
-    """Yield each row with the name, of those beside the index, of the file that it is about, or a refusal.
+def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Row, str | Rejection]]:
+    """Yield each row with the name, of those beside the index, of the file that it is about, or a rejection.
 
     That is the file of exactly that name, else the only one whose name the system, or Unicode's composed
     form, takes for the same.
@@ -97,8 +97,8 @@ def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Ro
         alike.setdefault(_same_name(name), []).append(name)
     in_any_case = frozenset(same.casefold() for same in alike)
     for row in rows:
-        if row.refusal is not None:
-            yield row, row.refusal
+        if row.rejection is not None:
+            yield row, row.rejection
         elif row.file in there:
             yield row, row.file
         else:
@@ -160,7 +160,7 @@ def _separator_of(text: str) -> str:
     """Return what separates the cells: the first separator by which the first row names a column `file`."""
     beginning = text[:_MOST_ROW_CHARACTERS]
     for separator in _SEPARATORS:
-        with suppress(csv.Error, Refusal):
+        with suppress(csv.Error, Rejection):
             first = next(_records(beginning, separator), None)
             if first is not None and _FILE in map(str.strip, first.cells):
                 return separator
@@ -168,7 +168,7 @@ def _separator_of(text: str) -> str:
 
 
 def _records(text: str, separator: str) -> Iterator[_Record]:
-    """Yield the records that are not blank. Raises csv.Error, Refusal."""
+    """Yield the records that are not blank. Raises csv.Error, Rejection."""
     lines = _Lines(text)
     reader = csv.reader(lines, delimiter=separator, strict=True)
     for number in count(1):
@@ -240,31 +240,31 @@ def _row(record: _Record, columns: list[str], most_cells: int, check_file: Calla
         _check_cells(record, len(columns), most_cells)
         _check_named(file, check_file)
         return Row(record.number, file, json.dumps(_nested(cells)).encode(), None, hidden)
-    except Refusal as refusal:
-        return Row(record.number, file, b"", refusal, hidden)
+    except Rejection as rejection:
+        return Row(record.number, file, b"", rejection, hidden)
 
 
 def _check_cells(record: _Record, columns: int, most_cells: int) -> None:
     if record.is_cut:
-        raise Refusal(
+        raise Rejection(
             "index_row_cut_off",
             "The last row has no line end, so it may be cut off.",
             "End each row with a line end, the last one too; drop the row with its file in a new index.",
         )
     if len(record.cells) < columns:
-        raise Refusal(
+        raise Rejection(
             "index_row_cut_off",
             "The row has fewer cells than there are columns, so it may be cut off.",
             "Write a cell for each column, an empty one too. Excel leaves out empty cells at the end of rows:"
             " let the last column be one that is always filled. Drop the row with its file in a new index.",
         )
     if len(record.cells) > most_cells or any(map(str.strip, record.cells[columns:])):
-        raise Refusal("index_row_too_long", "The row has more cells than there are columns.", CORRECT_ROWS)
+        raise Rejection("index_row_too_long", "The row has more cells than there are columns.", CORRECT_ROWS)
 
 
 def _check_named(file: str, check_file: Callable[[str], None]) -> None:
     if not file:
-        raise Refusal("index_file_missing", "The row names no file.", CORRECT_ROWS)
+        raise Rejection("index_file_missing", "The row names no file.", CORRECT_ROWS)
     check_file(file)
 
 
@@ -288,16 +288,16 @@ def _nested(cells: dict[str, str]) -> dict[str, Any]:
 
 def _value(column: str, cell: str) -> str | bool | int:
     if cell.startswith("="):
-        raise Refusal("index_formula", f"The cell under {column} holds a formula.", CORRECT_ROWS)
+        raise Rejection("index_formula", f"The cell under {column} holds a formula.", CORRECT_ROWS)
     if column in _FLAGS:
         if cell.casefold() not in _YES_OR_NO:
-            raise Refusal(
+            raise Rejection(
                 "index_flag_invalid", f"The cell under {column} is neither yes nor no.", CORRECT_ROWS
             )
         return _YES_OR_NO[cell.casefold()]
     if column in _NUMBERS:
         if not _NUMBER.fullmatch(cell):
-            raise Refusal(
+            raise Rejection(
                 "index_number_invalid",
                 f"The cell under {column} is no whole number, written as digits alone.",
                 CORRECT_ROWS,
@@ -307,10 +307,10 @@ def _value(column: str, cell: str) -> str | bool | int:
 
 
 def _refused_if_twice(row: Row, often: Counter[str]) -> Row:
-    if row.refusal is not None or often[_same_name(row.file)] == 1:
+    if row.rejection is not None or often[_same_name(row.file)] == 1:
         return row
-    refusal = Refusal("index_file_twice", "The index names the file in several rows.", CORRECT_ROWS)
-    return replace(row, sidecar=b"", refusal=refusal)
+    rejection = Rejection("index_file_twice", "The index names the file in several rows.", CORRECT_ROWS)
+    return replace(row, sidecar=b"", rejection=rejection)
 
 
 def _same_name(name: str) -> str:
@@ -318,27 +318,27 @@ def _same_name(name: str) -> str:
     return os.path.normcase(unicodedata.normalize("NFC", name))
 
 
-def _not_found(alike: Sequence[str], *, is_other_case: bool) -> Refusal:
+def _not_found(alike: Sequence[str], *, is_other_case: bool) -> Rejection:
     if alike:
-        return Refusal(
+        return Rejection(
             "index_file_ambiguous",
             "Several files beside the index have names that differ only in how accents are stored, none of"
             " them as in the row.",
             "Rename the files so that their names differ, and drop them with a new index.",
         )
     if is_other_case:
-        return Refusal(
+        return Rejection(
             "index_file_missing",
             "No file of that name lies beside the index, only one whose name differs in case. The row will"
             " not be used for a file that comes later.",
             "Write the name in the row as the file has it, and drop the row in a new index.",
         )
-    return Refusal(
+    return Rejection(
         "index_file_missing",
         "No file of that name lies beside the index. The row will not be used for a file that comes later.",
         "Drop the file first, and then a new index with its row.",
     )
 
 
-def _unusable(what: str, advice: str) -> Refusal:
-    return Refusal("index_unusable", f"The index {what}.", advice)
+def _unusable(what: str, advice: str) -> Rejection:
+    return Rejection("index_unusable", f"The index {what}.", advice)

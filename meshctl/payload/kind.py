@@ -3,14 +3,15 @@
 XML is passed on only once everything before its root element has been seen, however long, so that no parser
 ever meets a DOCTYPE. Promises never to decode, expand or keep content.
 
-Every refusal of this package but the sidecar's is worded here: no text quotes content; at most it says where.
+Every rejection of this package but the sidecar's is worded here: no text quotes content; at most it says
+where.
 """
 
 import re
 from enum import Enum, auto
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.sizes import size_text
 
 _BLANK: Final = b" \t\r\n"
@@ -42,7 +43,7 @@ class Form(Enum):
 def form_of(head: bytes) -> Form:
     """Return what a file is that begins with `head`, which holds all of it or at least its first KiB.
 
-    Raises Refusal `payload_encoding` for XML and FHIR messages in UTF-16 or UTF-32.
+    Raises Rejection `payload_encoding` for XML and FHIR messages in UTF-16 or UTF-32.
     """
     if b"\0" in head[:2] or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         _refuse_wide_message(head[: 64 * 1024])
@@ -76,7 +77,7 @@ class Prolog:
     """Reads what stands before the root element of XML, in pieces; the first has 1 KiB or is all there is.
 
     `feed` returns Form.XML once the root element is reached and may be parsed, Form.OPAQUE for HTML, and None
-    while that is open. It raises Refusal `payload_dtd` for a DOCTYPE and `payload_encoding` for an encoding
+    while that is open. It raises Rejection `payload_dtd` for a DOCTYPE and `payload_encoding` for an encoding
     in which markup could hide. What is not XML at all is left for the parser to refuse.
     """
 
@@ -146,59 +147,59 @@ def _check_declared_encoding(head: bytes) -> None:
         raise wrong_encoding("an encoding other than UTF-8")
 
 
-def empty() -> Refusal:
-    """Return the refusal of a file without content."""
-    return Refusal("payload_empty", "The file is empty.", "Drop it again with its content.")
+def empty() -> Rejection:
+    """Return the rejection of a file without content."""
+    return Rejection("payload_empty", "The file is empty.", "Drop it again with its content.")
 
 
-def changed() -> Refusal:
-    """Return the refusal of a file whose size is not what it was."""
-    return Refusal(
+def changed() -> Rejection:
+    """Return the rejection of a file whose size is not what it was."""
+    return Rejection(
         "payload_changed",
         "The file changed while it was read.",
         "Write it elsewhere and rename it into the outbox once it is complete.",
     )
 
 
-def wrong_encoding(what: str) -> Refusal:
-    """Return the refusal of XML or JSON whose encoding is `what`."""
-    return Refusal(
+def wrong_encoding(what: str) -> Rejection:
+    """Return the rejection of XML or JSON whose encoding is `what`."""
+    return Rejection(
         "payload_encoding",
         f"The file is XML or JSON in {what}; FHIR messages are UTF-8.",
         "Have the system that made it write UTF-8, and drop the file again.",
     )
 
 
-def dtd() -> Refusal:
-    """Return the refusal of XML with a DOCTYPE."""
-    return Refusal(
+def dtd() -> Rejection:
+    """Return the rejection of XML with a DOCTYPE."""
+    return Rejection(
         "payload_dtd",
         "The file is XML with a DTD (a DOCTYPE), and XML with a DTD is not read.",
         "FHIR messages have none: have the system that made the file leave the DOCTYPE out.",
     )
 
 
-def broken_xml(where: str = "") -> Refusal:
-    """Return the refusal of XML that is not well-formed; `where` begins with a blank or is empty."""
-    return Refusal(
+def broken_xml(where: str = "") -> Rejection:
+    """Return the rejection of XML that is not well-formed; `where` begins with a blank or is empty."""
+    return Rejection(
         "payload_xml_broken",
         f"The file begins like XML but is not well-formed{where}.",
         "Export it again from the system that made it, and drop the whole file.",
     )
 
 
-def broken_json(what: str) -> Refusal:
-    """Return the refusal of a FHIR message in JSON that `what`, a verb and the rest of the sentence."""
-    return Refusal(
+def broken_json(what: str) -> Rejection:
+    """Return the rejection of a FHIR message in JSON that `what`, a verb and the rest of the sentence."""
+    return Rejection(
         "payload_json_broken",
         f"The file begins like a FHIR message in JSON but {what}.",
         "Export it again from the system that made it, and drop the whole file.",
     )
 
 
-def too_complex(why: str) -> Refusal:
-    """Return the refusal of a file that would take unreasonable time or memory; `why` is a sentence."""
-    return Refusal(
+def too_complex(why: str) -> Rejection:
+    """Return the rejection of a file that would take unreasonable time or memory; `why` is a sentence."""
+    return Rejection(
         "payload_too_complex",
         f"The file is too large in structure to be read. {why}",
         "Send it in parts, or have the system that made it leave out what the document does not need.",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.document import content_of
 from meshctl.payload.facts import MessageFacts, Reading
 from meshctl.payload.fhir_json import read_json
@@ -62,7 +62,7 @@ def read_payload(descriptor: int, size_bytes: int, *, hash_always: bool = False)
     message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and has no
     SHA-256, unless with `hash_always`.
 
-    Raises Refusal: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
+    Raises Rejection: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
     `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
     """
     if size_bytes <= SMALL_BYTES:
@@ -74,7 +74,7 @@ def read_payload(descriptor: int, size_bytes: int, *, hash_always: bool = False)
 
 
 def load_content(descriptor: int, size_bytes: int) -> bytes:
-    """Return all of a file for `read_content`. Raises Refusal `payload_empty`, `payload_changed`."""
+    """Return all of a file for `read_content`. Raises Rejection `payload_empty`, `payload_changed`."""
     if size_bytes == 0:
         raise empty()
     data = b""
@@ -98,7 +98,7 @@ def read_content(data: bytes) -> Reading:
     return Reading(facts, hashlib.sha256(data).hexdigest(), len(data), content, odd)
 
 
-def _too_deep() -> Refusal:
+def _too_deep() -> Rejection:
     return too_complex("It is nested hundreds of levels deep.")
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.safe_xml import NOT_XML
 from meshctl.sizes import size_text
 
@@ -167,12 +167,12 @@ class Sidecar(_Said):
 def read_sidecar(data: bytes) -> Sidecar:
     """Read a sidecar's bytes, UTF-8 with or without a byte order mark.
 
-    Raises Refusal: `sidecar_too_large`, `sidecar_not_json`, `sidecar_duplicate_key`, `sidecar_not_object`,
+    Raises Rejection: `sidecar_too_large`, `sidecar_not_json`, `sidecar_duplicate_key`, `sidecar_not_object`,
     `sidecar_unknown_key`, `sidecar_wrong_value`.
     """
     said = _loaded(data)
     if not isinstance(said, dict):
-        raise _refusal(
+        raise _rejection(
             "not_object", "The sidecar is JSON but not an object.", "Put its keys between { and }."
         )
     try:
@@ -188,14 +188,14 @@ def read_sidecar(data: bytes) -> Sidecar:
         told.append(f"there is more of that, {many} faults in all")
     text = f"The sidecar cannot be used: {'; '.join(told)}."
     if unknown:
-        raise _refusal("unknown_key", text, f"A sidecar may have the keys {_listed(Sidecar.model_fields)}.")
-    raise _refusal(
+        raise _rejection("unknown_key", text, f"A sidecar may have the keys {_listed(Sidecar.model_fields)}.")
+    raise _rejection(
         "wrong_value", text, "Correct it and drop file and sidecar again; leave out what is not known."
     )
 
 
 def check_content(said: Sidecar, sha256: str | None, size_bytes: int) -> None:
-    """Raise Refusal `payload_differs` if a file is not the one that its sidecar describes.
+    """Raise Rejection `payload_differs` if a file is not the one that its sidecar describes.
 
     A file whose SHA-256 is not known is not the one whose SHA-256 is given.
     """
@@ -205,9 +205,9 @@ def check_content(said: Sidecar, sha256: str | None, size_bytes: int) -> None:
         raise payload_differs()
 
 
-def payload_differs(what: str = "SHA-256") -> Refusal:
-    """Return the refusal of a file that is not the one that its sidecar describes."""
-    return Refusal(
+def payload_differs(what: str = "SHA-256") -> Rejection:
+    """Return the rejection of a file that is not the one that its sidecar describes."""
+    return Rejection(
         "payload_differs",
         f"The file is not the one that the sidecar describes: its {what} differs.",
         "Check whom the file is about; drop it again, whole, with the sidecar that was written for it.",
@@ -220,7 +220,7 @@ class _RepeatedKeyError(Exception):
 
 def _loaded(data: bytes) -> object:
     if len(data) > SIDECAR_BYTES:
-        raise _refusal(
+        raise _rejection(
             "too_large",
             f"The sidecar has more than {size_text(SIDECAR_BYTES)}.",
             "A sidecar says who and what, not the document.",
@@ -231,7 +231,7 @@ def _loaded(data: bytes) -> object:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except _RepeatedKeyError as repeated:
         text = f"The sidecar gives {_shown(repeated.args[0])} twice in one object."
-        raise _refusal("duplicate_key", text, "Leave one of the two out.") from None
+        raise _rejection("duplicate_key", text, "Leave one of the two out.") from None
     except UnicodeDecodeError:
         raise _not_json("is not UTF-8 text", "Save it as UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -307,9 +307,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _not_json(what: str, advice: str) -> Refusal:
-    return _refusal("not_json", f"The sidecar {what}.", advice)
+def _not_json(what: str, advice: str) -> Rejection:
+    return _rejection("not_json", f"The sidecar {what}.", advice)
 
 
-def _refusal(code: str, text: str, advice: str) -> Refusal:
-    return Refusal(f"sidecar_{code}", text, advice)
+def _rejection(code: str, text: str, advice: str) -> Rejection:
+    return Rejection(f"sidecar_{code}", text, advice)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from meshctl.errors import MeshctlError, Refusal
+from meshctl.errors import MeshctlError, Rejection
 from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.journal.masking import mask_file_name
@@ -173,5 +173,5 @@ def _read_facts(path: str) -> MessageFacts | None:
     with open_regular(path) as file:
         try:
             return read_payload(file.fileno(), os.fstat(file.fileno()).st_size).facts
-        except Refusal:
+        except Rejection:
             return None

@@ -26,7 +26,7 @@ from meshctl.terminal.options import laid_over, sidecar_bytes
 def examine_beforehand(settings: Settings, file: Path, said: Sidecar | None) -> tuple[Letter, Sidecar | None]:
     """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `said`.
 
-    What may keep the message from arriving is told on standard error. Raises Refusal as the daemon would
+    What may keep the message from arriving is told on standard error. Raises Rejection as the daemon would
     refuse the file, UsageError when there is no such file, OSError.
     """
     file = file.absolute()
@@ -37,8 +37,8 @@ def examine_beforehand(settings: Settings, file: Path, said: Sidecar | None) -> 
         letter = Judge(settings).judge(folder, file.name, _use_case_of(settings, file), sidecar)
     if letter is None:
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
-    if letter.refusal is not None:
-        raise letter.refusal
+    if letter.rejection is not None:
+        raise letter.rejection
     print_cautions(letter.cautions)
     return letter, sidecar
 
@@ -69,7 +69,7 @@ def _use_case_of(settings: Settings, file: Path) -> str | None:
 def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) -> Followed:
     """Copy `source` into the outbox as `name` with its sidecar; return what to follow it by.
 
-    The copy is examined before it is shown. Raises Refusal when it would be refused, ConfigError when there
+    The copy is examined before it is shown. Raises Rejection when it would be refused, ConfigError when there
     is no outbox, OSError.
     """
     if sidecar is not None and sidecar.document is not None and sidecar.document.attachments:
@@ -87,8 +87,8 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
             letter = Judge(settings).judge(outbox_folder, hidden_name, None, sidecar)
         if letter is None:
             raise MeshctlError("Somebody removed the file from the outbox before it was complete.")
-        if letter.refusal is not None:
-            raise letter.refusal
+        if letter.rejection is not None:
+            raise letter.rejection
         stamp = new_message_id(datetime.now(UTC)).partition("_")[0]
         seen.append((letter, settings.mailbox.file_prefix + stamp))
 

@@ -118,7 +118,7 @@ class FalseMesh:
         told = Told()
         match request.call:
             case None:
-                told = _refusal(404)
+                told = _rejection(404)
             case Call.SEND:
                 told = self._take(request)
             case Call.TRACK:
@@ -129,7 +129,7 @@ class FalseMesh:
                 headers = {"Mex-MessageID": request.name, "Mex-MessageType": "DATA"}
                 told = Told(200, headers, self.inbox[request.name])
             case Call.FETCH:
-                told = _refusal(404)
+                told = _rejection(404)
             case Call.ACKNOWLEDGE:
                 self.acknowledged.append(request.name)
         return told
@@ -148,7 +148,7 @@ class FalseMesh:
         local_id = unquote(request.path.rpartition("/")[2])
         found = [(number, name) for number, (one, name) in enumerate(self._names, 1) if one == local_id]
         if len(found) != 1:
-            return _refusal(300 if found else 404)
+            return _rejection(300 if found else 404)
         ((number, name),) = found
         return Told.of({"messageId": _mesh_id(number), "fileName": name, "status": "Accepted"})
 
@@ -157,7 +157,7 @@ def _mesh_id(number: int) -> str:
     return f"20261122091502480{number:03}_7F3A9C"
 
 
-def _refusal(status: int) -> Told:
+def _rejection(status: int) -> Told:
     return Told.of({"internal_id": "1", "detail": [{"event": "SEND", "code": "20", "msg": "no"}]}, status)
 
 

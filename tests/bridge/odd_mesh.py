@@ -19,7 +19,7 @@ class Answer:
     has_length: bool = True
 
 
-def refusal(status: int, text: str = "Message does not exist") -> Answer:
+def rejection(status: int, text: str = "Message does not exist") -> Answer:
     """Return how MESH says no."""
     told = {"internal_id": "20261122_1", "detail": [{"event": "RECEIVE", "code": "20", "msg": text}]}
     return Answer(json.dumps(told).encode(), status=status)
@@ -53,7 +53,7 @@ class OddMesh:
         self.asked.append(name)
         if not name or name.startswith("?"):
             return self._page(int(name.partition("=")[2] or 0))
-        answers = self.answers.get(name, [refusal(404)])
+        answers = self.answers.get(name, [rejection(404)])
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def _page(self, already: int) -> Answer:

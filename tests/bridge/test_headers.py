@@ -10,7 +10,7 @@ import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meshctl.bridge.headers import MexRefusal, arrived_control_file, mex_file_name, mex_headers
+from meshctl.bridge.headers import MexRejection, arrived_control_file, mex_file_name, mex_headers
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 
 MAILBOX: Final = "X26ABC1"
@@ -98,7 +98,7 @@ def test_what_mesh_would_refuse_is_refused_with_its_code(case: str) -> None:
     """A control file that cannot become headers is refused with event and code, and no value is quoted."""
     control, event_and_code, text = REFUSED[case]
 
-    with pytest.raises(MexRefusal) as refused:
+    with pytest.raises(MexRejection) as refused:
         mex_headers(control, FILE_NAME, MAILBOX)
 
     assert f"{refused.value.event} {refused.value.code}" == event_and_code
@@ -132,7 +132,7 @@ def test_whatever_is_not_refused_http_can_carry(
     control = replace(LETTER, to_dts=to_dts, subject=subject, local_id=local_id, workflow_id=workflow_id)
     try:
         headers = _sent(control, stem)
-    except MexRefusal:
+    except MexRejection:
         return
 
     assert not [value for value in headers.values() if {"\r", "\n", "\t", "\0"} & set(value)]

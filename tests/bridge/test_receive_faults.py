@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.bridge.api_errors import BridgeFault, FailureKind
-from tests.bridge.odd_mesh import Answer, OddMesh, odd_mesh, refusal
+from tests.bridge.odd_mesh import Answer, OddMesh, odd_mesh, rejection
 from tests.bridge.receiving_site import ReceivingSite
 from tests.faults.faulty_site import mounted, needs_mounts
 
@@ -126,7 +126,7 @@ def test_a_download_goes_on_with_the_chunk_that_broke_off(
         pytest.param(Answer(LETTER, {"Mex-Chunk-Range": "3:3"}), id="another chunk"),
         pytest.param(Answer(LETTER), id="none said"),
         pytest.param(Answer(b"", {"Mex-Chunk-Range": "2:3"}), id="empty"),
-        pytest.param(refusal(404), id="not there"),
+        pytest.param(rejection(404), id="not there"),
     ],
 )
 def test_chunks_that_do_not_fit_stay_at_mesh(mesh: OddMesh, mailbox: ReceivingSite, second: Answer) -> None:
@@ -221,7 +221,7 @@ def test_one_message_that_mesh_cannot_give_does_not_hold_up_the_others(
 
 def test_a_message_that_is_gone_is_passed_over(mesh: OddMesh, mailbox: ReceivingSite) -> None:
     """What somebody else has collected between list and request is told, and the others arrive."""
-    mesh.hold(ID, refusal(410))
+    mesh.hold(ID, rejection(410))
     mesh.hold(OTHER_ID, Answer(LETTER, DATA))
 
     mailbox.receive()
@@ -236,7 +236,7 @@ def test_an_acknowledgement_that_fails_is_made_up_for(
 ) -> None:
     """The message is not fetched again, also by the next process, and MESH is told once it can be."""
     mesh.hold(ID, Answer(LETTER, DATA))
-    mesh.acknowledging = refusal(status)
+    mesh.acknowledging = rejection(status)
     with mailbox.receiving() as receiving, pytest.raises(BridgeFault) as raised:
         receiving.step()
     for name in mailbox.names():
@@ -258,7 +258,7 @@ def test_an_acknowledgement_of_what_mesh_has_forgotten_is_done(
 ) -> None:
     """MESH's saying that there is no such message ends the matter: the message is in IN."""
     mesh.hold(ID, Answer(LETTER, DATA))
-    mesh.acknowledging = refusal(status)
+    mesh.acknowledging = rejection(status)
     with mailbox.receiving() as receiving:
         assert receiving.step()
 
@@ -269,7 +269,7 @@ def test_an_acknowledgement_of_what_mesh_has_forgotten_is_done(
 def test_an_acknowledgement_that_is_refused_is_told(mesh: OddMesh, mailbox: ReceivingSite) -> None:
     """A refused acknowledgement neither holds up the others nor brings the message a second time."""
     mesh.hold(ID, Answer(LETTER, DATA))
-    mesh.acknowledging = refusal(400)
+    mesh.acknowledging = rejection(400)
 
     with mailbox.receiving() as receiving:
         for _ in range(2):

@@ -128,7 +128,7 @@ def _written(control: ControlFile) -> bytes:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_mesh_refuses_is_failed_and_reported(mailbox: SendingSite, sandbox: Sandbox, case: str) -> None:
-    """A refusal puts the pair into FAILED and a report with event and code into IN; nothing is sent."""
+    """A rejection puts the pair into FAILED and a report with event and code into IN; nothing is sent."""
     control, event_and_code = REFUSED[case]
     mailbox.put(control=_written(control))
 

@@ -299,7 +299,7 @@ def test_calls_that_fail(sandbox: Sandbox, tmp_path: Path, variant: str, error: 
 
 @needs_strace
 def test_what_was_refused_before_a_kill_may_be_taken_after_it(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A refusal that a kill kept from coming out is forgotten, report and all: MESH is asked anew."""
+    """A rejection that a kill kept from coming out is forgotten, report and all: MESH is asked anew."""
     place = Places(sandbox, tmp_path, "letter").new()
     far_end = place.mailbox.url
     with answering(417, body='{"errorEvent": "SEND", "errorCode": "12", "errorDescription": "no"}') as url:

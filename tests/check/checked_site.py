@@ -18,7 +18,7 @@ from meshctl.check.all_checks import run_checks
 from meshctl.check.finding import Finding
 from meshctl.daemon.lock import single_instance
 from meshctl.journal.events import journal
-from meshctl.ledger.opening import Books, open_books
+from meshctl.ledger.opening import Services, open_books
 from meshctl.ledger.records import NewMessage
 from meshctl.settings.load import load_settings
 from tests.check.access import let_in
@@ -58,7 +58,7 @@ class CheckedSite:
         self.set_client()
         self.set_settings()
         self.site.log_file.touch(0o600)
-        self.books: Books = open_books(self.site.state, "X26ABC1", journal).books
+        self.services: Services = open_books(self.site.state, "X26ABC1", journal).services
         self._lock = ExitStack()
         self._lock.enter_context(single_instance(self.site.state, _BEFORE))
         undo.callback(self.stop)
@@ -95,7 +95,7 @@ class CheckedSite:
     def stop(self) -> None:
         """Let the daemon's lock go and close the ledger."""
         self._lock.close()
-        self.books.ledger.close()
+        self.services.ledger.close()
 
     def enter(
         self,
@@ -107,7 +107,7 @@ class CheckedSite:
     ) -> None:
         """Put a message into the ledger."""
         row = NewMessage(message_id, "a.pdf", 1, None, at, use_case=use_case, workflow_id=workflow_id)
-        self.books.ledger.enter([row])
+        self.services.ledger.enter([row])
 
     def put_pair(self, stem: str = OLD_STEM) -> None:
         """Put a pair into OUT."""

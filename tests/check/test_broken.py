@@ -19,15 +19,15 @@ from meshctl.inbound.client_health import CLIENT_FACT
 from meshctl.ledger.records import SET_ASIDE_FACT
 from tests.check.broken import Broken
 from tests.check.broken_access import ACCESS
-from tests.check.broken_books import BOOKS, RIGHTS_OF_FILES
 from tests.check.broken_client import CLIENT
 from tests.check.broken_folders import EXPOSURE, FOLDERS, RIGHTS
+from tests.check.broken_services import RIGHTS_OF_FILES, SERVICES
 from tests.check.checked_site import IS_ROOT, CheckedSite, privileged, user
 
 _SINCE = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("row", FOLDERS + CLIENT + BOOKS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", FOLDERS + CLIENT + SERVICES, ids=lambda row: row.id)
 def test_the_fault_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -> None:
     """The finding of this name fails, weighs what it should, and says what is wrong and what to do."""
     _is_named(checked, row)
@@ -107,7 +107,7 @@ def test_what_is_set_aside_is_named_with_its_remedies(checked: CheckedSite) -> N
     ]
     before = checked.failing(datetime.now(UTC) + timedelta(hours=1))
 
-    checked.books.ledger.set_fact(SET_ASIDE_FACT, json.dumps(entries))
+    checked.services.ledger.set_fact(SET_ASIDE_FACT, json.dumps(entries))
 
     found = checked.failing(datetime.now(UTC) + timedelta(hours=1))
     finding = found["outbox.set_aside"]
@@ -360,7 +360,7 @@ def test_a_sign_of_life_that_only_the_daemon_saw(checked: CheckedSite) -> None:
     before = "client.life" in checked.failing(later)
     seen = {"state": "active", "last_seen": iso(later), "last_seen_clock": later.timestamp()}
 
-    checked.books.ledger.set_fact(CLIENT_FACT, json.dumps(seen))
+    checked.services.ledger.set_fact(CLIENT_FACT, json.dumps(seen))
 
     assert before
     assert "client.life" not in checked.failing(later)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
 from meshctl.journal.events import Journal
-from meshctl.ledger.opening import Books, open_books
+from meshctl.ledger.opening import Services, open_books
 from meshctl.ledger.records import NewMessage
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Deadline, Evidence, State
@@ -27,7 +27,7 @@ def invoke(site: Site, *arguments: str) -> Result:
 class Recorder:
     """Writes messages into a ledger; each is a minute younger than the one before, the first a day old."""
 
-    books: Books
+    services: Services
     now: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(days=1))
 
     def enter(self, state: State = State.QUEUED, *, nhs_number: str | None = None, **fields: Any) -> str:
@@ -42,34 +42,34 @@ class Recorder:
                 "created_at": self.now,
                 "use_case": "send-document",
                 "workflow_id": "GPCONNECT_SEND_DOCUMENT",
-                "patient_key": self.books.keys.of(nhs_number) if nhs_number else None,
+                "patient_key": self.services.keys.of(nhs_number) if nhs_number else None,
                 **fields,
             }
         )
         if state is State.REJECTED:
-            self.books.ledger.enter([], [message])
+            self.services.ledger.enter([], [message])
             return message.message_id
-        self.books.ledger.enter([message])
+        self.services.ledger.enter([message])
         if state is not State.CLAIMED:
-            self.books.ledger.mark_queued([message.message_id], self.now, self.books.clock.steady())
+            self.services.ledger.mark_queued([message.message_id], self.now, self.services.clock.steady())
         if state not in (State.CLAIMED, State.QUEUED):
             self.record(message.message_id, Evidence("SENT", state, "00"))
         return message.message_id
 
     def record(self, message_id: str, evidence: Evidence) -> None:
         """Apply evidence to a message."""
-        self.books.ledger.record(message_id, evidence, self.now, self.books.clock.steady())
+        self.services.ledger.record(message_id, evidence, self.now, self.services.clock.steady())
 
     def overdue(self, message_id: str) -> None:
         """Let a message have missed the deadline for being sent."""
-        self.books.ledger.mark_overdue([message_id], Deadline.SENT, self.now, "Not sent in time.")
+        self.services.ledger.mark_overdue([message_id], Deadline.SENT, self.now, "Not sent in time.")
 
 
 @contextmanager
 def recording(site: Site) -> Iterator[Recorder]:
     """Open the ledger of a site as the daemon does, for as long as the block lasts."""
-    books = open_books(site.state, "X26ABC1", Journal(logging.getLogger("tests"))).books
+    services = open_books(site.state, "X26ABC1", Journal(logging.getLogger("tests"))).services
     try:
-        yield Recorder(books)
+        yield Recorder(services)
     finally:
-        books.ledger.close()
+        services.ledger.close()

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from meshctl.cli import cli
 from meshctl.commands.address import command
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 
 
 @pytest.fixture(autouse=True)
@@ -120,10 +120,10 @@ def test_a_surname_from_a_word_processor_becomes_that_of_pds(surname: str, writt
     ],
 )
 def test_wrong_value_is_refused_in_terms_of_its_option(arguments: list[str], text: str) -> None:
-    """The refusal says what is wrong and which option to change; exit code 1."""
+    """The rejection says what is wrong and which option to change; exit code 1."""
     result = CliRunner().invoke(command, arguments)
 
-    assert isinstance(result.exception, Refusal)
+    assert isinstance(result.exception, Rejection)
     assert (str(result.exception), result.exception.exit_code, result.output) == (text, 1, "")
 
 

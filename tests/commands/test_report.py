@@ -194,7 +194,7 @@ def test_assumed_completion_is_no_measured_time(site: Site) -> None:
     with recording(site) as recorder:
         recorder.enter(State.COMPLETED)
         assumed = recorder.enter(State.SENT)
-        connection = recorder.books.ledger.connection
+        connection = recorder.services.ledger.connection
         connection.execute(
             "UPDATE messages SET state = 'completed', assumed = 1 WHERE message_id = ?", [assumed]
         )

@@ -347,7 +347,7 @@ def test_a_rebuilt_message_goes_by_its_workflow_id(site: Site) -> None:
     """After the ledger was lost, the use case is found by the workflow id where only one has it."""
     failed = _send(site)
     with recording(site) as recorder:
-        recorder.books.ledger.connection.execute(
+        recorder.services.ledger.connection.execute(
             "UPDATE messages SET use_case = NULL, file_name = '(lost with the ledger)'"
         )
 

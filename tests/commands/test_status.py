@@ -82,7 +82,7 @@ def test_messages_are_counted_by_state(site: Site) -> None:
 def test_the_oldest_pair_in_out_is_told(site: Site) -> None:
     """oldest_queued_seconds is the age of the oldest pair in OUT; messages in other states do not count."""
     with recording(site) as recorder:
-        ledger, clock = recorder.books.ledger, recorder.books.clock
+        ledger, clock = recorder.services.ledger, recorder.services.clock
         for state, age_seconds in ((State.QUEUED, 60), (State.QUEUED, 600), (State.SENT, HOUR)):
             message_id = recorder.enter(State.CLAIMED)
             ledger.mark_queued([message_id], clock.now(), clock.steady() - age_seconds)
@@ -97,10 +97,10 @@ def test_the_oldest_pair_in_out_is_told(site: Site) -> None:
 def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
     """Jumps of the wall clock that the daemon has seen are left out of oldest_queued_seconds."""
     with recording(site) as recorder:
-        clock = recorder.books.clock
+        clock = recorder.services.clock
         message_id = recorder.enter(State.CLAIMED)
-        recorder.books.ledger.mark_queued([message_id], clock.now(), clock.steady() - 24 * HOUR)
-        recorder.books.ledger.set_fact("clock_jumps_seconds", str(24 * HOUR - 60))
+        recorder.services.ledger.mark_queued([message_id], clock.now(), clock.steady() - 24 * HOUR)
+        recorder.services.ledger.set_fact("clock_jumps_seconds", str(24 * HOUR - 60))
 
         assert 60 <= _status(site)["oldest_queued_seconds"] < 90
 
@@ -161,7 +161,7 @@ def test_a_full_outbox_is_counted_by_names_beyond_some(site: Site) -> None:
 def _set_aside(recorder: Recorder, *entries: dict[str, Any]) -> None:
     """Write into the ledger what the daemon sets aside."""
     told = {"folder": None, "reason": "It cannot be read.", "advice": "Mend it.", "since": SINCE}
-    recorder.books.ledger.set_fact(SET_ASIDE_FACT, json.dumps([{**told, **entry} for entry in entries]))
+    recorder.services.ledger.set_fact(SET_ASIDE_FACT, json.dumps([{**told, **entry} for entry in entries]))
 
 
 def test_what_is_set_aside_counts_once(site: Site) -> None:
@@ -190,7 +190,7 @@ def test_what_is_set_aside_counts_once(site: Site) -> None:
 def test_a_list_that_cannot_be_read_sets_nothing_aside(site: Site, fact: str) -> None:
     """The status is told whatever the ledger holds in the place of the list."""
     with recording(site) as recorder:
-        recorder.books.ledger.set_fact(SET_ASIDE_FACT, fact)
+        recorder.services.ledger.set_fact(SET_ASIDE_FACT, fact)
 
         assert _status(site)["outbox"] == NOTHING["outbox"]
 
@@ -218,8 +218,8 @@ def test_what_the_daemon_set_aside_in_the_clients_folders_is_counted(site: Site)
     with recording(site) as recorder:
         assert "Reports set aside" not in invoke(site, "status").stdout
         outcomes = [(b"one", "unreadable"), (b"two", "answer_unreadable"), (b"three", "immovable")]
-        recorder.books.ledger.remember_files("IN", [*outcomes, (b"four", "unmatched"), (b"five", "data")])
-        recorder.books.ledger.remember_files("SENT", [(b"six", "unreadable"), (b"seven", "read")])
+        recorder.services.ledger.remember_files("IN", [*outcomes, (b"four", "unmatched"), (b"five", "data")])
+        recorder.services.ledger.remember_files("SENT", [(b"six", "unreadable"), (b"seven", "read")])
 
         assert _status(site)["reports"] == {"set_aside": 4}
         assert re.search(r"Reports set aside +4 +meshctl check", invoke(site, "status").stdout)
@@ -230,7 +230,7 @@ def test_the_client_is_as_the_daemon_saw_it_last(site: Site) -> None:
     seen_at = "2026-11-22T09:15:02.481Z"
     with recording(site) as recorder:
         kept = {"state": "stalled", "last_seen": seen_at, "last_seen_clock": 1.0}
-        recorder.books.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
+        recorder.services.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
 
         assert _status(site)["client"] == {"state": "stalled", "last_seen": seen_at}
         assert "stalled, last seen" in invoke(site, "status").stdout

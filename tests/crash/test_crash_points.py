@@ -46,7 +46,7 @@ def test_forked_process_makes_the_calls_of_the_command() -> None:
 
 
 def test_forgotten_refusals_are_not_told_again() -> None:
-    """A refusal that left the ledger after `keep_days` is not taken for one that a crash interrupted."""
+    """A rejection that left the ledger after `keep_days` is not taken for one that a crash interrupted."""
     with pool_of_workers() as pool:
         assert pool.submit(_refusals_told_after_a_crash, "refused, name taken").result() == 1
 

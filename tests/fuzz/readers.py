@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.control_file import ControlFileError, read_control_file
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import read_sidecar
@@ -31,14 +31,14 @@ def _payload(data: bytes) -> None:
     os.pwrite(_DESCRIPTOR, data, 0)
     try:
         read_payload(_DESCRIPTOR, len(data))
-    except Refusal:
+    except Rejection:
         return
 
 
 def _sidecar(data: bytes) -> None:
     try:
         read_sidecar(data)
-    except Refusal:
+    except Rejection:
         return
 
 

@@ -20,7 +20,7 @@ from meshctl.journal.events import EventRecord, Journal
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import Keys
-from meshctl.ledger.opening import Books
+from meshctl.ledger.opening import Services
 from meshctl.ledger.records import Message, NewMessage
 from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
@@ -86,7 +86,7 @@ class _Lines(logging.Handler):
 
 @dataclass
 class InboundSite:
-    """One mailbox with its books. `settings_text` is added to the essentials of the settings."""
+    """One mailbox with its services. `settings_text` is added to the essentials of the settings."""
 
     root: Path
     settings_text: str = ""
@@ -102,7 +102,7 @@ class InboundSite:
         self.start()
 
     def start(self) -> None:
-        """Open the books and put the inbound half together, as a start of the daemon does."""
+        """Open the services and put the inbound half together, as a start of the daemon does."""
         text = f'[mailbox]\nid = "{MAILBOX_ID}"\nfolder = "mailbox"\n'
         if self.client_config is not None:
             (self.root / "meshclient.cfg").write_text(self.client_config)
@@ -113,21 +113,21 @@ class InboundSite:
         logger.addHandler(_Lines(self.lines))
         self.ledger = Ledger(self.root / "state" / LEDGER_NAME)
         self.keys = Keys(b"k" * 32)
-        self.books = Books(self.ledger, self.keys, self.clock, Journal(logger), self._note_alert)
-        self.incoming = InboundPipeline(self.settings, self.books, lambda: False)
+        self.services = Services(self.ledger, self.keys, self.clock, Journal(logger), self._note_alert)
+        self.incoming = InboundPipeline(self.settings, self.services, lambda: False)
 
     def _note_alert(self, alert: Alert) -> None:
         self.alerts.append(alert.as_json())
 
     def restart(self) -> None:
-        """Close the books and start again; what the log said before is forgotten."""
+        """Close the services and start again; what the log said before is forgotten."""
         self.close()
         self.lines.clear()
         self.alerts.clear()
         self.start()
 
     def close(self) -> None:
-        """Close the books."""
+        """Close the services."""
         self.ledger.close()
 
     def folder(self, name: str) -> Path:
@@ -321,6 +321,6 @@ ANSWER_CONTROL = ControlFile(
 
 
 def closing(mailbox: InboundSite) -> Iterator[InboundSite]:
-    """Yield the mailbox and close its books afterwards, for a fixture."""
+    """Yield the mailbox and close its services afterwards, for a fixture."""
     yield mailbox
     mailbox.close()

@@ -155,7 +155,7 @@ def test_what_never_arrived_is_not_what_was_answered(mailbox: InboundSite) -> No
 def test_two_that_arrived_remain_two(mailbox: InboundSite) -> None:
     """A message that a practice refused has arrived: an answer may belong to it or to its repetition."""
     first = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("refusal", REQUEST, ("20009",), response_code="fatal-error")
+    mailbox.answer("rejection", REQUEST, ("20009",), response_code="fatal-error")
     mailbox.turns()
     second = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.answer("ack", REQUEST)

@@ -43,7 +43,7 @@ _MARKUP: Final = (
 
 
 def _outcome(data: bytes) -> ControlFile | None:
-    """Read it; a refusal must be the documented one, and quote nothing."""
+    """Read it; a rejection must be the documented one, and quote nothing."""
     try:
         return read_control_file(data)
     except ControlFileError as error:

@@ -226,7 +226,7 @@ def test_person_finds_the_codes_that_are_meant(text: str, labels: list[str]) -> 
 
 @pytest.mark.parametrize("code", ["HTTP-400", "http-413", "HTTP-599"])
 def test_a_status_of_http_is_explained(code: str) -> None:
-    """A refusal over the API that has no code of its own bears the status, under whatever event."""
+    """A rejection over the API that has no code of its own bears the status, under whatever event."""
     for meaning in (*find_code(code), *find_code(f"SEND {code}"), explain_report("SEND", "ERROR", code)):
         assert (meaning.code, meaning.effect, meaning.known) == (code.upper(), Effect.FAILED, True)
         assert "no code of its own" in meaning.meaning

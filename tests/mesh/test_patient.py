@@ -1,4 +1,4 @@
-"""The checks of NHS number, date of birth and surname, and what their refusals may say."""
+"""The checks of NHS number, date of birth and surname, and what their rejections may say."""
 
 from datetime import date
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nhs_number.validate import calculate_checksum
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.patient import (
     NhsNumberCheck,
     Patient,
@@ -40,7 +40,7 @@ def test_any_other_check_digit_is_refused(number: str, shift: int) -> None:
     """Mod 11 finds every single wrong check digit."""
     wrong = number[:9] + str((int(number[9]) + shift) % 10)
 
-    with pytest.raises(Refusal, match="check digit"):
+    with pytest.raises(Rejection, match="check digit"):
         check_nhs_number(wrong, NhsNumberCheck.MOD11)
 
 
@@ -63,7 +63,7 @@ def test_any_other_check_digit_is_refused(number: str, shift: int) -> None:
 )
 def test_wrong_nhs_number_is_refused_with_its_reason(written: str, check: str, text: str) -> None:
     """Every way to be wrong has its own sentence under one code."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         check_nhs_number(written, NhsNumberCheck(check))
 
     assert ("nhs_number_invalid", text) == (caught.value.code, caught.value.text)
@@ -106,7 +106,7 @@ def test_whole_past_date_comes_back(day: date) -> None:
 )
 def test_wrong_date_of_birth_is_refused_with_its_reason(written: str, text: str) -> None:
     """A date of birth is whole, real and not in the future."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         check_date_of_birth(written, TODAY)
 
     assert ("date_of_birth_invalid", text) == (caught.value.code, caught.value.text)
@@ -136,7 +136,7 @@ def test_real_surnames_pass_and_are_trimmed(surname: str) -> None:
 )
 def test_wrong_surname_is_refused_with_its_reason(written: str, text: str) -> None:
     """A surname must not break the routing string nor exceed what PDS holds."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         check_surname(written)
 
     assert ("surname_invalid", text) == (caught.value.code, caught.value.text)
@@ -151,7 +151,7 @@ def test_no_refusal_quotes_what_it_refuses(text: str) -> None:
         lambda: check_date_of_birth(marked, TODAY),
         lambda: check_surname(marked),
     ):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(Rejection) as caught:
             check()
 
         assert "§" not in f"{caught.value.text}{caught.value.advice}{caught.value!r}"

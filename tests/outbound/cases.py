@@ -22,7 +22,7 @@ SAID = {"use_case": "send-document", "patient": GIVEN}
 
 @dataclass(frozen=True)
 class Case:
-    """One dropped file. `code` is the refusal that is due, None when the file is to be sent.
+    """One dropped file. `code` is the rejection that is due, None when the file is to be sent.
 
     `make` makes what is no ordinary file, `make_sidecar` a sidecar that is none; `name` is ID.pdf if not
     given. `folder` is the sub-folder that it is dropped into.

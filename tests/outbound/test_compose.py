@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.states import Acknowledgement
 from meshctl.outbound.compose import Draft, IncompleteError, compose
@@ -54,8 +54,8 @@ def _compose(
     return compose(facts, sidecar, folder, settings, MESSAGE_ID, TODAY)
 
 
-def _refused(*arguments: Any, **more: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def _refused(*arguments: Any, **more: Any) -> Rejection:
+    with pytest.raises(Rejection) as caught:
         _compose(*arguments, **more)
     return caught.value
 
@@ -105,10 +105,10 @@ def test_what_a_sidecar_could_add_is_waited_for(
     settings: Settings, facts: MessageFacts | None, code: str
 ) -> None:
     """What is only missing is told as incomplete, so that the file waits for its sidecar."""
-    refusal = _refused(settings, facts)
+    rejection = _refused(settings, facts)
 
-    assert refusal.code == code
-    assert isinstance(refusal, IncompleteError)
+    assert rejection.code == code
+    assert isinstance(rejection, IncompleteError)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_payload_and_sidecar_must_agree_on_the_patient(
     settings: Settings, changed: dict[str, str], text: str
 ) -> None:
     """GPCM-SD-038: To_DTS is of the Patient in the payload; a sidecar of another one is refused."""
-    refusal = _refused(settings, LETTER, _said(patient=GIVEN | changed))
+    rejection = _refused(settings, LETTER, _said(patient=GIVEN | changed))
 
-    assert refusal.code == "patient_disagreement"
-    assert text in refusal.text
-    assert not set(changed.values()) & set(refusal.text.split())
+    assert rejection.code == "patient_disagreement"
+    assert text in rejection.text
+    assert not set(changed.values()) & set(rejection.text.split())
 
 
 @pytest.mark.parametrize(
@@ -225,15 +225,15 @@ def test_what_is_longer_than_mesh_takes_it_is_refused(
 
     # A sidecar's local_id is as long as it may be: only a template can make a longer one.
     if key == "subject":
-        refusal = _refused(settings, LETTER, _said(subject=f"{text}y"))
+        rejection = _refused(settings, LETTER, _said(subject=f"{text}y"))
     else:
         use_cases = {
             name: replace(one, local_id=f"{text}{{message_id}}") for name, one in settings.use_cases.items()
         }
-        refusal = _refused(settings.model_copy(update={"use_cases": use_cases}), LETTER)
-    assert refusal.code == f"{tag.lower()}_too_long"
-    assert refusal.text.startswith(f"{tag} has ")
-    assert refusal.text.endswith(f" characters; MESH takes at most {most}.")
+        rejection = _refused(settings.model_copy(update={"use_cases": use_cases}), LETTER)
+    assert rejection.code == f"{tag.lower()}_too_long"
+    assert rejection.text.startswith(f"{tag} has ")
+    assert rejection.text.endswith(f" characters; MESH takes at most {most}.")
 
 
 @pytest.mark.parametrize("code", ["V81997", "V81998", "V81999", "X99999"])

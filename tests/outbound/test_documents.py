@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.outbound.compose import Draft, compose
 from meshctl.outbound.wrap import Attached
 from meshctl.payload.reader import read_content
@@ -45,7 +45,7 @@ class Judge:
         self.settings = load(folder, MINIMAL + ORGANISATION + more)
 
     def draft(self, *files: tuple[str, bytes], use_case: str = "send-document", **said: Any) -> Draft:
-        """Return what becomes of a file, the first, with others attached. Raises Refusal."""
+        """Return what becomes of a file, the first, with others attached. Raises Rejection."""
         contents = []
         for name, data in files:
             content = read_content(data).content
@@ -57,8 +57,8 @@ class Judge:
         )
 
     def code(self, *files: tuple[str, bytes], **said: Any) -> str:
-        """Return the code of the refusal that is due."""
-        with pytest.raises(Refusal) as caught:
+        """Return the code of the rejection that is due."""
+        with pytest.raises(Rejection) as caught:
             self.draft(*files, **said)
         return caught.value.code
 
@@ -112,7 +112,7 @@ def test_attachments_are_judged_as_well(tmp_path: Path) -> None:
     judge = Judge(tmp_path)
     letter = ("letter.pdf", pdf("a letter"))
     for name, data, words in (("scan.pdf", CUT, "was cut off"), ("scan.tif", CUT, "is a TIFF by its name")):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(Rejection) as caught:
             judge.draft(letter, ("note.txt", b"a note"), (name, data))
         assert caught.value.text.startswith(f"An attachment {words}")
 
@@ -185,7 +185,7 @@ def test_what_is_no_message_is_told_where_messages_are_due(tmp_path: Path, data:
 def test_a_message_to_a_mailbox_needs_its_patient_all_the_same(tmp_path: Path) -> None:
     """The text says what for; sent as dropped, the file needs none."""
     judge = Judge(tmp_path)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         judge.draft(("letter.pdf", pdf("a letter")), patient=None, to_mailbox="X26ABC2")
 
     assert caught.value.code == "patient_missing"

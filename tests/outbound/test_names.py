@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.outbound import names
 from meshctl.outbound.names import (
     SIDECAR_SUFFIX,
@@ -157,7 +157,7 @@ def test_only_windows_refuses_what_only_windows_cannot_open(
     """Elsewhere such a name is one like any other."""
     monkeypatch.setattr(names, "_IS_WINDOWS", is_windows)
 
-    with pytest.raises(Refusal) if is_windows else nullcontext() as caught:
+    with pytest.raises(Rejection) if is_windows else nullcontext() as caught:
         check_name(name)
 
     assert (unopenable(name) is None) is not is_windows
@@ -180,7 +180,7 @@ def test_only_windows_refuses_what_only_windows_cannot_open(
 )
 def test_a_row_of_an_index_names_a_payload(name: str, code: str | None) -> None:
     """Nothing else beside it, and nothing elsewhere."""
-    with nullcontext() if code is None else pytest.raises(Refusal) as caught:
+    with nullcontext() if code is None else pytest.raises(Rejection) as caught:
         RULES.check_named(name)
 
     assert (caught and caught.value.code) == code

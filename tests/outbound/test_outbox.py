@@ -12,7 +12,7 @@ import pytest
 
 from meshctl.clock import Clock
 from meshctl.journal.events import Journal
-from meshctl.ledger.opening import Books, open_books
+from meshctl.ledger.opening import Services, open_books
 from meshctl.outbound.outbox import NextTurn, Outbox
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
@@ -57,7 +57,7 @@ class Looked:
     """An outbox that is gone through, and what was told."""
 
     folder: Path
-    books: Books
+    services: Services
     settings: dict[str, Any] = field(default_factory=dict)
     clock: _SetClock = field(default_factory=_SetClock)
     told: Told = field(default_factory=Told)
@@ -71,7 +71,7 @@ class Looked:
             {"send-document"},
             self.clock,
             self.told,
-            SetAside(self.books),
+            SetAside(self.services),
             RejectedFolder(rejected),
         )
 
@@ -101,18 +101,18 @@ class Looked:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
+def services(tmp_path: Path) -> Iterator[Services]:
     """An open ledger."""
     opened = open_books(tmp_path / "state", "X26ABC1", Told())
-    yield opened.books
-    opened.books.ledger.close()
+    yield opened.services
+    opened.services.ledger.close()
 
 
 @pytest.fixture
-def looked(tmp_path: Path, books: Books) -> Looked:
+def looked(tmp_path: Path, services: Services) -> Looked:
     """An empty outbox."""
     (tmp_path / "outbox").mkdir()
-    return Looked(tmp_path / "outbox", books)
+    return Looked(tmp_path / "outbox", services)
 
 
 def test_it_says_when_to_look_again(looked: Looked) -> None:
@@ -176,10 +176,10 @@ def test_an_unfinished_name_from_the_future_is_told_of(looked: Looked) -> None:
     assert looked.events("file.name_ignored") == ["letter.part"]
 
 
-def test_a_use_case_has_its_folder_whatever_is_ignored(tmp_path: Path, books: Books) -> None:
+def test_a_use_case_has_its_folder_whatever_is_ignored(tmp_path: Path, services: Services) -> None:
     """What lies in it is taken, so that nothing may say that the folder is passed over."""
     (tmp_path / "outbox" / "send-document").mkdir(parents=True)
-    looked = Looked(tmp_path / "outbox", books, {"ignore": ["send-*"]})
+    looked = Looked(tmp_path / "outbox", services, {"ignore": ["send-*"]})
     assert looked.ready() == []
     assert looked.told.lines == []
 

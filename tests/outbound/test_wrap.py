@@ -47,7 +47,7 @@ def _send(site: Site, said: dict[str, Any], data: bytes = PDF, name: str = "lett
     return stem
 
 
-def _refusal(site: Site, said: dict[str, Any], data: bytes = PDF) -> dict[str, Any]:
+def _rejection(site: Site, said: dict[str, Any], data: bytes = PDF) -> dict[str, Any]:
     if not data:
         # What is empty may yet be filled, for as long as a sidecar may come.
         site.settle(**{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.1}})
@@ -133,7 +133,7 @@ def test_a_consultation_report_needs_its_author(site: Site) -> None:
     site.settle(**{name: values for name, values in WRAPPING.items() if name != "mailbox"})
     said = sidecar(use_case="consultation-report")
     del said["patient"]["date_of_birth"]
-    refused = _refusal(site, said)
+    refused = _rejection(site, said)
     assert refused["code"] == "document_incomplete"
     for name in (
         "patient.date_of_birth", "document.author.name", "document.author.sds_user_id",
@@ -181,7 +181,7 @@ def test_a_confidential_document_that_says_who_sends_it_is_refused(site: Site, t
     """By its title, say (GPCM-SD-061)."""
     site.settle(**CONFIDENTIAL)
 
-    assert _refusal(site, _said({"confidential": True, "title": title}))["code"] == "document_confidential"
+    assert _rejection(site, _said({"confidential": True, "title": title}))["code"] == "document_confidential"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_confidential_document_that_says_who_sends_it_is_refused(site: Site, t
 )
 def test_what_cannot_be_wrapped_is_refused(site: Site, said: dict[str, Any], data: bytes, code: str) -> None:
     """With a reason that names no patient; the file lies untouched in rejected/."""
-    refused = _refusal(site, said, data)
+    refused = _rejection(site, said, data)
 
     assert refused["code"] == code
     assert not {"Smith", "9990000042"} & set(json.dumps(refused).replace('"', " ").split())
@@ -321,7 +321,7 @@ def _check_attachments_refused(site: Site, names: list[str], code: str) -> None:
     site.place("letter.pdf", PDF, sidecar=_said({"attachments": names}))
     with site.daemon() as daemon:
         daemon.wait_for(
-            lambda: [one for one in site.explanations() if one.payload.name == "letter.pdf"], "the refusal"
+            lambda: [one for one in site.explanations() if one.payload.name == "letter.pdf"], "the rejection"
         )
 
     [told] = [one for one in site.explanations() if one.payload.name == "letter.pdf"]

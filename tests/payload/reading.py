@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.facts import MessageFacts, PatientFacts, Reading
 from meshctl.payload.reader import read_payload
 from tests.payloads import make_bundle_json, make_bundle_xml
@@ -24,10 +24,10 @@ def read(data: bytes) -> Reading:
 
 
 def outcome(data: bytes) -> str:
-    """Read `data` and say what became of it: `message`, `opaque`, or the code of its refusal."""
+    """Read `data` and say what became of it: `message`, `opaque`, or the code of its rejection."""
     try:
         return "opaque" if read(data).facts is None else "message"
-    except Refusal as refused:
+    except Rejection as refused:
         return refused.code
 
 
@@ -45,9 +45,9 @@ def patient(data: bytes) -> PatientFacts:
     return found.patient
 
 
-def refusal(data: bytes) -> Refusal:
+def rejection(data: bytes) -> Rejection:
     """Read `data`, which must be refused."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         read(data)
     return caught.value
 

@@ -101,7 +101,7 @@ def test_a_large_message_gives_the_same_facts_in_pieces(message: MadeMessage) ->
 @given(st.binary(max_size=300))
 @settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Whatever was dropped, the reader returns a Reading or raises one of its documented refusals."""
+    """Whatever was dropped, the reader returns a Reading or raises one of its documented rejections."""
     assert outcome(data) in CODES | {"opaque", "message"}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.payload.reading import Make, facts, in_both_formats, outcome, read, refusal
+from tests.payload.reading import Make, facts, in_both_formats, outcome, read, rejection
 from tests.payloads import make_bundle_json, make_bundle_xml
 
 FHIR = b'xmlns="http://hl7.org/fhir"'
@@ -48,7 +48,7 @@ QUADRATIC = (
 )
 def test_xml_with_a_dtd_is_not_read(data: bytes) -> None:
     """A DOCTYPE is refused wherever it hides, at once and without expanding anything."""
-    assert refusal(data).code == "payload_dtd"
+    assert rejection(data).code == "payload_dtd"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_html_is_opaque(data: bytes) -> None:
 )
 def test_broken_xml_is_refused(data: bytes) -> None:
     """What begins with < must be well-formed to the end."""
-    assert refusal(data).code == "payload_xml_broken"
+    assert rejection(data).code == "payload_xml_broken"
 
 
 def test_the_place_of_a_fault_is_told() -> None:
     """Line and column of the first fault are in the text, the content there is not."""
-    text = refusal(f"<a>\n  <{CANARY}>\n</a>".encode()).text
+    text = rejection(f"<a>\n  <{CANARY}>\n</a>".encode()).text
 
     assert "at line 3, column" in text
     assert CANARY not in text
@@ -112,7 +112,7 @@ def test_messages_in_wide_encodings_are_refused(encoding: str) -> None:
     """FHIR in UTF-16 or UTF-32 is refused with its own code, with and without a byte order mark."""
     for data in (make_bundle_xml(), make_bundle_json(), b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"):
         if not (data.startswith(b"<!DOCTYPE")):
-            assert refusal(data.decode().encode(encoding)).code == "payload_encoding"
+            assert rejection(data.decode().encode(encoding)).code == "payload_encoding"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
@@ -129,7 +129,7 @@ def test_encodings_in_which_markup_could_hide_are_refused(name: str) -> None:
     """A declared encoding whose bytes may not mean what they seem to is not read."""
     data = f'<?xml version="1.0" encoding="{name}"?><!-- x --><a/>'.encode()
 
-    assert refusal(data).code == "payload_encoding"
+    assert rejection(data).code == "payload_encoding"
 
 
 def test_utf_7_without_a_declaration_is_opaque() -> None:
@@ -161,7 +161,7 @@ def test_utf_7_without_a_declaration_is_opaque() -> None:
 )
 def test_broken_json_messages_are_refused(data: bytes) -> None:
     """JSON that names itself a FHIR Bundle must be sound, unambiguous JSON."""
-    assert refusal(data).code == "payload_json_broken"
+    assert rejection(data).code == "payload_json_broken"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_everything_else_is_opaque(data: bytes) -> None:
 
 def test_an_empty_file_is_refused() -> None:
     """Nothing can be sent of a file without content."""
-    assert refusal(b"").code == "payload_empty"
+    assert rejection(b"").code == "payload_empty"
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_an_empty_file_is_refused() -> None:
     ],
 )
 def test_nesting_beyond_reason_is_refused(data: bytes, code: str) -> None:
-    """Ten thousand levels end in a refusal, not in a crash."""
-    assert refusal(data).code == code
+    """Ten thousand levels end in a rejection, not in a crash."""
+    assert rejection(data).code == code
 
 
 def test_bundles_within_bundles_do_not_exhaust_the_stack() -> None:
@@ -275,7 +275,7 @@ def test_refusals_carry_nothing_of_the_content(make: Make) -> None:
     ]
 
     for one in damaged:
-        refused = refusal(one)
+        refused = rejection(one)
         assert CANARY not in f"{refused} {refused.text} {refused.advice} {refused.args}"
         assert refused.__cause__ is None
         assert refused.__suppress_context__ or refused.__context__ is None

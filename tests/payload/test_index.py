@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.index import INDEX_BYTES, Row, match_rows, read_index
 from meshctl.payload.sidecar import INDEX_COLUMNS
 from tests.payloads import synthetic_nhs_number
@@ -30,20 +30,20 @@ def _read(data: bytes | str) -> list[Row]:
 
 def _check(name: str) -> None:
     if name == "no.pdf":
-        raise Refusal("name_not_wanted", "No.", "None.")
+        raise Rejection("name_not_wanted", "No.", "None.")
 
 
 def _codes(data: str) -> dict[int, str | None]:
-    return {row.number: row.refusal.code if row.refusal else None for row in _read(data)}
+    return {row.number: row.rejection.code if row.rejection else None for row in _read(data)}
 
 
 def _said(row: Row) -> Any:
-    assert row.refusal is None
+    assert row.rejection is None
     return json.loads(row.sidecar)
 
 
 def _unusable(data: bytes | str) -> str:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(Rejection) as caught:
         _read(data)
     assert caught.value.code == "index_unusable"
     assert caught.value.__cause__ is None
@@ -84,7 +84,7 @@ def _unusable(data: bytes | str) -> str:
     ],
 )
 def test_each_row_is_whole_or_refused_alone(rows: str, codes: dict[int, str | None]) -> None:
-    """A refusal is of the row that is at fault, whose number is that of a spreadsheet."""
+    """A rejection is of the row that is at fault, whose number is that of a spreadsheet."""
     assert _codes(HEAD + rows) == codes
 
 
@@ -179,7 +179,7 @@ def test_a_row_that_ends_within_a_character_is_cut_off(last: str) -> None:
     """The rest is read, and the row is told, even where nothing else of it is there."""
     rows = _read(f"{HEAD}1.pdf,Smith,Letter\r\n{last}ë".encode()[:-1])
 
-    assert [row.refusal and row.refusal.code for row in rows] == [None, "index_row_cut_off"]
+    assert [row.rejection and row.rejection.code for row in rows] == [None, "index_row_cut_off"]
 
 
 def test_no_refusal_quotes_a_value() -> None:
@@ -191,8 +191,8 @@ def test_no_refusal_quotes_a_value() -> None:
         f"4.pdf,{number},Smith,,1,Smith\r\n5.pdf,{number},Smith"
     )
 
-    told = "".join(str(row.refusal) for row in rows)
-    assert all(row.refusal for row in rows)
+    told = "".join(str(row.rejection) for row in rows)
+    assert all(row.rejection for row in rows)
     assert number not in told + repr(rows)
     assert "Smith" not in told + repr(rows)
     assert {number, "Smith"} <= set(rows[0].words_to_mask)
@@ -205,10 +205,10 @@ def test_any_row_becomes_a_sidecar_or_is_refused(cells: dict[str, str]) -> None:
     [row] = _read(_written([("file", *cells), ("1.pdf", *cells.values())]))
 
     assert row.file == "1.pdf"
-    if row.refusal is None:
+    if row.rejection is None:
         assert isinstance(json.loads(row.sidecar), dict)
     else:
-        assert row.refusal.code in {"index_formula", "index_flag_invalid", "index_number_invalid"}
+        assert row.rejection.code in {"index_formula", "index_flag_invalid", "index_number_invalid"}
 
 
 _TEXTS = ("title", "patient_name", "subject", "local_id", "to_mailbox")
@@ -253,8 +253,8 @@ def test_what_any_program_writes_is_read_back(index: tuple[list[str], list[list[
     for row, cells in zip(read, rows, strict=True):
         said = {column: cell.strip() for column, cell in zip(columns[1:], cells[1:], strict=True)}
         if any(cell.startswith("=") for cell in said.values()):
-            assert row.refusal is not None
-            assert row.refusal.code == "index_formula"
+            assert row.rejection is not None
+            assert row.rejection.code == "index_formula"
         else:
             assert _said(row) == {column: cell for column, cell in said.items() if cell}
 
@@ -268,14 +268,14 @@ def test_no_part_of_an_index_shortens_a_cell(index: tuple[list[str], list[list[s
 
     for end in range(len(data)):
         for row in _rows_if_usable(data[:end]):
-            assert row.refusal is not None or row == whole[row.number]
+            assert row.rejection is not None or row == whole[row.number]
             assert row.file in ("", whole[row.number].file)
 
 
 def _rows_if_usable(data: bytes) -> list[Row]:
     try:
         return _read(data)
-    except Refusal:
+    except Rejection:
         return []
 
 
@@ -311,11 +311,11 @@ def test_a_row_whose_file_is_not_there_is_told_that_it_never_will_be() -> None:
     """The file of a later day may have its name, and be about somebody else."""
     [row] = _read("file\r\n1.pdf\r\n")
 
-    [(_, refusal)] = match_rows([row], ["2.pdf"])
+    [(_, rejection)] = match_rows([row], ["2.pdf"])
 
-    assert isinstance(refusal, Refusal)
-    assert "will not be used for a file that comes later" in refusal.text
-    assert "differs in case" not in refusal.text
+    assert isinstance(rejection, Rejection)
+    assert "will not be used for a file that comes later" in rejection.text
+    assert "differs in case" not in rejection.text
 
 
 @pytest.mark.parametrize("there", ["Scan.PDF", IN_PARTS.upper()])
@@ -331,14 +331,14 @@ def test_a_name_that_differs_in_case_alone_is_told_as_that(
     monkeypatch.setattr(os.path, "normcase", of_windows)
     [(_, on_windows)] = match_rows([row], [there])
 
-    assert isinstance(told, Refusal)
+    assert isinstance(told, Rejection)
     assert told.code == "index_file_missing"
     assert "only one whose name differs in case" in told.text
     assert on_windows == there
 
 
 def test_a_refused_row_finds_nothing() -> None:
-    """It is yielded with its own refusal, in its place."""
+    """It is yielded with its own rejection, in its place."""
     rows = _read(HEAD + "1.pdf,Smith\r\n2.pdf,Jones,x\r\n3.pdf,=,x\r\n")
 
     outcomes = [outcome for _, outcome in match_rows(rows, ["1.pdf", "2.pdf", "3.pdf"])]

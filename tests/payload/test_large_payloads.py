@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.reader import OPAQUE_BYTES_WORTH_HASHING, SMALL_BYTES, read_payload
-from tests.payload.reading import Make, attached, facts, in_both_formats, outcome, read, refusal, same_facts
+from tests.payload.reading import Make, attached, facts, in_both_formats, outcome, read, rejection, same_facts
 from tests.payloads import make_bundle_json, make_bundle_xml
 
 MEGABYTE = 1_000_000
@@ -91,14 +91,14 @@ def test_a_large_dtd_is_refused_before_it_is_parsed() -> None:
     for length in range(1024 * 1024 - 12, 1024 * 1024 + 3):
         data = b"<!--" + b"x" * length + b"--><!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"
 
-        assert refusal(data).code == "payload_dtd"
+        assert rejection(data).code == "payload_dtd"
 
 
 def test_megabytes_of_comments_before_anything_are_refused() -> None:
     """Nobody writes five megabytes before the first element."""
     comments = b"<!-- x -->" * 500_000
 
-    assert refusal(comments + make_bundle_xml().split(b"\n", 1)[1]).code == "payload_too_complex"
+    assert rejection(comments + make_bundle_xml().split(b"\n", 1)[1]).code == "payload_too_complex"
 
 
 def test_structure_nobody_asked_for_passes_by() -> None:
@@ -135,7 +135,7 @@ def test_floods_are_refused(flood: str) -> None:
     """Tens of thousands of patients, or values of over 10 MB that are no documents, are not read."""
     data = make_bundle_xml().decode()
 
-    assert refusal(data.replace("</Bundle>", flood + "</Bundle>", 1).encode()).code == "payload_too_complex"
+    assert rejection(data.replace("</Bundle>", flood + "</Bundle>", 1).encode()).code == "payload_too_complex"
 
 
 @pytest.mark.slow
@@ -144,14 +144,14 @@ def test_millions_of_elements_are_refused() -> None:
     flood = "<entry><resource><Basic>" + "<a/>" * 5_000_000 + "</Basic></resource></entry>"
     data = make_bundle_xml().decode().replace("</Bundle>", flood + "</Bundle>", 1)
 
-    assert refusal(data.encode()).code == "payload_too_complex"
+    assert rejection(data.encode()).code == "payload_too_complex"
 
 
 def test_much_json_beside_the_attachments_is_refused() -> None:
     """JSON is held in memory, so there is a limit to it."""
     flood = b', {"x": "%s"}' % (b"*" * 900) * 20_000
 
-    assert refusal(make_bundle_json().removesuffix(b"]}") + flood + b"]}").code == "payload_too_complex"
+    assert rejection(make_bundle_json().removesuffix(b"]}") + flood + b"]}").code == "payload_too_complex"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_bundle_is_never_taken_for_something_else() -> None:
     """Broken, it may still be a message about somebody."""
     cut_off = b'{"resourceType": "Bundle", "entry": [' + b"\n" * 2_000_000
 
-    assert refusal(cut_off).code == "payload_json_broken"
+    assert rejection(cut_off).code == "payload_json_broken"
 
 
 def test_a_message_that_names_itself_late_is_read() -> None:
@@ -201,7 +201,7 @@ def test_a_message_that_names_itself_late_is_read() -> None:
 
 def test_what_begins_with_blanks_is_not_passed_over() -> None:
     """A message may begin behind them."""
-    assert refusal(b" " * 1_100_000 + make_bundle_json()).code == "payload_too_complex"
+    assert rejection(b" " * 1_100_000 + make_bundle_json()).code == "payload_too_complex"
 
 
 def test_a_large_opaque_file_is_hashed_when_somebody_asks(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_file_that_changes_under_the_reader_is_refused(
     path = tmp_path / "letter.txt"
     path.write_bytes(b"a" * size_bytes)
 
-    with path.open("rb") as file, pytest.raises(Refusal) as caught:
+    with path.open("rb") as file, pytest.raises(Rejection) as caught:
         read_payload(file.fileno(), size_bytes + difference)
 
     assert caught.value.code == "payload_changed"

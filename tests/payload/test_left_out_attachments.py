@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from tests.payload.reading import Make, attached, facts, in_both_formats, refusal, same_facts
+from tests.payload.reading import Make, attached, facts, in_both_formats, rejection, same_facts
 from tests.payloads import MadePatient, base64_filler, make_bundle_json, make_bundle_xml, synthetic_nhs_number
 
 MEGABYTE = 1_000_000
@@ -85,7 +85,7 @@ def test_leaving_out_never_makes_xml_well_formed(before: str, after: str, filler
     run = filler * (1_500_000 // len(filler))
     data = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run}{after}".encode(), 1)
 
-    assert refusal(data).code in {"payload_xml_broken", "payload_too_complex"}
+    assert rejection(data).code in {"payload_xml_broken", "payload_too_complex"}
 
 
 def _hidden(filler: str, middle: str) -> str:
@@ -109,7 +109,7 @@ def test_a_fault_that_is_left_out_is_still_a_fault(before: str, run: str, after:
     data = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run}{after}".encode(), 1)
     sound = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run[0] * 9}{after}".encode(), 1)
 
-    assert refusal(data).code == "payload_xml_broken"
+    assert rejection(data).code == "payload_xml_broken"
     assert facts(sound).event == "ITK007C"
 
 
@@ -117,7 +117,7 @@ def test_a_fault_that_is_left_out_of_json_is_still_a_fault() -> None:
     """A number with a letter in it is none, however deep the letter is in its digits."""
     data = make_bundle_json().replace(b'"active": true', f'"active": 1.{_hidden("0", "A")}0'.encode(), 1)
 
-    assert refusal(data).code == "payload_json_broken"
+    assert rejection(data).code == "payload_json_broken"
 
 
 @pytest.mark.parametrize("before", ["<x a='", "<x><![CDATA[", "<!--", "<?x ", "<x>"])
@@ -138,14 +138,14 @@ def test_leaving_out_never_makes_json_sound(before: str, filler: str) -> None:
     run = filler * (1_500_000 // len(filler))
     data = make_bundle_json().replace(b'"active": true', f'"active": true, {before}{run}'.encode(), 1)
 
-    assert refusal(data).code == "payload_json_broken"
+    assert rejection(data).code == "payload_json_broken"
 
 
 def test_a_line_end_within_a_json_string_stays_an_error() -> None:
     """JSON allows no raw line end in a string, however long the string is."""
     data = attached(make_bundle_json, "A" * 1_000_000 + "\n" + "A" * 1_000_000)
 
-    assert refusal(data).code == "payload_json_broken"
+    assert rejection(data).code == "payload_json_broken"
 
 
 @in_both_formats

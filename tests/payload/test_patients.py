@@ -303,7 +303,7 @@ def test_dates_of_birth_pass_as_written(make: Make, date_of_birth: str) -> None:
     "surname", ["O'Brien-Smythe", "Smith_Jones", "Smi\nth", "van der Berg", "Ng`", "Ólafsdóttir"]
 )
 def test_surnames_pass_as_written(make: Make, surname: str) -> None:
-    """Even what cannot be routed is passed on, so that its refusal can say what is wrong."""
+    """Even what cannot be routed is passed on, so that its rejection can say what is wrong."""
     assert patient(make(patients=(MadePatient(surname=surname),))).surname == surname
 
 

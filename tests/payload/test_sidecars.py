@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshctl.errors import Refusal
+from meshctl.errors import Rejection
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
 from tests.payloads import synthetic_nhs_number
 
@@ -33,8 +33,8 @@ WHOLE: dict[str, Any] = {
 }
 
 
-def _refusal(data: bytes | dict[str, Any]) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def _rejection(data: bytes | dict[str, Any]) -> Rejection:
+    with pytest.raises(Rejection) as caught:
         read_sidecar(data if isinstance(data, bytes) else json.dumps(data).encode())
     refused = caught.value
     assert refused.__cause__ is None
@@ -110,8 +110,8 @@ def test_a_byte_order_mark_is_accepted() -> None:
     ids=lambda value: str(value[:20]),
 )
 def test_what_is_not_json_is_refused(data: bytes, text: str) -> None:
-    """The refusal says in a sentence what keeps the sidecar from being JSON, and where."""
-    refused = _refusal(data)
+    """The rejection says in a sentence what keeps the sidecar from being JSON, and where."""
+    refused = _rejection(data)
 
     assert (refused.code, refused.text) == ("sidecar_not_json", text)
 
@@ -119,13 +119,13 @@ def test_what_is_not_json_is_refused(data: bytes, text: str) -> None:
 @pytest.mark.parametrize("data", [b"[]", b"null", b"1", b'"x"', b"true"])
 def test_json_that_is_no_object_is_refused(data: bytes) -> None:
     """A sidecar is an object."""
-    assert _refusal(data).code == "sidecar_not_object"
+    assert _rejection(data).code == "sidecar_not_object"
 
 
 def test_a_sidecar_has_a_size_limit() -> None:
     """A mebibyte is enough; a byte more is refused."""
     assert read_sidecar(b" " * (SIDECAR_BYTES - 2) + b"{}") == Sidecar()
-    assert _refusal(b" " * (SIDECAR_BYTES - 1) + b"{}").code == "sidecar_too_large"
+    assert _rejection(b" " * (SIDECAR_BYTES - 1) + b"{}").code == "sidecar_too_large"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_sidecar_has_a_size_limit() -> None:
 )
 def test_an_unknown_key_is_named(sidecar: dict[str, Any], told: str) -> None:
     """A misspelt key is an error that says which key, and which one may be meant."""
-    refused = _refusal(sidecar)
+    refused = _rejection(sidecar)
 
     assert refused.code == "sidecar_unknown_key"
     assert refused.text == f"The sidecar cannot be used: {told}."
@@ -153,11 +153,11 @@ def test_an_unknown_key_is_named(sidecar: dict[str, Any], told: str) -> None:
 
 @pytest.mark.parametrize("where", ["top", "patient"])
 def test_a_key_that_looks_like_a_number_is_not_named(where: str) -> None:
-    """An NHS number written as a key is not repeated in the refusal."""
+    """An NHS number written as a key is not repeated in the rejection."""
     number = synthetic_nhs_number(77)
     said: dict[str, Any] = {number: "x"} if where == "top" else {"patient": {number: "x"}}
 
-    assert number not in str(_refusal(said))
+    assert number not in str(_rejection(said))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_key_that_looks_like_a_number_is_not_named(where: str) -> None:
 )
 def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
     """Two readers could take two things from it, so neither is taken."""
-    refused = _refusal(data)
+    refused = _rejection(data)
 
     assert refused.code == "sidecar_duplicate_key"
     assert refused.text == f"The sidecar gives {key} twice in one object."
@@ -217,17 +217,17 @@ def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
     ],
 )
 def test_a_wrong_value_says_what_is_expected(key: str, value: object, expected: str) -> None:
-    """The refusal names the key and what it takes, never what it was given."""
-    refused = _refusal({key: value})
+    """The rejection names the key and what it takes, never what it was given."""
+    refused = _rejection({key: value})
 
     assert refused.code == "sidecar_wrong_value"
     assert refused.text.startswith(f"The sidecar cannot be used: {expected}")
 
 
 def test_all_faults_are_told_at_once() -> None:
-    """Several faults make one refusal, unknown keys first, and of very many the first five and the number."""
-    both = _refusal({"title": 1, "use_csae": "x", "version": 1.5})
-    many = _refusal({f"key{'x' * n}": 1 for n in range(20)})
+    """Several faults make one rejection, unknown keys first; of very many the first five and the number."""
+    both = _rejection({"title": 1, "use_csae": "x", "version": 1.5})
+    many = _rejection({f"key{'x' * n}": 1 for n in range(20)})
 
     assert both.code == "sidecar_unknown_key"
     assert both.text.index("`use_csae`") < both.text.index("`title`") < both.text.index("`version`")
@@ -273,7 +273,7 @@ def test_a_file_is_the_one_that_its_sidecar_describes(
     sidecar = read_sidecar(json.dumps(said).encode())
     found = (None, 6) if data is None else (hashlib.sha256(data).hexdigest(), len(data))
 
-    with contextlib.nullcontext() if differs is None else pytest.raises(Refusal) as caught:
+    with contextlib.nullcontext() if differs is None else pytest.raises(Rejection) as caught:
         check_content(sidecar, *found)
 
     if caught is not None:
@@ -292,15 +292,15 @@ _near = st.dictionaries(st.sampled_from(list(WHOLE)) | st.text(max_size=12), _js
 @given(st.binary(max_size=200) | _json.map(lambda value: json.dumps(value).encode()))
 @settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Whatever lies there as a sidecar, the reader returns a Sidecar or raises a Refusal."""
-    with contextlib.suppress(Refusal):
+    """Whatever lies there as a sidecar, the reader returns a Sidecar or raises a Rejection."""
+    with contextlib.suppress(Rejection):
         assert isinstance(read_sidecar(data), Sidecar)
 
 
 @given(_near, st.text("bcdfghjklmnpqrstvwxz", min_size=12, max_size=20))
 @settings(deadline=None)
 def test_no_refusal_quotes_a_value(said: dict[str, Any], canary: str) -> None:
-    """Wherever a value stands, the refusal of its sidecar does not contain it."""
+    """Wherever a value stands, the rejection of its sidecar does not contain it."""
     planted = {**said, "patient": {"surname": [canary], "nhs_number": canary * 10}, "title": {"x": canary}}
 
-    assert canary not in str(_refusal(planted))
+    assert canary not in str(_rejection(planted))

@@ -80,16 +80,16 @@ def _drop(checked: CheckedSite) -> None:
 
 
 def _wrong_date_format(checked: CheckedSite) -> None:
-    DateFormats(shipped_use_cases(), checked.books)
-    clock = checked.books.clock
+    DateFormats(shipped_use_cases(), checked.services)
+    clock = checked.services.clock
     for number in range(3):
         message_id = f"2026112209150248011{number}_A1B2C3"
         checked.enter(message_id, "send-document", clock.now(), workflow_id="GPCONNECT_SEND_DOCUMENT")
         evidence = Evidence("SEND", State.FAILED, "EPL-154")
-        checked.books.ledger.record(message_id, evidence, clock.now(), clock.steady())
+        checked.services.ledger.record(message_id, evidence, clock.now(), clock.steady())
 
 
-BOOKS = (
+SERVICES = (
     Broken(
         "placeholder id",
         lambda g: g.set_settings(
@@ -177,7 +177,7 @@ BOOKS = (
     ),
     Broken(
         "reports set aside",
-        lambda g: g.books.ledger.remember_files("IN", [(b"one", "unreadable"), (b"two", "immovable")]),
+        lambda g: g.services.ledger.remember_files("IN", [(b"one", "unreadable"), (b"two", "immovable")]),
         "reports.set_aside",
         WARNING,
         "cannot be read or moved: 2 in IN.",
