@@ -34,6 +34,11 @@ def instant(text: str) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
+def now() -> datetime:
+    """Return the wall clock's instant, UTC, for what has no `Clock` of its own."""
+    return datetime.now(UTC)
+
+
 class Clock:
     """The clocks of one run. `jumps_seconds` is the sum of earlier jumps, from the ledger."""
 
@@ -44,7 +49,7 @@ class Clock:
 
     def now(self) -> datetime:
         """Return the wall clock's instant, UTC."""
-        return datetime.now(UTC)
+        return now()
 
     def now_ns(self) -> int:
         """Return the wall clock in nanoseconds, as file systems stamp."""

@@ -29,9 +29,6 @@ class Rejection(MeshctlError):
         self.text = text
         self.advice = advice
 
-    def __reduce__(self) -> tuple[type["Rejection"], tuple[str, str, str]]:
-        return type(self), (self.code, self.text, self.advice)
-
 
 def is_closed_pipe(error: OSError) -> bool:
     """True if whoever read what we print has gone: Windows calls that an invalid argument."""
