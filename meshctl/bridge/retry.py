@@ -65,7 +65,7 @@ class BridgePart:
         except MeshctlError as error:
             self._fail(ApiFault(FailureKind.DENIED, "", "", str(error)), "")
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
-            self._journal.error("daemon.error", part=self.name, half=self.name, **error_fields(error))
+            self._journal.error("daemon.error", part=self.name, **error_fields(error))
             unforeseen = f"an unforeseen error ({type(error).__name__})"
             self._fail(ApiFault(FailureKind.DENIED, "", _UNFORESEEN, unforeseen), _UNFORESEEN_ADVICE)
         else:

@@ -49,7 +49,7 @@ class _Families(Collector):
             "blocked",
             "1 while something stands in the way of that part of the work.",
             dict(numbers.blocked),
-            "half",
+            "part",
         )
         alerts = CounterMetricFamily(
             "meshctl_alerts", "Alerts since the daemon began, by event.", labels=(_MAILBOX, "event")

@@ -182,7 +182,7 @@ class RetriedWork:
             self._note(error, Problem(f"an unforeseen error ({type(error).__name__})", None))
             return None
         if self.obstacle is not None:
-            self._journal.info("daemon.unblocked", part=self._name, half=self._name)
+            self._journal.info("daemon.unblocked", part=self._name)
         if self._has_alerted:
             self._send_alert("daemon.unblocked", Problem("What was in the way is mended.", "Nothing to do."))
         self.obstacle = self.error = self._blocked_since = None
@@ -204,9 +204,7 @@ class RetriedWork:
         # Two obstacles may take turns, a full disk in two folders say; each is told once until all is well.
         if problem.text not in self._told:
             self._told.add(problem.text)
-            self._journal.error(
-                "daemon.blocked", part=self._name, half=self._name, text=problem.text, advice=problem.advice
-            )
+            self._journal.error("daemon.blocked", part=self._name, text=problem.text, advice=problem.advice)
         else:
             self._journal.debug(
                 "daemon.still_blocked", part=self._name, retry_seconds=round(pause_seconds, 1)
@@ -224,8 +222,7 @@ class RetriedWork:
             self._send_alert("daemon.blocked", problem)
 
     def _send_alert(self, event: str, problem: Problem) -> None:
-        # `half` is the old name of `part`, for one more release.
-        about = {"part": self._name, "half": self._name}
+        about = {"part": self._name}
         self._alert(
             Alert(event=event, at=self._clock.now(), text=problem.text, advice=problem.advice, about=about)
         )
@@ -235,7 +232,7 @@ class RetriedWork:
         fault = tuple(fields.values())
         if fault not in self._told:
             self._told.add(fault)
-            self._journal.error("daemon.error", part=self._name, half=self._name, **fields)
+            self._journal.error("daemon.error", part=self._name, **fields)
 
 
 class RetriedParts:

@@ -264,7 +264,7 @@ def test_a_missing_mailbox_blocks_the_daemon_until_it_is_there(site: Site) -> No
         out.mkdir()
         daemon.wait_for_pairs(1)
     blocked = [
-        line.values["text"] for line in site.events("daemon.blocked") if line.values["half"] == "outbound"
+        line.values["text"] for line in site.events("daemon.blocked") if line.values["part"] == "outbound"
     ]
     assert blocked == [f"No such file or directory: {out}"]
     check_invariants(site)

@@ -71,7 +71,7 @@ def test_numbers_are_those_of_the_mailbox(site: Site, file: Path) -> None:
         0,
         0,
     ]
-    assert {half: values["meshctl_blocked", half] for half in ("outbound", "inbound", "ledger")} == {
+    assert {part: values["meshctl_blocked", part] for part in ("outbound", "inbound", "ledger")} == {
         "outbound": 0,
         "inbound": 0,
         "ledger": 0,

@@ -44,8 +44,7 @@ def test_lasting_obstacle_is_alerted_once() -> None:
     """What has been in the way for a minute reaches the alert command, once, and so does its end."""
     alerts = _alerts_while([(float(at), _full) for at in range(0, 300, 10)] + [(400.0, lambda: True)])
     assert [alert["event"] for alert in alerts] == ["daemon.blocked", "daemon.unblocked"]
-    # `half` is the old name of `part`.
-    assert (alerts[0]["part"], alerts[0]["half"]) == ("outbound", "outbound")
+    assert alerts[0]["part"] == "outbound"
     assert "/srv/mesh/outbox" in str(alerts[0]["text"])
     assert "999" not in str(alerts)
 
