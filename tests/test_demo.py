@@ -17,7 +17,7 @@ from rich.console import Console
 from meshctl.clock import instant
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.ledger.records import HistoryEntry, Message, Reason
-from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
+from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.states import Acknowledgement, Deadline, State
 from meshctl.settings.load import load_settings
 from meshctl.simulator.demo import Demo, DemoPart, Scene

@@ -15,8 +15,13 @@ from meshctl.bridge.upload import Uploads
 from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders, DecidedPair, PairOutcome, TakenPair
 from meshctl.mesh.codes import ERROR, SUCCESS
-from meshctl.mesh.control_file import ControlFile, ControlFileError, StatusRecord, write_control_file
-from meshctl.mesh.report import write_report
+from meshctl.mesh.control_file import (
+    ControlFile,
+    ControlFileError,
+    StatusRecord,
+    write_control_file,
+    write_report,
+)
 
 _TRANSFERRED: Final = "Transferred to the MESH server"
 _CONTROL: Final = ".ctl"

@@ -5,13 +5,14 @@ from datetime import datetime
 import click
 
 from meshctl.errors import Rejection
-from meshctl.mesh.address import DateOfBirthFormat, gp_provider
-from meshctl.mesh.patient import (
+from meshctl.mesh.address import (
+    DateOfBirthFormat,
     NhsNumberCheck,
     Patient,
     check_date_of_birth,
     check_nhs_number,
     check_surname,
+    gp_provider,
 )
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.outbound.compose import surname_cautions

@@ -12,8 +12,7 @@ from meshctl.inbound.acknowledgement import UnreadableAcknowledgementError, read
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code
-from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, read_control_file
-from meshctl.mesh.report import expected_errors
+from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, expected_errors, read_control_file
 from meshctl.mesh.use_cases import shipped_use_cases
 
 

@@ -6,7 +6,7 @@ from meshctl.errors import Rejection
 from meshctl.ledger.keys import KEY_NAME, read_keys
 from meshctl.ledger.reads import about_patient
 from meshctl.ledger.records import Message
-from meshctl.mesh.patient import NhsNumberCheck, check_nhs_number
+from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.messages import print_messages

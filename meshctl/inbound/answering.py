@@ -18,7 +18,7 @@ from meshctl.ledger.reads import Candidate
 from meshctl.mesh.codes import explain_response
 from meshctl.outbound.drop import place_data
 from meshctl.outbound.names import NameRules
-from meshctl.payload.itk3_response import ResponseIds, write_response
+from meshctl.payload.itk3 import ResponseIds, write_response
 from meshctl.settings.model import Settings
 
 _RECEIVED: Final = explain_response("20013")

@@ -1,14 +1,20 @@
 """Where a message goes (`To_DTS`, `Mex-To`): a mailbox, or the practice where a patient is registered.
 
-`GPPROVIDER_<NHS number>_<date of birth>_<surname>`: endpoint lookup, "Integration to MESH" in the GP
-Connect Messaging specification. Nothing here checks a patient; `meshctl.mesh.patient` does.
+MESH finds that practice by three values, written as `GPPROVIDER_<NHS number>_<date of birth>_<surname>`
+(endpoint lookup, "Integration to MESH" in the GP Connect Messaging specification). MESH reports a wrong one
+hours later, with EPL-152, 153 or 154; the checks here report it at once. No error text and no repr shows a
+value.
 """
 
 import re
+import unicodedata
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from meshctl.mesh.patient import Patient
+from nhs_number.validate import is_valid
+
+from meshctl.errors import Rejection
 
 GP_PROVIDER = "GPPROVIDER"
 MAILBOX_ID_RULE = "3 to 32 capital letters, digits, hyphens and underscores, a letter or digit first"
@@ -20,12 +26,154 @@ _DATE_DIGITS = 8
 _MONTHS = 12
 _EARLIEST_YEAR = 1850
 
+SURNAME_MAX_CHARACTERS = 35
+"""The longest family name that PDS holds."""
+
+_NHS_NUMBER_DIGITS = 10
+_PLACEHOLDER = "0000000000"
+# What people and word processors put between the groups of an NHS number.
+_SEPARATORS = dict.fromkeys(map(ord, " \t\u00a0\u2007\u2009\u202f-\u2010\u2011\u2012\u2013"))
+# What word processors make of an apostrophe, a hyphen and a blank, and what PDS holds instead.
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07", "'"),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u00a0\u2007\u2009\u202f", " "),
+    }
+)
+_LAST_OF_LATIN_1 = "\u00ff"
+_WHOLE_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class NhsNumberCheck(StrEnum):
+    """How strictly an NHS number is checked before it is sent."""
+
+    MOD11 = "mod11"
+    DIGITS = "digits"
+    OFF = "off"
+
 
 class DateOfBirthFormat(StrEnum):
     """How a date of birth is written in the routing string; which one, the table of use cases says."""
 
     DDMMYYYY = "DDMMYYYY"
     YYYYMMDD = "YYYYMMDD"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Patient:
+    """A patient as endpoint lookup wants them; each value has passed its check below."""
+
+    nhs_number: str
+    date_of_birth: date
+    surname: str
+
+
+def check_nhs_number(text: str, check: NhsNumberCheck) -> str:
+    """Return the digits of an NHS number, without the spaces and hyphens people write in it.
+
+    `mod11` demands ten digits and the right check digit, `digits` ten digits, `off` digits of any count:
+    the published examples (12345678, 1234567890) fail the stricter ones.
+
+    Raises:
+        Rejection: `nhs_number_invalid`, when the check is not passed.
+
+    """
+    digits = text.translate(_SEPARATORS)
+    if not digits:
+        raise _nhs_number_rejection("The NHS number is empty.")
+    # str.isdigit and \d let other scripts' digits through, which MESH does not.
+    if not (digits.isascii() and digits.isdigit()):
+        raise _nhs_number_rejection("The NHS number holds a character that is not a digit.")
+    if check is NhsNumberCheck.OFF:
+        return digits
+    if len(digits) != _NHS_NUMBER_DIGITS:
+        raise _nhs_number_rejection(f"The NHS number has {len(digits)} digits instead of ten.")
+    # Ten zeros pass Mod 11, and are what systems write when they know no number.
+    if check is NhsNumberCheck.MOD11 and (digits == _PLACEHOLDER or not is_valid(digits)):
+        raise _nhs_number_rejection("The NHS number fails its check digit (Mod 11).")
+    return digits
+
+
+def check_date_of_birth(text: str, today: date) -> date:
+    """Return the date that `text` gives as YYYY-MM-DD; `today` is the date where the sender is.
+
+    FHIR also allows YYYY and YYYY-MM, by which MESH can route nothing.
+
+    Raises:
+        Rejection: `date_of_birth_invalid`, for anything but a whole, real date up to `today`.
+
+    """
+    written = text.strip()
+    if not written:
+        raise _date_of_birth_rejection("The date of birth is empty.")
+    if _WHOLE_DATE.fullmatch(written) is None:
+        raise _date_of_birth_rejection("The date of birth is not a whole date.")
+    try:
+        date_of_birth = date.fromisoformat(written)
+    except ValueError:
+        raise _date_of_birth_rejection("The date of birth is not a day of the calendar.") from None
+    if date_of_birth > today:
+        raise _date_of_birth_rejection("The date of birth is in the future.")
+    return date_of_birth
+
+
+def check_surname(text: str) -> str:
+    """Return the surname as PDS holds it: without the blanks around it, with ASCII apostrophes and hyphens.
+
+    Spaces, hyphens, apostrophes and accents within it are fine; an underscore would break the routing
+    string that MESH splits at underscores.
+
+    Raises:
+        Rejection: `surname_invalid`, for an empty or too long surname, an underscore, a control character.
+
+    """
+    # Before trimming: a line break is a sign of a broken export even at the end.
+    if not text.isprintable() and any(_is_control(character) for character in text):
+        raise _surname_rejection("The surname holds a line break or another control character.")
+    surname = plain_surname(text)
+    if not surname:
+        raise _surname_rejection("The surname is empty.")
+    if "_" in surname:
+        raise _surname_rejection("The surname holds an underscore.")
+    if len(surname) > SURNAME_MAX_CHARACTERS:
+        raise _surname_rejection(
+            f"The surname has {len(surname)} characters; PDS holds at most {SURNAME_MAX_CHARACTERS}."
+        )
+    return surname
+
+
+def plain_surname(text: str) -> str:
+    """Return a surname with the apostrophes, hyphens and blanks that PDS has, each accent in its letter."""
+    return unicodedata.normalize("NFC", text).translate(_PLAIN).strip()
+
+
+def fits_header(surname: str) -> bool:
+    """True if the header of the MESH API (Mex-To) can carry a surname: it has nothing beyond Latin-1."""
+    return all(character <= _LAST_OF_LATIN_1 for character in surname)
+
+
+def _is_control(character: str) -> bool:
+    return not character.isprintable() and unicodedata.category(character) != "Zs"
+
+
+def _nhs_number_rejection(text: str) -> Rejection:
+    return Rejection(
+        "nhs_number_invalid",
+        text,
+        "Correct it in the sidecar or the payload and drop the file again;"
+        ' for test data set nhs_number_check = "digits" or "off".',
+    )
+
+
+def _date_of_birth_rejection(text: str) -> Rejection:
+    return Rejection(
+        "date_of_birth_invalid", text, "Give the full date of birth as YYYY-MM-DD and drop the file again."
+    )
+
+
+def _surname_rejection(text: str) -> Rejection:
+    return Rejection("surname_invalid", text, "Give the family name as PDS holds it and drop the file again.")
 
 
 def is_mailbox_id(text: str) -> bool:

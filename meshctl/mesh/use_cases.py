@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from meshctl.mesh.address import DateOfBirthFormat
-from meshctl.mesh.patient import NhsNumberCheck
+from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
 
 _TABLE = Path(__file__).with_name("use_cases.toml")
 

@@ -11,25 +11,27 @@ from datetime import date
 from typing import NamedTuple
 
 from meshctl.errors import Rejection
-from meshctl.mesh.address import MAILBOX_ID_RULE, gp_provider, is_mailbox_id
-from meshctl.mesh.codes import ERROR, explain_report
-from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
-from meshctl.mesh.patient import (
+from meshctl.mesh.address import (
+    MAILBOX_ID_RULE,
     NhsNumberCheck,
     Patient,
     check_date_of_birth,
     check_nhs_number,
     check_surname,
     fits_header,
+    gp_provider,
+    is_mailbox_id,
     plain_surname,
 )
+from meshctl.mesh.codes import ERROR, explain_report
+from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import one_line, render
 from meshctl.mesh.use_cases import ConfidentialDocuments, PayloadForm, UseCase, use_case_for_event
 from meshctl.outbound.documents import check_documents
 from meshctl.outbound.wrap import Attached, Caution, FindEarlier, Wrapping, check_complete, wrapping_of
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
-from meshctl.payload.itk3_document import Envelope
+from meshctl.payload.itk3 import Envelope
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
 from meshctl.settings.model import Settings
 

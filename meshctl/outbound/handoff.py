@@ -41,7 +41,7 @@ from meshctl.ledger.records import NewMessage, Reason
 from meshctl.outbound.cautions import log_cautions
 from meshctl.outbound.letter import ROW_NAME, ChangedError, FileIdentity, Letter, LetterFolder
 from meshctl.outbound.rejected import RejectedFolder, log_rejected
-from meshctl.payload.itk3_document import Readable
+from meshctl.payload.itk3 import Readable
 from meshctl.settings.model import MailboxSettings
 from meshctl.sizes import size_text
 

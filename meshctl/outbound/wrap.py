@@ -1,7 +1,7 @@
 """What the message around a document says: from sidecar and settings, checked, every fault named at once.
 
 Which files are wrapped is the use case's property (`payload` in its row). The message itself is made by
-`payload/itk3_document.py`. Control file and message are made of the same values, so that they cannot disagree
+`payload/itk3.py`. Control file and message are made of the same values, so that they cannot disagree
 (GPCM-SD-038, -061, -091, -092, -117, -119).
 """
 
@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from meshctl.errors import Rejection
 from meshctl.ledger.reads import WrappedMessage
-from meshctl.mesh.patient import Patient
+from meshctl.mesh.address import Patient
 from meshctl.mesh.use_cases import DocumentGuide, UseCase
 from meshctl.payload.facts import Content, MessageFacts, PatientFacts
-from meshctl.payload.itk3_document import (
+from meshctl.payload.itk3 import (
     ITK3_EVENT,
     REPORT_OF_ENCOUNTER,
     Attachment,

@@ -6,7 +6,7 @@ write.
 
 Of a large file the middle of each attached document is left out, so that a parser sees little of it. A piece
 is trimmed only if all of it is base64 (and its line ends, as each format may escape them). Both its ends
-stay, which keeps any value longer than `outline.VALUE_CHARS`, so that no value that matters is altered
+stay, which keeps any value longer than `VALUE_CHARS`, so that no value that matters is altered
 unseen. In place of the middle goes one character that the format allows within values and comments, and
 nowhere in markup: leaving something out never makes a file well-formed that was not.
 """
@@ -23,8 +23,7 @@ from typing import Final
 from meshctl.errors import Rejection
 from meshctl.payload.document import content_of
 from meshctl.payload.facts import MessageFacts, Reading
-from meshctl.payload.fhir_json import read_json
-from meshctl.payload.fhir_xml import XmlStream, read_xml
+from meshctl.payload.fhir import VALUE_CHARS, Tree, XmlStream, read_json, read_xml
 from meshctl.payload.kind import (
     Form,
     Prolog,
@@ -36,7 +35,6 @@ from meshctl.payload.kind import (
     too_complex,
 )
 from meshctl.payload.message import message_facts
-from meshctl.payload.outline import VALUE_CHARS, Tree
 from meshctl.sizes import size_text
 
 SMALL_BYTES: Final = 1024 * 1024

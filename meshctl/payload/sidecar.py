@@ -95,7 +95,7 @@ class _Said(BaseModel):
 
 
 class SidecarPatient(_Said):
-    """Who the patient is, as written; `meshctl.mesh.patient` checks it.
+    """Who the patient is, as written; `meshctl.mesh.address` checks it.
 
     What follows the surname is for the message around a document. `verified`: traced on PDS.
     """

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
-from meshctl.mesh.address import DateOfBirthFormat
-from meshctl.mesh.patient import NhsNumberCheck
+from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
 from meshctl.mesh.use_cases import ConfidentialDocuments, CutOffDocuments, PayloadForm, UseCase
 from meshctl.settings import types
 from meshctl.settings.bridge import BridgeSettings

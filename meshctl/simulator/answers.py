@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from meshctl.mesh.codes import SUCCESS, CodeMeaning
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
-from meshctl.payload.itk3_response import ResponseIds, write_response
+from meshctl.payload.itk3 import ResponseIds, write_response
 
 # Who answers for a practice that only endpoint lookup knows.
 SOME_PRACTICE = "STANDIN1"

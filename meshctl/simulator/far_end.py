@@ -10,11 +10,9 @@ from datetime import timedelta
 from typing import Final
 
 from meshctl.files.client_folders import TakenPair
-from meshctl.mesh.address import DateOfBirthFormat, gp_provider, split_gp_provider
+from meshctl.mesh.address import DateOfBirthFormat, Patient, gp_provider, split_gp_provider
 from meshctl.mesh.codes import ERROR, SUCCESS, CodeMeaning, explain_report, explain_response
-from meshctl.mesh.control_file import ControlFile, ControlFileError
-from meshctl.mesh.patient import Patient
-from meshctl.mesh.report import expected_errors, write_report
+from meshctl.mesh.control_file import ControlFile, ControlFileError, expected_errors, write_report
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.use_cases import PayloadForm, UseCase
 from meshctl.payload.facts import MessageFacts

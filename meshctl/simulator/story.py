@@ -10,8 +10,7 @@ from typing import Final
 
 from meshctl.files.client_folders import PairOutcome, TakenPair
 from meshctl.mesh.codes import SUCCESS, CodeMeaning, explain_report, explain_response
-from meshctl.mesh.control_file import ControlFile, ControlFileError
-from meshctl.mesh.report import write_report
+from meshctl.mesh.control_file import ControlFile, ControlFileError, write_report
 from meshctl.simulator import answers
 
 NOW: Final = timedelta(0)

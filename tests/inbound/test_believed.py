@@ -8,7 +8,7 @@ import pytest
 
 from meshctl.inbound.acknowledgement import UNREADABLE_IDENTIFIER
 from meshctl.mesh.states import Acknowledgement, State
-from meshctl.payload.itk3_response import ResponseIds
+from meshctl.payload.itk3 import ResponseIds
 from tests.inbound.inbound_site import ACK_WORKFLOW, PRACTICE, InboundSite, report_on
 
 INFRASTRUCTURE, BUSINESS = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from meshctl.mesh.address import (
     DateOfBirthFormat,
+    Patient,
+    check_surname,
     gp_provider,
     is_mailbox_id,
     read_date_of_birth,
     split_gp_provider,
 )
-from meshctl.mesh.patient import Patient, check_surname
 
 
 @pytest.mark.parametrize(

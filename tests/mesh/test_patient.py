@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nhs_number.validate import calculate_checksum
 
 from meshctl.errors import Rejection
-from meshctl.mesh.patient import (
+from meshctl.mesh.address import (
     NhsNumberCheck,
     Patient,
     check_date_of_birth,

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.mesh.control_file import ControlFile
-from meshctl.mesh.report import expected_errors
+from meshctl.mesh.control_file import ControlFile, expected_errors
 
 GOOD = ControlFile(
     from_dts="GP0001",

@@ -10,8 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from meshctl.errors import ConfigError
-from meshctl.mesh.address import DateOfBirthFormat
-from meshctl.mesh.patient import NhsNumberCheck
+from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
 from meshctl.settings.load import load_settings
 from tests.settings.loading import MINIMAL, load
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.payload.itk3_document import Attachment, Document
-from tests.payload.test_itk3_document import LETTER, REPORT, message_around
+from meshctl.payload.itk3 import Attachment, Document
+from tests.payload.test_itk3 import LETTER, REPORT, message_around
 from tests.site import WRAPPING, make_site, sidecar
 
 HERE = Path(__file__).parent

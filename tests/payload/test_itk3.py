@@ -15,7 +15,7 @@ from lxml import etree
 
 from meshctl.mesh.use_cases import DocumentGuide
 from meshctl.payload.facts import MessageFacts
-from meshctl.payload.itk3_document import (
+from meshctl.payload.itk3 import (
     REPORT_OF_ENCOUNTER,
     Attachment,
     Author,
