@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from mesh_client import MeshClient
+from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint, MeshClient
 from requests import Response
 from requests.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -14,6 +14,11 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from meshctl.bridge.answers import NotMeshError, Waiting, check_answer, object_of
 from meshctl.settings.bridge import LOCAL_HOSTS
 
+ENDPOINTS: Final[Mapping[str, Endpoint | str]] = {
+    "live": LIVE_ENDPOINT,
+    "integration": INT_ENDPOINT,
+    "sandbox": "http://localhost:8700",
+}
 # MESH lists 500 a page; the rest is there at the next poll.
 _MOST_PAGES: Final = 1000
 

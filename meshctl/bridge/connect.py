@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,9 @@ from meshctl.settings.model import Settings
 if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient
 
-SANDBOX_URL = "http://localhost:8700"
 MISSING_EXTRA = "The MESH API needs packages that are not installed here: pip install 'meshctl[api]'"
+_PACKAGES = ("mesh_client", "requests", "urllib3", "cryptography")
+_MAX_CERTIFICATE_BYTES = 1 << 20
 _WITH_CERTIFICATE = frozenset({"live", "integration"})
 
 
@@ -45,18 +47,11 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Bri
     bridge = settings.bridge
     access = read_access(bridge, environ)
     # Only here: commands that never call MESH run without the extra.
-    from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint  # noqa: PLC0415
+    from meshctl.bridge.client import ENDPOINTS, BridgeClient  # noqa: PLC0415
 
-    from meshctl.bridge.client import BridgeClient  # noqa: PLC0415
-
-    endpoints: dict[str, Endpoint | str] = {
-        "live": LIVE_ENDPOINT,
-        "integration": INT_ENDPOINT,
-        "sandbox": SANDBOX_URL,
-    }
     environment = bridge.environment or ""
-    endpoint = endpoints.get(environment, environment)
-    ca_bundle = endpoint.verify if isinstance(endpoint, Endpoint) else None
+    endpoint = ENDPOINTS.get(environment, environment)
+    ca_bundle = None if isinstance(endpoint, str) else endpoint.verify
     if access.ca_bundle is not None:
         ca_bundle = str(access.ca_bundle)
     certificate = access.certificate
@@ -80,7 +75,7 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Bri
 
 def require_extra() -> None:
     """Raise ConfigError, saying what to install, if the packages of the extra `api` are not there."""
-    if any(find_spec(package) is None for package in ("mesh_client", "requests", "urllib3")):
+    if any(find_spec(package) is None for package in _PACKAGES):
         raise ConfigError(MISSING_EXTRA)
 
 
@@ -140,3 +135,16 @@ def _check_readable(setting: str, path: Path) -> None:
         path.open("rb").close()
     except OSError as error:
         raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
+
+
+def certificate_validity(path: Path) -> tuple[datetime, datetime]:
+    """Return from when until when the first certificate in a PEM file, which servers are shown, is valid.
+
+    Raises ValueError if there is none or it is damaged; OSError; ImportError without the extra `api`.
+    """
+    # Only here: every other check runs without the extra.
+    from cryptography import x509  # noqa: PLC0415
+
+    with path.open("rb") as file:
+        certificate = x509.load_pem_x509_certificate(file.read(_MAX_CERTIFICATE_BYTES))
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc

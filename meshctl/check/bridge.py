@@ -1,19 +1,15 @@
 """Whether the bridge can do its work: packages, secrets and who may read them, certificate, folders.
 
-Nothing is asked of MESH. Secrets are looked for and never kept or shown. Of a certificate no more than its
-validity is read (X.509, RFC 5280 section 4.1.2.5).
+Nothing is asked of MESH. Secrets are looked for and never kept or shown.
 """
 
 import os
-import re
-import ssl
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-from meshctl.bridge.connect import read_access, require_extra
+from meshctl.bridge.connect import certificate_validity, read_access, require_extra
 from meshctl.bridge.secrets import CREDENTIALS_VARIABLE, secret_file
 from meshctl.check.finding import Finding, error, remark, right, warning
 from meshctl.check.folders import on_one_mount
@@ -22,80 +18,6 @@ from meshctl.check.system import SCHEDULER, START_BRIDGE
 from meshctl.daemon.lock import server_of
 from meshctl.errors import ConfigError
 from meshctl.settings.bridge import BridgeSettings
-
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
-_LONG_LENGTH = 0x80
-_MAX_BYTES = 1 << 20
-# What two digits of a year mean in a UTCTime.
-_PIVOT_YEAR = 50
-
-
-class CertificateError(ValueError):
-    """A file is not a PEM certificate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Validity:
-    """From when until when a certificate holds, UTC."""
-
-    begins_at: datetime
-    ends_at: datetime
-
-
-def validity_of(file: Path) -> Validity:
-    """Return the validity of the first certificate in a PEM file, the one that is shown to servers.
-
-    Raises OSError, CertificateError.
-    """
-    with file.open("rb") as stream:
-        text = stream.read(_MAX_BYTES).decode("ascii", "replace")
-    found = _PEM.search(text)
-    if found is None:
-        raise CertificateError("no certificate in PEM")
-    try:
-        der = ssl.PEM_cert_to_DER_cert(found[0])
-        begins_at, ends_at = (_instant(tag, value) for tag, value in _items(_validity(der)))
-    except (ValueError, IndexError):
-        raise CertificateError("a damaged certificate") from None
-    return Validity(begins_at, ends_at)
-
-
-def _validity(der: bytes) -> bytes:
-    """Return the content of Validity: after version, serial number, signature algorithm and issuer."""
-    ((_, certificate),) = _items(der)
-    _, to_be_signed = next(_items(certificate))
-    fields = [item for item in _items(to_be_signed) if item[0] != _VERSION]
-    tag, validity = fields[3]
-    if tag != _SEQUENCE:
-        raise ValueError("no validity where it should be")
-    return validity
-
-
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Return tag and content of each DER item in a row (X.690)."""
-    at = 0
-    while at < len(data):
-        tag, length = data[at], data[at + 1]
-        at += 2
-        if length & _LONG_LENGTH:
-            count = length & ~_LONG_LENGTH
-            length = int.from_bytes(data[at : at + count], "big")
-            at += count
-        if at + length > len(data):
-            raise ValueError("cut off")
-        yield tag, data[at : at + length]
-        at += length
-
-
-def _instant(tag: int, value: bytes) -> datetime:
-    text = value.decode("ascii")
-    if tag == _UTC_TIME:
-        text = f"{'19' if int(text[:2]) >= _PIVOT_YEAR else '20'}{text}"
-    elif tag != _GENERALIZED_TIME:
-        raise ValueError("no time")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-
 
 EXPIRES_SOON = timedelta(days=30)
 _SECRETS = ("password", "shared_key", "private_key")
@@ -186,17 +108,19 @@ def _certificate(surroundings: Surroundings, environ: Mapping[str, str]) -> Iter
         return
     path = secret_file("certificate", bridge.certificate, environ)
     try:
-        validity = validity_of(path)
-    except CertificateError as problem:
+        begins_at, ends_at = certificate_validity(path)
+    except ValueError:
         yield error(
-            name, f"{path} (bridge.certificate) is {problem}.", "Put the PEM file from NHS England there."
+            name,
+            f"{path} (bridge.certificate) is no certificate in PEM, or a damaged one.",
+            "Put the PEM file from NHS England there.",
         )
         return
-    except OSError:
-        # The finding about access says so.
+    except (ImportError, OSError):
+        # The findings about packages and access say so.
         return
-    rest = validity.ends_at - surroundings.now
-    day = f"{validity.ends_at:%Y-%m-%d}"
+    rest = ends_at - surroundings.now
+    day = f"{ends_at:%Y-%m-%d}"
     renew = (
         "Ask NHS England for a new certificate (a new key, a signing request, the MESH certificate form); put"
         " both files in place and restart the bridge."
@@ -205,11 +129,10 @@ def _certificate(surroundings: Surroundings, environ: Mapping[str, str]) -> Iter
         yield error(
             name, f"The client certificate {path} expired on {day}: MESH lets nobody in with it.", renew
         )
-    elif validity.begins_at > surroundings.now:
-        begins = f"{validity.begins_at:%Y-%m-%d}"
+    elif begins_at > surroundings.now:
         yield error(
             name,
-            f"The client certificate {path} holds only from {begins} on.",
+            f"The client certificate {path} holds only from {begins_at:%Y-%m-%d} on.",
             "See that the clock of this computer is right, or put the earlier certificate back.",
         )
     elif rest <= EXPIRES_SOON:
