@@ -217,5 +217,5 @@ def test_a_damaged_certificate_is_said_to_be_one(tmp_path: Path, cut: int) -> No
     text = made.certificate.read_text()
     made.certificate.write_text(text[: 28 + cut] + text[text.index("-----END") :])
 
-    with pytest.raises(ValueError, match="(?i)PEM|ASN"):
+    with pytest.raises(ValueError, match=r"(?i)PEM|ASN"):
         certificate_validity(made.certificate)
