@@ -1,8 +1,7 @@
 """The ledger, its key and its lock: who works on the mailbox, and whether what it knows can be read."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 
 from meshctl.check.finding import Finding, error, remark, right, warning
 from meshctl.check.surroundings import Surroundings
@@ -11,16 +10,16 @@ from meshctl.daemon.lock import holder_of, is_running
 from meshctl.errors import MeshctlError
 from meshctl.files.owner import ForeignFolderError, owner_of
 from meshctl.ledger.database import (
+    LEDGER_FORMAT,
     LEDGER_NAME,
     LedgerDamagedError,
     LedgerError,
-    LedgerTooNewError,
-    migrations,
+    LedgerFormatError,
 )
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
-from meshctl.ledger.opening import FIRST_KEY_FACT, KEY_FINGERPRINT_FACT
-from meshctl.ledger.reads import fact, snapshot
+from meshctl.ledger.reads import exists, fact, snapshot
 from meshctl.ledger.records import MAILBOX_FACT
+from meshctl.ledger.services import FIRST_KEY_FACT, KEY_FINGERPRINT_FACT
 
 _OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
 
@@ -50,11 +49,15 @@ def check_daemon(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
-    """Check whether the ledger is there, whole, and of this meshctl's version."""
-    path = surroundings.settings.state.folder / LEDGER_NAME
+    """Check whether the ledger is there, whole, and of the format that this meshctl knows."""
+    state = surroundings.settings.state.folder
+    path = state / LEDGER_NAME
     try:
-        path.stat()
-    except FileNotFoundError:
+        is_there = exists(state)
+    except OSError as problem:
+        yield error("ledger", f"The ledger {path} cannot be looked at: {problem.strerror}.", _OUR_USER_ADVICE)
+        return
+    if not is_there:
         yield remark(
             "ledger",
             f"There is no ledger at {path} yet.",
@@ -62,22 +65,11 @@ def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
             " from a back-up; without one the daemon rebuilds what the folders prove.",
         )
         return
-    except OSError as problem:
-        yield error("ledger", f"The ledger {path} cannot be looked at: {problem.strerror}.", _OUR_USER_ADVICE)
-        return
-    version, known = _version(surroundings), len(migrations())
-    if version is not None and version < known:
-        yield warning(
-            "ledger",
-            f"The ledger at {path} is of version {version}, older than this meshctl's, {known}.",
-            "Back up the state folder, then start the daemon: it migrates the ledger and keeps a copy.",
-        )
-        return
     try:
-        with snapshot(surroundings.settings.state.folder) as connection:
+        with snapshot(state) as connection:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
             count = int(connection.execute("SELECT count(*) FROM messages").fetchone()[0])
-    except LedgerTooNewError as problem:
+    except LedgerFormatError as problem:
         yield error("ledger", *_halves(problem))
     except LedgerDamagedError as problem:
         yield _damaged(str(problem))
@@ -93,7 +85,7 @@ def check_ledger(surroundings: Surroundings) -> Iterator[Finding]:
             )
     else:
         if verdict == "ok":
-            yield right("ledger", f"The ledger is whole, of version {known}, with {count} messages.")
+            yield right("ledger", f"The ledger is whole, of format {LEDGER_FORMAT}, with {count} messages.")
         else:
             yield _damaged(f"The ledger at {path} is damaged.")
 
@@ -142,16 +134,6 @@ def _known_fingerprint(surroundings: Surroundings) -> str | None:
         with snapshot(surroundings.settings.state.folder) as connection:
             return fact(connection, FIRST_KEY_FACT) or fact(connection, KEY_FINGERPRINT_FACT)
     except (LedgerError, OSError):
-        return None
-
-
-def _version(surroundings: Surroundings) -> int | None:
-    """Return the ledger's version, None where it cannot be read."""
-    path = surroundings.settings.state.folder / LEDGER_NAME
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.Error:
         return None
 
 

@@ -4,7 +4,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 
 from meshctl import __version__
@@ -22,14 +21,14 @@ from meshctl.files.safe_open import ignore_lease_breaks
 from meshctl.journal.alert import Alert
 from meshctl.journal.events import Journal
 from meshctl.journal.setup import configure_log
-from meshctl.ledger.database import Ailment, LedgerTooNewError, ailment_of
-from meshctl.ledger.opening import open_books
+from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
+from meshctl.ledger.services import open_services
 from meshctl.outbound.recover import complete
 from meshctl.settings.model import Settings
 
 _LAST_ALERTS_SECONDS = 3.0
 # Nothing but a person can mend these, and the daemon must not go on meanwhile.
-_ENDING = (AlreadyRunningError, LedgerTooNewError, ForeignFolderError)
+_ENDING = (AlreadyRunningError, LedgerFormatError, ForeignFolderError)
 # Nobody waits for a run that is to end by itself, and no later turn would send what is left.
 _ALERTS_OF_ONE_RUN_SECONDS = 300.0
 
@@ -57,7 +56,7 @@ class Daemon:
     def run(self) -> None:
         """Work until SIGTERM.
 
-        Raises AlreadyRunningError, LedgerTooNewError, ForeignFolderError; OSError at the start only. Whatever
+        Raises AlreadyRunningError, LedgerFormatError, ForeignFolderError; OSError at the start only. Whatever
         else stands in the way is waited for.
         """
         with self._alone() as lock:
@@ -142,24 +141,22 @@ class Daemon:
         lock.hold()
         self._claim_folders()
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
-        opened = open_books(folder, mailbox_id, self._journal, suspect=is_suspect)
+        services = open_services(folder, mailbox_id, self._journal, self._alert, suspect=is_suspect)
         try:
             # One that was put back from a back-up, now or while nobody ran, may lack what was sent since.
-            services = replace(opened.services, alert=self._alert)
-            complete(self._settings, services, is_new=opened.is_new_ledger)
+            complete(self._settings, services)
             self._parts.forget_errors()
             return Session(
                 self._settings,
-                opened,
+                services,
                 lock,
                 self._parts,
                 self._signals,
                 self._service,
                 self._metrics,
-                self._alert,
             )
         except BaseException:
-            opened.services.ledger.close()
+            services.ledger.close()
             raise
 
     def _claim_folders(self) -> None:

@@ -7,7 +7,6 @@ events, waiting files and the rescan demand, and no turn relies on an event havi
 import contextlib
 import os
 import sqlite3
-from dataclasses import replace
 from enum import Enum, auto
 
 from meshctl.daemon.lock import InstanceLock
@@ -18,10 +17,9 @@ from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
 from meshctl.errors import MeshctlError
 from meshctl.inbound.pipeline import InboundPipeline
-from meshctl.journal.alert import AlertSink
 from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, ailment_of
-from meshctl.ledger.opening import Opened, keep_clock, keep_keys, ledger_identity
+from meshctl.ledger.services import Services, keep_clock, keep_keys
 from meshctl.outbound.outbox import NextTurn
 from meshctl.outbound.pipeline import OutboundPipeline
 from meshctl.settings.model import Settings
@@ -53,19 +51,17 @@ class Session:
     def __init__(
         self,
         settings: Settings,
-        opened: Opened,
+        services: Services,
         lock: InstanceLock,
         parts: RetriedParts,
         signals: Signals,
         service: Service,
         metrics: Metrics,
-        alert: AlertSink,
     ) -> None:
         self._settings = settings
         self._lock = lock
         self._parts = parts
-        self._services = replace(opened.services, alert=alert)
-        self._ledger_identity = opened.identity
+        self._services = services
         self._signals = signals
         self._service = service
         self._metrics = metrics
@@ -216,14 +212,7 @@ class Session:
 
     def _has_lost_ledger_or_lock(self) -> bool:
         """True if the ledger or the lock was removed or replaced."""
-        try:
-            identity = ledger_identity(self._settings.state.folder)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            # What cannot be looked at, for want of rights say, need not be gone.
-            return False
-        return identity != self._ledger_identity or not self._lock.is_held()
+        return not (self._services.ledger.is_in_place() and self._lock.is_held())
 
     def _report_obstacles(self) -> None:
         obstacles = self._parts.obstacles()

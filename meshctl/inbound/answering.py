@@ -13,8 +13,8 @@ from typing import Final
 
 from meshctl.inbound.acknowledgement import ReceivedAcknowledgement, reference_keys
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
+from meshctl.ledger.services import Services
 from meshctl.mesh.codes import explain_response
 from meshctl.outbound.drop import place_data
 from meshctl.outbound.names import NameRules

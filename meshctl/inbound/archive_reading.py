@@ -18,8 +18,8 @@ from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.inbound.report import evidence_of_report
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import ARCHIVE_FROM_FACT
+from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import ControlFile
 from meshctl.settings.model import Settings
 

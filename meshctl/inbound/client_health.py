@@ -15,7 +15,7 @@ from typing import Final
 from meshctl.clock import iso
 from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
 

@@ -14,8 +14,8 @@ from typing import Final
 from meshctl.clock import instant, iso
 from meshctl.journal.alert import Alert, about_message
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import fact
+from meshctl.ledger.services import Services
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.use_cases import UseCase
 

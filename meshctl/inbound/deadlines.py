@@ -16,8 +16,8 @@ from typing import Final
 from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Waiting
+from meshctl.ledger.services import Services
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, State
 from meshctl.settings.durations import format_duration
 from meshctl.settings.model import DeadlineSettings, Settings

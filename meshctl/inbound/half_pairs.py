@@ -13,7 +13,7 @@ from typing import Final
 from meshctl.files.safe_open import lying_since_ns
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import is_message_id
 from meshctl.mesh.states import State
 from meshctl.settings.model import MailboxSettings

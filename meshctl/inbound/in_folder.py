@@ -46,8 +46,8 @@ from meshctl.inbound.set_aside import (
     UNUSABLE,
 )
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
+from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State

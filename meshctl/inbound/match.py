@@ -19,8 +19,8 @@ from meshctl.inbound.acknowledgement import (
 )
 from meshctl.inbound.report import mesh_id_of
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
+from meshctl.ledger.services import Services
 from meshctl.mesh.codes import ITK3
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State

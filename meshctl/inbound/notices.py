@@ -12,7 +12,7 @@ from meshctl.inbound.match import Decision, Doubt
 from meshctl.inbound.report import meaning_of, mesh_id_of
 from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name, mask_numbers
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import ControlFile
 

@@ -16,7 +16,7 @@ from meshctl.inbound.scan import FolderChange
 from meshctl.inbound.sent_failed import BATCH
 from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.settings.model import MailboxSettings
 
 _CONTROL_END = ".ctl"

@@ -20,7 +20,7 @@ from meshctl.inbound.record import Recorder
 from meshctl.inbound.scan import FolderScan
 from meshctl.inbound.sent_failed import FAILED, SENT, Kept, SentFailedFolder
 from meshctl.inbound.set_aside import UNREADABLE
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.settings.model import Settings
 
 # Network shares lie about when a folder changed; every so many rescans it is looked through all the same.

@@ -12,9 +12,9 @@ from meshctl.inbound.date_formats import DateFormats
 from meshctl.journal.alert import Alert, about_message
 from meshctl.journal.format import FieldValue
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Description
 from meshctl.ledger.records import Reason
+from meshctl.ledger.services import Services
 from meshctl.ledger.writes import Change
 from meshctl.mesh.states import Deadline, Evidence, State
 

@@ -13,7 +13,7 @@ from itertools import islice
 
 from meshctl.clock import Clock
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.settings.model import MailboxSettings
 
 # FAT stamps in steps of two seconds, the coarsest there is.

@@ -15,8 +15,8 @@ from meshctl.inbound.scan import DONE, GONE, FolderScan, NextLook
 from meshctl.inbound.set_aside import UNREADABLE
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
-from meshctl.ledger.opening import Services
 from meshctl.ledger.reads import Candidate
+from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import Evidence, State
 

@@ -1,10 +1,9 @@
-"""Opening the ledger's SQLite file: journal mode, durability, migrations, transactions.
+"""Open the ledger's SQLite file: format, journal mode, durability, transactions.
 
-The migrations that are due and the record that they ran commit together. Reading commands open the file
+The tables (`schema.sql`) and the number of their format commit together. Reading commands open the file
 read-only, and neither create nor change it.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,10 +12,12 @@ from importlib import resources
 from pathlib import Path
 
 from meshctl.errors import MeshctlError
-from meshctl.files import change
 
 LEDGER_NAME = "ledger.sqlite"
 """The ledger's name in the state folder."""
+
+LEDGER_FORMAT = 5
+"""The format of `schema.sql`: whoever changes the tables changes it. Lower ones were never released."""
 
 # How long a locked ledger is waited for. A stop must not take longer than 5 s, and two parts may wait.
 _BUSY_SECONDS = 1.5
@@ -34,14 +35,8 @@ class LedgerDamagedError(LedgerError):
     """The file is there but is not a whole SQLite database."""
 
 
-class LedgerTooNewError(LedgerError):
-    """The file was written by a newer meshctl."""
-
-
-def migrations() -> list[str]:
-    """Return the SQL scripts that make the ledger, in order; the ledger's version is how many have run."""
-    folder = resources.files("meshctl.ledger") / "migrations"
-    return [entry.read_text(encoding="utf-8") for entry in sorted(folder.iterdir(), key=lambda e: e.name)]
+class LedgerFormatError(LedgerError):
+    """The file was written by another version of meshctl, in a format that this one does not know."""
 
 
 class Ailment(Enum):
@@ -78,9 +73,9 @@ def ailment_of(error: Exception) -> Ailment | None:
 
 
 def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection:
-    """Open the ledger, making or migrating it as needed; the caller holds the daemon's lock.
+    """Open the ledger, making its tables if it is empty; the caller holds the daemon's lock.
 
-    A `suspect` one is read through to its end. Raises LedgerDamagedError, LedgerTooNewError, LedgerError.
+    A `suspect` ledger is read through to its end. Raises LedgerDamagedError, LedgerFormatError, LedgerError.
     """
     with _closed_on_error(path, path.as_uri()) as connection:
         # FULL: a commit that has returned survives a power cut, which the hand-off relies on.
@@ -90,25 +85,24 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
             # A page that many messages change is copied into the ledger once for all of them.
             f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}; PRAGMA journal_size_limit = {_LOG_PAGES * 4096};"
         )
-        _migrate(connection, path)
+        if not _has_tables(connection, path):
+            _make_tables(connection)
         if suspect:
             _read_through(connection, path)
         return connection
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open an existing ledger read-only. Raises LedgerError when it is missing, damaged or too new."""
+    """Open an existing ledger read-only.
+
+    Raises LedgerError when it is missing or cannot be read, LedgerDamagedError, LedgerFormatError.
+    """
+    missing = LedgerError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
     if not path.exists():
-        raise LedgerError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
+        raise missing
     with _closed_on_error(path, f"{path.as_uri()}?mode=ro") as connection:
-        version, known = _version(connection), len(migrations())
-        if version > known:
-            raise _too_new(path, version, known)
-        if version < known:
-            raise LedgerError(
-                f"The ledger at {path} is of version {version}, this meshctl works with {known}. "
-                "Start 'meshctl run' once to migrate it."
-            )
+        if not _has_tables(connection, path):
+            raise missing
         return connection
 
 
@@ -151,22 +145,22 @@ def _connect(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _has_tables(connection: sqlite3.Connection, path: Path) -> bool:
+    """True if the ledger has its tables, False if it is empty. Raises LedgerFormatError."""
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found not in (0, LEDGER_FORMAT):
+        raise LedgerFormatError(
+            f"The ledger at {path} has format {found}, and this version of meshctl reads and writes format "
+            f"{LEDGER_FORMAT}. Install the version of meshctl that wrote the ledger, or restore a back-up of "
+            "the state folder that this version made."
+        )
+    return found == LEDGER_FORMAT
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    scripts = migrations()
-    version = _version(connection)
-    if version > len(scripts):
-        raise _too_new(path, version, len(scripts))
-    if 0 < version < len(scripts):
-        _keep_copy(connection, path, version)
-    if version < len(scripts):
-        # In one transaction: a new ledger that a crash left at an older version would be kept a copy of.
-        # executescript commits what is open, so the scripts bring their own.
-        due = "\n".join(scripts[version:])
-        connection.executescript(f"BEGIN IMMEDIATE;\n{due}\nPRAGMA user_version = {len(scripts)};\nCOMMIT;")
+def _make_tables(connection: sqlite3.Connection) -> None:
+    schema = (resources.files("meshctl.ledger") / "schema.sql").read_text(encoding="utf-8")
+    # executescript commits what is open, so the script brings its own transaction.
+    connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {LEDGER_FORMAT};\nCOMMIT;")
 
 
 def _read_through(connection: sqlite3.Connection, path: Path) -> None:
@@ -174,27 +168,6 @@ def _read_through(connection: sqlite3.Connection, path: Path) -> None:
     if verdict != "ok":
         # SQLite's own texts name tables and pages, never values; this one has several lines.
         raise LedgerDamagedError(f"The ledger at {path} is damaged: {' '.join(str(verdict).split())}.")
-
-
-def _keep_copy(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    """Keep the ledger as it is beside itself, under its name once it is whole, for its owner alone."""
-    kept = path.with_name(f"{path.name}.version-{version}")
-    unfinished = kept.with_name(f"{kept.name}.tmp")
-    change.unlink_if_there(unfinished)
-    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    copy = sqlite3.connect(unfinished)
-    try:
-        connection.backup(copy)
-    finally:
-        copy.close()
-    change.rename(unfinished, kept)
-
-
-def _too_new(path: Path, version: int, known: int) -> LedgerTooNewError:
-    return LedgerTooNewError(
-        f"The ledger at {path} is of version {version}, newer than this meshctl knows ({known}). "
-        "Install the newer meshctl again, or restore the ledger kept from before the upgrade."
-    )
 
 
 def translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:

@@ -4,6 +4,7 @@ Only the daemon writes, and it does so from one thread. No patient data comes in
 ids are keyed hashes before they reach this module.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +81,19 @@ class Ledger:
     """The ledger of one mailbox, open for writing; a `suspect` one is read through to its end first."""
 
     def __init__(self, path: Path, *, suspect: bool = False) -> None:
+        self._path = path
         self.connection = open_for_writing(path, suspect=suspect)
+        self._identity = _identity(path)
+
+    def is_in_place(self) -> bool:
+        """True if the file is still where it was opened: neither removed nor replaced by another."""
+        try:
+            return _identity(self._path) == self._identity
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # A file that cannot be seen, for want of rights say, need not be gone.
+            return True
 
     def close(self) -> None:
         """Close the file, folding the write-ahead log into it."""
@@ -308,6 +321,11 @@ class Ledger:
     def _value(self, query: str, *parameters: object) -> object:
         row = self.connection.execute(query, parameters).fetchone()
         return None if row is None else row[0]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 _UPDATE = """

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from meshctl.journal.alert import Alert, about_message
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import NewMessage
+from meshctl.ledger.services import Services
 from meshctl.outbound.wrap import Caution
 
 

@@ -36,8 +36,8 @@ from meshctl.files.change import unlink_if_there
 from meshctl.files.folder import CREATE, Folder
 from meshctl.files.item_error import is_general
 from meshctl.files.safe_open import open_regular
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import NewMessage, Reason
+from meshctl.ledger.services import Services
 from meshctl.outbound.cautions import log_cautions
 from meshctl.outbound.letter import ROW_NAME, ChangedError, FileIdentity, Letter, LetterFolder
 from meshctl.outbound.rejected import RejectedFolder, log_rejected

@@ -30,7 +30,7 @@ from meshctl.files import change, durable
 from meshctl.files.folder import READ, Folder
 from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.outbound.letter import (
     ROW_NAME,
     ChangedError,

@@ -11,7 +11,7 @@ from meshctl.files import change
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import ROOM_ADVICE
 from meshctl.files.safe_open import BeingWrittenError
-from meshctl.ledger.opening import Services
+from meshctl.ledger.services import Services
 from meshctl.outbound.handoff import ROOM_MATTERS_BYTES, HandOff, is_told_otherwise, placed
 from meshctl.outbound.index import Indexes
 from meshctl.outbound.judge import Alone, Judge

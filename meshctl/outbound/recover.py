@@ -33,8 +33,8 @@ from meshctl.files import change, durable
 from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.journal.alert import Alert
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
+from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id, new_message_id, stamp_of
@@ -280,13 +280,14 @@ _MOST_PAYLOADS = 10_000
 _FIRST_DAY = "0001-01-01"
 
 
-def complete(settings: Settings, services: Services, *, is_new: bool) -> int:
+def complete(settings: Settings, services: Services) -> int:
     """Enter into the ledger what the folders prove and it lacks; return how many messages those are.
 
     Of a ledger that is new all of it is lost; one that was put back from a back-up lacks what is younger than
     its last message, and only that is looked for: older stems in SENT are messages that were forgotten in
     their time. Run again, it enters what is not there yet.
     """
+    is_new = services.ledger.fact(FOLDERS_READ_FACT) is None
     if is_new and services.ledger.fact(ARCHIVE_FROM_FACT) is None:
         services.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
     since = "" if is_new else _last_stamp(services)

@@ -30,8 +30,8 @@ from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 from meshctl.journal.alert import Alert, about_message
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import NewMessage, Reason
+from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, numbered

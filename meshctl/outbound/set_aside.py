@@ -15,8 +15,8 @@ from meshctl.clock import iso
 from meshctl.files.item_error import advice_on, is_general, reason_of
 from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import SET_ASIDE_FACT
+from meshctl.ledger.services import Services
 from meshctl.outbound.letter import FileIdentity
 from meshctl.outbound.names import SIDECAR_SUFFIX
 

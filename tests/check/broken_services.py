@@ -21,9 +21,9 @@ def _other_key(checked: CheckedSite) -> None:
     (checked.site.state / "key").write_bytes(bytes(32))
 
 
-def _ledger_version(checked: CheckedSite, version: int) -> None:
+def _ledger_format(checked: CheckedSite, number: int) -> None:
     with closing(sqlite3.connect(checked.site.state / "ledger.sqlite")) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA user_version = {number}")
 
 
 def _damaged_ledger(checked: CheckedSite) -> None:
@@ -105,19 +105,19 @@ SERVICES = (
     Broken("torn ledger", _torn_ledger, "ledger", ERROR, "ledger", "restore the state folder"),
     Broken(
         "ledger of tomorrow",
-        lambda g: _ledger_version(g, 99),
+        lambda g: _ledger_format(g, 99),
         "ledger",
         ERROR,
-        "is of version 99, newer",
-        "Install the newer meshctl",
+        "has format 99",
+        "Install the version of meshctl that wrote",
     ),
     Broken(
         "ledger of yesterday",
-        lambda g: _ledger_version(g, 0),
+        lambda g: _ledger_format(g, 4),
         "ledger",
-        WARNING,
-        "version 0, older",
-        "migrates the ledger",
+        ERROR,
+        "has format 4",
+        "Install the version of meshctl that wrote",
     ),
     Broken(
         "key missing",

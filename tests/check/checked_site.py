@@ -18,8 +18,8 @@ from meshctl.check.all_checks import run_checks
 from meshctl.check.finding import Finding
 from meshctl.daemon.lock import single_instance
 from meshctl.journal.events import journal
-from meshctl.ledger.opening import Services, open_books
 from meshctl.ledger.records import NewMessage
+from meshctl.ledger.services import Services, open_services
 from meshctl.settings.load import load_settings
 from tests.check.access import let_in
 from tests.site import Site, make_site
@@ -58,7 +58,7 @@ class CheckedSite:
         self.set_client()
         self.set_settings()
         self.site.log_file.touch(0o600)
-        self.services: Services = open_books(self.site.state, "X26ABC1", journal).services
+        self.services: Services = open_services(self.site.state, "X26ABC1", journal)
         self._lock = ExitStack()
         self._lock.enter_context(single_instance(self.site.state, _BEFORE))
         undo.callback(self.stop)

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
 from meshctl.journal.events import Journal
-from meshctl.ledger.opening import Services, open_books
 from meshctl.ledger.records import NewMessage
+from meshctl.ledger.services import Services, open_services
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Deadline, Evidence, State
 from tests.site import Site
@@ -68,7 +68,7 @@ class Recorder:
 @contextmanager
 def recording(site: Site) -> Iterator[Recorder]:
     """Open the ledger of a site as the daemon does, for as long as the block lasts."""
-    services = open_books(site.state, "X26ABC1", Journal(logging.getLogger("tests"))).services
+    services = open_services(site.state, "X26ABC1", Journal(logging.getLogger("tests")))
     try:
         yield Recorder(services)
     finally:

@@ -20,8 +20,8 @@ from meshctl.journal.events import EventRecord, Journal
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import Keys
-from meshctl.ledger.opening import Services
 from meshctl.ledger.records import Message, NewMessage
+from meshctl.ledger.services import Services
 from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 from meshctl.mesh.message_id import new_message_id

@@ -12,7 +12,7 @@ import pytest
 
 from meshctl.clock import Clock
 from meshctl.journal.events import Journal
-from meshctl.ledger.opening import Services, open_books
+from meshctl.ledger.services import Services, open_services
 from meshctl.outbound.outbox import NextTurn, Outbox
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
@@ -103,9 +103,9 @@ class Looked:
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     """An open ledger."""
-    opened = open_books(tmp_path / "state", "X26ABC1", Told())
-    yield opened.services
-    opened.services.ledger.close()
+    opened = open_services(tmp_path / "state", "X26ABC1", Told())
+    yield opened
+    opened.ledger.close()
 
 
 @pytest.fixture

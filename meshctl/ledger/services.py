@@ -1,6 +1,6 @@
-"""Open the ledger and the key of a mailbox as one set of services, made on the first start.
+"""Open what every worker of the daemon writes with: ledger, key, clock, journal and alerts of a mailbox.
 
-A damaged ledger is set aside, never deleted, and a new one begun; the caller rebuilds what the folders
+A damaged ledger is set aside, never deleted, and a new one begun; the daemon then rebuilds what the folders
 prove. A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
 """
 
@@ -16,13 +16,20 @@ from meshctl.journal.alert import AlertSink, ignore
 from meshctl.journal.events import Journal
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
-from meshctl.ledger.records import CLOCK_JUMPS_FACT, FOLDERS_READ_FACT, MAILBOX_FACT
+from meshctl.ledger.records import CLOCK_JUMPS_FACT, MAILBOX_FACT
 from meshctl.ledger.writes import Ledger
+
+KEY_FINGERPRINT_FACT = "key_fingerprint"
+FIRST_KEY_FACT = "first_key_fingerprint"
+"""The fact that names the key of the ledger's oldest messages, if another one has come since."""
+
+# The files of a ledger: SQLite's own, its write-ahead log, the log's index.
+_FILE_ENDS = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services of one mailbox, kept by one daemon."""
+    """The services of one mailbox, held by one daemon."""
 
     ledger: Ledger
     keys: Keys
@@ -31,54 +38,42 @@ class Services:
     alert: AlertSink = ignore
 
 
-_PARTS = ("", "-wal", "-shm")
-
-KEY_FINGERPRINT_FACT = "key_fingerprint"
-FIRST_KEY_FACT = "first_key_fingerprint"
-"""The fact that names the key of the ledger's oldest messages, if another one has come since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Open services, and whether the ledger has yet to be told what the folders prove of a past."""
-
-    services: Services
-    is_new_ledger: bool
-    identity: tuple[int, int]
-
-
-def open_books(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: bool = False) -> Opened:
+def open_services(
+    state_folder: Path,
+    mailbox_id: str,
+    journal: Journal,
+    alert: AlertSink = ignore,
+    *,
+    suspect: bool = False,
+) -> Services:
     """Open ledger and key, making what is missing; the caller holds the lock.
 
-    Pages of a `suspect` ledger that nobody has read yet are looked at, too.
+    Pages of a `suspect` ledger that nobody has read yet are read, too.
     Raises ForeignFolderError if the ledger is another mailbox's, LedgerError, OSError.
     """
     state_folder.mkdir(mode=0o700, exist_ok=True)
     path = state_folder / LEDGER_NAME
     _keep_left_over_log(path, journal)
     suspect = suspect or _was_put_beside_a_log(path)
-    _make_private(path)
     try:
-        return _open(state_folder, mailbox_id, journal, suspect=suspect)
+        return _open(path, mailbox_id, journal, alert, suspect=suspect)
     except LedgerDamagedError as error:
         kept = _free_name(path)
-        # Told first: once it is set aside, a restart sees no damage that it could tell of.
+        # Logged first: once the ledger is set aside, a restart sees no damage that it could log.
         journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept.name)
         _set_aside(path, kept)
-        _make_private(path)
-        return _open(state_folder, mailbox_id, journal, suspect=False)
+        return _open(path, mailbox_id, journal, alert, suspect=False)
 
 
-def _open(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: bool) -> Opened:
-    path = state_folder / LEDGER_NAME
+def _open(path: Path, mailbox_id: str, journal: Journal, alert: AlertSink, *, suspect: bool) -> Services:
+    _make_private(path)
     ledger = Ledger(path, suspect=suspect)
     try:
         # Before its key is missed, which another mailbox's ledger does not have here.
-        _claim(state_folder, ledger, mailbox_id)
-        keys = _open_keys(state_folder / KEY_NAME, ledger, journal)
+        _claim(path.parent, ledger, mailbox_id)
+        keys = _open_keys(path.with_name(KEY_NAME), ledger, journal)
         clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
-        is_new = ledger.fact(FOLDERS_READ_FACT) is None
-        return Opened(Services(ledger, keys, clock, journal), is_new, ledger_identity(state_folder))
+        return Services(ledger, keys, clock, journal, alert)
     except sqlite3.DatabaseError as error:
         ledger.close()
         raise translated(error, path) from None
@@ -87,14 +82,8 @@ def _open(state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: boo
         raise
 
 
-def ledger_identity(state_folder: Path) -> tuple[int, int]:
-    """Return which file the ledger is, so that one replaced under us is noticed. Raises OSError."""
-    status = os.stat(state_folder / LEDGER_NAME)
-    return status.st_dev, status.st_ino
-
-
 def _claim(state_folder: Path, ledger: Ledger, mailbox_id: str) -> None:
-    """Have a ledger say whose it is. Raises ForeignFolderError if it is another mailbox's."""
+    """Write into a ledger whose it is. Raises ForeignFolderError if it is another mailbox's."""
     owner = ledger.fact(MAILBOX_FACT)
     if owner is None:
         ledger.set_fact(MAILBOX_FACT, mailbox_id)
@@ -151,13 +140,13 @@ def _make_private(path: Path) -> None:
 
 def _keep_left_over_log(path: Path, journal: Journal) -> None:
     """Set a write-ahead log aside whose ledger is gone: SQLite would throw it away."""
-    if path.exists() or not _part(path, "-wal").exists():
+    if path.exists() or not _beside(path, "-wal").exists():
         return
     kept = _free_name(path)
     journal.error(
         "daemon.ledger_damaged",
         text=f"The ledger at {path} is gone; only its write-ahead log was left.",
-        kept_as=_part(kept, "-wal").name,
+        kept_as=_beside(kept, "-wal").name,
     )
     _set_aside(path, kept)
 
@@ -167,7 +156,7 @@ def _was_put_beside_a_log(path: Path) -> bool:
 
     A daemon that is killed leaves a log that is younger than the ledger, except in the midst of a checkpoint.
     """
-    log = _part(path, "-wal")
+    log = _beside(path, "-wal")
     if not path.exists() or not log.exists() or log.stat().st_size == 0:
         return False
     status = path.stat()
@@ -178,17 +167,17 @@ def _was_put_beside_a_log(path: Path) -> bool:
 
 def _free_name(path: Path) -> Path:
     number = 1
-    while any(_part(path, f".damaged-{number}{end}").exists() for end in _PARTS):
+    while any(_beside(path, f".damaged-{number}{end}").exists() for end in _FILE_ENDS):
         number += 1
-    return _part(path, f".damaged-{number}")
+    return _beside(path, f".damaged-{number}")
 
 
 def _set_aside(path: Path, kept: Path) -> None:
     # The file itself goes last: SQLite throws a write-ahead log away that has no ledger beside it.
-    for end in reversed(_PARTS):
-        if _part(path, end).exists():
-            _part(path, end).replace(_part(kept, end))
+    for end in reversed(_FILE_ENDS):
+        if _beside(path, end).exists():
+            _beside(path, end).replace(_beside(kept, end))
 
 
-def _part(path: Path, end: str) -> Path:
+def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
