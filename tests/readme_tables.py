@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from meshctl.journal.events import event_table
-from meshctl.settings.model import SECTIONS, UseCaseSettings
-from meshctl.settings.template import default_of, example_of
-from meshctl.settings.types import Section
+from meshctl.settings.model import SECTIONS
+from meshctl.settings.types import Section, default_of, example_of
+from meshctl.settings.use_cases import UseCaseSettings
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -12,7 +12,7 @@ from requests.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from meshctl.bridge.answers import NotMeshError, Waiting, check_answer, object_of
-from meshctl.settings.bridge import LOCAL_HOSTS
+from meshctl.settings.types import LOCAL_HOSTS
 
 ENDPOINTS: Final[Mapping[str, Endpoint | str]] = {
     "live": LIVE_ENDPOINT,

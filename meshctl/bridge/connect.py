@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from meshctl.bridge.secrets import read_secret, secret_file
 from meshctl.errors import ConfigError
-from meshctl.settings.bridge import BridgeSettings
-from meshctl.settings.model import Settings
+from meshctl.settings.model import BridgeSettings, Settings
 
 if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient

@@ -17,7 +17,7 @@ from meshctl.check.surroundings import Surroundings
 from meshctl.check.system import SCHEDULER, START_BRIDGE
 from meshctl.daemon.lock import server_of
 from meshctl.errors import ConfigError
-from meshctl.settings.bridge import BridgeSettings
+from meshctl.settings.model import BridgeSettings
 
 EXPIRES_SOON = timedelta(days=30)
 _SECRETS = ("password", "shared_key", "private_key")

@@ -11,8 +11,8 @@ from meshctl.check.finding import Finding, error, remark, right, warning
 from meshctl.check.surroundings import Surroundings, used_use_cases
 from meshctl.errors import ConfigError
 from meshctl.mesh.use_cases import PayloadForm
-from meshctl.settings.durations import format_duration
 from meshctl.settings.layout import PLACEHOLDER_ID
+from meshctl.settings.types import format_duration
 
 
 def check_settings(surroundings: Surroundings) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from meshctl.errors import MeshctlError, Rejection
 from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.outbound.names import NameRules
 from meshctl.payload.sidecar import Sidecar
-from meshctl.settings.durations import format_duration, parse_duration
 from meshctl.settings.model import Settings
+from meshctl.settings.types import format_duration, parse_duration
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.dropping import drop, examine_beforehand
 from meshctl.terminal.following import LOST, Followed, follow

@@ -16,8 +16,8 @@ from meshctl.clock import iso
 from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
 from meshctl.ledger.services import Services
-from meshctl.settings.durations import format_duration
 from meshctl.settings.model import Settings
+from meshctl.settings.types import format_duration
 
 CLIENT_FACT: Final = "client"
 """The ledger's fact about the client; `client_view` reads it."""

@@ -19,8 +19,8 @@ from meshctl.ledger import reads
 from meshctl.ledger.reads import Waiting
 from meshctl.ledger.services import Services
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, State
-from meshctl.settings.durations import format_duration
 from meshctl.settings.model import DeadlineSettings, Settings
+from meshctl.settings.types import format_duration
 
 _OPEN: Final = (State.QUEUED, State.COLLECTED, State.SENT, State.RECEIVED)
 # A look costs little, but more with many open messages, and deadlines are hours and days.

@@ -4,24 +4,38 @@ Never changes a folder that is already there, and never overwrites settings unas
 under another name.
 """
 
+import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+
+from pydantic.fields import FieldInfo
 
 from meshctl.errors import ConfigError
 from meshctl.files import change, durable
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.load import FILE_NAME
-from meshctl.settings.template import settings_text
+from meshctl.settings.model import SECTIONS
+from meshctl.settings.types import Section, default_of, example_of, toml_value
+from meshctl.settings.use_cases import UseCaseSettings
 
 MAILBOX_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
 SERVICE_USER = "meshctl"
 PLACEHOLDER_ID = "YOURMAILBOX"
 """What stands for a mailbox id that nobody has given yet."""
+_WIDTH = 100
+_USE_CASES_BEFORE = "reports"
+_HEAD = """\
+Settings of meshctl for one mailbox. A key behind "#" shows the value that holds without it.
+Paths are relative to this file. Keys ending in _seconds are numbers; other durations are written
+"90s", "30m", "1h30m", "2h" or "5d". Unknown keys are errors. MESHCTL_SECTION__KEY in the
+environment overrides a key, for example MESHCTL_LOG__LEVEL. "meshctl check" says what is wrong."""
+
 _PRIVATE, _SHARED, _PUBLIC, _SETTINGS_MODE = 0o700, 0o750, 0o755, 0o640
 
 
@@ -37,7 +51,7 @@ class Layout:
     settings_file: Path
     folders: Mapping[Path, int]
     values: Mapping[str, Mapping[str, str | Path]]
-    remarks: Mapping[str, str] = field(default_factory=dict)
+    remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problem: str | None = None
     parents: tuple[Path, ...] = ()
     owner: str | None = None
@@ -176,3 +190,51 @@ def _give(path: Path, user: str | None, group: str) -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         with suppress(LookupError):
             shutil.chown(path, user, group)
+
+
+def settings_text(values: Mapping[str, Mapping[str, str | Path]], remarks: Mapping[str, str]) -> str:
+    """Return a whole settings file in which the keys of `values`, by section, are set.
+
+    `remarks` are further comments, by dotted key, for values that the person has to look at.
+    """
+    lines = [f"# {line}" for line in _HEAD.splitlines()]
+    for name, model in SECTIONS.items():
+        if name == _USE_CASES_BEFORE:
+            lines += _use_case_lines()
+        lines += ["", "", f"[{name}]", *_comment(_paragraphs(model))]
+        for key, field in model.model_fields.items():
+            lines += ["", *_comment(field.description or "")]
+            if (remark := remarks.get(f"{name}.{key}")) is not None:
+                lines += _comment(remark)
+            lines += _key_lines(key, field, values.get(name, {}).get(key))
+    return "\n".join(lines) + "\n"
+
+
+def _key_lines(key: str, field: FieldInfo, value: str | Path | None) -> Iterator[str]:
+    if value is not None:
+        yield f"{key} = {toml_value(value)}"
+        return
+    if field.is_required():
+        yield f"#{key} = {example_of(field)}"
+        return
+    if field.examples and example_of(field) != default_of(field):
+        yield f"# For example {key} = {example_of(field)}"
+    yield f"#{key} = {default_of(field)}"
+
+
+def _use_case_lines() -> Iterator[str]:
+    """Write a use case as an example: without these keys the shipped table holds."""
+    yield from ("", "", "#[use_cases.local-report]", *_comment(_paragraphs(UseCaseSettings)))
+    for key, field in UseCaseSettings.model_fields.items():
+        yield from ("", *_comment(field.description or ""), f"#{key} = {example_of(field)}")
+
+
+def _paragraphs(model: type[Section]) -> str:
+    return textwrap.dedent("    " + (model.__doc__ or "")).strip()
+
+
+def _comment(text: str) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        yield from textwrap.wrap(
+            " ".join(paragraph.split()), _WIDTH, initial_indent="# ", subsequent_indent="# "
+        )

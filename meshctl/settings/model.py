@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 
 from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
-from meshctl.mesh.use_cases import ConfidentialDocuments, CutOffDocuments, PayloadForm, UseCase
+from meshctl.mesh.use_cases import CutOffDocuments, UseCase
 from meshctl.settings import types
-from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.client_config import ClientConfig
 from meshctl.settings.types import Section
 
@@ -207,87 +206,6 @@ class RoutingSettings(Section):
     )
 
 
-class UseCaseSettings(Section):
-    """Use cases: what differs from the shipped table (`meshctl use-cases`), and workflows of your own.
-
-    A name from that table changes the keys given here; a new name adds a use case and needs workflow_id.
-    """
-
-    workflow_id: types.WorkflowId | None = Field(
-        None, description="The workflow id that payloads travel under.", examples=["LOCAL_REPORT"]
-    )
-    ack_workflow_id: types.OptionalWorkflowId = Field(
-        None,
-        description="The workflow id that acknowledgements come back under. Empty: none come.",
-        examples=["LOCAL_REPORT_ACK"],
-    )
-    events: types.EventCodes | None = Field(
-        None,
-        description="The MessageHeader events that tell this use case: codes, or eventUri in R4.",
-        examples=[["LOCAL01D"]],
-    )
-    subject: types.SubjectTemplate | None = Field(
-        None,
-        description="The Subject of the control file. Names in braces are filled in: title, patient_name,"
-        " nhs_number, practice_name, ods_code, version, message_id. A part in [brackets] is left out when a"
-        " value in it is missing.",
-        examples=["{title} for {patient_name}, NHS Number: {nhs_number}[, ODS code: {ods_code}]"],
-    )
-    local_id: types.LocalIdTemplate | None = Field(
-        None,
-        description="The LocalId of the control file, with the same names in braces. Reports echo it.",
-        examples=["{message_id}"],
-    )
-    version: types.DocumentVersion | None = Field(
-        None, description="The Version of the control file.", examples=["1.0"]
-    )
-    compress: types.Flag | None = Field(
-        None, description="Whether the MESH Client may compress the payload.", examples=[True]
-    )
-    allow_chunking: types.Flag | None = Field(
-        None,
-        description="Whether the payload may travel in chunks; needed above 75 MB compressed.",
-        examples=[True],
-    )
-    acknowledgements: types.Acknowledgements | None = Field(
-        None,
-        description="Which acknowledgements to await when neither payload nor sidecar says it.",
-        examples=[["infrastructure", "business"]],
-    )
-    payload: Annotated[PayloadForm | None, types.Expected('"itk3-document" or "as dropped"')] = Field(
-        None,
-        description="What is sent of a file that is no FHIR message: the ITK3 message around it that a"
-        ' practice can file ("itk3-document"), or the file "as dropped".',
-        examples=["as dropped"],
-    )
-    cut_off_documents: Annotated[CutOffDocuments | None, types.Expected('"reject" or "warn"')] = Field(
-        None, description="Instead of [staging] cut_off_documents.", examples=["warn"]
-    )
-    ack_from: types.MailboxIds | None = Field(
-        None,
-        description="Mailboxes whose acknowledgements count beside that of the mailbox a letter went to.",
-        examples=[["X26ABC3"]],
-    )
-    confidential: Annotated[ConfidentialDocuments | None, types.Expected('"reject" or "send"')] = Field(
-        None,
-        description="What becomes of a document that is marked confidential (Composition.confidentiality R or"
-        ' V, confidential in the sidecar): "reject", as Send Document 2.0.2 wants it, or "send".',
-        examples=["reject"],
-    )
-    answer_responses: types.Flag | None = Field(
-        None,
-        description="Whether a response that asks for an infrastructure response of its own (InfAckRequested)"
-        " gets one. GP Connect does not ask.",
-        examples=[True],
-    )
-    nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(
-        None, description="Instead of [routing] nhs_number_check.", examples=["mod11"]
-    )
-    date_of_birth_format: Annotated[DateOfBirthFormat | None, types.Expected('"DDMMYYYY" or "YYYYMMDD"')] = (
-        Field(None, description="Instead of [routing] date_of_birth_format.", examples=["DDMMYYYY"])
-    )
-
-
 class ReportSettings(Section):
     """Reports and acknowledgements that the MESH Client puts into IN."""
 
@@ -386,6 +304,99 @@ class StateSettings(Section):
         description="The ledger, the lock and the key. Back it up; nobody else may read it.",
     )
     keep_days: types.Days = Field(90, description="How long the ledger keeps messages whose story has ended.")
+
+
+class BridgeSettings(Section):
+    """The bridge (`meshctl bridge`): serves the mailbox over the MESH API, instead of a MESH Client.
+
+    Where a secret is, says "file:PATH", "env:NAME" (an environment variable) or "credential:NAME" (a systemd
+    credential of the service). It never stands here itself.
+    """
+
+    environment: types.OptionalEnvironment = Field(
+        None,
+        description='Which MESH: "live", "integration", "sandbox" (http://localhost:8700) or a URL. Empty:'
+        " a MESH Client serves the mailbox, not the bridge.",
+        examples=["integration"],
+    )
+    password: types.OptionalReference = Field(
+        None,
+        description="Where the password of the mailbox is.",
+        examples=["file:/etc/meshctl/mesh-password"],
+    )
+    shared_key: types.OptionalReference = Field(
+        None,
+        description="Where the shared key of the environment is; NHS England gives it out.",
+        examples=["env:MESH_SHARED_KEY"],
+    )
+    certificate: types.OptionalReference = Field(
+        None,
+        description="Where your client certificate is, a PEM file; an environment variable holds its path."
+        " Live and integration ask for one.",
+        examples=["file:/etc/meshctl/mesh-client.pem"],
+    )
+    private_key: types.OptionalReference = Field(
+        None,
+        description="Where the private key of the certificate is, a PEM file without a passphrase.",
+        examples=["credential:mesh-client-key"],
+    )
+    ca_bundle: types.OptionalReference = Field(
+        None,
+        description="Where the certificate authorities are that a MESH server is believed by, a PEM file."
+        " Empty: those of the environment, which come with mesh-client, and no others; for a URL those that"
+        " requests believes ($REQUESTS_CA_BUNDLE, else certifi).",
+        examples=["file:/etc/meshctl/mesh-ca.pem"],
+    )
+    work: types.SettingPath = Field(
+        Path(".bridge"),
+        validate_default=True,
+        description="What is on its way between the mailbox and MESH. On the mailbox's file system; back it"
+        " up never, and let nobody else touch it: it is what keeps a message from going twice.",
+    )
+    save_sent: types.Flag = Field(
+        True, description="Whether pairs that were sent are kept in SENT, as SaveSent of the MESH Client."
+    )
+    poll: types.Duration = Field(timedelta(minutes=1), description="How often MESH is asked for messages.")
+    chunk_bytes: types.ChunkBytes = Field(
+        20_000_000, description="Larger payloads go in chunks of this size; MESH takes up to 100 MB a chunk."
+    )
+    max_download_bytes: types.DownloadBytes = Field(
+        2_000_000_000,
+        description="A message that is larger stays at MESH; a person is told, and it is tried again a day"
+        " later. MESH itself takes up to 20 GB.",
+    )
+    timeout: types.Duration = Field(
+        timedelta(minutes=1), description="How long MESH may keep silent in the middle of a call."
+    )
+    log: types.SettingPath = Field(
+        Path("log/bridge.log"),
+        validate_default=True,
+        description="The bridge's own log file; format, level and rotation are those of [log].",
+    )
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Return the environment variables that hold its secrets, or say where they are."""
+        told = (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
+        return frozenset(one.removeprefix("env:") for one in told if one and one.startswith("env:"))
+
+    def as_client(self, mailbox_id: str) -> ClientConfig | None:
+        """Return the bridge as the MESH Client that it stands for; None if it does not serve the mailbox.
+
+        It makes reports on failures alone; that MESH has a message, SENT shows.
+        """
+        if self.environment is None:
+            return None
+        return ClientConfig(
+            mailbox_id=mailbox_id,
+            interface_root=None,
+            save_sent=self.save_sent,
+            collect_report=False,
+            delay_report=False,
+            transfer_report=False,
+            poll_report=False,
+            poll_period=self.poll,
+        )
 
 
 class Settings(Section):

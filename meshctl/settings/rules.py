@@ -16,20 +16,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from meshctl.mesh.use_cases import UseCase
-from meshctl.settings.bridge import BridgeSettings
 from meshctl.settings.model import (
     SECTIONS,
+    BridgeSettings,
     LogSettings,
     MailboxSettings,
     MetricsSettings,
     ReportSettings,
     StagingSettings,
     StateSettings,
-    UseCaseSettings,
 )
-from meshctl.settings.template import example_of, expected_of
-from meshctl.settings.types import ExplainedError, Section
+from meshctl.settings.types import ExplainedError, Section, example_of, expected_of
 
 _LONGEST_QUOTE = 60
 _UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
@@ -167,27 +164,6 @@ def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
         text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
         told = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
         faults += [SettingFault(f"mailbox.{key}", text) for key in told]
-    return faults
-
-
-def use_case_faults(
-    shipped: Mapping[str, UseCase], site: Mapping[str, UseCaseSettings], staging: Section | None
-) -> list[SettingFault]:
-    """Return additions without a workflow id, and a default use case that nothing defines."""
-    faults = []
-    for name, use_case in site.items():
-        if name not in shipped and use_case.workflow_id is None:
-            text = "missing; a use case that does not ship with meshctl needs one"
-            near = nearest(name, shipped)
-            hint = f"did you mean use_cases.{near}?" if near else 'for example workflow_id = "LOCAL_REPORT"'
-            faults.append(SettingFault(f"use_cases.{name}.workflow_id", f"{text}; {hint}"))
-    default = staging.default_use_case if isinstance(staging, StagingSettings) else None
-    if default is not None and default not in shipped and default not in site:
-        near = nearest(default, (*shipped, *site))
-        hint = f"did you mean {near}?" if near else "see meshctl use-cases for those there are"
-        faults.append(
-            SettingFault("staging.default_use_case", f'found "{default}", no such use case; {hint}')
-        )
     return faults
 
 

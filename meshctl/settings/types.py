@@ -4,12 +4,15 @@ An `Expected` in an annotation is the text that a person sees when the value is 
 file; relative paths start at the folder of the settings file, which comes in as `Origin`.
 """
 
+import json
+import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,11 +24,27 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
 )
+from pydantic.fields import FieldInfo
 
 from meshctl.mesh.address import MAILBOX_ID_RULE, is_mailbox_id
 from meshctl.mesh.subject import check_template
-from meshctl.settings import durations
 from meshctl.settings.client_config import ClientConfig
+
+_OWNER_MODE = stat.S_IRUSR | stat.S_IWUSR
+_WIDEST_MODE = _OWNER_MODE | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH
+_LINE = r"^[^\x00-\x1f\x7f]+$"
+
+ENVIRONMENTS = ("live", "integration", "sandbox")
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""This computer: over http no other MESH is reached, and no proxy is asked for it."""
+_REFERENCES = '"file:PATH", "env:NAME" or "credential:NAME"'
+_KINDS = ("file", "env", "credential")
+
+_UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+_LONGEST_DURATION = timedelta(days=3660)
+
+DURATION_RULE = 'a duration of days, hours, minutes and seconds, such as "5d", "2h", "1h30m" or "90s"'
 
 
 class Section(BaseModel):
@@ -146,9 +165,61 @@ def _list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-_OWNER_MODE = stat.S_IRUSR | stat.S_IWUSR
-_WIDEST_MODE = _OWNER_MODE | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH
-_LINE = r"^[^\x00-\x1f\x7f]+$"
+def _environment(text: str) -> str:
+    if text in ENVIRONMENTS:
+        return text
+    try:
+        url = urlsplit(text)
+        known = url.hostname is not None and (url.port is None or url.port > 0)
+    except ValueError:
+        known = False
+    if not known or url.scheme not in {"http", "https"} or url.query or url.fragment or "@" in url.netloc:
+        raise ValueError("neither an environment nor a URL")
+    if url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
+        raise ExplainedError(
+            "over http everybody on the way can read the messages; only a MESH of this computer"
+            " (localhost) may be reached so"
+        )
+    return text.rstrip("/")
+
+
+def _reference(text: str, info: ValidationInfo) -> str:
+    """Check that a text says where a secret is, and make the path of a file absolute."""
+    kind, _, name = text.partition(":")
+    if kind not in _KINDS or not name.strip():
+        raise ExplainedError(
+            "a secret does not stand in the settings; say where it is to be read, as " + _REFERENCES
+        )
+    return f"file:{anchored(name, info)}" if kind == "file" else text
+
+
+def parse_duration(text: object) -> timedelta:
+    """Return the duration that `text` writes, above zero and at most ten years.
+
+    Raises ValueError, with a text fit for the user, for anything else.
+    """
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text.isascii() else None
+    if match is None:
+        raise ValueError(f"expected {DURATION_RULE}")
+    seconds = sum(
+        int(number) * size
+        for number, size in zip(match.groups(default="0"), _UNIT_SECONDS.values(), strict=True)
+    )
+    if not 0 < seconds <= _LONGEST_DURATION.total_seconds():
+        raise ValueError(f"expected {DURATION_RULE}, and at most {_LONGEST_DURATION.days}d")
+    return timedelta(seconds=seconds)
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write `duration`, whole seconds, as settings do; `parse_duration` reads it back."""
+    rest = int(duration.total_seconds())
+    parts = []
+    for unit, size in _UNIT_SECONDS.items():
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
 
 Flag = Annotated[bool, Strict(), Expected("true or false")]
 Seconds = Annotated[
@@ -173,8 +244,8 @@ ChunkBytes = Annotated[
 ]
 Duration = Annotated[
     timedelta,
-    BeforeValidator(durations.parse_duration),
-    Expected(durations.EXPECTATION, durations.format_duration),
+    BeforeValidator(parse_duration),
+    Expected(DURATION_RULE, format_duration),
 ]
 FileMode = Annotated[
     int,
@@ -274,6 +345,21 @@ Acknowledgements = Annotated[
     Expected('a list that holds "infrastructure", "business", both or neither'),
 ]
 
+Environment = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=1000),
+    AfterValidator(_environment),
+    Expected('"live", "integration", "sandbox" or the URL of a MESH'),
+]
+Reference = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    AfterValidator(_reference),
+    Expected(f"where it is to be read, as {_REFERENCES}"),
+]
+OptionalEnvironment = Annotated[Environment | None, BeforeValidator(none_if_empty)]
+OptionalReference = Annotated[Reference | None, BeforeValidator(none_if_empty)]
+
 OptionalPath = Annotated[SettingPath | None, BeforeValidator(none_if_empty)]
 OptionalMetricsFile = Annotated[
     SettingPath | None,
@@ -286,3 +372,41 @@ OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
 OptionalGroupName = Annotated[GroupName | None, BeforeValidator(none_if_empty)]
 OptionalUseCaseName = Annotated[UseCaseName | None, BeforeValidator(none_if_empty)]
 OptionalWorkflowId = Annotated[WorkflowId | None, BeforeValidator(none_if_empty)]
+
+
+def toml_value(value: object) -> str:
+    """Write a text, path, number, truth value or list as TOML; None as the empty text that means it."""
+    match value:
+        case None:
+            return '""'
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"{value:_}"
+        case float():
+            return repr(value)
+        case str() | Path():
+            # A TOML basic string has JSON's escapes, except that DEL must be escaped too.
+            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        case Sequence():
+            return f"[{', '.join(toml_value(item) for item in value)}]"
+    raise TypeError(f"no TOML for a {type(value).__name__}")
+
+
+def expected_of(field: FieldInfo) -> Expected:
+    """Return what the field's values must be; the annotation nearest to the field counts."""
+    # `Kind | None` keeps the kind's own annotations inside the union.
+    inner = [item for kind in get_args(field.annotation) for item in getattr(kind, "__metadata__", ())]
+    return [item for item in (*inner, *field.metadata) if isinstance(item, Expected)][-1]
+
+
+def example_of(field: FieldInfo) -> str:
+    """Return an example for the field, as TOML: the first given, else its default."""
+    return toml_value(field.examples[0]) if field.examples else default_of(field)
+
+
+def default_of(field: FieldInfo) -> str:
+    """Return the field's default, as TOML."""
+    value: Any = field.default
+    write = expected_of(field).write
+    return toml_value(value if write is None else write(value))

@@ -54,8 +54,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from meshctl.errors import ConfigError
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report, find_code
 from meshctl.settings import types
+from meshctl.settings.load import read_toml
 from meshctl.settings.rules import SettingFault, nearest, section_faults
-from meshctl.settings.toml_file import read_toml
 from meshctl.settings.types import Expected, Section
 
 REQUESTED, NEVER = "requested", "never"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from meshctl.payload.sidecar import Sidecar, read_sidecar
-from meshctl.settings.durations import parse_duration
+from meshctl.settings.types import parse_duration
 
 
 def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.settings.durations import format_duration, parse_duration
+from meshctl.settings.types import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

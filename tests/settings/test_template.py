@@ -4,10 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+from meshctl.settings.layout import settings_text
 from meshctl.settings.load import load_settings
-from meshctl.settings.model import SECTIONS, Settings, UseCaseSettings
-from meshctl.settings.template import settings_text
+from meshctl.settings.model import SECTIONS, Settings
 from meshctl.settings.types import Section
+from meshctl.settings.use_cases import UseCaseSettings
 
 ESSENTIALS: dict[str, dict[str, str | Path]] = {"mailbox": {"id": "X26ABC1", "folder": "mailbox/X26ABC1"}}
 _COMMENTED_LINE = re.compile(r"#(?=[a-z_]+ = |\[)")

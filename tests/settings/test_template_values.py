@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.settings.template import toml_value
+from meshctl.settings.types import toml_value
 
 _SCALARS = (
     st.text(alphabet=st.characters(exclude_categories=["Cs"]))
