@@ -1,6 +1,10 @@
-"""Sizes as people read them. Whole bytes would not do: ten digits are masked as an NHS number."""
+"""Sizes and spans of time as people read them.
+
+Whole bytes would not do: ten digits are masked as an NHS number.
+"""
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 # From here on one decimal would round to a thousand of the unit.
 _NEXT_UNIT = 999.95
 
@@ -13,3 +17,13 @@ def size_text(size_bytes: int) -> str:
             break
         value /= 1000
     return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def span_text(seconds: float, parts: int = 1) -> str:
+    """Write a span of time for a person: "45 s", "3 h"; with two parts "2 min 5 s"."""
+    rest, written = round(seconds), []
+    for size, unit in _SPANS:
+        count, rest = divmod(rest, size)
+        if count:
+            written.append(f"{count} {unit}")
+    return " ".join(written[:parts]) or "0 s"

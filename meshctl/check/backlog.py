@@ -1,97 +1,94 @@
-"""What lies about longer than it should: in the outbox, in the work folder, in OUT.
+"""Files left too long in the outbox, the work folder and OUT; files set aside; the client's last activity.
 
-Files are counted. Where a person has to find the one file they are named, as far as the log would: masked.
+Files are counted. Where a person has to find the one file they are named, as masked as in the log.
 """
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from meshctl.check.finding import MOST_LISTED, Finding, error, listed, remark, right, span, warning
-from meshctl.check.surroundings import Surroundings
-from meshctl.check.system import ASK_DAEMON
+from meshctl.check.finding import MOST_LISTED, Finding, Setup, error, listed, note, ok, warning
+from meshctl.check.rights import ASK_DAEMON
 from meshctl.clock import iso
 from meshctl.files.safe_open import lying_since_ns
+from meshctl.inbound.client_health import CLIENT_FACT, client_view
 from meshctl.inbound.half_pairs import PATIENCE_SECONDS, lone_halves
+from meshctl.inbound.set_aside import count_set_aside
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.database import LedgerError
-from meshctl.ledger.reads import set_aside, snapshot
-from meshctl.ledger.records import SetAside
+from meshctl.ledger.reads import fact, set_aside
 from meshctl.outbound.count import without
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
+from meshctl.settings.types import format_duration
+from meshctl.sizes import span_text
 
 _PATIENCE_SECONDS = 600.0
-# Enough to judge by; a folder with a million files is not worth minutes of a check.
-_LOOKED_AT = 20_000
+# A folder with a million files is not worth minutes of a check.
+_MOST_EXAMINED = 20_000
 
 
-def check_outbox(surroundings: Surroundings) -> Iterator[Finding]:
-    """Check whether files lie in the outbox that nobody takes."""
-    staging = surroundings.settings.staging
+def check_outbox(setup: Setup) -> Iterator[Finding]:
+    """Check whether the daemon leaves files in the outbox."""
+    staging = setup.settings.staging
     if not os.path.isdir(staging.outbox):
         return
     waits = staging.quiet_seconds + staging.sidecar_wait_seconds + staging.rescan_seconds
     names = NameRules(staging)
     patience = max(_PATIENCE_SECONDS, 2 * waits)
     # These have a finding of their own.
-    told = _set_aside(surroundings)
+    aside = setup.from_ledger(set_aside) or ()
     old = []
-    for use_case in (None, *surroundings.settings.use_cases):
-        ages = dict(_ages(staging.outbox / (use_case or ""), surroundings))
-        meant = [name for name in without(list(ages), told, use_case) if not names.kind_of(name).is_ignored]
-        old += [ages[name] for name in meant if ages[name] > patience]
+    for use_case in (None, *setup.settings.use_cases):
+        ages = dict(_ages(staging.outbox / (use_case or ""), setup))
+        to_send = [
+            name for name in without(list(ages), aside, use_case) if not names.kind_of(name).is_ignored
+        ]
+        old += [ages[name] for name in to_send if ages[name] > patience]
     if old:
         yield error(
             "outbox.waiting",
-            f"{_files(len(old))} in {staging.outbox}, the oldest for {span(max(old))}: nobody takes them.",
-            f"See whether the daemon runs ({ASK_DAEMON}), and what meshctl logs --level WARNING says.",
+            f"{_files(len(old))} left in {staging.outbox}, the oldest for {span_text(max(old))}: the daemon"
+            " does not take them.",
+            f"Check whether the daemon is running ({ASK_DAEMON}), and see meshctl logs --level WARNING.",
         )
     else:
-        yield right("outbox.waiting", "No file waits in the outbox longer than it should.")
+        yield ok("outbox.waiting", "No file has been left in the outbox too long.")
 
 
-def check_set_aside(surroundings: Surroundings) -> Iterator[Finding]:
-    """Name what the daemon has set aside, with its reasons."""
-    found = _set_aside(surroundings)
+def check_set_aside(setup: Setup) -> Iterator[Finding]:
+    """Name the dropped files that the daemon has set aside, with its reasons."""
+    found = setup.from_ledger(set_aside) or ()
     if not found:
-        yield right("outbox.set_aside", "Nothing that was dropped is set aside.")
+        yield ok("outbox.set_aside", "No dropped file is set aside.")
         return
-    told = [f"{_where(one)} since {iso(one.since)}: {one.reason.rstrip('.')}" for one in found]
+    texts = [
+        f"{one.file if one.folder is None else f'{one.folder}/{one.file}'} since {iso(one.since)}:"
+        f" {one.reason.rstrip('.')}"
+        for one in found
+    ]
     advice = dict.fromkeys(one.advice for one in found[:MOST_LISTED])
     yield warning(
         "outbox.set_aside",
-        f"{len(found)} dropped {'file is' if len(found) == 1 else 'files are'} set aside, and everything else"
-        f" flows: {listed(told, '; ')}.",
+        f"{len(found)} dropped {'file is' if len(found) == 1 else 'files are'} set aside, while all others"
+        f" are sent: {listed(texts, '; ')}.",
         " ".join(advice),
     )
 
 
-def _set_aside(surroundings: Surroundings) -> tuple[SetAside, ...]:
-    try:
-        with snapshot(surroundings.settings.state.folder) as connection:
-            return set_aside(connection)
-    except (LedgerError, OSError):
-        # What is wrong with the ledger is a finding of its own.
-        return ()
-
-
-def _where(one: SetAside) -> str:
-    return one.file if one.folder is None else f"{one.folder}/{one.file}"
-
-
-def check_work(surroundings: Surroundings) -> Iterator[Finding]:
-    """Return what an interrupted run has left, and what is not meshctl's, in the work folder."""
-    work = surroundings.settings.staging.work
+def check_work(setup: Setup) -> Iterator[Finding]:
+    """Check the work folder for what an interrupted run has left, and for files that are not meshctl's."""
+    work = setup.settings.staging.work
     if not os.path.isdir(work):
         return
     try:
         names = {name for name in os.listdir(work) if name[0] != "."}
         foreign = names - WORK_NAMES - set(OLD_WORK_NAMES)
         old_names = [name for name in OLD_WORK_NAMES if name in names and os.listdir(work / name)]
-        left = list(_ages(work / "letters", surroundings, folders=True))
+        left = list(_ages(work / "letters", setup, folders=True))
     except PermissionError:
+        # That the folder cannot be read is a finding of its own.
         return
     old = [age for _, age in left if age > _PATIENCE_SECONDS]
     for name in old_names:
@@ -99,72 +96,132 @@ def check_work(surroundings: Surroundings) -> Iterator[Finding]:
     if foreign:
         yield warning(
             "work.foreign",
-            f"{_files(len(foreign))} in {work} that meshctl has not put there.",
-            "Move them away, and see who writes there: the work folder is meshctl's alone.",
+            f"{_files(len(foreign))} in {work} that meshctl did not put there.",
+            "Move them away, and find out who writes there: only meshctl may use the work folder.",
         )
     if old:
         yield warning(
             "work.leftovers",
-            f"In {work} lie {len(old)} letters of an interrupted run, the oldest for {span(max(old))}.",
+            f"An interrupted run has left {len(old)} letters in {work}, the oldest for"
+            f" {span_text(max(old))}.",
             "Start the daemon (meshctl run): it finishes what was begun, without sending anything twice."
-            " If it runs, meshctl logs --level WARNING says what keeps it.",
+            " If it is running, meshctl logs --level WARNING says what stops it.",
         )
     else:
-        yield right("work.leftovers", "No interrupted run has left files in the work folder.")
+        yield ok("work.leftovers", "No interrupted run has left files in the work folder.")
 
 
-def check_out(surroundings: Surroundings) -> Iterator[Finding]:
+def check_out(setup: Setup) -> Iterator[Finding]:
     """Check whether pairs stay in OUT longer than the MESH Client may take to collect them."""
-    out = surroundings.settings.mailbox.out_folder
+    out = setup.settings.mailbox.out_folder
     if not os.path.isdir(out):
         return
-    allowed = surroundings.settings.deadlines.collected.total_seconds()
-    waiting = dict(_ages(out, surroundings))
-    controls = [age for name, age in waiting.items() if name.lower().endswith(".ctl")]
-    stuck = [age for age in controls if age > allowed]
+    allowed = setup.settings.deadlines.collected
+    controls = [age for name, age in _ages(out, setup) if name.lower().endswith(".ctl")]
+    stuck = [age for age in controls if age > allowed.total_seconds()]
     if stuck:
         yield error(
             "OUT.stuck",
-            f"{len(stuck)} pairs have lain in {out} for longer than {span(allowed)} (deadlines.collected),"
-            f" the oldest for {span(max(stuck))}: the MESH Client does not collect them.",
-            "See whether the MESH Client runs, and its log: a wrong password, an expired certificate or no"
-            " network keep it from MESH; missing rights keep it from the files.",
+            f"{len(stuck)} {'pair has' if len(stuck) == 1 else 'pairs have'} been in {out} for longer than"
+            f" {format_duration(allowed)} (deadlines.collected), the oldest for {span_text(max(stuck))}: the"
+            " MESH Client does not collect them.",
+            "Check whether the MESH Client is running, and its log: a wrong password, an expired certificate"
+            " or no network keeps it from MESH; missing rights keep it from the files.",
         )
     else:
-        oldest = f", the oldest for {span(max(controls))}" if controls else ""
-        yield right("OUT.stuck", f"{len(controls)} pairs wait in OUT{oldest}.")
-    yield from _lone_halves(out, surroundings)
+        oldest = f", the oldest for {span_text(max(controls))}" if controls else ""
+        yield ok("OUT.stuck", f"{len(controls)} pairs wait in OUT{oldest}.")
+    yield from _lone_files(out, setup)
 
 
-def _lone_halves(out: Path, surroundings: Surroundings) -> Iterator[Finding]:
-    now = surroundings.now.timestamp()
+def _lone_files(out: Path, setup: Setup) -> Iterator[Finding]:
+    now = setup.now.timestamp()
     old = [half for half in lone_halves(out) if now - half.lies_since > PATIENCE_SECONDS]
     controls = [mask_file_name(half.name) for half in old if half.is_control]
     payloads = [mask_file_name(half.name) for half in old if not half.is_control]
     if controls:
         yield warning(
             "OUT.control_alone",
-            f"In {out} control files lie without their payload: {listed(controls)}. The MESH Client reports"
+            f"These control files in {out} have no payload: {listed(controls)}. The MESH Client reports"
             " COLLECT 02 for them.",
-            "See what became of a message of ours (meshctl show ID), and send one that has not arrived again"
-            " (meshctl resend ID). Other names are another program's: it has to put the payload in first.",
+            "If it is one of our messages, see what became of it (meshctl show ID), and send one that has not"
+            " arrived again (meshctl resend ID). Other names belong to another program, which must write the"
+            " payload first.",
         )
     if payloads:
-        yield remark(
+        yield note(
             "OUT.half",
-            f"In {out} payloads lie without a control file: {listed(payloads)}. The MESH Client passes them"
-            " over.",
-            "If meshctl was interrupted, meshctl run finishes the pair. Else another program has left them;"
-            " remove them once you know which.",
+            f"These payloads in {out} have no control file: {listed(payloads)}. The MESH Client"
+            " ignores them.",
+            "If meshctl was interrupted, meshctl run finishes the pair. Otherwise another program has left"
+            " them; remove them once you know which.",
         )
 
 
-def _ages(folder: Path, surroundings: Surroundings, *, folders: bool = False) -> Iterator[tuple[str, float]]:
-    """Yield names of files (or folders) with the seconds since they were written or came to lie there."""
-    now = surroundings.now.timestamp()
+def check_reports_set_aside(setup: Setup) -> Iterator[Finding]:
+    """Count the files in the client's folders that the daemon has set aside."""
+    name = "reports.set_aside"
+    counts = setup.from_ledger(count_set_aside)
+    if counts is None:
+        return
+    if not counts:
+        yield ok(name, "No report or acknowledgement is set aside.")
+        return
+    where = ", ".join(f"{count} in {folder}" for folder, count in sorted(counts.items()))
+    yield warning(
+        name,
+        f"Reports, acknowledgements or other files of the MESH Client that cannot be read or moved: {where}."
+        " What they say about a message may be unknown.",
+        "meshctl logs --level WARNING names each with what to do: report.unreadable, ack.unreadable,"
+        " file.set_aside.",
+    )
+
+
+def check_client_life(setup: Setup) -> Iterator[Finding]:
+    """Compare the last activity of the MESH Client, or the bridge, with client_silent_after.
+
+    What the daemon has seen is in the ledger; without a daemon the times of the client's folders still show.
+    """
+    name, mailbox = "client.life", setup.settings.mailbox
+    # Only the MESH Client puts anything into these folders, and their time says when it last did.
+    folders = (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder, mailbox.temp_folder)
+    seen = [
+        datetime.fromtimestamp(folder.stat().st_mtime, UTC) for folder in folders if os.path.isdir(folder)
+    ]
+    view = client_view(setup.from_ledger(lambda connection: fact(connection, CLIENT_FACT)))
+    if view.last_seen is not None:
+        seen.append(view.last_seen)
+    if not seen or not os.path.isdir(mailbox.out_folder):
+        return
+    silent = setup.now - max(seen)
+    allowed = setup.settings.deadlines.client_silent_after
+    server = "MESH Client" if setup.settings.bridge.environment is None else "bridge"
+    ago = span_text(max(silent.total_seconds(), 0))
+    since = f"The {server} was last active in {mailbox.folder} {ago} ago"
+    if silent <= allowed:
+        yield ok(name, f"{since}.")
+    elif any(file.lower().endswith(".ctl") for file in os.listdir(mailbox.out_folder)):
+        yield error(
+            name,
+            f"{since}, longer than {format_duration(allowed)} (deadlines.client_silent_after), and pairs wait"
+            " in OUT.",
+            f"Check whether the {server} is running on this mailbox's folder, and what its log says.",
+        )
+    else:
+        yield note(
+            name,
+            f"{since}; with nothing to send this may be normal.",
+            f"If no message or report was due either, there is nothing to do; otherwise check whether the"
+            f" {server} is running.",
+        )
+
+
+def _ages(folder: Path, setup: Setup, *, folders: bool = False) -> Iterator[tuple[str, float]]:
+    """Yield names of files (or folders) with the seconds since they were written or put there."""
+    now = setup.now.timestamp()
     try:
         with os.scandir(folder) as entries:
-            for entry in islice(entries, _LOOKED_AT):
+            for entry in islice(entries, _MOST_EXAMINED):
                 if entry.is_dir(follow_symlinks=False) is folders:
                     status = entry.stat(follow_symlinks=False)
                     came = lying_since_ns(entry.path, status) / 1e9
@@ -174,4 +231,4 @@ def _ages(folder: Path, surroundings: Surroundings, *, folders: bool = False) ->
 
 
 def _files(count: int) -> str:
-    return "One file lies" if count == 1 else f"{count} files lie"
+    return "One file is" if count == 1 else f"{count} files are"

@@ -1,6 +1,6 @@
 """Whether the bridge can do its work: packages, secrets and who may read them, certificate, folders.
 
-Nothing is asked of MESH. Secrets are looked for and never kept or shown.
+MESH is not called. Secrets are read to see that they exist, and never kept or shown.
 """
 
 import os
@@ -11,10 +11,9 @@ from pathlib import Path
 
 from meshctl.bridge.connect import certificate_validity, read_access, require_extra
 from meshctl.bridge.secrets import CREDENTIALS_VARIABLE, secret_file
-from meshctl.check.finding import Finding, error, remark, right, warning
+from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import on_one_mount
-from meshctl.check.surroundings import Surroundings
-from meshctl.check.system import SCHEDULER, START_BRIDGE
+from meshctl.check.rights import SCHEDULER, START_BRIDGE
 from meshctl.daemon.lock import server_of
 from meshctl.errors import ConfigError
 from meshctl.settings.model import BridgeSettings
@@ -23,18 +22,18 @@ EXPIRES_SOON = timedelta(days=30)
 _SECRETS = ("password", "shared_key", "private_key")
 
 
-def check_bridge(surroundings: Surroundings) -> Iterator[Finding]:
-    """Look at all that the bridge needs, if the settings have one."""
-    bridge = surroundings.settings.bridge
+def check_bridge(setup: Setup) -> Iterator[Finding]:
+    """Check all that the bridge needs, if the settings have one."""
+    bridge = setup.settings.bridge
     if bridge.environment is None:
         return
     yield from _packages()
     yield _access(bridge, os.environ)
     yield from _closed(bridge, os.environ)
-    yield from _certificate(surroundings, os.environ)
-    yield from _folders(surroundings)
-    yield _alone(surroundings)
-    yield _running(surroundings)
+    yield from _certificate(setup, os.environ)
+    yield from _folders(setup)
+    yield _alone(setup)
+    yield _running(setup)
 
 
 def _packages() -> Iterator[Finding]:
@@ -43,7 +42,7 @@ def _packages() -> Iterator[Finding]:
     except ConfigError as problem:
         yield error("bridge.packages", str(problem), "Install them where meshctl is installed.")
     else:
-        yield right("bridge.packages", "What the bridge needs is installed.")
+        yield ok("bridge.packages", "What the bridge needs is installed.")
 
 
 def _access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Finding:
@@ -51,19 +50,19 @@ def _access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Finding:
     try:
         read_access(bridge, environ)
     except ConfigError as problem:
-        if elsewhere := _known_elsewhere(bridge, environ):
-            return remark(
+        if elsewhere := _only_in_service(bridge, environ):
+            return note(
                 name,
-                f"What {', '.join(elsewhere)} of [bridge] lead to is known to the service alone, so it was"
-                " not looked at here.",
-                "The bridge itself says at its start what is missing.",
+                f"Only the service can read what {', '.join(elsewhere)} of [bridge] refer to, so it was not"
+                " checked here.",
+                "The bridge itself says when it starts what is missing.",
             )
-        return error(name, str(problem), "Correct the setting, or put what it names in its place.")
-    return right(name, "Password, shared key and certificate are where [bridge] says, and fit together.")
+        return error(name, str(problem), "Correct the setting, or provide what it names.")
+    return ok(name, "Password, shared key and certificate are where [bridge] says, and belong together.")
 
 
-def _known_elsewhere(bridge: BridgeSettings, environ: Mapping[str, str]) -> list[str]:
-    """Return the settings whose secrets only a running service has: credentials and its environment."""
+def _only_in_service(bridge: BridgeSettings, environ: Mapping[str, str]) -> list[str]:
+    """Return the settings whose secrets only the running service has: credentials and its environment."""
     found = []
     for setting in (*_SECRETS, "certificate", "ca_bundle"):
         kind, _, name = (getattr(bridge, setting) or "").partition(":")
@@ -75,7 +74,7 @@ def _known_elsewhere(bridge: BridgeSettings, environ: Mapping[str, str]) -> list
 
 
 def _closed(bridge: BridgeSettings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at the permissions of the files that hold secrets."""
+    """Check the permissions of the files that hold secrets."""
     for setting in _SECRETS:
         path = _file_of(bridge, setting, environ)
         mode = None if path is None else _mode_of(path)
@@ -87,14 +86,14 @@ def _closed(bridge: BridgeSettings, environ: Mapping[str, str]) -> Iterator[Find
                 name,
                 f"Others can read or change {path} (bridge.{setting}): its permissions are {mode:04o}.",
                 f"Take the rights away: chmod 0600 {path}, or 0640 with a group of the service's user alone."
-                " Who may have read it may use the mailbox: have the secret changed.",
+                " Whoever has read it can use the mailbox: have the secret changed.",
             )
         else:
-            yield right(name, f"{path} is closed to others.")
+            yield ok(name, f"{path} is closed to others.")
 
 
 def _file_of(bridge: BridgeSettings, setting: str, environ: Mapping[str, str]) -> Path | None:
-    """Return the file that a secret is in; None if it is in none, or in one of the service's."""
+    """Return the file that holds a secret; None if no file does, or only the service can read it."""
     reference = getattr(bridge, setting)
     kind = (reference or "").partition(":")[0]
     if kind == "env" and setting == "private_key":
@@ -102,9 +101,9 @@ def _file_of(bridge: BridgeSettings, setting: str, environ: Mapping[str, str]) -
     return Path(reference.partition(":")[2]) if kind == "file" else None
 
 
-def _certificate(surroundings: Surroundings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    name, bridge = "bridge.certificate", surroundings.settings.bridge
-    if bridge.certificate is None or "certificate" in _known_elsewhere(bridge, environ):
+def _certificate(setup: Setup, environ: Mapping[str, str]) -> Iterator[Finding]:
+    name, bridge = "bridge.certificate", setup.settings.bridge
+    if bridge.certificate is None or "certificate" in _only_in_service(bridge, environ):
         return
     path = secret_file("certificate", bridge.certificate, environ)
     try:
@@ -112,43 +111,41 @@ def _certificate(surroundings: Surroundings, environ: Mapping[str, str]) -> Iter
     except ValueError:
         yield error(
             name,
-            f"{path} (bridge.certificate) is no certificate in PEM, or a damaged one.",
+            f"{path} (bridge.certificate) is not a certificate in PEM, or is damaged.",
             "Put the PEM file from NHS England there.",
         )
         return
     except (ImportError, OSError):
         # The findings about packages and access say so.
         return
-    rest = ends_at - surroundings.now
+    rest = ends_at - setup.now
     day = f"{ends_at:%Y-%m-%d}"
     renew = (
         "Ask NHS England for a new certificate (a new key, a signing request, the MESH certificate form); put"
         " both files in place and restart the bridge."
     )
     if rest <= timedelta():
-        yield error(
-            name, f"The client certificate {path} expired on {day}: MESH lets nobody in with it.", renew
-        )
-    elif begins_at > surroundings.now:
+        yield error(name, f"The client certificate {path} expired on {day}: MESH rejects it.", renew)
+    elif begins_at > setup.now:
         yield error(
             name,
-            f"The client certificate {path} holds only from {begins_at:%Y-%m-%d} on.",
-            "See that the clock of this computer is right, or put the earlier certificate back.",
+            f"The client certificate {path} is not valid before {begins_at:%Y-%m-%d}.",
+            "Check the clock of this computer, or put the earlier certificate back.",
         )
     elif rest <= EXPIRES_SOON:
         yield warning(name, f"The client certificate {path} expires in {rest.days} days, on {day}.", renew)
     else:
-        yield right(name, f"The client certificate holds until {day}.")
+        yield ok(name, f"The client certificate is valid until {day}.")
 
 
-def _folders(surroundings: Surroundings) -> Iterator[Finding]:
-    settings = surroundings.settings
+def _folders(setup: Setup) -> Iterator[Finding]:
+    settings = setup.settings
     work, mailbox = settings.bridge.work, settings.mailbox.folder
     if not os.path.isdir(mailbox):
         return
     name = "one_file_system.bridge"
     if on_one_mount(work, settings.mailbox.in_folder) and on_one_mount(work, settings.mailbox.out_folder):
-        yield right(name, "Files are moved between the mailbox and the bridge's work folder.")
+        yield ok(name, "Files can be moved between the mailbox and the bridge's work folder.")
         return
     yield error(
         name,
@@ -159,30 +156,30 @@ def _folders(surroundings: Surroundings) -> Iterator[Finding]:
     )
 
 
-def _alone(surroundings: Surroundings) -> Finding:
+def _alone(setup: Setup) -> Finding:
     name = "bridge.alone"
-    if surroundings.settings.mailbox.client is None:
-        return right(name, "The settings name no MESH Client beside the bridge.")
+    if setup.settings.mailbox.client is None:
+        return ok(name, "The settings name no MESH Client beside the bridge.")
     return error(
         name,
         "The settings name both a MESH Client (mailbox.client_config) and a bridge (bridge.environment) for"
-        " this mailbox. Two that take from one OUT may send a letter twice.",
-        "Let one serve it: take the mailbox out of the MESH Client and client_config out of the settings, or"
-        ' set environment = "" in [bridge].',
+        " this mailbox. If both take from OUT, a letter may be sent twice.",
+        "Let one serve it: take the mailbox out of the MESH Client and client_config out of the settings,"
+        ' or set environment = "" in [bridge].',
     )
 
 
-def _running(surroundings: Surroundings) -> Finding:
+def _running(setup: Setup) -> Finding:
     name = "bridge.runs"
-    server = server_of(surroundings.settings.mailbox)
+    server = server_of(setup.settings.mailbox)
     if server is None:
-        return remark(
+        return note(
             name,
-            "No bridge runs, so nothing goes to MESH or comes from there at present.",
-            f"Start it: {START_BRIDGE}, or meshctl bridge. Right as it is if {SCHEDULER} calls"
+            "No bridge is running, so nothing is sent to MESH or received from it at present.",
+            f"Start it: {START_BRIDGE}, or meshctl bridge. Nothing to do if {SCHEDULER} calls"
             " meshctl bridge --once.",
         )
-    return right(name, f"The mailbox is served by {server}.")
+    return ok(name, f"The mailbox is served by {server}.")
 
 
 def _mode_of(path: Path) -> int | None:

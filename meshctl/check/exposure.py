@@ -1,74 +1,101 @@
-"""Who could do or see more than they should: folders and files open to everybody, running as root.
+"""Who could do or see more than they should, and whether the daemon can know who still writes to a file.
 
-The daemon looks at the same before it starts: it refuses what everybody can write to, and warns of root.
+The daemon checks the same before it starts: it does not start on what everybody can write to, and warns
+about running as root.
+
+Where open files of others are not known, a file counts as complete once it was unchanged for
+`quiet_seconds`, however long its writer pauses. The kernel is really asked, about a hidden, empty file of
+ours. About other users' files it answers only to CAP_LEASE, which the shipped unit gives the daemon, but
+nobody gives to whoever runs `meshctl check`: so the capabilities examined are those of the running daemon.
 """
 
+import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from meshctl.check.access_lists import ARE_READABLE, access_list, account_name, close_command
-from meshctl.check.finding import Finding, error, remark, right, warning
-from meshctl.check.surroundings import Surroundings
-from meshctl.check.system import runs_as_root
-from meshctl.check.writers import others_may_drop, user_of_daemon
+from meshctl.check.finding import Finding, Setup, error, note, ok, warning
+from meshctl.check.folders import PROBE_NAME
+from meshctl.check.rights import runs_as_root
+from meshctl.daemon.lock import holder_process, is_running
 from meshctl.errors import ConfigError
+from meshctl.files import change
+from meshctl.files.mounts import mount_of
+from meshctl.files.safe_open import is_being_written
 from meshctl.journal.events import Journal
 from meshctl.ledger.keys import KEY_NAME
 from meshctl.settings.model import Settings
 
+PROTECTED_LINKS = Path("/proc/sys/fs/protected_hardlinks")
+"""Where Linux says whether only those who may write to a file can give it a second name."""
+
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_ROOT_TEXT = (
+    "meshctl runs as root, which can do more than it needs, and to which every permission looks right."
+)
+_ROOT_ADVICE = (
+    "Give it a user of its own (the service uses meshctl), and run commands as that user: sudo -u meshctl"
+    " meshctl check."
+)
+_UNKNOWN_TEXT = "Without the package pywin32 it is not known who may read letters, ledger and key."
+_UNKNOWN_ADVICE = "Install it: pip install meshctl[windows]"
+
+# Whoever has set this knows that writers may pause.
+_LONG_QUIET_SECONDS = 30.0
+_WAIT_LONGER = (
+    "Write files elsewhere on that file system and rename them into the outbox, or set quiet_seconds in"
+    " [staging] well above the longest pause of those who write in place, to"
+    f" {_LONG_QUIET_SECONDS:g} or more."
+)
+_GIVE_CAP_LEASE = (
+    "Give the daemon CAP_LEASE, as the shipped unit does (AmbientCapabilities=CAP_LEASE). Where you cannot:"
+)
+# linux/capability.h
+_CAP_LEASE = 1 << 28
+_STATUS = re.compile(r"(?ms)^Uid:\s+\d+\s+(?P<user>\d+).*^CapEff:\s+(?P<capabilities>[0-9a-f]+)$")
+
 
 def refuse_world_writable(settings: Settings) -> None:
     """Raise ConfigError if everybody can write to the outbox or the settings."""
-    found = [f"{finding.text} {finding.advice}" for finding in world_writable(settings)]
+    found = [f"{finding.text} {finding.advice}" for finding in _world_writable(settings)]
     if found:
-        raise ConfigError("\n".join([*found, "If that is meant: meshctl run --allow-world-writable."]))
+        raise ConfigError("\n".join([*found, "If this is intended: meshctl run --allow-world-writable."]))
 
 
 def warn_of_root(journal: Journal) -> None:
     """Log that the daemon runs as root, if it does."""
     if runs_as_root():
-        journal.warning("daemon.warning", text=ROOT_TEXT, advice=ROOT_ADVICE)
+        journal.warning("daemon.warning", text=_ROOT_TEXT, advice=_ROOT_ADVICE)
 
 
-_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+def check_user(_setup: Setup) -> Iterator[Finding]:
+    """Check that this is not root."""
+    yield warning("user", _ROOT_TEXT, _ROOT_ADVICE) if runs_as_root() else ok("user", "This is not root.")
 
 
-def check_exposure(surroundings: Surroundings) -> Iterator[Finding]:
-    """Look for what is open to everybody, and for what others should not read."""
+def check_exposure(setup: Setup) -> Iterator[Finding]:
+    """Check what everybody can write to, and what others should not read."""
     if sys.platform == "win32" and not ARE_READABLE:
-        yield remark("access", _UNKNOWN_TEXT, _UNKNOWN_ADVICE)
+        yield note("access", _UNKNOWN_TEXT, _UNKNOWN_ADVICE)
         return
-    open_to_all = list(world_writable(surroundings.settings))
+    open_to_all = list(_world_writable(setup.settings))
     yield from open_to_all
     if not open_to_all:
-        yield right("world_writable", "Neither outbox nor settings can be written by everybody.")
-    yield from _hard_links(surroundings)
-    yield from _private(surroundings)
+        yield ok("world_writable", "Not everybody can write to the outbox or the settings.")
+    yield from _hard_links(setup)
+    state = setup.settings.state.folder
+    yield from _mode("mode.state", state, "state.folder", 0o700)
+    yield from _mode("mode.key", state / KEY_NAME, "the key", 0o600)
+    yield from _mode("mode.log", setup.settings.log.file, "log.file", 0o600)
 
 
-def check_user(_surroundings: Surroundings) -> Iterator[Finding]:
-    """Check whether this is root."""
-    if runs_as_root():
-        yield warning("user", ROOT_TEXT, ROOT_ADVICE)
-    else:
-        yield right("user", "This is not root.")
-
-
-ROOT_TEXT = "meshctl runs as root, which can do more than it needs, and for whom all rights look right."
-ROOT_ADVICE = (
-    "Give it a user of its own (the service uses meshctl), and run commands as that user: sudo -u meshctl"
-    " meshctl check."
-)
-
-
-_UNKNOWN_TEXT = "Who may read letters, ledger and key cannot be told without the package pywin32."
-_UNKNOWN_ADVICE = "Install it: pip install meshctl[windows]"
-
-
-def world_writable(settings: Settings) -> Iterator[Finding]:
-    """Return what lets everybody on this computer send in the mailbox's name, or change what is done."""
+def _world_writable(settings: Settings) -> Iterator[Finding]:
+    """Return what lets everybody on this computer send in the mailbox's name, or change what meshctl does."""
     outbox = settings.staging.outbox
     for folder in (outbox, *(outbox / name for name in settings.use_cases)):
         if _is_world_writable(folder):
@@ -88,30 +115,26 @@ def world_writable(settings: Settings) -> Iterator[Finding]:
     elif _all_may_replace_in(file.parent):
         yield error(
             "world_writable.settings",
-            f"Everybody on this computer can replace the settings {file}, as they can write in its folder.",
+            f"Everybody on this computer can replace the settings {file}, since its folder is open to them.",
             f"Take the right away: {_close_to_writers(file.parent)}",
         )
 
 
-PROTECTED_LINKS = Path("/proc/sys/fs/protected_hardlinks")
-"""Where Linux says whether those alone who may write to a file can give it a second name."""
-
-
-def _hard_links(surroundings: Surroundings) -> Iterator[Finding]:
-    """Check whether who drops can drop another's file: its second name would be sent as his."""
+def _hard_links(setup: Setup) -> Iterator[Finding]:
+    """Check whether somebody can drop a hard link to another's file, which would be sent as their own."""
     name = "hard_links"
-    outbox = surroundings.settings.staging.outbox
+    outbox = setup.settings.staging.outbox
     try:
         is_protected = PROTECTED_LINKS.read_text(encoding="ascii").strip() != "0"
     except OSError:
         return
-    if is_protected or not others_may_drop(surroundings, user_of_daemon(surroundings)):
-        yield right(name, f"Nobody can drop a hard link to another's file into {outbox}.")
+    if is_protected or not _others_may_drop(setup, _daemon_process(setup).user_id):
+        yield ok(name, f"Nobody can drop a hard link to another's file into {outbox}.")
         return
     yield warning(
         name,
-        f"Others may drop files into {outbox}, and this system lets them make hard links to files that they"
-        " may not read: what meshctl may read and they may not, they can have sent.",
+        f"Others may drop files into {outbox}, and this system lets them create hard links to files that they"
+        " may not read: they can send whatever meshctl may read.",
         "Set sysctl fs.protected_hardlinks=1 (and in /etc/sysctl.d to keep it), as is usual.",
     )
 
@@ -126,16 +149,8 @@ def _close_to_writers(path: Path) -> str:
     return close_command(path) if sys.platform == "win32" else f"chmod o-w {path}"
 
 
-def _private(surroundings: Surroundings) -> Iterator[Finding]:
-    """Look at what only our user may read: what the ledger says, and the key to its hashes."""
-    settings = surroundings.settings
-    state = settings.state.folder
-    yield from _mode("mode.state", state, "state.folder", 0o700)
-    yield from _mode("mode.key", state / KEY_NAME, "the key", 0o600)
-    yield from _mode("mode.log", settings.log.file, "log.file", 0o600)
-
-
 def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
+    """Check that only our user may read a file or folder."""
     if sys.platform == "win32":
         yield from _readers(name, path, what)
         return
@@ -143,25 +158,25 @@ def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
     if mode is None:
         return
     if not mode & _GROUP_AND_OTHERS:
-        yield right(name, f"{path} is for one user only.")
+        yield ok(name, f"{path} is for one user only.")
         return
     text = f"{path} ({what}) is open to other users: its permissions are {mode:04o}, not {wanted:04o}."
     advice = f"Close it: chmod {wanted:04o} {path}"
     if name == "mode.key" or mode & stat.S_IWOTH:
         yield error(name, text, advice)
     elif name == "mode.log" and not mode & stat.S_IRWXO:
-        yield remark(name, text, f"Right if a log shipper reads it by its group. Else: {advice}")
+        yield note(name, text, f"This is right if a log shipper reads it by its group. Otherwise: {advice}")
     else:
         yield warning(name, text, advice)
 
 
 def _readers(name: str, path: Path, what: str) -> Iterator[Finding]:
-    """Say who may read on Windows."""
+    """Name those who may read a file or folder on Windows."""
     entries = [entry for entry in access_list(path) if entry.may_read or entry.may_write]
     names = ", ".join(map(account_name, dict.fromkeys(entry.sid for entry in entries)))
     if not any(entry.is_everybody for entry in entries):
         if entries:
-            yield right(name, f"{path} ({what}) is open to: {names}.")
+            yield ok(name, f"{path} ({what}) is open to: {names}.")
         return
     text = f"{path} ({what}) is open to everybody on this computer: {names}."
     advice = f"Close it: {close_command(path)}"
@@ -179,7 +194,7 @@ def _is_world_writable(path: Path) -> bool:
 
 
 def _all_may_replace_in(folder: Path) -> bool:
-    """True if everybody can remove another's file there, and so put one of their own in its place."""
+    """True if everybody can remove another's file there, and so put their own in its place."""
     if sys.platform == "win32":
         return any(one.is_everybody and one.may_replace for one in access_list(folder))
     mode = _mode_of(folder)
@@ -192,3 +207,99 @@ def _mode_of(path: Path) -> int | None:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What matters about a process: its user, and whether it may ask about everybody's open files."""
+
+    user_id: int
+    has_cap_lease: bool
+
+
+def check_writers(setup: Setup) -> Iterator[Finding]:
+    """Check that the daemon can know who still writes to a file in the outbox."""
+    name, staging = "watching.writers", setup.settings.staging
+    if not os.path.isdir(staging.outbox):
+        return
+    if sys.platform == "win32":
+        yield ok(name, f"Windows says of every file in {staging.outbox} whether it is still being written.")
+        return
+    try:
+        obstacle = _obstacle(setup)
+    except OSError:
+        # That no file can be created there is a finding of its own.
+        return
+    if obstacle is None:
+        yield ok(name, f"Whoever still writes to a file in {staging.outbox} is waited for.")
+        return
+    text, advice = obstacle
+    find = warning if staging.quiet_seconds < _LONG_QUIET_SECONDS else note
+    yield find(
+        name,
+        f"{text}: a file that is written in place counts as complete once it was unchanged for"
+        f" {staging.quiet_seconds:g} s.",
+        advice,
+    )
+
+
+def _others_may_drop(setup: Setup, user_id: int) -> bool:
+    """True if the permissions let others than this user put files into the outbox."""
+    outbox = setup.settings.staging.outbox
+    for folder in (outbox, *(outbox / name for name in setup.settings.use_cases)):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = folder.stat()
+            if status.st_uid != user_id or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return True
+    return False
+
+
+def _obstacle(setup: Setup) -> tuple[str, str] | None:
+    """Return why it is not known who still writes to a file, and what to do; None if it is known.
+
+    Raises OSError.
+    """
+    outbox = setup.settings.staging.outbox
+    mount = mount_of(outbox)
+    if mount is not None and mount.is_network:
+        text = f"{outbox} is on a network share ({mount.type}), where it is not known what other computers"
+        return f"{text} have open", _WAIT_LONGER
+    if not _shows_open_files(outbox):
+        return f"The file system of {outbox} does not show who has a file open", _WAIT_LONGER
+    daemon = _daemon_process(setup)
+    if daemon.has_cap_lease or not _others_may_drop(setup, daemon.user_id):
+        return None
+    text = f"Others may drop files into {outbox}, and without CAP_LEASE it is not known who has theirs open"
+    return text, f"{_GIVE_CAP_LEASE} {_WAIT_LONGER}"
+
+
+def _shows_open_files(folder: Path) -> bool:
+    """True if the system shows that we have a file in the folder open for writing. Raises OSError."""
+    path = folder / f"{PROBE_NAME}-{os.getpid()}-open"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        return is_being_written(str(path))
+    finally:
+        os.close(descriptor)
+        change.unlink(path)
+
+
+def _daemon_process(setup: Setup) -> _Process:
+    """Return the running daemon's user and capabilities; where none is known to run, this process's."""
+    state = setup.settings.state.folder
+    with suppress(OSError):
+        process_id = holder_process(state) if is_running(state) else None
+        if process_id is not None and (process := _process(str(process_id))) is not None:
+            return process
+    return _process("self") or _Process(os.geteuid(), os.geteuid() == 0)
+
+
+def _process(process_id: str) -> _Process | None:
+    try:
+        text = Path(f"/proc/{process_id}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = _STATUS.search(text)
+    if match is None:
+        return None
+    return _Process(int(match["user"]), bool(int(match["capabilities"], 16) & _CAP_LEASE))

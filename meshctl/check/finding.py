@@ -1,11 +1,20 @@
-"""What a check found: whether it is right, how much it matters, what to do. Pure."""
+"""What every check is given, the set-up of one mailbox, and what it returns: findings."""
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
+from enum import Enum, StrEnum, auto
+from pathlib import Path
+from typing import TypeVar
+
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.reads import snapshot
+from meshctl.settings.model import Settings
 
 MOST_LISTED = 10
-_SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+_T = TypeVar("_T")
 
 
 class Severity(StrEnum):
@@ -18,7 +27,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. What is in order is `ok`, of severity info, and needs no advice."""
+    """The result of one check. A finding that is `ok` has the severity info and needs no advice."""
 
     name: str
     ok: bool
@@ -27,40 +36,103 @@ class Finding:
     advice: str = ""
 
 
-def right(name: str, text: str) -> Finding:
-    """Return that something is in order."""
+def ok(name: str, text: str) -> Finding:
+    """Return a passing finding."""
     return Finding(name, True, Severity.INFO, text)
 
 
 def error(name: str, text: str, advice: str) -> Finding:
-    """Return that messages cannot pass, may be lost sight of, or may be seen by others."""
+    """Return an error: messages cannot pass, may be lost sight of, or may be seen by others."""
     return Finding(name, False, Severity.ERROR, text, advice)
 
 
 def warning(name: str, text: str, advice: str) -> Finding:
-    """Return that something will go wrong one day, or is set up unwisely."""
+    """Return a warning: something will go wrong one day, or the set-up is unwise."""
     return Finding(name, False, Severity.WARNING, text, advice)
 
 
-def remark(name: str, text: str, advice: str) -> Finding:
-    """Return that something is not as it might be, which can be meant so."""
+def note(name: str, text: str, advice: str) -> Finding:
+    """Return a note: worth knowing, and may be intended."""
     return Finding(name, False, Severity.INFO, text, advice)
 
 
 def any_error(findings: list[Finding]) -> bool:
     """True if an error is among the findings."""
-    return any(not finding.ok and finding.severity is Severity.ERROR for finding in findings)
+    return any(finding.severity is Severity.ERROR for finding in findings)
 
 
 def listed(items: Sequence[str], separator: str = ", ") -> str:
-    """Write items for a person: ten at most, and how many more there are."""
+    """Write at most ten items for a person, and how many more there are."""
     more = len(items) - MOST_LISTED
     return separator.join(items[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def span(seconds: float) -> str:
-    """Write a span of time for a person: "3 h", "45 s"."""
-    for size, unit in _SPANS:
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{seconds:.0f} s"
+class Missing(Enum):
+    """What it means when a folder does not exist."""
+
+    STOPS_WORK = auto()
+    IS_CREATED = auto()
+    MAY_BE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder that meshctl uses: its name in findings, the setting it comes from, and how it is used."""
+
+    name: str
+    setting: str
+    path: Path
+    writes: bool
+    is_ours: bool
+    missing: Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One mailbox as it is set up. `now` is the wall clock's reading, UTC."""
+
+    settings: Settings
+    now: datetime
+
+    def places(self) -> list[Place]:
+        """Return the folders, the indispensable ones first."""
+        staging, mailbox = self.settings.staging, self.settings.mailbox
+        reports, bridge = self.settings.reports, self.settings.bridge
+        stops, created, may_be = Missing.STOPS_WORK, Missing.IS_CREATED, Missing.MAY_BE
+        places = [
+            Place("outbox", "staging.outbox", staging.outbox, True, True, stops),
+            Place("work", "staging.work", staging.work, True, True, created),
+            Place("rejected", "staging.rejected", staging.rejected, True, True, created),
+            Place("OUT", "mailbox.folder", mailbox.out_folder, True, False, stops),
+            Place("IN", "mailbox.folder", mailbox.in_folder, True, False, stops),
+            Place("SENT", "mailbox.folder", mailbox.sent_folder, False, False, may_be),
+            Place("FAILED", "mailbox.folder", mailbox.failed_folder, False, False, may_be),
+            Place("archive", "reports.archive", reports.archive, True, True, created),
+            Place("state", "state.folder", self.settings.state.folder, True, True, created),
+            Place("log", "log.file", self.settings.log.file.parent, True, True, created),
+        ]
+        if reports.deliver is not None:
+            places.append(Place("deliver", "reports.deliver", reports.deliver, True, False, stops))
+        if bridge.environment is not None:
+            places.append(Place("bridge", "bridge.work", bridge.work, True, True, created))
+        return places
+
+    def from_ledger(self, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Return what `read` finds in the ledger; None if unreadable, which is a finding of its own."""
+        try:
+            with snapshot(self.settings.state.folder) as connection:
+                return read(connection)
+        except (LedgerError, OSError):
+            return None
+
+    def used_use_cases(self) -> set[str]:
+        """Return the use cases that are in use: the default, those with a sub-folder or in the ledger."""
+        staging = self.settings.staging
+        used = {name for name in self.settings.use_cases if (staging.outbox / name).is_dir()}
+        if staging.default_use_case is not None:
+            used.add(staging.default_use_case)
+        return used | (self.from_ledger(_use_cases_of_messages) or set())
+
+
+def _use_cases_of_messages(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT DISTINCT use_case FROM messages")}

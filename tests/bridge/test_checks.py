@@ -64,7 +64,7 @@ def test_a_healthy_bridge_has_no_finding(bridged: CheckedSite) -> None:
     names = {name for name in findings if "bridge" in name}
     assert {name for name in names if not findings[name].ok} == {"folder.bridge", "bridge.runs"}
     assert findings["folder.bridge"].severity is findings["bridge.runs"].severity is Severity.INFO
-    assert "meshctl bridge makes it" in findings["folder.bridge"].advice
+    assert "meshctl bridge creates it" in findings["folder.bridge"].advice
     assert {"bridge.packages", "bridge.access", "bridge.certificate", "bridge.alone"} <= names
     assert {"mode.bridge.password", "mode.bridge.shared_key", "mode.bridge.private_key"} <= names
     assert "The bridge keeps what it has sent in SENT" in findings["reports.flags"].text
@@ -86,7 +86,7 @@ def test_without_a_bridge_nothing_is_said_of_one(bridged: CheckedSite) -> None:
         (171 * DAY, Severity.WARNING, "expires in 2"),
         (199 * DAY, Severity.WARNING, "expires in 0 days"),
         (201 * DAY, Severity.ERROR, "expired on"),
-        (-10_000 * DAY, Severity.ERROR, "holds only from"),
+        (-10_000 * DAY, Severity.ERROR, "is not valid before"),
     ],
 )
 def test_a_certificate_is_warned_of_in_time(
@@ -153,7 +153,7 @@ def test_a_file_that_is_no_certificate(bridged: CheckedSite) -> None:
     """A certificate file without a certificate is told as such."""
     found = _failing(bridged, certificate="file:password")
 
-    assert "no certificate in PEM" in found["bridge.certificate"].text
+    assert "is not a certificate in PEM" in found["bridge.certificate"].text
 
 
 def test_client_and_bridge_are_one_too_many(bridged: CheckedSite) -> None:

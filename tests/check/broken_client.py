@@ -120,14 +120,14 @@ CLIENT = (
         "more than 6h",
     ),
     Broken(
-        "pair stuck", lambda g: g.put_pair(), "OUT.stuck", ERROR, "1 pairs have lain", "password", 3 * HOUR
+        "pair stuck", lambda g: g.put_pair(), "OUT.stuck", ERROR, "1 pair has been in", "password", 3 * HOUR
     ),
     Broken(
         "half a pair",
         lambda g: (g.site.out / f"{OLD_STEM}.dat").touch(),
         "OUT.half",
         INFO,
-        "without a control file",
+        "have no control file",
         "meshctl run finishes the pair",
         HOUR,
     ),
@@ -145,9 +145,9 @@ CLIENT = (
         lambda g: g.put_pair(),
         "client.life",
         ERROR,
-        "was 3 h ago, longer than 2 h",
-        "whether the MESH Client runs",
+        "3 h ago, longer than 2h",
+        "whether the MESH Client is running",
         3 * HOUR,
     ),
-    Broken("client silent", lambda g: None, "client.life", INFO, "nothing to send", "all is well", 2 * DAY),
+    Broken("client silent", lambda g: None, "client.life", INFO, "nothing to send", "nothing to do", 2 * DAY),
 )

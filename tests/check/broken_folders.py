@@ -36,11 +36,11 @@ def _patient_with_use_case_droppers(checked: CheckedSite) -> None:
 
 FOLDERS = (
     Broken(
-        "outbox missing", lambda g: g.site.outbox.rmdir(), "folder.outbox", ERROR, "is not there", "mkdir"
+        "outbox missing", lambda g: g.site.outbox.rmdir(), "folder.outbox", ERROR, "does not exist", "mkdir"
     ),
     Broken("outbox a file", _file_for_folder, "folder.outbox", ERROR, "is not a folder", "Move it away"),
     Broken(
-        "mailbox gone", _mailbox_elsewhere, "folder.mailbox", ERROR, "is not there", "folder in [mailbox]"
+        "mailbox gone", _mailbox_elsewhere, "folder.mailbox", ERROR, "does not exist", "folder in [mailbox]"
     ),
     Broken("OUT missing", lambda g: g.site.out.rmdir(), "folder.OUT", ERROR, "OUT", "Start the MESH Client"),
     Broken(
@@ -52,7 +52,7 @@ FOLDERS = (
         "folder.SENT",
         WARNING,
         "cannot be read",
-        "The MESH Client makes it",
+        "The MESH Client creates it",
     ),
     Broken(
         "deliver missing",
@@ -66,9 +66,9 @@ FOLDERS = (
 
 # What links and permissions do, as POSIX has them.
 RIGHTS = (
-    Broken("outbox a dead link", _dangling_outbox, "folder.outbox", ERROR, "leads nowhere", "mkdir"),
+    Broken("outbox a dead link", _dangling_outbox, "folder.outbox", ERROR, "is a link to something", "mkdir"),
     Broken(
-        "mailbox closed", lambda g: g.mailbox.chmod(0), "folder.OUT", ERROR, "cannot be looked at", "chmod"
+        "mailbox closed", lambda g: g.mailbox.chmod(0), "folder.OUT", ERROR, "cannot be examined", "chmod"
     ),
     Broken(
         "above the mailbox closed",
@@ -78,7 +78,7 @@ RIGHTS = (
         "lack of rights on a folder above",
         "chmod",
     ),
-    Broken("work cannot be made", _closed_parent, "folder.work", ERROR, "cannot be made in", "mkdir"),
+    Broken("work cannot be made", _closed_parent, "folder.work", ERROR, "cannot be created in", "mkdir"),
     Broken(
         "rejected closed",
         lambda g: g.site.rejected.chmod(0o500),

@@ -100,7 +100,7 @@ SERVICES = (
         "YOURMAILBOX",
         "Set id in [mailbox]",
     ),
-    Broken("no daemon", lambda g: g.stop(), "daemon", INFO, "No daemon runs", "meshctl run"),
+    Broken("no daemon", lambda g: g.stop(), "daemon", INFO, "No daemon is running", "meshctl run"),
     Broken("damaged ledger", _damaged_ledger, "ledger", ERROR, "is damaged", "restore the state folder"),
     Broken("torn ledger", _torn_ledger, "ledger", ERROR, "ledger", "restore the state folder"),
     Broken(
@@ -124,7 +124,7 @@ SERVICES = (
         lambda g: (g.site.state / "key").unlink(),
         "key",
         ERROR,
-        "is missing, though",
+        "is missing, although",
         "from a back-up",
     ),
     Broken(
@@ -136,7 +136,7 @@ SERVICES = (
         "from a back-up",
     ),
     Broken("another key", _other_key, "key", ERROR, "not the one that the ledger", "from a back-up"),
-    Broken("log a folder", _log_is_folder, "log", ERROR, "is no file", "Move it away"),
+    Broken("log a folder", _log_is_folder, "log", ERROR, "is not a file", "Move it away"),
     Broken(
         "no alert command",
         lambda g: g.set_settings(alerts={"command": []}),
@@ -150,7 +150,7 @@ SERVICES = (
         lambda g: g.set_settings(alerts={"command": [str(g.site.root / "page-duty")]}),
         "alerts",
         ERROR,
-        "is not there",
+        "does not exist",
         "Correct the path",
     ),
     Broken(
@@ -158,21 +158,21 @@ SERVICES = (
         lambda g: _metrics(g, None),
         "metrics",
         WARNING,
-        "is not there, so none are written",
+        "does not exist, so no metrics are written",
         "correct textfile in [metrics]",
     ),
     Broken("metrics a folder", _metrics_a_folder, "metrics", WARNING, "is a folder", "Move it away"),
     Broken(
-        "file left lying", _drop, "outbox.waiting", ERROR, "One file lies", "whether the daemon runs", HOUR
+        "file left lying", _drop, "outbox.waiting", ERROR, "One file is left", "whether the daemon is running", HOUR
     ),
-    Broken("claim left", _claim, "work.leftovers", WARNING, "an interrupted run", "meshctl run", HOUR),
+    Broken("claim left", _claim, "work.leftovers", WARNING, "An interrupted run", "meshctl run", HOUR),
     Broken("work of an older version", _old_work, "work.old", ERROR, "an older version", "once more"),
     Broken(
         "strange file in work",
         lambda g: (g.site.work / "notes.txt").touch(),
         "work.foreign",
         WARNING,
-        "One file lies",
+        "One file is",
         "Move them away",
     ),
     Broken(
@@ -234,7 +234,7 @@ RIGHTS_OF_FILES = (
         lambda g: g.site.state.chmod(0),
         "ledger",
         ERROR,
-        "cannot be looked at",
+        "cannot be read",
         "user that the daemon runs as",
     ),
     Broken(
@@ -264,7 +264,7 @@ RIGHTS_OF_FILES = (
         lambda g: _metrics(g, 0o555),
         "metrics",
         WARNING,
-        "may not",
+        "Permission denied",
         "ReadWritePaths=",
     ),
 )

@@ -11,7 +11,7 @@ import pytest
 
 from meshctl.check import exposure
 from meshctl.check.finding import Severity
-from meshctl.check.system import network_remark
+from meshctl.check.folders import network_note
 from meshctl.clock import iso
 from meshctl.files import mounts
 from meshctl.files.mounts import mount_of
@@ -87,7 +87,7 @@ def test_halves_of_pairs_are_named(checked: CheckedSite) -> None:
     found = checked.failing(datetime.now(UTC) + timedelta(minutes=11))
 
     assert checked.failing().keys().isdisjoint({"OUT.half", "OUT.control_alone"})
-    assert f"In {checked.site.out} control files lie without their payload: THEIRS.CTL." in (
+    assert f"These control files in {checked.site.out} have no payload: THEIRS.CTL." in (
         found["OUT.control_alone"].text
     )
     assert ": 00.dat, 01.dat" in found["OUT.half"].text
@@ -99,7 +99,7 @@ def test_what_is_set_aside_is_named_with_its_remedies(checked: CheckedSite) -> N
     (checked.site.outbox / "letter.pdf").touch()
     named = [
         ("letter.pdf", None, "Close it."),
-        *((f"{n}.pdf", "send-document", "Mend it.") for n in range(11)),
+        *((f"{n}.pdf", "send-document", "Fix it.") for n in range(11)),
     ]
     entries = [
         {"file": file, "folder": folder, "reason": "It is held open.", "advice": advice, "since": iso(_SINCE)}
@@ -113,13 +113,13 @@ def test_what_is_set_aside_is_named_with_its_remedies(checked: CheckedSite) -> N
     finding = found["outbox.set_aside"]
     assert finding.severity is Severity.WARNING
     assert finding.text.startswith(
-        "12 dropped files are set aside, and everything else flows: letter.pdf since"
+        "12 dropped files are set aside, while all others are sent: letter.pdf since"
         " 2026-11-22T09:15:00.000Z: It is held open; send-document/0.pdf since"
     )
     assert finding.text.endswith(
         "send-document/8.pdf since 2026-11-22T09:15:00.000Z: It is held open and 2 more."
     )
-    assert finding.advice == "Close it. Mend it."
+    assert finding.advice == "Close it. Fix it."
     assert ("outbox.waiting" in before, "outbox.waiting" in found) == (True, False)
 
 
@@ -295,7 +295,7 @@ def test_a_network_share(tmp_path: Path) -> None:
 
     assert mount is not None
     assert (mount.point, mount.type, mount.is_network) == (str(tmp_path), "cifs", True)
-    assert 'watch = "poll"' in network_remark(mount.type, tmp_path, "15 s").advice
+    assert 'watch = "poll"' in network_note(mount.type, tmp_path, "15 s").advice
 
 
 def test_who_has_cap_lease_knows_of_others_writers(checked: CheckedSite) -> None:
@@ -325,11 +325,11 @@ def test_writers_are_not_known_where_nothing_is_told(
     checked: CheckedSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system without leases is found out by asking it, and the question leaves no file."""
-    monkeypatch.setattr("meshctl.check.writers.is_being_written", lambda _: False)
+    monkeypatch.setattr("meshctl.check.exposure.is_being_written", lambda _: False)
 
     finding = checked.failing()["watching.writers"]
 
-    assert "does not tell who has a file open" in finding.text
+    assert "does not show who has a file open" in finding.text
     assert list(checked.site.outbox.iterdir()) == []
 
 

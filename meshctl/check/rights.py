@@ -1,0 +1,245 @@
+"""Which users, groups and permissions this system has, and what they let us and the MESH Client do.
+
+The MESH Client's user is taken from what it has created: the owner of IN. Nothing is tried in its folders.
+Access lists beyond the nine permission bits are not seen here: for ourselves the checks ask the system.
+Elsewhere than on Unix no users are known.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from meshctl.check.finding import Finding, Setup, error, note, ok, warning
+
+READ, WRITE, SEARCH = 4, 2, 1
+# A wrong umask shows in every file, so some of the names are enough.
+_MOST_EXAMINED = 200
+
+# The commands of this system.
+if sys.platform == "win32":
+    START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"
+    START_BRIDGE, SCHEDULER = "meshctl service start --bridge", "the Task Scheduler"
+    KEEP_TIME = "w32tm /resync; w32tm /query /status shows whether it does."
+else:
+    START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"
+    START_BRIDGE, SCHEDULER = "systemctl enable --now meshctl-bridge@NAME", "cron"
+    KEEP_TIME = "timedatectl set-ntp true; timedatectl shows whether it does."
+
+if sys.platform != "win32":
+    import grp
+    import pwd
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user of this system: name, user id, the id of the first group and those of all groups."""
+
+    name: str
+    user_id: int
+    group_id: int
+    group_ids: frozenset[int]
+
+    def may(self, status: os.stat_result, wanted: int) -> bool:
+        """True if the permissions grant `wanted`, a sum of READ, WRITE and SEARCH."""
+        if self.user_id == 0:
+            return True
+        if status.st_uid == self.user_id:
+            shift = 6
+        elif status.st_gid in self.group_ids:
+            shift = 3
+        else:
+            shift = 0
+        return (stat.S_IMODE(status.st_mode) >> shift) & wanted == wanted
+
+
+def ourselves() -> Person | None:
+    """Return the user that this process runs as."""
+    if sys.platform == "win32":
+        return None
+    user_id, group_id = os.geteuid(), os.getegid()
+    return Person(user_name(user_id), user_id, group_id, frozenset({group_id, *os.getgroups()}))
+
+
+def who_we_are() -> str:
+    """Return how a sentence names the user that this process runs as."""
+    us = ourselves()
+    return "This user" if us is None else f"User {us.name}"
+
+
+def person(user_id: int) -> Person | None:
+    """Return a user of the system, with the groups that the system lists; None for an unknown one."""
+    if sys.platform == "win32":
+        return None
+    try:
+        entry = pwd.getpwuid(user_id)
+    except KeyError:
+        return None
+    groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Person(entry.pw_name, user_id, entry.pw_gid, groups)
+
+
+def user_name(user_id: int) -> str:
+    """Return the name of a user, or the number where there is no name."""
+    if sys.platform == "win32":
+        return str(user_id)
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"number {user_id}"
+
+
+def group_name(group_id: int) -> str:
+    """Return the name of a group, or the number where there is no name."""
+    if sys.platform == "win32":
+        return str(group_id)
+    try:
+        return grp.getgrgid(group_id).gr_name
+    except KeyError:
+        return f"number {group_id}"
+
+
+def group_number(name: str) -> int | None:
+    """Return the id of a group, None where there is no such group."""
+    if sys.platform == "win32":
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def runs_as_root() -> bool:
+    """True if this process runs as root."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def check_group(setup: Setup) -> Iterator[Finding]:
+    """Check that we can give our files the group that the settings name."""
+    name = setup.settings.mailbox.group
+    if name is None:
+        return
+    number = group_number(name)
+    us = _daemon_user(setup)
+    if number is None:
+        yield error(
+            "mailbox.group",
+            f"There is no group {name!a} on this system (mailbox.group).",
+            f"Create it (groupadd {name}), correct the name, or take the key out of the settings.",
+        )
+    elif us is not None and us.user_id != 0 and number not in us.group_ids:
+        yield error(
+            "mailbox.group",
+            f"User {us.name} is not in the group {name} (mailbox.group), so cannot give it files.",
+            f"Add the user: usermod -a -G {name} {us.name}; then restart the daemon.",
+        )
+    else:
+        yield ok("mailbox.group", f"Our files in OUT can be given to the group {name}.")
+
+
+def check_client_rights(setup: Setup) -> Iterator[Finding]:
+    """Check that the MESH Client can take our pairs from OUT, and that we can read what it writes to IN."""
+    if os.name == "nt":
+        return
+    mailbox = setup.settings.mailbox
+    in_folder, out_folder = mailbox.in_folder, mailbox.out_folder
+    if not os.path.isdir(in_folder) or not os.path.isdir(out_folder):
+        return
+    # The bridge runs as we do, and what it cannot do with our files is in its own log.
+    if setup.settings.bridge.environment is None:
+        owner_id = in_folder.stat().st_uid
+        client = person(owner_id)
+        if client is None:
+            yield note(
+                "client.user",
+                f"{in_folder} belongs to user {user_name(owner_id)}, whom this system does not know; so it is"
+                " not known whether the MESH Client can read our files.",
+                "After the first message, look at the permissions of the files in OUT.",
+            )
+        else:
+            yield ok("client.user", f"The MESH Client seems to run as {client.name}, the owner of IN.")
+            yield _can_take(client, out_folder)
+            yield _can_read(client, setup)
+    yield from _we_can_read(in_folder)
+
+
+def _can_take(client: Person, out_folder: Path) -> Finding:
+    status = out_folder.stat()
+    sticky = status.st_mode & stat.S_ISVTX and client.user_id not in {0, status.st_uid}
+    if client.may(status, READ | WRITE | SEARCH) and not sticky:
+        return ok("client.takes", f"{client.name} can take pairs out of {out_folder}.")
+    owner, group = user_name(status.st_uid), group_name(status.st_gid)
+    permissions = f"permissions {stat.S_IMODE(status.st_mode):04o}, owner {owner}, group {group}"
+    why = "the sticky bit lets only their owner remove them" if sticky else permissions
+    return error(
+        "client.takes",
+        f"User {client.name}, as whom the MESH Client seems to run, cannot take files out of {out_folder}"
+        f" ({why}).",
+        f"Let a group of both write there: chgrp GROUP {out_folder}; chmod 2770 {out_folder}",
+    )
+
+
+def _can_read(client: Person, setup: Setup) -> Finding:
+    us = _daemon_user(setup)
+    group_id = _group_of_our_files(setup)
+    mode = setup.settings.mailbox.file_mode
+    if us is None or client.user_id in {0, us.user_id} or mode & stat.S_IROTH:
+        return ok("client.reads", f"{client.name} can read our files in OUT.")
+    if mode & stat.S_IRGRP and group_id in client.group_ids:
+        return ok("client.reads", f"{client.name} can read our files in OUT, by group.")
+    group = "group unknown" if group_id is None else f"their group {group_name(group_id)}"
+    return error(
+        "client.reads",
+        f"User {client.name}, as whom the MESH Client seems to run, will not be able to read our files in"
+        f" OUT: their permissions are {mode:04o}, their owner {us.name}, {group}.",
+        f"Set group in [mailbox] to a group that both {us.name} and {client.name} belong to"
+        f" (usermod -a -G GROUP {us.name}), and file_mode to 0640.",
+    )
+
+
+def _we_can_read(in_folder: Path) -> Iterator[Finding]:
+    try:
+        with os.scandir(in_folder) as entries:
+            names = [entry.path for entry in islice(entries, _MOST_EXAMINED) if entry.name.endswith(".ctl")]
+    except OSError:
+        return
+    effective = os.access in os.supports_effective_ids
+    closed = sum(not os.access(name, os.R_OK, effective_ids=effective) for name in names)
+    us = ourselves()
+    if closed and us is not None:
+        yield error(
+            "rights.reports",
+            f"User {us.name} may not read {closed} of {len(names)} reports and messages examined in"
+            f" {in_folder}.",
+            "Let the MESH Client create files that its group can read (UMask=0027 in its service), and put"
+            f" {us.name} into that group.",
+        )
+    folder = in_folder.stat()
+    if us is not None and folder.st_mode & stat.S_ISVTX and us.user_id not in {0, folder.st_uid}:
+        yield warning(
+            "rights.archive",
+            f"The sticky bit of {in_folder} keeps us from moving the MESH Client's reports to the archive.",
+            f"Take it away: chmod -t {in_folder}",
+        )
+
+
+def _daemon_user(setup: Setup) -> Person | None:
+    """Return the daemon's user: the owner of the state folder; before there is one, this user."""
+    state = setup.settings.state.folder
+    return person(state.stat().st_uid) if os.path.isdir(state) else ourselves()
+
+
+def _group_of_our_files(setup: Setup) -> int | None:
+    mailbox = setup.settings.mailbox
+    if mailbox.group is not None:
+        return group_number(mailbox.group)
+    if os.path.isdir(mailbox.out_folder):
+        status = mailbox.out_folder.stat()
+        # What is created in a folder with the setgid bit gets the folder's group.
+        if status.st_mode & stat.S_ISGID:
+            return status.st_gid
+    us = _daemon_user(setup)
+    return None if us is None else us.group_id

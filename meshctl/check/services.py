@@ -1,0 +1,294 @@
+"""What the daemon writes with: its lock, ledger, key and clock, then log, alert command and metrics."""
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from meshctl.check.finding import Finding, Setup, error, note, ok, warning
+from meshctl.check.folders import try_out
+from meshctl.check.rights import KEEP_TIME, SCHEDULER, START_DAEMON, who_we_are
+from meshctl.daemon.lock import holder_of, is_running
+from meshctl.errors import MeshctlError
+from meshctl.files.owner import ForeignFolderError, owner_of
+from meshctl.ledger.database import (
+    LEDGER_FORMAT,
+    LEDGER_NAME,
+    LedgerDamagedError,
+    LedgerError,
+    LedgerFormatError,
+)
+from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
+from meshctl.ledger.reads import exists, fact, snapshot
+from meshctl.ledger.records import MAILBOX_FACT
+from meshctl.ledger.services import FIRST_KEY_FACT, KEY_FINGERPRINT_FACT
+from meshctl.sizes import span_text
+
+_OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
+_NTP_ADVICE = f"Let the system keep time by NTP: {KEEP_TIME}"
+_SANE_YEARS = range(2025, 2100)
+_CLOSE = timedelta(seconds=2)
+_NEWEST = "SELECT updated_at FROM messages ORDER BY message_id DESC LIMIT 1"
+
+
+def check_daemon(setup: Setup) -> Iterator[Finding]:
+    """Check whether a daemon holds the lock."""
+    state = setup.settings.state.folder
+    try:
+        running = is_running(state)
+    except OSError as problem:
+        yield warning(
+            "daemon",
+            f"The lock in {state} cannot be opened ({problem.strerror}), so it is not known whether a daemon"
+            " is running.",
+            _OUR_USER_ADVICE,
+        )
+        return
+    if running:
+        yield ok("daemon", f"The daemon is running: {holder_of(state)}.")
+    else:
+        yield note(
+            "daemon",
+            "No daemon is running, so nothing is sent at present.",
+            f"Start it: {START_DAEMON}, or meshctl run. Nothing to do if {SCHEDULER} calls"
+            " meshctl run --once.",
+        )
+
+
+def check_ledger(setup: Setup) -> Iterator[Finding]:
+    """Check that the ledger exists, is undamaged, and is of the format that this meshctl knows."""
+    state = setup.settings.state.folder
+    path = state / LEDGER_NAME
+    try:
+        has_ledger = exists(state)
+    except OSError as problem:
+        yield error("ledger", f"The ledger {path} cannot be read: {problem.strerror}.", _OUR_USER_ADVICE)
+        return
+    if not has_ledger:
+        yield note(
+            "ledger",
+            f"There is no ledger at {path} yet.",
+            "Before the first start there is nothing to do. Later: stop the daemon and restore the state"
+            " folder from a back-up; without one the daemon rebuilds what the folders prove.",
+        )
+        return
+    try:
+        with snapshot(state) as connection:
+            verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            count = int(connection.execute("SELECT count(*) FROM messages").fetchone()[0])
+    except LedgerFormatError as problem:
+        yield error("ledger", *_text_and_advice(problem))
+    except LedgerError as problem:
+        text = str(problem)
+        is_damaged = isinstance(problem, LedgerDamagedError)
+        if is_damaged or "malformed" in text or "not a database" in text:
+            yield _damaged(text)
+        else:
+            yield error("ledger", text, f"{_OUR_USER_ADVICE} Check whether the disk is full.")
+    else:
+        if verdict == "ok":
+            yield ok(
+                "ledger", f"The ledger is undamaged (format {LEDGER_FORMAT}) and holds {count} messages."
+            )
+        else:
+            yield _damaged(f"The ledger at {path} is damaged.")
+
+
+def check_owners(setup: Setup) -> Iterator[Finding]:
+    """Check that ledger and folders belong to this mailbox, and were not restored from another's back-up."""
+    settings = setup.settings
+    owners = {folder: owner_of(folder) for folder in (*settings.own_folders, settings.bridge.work)}
+    with suppress(LedgerError), snapshot(settings.state.folder) as connection:
+        owners[settings.state.folder] = fact(connection, MAILBOX_FACT)
+    for folder, owner in owners.items():
+        if owner not in (None, settings.mailbox.id):
+            problem = ForeignFolderError(str(folder), str(owner), settings.mailbox.id)
+            yield error("owner", *_text_and_advice(problem))
+
+
+def check_key(setup: Setup) -> Iterator[Finding]:
+    """Check that the key exists and is the one that the ledger was written with."""
+    state = setup.settings.state.folder
+    path = state / KEY_NAME
+    advice = (
+        f"Stop the daemon and restore {path} from a back-up; without it earlier messages can be neither"
+        " found by NHS number nor matched with acknowledgements."
+    )
+    fingerprint = setup.from_ledger(_fingerprint)
+    try:
+        keys = read_keys(path)
+    except KeyMissingError as problem:
+        if path.exists():
+            yield error("key", str(problem).split(". ", maxsplit=1)[0] + ".", advice)
+        elif (state / LEDGER_NAME).exists():
+            yield error("key", f"The key {path} is missing, although there is a ledger.", advice)
+        else:
+            yield note("key", f"There is no key at {path} yet.", "Nothing to do: the first start creates it.")
+    except OSError as problem:
+        yield error(
+            "key",
+            f"The key {path} cannot be read: {problem.strerror}.",
+            f"{_OUR_USER_ADVICE} If this is that user, give it the file: chown.",
+        )
+    else:
+        if fingerprint is not None and fingerprint != keys.fingerprint:
+            yield error("key", "The key is not the one that the ledger was written with.", advice)
+        else:
+            yield ok("key", "The key exists and fits the ledger.")
+
+
+def _fingerprint(connection: sqlite3.Connection) -> str | None:
+    return fact(connection, FIRST_KEY_FACT) or fact(connection, KEY_FINGERPRINT_FACT)
+
+
+def _damaged(text: str) -> Finding:
+    return error(
+        "ledger",
+        text,
+        "Stop the daemon and restore the state folder from a back-up; without one the daemon sets the ledger"
+        " aside when it starts, and rebuilds what the folders prove.",
+    )
+
+
+def _text_and_advice(problem: MeshctlError) -> tuple[str, str]:
+    """Split an error's text into what is wrong and what to do."""
+    text, _, advice = str(problem).partition(". ")
+    return f"{text}.", advice
+
+
+def check_clock(setup: Setup) -> Iterator[Finding]:
+    """Compare the clock with the ledger and with the file system that files are dropped on.
+
+    Message ids, deadlines and the age of files depend on it.
+    """
+    now = setup.now
+    if now.year not in _SANE_YEARS:
+        yield error("clock", f"The clock says {now:%Y-%m-%d}, which cannot be right.", _NTP_ADVICE)
+        return
+    newest = setup.from_ledger(_newest_record)
+    if newest is not None and newest > now + _CLOSE:
+        yield warning(
+            "clock",
+            f"The clock says {now:%Y-%m-%d %H:%M} UTC, but the ledger has a record of {newest:%Y-%m-%d %H:%M}"
+            f" UTC, {span_text((newest - now).total_seconds())} later: it was set back.",
+            _NTP_ADVICE,
+        )
+    else:
+        yield ok("clock", f"The clock says {now:%Y-%m-%d %H:%M} UTC.")
+    outbox = setup.settings.staging.outbox
+    try:
+        created_at = datetime.fromtimestamp(try_out(outbox), UTC)
+    except OSError:
+        # That no file can be created there is a finding of its own.
+        return
+    apart = abs(created_at - now)
+    if apart > _CLOSE:
+        yield warning(
+            "clock.files",
+            f"The clocks of this computer and of the file system of {outbox} are"
+            f" {span_text(apart.total_seconds())} apart, so the age of a file there is not certain.",
+            f"Let the server of the share and this computer keep the same time. {_NTP_ADVICE}",
+        )
+    else:
+        yield ok("clock.files", f"The file system of {outbox} has the same time.")
+
+
+def _newest_record(connection: sqlite3.Connection) -> datetime | None:
+    row = connection.execute(_NEWEST).fetchone()
+    with suppress(ValueError):
+        return None if row is None else datetime.fromisoformat(row[0])
+    return None
+
+
+def check_log(setup: Setup) -> Iterator[Finding]:
+    """Check that the log can be appended to; nothing is written."""
+    file = setup.settings.log.file
+    if not os.path.exists(file):
+        # Whether it can be created is a finding about its folder.
+        return
+    if not file.is_file():
+        yield error(
+            "log", f"{file} (log.file) is not a file.", "Move it away, or name another file in log.file."
+        )
+        return
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND))
+    except OSError as problem:
+        yield error(
+            "log",
+            f"{who_we_are()} cannot append to the log {file}: {os.strerror(problem.errno or 0)}.",
+            f"{_OUR_USER_ADVICE} If this is that user: chown it {file}",
+        )
+    else:
+        yield ok("log", f"The log {file} can be written.")
+
+
+def check_alerts(setup: Setup) -> Iterator[Finding]:
+    """Check that the alert command can be run, and that others cannot change it; it is not run."""
+    command = setup.settings.alerts.command
+    if not command:
+        yield note(
+            "alerts",
+            "There is no alert command: failures and missed deadlines are only in the log.",
+            "Set command in [alerts] to a program that notifies somebody; the README has examples.",
+        )
+        return
+    program = command[0]
+    found = shutil.which(program)
+    if found is None and os.path.exists(program):
+        yield error(
+            "alerts",
+            f"The alert command {program} cannot be executed (alerts.command).",
+            f"Make it executable: chmod +x {program}",
+        )
+    elif found is None:
+        yield error(
+            "alerts",
+            f"The alert command {program} does not exist (alerts.command).",
+            "Correct the path in [alerts] command, or install the program.",
+        )
+    elif os.name != "nt" and Path(found).stat().st_mode & stat.S_IWOTH:
+        yield error(
+            "alerts",
+            f"Everybody on this computer can change the alert command {found}, which runs as meshctl's user.",
+            f"Take the right away: chmod o-w {found}",
+        )
+    else:
+        yield ok("alerts", f"The alert command {found} can be run.")
+
+
+def check_metrics(setup: Setup) -> Iterator[Finding]:
+    """Check that the metrics file can be written into the collector's folder, if the settings name one."""
+    file = setup.settings.metrics.textfile
+    if file is None:
+        return
+    folder = file.parent
+    if os.path.isdir(file):
+        yield warning(
+            "metrics",
+            f"{file} (metrics.textfile) is a folder, so no metrics can be written.",
+            "Move it away, or name another file in [metrics] textfile.",
+        )
+        return
+    try:
+        try_out(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        yield warning(
+            "metrics",
+            f"The folder {folder} (metrics.textfile) does not exist, so no metrics are written.",
+            "Install node_exporter, or correct textfile in [metrics]: its folder is the one that"
+            " --collector.textfile.directory names.",
+        )
+    except OSError as problem:
+        yield warning(
+            "metrics",
+            f"No metrics can be written in {folder} (metrics.textfile): {os.strerror(problem.errno or 0)}.",
+            f"Let meshctl's user write there: chgrp meshctl {folder} && chmod g+w {folder}; under systemd"
+            f" also ReadWritePaths={folder} in the unit.",
+        )
+    else:
+        yield ok("metrics", f"The metrics can be written in {folder}.")
