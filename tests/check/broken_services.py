@@ -163,7 +163,13 @@ SERVICES = (
     ),
     Broken("metrics a folder", _metrics_a_folder, "metrics", WARNING, "is a folder", "Move it away"),
     Broken(
-        "file left lying", _drop, "outbox.waiting", ERROR, "One file is left", "whether the daemon is running", HOUR
+        "file left lying",
+        _drop,
+        "outbox.waiting",
+        ERROR,
+        "One file is left",
+        "whether the daemon is running",
+        HOUR,
     ),
     Broken("claim left", _claim, "work.leftovers", WARNING, "An interrupted run", "meshctl run", HOUR),
     Broken("work of an older version", _old_work, "work.old", ERROR, "an older version", "once more"),
