@@ -1,4 +1,4 @@
-"""How many tests run at a time, in which order, which of them Windows is spared, and how wide output is."""
+"""How many tests run at a time, which are slow, in which order they run, and which Windows is spared."""
 
 import os
 import signal
@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _TESTS = Path(__file__).parent
 POSIX_ONLY: dict[str, dict[str, str]] = tomllib.loads((_TESTS / "posix_only.toml").read_text("utf-8"))
 
-if os.name == "nt":
-    # What is drawn at random has no system in it; Wine takes five times as long.
-    settings.register_profile("windows", max_examples=25)
-    settings.load_profile("windows")
+# Without bytecode every process that a test starts would compile meshctl, for the tenfold time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A busy machine would miss a deadline, and be too slow. .ci/run takes the whole.
+for _name, _examples in (("quick", 20), ("whole", 300)):
+    settings.register_profile(
+        _name, max_examples=_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,12 +48,29 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if _posix_only(collection_path, "") else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that may take longest, so that no worker is left with one in the end."""
+    """Mark the cases that are not in a sample as slow, and begin with the tests that may take longest."""
+    for cases in _sampled(items):
+        for case in cases:
+            case.add_marker(pytest.mark.slow)
     items.sort(key=_seconds_allowed, reverse=True)
     for item in items:
         if reason := _posix_only(item.path, item.name.partition("[")[0]):
             item.add_marker(pytest.mark.skip(reason=f"POSIX only: {reason}"))
+
+
+def _sampled(items: list[pytest.Item]) -> Iterator[list[pytest.Item]]:
+    """Yield, for each test that is marked `sampled(N)`, all its cases but N, which are spread evenly."""
+    sweeps: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled") is not None:
+            sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in sweeps.values():
+        marker = cases[0].get_closest_marker("sampled")
+        assert marker is not None
+        quick = {index * len(cases) // marker.args[0] for index in range(marker.args[0])}
+        yield [case for index, case in enumerate(cases) if index not in quick]
 
 
 def _posix_only(path: Path, test: str) -> str | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from meshctl.bridge.api_errors import BridgeFault
@@ -87,6 +87,7 @@ def _check_sent_once(mailbox: SendingSite, mesh: FalseMesh) -> None:
 # Redirects.
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("status", REDIRECTS)
 def test_a_letter_is_never_led_elsewhere(
     mailbox: SendingSite, mesh: FalseMesh, thief: Stranger, status: int
@@ -105,6 +106,7 @@ def test_a_letter_is_never_led_elsewhere(
     assert not any(word in mailbox.log_text() for word in PATIENT)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("status", REDIRECTS)
 @pytest.mark.parametrize("call", [Call.LIST, Call.FETCH, Call.ACKNOWLEDGE])
 def test_nothing_is_fetched_from_elsewhere(
@@ -173,6 +175,7 @@ def test_what_is_not_the_message_is_not_taken_for_it(
     assert (mailbox.data(ID), mesh.acknowledged) == (LETTER, [OTHER_ID, ID])
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("status", [200, 400, 404, 405, 410, 411, 413, 414, 415, 417, 422, 451])
 @pytest.mark.parametrize("local_ids", [("A81001",) * 3, ("a", "b", "c")], ids=["one for all", "their own"])
 def test_a_page_in_the_place_of_mesh_refuses_nothing(
@@ -215,6 +218,7 @@ def test_a_page_that_hides_the_answer_of_mesh_doubles_nothing(
     _check_sent_once(mailbox, mesh)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("status", [200, 400, 404, 410])
 @pytest.mark.parametrize("call", [Call.ACKNOWLEDGE, Call.TRACK, Call.LIST])
 def test_a_page_is_no_word_of_mesh_about_a_message(
@@ -239,6 +243,7 @@ def test_a_page_is_no_word_of_mesh_about_a_message(
     assert mailbox.files("SENT") == [f"{STEM}.ctl", f"{STEM}.dat"]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("status", [201, 203, 204, 205, 206, 299, 600, 999])
 @pytest.mark.parametrize("call", [Call.SEND, Call.LIST, Call.ACKNOWLEDGE])
 def test_mesh_has_few_ways_to_say_yes(mailbox: SendingSite, mesh: FalseMesh, call: Call, status: int) -> None:
@@ -552,6 +557,7 @@ _ENDLESS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("call", "told"), _ENDLESS.values(), ids=list(_ENDLESS))
 def test_what_has_no_end_keeps_nobody_waiting(
     tmp_path: Path, mesh: FalseMesh, call: Call, told: object
@@ -746,7 +752,6 @@ def _as_bytes(body: object) -> bytes:
     return body
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tampered=st.dictionaries(st.sampled_from(list(Call)), _answers(), min_size=1, max_size=4),
     is_taken_anyway=st.booleans(),

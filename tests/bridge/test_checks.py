@@ -99,6 +99,7 @@ def test_a_certificate_is_warned_of_in_time(
     assert text in (found.text if found else "")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["password", "key"])
 @pytest.mark.parametrize(("mode", "is_open"), [(0o604, True), (0o660, True), (0o640, False), (0o400, False)])
 def test_secrets_that_others_can_read(bridged: CheckedSite, name: str, mode: int, is_open: bool) -> None:

@@ -119,6 +119,7 @@ DOUBTS: Final = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("where", [Break.ANSWER_LOST, Break.REQUEST_LOST])
 @pytest.mark.parametrize("case", DOUBTS)
 def test_what_mesh_cannot_tell_is_never_sent_again(
@@ -242,6 +243,7 @@ def test_a_payload_that_becomes_shorter_is_not_sent_in_part(
     assert sandbox.inbox(OTHER) == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", [2, 3, 5])
 @pytest.mark.parametrize("where", [Break.ANSWER_LOST, Break.REQUEST_LOST])
 def test_chunks_are_sent_again(

@@ -185,6 +185,7 @@ def test_a_mailbox_that_is_not_there(tmp_path: Path, sandbox: Sandbox) -> None:
     assert not (tmp_path / "away").exists()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("state", ["connected", "without MESH"])
 def test_it_stops_within_seconds(tmp_path: Path, sandbox: Sandbox, state: str) -> None:
     """SIGTERM ends it in order within 5 s, at rest as well as in the midst of a pause."""

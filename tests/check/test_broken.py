@@ -33,6 +33,7 @@ def test_the_fault_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -
     _is_named(checked, row)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("row", RIGHTS + EXPOSURE + RIGHTS_OF_FILES, ids=lambda row: row.id)
 def test_a_fault_of_permissions_is_named_with_its_remedy(checked: CheckedSite, row: Broken) -> None:
     """So it is with what we, or others, may do and should not, and with what is closed to us."""

@@ -38,6 +38,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("shell", PROOFS)
 def test_line_of_the_readme_completes(shell: str, environ: dict[str, str]) -> None:
     """The README's line makes the shell complete meshctl's commands."""
@@ -51,6 +52,7 @@ def test_line_of_the_readme_completes(shell: str, environ: dict[str, str]) -> No
     assert EXPECTED[shell] in shown
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

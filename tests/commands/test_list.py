@@ -198,6 +198,7 @@ def test_people_see_a_line_a_message(site: Site) -> None:
     assert created_at in exact
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_a_line_fits_the_terminal(site: Site, columns: int) -> None:
     """On a terminal each message takes one line, with the whole id and the end of a long name left out."""

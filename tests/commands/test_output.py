@@ -82,6 +82,7 @@ def test_a_table_obeys_columns_without_a_terminal(
     assert "".join(lines).count("x") == 200
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("columns", [None, "100"])
 @pytest.mark.parametrize(
     "arguments",
@@ -106,6 +107,7 @@ def test_no_line_into_a_pipe_ends_in_blanks(
         assert max(len(line) for line in printed) <= int(columns)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("columns", "folded", "id_whole"),
     [(None, False, True), ("0", False, True), ("80", True, True), ("40", True, False)],

@@ -70,6 +70,7 @@ def test_a_daemon_makes_what_is_missing_of_its_own(site: Site) -> None:
     assert site.events("daemon.blocked") == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("arguments", [("run",), ("run", "--once")], ids=" ".join)
 def test_a_second_daemon_says_who_is_there_and_ends(site: Site, arguments: tuple[str, ...]) -> None:
     """Whoever comes second to a state folder is told which process holds it, and exits with 1."""
@@ -156,6 +157,7 @@ def test_hangup_puts_changed_settings_in_force(site: Site) -> None:
     assert len(site.events("daemon.started")) == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("section", "key", "value", "told"),
     [

@@ -27,6 +27,7 @@ def test_every_itk3_code_is_tested() -> None:
     assert {*POSITIVE_INFRASTRUCTURE, *POSITIVE_BUSINESS, *NEGATIVE} == codes
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("code", POSITIVE_INFRASTRUCTURE + POSITIVE_BUSINESS + NEGATIVE)
 def test_an_answer_does_what_its_code_says(mailbox: InboundSite, code: str) -> None:
     """An acknowledgement is recorded at its level and with its sign, and its pair is archived."""

@@ -108,6 +108,7 @@ def _live(
     return mailbox.row(message_id)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("piece", PIECES, ids=lambda piece: "-".join(piece.report or piece.codes) or "SENT")
 def test_every_code_ends_alike_in_order_in_reverse_and_twice(shared: InboundSite, piece: Piece) -> None:
     """Each row of both tables, after and before what usually goes before it, and twice, ends the same."""
@@ -123,7 +124,7 @@ def test_every_code_ends_alike_in_order_in_reverse_and_twice(shared: InboundSite
     assert len({life.mesh_id is None for life in lives}) == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=6),
     asked=st.sampled_from([(), (INFRASTRUCTURE,), (BUSINESS,), (INFRASTRUCTURE, BUSINESS)]),

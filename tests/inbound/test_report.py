@@ -21,6 +21,7 @@ def test_every_row_of_the_code_table_is_tested() -> None:
     assert {*REPORTS, *CLIENT_REPORTS} == rows
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("code", "state"), REPORTS.items(), ids=["-".join(code) for code in REPORTS])
 def test_a_report_brings_its_message_to_the_state_that_it_proves(
     mailbox: InboundSite, code: Code, state: State
@@ -39,6 +40,7 @@ def test_a_report_brings_its_message_to_the_state_that_it_proves(
     assert len(mailbox.said("report.recorded")) + len(mailbox.said("report.delayed")) == 1
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("code", [code for code, state in REPORTS.items() if state is State.FAILED])
 def test_a_failure_reaches_log_and_alert_with_advice(mailbox: InboundSite, code: Code) -> None:
     """A failure is an ERROR line and an alert, both with code, text and advice."""

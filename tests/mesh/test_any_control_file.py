@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.mesh.control_file import ControlFile, ControlFileError, StatusRecord, read_control_file
@@ -54,7 +54,6 @@ def _outcome(data: bytes) -> ControlFile | None:
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 1500), st.integers(0, 200), st.binary(max_size=12))
-@settings(max_examples=400, deadline=None)
 def test_a_damaged_control_file_is_read_or_refused(seed: bytes, at: int, cut: int, put: bytes) -> None:
     """Bytes cut out and others put in never make the reader fail in another way, or quote."""
     _outcome(seed[:at] + put + seed[at + cut :])
@@ -64,7 +63,6 @@ def test_a_damaged_control_file_is_read_or_refused(seed: bytes, at: int, cut: in
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 1500), st.sampled_from(_MARKUP)), min_size=1, max_size=4),
 )
-@settings(max_examples=400, deadline=None)
 def test_markup_in_odd_places_is_read_or_refused(seed: bytes, splices: list[tuple[int, bytes]]) -> None:
     """Markup where it does not belong neither crashes the reader nor reaches a file or an entity."""
     for at, markup in splices:
@@ -76,7 +74,6 @@ def test_markup_in_odd_places_is_read_or_refused(seed: bytes, splices: list[tupl
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 1500))
-@settings(max_examples=200, deadline=None)
 def test_a_control_file_cut_short_is_refused(seed: bytes, length: int) -> None:
     """Of a file that is still being written nothing is believed."""
     whole = _outcome(seed)
@@ -87,7 +84,6 @@ def test_a_control_file_cut_short_is_refused(seed: bytes, length: int) -> None:
 
 
 @given(st.sampled_from(_WELL_FORMED), st.permutations(range(30)))
-@settings(deadline=None)
 def test_the_order_of_elements_makes_no_difference(seed: bytes, order: list[int]) -> None:
     """Clients write the elements in an order of their own; they are read alike."""
     begin, end = seed.index(b">") + 1, seed.rindex(b"</DTSControl>")

@@ -56,6 +56,7 @@ def _explanation(site: Site, name: str = "today.index.csv") -> dict[str, Any]:
     return told
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("is_first", [True, False], ids=["index first", "files first"])
 def test_every_row_sends_its_file(site: Site, is_first: bool) -> None:
     """Whichever comes first; nothing is left behind, and nothing said of an index without fault."""
@@ -76,6 +77,7 @@ def test_every_row_sends_its_file(site: Site, is_first: bool) -> None:
     check_invariants(site)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "files", [3, *_MORE_THAN_ARE_SORTED_AT_ONCE], ids=lambda files: "few" if files == 3 else "many"
 )

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.payload.facts import MessageFacts, PatientFacts, ResponseFacts
@@ -79,7 +79,6 @@ def _plainly(found: object) -> object:
 
 
 @given(_messages)
-@settings(deadline=None)
 def test_xml_and_json_of_one_message_give_the_same_facts(message: MadeMessage) -> None:
     """The format a message is written in makes no difference to what it says."""
     from_xml, from_json = read(make_bundle_xml(message)).facts, read(make_bundle_json(message)).facts
@@ -89,7 +88,6 @@ def test_xml_and_json_of_one_message_give_the_same_facts(message: MadeMessage) -
 
 
 @given(_messages)
-@settings(max_examples=20, deadline=None)
 def test_a_large_message_gives_the_same_facts_in_pieces(message: MadeMessage) -> None:
     """Reading in pieces is the same reading."""
     small = make_bundle_xml(message)
@@ -99,7 +97,6 @@ def test_a_large_message_gives_the_same_facts_in_pieces(message: MadeMessage) ->
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Whatever was dropped, the reader returns a Reading or raises one of its documented rejections."""
     assert outcome(data) in CODES | {"opaque", "message"}
@@ -109,21 +106,18 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     st.sampled_from([b"<", b"{", b"<?xml", b"<!DOCTYPE", b"<!--", b"\xef\xbb\xbf<", b"<\0", b"\xff\xfe"]),
     st.binary(),
 )
-@settings(deadline=None)
 def test_any_bytes_after_a_beginning_are_read_or_refused(beginning: bytes, data: bytes) -> None:
     """The same holds for what begins like something that is read."""
     assert outcome(beginning + data) in CODES | {"opaque", "message"}
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 6000), st.integers(0, 40), st.binary(max_size=12))
-@settings(max_examples=300, deadline=None)
 def test_a_damaged_message_is_read_or_refused(seed: bytes, at: int, cut: int, put: bytes) -> None:
     """A message with some bytes cut out and others put in does not crash the reader."""
     assert outcome(seed[:at] + put + seed[at + cut :]) in CODES | {"opaque", "message"}
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 300))
-@settings(deadline=None)
 def test_a_message_with_parts_moved_about_is_read_or_refused(
     seed: bytes, at: int, to: int, length: int
 ) -> None:
@@ -180,7 +174,6 @@ def _twisted(node: object, draw: Any) -> object:
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_json_of_the_wrong_shape_is_read_or_refused(data: st.DataObject) -> None:
     """Strings where objects belong, and the other way round, do not crash the reader."""
     bundle: Json = MadeMessage(filler_bytes=8).bundle()

@@ -65,6 +65,7 @@ def test_a_part_of_a_document_is_always_told_as_cut_off(made: Made, part: float)
     assert is_cut_off(cut + bytes(600)) or content(cut).content_type == "image/tiff"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "made",
     [

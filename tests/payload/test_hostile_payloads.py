@@ -242,6 +242,7 @@ def test_bundles_within_bundles_do_not_exhaust_the_stack() -> None:
         assert outcome(data) in {"message", "opaque", "payload_too_complex"}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "data",
     [

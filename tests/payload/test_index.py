@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.errors import Rejection
@@ -118,6 +118,7 @@ def test_the_first_row_tells_the_separator(separator: str, before: str) -> None:
     assert _said(row) == {"patient": {"surname": "a,b;c"}, "title": "x;y,z"}
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("data", "told"),
     [
@@ -260,7 +261,6 @@ def test_what_any_program_writes_is_read_back(index: tuple[list[str], list[list[
 
 
 @given(_indexes())
-@settings(max_examples=60, deadline=None)
 def test_no_part_of_an_index_shortens_a_cell(index: tuple[list[str], list[list[str]], str]) -> None:
     """Cut at any byte, it says of each file what the whole index says, or it says nothing."""
     data = index[2].encode()

@@ -30,6 +30,7 @@ def test_a_large_message_gives_the_facts_of_a_small_one(make: Make, first: bool)
     assert reading.size_bytes == len(large)
 
 
+@pytest.mark.sampled(1)
 @in_both_formats
 def test_75_megabytes_take_little_memory(make: Make) -> None:
     """A message with a scanned document of 75 MB is read in a few megabytes of memory."""
@@ -58,6 +59,7 @@ def test_the_limit_between_small_and_large_is_no_seam(make: Make, around: int) -
     assert same_facts(facts(data), facts(make()))
 
 
+@pytest.mark.sampled(6)
 @in_both_formats
 @pytest.mark.parametrize("where", range(0, 64, 7))
 def test_no_position_in_a_piece_matters(make: Make, where: int) -> None:
@@ -118,6 +120,7 @@ def test_structure_nobody_asked_for_passes_by() -> None:
     assert peak_bytes < 5 * MEGABYTE
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "flood",
     [
@@ -154,6 +157,7 @@ def test_much_json_beside_the_attachments_is_refused() -> None:
     assert rejection(make_bundle_json().removesuffix(b"]}") + flood + b"]}").code == "payload_too_complex"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "beginning",
     [

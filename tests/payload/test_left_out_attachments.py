@@ -12,6 +12,7 @@ DOCUMENT = base64_filler(14 * MEGABYTE)
 LINES = "\r\n".join(DOCUMENT[at : at + 76] for at in range(0, len(DOCUMENT), 76))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("make", "written"),
     [
@@ -43,6 +44,7 @@ def test_base64_is_left_out_however_it_is_written(make: Make, written: str) -> N
     assert peak_bytes < 5 * MEGABYTE
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("make", "written"),
     [
@@ -60,6 +62,7 @@ def test_escapes_cut_by_the_end_of_a_piece_are_known(make: Make, written: str) -
     assert same_facts(facts(attached(make, written)), facts(make()))
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize(
     ("before", "after"),
     [

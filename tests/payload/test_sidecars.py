@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.errors import Rejection
@@ -290,7 +290,6 @@ _near = st.dictionaries(st.sampled_from(list(WHOLE)) | st.text(max_size=12), _js
 
 
 @given(st.binary(max_size=200) | _json.map(lambda value: json.dumps(value).encode()))
-@settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Whatever lies there as a sidecar, the reader returns a Sidecar or raises a Rejection."""
     with contextlib.suppress(Rejection):
@@ -298,7 +297,6 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(_near, st.text("bcdfghjklmnpqrstvwxz", min_size=12, max_size=20))
-@settings(deadline=None)
 def test_no_refusal_quotes_a_value(said: dict[str, Any], canary: str) -> None:
     """Wherever a value stands, the rejection of its sidecar does not contain it."""
     planted = {**said, "patient": {"surname": [canary], "nhs_number": canary * 10}, "title": {"x": canary}}

@@ -95,6 +95,7 @@ def test_only_one_may_serve_a_mailbox(standin: StandIn) -> None:
     assert f"{mailbox.folder} is served already: the bridge, process {os.getpid()} on" in result.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it_in_order(standin: StandIn, number: signal.Signals) -> None:
     """SIGTERM and Ctrl-C end the stand-in with exit code 0."""

@@ -54,6 +54,7 @@ def _contents(folder: Path) -> list[bytes]:
     return sorted(path.read_bytes() for path in folder.iterdir() if path.suffix == ".pdf")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("said", "code"),
     [

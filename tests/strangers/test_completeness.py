@@ -139,6 +139,7 @@ def _follow(daemon: Daemon, letters: Letters, writer: Writer, taken: Taken) -> N
     daemon.wait_for(is_over, "all letters to be sent")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "parts", "staging"),
     [
@@ -172,6 +173,7 @@ def test_a_file_that_is_still_written_is_waited_for(
             _judge(site, letters, writer, taken)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("kind", "parts"), [("stamped_closed", ALL), ("frozen", ALL), ("stamped_ahead", ("attachment",))]
 )
