@@ -33,7 +33,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +46,6 @@ from meshctl.bridge.download import DamagedError, Download, TooMuchError
 from meshctl.bridge.headers import arrived_control_file, is_sane_id
 from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders
-from meshctl.journal.alert import Alert
 from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
@@ -88,7 +86,6 @@ class Receiver:
         work: Path,
         journal: Journal,
         most_bytes: int,
-        alert: Callable[[Alert], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
@@ -99,7 +96,6 @@ class Receiver:
         self._acknowledged = str(work / _ACKNOWLEDGED)
         self._journal = journal
         self._most_bytes = most_bytes
-        self._alert = alert
         self._should_stop = should_stop
         self._noted: set[str] = set()
         self._done: dict[str, float] = {}
@@ -346,15 +342,12 @@ class Receiver:
         if len(self._told) == _MOST_TOLD:
             why += "; further messages that are left are not told of until the bridge starts anew"
         shown = mask_file_name(message_id)
-        self._journal.error("bridge.left", mesh_id=shown, reason=why)
-        self._alert(
-            Alert(
-                event="bridge.left",
-                at=datetime.now(UTC),
-                text=f"A message cannot be received and stays at MESH: {why}.",
-                advice=_LEFT_ADVICE,
-                about={"mesh_id": shown},
-            )
+        text = f"A message cannot be received and stays at MESH: {why}."
+        self._journal.tell(
+            "bridge.left",
+            {"mesh_id": shown, "text": text, "advice": _LEFT_ADVICE},
+            mesh_id=shown,
+            reason=why,
         )
 
     def _download_of(self, message_id: str) -> Download:

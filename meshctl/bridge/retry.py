@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from meshctl.bridge.answers import StoppedError
 from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on
 from meshctl.clock import Clock
-from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.retry import Pauses
 from meshctl.errors import MeshctlError
-from meshctl.journal.alert import Alert
 from meshctl.journal.events import Journal, error_fields
 from meshctl.journal.format import FieldValue
 from meshctl.journal.masking import mask_file_name
@@ -141,9 +139,8 @@ _PASSING_SECONDS = 900.0
 class BlockedAlerts:
     """Sends alerts about the parts of a bridge; `told` are those that are told to be blocked."""
 
-    def __init__(self, alerts: Alerts, clock: Clock) -> None:
-        self._alerts = alerts
-        self._clock = clock
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self.told: set[str] = set()
 
     def look(self, parts: Sequence[BridgePart]) -> None:
@@ -162,6 +159,4 @@ class BlockedAlerts:
         return _PASSING_SECONDS if part.is_passing else _MENDING_SECONDS
 
     def _send(self, event: str, part: BridgePart, text: str, advice: str) -> None:
-        about = {"part": part.name}
-        alert = Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about)
-        self._alerts.send(alert)
+        self._journal.alert(event, text=text, advice=advice, part=part.name)

@@ -71,7 +71,8 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._clients = clients
-        self._journal = journal
+        self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
+        journal = self._journal = journal.with_alerts(self._alerts.send)
         self._signals = signals
         self._service = service
         self._sending: PairSender | None = None
@@ -81,8 +82,7 @@ class Bridge:
         self._connected = Event()
         for client in clients:
             client.should_stop = self._ended.is_set
-        self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
-        self._blocked_alerts = BlockedAlerts(self._alerts, Clock())
+        self._blocked_alerts = BlockedAlerts(journal)
 
         def part(name: str, work: Callable[[], bool], every_seconds: float) -> BridgePart:
             return BridgePart(name, work, every_seconds, Clock(), journal)
@@ -246,7 +246,6 @@ class Bridge:
             work=self._settings.bridge.work,
             journal=self._journal,
             most_bytes=self._settings.bridge.max_download_bytes,
-            alert=self._alerts.send,
             should_stop=self._ended.is_set,
         )
 

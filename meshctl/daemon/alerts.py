@@ -15,8 +15,7 @@ from collections.abc import Collection
 from threading import Condition, Thread
 from typing import Final
 
-from meshctl.journal.alert import Alert
-from meshctl.journal.events import Journal, error_fields
+from meshctl.journal.events import Alert, Journal, error_fields
 from meshctl.settings.model import AlertSettings
 
 if sys.platform == "win32":

@@ -18,8 +18,7 @@ from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.owner import ForeignFolderError, claim
 from meshctl.files.safe_open import ignore_lease_breaks
-from meshctl.journal.alert import Alert
-from meshctl.journal.events import Journal
+from meshctl.journal.events import Alert, Journal
 from meshctl.journal.setup import configure_log
 from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
 from meshctl.ledger.services import open_services
@@ -46,11 +45,11 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._load = load
-        self._journal = journal
+        self._journal = journal.with_alerts(self._alert)
         self._signals = signals
         self._service = service
         self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
-        self._parts = RetriedParts(settings, journal, self._alert)
+        self._parts = RetriedParts(settings, self._journal)
         self._metrics = Metrics(settings, journal)
 
     def run(self) -> None:
@@ -82,7 +81,7 @@ class Daemon:
                 errors = [error, *self._parts.errors()]
                 if Ailment.DAMAGED not in map(ailment_of, errors):
                     raise
-                self._parts = RetriedParts(self._settings, self._journal, self._alert)
+                self._parts = RetriedParts(self._settings, self._journal)
                 self._work_once(lock, after=End.LEDGER_DAMAGED)
             finally:
                 self._alerts.close(_ALERTS_OF_ONE_RUN_SECONDS)
@@ -141,7 +140,7 @@ class Daemon:
         lock.hold()
         self._claim_folders()
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
-        services = open_services(folder, mailbox_id, self._journal, self._alert, suspect=is_suspect)
+        services = open_services(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
             # One that was put back from a back-up, now or while nobody ran, may lack what was sent since.
             complete(self._settings, services)
@@ -182,7 +181,7 @@ class Daemon:
         self._metrics = Metrics(settings, self._journal)
         self._settings = settings
         # What was in the way under the old settings need not be under the new ones.
-        self._parts = RetriedParts(settings, self._journal, self._alert)
+        self._parts = RetriedParts(settings, self._journal)
         self._alerts.close(_LAST_ALERTS_SECONDS)
         self._alerts = Alerts(settings.alerts, self._journal, settings.bridge.secret_variables)
         configure_log(settings.log)

@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
 from meshctl.files.item_error import is_general
-from meshctl.journal.alert import Alert, AlertSink, ignore
 from meshctl.journal.events import Journal, error_fields
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.database import LEDGER_NAME, primary_code
@@ -148,18 +147,15 @@ class Pauses:
 class RetriedWork:
     """Runs one part of the work (`name`: outbound, inbound, ledger) and keeps count of what is in its way.
 
-    `folders` are those that the settings name; an obstacle is told by the one that it lies in. `alert` hears
-    of one that has lasted a minute, and of its end.
+    `folders` are those that the settings name; an obstacle is told by the one that it lies in. One
+    that has lasted a minute is an alert, and so is its end.
     """
 
-    def __init__(
-        self, name: str, folders: Sequence[str], clock: Clock, journal: Journal, alert: AlertSink = ignore
-    ) -> None:
+    def __init__(self, name: str, folders: Sequence[str], clock: Clock, journal: Journal) -> None:
         self._name = name
         self._folders = folders
         self._clock = clock
         self._journal = journal
-        self._alert = alert
         self._blocked_since: float | None = None
         self._has_alerted = False
         self._pauses = Pauses(_LONGEST_PAUSE_SECONDS)
@@ -222,10 +218,7 @@ class RetriedWork:
             self._send_alert("daemon.blocked", problem)
 
     def _send_alert(self, event: str, problem: Problem) -> None:
-        about = {"part": self._name}
-        self._alert(
-            Alert(event=event, at=self._clock.now(), text=problem.text, advice=problem.advice, about=about)
-        )
+        self._journal.alert(event, text=problem.text, advice=problem.advice, part=self._name)
 
     def _log_fault(self, error: Exception) -> None:
         fields = error_fields(error)
@@ -238,11 +231,11 @@ class RetriedWork:
 class RetriedParts:
     """The parts of the daemon's work, each with what stands in its way; they outlive a reopened ledger."""
 
-    def __init__(self, settings: Settings, journal: Journal, alert: AlertSink) -> None:
+    def __init__(self, settings: Settings, journal: Journal) -> None:
         clock, folders = Clock(), folders_of(settings)
-        self.outbound = RetriedWork("outbound", folders, clock, journal, alert)
-        self.inbound = RetriedWork("inbound", folders, clock, journal, alert)
-        self.ledger = RetriedWork("ledger", folders, clock, journal, alert)
+        self.outbound = RetriedWork("outbound", folders, clock, journal)
+        self.inbound = RetriedWork("inbound", folders, clock, journal)
+        self.ledger = RetriedWork("ledger", folders, clock, journal)
 
     def obstacles(self) -> list[str]:
         """Return what is in the way, each obstacle once."""

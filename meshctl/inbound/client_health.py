@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Final
 
 from meshctl.clock import iso
-from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
 from meshctl.ledger.services import Services
 from meshctl.settings.model import Settings
@@ -73,7 +72,6 @@ class ClientHealth:
         self._mailbox = settings.mailbox
         self._silent_after = settings.deadlines.client_silent_after
         self._services = services
-        self._alert = services.alert
         self._view = self._kept = client_view(services.ledger.fact(CLIENT_FACT))
         self._stamps_ns: dict[str, int] | None = None
         self._next_look = self._next_keep = float("-inf")
@@ -151,23 +149,22 @@ class ClientHealth:
             f" {format_duration(self._silent_after)}."
         )
         last_seen = self._view.last_seen
-        self._services.journal.warning(
+        self._services.journal.tell(
             "client.stalled",
+            {"pairs": pairs, "last_seen": _iso_or_none(last_seen)},
             pairs=pairs,
             oldest_s=round(oldest_seconds),
             last_seen=last_seen,
             text=text,
             advice=_ADVICE,
         )
-        self._send("client.stalled", text, _ADVICE, pairs=pairs, last_seen=_iso_or_none(last_seen))
 
     def _log_recovered(self) -> None:
-        self._services.journal.info("client.recovered", last_seen=self._view.last_seen)
-        self._send("client.recovered", "The MESH Client shows signs of life again.", "Nothing to do.")
-
-    def _send(self, event: str, text: str, advice: str, **more: object) -> None:
-        at = self._services.clock.now()
-        self._alert(Alert(event=event, at=at, text=text, advice=advice, about=more))
+        self._services.journal.tell(
+            "client.recovered",
+            {"text": "The MESH Client shows signs of life again.", "advice": "Nothing to do."},
+            last_seen=self._view.last_seen,
+        )
 
 
 def _iso_or_none(at: datetime | None) -> str | None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from meshctl.clock import instant, iso
-from meshctl.journal.alert import Alert, about_message
+from meshctl.journal.events import about_message
 from meshctl.ledger import reads
 from meshctl.ledger.reads import fact
 from meshctl.ledger.services import Services
@@ -99,8 +99,9 @@ class DateFormats:
 
     def _tell(self, doubt: FormatDoubt) -> None:
         use_case = doubt.date_format.use_case
-        self._services.journal.warning(
+        self._services.journal.tell(
             _EVENT,
+            about_message(None, use_case, doubt.workflow_id, None, reads.WRONG_DEMOGRAPHICS),
             workflow_id=doubt.workflow_id,
             use_case=use_case,
             format=doubt.date_format.format.value,
@@ -108,9 +109,6 @@ class DateFormats:
             text=doubt.text,
             advice=doubt.advice,
         )
-        about = about_message(None, use_case, doubt.workflow_id, None, reads.WRONG_DEMOGRAPHICS)
-        at = self._services.clock.now()
-        self._services.alert(Alert(event=_EVENT, at=at, text=doubt.text, advice=doubt.advice, about=about))
         # Told first: a kill in between tells it twice, which is better than never.
         kept = _kept(self._services.ledger.fact(DATE_FORMATS_FACT))
         self._keep({**kept, doubt.workflow_id: replace(doubt.date_format, is_told=True)})

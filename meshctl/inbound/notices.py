@@ -10,7 +10,6 @@ from meshctl.inbound.acknowledgement import ReceivedAcknowledgement
 from meshctl.inbound.control_reader import Unread
 from meshctl.inbound.match import Decision, Doubt
 from meshctl.inbound.report import meaning_of, mesh_id_of
-from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name, mask_numbers
 from meshctl.ledger.services import Services
 from meshctl.mesh.codes import ERROR
@@ -52,9 +51,7 @@ class Notices:
     """Logs and alerts of files in IN."""
 
     def __init__(self, services: Services) -> None:
-        self._clock = services.clock
         self._journal = services.journal
-        self._alert = services.alert
 
     def unreadable(self, name: str, folder: str, unread: Unread) -> None:
         """Log a control file that cannot be read."""
@@ -117,13 +114,8 @@ class Notices:
         text = "An acknowledgement has a code that no table has; its response.code was believed."
         advice = "Ask the recipient what the code means, and report it, so that meshctl learns it."
         code, file = ",".join(answer.unknown_codes), mask_file_name(name)
-        self._journal.warning(
-            "ack.code_unknown", message_id=message_id, file=file, code=code, text=text, advice=advice
-        )
         about = {"message_id": message_id, "file": file, "code": code}
-        self._alert(
-            Alert(event="ack.code_unknown", at=self._clock.now(), text=text, advice=advice, about=about)
-        )
+        self._journal.tell("ack.code_unknown", about, **about, text=text, advice=advice)
 
     def unreadable_acknowledgement(self, name: str, reason: str, advice: str) -> None:
         """Log an acknowledgement whose payload cannot be read."""
@@ -150,12 +142,8 @@ class Notices:
 
     def set_aside(self, name: str, text: str, advice: str) -> None:
         """Log a file in IN that cannot be handled, and alert."""
-        file = mask_file_name(name)
-        self._journal.warning("file.set_aside", file=file, folder="IN", text=text, advice=advice)
-        about = {"file": file, "folder": "IN"}
-        self._alert(
-            Alert(event="file.set_aside", at=self._clock.now(), text=text, advice=advice, about=about)
-        )
+        about = {"file": mask_file_name(name), "folder": "IN"}
+        self._journal.tell("file.set_aside", about, **about, text=text, advice=advice)
 
     def poll(self, control: ControlFile) -> None:
         """Log what the client reports of itself."""
@@ -182,27 +170,24 @@ class Notices:
         **more: str | None,
     ) -> None:
         file = mask_file_name(name)
-        text = decision.doubt.value if decision.doubt is not None else ""
-        self._journal.warning(
-            event,
-            file=file,
-            code=code,
-            text=text,
-            mesh_id=mesh_id,
-            candidates=decision.candidates or None,
-            **more,
-            advice=advice,
-        )
-        if not alerts:
-            return
-        about: dict[str, object] = {
+        about = {
             "message_id": None,
             "file": file,
             "code": code,
             "candidates": list(decision.candidates),
             **more,
         }
-        self._alert(Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about))
+        self._journal.tell(
+            event,
+            about if alerts else None,
+            file=file,
+            code=code,
+            text=decision.doubt.value if decision.doubt is not None else "",
+            mesh_id=mesh_id,
+            candidates=decision.candidates or None,
+            **more,
+            advice=advice,
+        )
 
 
 def _if_like(shape: re.Pattern[str], text: str) -> str | None:

@@ -14,7 +14,6 @@ from meshctl.inbound.record import FoundEvidence, Recorder
 from meshctl.inbound.report import LEFT_OUT
 from meshctl.inbound.scan import FolderChange
 from meshctl.inbound.sent_failed import BATCH
-from meshctl.journal.alert import Alert
 from meshctl.ledger import reads
 from meshctl.ledger.services import Services
 from meshctl.settings.model import MailboxSettings
@@ -41,7 +40,6 @@ class OutFolder:
         self._mailbox = mailbox
         self._recorder = recorder
         self._services = services
-        self._alert = services.alert
         self._identity: tuple[int, int] | None = None
         self._gone: list[str] = []
         self._lost: set[str] = set()
@@ -91,17 +89,13 @@ class OutFolder:
         """Log pairs that were in a folder that is no more; they stay queued and become overdue."""
         self._lost |= stems
         count = len(stems)
-        self._services.journal.error(
-            "message.payload_missing", messages=count, folder="OUT", text=_REPLACED, advice=_REPLACED_ADVICE
-        )
-        self._alert(
-            Alert(
-                event="message.payload_missing",
-                at=self._services.clock.now(),
-                text=_REPLACED,
-                advice=_REPLACED_ADVICE,
-                about={"messages": count},
-            )
+        self._services.journal.tell(
+            "message.payload_missing",
+            {"messages": count},
+            messages=count,
+            folder="OUT",
+            text=_REPLACED,
+            advice=_REPLACED_ADVICE,
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meshctl.inbound.date_formats import DateFormats
-from meshctl.journal.alert import Alert, about_message
+from meshctl.journal.events import about_message
 from meshctl.journal.format import FieldValue
 from meshctl.ledger import reads
 from meshctl.ledger.reads import Description
@@ -45,7 +45,6 @@ class Recorder:
         self._ledger = services.ledger
         self._clock = services.clock
         self._journal = services.journal
-        self._alert = services.alert
 
     def record(self, pieces: Sequence[FoundEvidence]) -> list[Change | None]:
         """Record evidence in one transaction and tell what is new; None for a message that is unknown.
@@ -141,8 +140,9 @@ class Recorder:
             self._log_mended(change, evidence, description)
 
     def _log_failed(self, description: Description, reason: Reason) -> None:
-        self._journal.error(
+        self._journal.tell(
             "message.failed",
+            _about(description, reason.code),
             message_id=description.message_id,
             by=reason.event,
             code=reason.code,
@@ -153,11 +153,11 @@ class Recorder:
             file=description.file_name,
             took_s=self._took_seconds(description),
         )
-        self._send_alert("message.failed", description, reason.code, reason.text, reason.advice)
 
     def _log_overdue(self, description: Description, deadline: Deadline, text: str, advice: str) -> None:
-        self._journal.warning(
+        self._journal.tell(
             "message.overdue",
+            _about(description, deadline),
             message_id=description.message_id,
             deadline=deadline,
             state=description.state.value,
@@ -166,32 +166,33 @@ class Recorder:
             use_case=description.use_case,
             file=description.file_name,
         )
-        self._send_alert("message.overdue", description, deadline, text, advice)
 
     def _log_mended(self, change: Change, evidence: Evidence, description: Description) -> None:
-        self._journal.info(
+        text = (
+            "The message that had counted as failed has arrived: its recipient has acknowledged it."
+            if change.has_arrived_after_all
+            else "What the overdue message was waiting for has come after all."
+        )
+        self._journal.tell(
             "message.mended",
+            {
+                **_about(description, change.overdue_before),
+                "text": text,
+                "advice": "Nothing to do.",
+            },
             message_id=change.message_id,
             deadline=change.overdue_before,
             state=change.after.state.value,
             by=evidence.event,
             code=evidence.code,
         )
-        text = (
-            "The message that had counted as failed has arrived: its recipient has acknowledged it."
-            if change.has_arrived_after_all
-            else "What the overdue message was waiting for has come after all."
-        )
-        self._send_alert("message.mended", description, change.overdue_before, text, "Nothing to do.")
-
-    def _send_alert(
-        self, event: str, description: Description, code: str | None, text: str | None, advice: str | None
-    ) -> None:
-        known = description
-        about = about_message(known.message_id, known.use_case, known.workflow_id, known.file_name, code)
-        self._alert(Alert(event=event, at=self._clock.now(), text=text, advice=advice, about=about))
 
     def _took_seconds(self, description: Description) -> float | None:
         if description.queued_clock is None:
             return None
         return round(max(0.0, self._clock.steady() - description.queued_clock), 1)
+
+
+def _about(message: Description, code: str | None) -> dict[str, object]:
+    """Return what an alert about a message carries."""
+    return about_message(message.message_id, message.use_case, message.workflow_id, message.file_name, code)

@@ -9,15 +9,17 @@ import errno
 import logging
 import tomllib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from traceback import walk_tb
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from meshctl.clock import iso, now
 from meshctl.journal.format import Fields, FieldValue
 
 LOGGER_NAME = "meshctl"
@@ -29,7 +31,7 @@ _RESERVED_KEYS = frozenset({"at", "level", "event"})
 class EventKind:
     """One row of the table: the event's name, its level as `logging` counts it, and what it means.
 
-    `alert` says when the alert command hears of it, None if never.
+    `alert` says when the alert command gets it, None if never.
     """
 
     name: str
@@ -47,6 +49,44 @@ class EventRecord(logging.LogRecord):
         self.fields = fields
 
 
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What the alert command gets of an event that needs a person; without patient data, as the log.
+
+    `about` is its JSON beside event and time: what the event is about, and `text` and `advice` last.
+    """
+
+    event: str
+    at: datetime
+    about: Mapping[str, object]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the alert as the alert command gets it."""
+        return {"event": self.event, "at": iso(self.at), **self.about}
+
+
+def about_message(
+    message_id: str | None,
+    use_case: str | None,
+    workflow_id: str | None,
+    file_name: str | None,
+    code: str | None,
+) -> dict[str, object]:
+    """Return the keys that the alerts about messages share; `file_name` is masked already."""
+    return {
+        "message_id": message_id,
+        "use_case": use_case,
+        "workflow_id": workflow_id,
+        "file": file_name,
+        "code": code,
+    }
+
+
+AlertSink = Callable[[Alert], None]
+"""Takes alerts; must not raise."""
+
+
+@runtime_checkable
 class Batched(Protocol):
     """Something that can hold lines back while a batch lasts, and write them at once at its end."""
 
@@ -63,11 +103,24 @@ def event_table() -> Mapping[str, EventKind]:
     text = resources.files(__package__).joinpath("events.toml").read_text(encoding="utf-8")
     levels = logging.getLevelNamesMapping()
     kinds = (
-        EventKind(f"{family}.{name}", levels[row["level"]], row["meaning"], row.get("alert"))
+        EventKind(
+            f"{family}.{name}",
+            levels[row["level"]],
+            row["meaning"],
+            # `true` where the meaning says when.
+            row["meaning"] if row.get("alert") is True else row.get("alert"),
+        )
         for family, rows in tomllib.loads(text).items()
         for name, row in rows.items()
     )
     return MappingProxyType({kind.name: kind for kind in kinds})
+
+
+def _kind(event: str) -> EventKind:
+    try:
+        return event_table()[event]
+    except KeyError:
+        raise ValueError(f"{event} is not in the table of events, meshctl/journal/events.toml") from None
 
 
 class HeldBack(logging.Handler):
@@ -98,30 +151,51 @@ class Journal:
     field named `at`, `level` or `event`, which every line has of its own.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, send_alert: AlertSink | None = None) -> None:
         self._logger = logger
-        self._batched: tuple[Batched, ...] = ()
+        self._send_alert = send_alert
+
+    def with_alerts(self, send_alert: AlertSink) -> "Journal":
+        """Return a journal with the same log that also sends alerts."""
+        return Journal(self._logger, send_alert)
+
+    def tell(self, event: str, about: Mapping[str, object] | None, /, **fields: FieldValue) -> None:
+        """Log an event at the level of the table and, if it is an alert there, send an alert.
+
+        The alert carries `about`, and the line's `text` and `advice` unless `about` has its own. With `about`
+        None only the log hears of it, for an event that is not always an alert.
+        """
+        kind = _kind(event)
+        self._log(kind.level, event, fields)
+        if kind.alert and about is not None:
+            texts = {"text": fields.get("text"), "advice": fields.get("advice")}
+            self.alert(event, **{**texts, **about})
+
+    def alert(self, event: str, /, *, text: object, advice: object, **about: object) -> None:
+        """Alert without a line in the log, for what has been logged before and has lasted since."""
+        if self._send_alert is not None:
+            self._send_alert(Alert(event, now(), {**about, "text": text, "advice": advice}))
 
     def debug(self, event: str, /, **fields: FieldValue) -> None:
         """Log what matters only when looking for a fault."""
-        self._say(logging.DEBUG, event, fields)
+        self._log(logging.DEBUG, event, fields)
 
     def info(self, event: str, /, **fields: FieldValue) -> None:
         """Log what happened; one such line a change of state."""
-        self._say(logging.INFO, event, fields)
+        self._log(logging.INFO, event, fields)
 
     def warning(self, event: str, /, **fields: FieldValue) -> None:
         """Log what a person should look at."""
-        self._say(logging.WARNING, event, fields)
+        self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, /, **fields: FieldValue) -> None:
         """Log what a person must act upon."""
-        self._say(logging.ERROR, event, fields)
+        self._log(logging.ERROR, event, fields)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Write all that is said meanwhile at once, at the end; batches may be nested."""
-        batched = self._batched
+        """Write all that is logged meanwhile at once, at the end; batches may be nested."""
+        batched = [handler for handler in self._handlers() if isinstance(handler, Batched)]
         for each in batched:
             each.begin_batch()
         try:
@@ -130,13 +204,14 @@ class Journal:
             for each in batched:
                 each.end_batch()
 
-    def attach(self, *batched: Batched) -> None:
-        """Name whatever is to hold lines back during a batch; it takes the place of what was named before."""
-        self._batched = batched
+    def _handlers(self) -> Iterator[logging.Handler]:
+        logger: logging.Logger | None = self._logger
+        while logger is not None:
+            yield from logger.handlers
+            logger = logger.parent
 
-    def _say(self, level: int, event: str, fields: Fields) -> None:
-        if event not in event_table():
-            raise ValueError(f"{event} is not in the table of events, meshctl/journal/events.toml")
+    def _log(self, level: int, event: str, fields: Fields) -> None:
+        _kind(event)
         if not _RESERVED_KEYS.isdisjoint(fields):
             raise ValueError(f"{event}: a field must not be named at, level or event")
         if self._logger.isEnabledFor(level):

@@ -75,7 +75,6 @@ def configure_log(log: LogOptions, *, to_terminal: bool = False) -> Journal:
         root.addHandler(handler)
     logging.getLogger(LOGGER_NAME).setLevel(level)
     _Setup.handlers = tuple(handlers)
-    journal.attach(*handlers)
     with journal.batch():
         for record in held_back.take():
             if record.levelno >= level:
@@ -95,7 +94,6 @@ def reopen_log() -> None:
 
 def release_log() -> None:
     """Close the log; what is said from now on is held back for the next `configure_log`."""
-    journal.attach()
     root = logging.getLogger()
     for handler in _Setup.handlers:
         root.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Open what every worker of the daemon writes with: ledger, key, clock, journal and alerts of a mailbox.
+"""Open what every worker of the daemon writes with: ledger, key, clock and journal of a mailbox.
 
 A damaged ledger is set aside, never deleted, and a new one begun; the daemon then rebuilds what the folders
 prove. A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from meshctl.clock import Clock
 from meshctl.files.owner import ForeignFolderError
-from meshctl.journal.alert import AlertSink, ignore
 from meshctl.journal.events import Journal
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
@@ -35,14 +34,12 @@ class Services:
     keys: Keys
     clock: Clock
     journal: Journal
-    alert: AlertSink = ignore
 
 
 def open_services(
     state_folder: Path,
     mailbox_id: str,
     journal: Journal,
-    alert: AlertSink = ignore,
     *,
     suspect: bool = False,
 ) -> Services:
@@ -56,16 +53,16 @@ def open_services(
     _keep_left_over_log(path, journal)
     suspect = suspect or _was_put_beside_a_log(path)
     try:
-        return _open(path, mailbox_id, journal, alert, suspect=suspect)
+        return _open(path, mailbox_id, journal, suspect=suspect)
     except LedgerDamagedError as error:
         kept = _free_name(path)
         # Logged first: once the ledger is set aside, a restart sees no damage that it could log.
         journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept.name)
         _set_aside(path, kept)
-        return _open(path, mailbox_id, journal, alert, suspect=False)
+        return _open(path, mailbox_id, journal, suspect=False)
 
 
-def _open(path: Path, mailbox_id: str, journal: Journal, alert: AlertSink, *, suspect: bool) -> Services:
+def _open(path: Path, mailbox_id: str, journal: Journal, *, suspect: bool) -> Services:
     _make_private(path)
     ledger = Ledger(path, suspect=suspect)
     try:
@@ -73,7 +70,7 @@ def _open(path: Path, mailbox_id: str, journal: Journal, alert: AlertSink, *, su
         _claim(path.parent, ledger, mailbox_id)
         keys = _open_keys(path.with_name(KEY_NAME), ledger, journal)
         clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
-        return Services(ledger, keys, clock, journal, alert)
+        return Services(ledger, keys, clock, journal)
     except sqlite3.DatabaseError as error:
         ledger.close()
         raise translated(error, path) from None

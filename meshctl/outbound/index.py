@@ -28,7 +28,6 @@ from meshctl.clock import iso
 from meshctl.errors import Rejection
 from meshctl.files import change, durable
 from meshctl.files.folder import READ, Folder
-from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
 from meshctl.outbound.letter import (
@@ -437,17 +436,12 @@ class Indexes:
         """Log, alert, and put an explanation of rows into `rejected/`, beside those of earlier indexes."""
         told = json.loads(explanation)
         shown_name, text = mask_file_name(index), told["text"]
-        self._services.journal.warning(
-            "file.index_rows_refused", file=shown_name, refused=len(told["rows"]), text=text
-        )
-        self._services.alert(
-            Alert(
-                event="file.index_rows_refused",
-                at=self._services.clock.now(),
-                text=text,
-                advice=CORRECT_ROWS,
-                about={"file": shown_name},
-            )
+        self._services.journal.tell(
+            "file.index_rows_refused",
+            {"file": shown_name, "advice": CORRECT_ROWS},
+            file=shown_name,
+            refused=len(told["rows"]),
+            text=text,
         )
         self._rejected.explain(index, explanation)
 

@@ -32,7 +32,6 @@ from meshctl.errors import Rejection
 from meshctl.files import change, durable
 from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular, read_regular
-from meshctl.journal.alert import Alert
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
 from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
@@ -318,13 +317,8 @@ def _tell_of_gap(services: Services, messages: int, *, is_new: bool) -> None:
         "Reports and acknowledgements in archive/ are read again; look at 'meshctl list' for messages whose"
         " answers are missing. Files that were refused, and what left no trace in the folders, are not in it."
     )
-    at = services.clock.now()
-    if is_new:
-        services.journal.error("daemon.ledger_rebuilt", messages=messages, text=text, advice=advice)
-        services.alert(Alert(event="daemon.ledger_rebuilt", at=at, text=text, advice=advice))
-    else:
-        services.journal.error("daemon.ledger_completed", messages=messages, text=text, advice=advice)
-        services.alert(Alert(event="daemon.ledger_completed", at=at, text=text, advice=advice))
+    event = "daemon.ledger_rebuilt" if is_new else "daemon.ledger_completed"
+    services.journal.tell(event, {}, messages=messages, text=text, advice=advice)
 
 
 def _last_stamp(services: Services) -> str:

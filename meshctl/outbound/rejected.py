@@ -28,7 +28,7 @@ from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
 from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
-from meshctl.journal.alert import Alert, about_message
+from meshctl.journal.events import about_message
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.ledger.services import Services
@@ -235,24 +235,14 @@ def log_rejected(services: Services, rows: Sequence[NewMessage]) -> None:
     """Log rejections, and alert."""
     for row in rows:
         reason = row.reason or Reason(None, None, None, None)
-        services.journal.warning(
+        services.journal.tell(
             "message.rejected",
+            about_message(row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code),
             message_id=row.message_id,
             file=row.file_name,
             code=reason.code,
             text=reason.text,
             advice=reason.advice,
-        )
-        services.alert(
-            Alert(
-                event="message.rejected",
-                at=row.created_at,
-                text=reason.text,
-                advice=reason.advice,
-                about=about_message(
-                    row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code
-                ),
-            )
         )
 
 

@@ -13,7 +13,6 @@ from typing import Final
 
 from meshctl.clock import iso
 from meshctl.files.item_error import advice_on, is_general, reason_of
-from meshctl.journal.alert import Alert
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.ledger.services import Services
@@ -94,18 +93,8 @@ class SetAside:
         )
         if since is not None:
             return
-        self._services.journal.warning(
-            "file.set_aside", file=shown, folder=use_case, text=reason, advice=advice
-        )
-        self._services.alert(
-            Alert(
-                event="file.set_aside",
-                at=clock.now(),
-                text=reason,
-                advice=advice,
-                about={"file": shown, "folder": use_case},
-            )
-        )
+        about = {"file": shown, "folder": use_case}
+        self._services.journal.tell("file.set_aside", about, **about, text=reason, advice=advice)
 
     def _since_earlier(self, shown: str, use_case: str | None, reason: str) -> str | None:
         """Return since when an earlier run had set an item aside for this reason; None if it had not."""

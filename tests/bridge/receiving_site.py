@@ -9,8 +9,7 @@ from pathlib import Path
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.receive import Receiver
 from meshctl.files.client_folders import ClientFolders
-from meshctl.journal.alert import Alert
-from meshctl.journal.events import EventRecord, Journal
+from meshctl.journal.events import Alert, EventRecord, Journal
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY
 
@@ -92,9 +91,8 @@ class ReceivingSite:
                 ),
                 inbox=self.inbox,
                 work=self.work,
-                journal=Journal(logger),
+                journal=Journal(logger, self.alerts.append),
                 most_bytes=self.most_bytes,
-                alert=self.alerts.append,
                 should_stop=should_stop,
             )
             receiving.recover()

@@ -67,7 +67,7 @@ def test_what_lasts_is_told_once(
     clock = SteppedClock()
     part, alarm = (
         BridgePart("receiving", Switched(error), 1.0, clock, journal),
-        BlockedAlerts(alerts[0], clock),
+        BlockedAlerts(journal.with_alerts(alerts[0].send)),
     )
     sent: list[int] = []
     for seconds in (quiet_seconds, told_by_seconds - quiet_seconds, 2000):
@@ -85,7 +85,10 @@ def test_what_lasts_is_told_once(
 def test_its_end_is_told(alerts: tuple[Alerts, Told]) -> None:
     """When what was told is mended that is told, and a new episode is told again."""
     clock, work = SteppedClock(), Switched(DENIED)
-    part, alarm = BridgePart("sending", work, 1.0, clock, journal), BlockedAlerts(alerts[0], clock)
+    part, alarm = (
+        BridgePart("sending", work, 1.0, clock, journal),
+        BlockedAlerts(journal.with_alerts(alerts[0].send)),
+    )
     for error in (DENIED, None, DENIED):
         work.error = error
         _live(part, alarm, clock, 700)
@@ -101,7 +104,10 @@ def test_what_passes_at_once_is_not_told(alerts: tuple[Alerts, Told]) -> None:
     """A failure that is over within its time is nobody's alert, and neither is its end."""
     busy = BridgeFault(ApiFault(FailureKind.LATER, "", "HTTP-503", "MESH is busy"))
     clock, work = SteppedClock(), Switched(busy)
-    part, alarm = BridgePart("sending", work, 1.0, clock, journal), BlockedAlerts(alerts[0], clock)
+    part, alarm = (
+        BridgePart("sending", work, 1.0, clock, journal),
+        BlockedAlerts(journal.with_alerts(alerts[0].send)),
+    )
 
     _live(part, alarm, clock, 300)
     work.error = None

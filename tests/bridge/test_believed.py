@@ -501,8 +501,8 @@ def test_a_message_that_is_too_much_is_left_for_a_day(
     assert mailbox.left_over() == []
     assert len([one for one in mesh.calls(Call.FETCH) if one.name == ID]) == 1
     (alert,) = mailbox.alerts
-    assert (alert.event, alert.about) == ("bridge.left", {"mesh_id": ID})
-    assert "max_download_bytes" in str(alert.text)
+    assert (alert.event, alert.about["mesh_id"]) == ("bridge.left", ID)
+    assert "max_download_bytes" in str(alert.about["text"])
 
 
 @pytest.mark.parametrize("chunks", [20_001, 999_999_999])

@@ -14,17 +14,20 @@ from threading import Event
 import pytest
 
 from meshctl.daemon.alerts import MOST_WAITING, Alerts
-from meshctl.journal.alert import Alert
-from meshctl.journal.events import EventRecord, Journal
+from meshctl.journal.events import Alert, EventRecord, Journal
 from meshctl.settings.model import AlertSettings
 from tests.site import wait_until
 
 FAILURE = Alert(
     event="message.failed",
     at=datetime(2026, 11, 22, 9, 15, 2, 481000, tzinfo=UTC),
-    text="Not delivered.",
-    advice="Ask the practice.",
-    about={"message_id": "20261122091502480113_7F3A9C", "file": "Zoë's letter.pdf", "code": "14"},
+    about={
+        "message_id": "20261122091502480113_7F3A9C",
+        "file": "Zoë's letter.pdf",
+        "code": "14",
+        "text": "Not delivered.",
+        "advice": "Ask the practice.",
+    },
 )
 
 
@@ -171,7 +174,7 @@ def test_a_command_that_reads_nothing_is_fine(command: _Command) -> None:
     """A command that closes its standard input unread, with a large event on it, has not failed."""
     alerts = command.run("os.close(0)")
 
-    alerts.send(replace(FAILURE, text="x" * 500_000))
+    alerts.send(replace(FAILURE, about={"text": "x" * 500_000}))
     alerts.close(20.0)
 
     assert command.log.fields == []

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from meshctl.clock import Clock
 from meshctl.daemon.retry import Pauses, RetriedWork
-from meshctl.journal.alert import Alert
-from meshctl.journal.events import journal
+from meshctl.journal.events import Alert, journal
 
 
 class _SetClock(Clock):
@@ -33,7 +32,7 @@ def _alerts_while(steps: list[tuple[float, Callable[[], object]]]) -> list[dict[
     """Run work at certain seconds; return the alerts that went out."""
     clock = _SetClock()
     alerts: list[Alert] = []
-    attempts = RetriedWork("outbound", ["/srv/mesh/outbox"], clock, journal, alerts.append)
+    attempts = RetriedWork("outbound", ["/srv/mesh/outbox"], clock, journal.with_alerts(alerts.append))
     for at_seconds, work in steps:
         clock.seconds = at_seconds
         attempts.run(work)

@@ -15,8 +15,7 @@ from typing import Any
 
 from meshctl.clock import Clock
 from meshctl.inbound.pipeline import InboundPipeline, InboundWorkLeft
-from meshctl.journal.alert import Alert
-from meshctl.journal.events import EventRecord, Journal
+from meshctl.journal.events import Alert, EventRecord, Journal
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.keys import Keys
@@ -113,7 +112,8 @@ class InboundSite:
         logger.addHandler(_Lines(self.lines))
         self.ledger = Ledger(self.root / "state" / LEDGER_NAME)
         self.keys = Keys(b"k" * 32)
-        self.services = Services(self.ledger, self.keys, self.clock, Journal(logger), self._note_alert)
+        journal = Journal(logger, self._note_alert)
+        self.services = Services(self.ledger, self.keys, self.clock, journal)
         self.incoming = InboundPipeline(self.settings, self.services, lambda: False)
 
     def _note_alert(self, alert: Alert) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.events import LOGGER_NAME, error_fields, event_table, held_back, journal
+from meshctl.journal.events import LOGGER_NAME, Alert, error_fields, event_table, held_back, journal
 from meshctl.journal.format import FieldValue
 from meshctl.mesh.states import State
 
@@ -68,33 +68,38 @@ def test_alerts_of_the_table_are_those_that_the_code_sends() -> None:
 
 
 def _alerts_sent_by(source: Path) -> Iterator[str]:
-    """Yield the events of the alerts that a module makes: `Alert(event=...)`, by a function of it or not."""
+    """Yield the events that a module gives to `journal.tell` or `journal.alert`."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    constants = {
-        node.target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and isinstance(node.value, ast.Constant)
+    assigned = {
+        target.id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
     }
     for call in calls:
-        if _name_of(call.func) != "Alert":
+        function = call.func
+        if not isinstance(function, ast.Attribute) or function.attr not in {"tell", "alert"}:
             continue
-        [event] = [keyword.value for keyword in call.keywords if keyword.arg == "event"]
-        if isinstance(event, ast.Name) and event.id in constants:
-            yield str(constants[event.id])
-        elif isinstance(event, ast.Name):
-            function = _function_around(tree, call)
-            named = [_text_of(one.args[0]) for one in calls if _name_of(one.func) == function]
-            assert named, f"{source}: nobody calls {function}"
+        if (_name_of(function.value) or "").strip("_") != "journal":
+            continue
+        event = call.args[0]
+        if isinstance(event, ast.Name) and event.id in assigned:
+            event = assigned[event.id]
+        if isinstance(event, ast.Name):
+            sender = _function_around(tree, call)
+            named = [_text_of(one.args[0]) for one in calls if _name_of(one.func) == sender]
+            assert named, f"{source}: nobody calls {sender}"
             yield from named
+        elif isinstance(event, ast.IfExp):
+            yield from (_text_of(event.body), _text_of(event.orelse))
         else:
             yield _text_of(event)
 
 
 def _function_around(tree: ast.Module, call: ast.Call) -> str:
-    """Return the name of the method that makes the alert of an event that it is given."""
+    """Return the name of the method that sends the alert of an event that it is given."""
     [function] = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and call in ast.walk(node)
     ]
@@ -107,16 +112,40 @@ def _text_of(node: ast.expr) -> str:
     return str(node.value)
 
 
-def _name_of(function: ast.expr) -> str | None:
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else None
+def _name_of(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def test_event_that_is_not_in_the_table_is_refused() -> None:
     """A misspelt event is an error where it is said, not a gap in the README."""
     with pytest.raises(ValueError, match=r"message\.qeued is not in the table"):
         journal.info("message.qeued")
+    with pytest.raises(ValueError, match=r"message\.qeued is not in the table"):
+        journal.tell("message.qeued", {})
+
+
+def test_tell_logs_and_alerts_with_the_same_text() -> None:
+    """An alert carries what it is about and the line's text and advice, but not the line's other fields."""
+    alerts: list[Alert] = []
+    told = journal.with_alerts(alerts.append)
+
+    told.tell("message.failed", {"message_id": "1", "code": "14"}, by="TRANSFER", text="No.", advice="Ask.")
+    told.tell("client.recovered", {"text": "It is back.", "advice": "Rest."}, last_seen="now")
+    told.tell("message.warning", None, text="The log alone.")
+    told.tell("message.queued", {}, text="No alert in the table.")
+
+    assert [(record.levelname, record.getMessage()) for record in held_back.take()] == [
+        ("ERROR", "message.failed"),
+        ("INFO", "client.recovered"),
+        ("WARNING", "message.warning"),
+        ("INFO", "message.queued"),
+    ]
+    assert [list(alert.as_json().items())[2:] for alert in alerts] == [
+        [("message_id", "1"), ("code", "14"), ("text", "No."), ("advice", "Ask.")],
+        [("text", "It is back."), ("advice", "Rest.")],
+    ]
 
 
 @pytest.mark.parametrize("key", ["at", "level", "event"])
