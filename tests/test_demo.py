@@ -148,6 +148,7 @@ def test_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
         copy_sample(sample_folder(), tmp_path)
 
 
+@pytest.mark.slow
 def test_process_that_ends_by_itself_ends_the_demo(sample: Path) -> None:
     """A stand-in that cannot work is told, with its last words, and nothing is left running."""
     (sample / RULES_NAME).write_text("rulez = 1\n", encoding="utf-8")

@@ -190,6 +190,7 @@ def test_a_wrong_password_is_denied(sandbox: Sandbox) -> None:
     assert "wrong-one" not in repr(fault)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("subject", ["Łukasz", "two\nlines", "小"])
 def test_header_texts_that_http_cannot_carry_are_refused(sandbox: Sandbox, subject: str) -> None:
     """A text beyond Latin-1 or with a line break is refused before anything is sent, without quoting it."""

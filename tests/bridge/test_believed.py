@@ -582,6 +582,7 @@ def _stop_in_time(bridge: Daemon) -> None:
     assert time.monotonic() - began_at < STOP_SECONDS
 
 
+@pytest.mark.slow
 def test_a_send_whose_answer_trickles_is_not_doubled(tmp_path: Path, mesh: FalseMesh) -> None:
     """A stop amid MESH's answer leaves the letter unsure; the next run asks, and MESH has it once."""
     mesh.is_taken_anyway = True
@@ -609,6 +610,7 @@ def test_once_ends_by_itself_where_a_message_has_no_end(tmp_path: Path, mesh: Fa
     _stop_in_time(bridge)
 
 
+@pytest.mark.slow
 def test_a_page_shakes_no_hands(tmp_path: Path, mesh: FalseMesh) -> None:
     """A sign-in page that answers the handshake is not told to be MESH, and nothing is sent to it."""
     mesh.tamper(Call.HANDSHAKE, page())

@@ -41,6 +41,7 @@ def _certified(mine: Certificate) -> dict[str, str]:
     return {"certificate": f"file:{mine.certificate}", "private_key": f"file:{mine.private_key}"}
 
 
+@pytest.mark.slow
 def test_a_connection_by_each_kind_of_reference(tmp_path: Path) -> None:
     """Secrets in files, variables and systemd credentials open the mailbox alike."""
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
@@ -65,6 +66,7 @@ def test_a_connection_over_tls(tmp_path: Path) -> None:
         assert _call(_settings(tmp_path, {**BRIDGE, **told}), {**ENVIRON, "CA": str(authority.ca)}) == []
 
 
+@pytest.mark.slow
 def test_with_a_ca_bundle_no_other_authority_is_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

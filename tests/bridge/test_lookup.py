@@ -36,6 +36,7 @@ def test_json_is_one_document(site: BridgedSite) -> None:
     }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("ods_code", "workflow_id"), [("Z99", "TEST_WORKFLOW2"), ("X26", "NO_SUCH")])
 def test_none_found_ends_with_1(site: BridgedSite, ods_code: str, workflow_id: str) -> None:
     """An organisation without such a mailbox is told so; as JSON the list is empty."""

@@ -8,6 +8,7 @@ import requests
 from tests.bridge.sandbox import Sandbox, TestAuthority
 
 
+@pytest.mark.slow
 def test_messages_outlive_a_restart(tmp_path: Path) -> None:
     """What was sent is still in the inbox, whole, after the sandbox was ended and started again."""
     with Sandbox(tmp_path) as sandbox:
@@ -22,6 +23,7 @@ def test_messages_outlive_a_restart(tmp_path: Path) -> None:
             assert client.retrieve_message(sent).read() == b"a" * 30
 
 
+@pytest.mark.slow
 def test_reports_and_events_can_be_made(tmp_path: Path) -> None:
     """A report lands in the inbox it is meant for, and an event changes what tracking says."""
     with Sandbox(tmp_path) as sandbox, sandbox.client("X26ABC1") as client:
@@ -36,6 +38,7 @@ def test_reports_and_events_can_be_made(tmp_path: Path) -> None:
         assert sandbox.message(sent)["status"] == "Acknowledged"
 
 
+@pytest.mark.slow
 def test_over_tls_a_client_certificate_is_asked_for(tmp_path: Path) -> None:
     """With an authority the sandbox answers a client with a certificate, and no other."""
     authority = TestAuthority(tmp_path / "ca")

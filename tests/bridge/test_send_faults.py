@@ -414,6 +414,7 @@ def test_a_mesh_that_comes_back_gets_every_pair_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_mesh_that_is_stopped_amid_an_upload_gets_the_rest(tmp_path: Path) -> None:
     """Stopped between two chunks and started again, MESH is sent what it lacks: one message, whole."""
     with Sandbox(tmp_path / "sandbox") as sandbox:

@@ -97,6 +97,7 @@ def test_mesh_away_and_back(tmp_path: Path) -> None:
     assert sorted(unblocked) == ["receiving", "sending"]
 
 
+@pytest.mark.slow
 def test_mesh_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
     """A bridge that starts before MESH can be reached connects as soon as it can."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
@@ -115,6 +116,7 @@ def _delayed(site: BridgedSite) -> set[str]:
     return {entry.values["part"] for entry in site.events("bridge.delayed")}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("status", [500, 429, 403])
 def test_once_says_what_stood_in_the_way(tmp_path: Path, status: int) -> None:
     """`--once` that cannot do its work ends with 1, says why, and leaves the pair where it is."""
@@ -149,6 +151,7 @@ def test_an_alert_command_hears_of_a_mailbox_that_is_not_let_in(tmp_path: Path) 
     assert "Check mailbox.id" in alert["advice"]
 
 
+@pytest.mark.slow
 def test_a_mailbox_is_served_by_one(tmp_path: Path, sandbox: Sandbox) -> None:
     """A second bridge, and a stand-in, are told who serves the mailbox; the first goes on."""
     site = bridged_site(tmp_path, sandbox.url)
@@ -310,6 +313,7 @@ def test_wrong_secrets_end_it_before_it_begins(tmp_path: Path) -> None:
     assert not (tmp_path / ".bridge").exists()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("command", [("bridge",), ("lookup", "X26", "TEST_WORKFLOW")])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Where mesh-client is not installed, one plain line says what to install; exit code 2."""

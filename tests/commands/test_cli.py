@@ -71,6 +71,7 @@ def test_every_command_explains_itself(name: str) -> None:
     assert re.search(r"Exit codes:|Exits \d", result.output)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -61,6 +61,7 @@ def busy(busy_site: Site, tmp_path: Path) -> Site:
     return Site(tmp_path / "busy")
 
 
+@pytest.mark.slow
 def test_a_thousand_messages_are_counted_on_a_small_page(busy: Site) -> None:
     """The page of a busy day counts every message once, and is below 300 KB."""
     page = _page(busy, "--day", DAY.isoformat())

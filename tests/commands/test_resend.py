@@ -357,6 +357,7 @@ def test_a_rebuilt_message_goes_by_its_workflow_id(site: Site) -> None:
     assert failed.said_again()["use_case"] == "send-document"
 
 
+@pytest.mark.slow
 def test_it_works_while_the_daemon_runs(site: Site) -> None:
     """The daemon takes what resend drops, without a restart."""
     failed = _send(site)

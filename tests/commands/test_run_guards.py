@@ -98,6 +98,7 @@ def test_a_sticky_parent_of_the_settings_is_no_matter(site: Site) -> None:
     assert site.meshctl("run", "--once").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_reload_into_the_open_keeps_the_old_settings(site: Site) -> None:
     """Settings that became writable for all are not read again; the daemon says so and goes on."""
     with site.daemon() as daemon:

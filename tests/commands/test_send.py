@@ -120,6 +120,7 @@ def test_a_name_that_the_daemon_passes_over_is_refused(site: Site) -> None:
     assert _names(site.outbox) == {"letter.pdf", "Thumbs.db"}
 
 
+@pytest.mark.slow
 def test_many_at_once_take_different_names(site: Site) -> None:
     """Senders of the same name at the same time all get through, each with its own sidecar."""
     processes = []
@@ -246,6 +247,7 @@ def test_wait_follows_until_mesh_has_it(site: Site) -> None:
     }
 
 
+@pytest.mark.slow
 def test_wait_for_programs_is_one_document(site: Site) -> None:
     """--wait --json prints, at the end, one array with each file, where it was put and its message."""
     letter = _file(site)
@@ -268,6 +270,7 @@ def test_json_without_waiting_has_no_message_yet(site: Site) -> None:
     assert told["message"] is None
 
 
+@pytest.mark.slow
 def test_wait_ends_with_1_when_it_failed(site: Site) -> None:
     """A failed message ends the wait with 1; the reason is on its line."""
     with site.daemon() as daemon, _waiting(site, _file(site), *LETTER, "--wait") as process:

@@ -90,6 +90,7 @@ def test_a_second_daemon_says_who_is_there_and_ends(site: Site, arguments: tuple
     assert len(site.events("daemon.started")) == 1
 
 
+@pytest.mark.slow
 def test_of_daemons_started_at_once_one_works(site: Site) -> None:
     """Of daemons started in the same instant one works and the others end, and every file is sent once."""
     drop_backlog(site, 200)
@@ -120,6 +121,7 @@ def test_a_stop_during_a_backlog_takes_less_than_five_seconds(site: Site) -> Non
     end_during_a_backlog(site, lambda daemon: daemon.stop(5.0))
 
 
+@pytest.mark.slow
 def test_an_interrupt_during_a_backlog_takes_less_than_five_seconds(site: Site) -> None:
     """Ctrl-C in the middle of a backlog does as a stop does."""
 
@@ -183,6 +185,7 @@ def test_hangup_with_wrong_settings_keeps_the_old_ones(
     assert site.control(site.stems()[0]).from_dts == "X26ABC1"
 
 
+@pytest.mark.slow
 def test_hangup_without_a_settings_file_keeps_the_old_ones(site: Site) -> None:
     """After SIGHUP without a settings file the daemon says so, and goes on as before."""
     with site.daemon() as daemon:

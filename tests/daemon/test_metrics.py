@@ -123,6 +123,7 @@ def test_daemon_keeps_it_up_to_date(site: Site, file: Path) -> None:
     assert _values(file)["meshctl_blocked", "outbound"] == 0
 
 
+@pytest.mark.slow
 def test_reload_moves_it(site: Site, file: Path) -> None:
     """After a reload that names another file, the old one is gone: nobody would keep it up to date."""
     other = file.with_name("other.prom")

@@ -33,6 +33,7 @@ def test_without_a_daemon_it_says_so(site: Site) -> None:
     assert asked.stderr.startswith(f"meshctl: No daemon works on {site.state}.")
 
 
+@pytest.mark.slow
 def test_wrong_settings_are_told_and_the_daemon_is_left_alone(site: Site) -> None:
     with site.daemon() as daemon:
         site.settle(staging={"quiet_seconds": "long"})

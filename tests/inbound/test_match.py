@@ -197,7 +197,7 @@ def test_one_report_teaches_the_mesh_id_that_another_needs(mailbox: InboundSite)
     assert mailbox.said("report.unmatched") == []
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("save_sent", [True, False])
 def test_a_thousand_interleaved_reports(mailbox: InboundSite, save_sent: bool) -> None:
     """With one LocalId on all, SaveSent=Y lets every report find its message; without it none is guessed."""

@@ -79,6 +79,7 @@ def test_no_log_is_said_plainly(settings_file: Path) -> None:
     assert "There is no log at" in result.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.usefixtures("some_log")
 @pytest.mark.parametrize(("no_colour", "coloured"), [("", True), ("1", False)])
 def test_colours_are_for_terminals_that_want_them(

@@ -222,6 +222,7 @@ def test_a_file_that_two_indexes_describe_is_not_sent(site: Site) -> None:
     assert [one["code"] for rows in told for one in rows] == ["index_file_disputed"] * 2
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("is_same", [True, False], ids=["same patient", "another patient"])
 def test_a_file_that_was_missed_belongs_to_whom_it_was_missed_for(site: Site, is_same: bool) -> None:
     """The late file of one batch is not taken for the next batch's of the same name."""

@@ -103,6 +103,7 @@ def test_megabytes_of_comments_before_anything_are_refused() -> None:
     assert rejection(comments + make_bundle_xml().split(b"\n", 1)[1]).code == "payload_too_complex"
 
 
+@pytest.mark.slow
 def test_structure_nobody_asked_for_passes_by() -> None:
     """Memory stays small while megabytes of other resources go by."""
     observation = "<entry><resource><Observation><status value='final'/></Observation></resource></entry>"

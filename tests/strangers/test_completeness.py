@@ -239,6 +239,7 @@ def test_an_empty_file_is_called_empty_when_its_time_is_over(tmp_path: Path) -> 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_two_users
 def test_a_backlog_does_not_make_it_forget_who_writes(tmp_path: Path) -> None:
     """While there is much to do events are not listened to, and a stalled writer is still at it."""

@@ -163,6 +163,7 @@ def test_rows_wait_for_files_that_are_still_written(site: Site) -> None:
     assert list(site.rejected.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there a file's number is never given to another")
 def test_rows_of_files_still_written_when_the_daemon_is_killed_are_told(site: Site) -> None:
     """Until it runs again another file may have got the inode: for whom the file is nobody knows then."""

@@ -104,6 +104,7 @@ def _judge(site: Site, before: Mapping[Path, Fingerprint]) -> None:
     assert [each.path.name for each in site.dropped if each.data not in everything] == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("target", ["state", "private"])
 def test_a_folder_swapped_during_the_drain_is_not_followed(site: Site, target: str) -> None:
     """Junk makes the drain as long as he likes; the link is there before his folder's turn comes."""
@@ -123,6 +124,7 @@ def test_a_folder_swapped_during_the_drain_is_not_followed(site: Site, target: s
     _judge(site, before)
 
 
+@pytest.mark.sampled(1)
 @needs_slowness
 @pytest.mark.parametrize("target", ["state", "private"])
 def test_a_folder_swapped_while_an_index_is_unfolded_is_not_followed(site: Site, target: str) -> None:
@@ -139,6 +141,7 @@ def test_a_folder_swapped_while_an_index_is_unfolded_is_not_followed(site: Site,
     _judge(site, before)
 
 
+@pytest.mark.sampled(1)
 @needs_slowness
 @pytest.mark.parametrize("target", ["state", "private"])
 def test_a_folder_swapped_before_a_letter_is_put_back_is_not_followed(site: Site, target: str) -> None:
@@ -167,6 +170,7 @@ def _run_and_swap(site: Site, target: str, awaited: list[Path]) -> None:
     assert (ended[0].exit_code, ended[0].stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_folder_swapped_all_the_time_is_not_followed(site: Site) -> None:
     """Whatever is done with it; and who shares the outbox with the dropper goes on sending."""
     before = _before(site)
