@@ -13,7 +13,7 @@ from meshctl.check.settings import wrong_settings
 from meshctl.errors import ConfigError
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog, print_json
-from meshctl.terminal.tables import make_console, plain_text
+from meshctl.terminal.views import make_console, plain_text
 
 _EPILOG = epilog(
     {

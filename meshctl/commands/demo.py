@@ -21,7 +21,7 @@ from meshctl.terminal.demo import (
     show_live,
 )
 from meshctl.terminal.output import epilog
-from meshctl.terminal.tables import make_console
+from meshctl.terminal.views import make_console
 
 _EPILOG = epilog(
     {

@@ -9,9 +9,9 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
-from meshctl.terminal.messages import print_messages
 from meshctl.terminal.options import parse_since
 from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.views import print_messages
 
 _DEFAULT_LIMIT = 50
 _EPILOG = epilog(

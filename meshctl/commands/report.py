@@ -1,25 +1,34 @@
-"""`meshctl report`: what became of a day's messages, as one HTML page. Reads the ledger, changes nothing.
+"""`meshctl report`: what became of a day's messages, as one HTML page. Only reads the ledger.
 
-Writes one file, the one that is named, whole or not at all; it takes the place of an earlier report, and
-never of anything else.
+Writes the one file that is named, whole or not at all. It replaces an earlier report, and never anything
+else.
 """
 
 import os
 import sqlite3
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import click
 
+from meshctl.clock import now as wall_clock
 from meshctl.errors import ConfigError
 from meshctl.files.durable import replace_file
 from meshctl.inbound.client_health import CLIENT_FACT, client_view
 from meshctl.ledger import reads
-from meshctl.reporting import query
 from meshctl.reporting.figures import figures_of, quiet_periods
 from meshctl.reporting.page import MARK, PeriodReport, html_page
-from meshctl.reporting.period import Period, columns_of, since, whole_day
+from meshctl.reporting.period import (
+    Period,
+    client_signs,
+    columns_of,
+    overdue,
+    since,
+    taken,
+    waits,
+    whole_day,
+)
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.options import parse_since
@@ -28,26 +37,30 @@ from meshctl.terminal.output import epilog
 _STANDARD_OUTPUT = Path("-")
 _EPILOG = epilog(
     {
-        "meshctl report --html today.html": "today, as far as it has gone",
+        "meshctl report --html today.html": "today, until now",
         "meshctl report --day yesterday --html report.html": "the whole of yesterday, for cron",
-        "meshctl report --since 30d --html month.html": "the last thirty days, by the day",
+        "meshctl report --since 30d --html month.html": "the last thirty days, day by day",
         "meshctl report --html - | mail -a 'Content-Type: text/html' ...": "by mail",
     },
-    {0: "written", 1: "the ledger cannot be read", 2: "wrong usage or settings, or the file is another's"},
+    {
+        0: "written",
+        1: "the ledger cannot be read",
+        2: "wrong usage or settings, or the file exists and is not a report",
+    },
 )
 
 
 def _parse_day(_ctx: click.Context, _param: click.Parameter, value: str | None) -> date | None:
     if value is None:
         return None
-    today = datetime.now(UTC).astimezone().date()
-    named = {"today": today, "yesterday": today - timedelta(days=1)}
+    today = wall_clock().astimezone().date()
+    by_name = {"today": today, "yesterday": today - timedelta(days=1)}
     try:
-        day = named.get(value) or date.fromisoformat(value)
+        day = by_name.get(value) or date.fromisoformat(value)
     except ValueError:
         raise click.BadParameter("give a date, such as 2026-11-22, or today or yesterday.") from None
     if day > today:
-        raise click.BadParameter(f"{day} is yet to come.")
+        raise click.BadParameter(f"{day} is in the future.")
     return day
 
 
@@ -68,21 +81,21 @@ def _parse_day(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     metavar="FILE",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The page to write; - is standard output. An earlier report of that name is replaced.",
+    help="The page to write, or - for standard output. Replaces an earlier report of that name.",
 )
 @click.pass_context
 def command(ctx: click.Context, day: date | None, since_at: datetime | None, file: Path) -> None:
     """Write what became of a day's messages as one HTML page, to read, print or mail.
 
-    It has messages by hour and use case, how long they took, failures with what to do, what is overdue, and
-    when the MESH Client was quiet. It is whole in itself, runs no scripts and has no patient data in it.
-    Without --day and --since it is about today.
+    The page shows messages by hour and use case, how long they took, failures with what to do, what is
+    overdue, and when the MESH Client was quiet. It needs no other files, runs no scripts and has no patient
+    data. Without --day and --since it is about today.
     """
     if day is not None and since_at is not None:
         raise click.UsageError("Give either --day or --since.")
-    now = datetime.now(UTC)
+    now = wall_clock()
     if since_at is not None and since_at >= now:
-        raise click.UsageError("--since: that is yet to come.")
+        raise click.UsageError("--since is in the future.")
     settings = settings_of(ctx)
     period = since(since_at, now) if since_at is not None else whole_day(day or now.astimezone().date(), now)
     if file != _STANDARD_OUTPUT:
@@ -102,7 +115,7 @@ def _report(
 ) -> PeriodReport:
     silent_after = settings.deadlines.client_silent_after
     last_seen_at = client_view(reads.fact(connection, CLIENT_FACT)).last_seen
-    signs = query.client_signs(connection, period)
+    signs = client_signs(connection, period)
     if last_seen_at is not None:
         signs.append(last_seen_at)
     return PeriodReport(
@@ -110,11 +123,9 @@ def _report(
         organisation=settings.mailbox.organisation,
         written_at=now,
         period=period,
-        figures=figures_of(query.taken(connection, period), columns_of(period)),
-        overdue=query.overdue(connection),
-        quiet=quiet_periods(
-            signs, query.waits(connection, period), (period.start_at, period.end_at), silent_after
-        ),
+        figures=figures_of(taken(connection, period), columns_of(period)),
+        overdue=overdue(connection),
+        quiet=quiet_periods(signs, waits(connection, period), (period.start_at, period.end_at), silent_after),
         last_seen_at=last_seen_at,
         silent_after=silent_after,
         keep_days=settings.state.keep_days,
@@ -122,7 +133,7 @@ def _report(
 
 
 def _refuse_foreign(file: Path) -> None:
-    """Refuse to write over what is no report of ours. Raises ConfigError, OSError."""
+    """Raise ConfigError if the file exists and is no report; OSError if it cannot be read."""
     try:
         with file.open("rb") as there:
             is_ours = there.read(len(MARK)) == MARK
@@ -130,7 +141,7 @@ def _refuse_foreign(file: Path) -> None:
         return
     if not is_ours:
         raise ConfigError(
-            f"{file} is there already and is no report of meshctl; it stays as it is. Give another name."
+            f"{file} exists and is not a report of meshctl, so it was not replaced. Give another name."
         )
 
 

@@ -6,8 +6,8 @@ from meshctl.bridge.tracked import answer_about
 from meshctl.ledger.reads import snapshot
 from meshctl.mesh.states import FINAL
 from meshctl.terminal.context import message_named, settings_of
-from meshctl.terminal.messages import print_message
 from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.views import print_message
 
 _EPILOG = epilog(
     {

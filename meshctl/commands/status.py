@@ -54,7 +54,7 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
         print_json(collect(settings))
         return
     # Most of what this command takes to start; a program that wants JSON need not wait for it.
-    from meshctl.terminal.status import print_status, watch_status  # noqa: PLC0415
+    from meshctl.terminal.views import print_status, watch_status  # noqa: PLC0415
 
     if not watch:
         print_status(settings, collect(settings))

@@ -7,7 +7,7 @@ import click
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.terminal.context import settings_if_any
 from meshctl.terminal.output import epilog, print_json
-from meshctl.terminal.tables import print_table
+from meshctl.terminal.views import print_table
 
 _EPILOG = epilog(
     {

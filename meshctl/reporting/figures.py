@@ -1,4 +1,4 @@
-"""What a report says, in numbers: counted from messages, told by nothing but values. Pure."""
+"""The numbers of a report, counted from messages. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,14 +10,13 @@ from typing import Final
 
 from meshctl.ledger.records import Reason
 from meshctl.mesh.states import FINAL, State
-from meshctl.reporting.period import Columns
-from meshctl.reporting.query import Taken, Wait
+from meshctl.reporting.period import Columns, Taken, Wait
 
 LIMITS_SECONDS: Final = (10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400, 3 * 86_400)
-"""The upper limits of a distribution's bins; what took longer is in a bin of its own."""
+"""The upper limits of a distribution's bins; a last bin has everything that took longer."""
 
 MILESTONES: Final = (State.SENT, State.RECEIVED, State.COMPLETED)
-"""The states whose times are told."""
+"""The states whose times are reported."""
 
 _AT_LEAST: Final = {
     State.SENT: (State.SENT, State.RECEIVED, State.COMPLETED),
@@ -29,7 +28,7 @@ _EXAMPLES: Final = 3
 
 @dataclass(slots=True)
 class Durations:
-    """How long messages took to get somewhere."""
+    """How long messages took to reach a state."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -41,14 +40,14 @@ class Durations:
         return counts
 
     def quantile(self, share: float) -> float | None:
-        """Return the time within which this share of the messages made it; None when there are none."""
+        """Return the time within which this share of the messages got there; None when there are none."""
         ordered = sorted(self.seconds)
         return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 @dataclass(slots=True)
 class FailureCount:
-    """All messages that one code ended: whether it was ours (rejected) or came back (failed)."""
+    """All messages that one code ended: ours (rejected), or one that came back (failed)."""
 
     state: State
     reason: Reason
@@ -77,13 +76,13 @@ class Figures:
 
     @property
     def under_way(self) -> int:
-        """Return how many have not come to an end."""
+        """Return how many are not in a final state."""
         return sum(count for state, count in self.states.items() if state not in FINAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """A time without a sign of the MESH Client; `waiting` pairs lay in OUT for some of it."""
+    """A time without a sign of the MESH Client; `waiting` pairs were in OUT for some of it."""
 
     start_at: datetime
     end_at: datetime
@@ -91,7 +90,7 @@ class Quiet:
 
 
 def figures_of(messages: Iterable[Taken], columns: Columns) -> Figures:
-    """Count messages; those of use cases are listed from the most frequent on, failures likewise."""
+    """Count messages; use cases and failures are sorted, the most frequent first."""
     figures = Figures(columns)
     failures: dict[tuple[State, str | None, str | None], FailureCount] = {}
     for message in messages:
@@ -118,12 +117,12 @@ def quiet_periods(
     limits: tuple[datetime, datetime],
     at_least: timedelta,
 ) -> list[Quiet]:
-    """Return where, within `limits`, no sign of the client came for `at_least` so long."""
+    """Return the times within `limits` without a sign of the client for `at_least` this long."""
     start_at, end_at = limits
     marks = [start_at, *sorted(sign for sign in signs if start_at <= sign < end_at), end_at]
-    lying = list(waits)
+    pairs = list(waits)
     return [
-        Quiet(one, other, _count_waiting(lying, one, other))
+        Quiet(one, other, _count_waiting(pairs, one, other))
         for one, other in pairwise(marks)
         if other - one >= at_least
     ]
@@ -139,7 +138,7 @@ def _note_times(figures: Figures, message: Taken) -> None:
     for milestone, durations in figures.durations.items():
         if milestone is State.COMPLETED and message.assumed:
             continue
-        # Where a step was skipped, the first that proves it counts.
+        # Where a step was skipped, the first later step counts.
         instants = [at for state, at in message.reached if state in _AT_LEAST[milestone]]
         if instants:
             durations.seconds.append(max(0.0, (min(instants) - message.created_at).total_seconds()))

@@ -3,10 +3,11 @@
 The page needs nothing but itself: no scripts, no fonts, no addresses. Every value is escaped, and its own
 policy forbids it to load anything.
 
-Charts are SVG. Across, places are percentages and down they are pixels: a chart fills a phone and a wide
-screen alike, while its text keeps its size.
+Charts are SVG. Horizontal positions are percentages and vertical ones are pixels: a chart fills a phone and
+a wide screen, and its text keeps its size.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -18,16 +19,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from meshctl import __version__
 from meshctl.mesh.states import State
 from meshctl.reporting.figures import LIMITS_SECONDS, MILESTONES, Figures, Quiet
-from meshctl.reporting.period import Columns, Period
-from meshctl.reporting.query import Overdue
+from meshctl.reporting.period import Columns, Overdue, Period
+from meshctl.sizes import span_text
 
 MARK: Final = b"<!DOCTYPE html>\n<!-- meshctl report -->"
-"""How every page begins, so that a later one may take its place and nothing else."""
+"""How every page begins: a later report replaces a file that begins so, and nothing else."""
 
 MOST_ROWS: Final = 100
-"""So many overdue messages and quiet periods are listed; of more, the page says how many."""
+"""At most so many overdue messages and quiet periods are listed; the page counts the rest."""
 
-# Of the two days in the year that are no 24 hours, the longer one.
+# A day with a change from summer time.
 _LONGEST_DAY_SECONDS: Final = 25 * 3600
 _MEANINGS: Final = {
     State.SENT: "until MESH had it",
@@ -45,7 +46,7 @@ _DEADLINES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PeriodReport:
-    """All that a page tells. `keep_days` and `silent_after` are the settings that bound what can be seen."""
+    """All that a page shows. `keep_days` and `silent_after` are the settings that limit what can be seen."""
 
     mailbox: str
     organisation: str | None
@@ -86,17 +87,12 @@ def html_page(report: PeriodReport) -> bytes:
 
 
 def span(seconds: float | None) -> str:
-    """Return how long something took, to two units: "4 s", "2 min 5 s", "1 d 3 h"; a dash for None."""
+    """Return how long something took, in two units: "4 s", "2 min 5 s", "1 d 3 h"; a dash for None."""
     if seconds is None:
         return "-"
     if seconds < 1:
         return "under 1 s"
-    rest, parts = round(seconds), []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count}{_NO_BREAK}{unit}")
-    return " ".join(parts[:2])
+    return re.sub(r"(?<=\d) ", _NO_BREAK, span_text(seconds, parts=2))
 
 
 def _arrivals(figures: Figures) -> dict[str, Any]:
@@ -121,7 +117,7 @@ def _arrivals(figures: Figures) -> dict[str, Any]:
 
 
 def _distribution(figures: Figures, state: State) -> dict[str, Any]:
-    """Return the chart of how long messages took to come as far as `state`."""
+    """Return the chart of how long messages took to reach `state`."""
     durations = figures.durations[state]
     counts = durations.bins()
     longer = f"over {span(LIMITS_SECONDS[-1])}"
@@ -159,7 +155,7 @@ HEIGHT_PX: Final = 180
 """How high the columns of a chart may be."""
 
 MOST_COLOURS: Final = 7
-"""So many series are told apart by colour; the last stands for the rest where there are more."""
+"""So many series have a colour of their own; where there are more, the last has all the rest."""
 
 REST: Final = "others"
 UNKNOWN: Final = "not known"
@@ -171,7 +167,7 @@ _NICE: Final = (1, 2, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A piece of a column: place and width in per cent, place and height in pixels; what it tells."""
+    """A piece of a column: left and width in per cent, top and height in pixels, and its tooltip."""
 
     left: float
     width: float
@@ -183,7 +179,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A label, and where it stands: in per cent across, or in pixels down."""
+    """A label and its position: in per cent from the left, or in pixels from the top."""
 
     place: float
     text: str
@@ -200,7 +196,7 @@ class ColumnChart:
 
 
 def series_of(by_use_case: Mapping[str | None, Sequence[int]]) -> dict[str, list[int]]:
-    """Return the counts by the name that is shown, those beyond the colours that there are as one."""
+    """Return the counts by the name to show; those beyond the available colours are added up."""
     named = [(UNKNOWN if name is None else name, list(counts)) for name, counts in by_use_case.items()]
     if len(named) <= MOST_COLOURS:
         return dict(named)
@@ -209,7 +205,7 @@ def series_of(by_use_case: Mapping[str | None, Sequence[int]]) -> dict[str, list
 
 
 def column_chart(series: Mapping[str, Sequence[int]], columns: Columns) -> ColumnChart:
-    """Lay out one stacked column for each column of the period."""
+    """Return one stacked column for each column of the period."""
     count = len(columns)
     top = nice_limit(max(map(sum, zip(*series.values(), strict=True)), default=0))
     slot = 100 / count
@@ -236,19 +232,19 @@ def column_label(columns: Columns, number: int) -> str:
 
 
 def column_name(columns: Columns, number: int) -> str:
-    """Return the whole name of a column."""
+    """Return the full name of a column."""
     start_at = columns.borders[number]
     return f"{start_at:%a %d %b %Y}" if columns.is_daily else f"{start_at:%a %d %b, %H:%M}"
 
 
 def shares(counts: Sequence[int]) -> list[float]:
-    """Return how long the bar of each count is, in per cent of the longest."""
+    """Return the length of each count's bar, in per cent of the longest."""
     longest = max(counts, default=0)
     return [100 * count / longest if longest else 0.0 for count in counts]
 
 
 def nice_limit(highest: int) -> int:
-    """Return the end of an axis that reaches `highest`: a number that reads well, and even where it can."""
+    """Return the end of an axis that reaches `highest`: a round number, even where possible."""
     if highest <= 1:
         return max(highest, 1)
     power = int(10 ** floor(log10(highest)))

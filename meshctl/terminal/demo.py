@@ -19,9 +19,8 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.states import LADDER, State
 from meshctl.settings.model import Settings
 from meshctl.simulator.demo import DemoPart, Scene
-from meshctl.terminal.messages import OVERDUE_STYLE, STYLES, state_text
 from meshctl.terminal.output import quoted
-from meshctl.terminal.tables import plain_text
+from meshctl.terminal.views import OVERDUE_STYLE, STYLES, plain_text, state_text
 
 _REFRESHES_PER_SECOND = 8
 _INDENT = 6

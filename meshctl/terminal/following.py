@@ -21,7 +21,7 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.states import LADDER, State
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any
-from meshctl.terminal.tables import make_console, plain_text
+from meshctl.terminal.views import make_console, plain_text
 
 ARRIVED = frozenset({State.SENT, State.RECEIVED, State.COMPLETED})
 LOST = frozenset({State.REJECTED, State.FAILED})

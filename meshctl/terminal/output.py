@@ -1,6 +1,6 @@
 """How commands speak to programs and to people: one JSON document, relative times, help with examples.
 
-Tables are in `meshctl.terminal.tables`, which takes longer to load.
+Tables are in `meshctl.terminal.views`, which takes longer to load.
 """
 
 import json

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from meshctl.terminal.output import print_json, relative_time
-from meshctl.terminal.tables import make_table, print_table
+from meshctl.terminal.views import make_table, print_table
 from tests.payloads import pdf
 from tests.site import Site, sidecar
 

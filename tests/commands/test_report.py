@@ -233,7 +233,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(busy: Site) -> None:
 
     assert refused.exit_code == 2
     assert refused.stderr == (
-        f"meshctl: {letter} is there already and is no report of meshctl; it stays as it is. "
+        f"meshctl: {letter} exists and is not a report of meshctl, so it was not replaced. "
         "Give another name.\n"
     )
     assert letter.read_text(encoding="utf-8") == "<html>a letter</html>"
@@ -264,8 +264,8 @@ def test_report_changes_nothing(busy: Site) -> None:
     [
         (["--day", "2026-11-20", "--since", "1d"], "Give either --day or --since."),
         (["--day", "the 20th"], "give a date, such as 2026-11-22, or today or yesterday."),
-        (["--day", "2999-01-01"], "2999-01-01 is yet to come."),
-        (["--since", "2999-01-01"], "that is yet to come."),
+        (["--day", "2999-01-01"], "2999-01-01 is in the future."),
+        (["--since", "2999-01-01"], "--since is in the future."),
     ],
 )
 def test_times_that_cannot_be_are_refused(site: Site, arguments: list[str], told: str) -> None:
