@@ -276,4 +276,4 @@ def _about_queued(state: str, status: dict[str, Any], now: datetime) -> Text:
     oldest = status["oldest_queued_seconds"]
     if state != State.QUEUED or oldest is None:
         return Text()
-    return plain_text(f"the oldest {relative_time(now - timedelta(seconds=oldest), now)}")
+    return plain_text(f"the oldest queued {relative_time(now - timedelta(seconds=oldest), now)}")
