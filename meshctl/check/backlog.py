@@ -13,11 +13,10 @@ from meshctl.check.finding import MOST_LISTED, Finding, Setup, error, listed, no
 from meshctl.check.rights import ASK_DAEMON
 from meshctl.clock import iso
 from meshctl.files.safe_open import lying_since_ns
-from meshctl.inbound.client_health import CLIENT_FACT, client_view
-from meshctl.inbound.half_pairs import PATIENCE_SECONDS, lone_halves
-from meshctl.inbound.set_aside import count_set_aside
+from meshctl.inbound.client import CLIENT_FACT, client_view
+from meshctl.inbound.follow import PATIENCE_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.reads import fact, set_aside
+from meshctl.ledger.reads import count_set_aside, fact, set_aside
 from meshctl.outbound.count import without
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
@@ -136,9 +135,9 @@ def check_out(setup: Setup) -> Iterator[Finding]:
 
 def _lone_files(out: Path, setup: Setup) -> Iterator[Finding]:
     now = setup.now.timestamp()
-    old = [half for half in lone_halves(out) if now - half.lies_since > PATIENCE_SECONDS]
-    controls = [mask_file_name(half.name) for half in old if half.is_control]
-    payloads = [mask_file_name(half.name) for half in old if not half.is_control]
+    old = [part for part in lone_parts(out) if now - part.since > PATIENCE_SECONDS]
+    controls = [mask_file_name(part.name) for part in old if part.is_control]
+    payloads = [mask_file_name(part.name) for part in old if not part.is_control]
     if controls:
         yield warning(
             "OUT.control_alone",

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.errors import ConfigError
-from meshctl.inbound.date_formats import format_doubts
+from meshctl.inbound.record import format_doubts
 from meshctl.mesh.use_cases import PayloadForm, Resolution
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.layout import PLACEHOLDER_ID

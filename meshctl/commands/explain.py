@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
-from meshctl.inbound.acknowledgement import UnreadableAcknowledgementError, read_acknowledgement
+from meshctl.inbound.evidence import UnreadableAcknowledgementError, read_acknowledgement
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code

@@ -15,7 +15,7 @@ import click
 from meshctl.clock import now as wall_clock
 from meshctl.errors import ConfigError
 from meshctl.files.durable import replace_file
-from meshctl.inbound.client_health import CLIENT_FACT, client_view
+from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
 from meshctl.reporting.figures import figures_of, quiet_periods
 from meshctl.reporting.page import MARK, PeriodReport, html_page

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from meshctl.inbound.client_health import CLIENT_FACT, client_view
-from meshctl.inbound.set_aside import count_set_aside
+from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
+from meshctl.ledger.reads import count_set_aside
 from meshctl.ledger.records import SetAside
 from meshctl.mesh.states import State
 from meshctl.outbound.count import count_rejected, tally_outbox

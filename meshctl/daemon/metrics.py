@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from meshctl.daemon.metrics_values import LedgerNumbers, Numbers
 from meshctl.daemon.retry import RetriedParts
 from meshctl.files.durable import replace_file
-from meshctl.inbound.client_health import CLIENT_FACT, client_view
+from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.journal.events import Journal, event_table
 from meshctl.ledger import reads
 from meshctl.outbound.count import OutboxTally, count_rejected, tally_outbox

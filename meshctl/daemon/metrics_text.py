@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from meshctl import __version__
 from meshctl.daemon.metrics_values import LedgerNumbers, Numbers
-from meshctl.inbound.client_health import ClientState
+from meshctl.inbound.client import ClientState
 
 _MAILBOX: Final = "mailbox"
 

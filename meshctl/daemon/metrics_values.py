@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshctl.inbound.client_health import ClientState
+from meshctl.inbound.client import ClientState
 from meshctl.mesh.states import State
 from meshctl.outbound.count import OutboxTally
 

@@ -1,31 +1,40 @@
-"""Moving control files and their payloads out of IN, whole and without overwriting anything.
+"""The archive: control files and payloads moved out of IN, and read again for a ledger that lacks them.
 
-The payload goes first and the control file last, so whoever reads the target never finds a control file
-without its payload. A crash in between leaves the control file in IN, where it is found again, and its
-payload in the target, where `finish_move` finds it. A name that is taken gets a number, unless the very same
-content lies there already.
+Files are moved whole, and nothing is overwritten. The payload goes first and the control file last, so
+whoever reads the target never finds a control file without its payload. A crash in between leaves the control
+file in IN, where it is found again, and its payload in the target, where `finish_move` finds it. A name that
+is taken gets a number, unless the very same content is there already.
+
+A ledger that was rebuilt or restored from a back-up has the state that the client's folders prove. The
+reports and acknowledgements that came since are in the archive, by the day they were recorded. They are
+matched and recorded as when they came, a batch a turn; nothing is moved, and the ledger takes nothing twice.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import BinaryIO
 
 from meshctl.files import change, durable
 from meshctl.files.safe_open import is_there, open_regular
+from meshctl.inbound.evidence import (
+    UnreadableAcknowledgementError,
+    evidence_of_report,
+    read_acknowledgement,
+)
+from meshctl.inbound.folders import BATCH, PAYLOAD_ENDS, ControlReader, Read, payload_of
+from meshctl.inbound.match import ControlKind, Matcher, ReceivedReport
+from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder, found_in_acknowledgement
+from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.records import ARCHIVE_FROM_FACT
+from meshctl.ledger.services import Services
 
 _TEMPORARY_PREFIX = ".meshctl-"
 _FOLDER_MODE = 0o750
 _CHUNK_BYTES = 1 << 20
-_END_CHARACTERS = len(".ctl")
-_PAYLOAD_ENDS = {".ctl": (".dat",), ".CTL": (".DAT", ".dat")}
-
-
-def payload_of(control_path: str) -> str | None:
-    """Return the path of the payload beside a control file, None when there is none. Raises OSError."""
-    stem, end = control_path[:-_END_CHARACTERS], control_path[-_END_CHARACTERS:]
-    return next((stem + other for other in _PAYLOAD_ENDS[end] if is_there(stem + other)), None)
+_DAYS = "[0-9]*/[0-9]*/[0-9]*"
 
 
 def make_folder(folder: str) -> None:
@@ -39,7 +48,8 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
     A file that somebody else has taken meanwhile is passed over.
     """
     sources = [path for path in (payload_path, control_path) if path is not None]
-    for targets in _candidates(sources, folder):
+    for number in _numbers():
+        targets = [_numbered(source, number, folder) for source in sources]
         moves = [(source, target, is_there(target)) for source, target in zip(sources, targets, strict=True)]
         if all(not taken or _is_same(source, target) for source, target, taken in moves):
             for source, target, taken in moves:
@@ -50,60 +60,32 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
 
 
 def finish_move(control_path: str, folder: str) -> bool:
-    """Move a control file after its payload, if a crash left that alone in the folder; tell if so.
+    """Move a control file after its payload, if a crash left that alone in the folder; return whether it did.
 
     Raises OSError.
     """
-    stem, end = os.path.splitext(os.path.basename(control_path))
     for number in _numbers():
-        name = f"{folder}/{stem}{number}"
-        payloads = [name + other for other in _PAYLOAD_ENDS[end] if is_there(name + other)]
-        if not payloads:
+        target = _numbered(control_path, number, folder)
+        if payload_of(target) is None:
             return False
-        if not is_there(name + end):
+        if not is_there(target):
             with suppress(FileNotFoundError):
-                _move(control_path, name + end)
+                _move(control_path, target)
             return True
-        if _is_same(control_path, name + end):
+        if _is_same(control_path, target):
             # From another file system: the crash came between the copy and the removal of the original.
             change.unlink_if_there(control_path)
             return True
     return False
 
 
-class Archive:
-    """`archive/YYYY/MM/DD/`: reports and acknowledgements that were ours, by the day they were recorded."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def day(self, day: str) -> str:
-        """Return the folder of a day, given as `YYYY-MM-DD`, and make it if it is missing. Raises OSError."""
-        folder = f"{self._root}/{day.replace('-', '/')}"
-        make_folder(folder)
-        return folder
-
-    def finish_move(self, control_path: str) -> bool:
-        """Finish what a crash left half archived, on whatever day that was; tell whether there was any.
-
-        Raises OSError.
-        """
-        days = sorted(self._root.glob("[0-9]*/[0-9]*/[0-9]*"), reverse=True)
-        return any(finish_move(control_path, str(day)) for day in days)
-
-
-def _candidates(sources: Sequence[str], folder: str) -> Iterator[list[str]]:
-    names = [os.path.basename(source) for source in sources]
-    for number in _numbers():
-        yield [f"{folder}/{name[:-_END_CHARACTERS]}{number}{name[-_END_CHARACTERS:]}" for name in names]
-
-
 def _numbers() -> Iterator[str]:
-    yield ""
-    number = 2
-    while True:
-        yield f".{number}"
-        number += 1
+    return chain([""], (f".{number}" for number in count(2)))
+
+
+def _numbered(path: str, number: str, folder: str) -> str:
+    stem, end = os.path.splitext(os.path.basename(path))
+    return f"{folder}/{stem}{number}{end}"
 
 
 def _is_same(source: str, target: str) -> bool:
@@ -126,3 +108,105 @@ def _is_same_content(one: BinaryIO, other: BinaryIO) -> bool:
 def _move(source: str, target: str) -> None:
     folder, name = os.path.split(target)
     durable.move(source, target, f"{folder}/{_TEMPORARY_PREFIX}{name}")
+
+
+class Archive:
+    """`archive/YYYY/MM/DD/`: reports and acknowledgements that were ours, by the day they were recorded."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def day(self, day: str) -> str:
+        """Return the folder of a day, given as `YYYY-MM-DD`, and make it if it is missing. Raises OSError."""
+        folder = f"{self._root}/{day.replace('-', '/')}"
+        make_folder(folder)
+        return folder
+
+    def finish_move(self, control_path: str) -> bool:
+        """Finish what a crash left half archived, on whatever day that was; return whether there was any.
+
+        Raises OSError.
+        """
+        days = sorted(self._root.glob(_DAYS), reverse=True)
+        return any(finish_move(control_path, str(day)) for day in days)
+
+    def controls(self, first_day: str) -> Iterator[Path]:
+        """Yield the control files of a day and those after it, in the order in which the days came."""
+        for day in sorted(self._root.glob(_DAYS)):
+            if "-".join(day.parts[-3:]) >= first_day:
+                yield from sorted(path for path in day.iterdir() if path.suffix in PAYLOAD_ENDS)
+
+
+class ArchiveReading:
+    """Reads an archive again from the day on that the ledger's fact gives, if it gives one."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        reader: ControlReader,
+        matcher: Matcher,
+        recorder: Recorder,
+        services: Services,
+    ) -> None:
+        self._archive = archive
+        self._reader = reader
+        self._matcher = matcher
+        self._recorder = recorder
+        self._services = services
+        self._first_day = services.ledger.fact(ARCHIVE_FROM_FACT) or ""
+        self._left = archive.controls(self._first_day)
+        self._count = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """True if there is more to read."""
+        return bool(self._first_day)
+
+    def work(self) -> None:
+        """Read one batch, if there is any.
+
+        Raises OSError, LedgerError or sqlite3.Error; the next call then begins from the first day.
+        """
+        if not self._first_day:
+            return
+        try:
+            batch = list(islice(self._left, BATCH))
+            self._recorder.record(list(self._evidence(batch)))
+            self._count += len(batch)
+            if len(batch) < BATCH:
+                self._services.ledger.set_fact(ARCHIVE_FROM_FACT, "")
+        except Exception:
+            self._left, self._count = self._archive.controls(self._first_day), 0
+            raise
+        if len(batch) < BATCH:
+            self._first_day = ""
+            if self._count:
+                self._services.journal.info("daemon.archive_reread", files=self._count)
+
+    def _evidence(self, paths: Sequence[Path]) -> Iterator[FoundEvidence]:
+        reports = []
+        for path in paths:
+            found = self._reader.read(str(path))
+            if not isinstance(found, Read):
+                continue
+            kind = self._matcher.kind_of(found.control, str(path))
+            if kind is ControlKind.REPORT:
+                reports.append(ReceivedReport(path.stem, found.control))
+            elif kind is ControlKind.ACKNOWLEDGEMENT:
+                yield from self._acknowledged(path, found)
+        for report, decision in zip(reports, self._matcher.match_reports(reports), strict=True):
+            if decision.message is not None:
+                evidence = evidence_of_report(report.control, decision.message.workflow_id)
+                file = mask_file_name(f"{report.stem}.ctl")
+                yield FoundEvidence(decision.message.message_id, evidence, EvidenceEvent.REPORT, file)
+
+    def _acknowledged(self, path: Path, found: Read) -> Iterator[FoundEvidence]:
+        payload = payload_of(str(path))
+        if payload is None:
+            return
+        try:
+            acknowledgement = read_acknowledgement(payload)
+        except (UnreadableAcknowledgementError, OSError):
+            return
+        decision = self._matcher.match_acknowledgement(acknowledgement, found.control)
+        yield from found_in_acknowledgement(path.name, found.control, acknowledgement, decision)

@@ -1,25 +1,24 @@
 """Deadlines: messages of which something expected has not come in time, and those that are done by waiting.
 
 Time is measured on the steady clock, so a clock that is set back or forward makes no message late or early.
-The ledger is asked only for messages whose time ran out since the last look, and each is told of once.
+The ledger is asked only for messages whose time ran out since the last look, and each is announced once.
 
-Messages whose story ended `keep_days` ago leave the ledger, in steps that hold nothing up.
+Final messages that have not changed for `keep_days` leave the ledger, in steps that hold nothing up.
 """
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from meshctl.inbound.folders import BATCH
 from meshctl.inbound.record import FoundEvidence, Recorder
-from meshctl.inbound.sent_failed import BATCH
 from meshctl.ledger import reads
 from meshctl.ledger.reads import Waiting
 from meshctl.ledger.services import Services
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, State
-from meshctl.settings.model import DeadlineSettings, Settings
+from meshctl.settings.model import Settings
 from meshctl.settings.types import format_duration
 
 _OPEN: Final = (State.QUEUED, State.COLLECTED, State.SENT, State.RECEIVED)
@@ -63,7 +62,8 @@ _EXPECTATIONS: Final = (
         Deadline.INFRASTRUCTURE_ACK,
         Waiting(_OPEN, Acknowledgement.INFRASTRUCTURE),
         "The infrastructure acknowledgement has not come within {time}.",
-        "Ask the recipient whether its system has the message; without this answer it counts as not arrived.",
+        "Ask the recipient whether its system has the message; until this acknowledgement comes it counts as"
+        " not arrived.",
     ),
     _Expectation(
         Deadline.BUSINESS_ACK,
@@ -76,7 +76,7 @@ _EXPECTATIONS: Final = (
 
 @dataclass(slots=True)
 class _Progress:
-    """How far one deadline has been looked after: messages due but not yet flagged, and until when."""
+    """How far the messages of one deadline were looked at; `due` are those not yet flagged."""
 
     until: float = float("-inf")
     due: deque[str] = field(default_factory=deque)
@@ -86,7 +86,7 @@ class Deadlines:
     """The deadlines of one mailbox."""
 
     def __init__(self, settings: Settings, recorder: Recorder, services: Services) -> None:
-        self._times = _times(settings.deadlines)
+        self._times = {one: getattr(settings.deadlines, one.value) for one in Deadline}
         self._undelivered_after = settings.deadlines.undelivered_after.total_seconds()
         self._recorder = recorder
         self._services = services
@@ -94,7 +94,7 @@ class Deadlines:
         self._expectations = tuple(
             one for one in _EXPECTATIONS if one.name is not Deadline.SENT or shows_sent
         )
-        # Without any sign that MESH has it, a message that was taken is all that can be waited with.
+        # Where nothing can show that MESH has it, a collected message is the best evidence we get.
         self._delivered_states = (State.SENT, State.RECEIVED) + (() if shows_sent else (State.COLLECTED,))
         self._progress = {one.name: _Progress() for one in self._expectations}
         shortest = min(*(time.total_seconds() for time in self._times.values()), self._undelivered_after)
@@ -116,7 +116,7 @@ class Deadlines:
 
     def texts(self) -> dict[Deadline, tuple[str, str]]:
         """Return text and advice by deadline."""
-        return {one.name: self._told(one) for one in _EXPECTATIONS}
+        return {one.name: self._text_and_advice(one) for one in _EXPECTATIONS}
 
     @property
     def is_busy(self) -> bool:
@@ -146,7 +146,7 @@ class Deadlines:
         # Evidence may have come since the look.
         late = reads.still_missed(self._services.ledger.connection, expectation.waiting, batch)
         if late:
-            self._recorder.mark_overdue(late, expectation.name, *self._told(expectation))
+            self._recorder.mark_overdue(late, expectation.name, *self._text_and_advice(expectation))
         for _ in batch:
             due.popleft()
 
@@ -158,13 +158,9 @@ class Deadlines:
         self._recorder.record([FoundEvidence(message_id, _ASSUMED) for message_id in done])
         self._may_assume = len(done) == BATCH
 
-    def _told(self, expectation: _Expectation) -> tuple[str, str]:
+    def _text_and_advice(self, expectation: _Expectation) -> tuple[str, str]:
         time = format_duration(self._times[expectation.name])
         return expectation.text.format(time=time), expectation.advice
-
-
-def _times(deadlines: DeadlineSettings) -> Mapping[Deadline, timedelta]:
-    return {one: getattr(deadlines, one.value) for one in Deadline}
 
 
 def _can_show_sent(settings: Settings) -> bool:
@@ -180,8 +176,8 @@ _LOOK_EVERY_SECONDS = 3600.0
 class Retention:
     """Removes final messages that have not changed for `keep_days`."""
 
-    def __init__(self, keep_days: int, services: Services) -> None:
-        self._keep = timedelta(days=keep_days)
+    def __init__(self, settings: Settings, services: Services) -> None:
+        self._keep = timedelta(days=settings.state.keep_days)
         self._services = services
         self._next_look = float("-inf")
         self._removed = 0

@@ -1,67 +1,66 @@
 """IN: reports, acknowledgements, and what is for others.
 
-A batch is read, matched, recorded in one transaction, told of, and only then archived or delivered. Whatever
+A batch is read, matched, recorded in one transaction, logged, and only then archived or delivered. Whatever
 interrupts it, the files that are still in IN go through the same again, and the ledger takes nothing twice.
-An unmatched report stays, and is tried again when SENT teaches the MESH id that it gives. What cannot be read
-or moved is set aside, and keeps no other back.
+An unmatched report stays, and is tried again when SENT gives the MESH id that it names. A file that cannot be
+read or moved is set aside, and keeps no other back.
 """
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 
 from meshctl.files import change
 from meshctl.files.durable import takes_files
 from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
-from meshctl.inbound.acknowledgement import (
+from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in
+from meshctl.inbound.evidence import (
     ReceivedAcknowledgement,
     UnreadableAcknowledgementError,
+    evidence_of_report,
+    is_delay,
+    mesh_id_of,
     read_acknowledgement,
 )
-from meshctl.inbound.answering import Answering
-from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in, payload_of
-from meshctl.inbound.control_reader import (
-    ControlKind,
+from meshctl.inbound.folders import (
+    CONTENT_ADVICE,
+    GONE,
+    LATER_SECONDS,
+    NO_PAYLOAD_ADVICE,
+    SOON,
     ControlReader,
+    FolderScan,
+    NextLook,
     Read,
     Unread,
     UnreadReason,
-    control_kind,
+    payload_of,
 )
-from meshctl.inbound.match import Decision, Doubt, Matcher, ReceivedReport
+from meshctl.inbound.match import ControlKind, Decision, Doubt, Matcher, ReceivedReport
 from meshctl.inbound.notices import Notices
-from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
-from meshctl.inbound.report import evidence_of_report, is_delay, mesh_id_of
-from meshctl.inbound.scan import GONE, FolderScan, NextLook
-from meshctl.inbound.sent_failed import BATCH, LATER_SECONDS, SOON_SECONDS
-from meshctl.inbound.set_aside import (
-    ACKNOWLEDGEMENT_UNREADABLE,
-    CONTENT_ADVICE,
-    IMMOVABLE,
-    NO_PAYLOAD_ADVICE,
-    SET_ASIDE,
-    UNREADABLE,
-    UNUSABLE,
+from meshctl.inbound.record import (
+    EvidenceEvent,
+    FoundEvidence,
+    Recorder,
+    found_in_acknowledgement,
+    sender_of,
 )
+from meshctl.inbound.responses import Responses
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.reads import Candidate
+from meshctl.ledger.records import SET_ASIDE, Outcome
 from meshctl.ledger.services import Services
-from meshctl.mesh.address import is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
 
-# Outcomes as the ledger remembers them.
-_ELSEWHERE = "elsewhere"
-_DATA = "data"
-_UNMATCHED = "unmatched"
-# It may find its message yet, when SENT teaches the MESH id that it gives.
-_UNMATCHED_WITH_MESH_ID = "unmatched:mesh_id"
-_ACKNOWLEDGEMENT_UNMATCHED = "answer_unmatched"
+# A report with one of these has been logged as unmatched, or was matched.
+_UNMATCHED = frozenset({Outcome.UNMATCHED, Outcome.UNMATCHED_WITH_MESH_ID, Outcome.IMMOVABLE})
 
-_SOON = NextLook(again_seconds=SOON_SECONDS)
+Step = Callable[[], None]
+"""Something to log or do once the evidence of a batch is recorded."""
 
 
 @dataclass(slots=True)
@@ -70,11 +69,11 @@ class _Batch:
 
     reports: dict[str, ControlFile] = field(default_factory=dict)
     pieces: list[FoundEvidence] = field(default_factory=list)
-    notes: list[Callable[[], None]] = field(default_factory=list)
+    notices: list[Step] = field(default_factory=list)
+    responses: dict[str, Step] = field(default_factory=dict)
     next_looks: dict[str, NextLook] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     delivered: dict[str, ControlFile] = field(default_factory=dict)
-    answers: dict[str, Callable[[], None]] = field(default_factory=dict)
 
 
 class InFolder:
@@ -84,37 +83,27 @@ class InFolder:
         self,
         settings: Settings,
         reader: ControlReader,
+        matcher: Matcher,
+        archive: Archive,
         recorder: Recorder,
         services: Services,
-        full_look_seconds: float,
     ) -> None:
-        self._services = services
         self._reader = reader
+        self._matcher = matcher
+        self._archive = archive
         self._recorder = recorder
+        self._services = services
         self._notices = Notices(services)
-        self._matcher = Matcher(services, settings.mailbox.ods_code, settings.use_cases)
-        self._answering = Answering(settings, services)
-        self._archive = Archive(settings.reports.archive)
-        self._keeps_unmatched = settings.reports.unmatched == "leave"
+        self._responses = Responses(settings, services)
         self._deliver_to = None if settings.reports.deliver is None else str(settings.reports.deliver)
-        self._mailbox_id = settings.mailbox.id
-        use_cases = settings.use_cases.values()
-        self._ack_workflow_ids = {workflow_id for one in use_cases for workflow_id in one.ack_workflow_ids}
-        self._workflow_ids = {one.workflow_id for one in use_cases} | self._ack_workflow_ids
+        self._keeps_unmatched = settings.reports.unmatched == "leave"
         self._unmatched: dict[str, list[str]] = {}
         self._polls = 0
-        self.folder_scan = FolderScan(
-            "IN",
-            settings.mailbox,
-            services,
-            full_look_seconds,
-            may_be_missing=False,
-            is_open=self._is_open,
-        )
+        self.scan = FolderScan("IN", settings, services, self._open_outcomes())
 
     def work(self) -> None:
         """Deal with one batch. Raises OSError, LedgerError, sqlite3.Error."""
-        names = self.folder_scan.batch(BATCH)
+        names = self.scan.batch()
         if not names:
             return
         batch = _Batch()
@@ -125,88 +114,89 @@ class InFolder:
                 if is_general(error):
                     raise
                 text = f"It, or the payload beside it, cannot be looked at: {reason_of(error)}."
-                self._set_aside(name, text, advice_on(error), batch)
+                self._set_aside(batch, name, text, advice_on(error))
         self._match(batch)
         self._recorder.record(batch.pieces)
-        self._answer(batch)
+        self._respond(batch)
         with self._services.journal.batch():
-            for note in batch.notes:
-                note()
-        # What was told is remembered before anything else can go wrong, so that it is not told again.
-        self.folder_scan.note_outcomes(batch.next_looks)
+            for notice in batch.notices:
+                notice()
+        # What was logged is remembered before anything else can go wrong, so that it is not logged again.
+        self.scan.note(batch.next_looks)
         self._move_to_archive(batch.archived)
         self._deliver(batch.delivered)
 
-    def _answer(self, batch: _Batch) -> None:
-        """Answer responses that ask for it, before they are archived."""
-        for name, answer in batch.answers.items():
-            try:
-                answer()
-            except OSError as error:
-                batch.archived.remove(name)
-                text = f"The response that it asks for cannot be dropped: {reason_of(error)}."
-                self._set_aside(name, text, advice_on(error), batch)
-
-    def retry(self, mesh_id: str) -> None:
-        """Try unmatched reports again that give this MESH id."""
-        self.folder_scan.reopen(self._unmatched.pop(mesh_id, ()))
+    def reopen(self, mesh_ids: Iterable[str]) -> None:
+        """Try unmatched reports again that give one of these MESH ids."""
+        for mesh_id in mesh_ids:
+            self.scan.reopen(self._unmatched.pop(mesh_id, ()))
 
     def take_polls(self) -> int:
         """Return how many reports of the client about itself came since the last call."""
         polls, self._polls = self._polls, 0
         return polls
 
-    def _is_open(self, outcome: str) -> bool:
-        """True if a file with this outcome is looked at again after a restart."""
-        if outcome == _DATA:
-            return self._deliver_to is not None
-        if outcome == _UNMATCHED:
-            return not self._keeps_unmatched
-        return outcome in SET_ASIDE or outcome.startswith(_UNMATCHED)
+    def _open_outcomes(self) -> set[str]:
+        """Return the outcomes of files that are looked at again after a restart."""
+        found: set[str] = {*SET_ASIDE, Outcome.UNMATCHED_WITH_MESH_ID}
+        if self._deliver_to is not None:
+            found.add(Outcome.DATA)
+        if not self._keeps_unmatched:
+            found.add(Outcome.UNMATCHED)
+        return found
 
     def _sort(self, name: str, batch: _Batch) -> None:
-        path = f"{self.folder_scan.folder}/{name}"
+        path = f"{self.scan.folder}/{name}"
         found = self._reader.read(path)
         if isinstance(found, Unread):
-            batch.next_looks[name] = self._judge_unread(name, found, batch)
+            self._judge_unread(batch, name, found)
             return
         control = found.control
-        kind = control_kind(
-            control, self._mailbox_id, self._ack_workflow_ids, lambda: payload_of(path) is not None
-        )
+        kind = self._matcher.kind_of(control, path)
         if kind is ControlKind.REPORT:
             batch.reports[name] = control
         elif kind is ControlKind.CLIENT:
-            if self.folder_scan.outcome(name) != IMMOVABLE:
+            if self.scan.outcome(name) != Outcome.IMMOVABLE:
                 self._polls += 1
-                batch.notes.append(partial(self._notices.poll, control))
+                batch.notices.append(partial(self._notices.poll, control))
             batch.archived.append(name)
         elif kind is ControlKind.ACKNOWLEDGEMENT:
-            self._take_acknowledgement(name, path, found, batch)
-        elif kind is ControlKind.DATA and self._deliver_to is not None:
-            self._take_data(name, path, found, batch, self._deliver_to)
+            self._sort_acknowledgement(batch, name, path, found)
+        elif kind is ControlKind.ELSEWHERE:
+            received = partial(self._notices.received, name, control, "for another mailbox")
+            self._leave(batch, name, Outcome.ELSEWHERE, received)
+        elif self._deliver_to is None:
+            received = partial(self._notices.received, name, control, "data message")
+            self._leave(batch, name, Outcome.DATA, received)
         else:
-            outcome, reason = (
-                (_DATA, "data message") if kind is ControlKind.DATA else (_ELSEWHERE, "for another mailbox")
-            )
-            self._leave_to_others(name, control, outcome, reason, batch)
+            self._sort_data(batch, name, path, found, self._deliver_to)
 
-    def _judge_unread(self, name: str, found: Unread, batch: _Batch) -> NextLook:
+    def _leave(
+        self, batch: _Batch, name: str, outcome: Outcome, notice: Step, again_seconds: float | None = None
+    ) -> None:
+        """Leave a file where it is, and log it unless that was done."""
+        self._log_once(batch, name, notice, {outcome})
+        batch.next_looks[name] = NextLook(outcome, again_seconds)
+
+    def _log_once(self, batch: _Batch, name: str, notice: Step, outcomes: Collection[Outcome]) -> None:
+        """Log a file unless one of these outcomes says that it was logged."""
+        if self.scan.outcome(name) not in outcomes:
+            batch.notices.append(notice)
+
+    def _judge_unread(self, batch: _Batch, name: str, found: Unread) -> None:
         if found.why is UnreadReason.GONE:
-            return GONE
-        if found.why is UnreadReason.UNFINISHED:
-            return _SOON
-        if self.folder_scan.outcome(name) != UNREADABLE:
-            batch.notes.append(partial(self._notices.unreadable, name, self.folder_scan.label, found))
-        return NextLook(UNREADABLE, again_seconds=LATER_SECONDS)
+            batch.next_looks[name] = GONE
+        elif found.why is UnreadReason.UNFINISHED:
+            batch.next_looks[name] = SOON
+        else:
+            notice = partial(self._notices.unreadable, name, self.scan.label, found)
+            self._leave(batch, name, Outcome.UNREADABLE, notice, LATER_SECONDS)
 
-    def _set_aside(self, name: str, text: str, advice: str, batch: _Batch) -> None:
-        outcome = self.folder_scan.outcome(name)
-        # Of a pair whose payload was moved, and whose control file cannot be, that has been said.
-        if outcome not in (UNUSABLE, IMMOVABLE):
-            batch.notes.append(partial(self._notices.set_aside, name, text, advice))
-            outcome = UNUSABLE
-        batch.next_looks[name] = NextLook(outcome, again_seconds=LATER_SECONDS)
+    def _set_aside(self, batch: _Batch, name: str, text: str, advice: str) -> None:
+        # A pair whose payload was moved, and whose control file cannot be, stays immovable, which was logged.
+        is_immovable = self.scan.outcome(name) == Outcome.IMMOVABLE
+        outcome = Outcome.IMMOVABLE if is_immovable else Outcome.UNUSABLE
+        self._leave(batch, name, outcome, partial(self._notices.set_aside, name, text, advice), LATER_SECONDS)
 
     def _match(self, batch: _Batch) -> None:
         reports = [
@@ -215,137 +205,129 @@ class InFolder:
         decisions = self._matcher.match_reports(reports) if reports else []
         for (name, control), decision in zip(batch.reports.items(), decisions, strict=True):
             if decision.message is None:
-                self._leave_unmatched(name, control, decision, batch)
+                self._leave_unmatched(batch, name, control, decision)
             elif decision.message.state is State.CLAIMED:
-                batch.next_looks[name] = _SOON
+                batch.next_looks[name] = SOON
             else:
                 evidence = evidence_of_report(control, decision.message.workflow_id)
-                said = EvidenceEvent.DELAY if is_delay(evidence) else EvidenceEvent.REPORT
+                event = EvidenceEvent.DELAY if is_delay(evidence) else EvidenceEvent.REPORT
                 file = mask_file_name(name)
-                batch.pieces.append(FoundEvidence(decision.message.message_id, evidence, said, file))
+                batch.pieces.append(FoundEvidence(decision.message.message_id, evidence, event, file))
                 batch.archived.append(name)
 
-    def _leave_unmatched(self, name: str, control: ControlFile, decision: Decision, batch: _Batch) -> None:
-        is_strange = bool(control.workflow_id) and control.workflow_id not in self._workflow_ids
-        if is_strange and decision.doubt is not Doubt.CONTRADICTION:
-            reason = "report for another application"
-            self._leave_to_others(name, control, _ELSEWHERE, reason, batch)
-            return
-        outcome = self.folder_scan.outcome(name) or ""
-        if outcome != IMMOVABLE and not outcome.startswith(_UNMATCHED):
-            batch.notes.append(partial(self._notices.unmatched_report, name, control, decision))
-        if not self._keeps_unmatched:
-            batch.archived.append(name)
+    def _leave_unmatched(self, batch: _Batch, name: str, control: ControlFile, decision: Decision) -> None:
+        if self._matcher.is_strange(control.workflow_id) and decision.doubt is not Doubt.CONTRADICTION:
+            received = partial(self._notices.received, name, control, "report for another application")
+            self._leave(batch, name, Outcome.ELSEWHERE, received)
             return
         mesh_id = mesh_id_of(control)
-        if mesh_id is None:
-            batch.next_looks[name] = NextLook(_UNMATCHED)
-            return
-        batch.next_looks[name] = NextLook(_UNMATCHED_WITH_MESH_ID)
-        self._unmatched.setdefault(mesh_id, []).append(name)
+        notice = partial(self._notices.unmatched_report, name, control, decision)
+        self._log_once(batch, name, notice, _UNMATCHED)
+        if not self._keeps_unmatched:
+            batch.archived.append(name)
+        elif mesh_id is None:
+            batch.next_looks[name] = NextLook(Outcome.UNMATCHED)
+        else:
+            batch.next_looks[name] = NextLook(Outcome.UNMATCHED_WITH_MESH_ID)
+            self._unmatched.setdefault(mesh_id, []).append(name)
 
-    def _take_acknowledgement(self, name: str, path: str, found: Read, batch: _Batch) -> None:
+    def _sort_acknowledgement(self, batch: _Batch, name: str, path: str, found: Read) -> None:
         payload = payload_of(path)
         if payload is None:
             if self._archive.finish_move(path):
                 batch.next_looks[name] = GONE
             elif not self._reader.is_finished(path, found.changed_ns):
-                batch.next_looks[name] = _SOON
+                batch.next_looks[name] = SOON
             else:
-                self._leave_unreadable(
-                    name, "Its payload is missing.", NO_PAYLOAD_ADVICE, batch, LATER_SECONDS
-                )
+                text = "Its payload is missing."
+                self._leave_unreadable(batch, name, text, NO_PAYLOAD_ADVICE, LATER_SECONDS)
             return
-        answer = self._read_acknowledgement(name, payload, batch)
-        if answer is None:
+        acknowledgement = self._read_acknowledgement(batch, name, payload)
+        if acknowledgement is None:
             return
-        decision = self._matcher.match_acknowledgement(answer, found.control)
+        decision = self._matcher.match_acknowledgement(acknowledgement, found.control)
         if decision.message is None:
-            if self.folder_scan.outcome(name) != _ACKNOWLEDGEMENT_UNMATCHED:
-                codes = ",".join(evidence.code for evidence in answer.evidence if evidence.code)
-                tell = partial(self._notices.unmatched_acknowledgement, name, found.control, decision, codes)
-                batch.notes.append(tell)
-            batch.next_looks[name] = NextLook(_ACKNOWLEDGEMENT_UNMATCHED)
+            codes = ",".join(one.code for one in acknowledgement.evidence if one.code)
+            notice = partial(self._notices.unmatched_acknowledgement, name, found.control, decision, codes)
+            self._leave(batch, name, Outcome.ACKNOWLEDGEMENT_UNMATCHED, notice)
         elif decision.message.state is State.CLAIMED:
-            batch.next_looks[name] = _SOON
+            batch.next_looks[name] = SOON
         else:
-            self._record_answer(name, found.control, answer, decision, decision.message, batch)
+            batch.pieces += found_in_acknowledgement(name, found.control, acknowledgement, decision)
+            self._follow_up(batch, name, sender_of(found.control), acknowledgement, decision.message)
             batch.archived.append(name)
 
-    def _record_answer(
+    def _follow_up(
         self,
-        name: str,
-        control: ControlFile,
-        answer: ReceivedAcknowledgement,
-        decision: Decision,
-        message: Candidate,
         batch: _Batch,
+        name: str,
+        sender: str | None,
+        acknowledgement: ReceivedAcknowledgement,
+        message: Candidate,
     ) -> None:
-        """Note what an acknowledgement proves of the message that it answers, and of copies of it."""
-        sender = _sender(control)
-        batch.pieces += evidence_of_answer(name, control, answer, decision, message)
-        is_another = sender is not None and message.answered_by not in (None, sender)
-        if is_another and message.to_mailbox is None and message.answered_by is not None:
-            tell = partial(
-                self._notices.other_mailbox, name, message.message_id, sender or "", message.answered_by
-            )
-            batch.notes.append(tell)
-        if sender is not None and self._answering.wants(answer, message):
-            batch.answers[name] = partial(self._answering.answer, answer, message, sender)
-        if answer.unknown_codes:
-            batch.notes.append(partial(self._notices.unknown_codes, name, message.message_id, answer))
+        """Note what else an acknowledgement of a message calls for: log lines, and a response of ours."""
+        before = message.answered_by
+        if sender is not None and before not in (None, sender) and message.to_mailbox is None:
+            notice = partial(self._notices.other_mailbox, name, message.message_id, sender, before or "")
+            batch.notices.append(notice)
+        if sender is not None and self._responses.are_wanted(acknowledgement, message):
+            batch.responses[name] = partial(self._responses.drop, acknowledgement, message, sender)
+        if acknowledgement.unknown_codes:
+            notice = partial(self._notices.unknown_codes, name, message.message_id, acknowledgement)
+            batch.notices.append(notice)
 
-    def _read_acknowledgement(self, name: str, payload: str, batch: _Batch) -> ReceivedAcknowledgement | None:
+    def _read_acknowledgement(self, batch: _Batch, name: str, payload: str) -> ReceivedAcknowledgement | None:
         """Return what a payload says; None, after noting what becomes of it, if it cannot be read."""
         try:
             return read_acknowledgement(payload)
         except UnreadableAcknowledgementError as error:
             if self._reader.is_finished(payload, _changed_ns(payload)):
-                self._leave_unreadable(name, str(error), CONTENT_ADVICE, batch)
+                self._leave_unreadable(batch, name, str(error), CONTENT_ADVICE)
             else:
-                batch.next_looks[name] = _SOON
+                batch.next_looks[name] = SOON
         except OSError as error:
             if is_general(error):
                 raise
             if isinstance(error, FileNotFoundError) or change.is_held_open(error):
-                batch.next_looks[name] = _SOON
+                batch.next_looks[name] = SOON
             else:
                 reason = f"Its payload cannot be read: {reason_of(error)}."
-                self._leave_unreadable(name, reason, advice_on(error), batch, LATER_SECONDS)
+                self._leave_unreadable(batch, name, reason, advice_on(error), LATER_SECONDS)
         return None
 
     def _leave_unreadable(
-        self, name: str, reason: str, advice: str, batch: _Batch, again_seconds: float | None = None
+        self, batch: _Batch, name: str, reason: str, advice: str, again_seconds: float | None = None
     ) -> None:
-        if self.folder_scan.outcome(name) != ACKNOWLEDGEMENT_UNREADABLE:
-            batch.notes.append(partial(self._notices.unreadable_acknowledgement, name, reason, advice))
-        batch.next_looks[name] = NextLook(ACKNOWLEDGEMENT_UNREADABLE, again_seconds)
+        notice = partial(self._notices.unreadable_acknowledgement, name, reason, advice)
+        self._leave(batch, name, Outcome.ACKNOWLEDGEMENT_UNREADABLE, notice, again_seconds)
 
-    def _take_data(self, name: str, path: str, found: Read, batch: _Batch, folder: str) -> None:
+    def _respond(self, batch: _Batch) -> None:
+        """Respond to acknowledgements that ask for it, before they are archived."""
+        for name, drop in batch.responses.items():
+            try:
+                drop()
+            except OSError as error:
+                batch.archived.remove(name)
+                text = f"The response that it asks for cannot be dropped: {reason_of(error)}."
+                self._set_aside(batch, name, text, advice_on(error))
+
+    def _sort_data(self, batch: _Batch, name: str, path: str, found: Read, folder: str) -> None:
         payload = payload_of(path)
         if payload is not None and _is_regular(payload):
             batch.delivered[name] = found.control
         elif payload is None and finish_move(path, folder):
             batch.next_looks[name] = GONE
-            batch.notes.append(partial(self._notices.delivered, name, found.control))
+            batch.notices.append(partial(self._notices.delivered, name, found.control))
         elif not self._reader.is_finished(path, found.changed_ns):
-            batch.next_looks[name] = _SOON
+            batch.next_looks[name] = SOON
         elif payload is None:
-            self._set_aside(name, "Its payload is missing.", NO_PAYLOAD_ADVICE, batch)
+            self._set_aside(batch, name, "Its payload is missing.", NO_PAYLOAD_ADVICE)
         else:
-            self._set_aside(name, "Its payload is no ordinary file.", NOT_A_FILE_ADVICE, batch)
-
-    def _leave_to_others(
-        self, name: str, control: ControlFile, outcome: str, reason: str, batch: _Batch
-    ) -> None:
-        if self.folder_scan.outcome(name) != outcome:
-            batch.notes.append(partial(self._notices.received, name, control, reason))
-        batch.next_looks[name] = NextLook(outcome)
+            self._set_aside(batch, name, "Its payload is no ordinary file.", NOT_A_FILE_ADVICE)
 
     def _move_to_archive(self, names: list[str]) -> None:
-        if not names:
-            return
-        self._move(names, self._archive.day(f"{self._services.clock.now():%Y-%m-%d}"))
+        if names:
+            self._move(names, self._archive.day(f"{self._services.clock.now():%Y-%m-%d}"))
 
     def _deliver(self, controls: dict[str, ControlFile]) -> None:
         if not controls or self._deliver_to is None:
@@ -354,16 +336,14 @@ class InFolder:
         with self._services.journal.batch():
             self._move(controls, self._deliver_to, lambda name: self._notices.delivered(name, controls[name]))
 
-    def _move(
-        self, names: Collection[str], folder: str, tell: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """Move files out of IN and tell of each; one that cannot be moved is set aside.
+    def _move(self, names: Collection[str], folder: str, log: Callable[[str], None] = lambda _: None) -> None:
+        """Move files out of IN and log each; one that cannot be moved is set aside.
 
         Raises OSError when it is the folder that takes no more files.
         """
         moved, error_by_name = [], {}
         for name in names:
-            path = f"{self.folder_scan.folder}/{name}"
+            path = f"{self.scan.folder}/{name}"
             try:
                 move_in(path, payload_of(path), folder)
             except OSError as error:
@@ -371,38 +351,18 @@ class InFolder:
                     raise
                 error_by_name[name] = error
             else:
-                tell(name)
+                log(name)
                 moved.append(name)
-        self.folder_scan.note_outcomes(dict.fromkeys(moved, GONE))
+        self.scan.note(dict.fromkeys(moved, GONE))
         for name, refused in error_by_name.items():
-            if self.folder_scan.outcome(name) != IMMOVABLE:
+            if self.scan.outcome(name) != Outcome.IMMOVABLE:
                 text = f"It cannot be moved out of IN: {reason_of(refused)}."
                 self._notices.set_aside(name, text, advice_on(refused))
-        immovable = NextLook(IMMOVABLE, again_seconds=LATER_SECONDS)
-        self.folder_scan.note_outcomes(dict.fromkeys(error_by_name, immovable))
+        immovable = NextLook(Outcome.IMMOVABLE, again_seconds=LATER_SECONDS)
+        self.scan.note(dict.fromkeys(error_by_name, immovable))
 
     def _may_move_to(self, folder: str) -> bool:
-        return os.access(self.folder_scan.folder, os.W_OK | os.X_OK) and takes_files(folder)
-
-
-def _sender(control: ControlFile) -> str | None:
-    return control.from_dts.upper() if is_mailbox_id(control.from_dts.upper()) else None
-
-
-def evidence_of_answer(
-    name: str,
-    control: ControlFile,
-    answer: ReceivedAcknowledgement,
-    decision: Decision,
-    message: Candidate,
-) -> Iterator[FoundEvidence]:
-    """Yield what an acknowledgement proves of the message that it answers, and of copies of it."""
-    for evidence in answer.evidence:
-        told = replace(evidence, mailbox=_sender(control))
-        yield FoundEvidence(message.message_id, told, EvidenceEvent.ACKNOWLEDGEMENT, mask_file_name(name))
-        elsewhere = f"{evidence.text} It is recorded at {message.message_id}, which has the same content."
-        for copy in decision.copies:
-            yield FoundEvidence(copy.message_id, replace(told, text=elsewhere))
+        return os.access(self.scan.folder, os.W_OK | os.X_OK) and takes_files(folder)
 
 
 def _changed_ns(path: str) -> int:

@@ -1,33 +1,36 @@
-"""Decide which message a report or an acknowledgement is about: never a guess.
+"""Decide what a control file in IN is, and which message it is about: never a guess.
 
 A report names its message by up to three ids. Those that point to a message must all point to the same one;
 an id that points to several, or to none, says nothing. A LocalId that is an ODS code says nothing either,
 however many messages bear it (GP Connect wants the same code on all of them). `Matcher` asks the ledger for
-candidates; the decisions are pure.
+candidates; the decisions are pure. Other applications share mailboxes: what is not ours is left to them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from functools import partial
 
-from meshctl.inbound.acknowledgement import (
+from meshctl.inbound.evidence import (
     UNREADABLE_IDENTIFIER,
     ReceivedAcknowledgement,
+    meaning_of,
+    mesh_id_of,
     reference_keys,
 )
-from meshctl.inbound.report import mesh_id_of
+from meshctl.inbound.folders import payload_of
 from meshctl.ledger import reads
 from meshctl.ledger.reads import Candidate
 from meshctl.ledger.services import Services
-from meshctl.mesh.codes import ITK3
+from meshctl.mesh.codes import ITK3, Effect
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State
 from meshctl.mesh.use_cases import UseCase
+from meshctl.settings.model import Settings
 
 MOST_CANDIDATES = 5
-"""So many candidates at most are named where a match would be a guess."""
+"""At most so many candidates are named where a match would be a guess."""
 
 # Organisation and site codes of the Organisation Data Service.
 _ODS_SHAPE = re.compile(r"(?=[A-Z0-9]*[A-Z])[A-Z0-9]{3,8}", re.IGNORECASE)
@@ -41,12 +44,12 @@ class Doubt(StrEnum):
     ODS_CODE = "Its LocalId is an ODS code, which tells no message from another."
     WORKFLOW = "Its LocalId belongs to a message of another workflow."
     CONTRADICTION = "Its ids belong to different messages."
-    UNKNOWN_REFERENCE = "No message bears the id that it answers."
-    UNREADABLE_REFERENCE = "Its sender could not read the id of the message that it answers."
+    UNKNOWN_REFERENCE = "No message bears the id that it acknowledges."
+    UNREADABLE_REFERENCE = "Its sender could not read the id of the message that it acknowledges."
     OTHER_WORKFLOW = "It came under a workflow id that acknowledgements of the message do not have."
     OTHER_MAILBOX = "It came from a mailbox to which the message did not go."
     NO_MAILBOX = "It does not say which mailbox it came from, and the message went to a certain one."
-    SEVERAL_REFERENCES = "Several messages bear the id that it answers."
+    SEVERAL_REFERENCES = "Several messages bear the id that it acknowledges."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Identification:
 class Decision:
     """The message, or the doubt and the candidates there were.
 
-    `copies` are earlier messages with the same content, which an answer to `message` answers too.
+    `copies` are earlier messages with the same content, which an acknowledgement of `message` is about, too.
     """
 
     message: Candidate | None
@@ -104,12 +107,12 @@ def decide_report(found: Identification) -> Decision:
 def decide_acknowledgement(
     candidates: Sequence[Candidate], doubt_of: Callable[[Candidate], Doubt | None] = lambda _: None
 ) -> Decision:
-    """Return the one message whose payload bears the id that an acknowledgement answers.
+    """Return the one message whose payload bears the id that an acknowledgement is about.
 
     `doubt_of` says why it cannot be about a message although that bears the id: such a message counts only if
     there is no other. The same payload sent again has the same ids. What never arrived cannot have been
-    answered, so it steps back where there is another. Of a chain of messages, each of which sent the one
-    before it again, the newest at MESH is the one that was answered.
+    acknowledged, so it steps back where there is another. Of a chain of messages, each of which sent the one
+    before it again, the newest at MESH is the one that was acknowledged.
     """
     if not candidates:
         return Decision(None, Doubt.UNKNOWN_REFERENCE)
@@ -169,53 +172,100 @@ def _undecided(doubt: Doubt, candidates: Iterable[Candidate]) -> Decision:
     return Decision(None, doubt, tuple(ids[:MOST_CANDIDATES]))
 
 
+class ControlKind(Enum):
+    """What a control file in IN is."""
+
+    REPORT = auto()
+    """A report on a message that left this mailbox."""
+    CLIENT = auto()
+    """A report of the client about itself."""
+    ACKNOWLEDGEMENT = auto()
+    """A data message under a workflow id that acknowledgements of our messages come back under."""
+    DATA = auto()
+    """Any other data message for this mailbox."""
+    ELSEWHERE = auto()
+    """Something for another mailbox."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ReceivedReport:
-    """A report as it lies in IN: its file's stem and what the control file says."""
+    """A report in IN: its file's stem and what the control file says."""
 
     stem: str
     control: ControlFile
 
 
 class Matcher:
-    """Matches for one mailbox; `ods_code` is that of its organisation."""
+    """Decides for one mailbox what control files are, and matches them."""
 
-    def __init__(self, services: Services, ods_code: str | None, use_cases: Mapping[str, UseCase]) -> None:
+    def __init__(self, settings: Settings, services: Services) -> None:
         self._connection = services.ledger.connection
         self._keys = services.keys
-        self._ods_code = ods_code
-        self._use_cases = use_cases
+        self._mailbox_id = settings.mailbox.id.casefold()
+        self._ods_code = settings.mailbox.ods_code
+        self._use_cases = settings.use_cases
+        use_cases = settings.use_cases.values()
+        self._ack_workflow_ids = {workflow_id for one in use_cases for workflow_id in one.ack_workflow_ids}
+        self._workflow_ids = self._ack_workflow_ids | {one.workflow_id for one in use_cases}
+
+    def kind_of(self, control: ControlFile, path: str) -> ControlKind:
+        """Return what a control file is. Raises OSError when it depends on a payload that cannot be seen."""
+        sender, recipient = control.from_dts.casefold(), control.to_dts.casefold()
+        if self._is_report(control, path):
+            if self._mailbox_id not in (sender, recipient) and sender and recipient:
+                return ControlKind.ELSEWHERE
+            meaning = meaning_of(control)
+            is_client = meaning is not None and meaning.effect is Effect.CLIENT
+            return ControlKind.CLIENT if is_client else ControlKind.REPORT
+        if recipient not in ("", self._mailbox_id):
+            return ControlKind.ELSEWHERE
+        is_acknowledgement = control.workflow_id in self._ack_workflow_ids
+        return ControlKind.ACKNOWLEDGEMENT if is_acknowledgement else ControlKind.DATA
+
+    def _is_report(self, control: ControlFile, path: str) -> bool:
+        if control.is_report:
+            return True
+        if control.status is None:
+            return False
+        # A message that arrived has a record of its transfer as well, but it has a payload and came to us.
+        is_data = control.message_type.lower() == "data"
+        is_own = control.from_dts.casefold() == self._mailbox_id
+        return (not is_data or is_own) and payload_of(path) is None
+
+    def is_strange(self, workflow_id: str) -> bool:
+        """True if no use case has this workflow id, neither for messages nor for acknowledgements."""
+        return bool(workflow_id) and workflow_id not in self._workflow_ids
 
     def match_reports(self, reports: Sequence[ReceivedReport]) -> list[Decision]:
-        """Return a decision for each report; one may teach the MESH id by which another finds its message."""
+        """Return a decision for each report; one may give the MESH id by which another finds its message."""
         found = self._identifications(reports)
         decisions = [decide_report(one) for one in found]
-        taught = {
+        message_by_mesh_id = {
             one.mesh_id: decision.message
             for one, decision in zip(found, decisions, strict=True)
             if decision.message is not None and one.mesh_id is not None
         }
         for number, (one, decision) in enumerate(zip(found, decisions, strict=True)):
-            if decision.message is None and not one.by_mesh_id and one.mesh_id in taught:
-                decisions[number] = decide_report(replace(one, by_mesh_id=[taught[one.mesh_id]]))
+            if decision.message is None and not one.by_mesh_id and one.mesh_id in message_by_mesh_id:
+                decisions[number] = decide_report(replace(one, by_mesh_id=[message_by_mesh_id[one.mesh_id]]))
         return decisions
 
-    def match_acknowledgement(self, answer: ReceivedAcknowledgement, control: ControlFile) -> Decision:
-        """Return a decision for an acknowledgement, by what it answers and the control file it came with."""
-        if answer.identifier == UNREADABLE_IDENTIFIER:
-            return self._match_unreadable(control, is_negative=answer.is_negative)
-        keys = reference_keys(answer.identifier, self._keys)
+    def match_acknowledgement(self, found: ReceivedAcknowledgement, control: ControlFile) -> Decision:
+        """Return a decision for an acknowledgement, by the id it gives and the control file it came with."""
+        if found.identifier == UNREADABLE_IDENTIFIER:
+            return self._match_unreadable(control, is_negative=found.is_negative)
+        keys = reference_keys(found.identifier, self._keys)
         candidates = reads.by_reference(self._connection, keys, MOST_CANDIDATES + 1)
         return decide_acknowledgement(candidates, partial(self._doubt_of, control))
 
     def _match_unreadable(self, control: ControlFile, *, is_negative: bool) -> Decision:
         """Return the one message that its recipient may have got and not read, if it can be only one.
 
-        Who could not read the id cannot have taken the message: only a rejection is believed.
+        A recipient that could not read the id cannot have taken the message: only a rejection is believed.
         """
         use_cases = self._use_cases.values()
         asked = {one.workflow_id for one in use_cases if control.workflow_id in one.ack_workflow_ids}
-        found = reads.unanswered(self._connection, asked, control.from_dts, MOST_CANDIDATES + 1)
+        found = reads.unacknowledged(self._connection, asked, control.from_dts, MOST_CANDIDATES + 1)
         found = [one for one in found if self._doubt_of(control, one) is None]
         is_certain = is_negative and len(found) == 1
         return Decision(found[0]) if is_certain else _undecided(Doubt.UNREADABLE_REFERENCE, found)
@@ -238,7 +288,7 @@ class Matcher:
         own = self._use_cases.get(message.use_case or "")
         if own is not None:
             return [own]
-        # A ledger that was rebuilt knows the workflow id alone.
+        # A ledger that was rebuilt has the workflow id alone.
         return [one for one in self._use_cases.values() if one.workflow_id == message.workflow_id]
 
     def _identifications(self, reports: Sequence[ReceivedReport]) -> list[Identification]:

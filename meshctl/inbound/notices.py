@@ -1,15 +1,14 @@
-"""What the log and the alerts hear of files in IN that are not, or not yet, evidence about a message.
+"""Log and alert files in IN that are not, or not yet, evidence about a message.
 
-Other people's names, ids and texts are masked or left out; each of these lines is said once a file.
+Other people's names, ids and texts are masked or left out; the callers see to it that each line comes once.
 """
 
 import re
 from typing import Final
 
-from meshctl.inbound.acknowledgement import ReceivedAcknowledgement
-from meshctl.inbound.control_reader import Unread
+from meshctl.inbound.evidence import ReceivedAcknowledgement, meaning_of, mesh_id_of
+from meshctl.inbound.folders import Unread
 from meshctl.inbound.match import Decision, Doubt
-from meshctl.inbound.report import meaning_of, mesh_id_of
 from meshctl.journal.masking import mask_file_name, mask_numbers
 from meshctl.ledger.services import Services
 from meshctl.mesh.codes import ERROR
@@ -26,19 +25,19 @@ _ACKNOWLEDGEMENT_ADVICE: Final = (
 
 _ACKNOWLEDGEMENT_ADVICE_BY_DOUBT: Final = {
     Doubt.OTHER_WORKFLOW: (
-        "Ask the mailbox that it came from what it answers. If its system answers under that id for good, set"
-        " ack_workflow_id in [use_cases.NAME]."
+        "Ask the mailbox that it came from what it acknowledges. If its system always acknowledges under that"
+        " id, set ack_workflow_id in [use_cases.NAME]."
     ),
     Doubt.OTHER_MAILBOX: (
-        "Ask the mailbox that it came from how it got the message. If it answers for the recipient for good,"
-        " name it in ack_from of [use_cases.NAME]."
+        "Ask the mailbox that it came from how it got the message. If it always acknowledges for the"
+        " recipient, name it in ack_from of [use_cases.NAME]."
     ),
     Doubt.NO_MAILBOX: (
         "Ask the recipient whether it is theirs; the system that wrote it should name its mailbox (From_DTS)."
     ),
     Doubt.UNREADABLE_REFERENCE: (
         "Ask the mailbox that it came from which message it could not read, and send that one again; the"
-        " candidates are those that it has not answered."
+        " candidates are those that it has not acknowledged."
     ),
 }
 
@@ -67,7 +66,7 @@ class Notices:
         """Log a report that belongs to no message for certain.
 
         A person is alerted when some message has failed, or may have; that some message was collected is
-        worth a line alone, and with LocalId = ODS code there is one for each.
+        only worth a line, and with LocalId = ODS code there is one for each.
         """
         meaning = meaning_of(control)
         self._unmatched(
@@ -109,11 +108,11 @@ class Notices:
             advice="Ask both practices which of them has the patient: the letter may have come to both.",
         )
 
-    def unknown_codes(self, name: str, message_id: str, answer: ReceivedAcknowledgement) -> None:
+    def unknown_codes(self, name: str, message_id: str, acknowledgement: ReceivedAcknowledgement) -> None:
         """Log an acknowledgement with a code that no table has, and alert."""
         text = "An acknowledgement has a code that no table has; its response.code was believed."
         advice = "Ask the recipient what the code means, and report it, so that meshctl learns it."
-        code, file = ",".join(answer.unknown_codes), mask_file_name(name)
+        code, file = ",".join(acknowledgement.unknown_codes), mask_file_name(name)
         about = {"message_id": message_id, "file": file, "code": code}
         self._journal.tell("ack.code_unknown", about, **about, text=text, advice=advice)
 

@@ -20,6 +20,7 @@ from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
 from meshctl.ledger.records import (
     CLOCK_JUMPS_FACT,
     MAILBOX_FACT,
+    SET_ASIDE,
     SET_ASIDE_FACT,
     HistoryEntry,
     Message,
@@ -281,7 +282,7 @@ FROM message_references JOIN messages USING (number)
 WHERE reference_key IN (substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8),
     substr(?, 1, 8)) AND state != 'rejected' LIMIT ?
 """
-_UNANSWERED = """
+_UNACKNOWLEDGED = """
 SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
     answered_by, resend_of, repeat_of FROM messages
 WHERE state IN ('collected', 'sent') AND workflow_id IN (SELECT value FROM json_each(?))
@@ -398,11 +399,11 @@ def by_reference(
     return [_candidate(row) for row in connection.execute(_BY_REFERENCE, parameters)]
 
 
-def unanswered(
+def unacknowledged(
     connection: sqlite3.Connection, workflow_ids: Collection[str], mailbox: str, limit: int
 ) -> list[Candidate]:
-    """Return up to `limit` messages under these workflow ids that a mailbox may have got and not answered."""
-    rows = connection.execute(_UNANSWERED, (json.dumps(list(workflow_ids)), mailbox, limit))
+    """Return up to `limit` messages under these workflow ids that a mailbox may have got, unacknowledged."""
+    rows = connection.execute(_UNACKNOWLEDGED, (json.dumps(list(workflow_ids)), mailbox, limit))
     return [_candidate(row) for row in rows]
 
 
@@ -425,7 +426,7 @@ def count_wrong_demographics(connection: sqlite3.Connection, workflow_id: str, s
 def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: datetime) -> bool:
     """True if MESH found the recipient of any message of a workflow id, entered since an instant.
 
-    It did for what arrived, and for what failed only after that: code 14, or the recipient's own answer.
+    It did for what arrived, and for what failed only after that: code 14, or the recipient's own response.
     """
     row = connection.execute(_ACCEPTED, (workflow_id, iso(since))).fetchone()
     return row is not None
@@ -456,12 +457,12 @@ def seen_files(connection: sqlite3.Connection, folder: str) -> dict[bytes, str]:
     return {row["name_key"]: row["outcome"] for row in rows}
 
 
-def count_seen_files(connection: sqlite3.Connection, outcomes: Collection[str]) -> dict[str, int]:
-    """Return, by folder of the client, how many files are remembered with one of these outcomes."""
+def count_set_aside(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many files are set aside in each of the client's folders, those without any left out."""
     rows = connection.execute(
         "SELECT folder, count(*) FROM seen_files"
         " WHERE outcome IN (SELECT value FROM json_each(?)) GROUP BY folder",
-        (json.dumps(sorted(outcomes)),),
+        (json.dumps(sorted(SET_ASIDE)),),
     )
     return {str(row[0]): int(row[1]) for row in rows}
 
@@ -497,7 +498,7 @@ def still_missed(connection: sqlite3.Connection, waiting: Waiting, message_ids: 
 
 
 def unasked(connection: sqlite3.Connection, states: tuple[State, ...], until: float, limit: int) -> list[str]:
-    """Return up to `limit` messages of which no answer was asked and whose time began to run by `until`."""
+    """Return up to `limit` messages without an acknowledgement asked whose time began to run by `until`."""
     parameters = {"states": json.dumps(states), "until": until, "limit": limit}
     return [row[0] for row in connection.execute(_UNASKED, parameters)]
 

@@ -2,13 +2,14 @@
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 
 from meshctl.clock import iso
 from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State, is_unsure
 
 FOLDERS_READ_FACT = "folders_read_at"
-"""The fact that says when the ledger was told what the folders prove; without it the ledger is a new one."""
+"""The fact that says when what the folders prove was entered; without it the ledger is a new one."""
 
 ARCHIVE_FROM_FACT = "archive_to_read_from"
 """The fact that says from which day on, as `YYYY-MM-DD`, the archive must be read again; empty for none."""
@@ -25,7 +26,7 @@ SET_ASIDE_FACT = "set_aside"
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A dropped file that is passed over until what is wrong with it is mended; it keeps no other waiting.
+    """A dropped file that is passed over until its fault is cleared; it keeps no other waiting.
 
     `file` is masked; `folder` is the use case whose sub-folder it lies in, None in the outbox itself.
     """
@@ -35,6 +36,37 @@ class SetAside:
     reason: str
     advice: str
     since: datetime
+
+
+class Outcome(StrEnum):
+    """What became of a file in one of the client's folders, as the ledger remembers it over restarts."""
+
+    READ = "read"
+    """In SENT: it gives no MESH id."""
+    ELSEWHERE = "elsewhere"
+    """For another mailbox or application."""
+    DATA = "data"
+    """A data message, left to others."""
+    UNMATCHED = "unmatched"
+    UNMATCHED_WITH_MESH_ID = "unmatched:mesh_id"
+    """It may find its message yet, when SENT gives the MESH id."""
+    ACKNOWLEDGEMENT_UNMATCHED = "answer_unmatched"
+    LOGGED = "told"
+    """In OUT: one part of a pair, alone."""
+    UNREADABLE = "unreadable"
+    """A control file that cannot be read."""
+    ACKNOWLEDGEMENT_UNREADABLE = "answer_unreadable"
+    """An acknowledgement whose payload cannot be read."""
+    UNUSABLE = "unusable"
+    """A pair that cannot be looked at, or one that is to be delivered and has no payload."""
+    IMMOVABLE = "immovable"
+    """Recorded and announced, but it cannot be moved out of IN."""
+
+
+SET_ASIDE: Final = frozenset(
+    {Outcome.UNREADABLE, Outcome.ACKNOWLEDGEMENT_UNREADABLE, Outcome.UNUSABLE, Outcome.IMMOVABLE}
+)
+"""The outcomes of files that cannot be handled: left where they are, logged once, tried again."""
 
 
 def levels_of(text: str) -> tuple[Acknowledgement, ...]:

@@ -38,7 +38,7 @@ _NEWEST_WITH_CONTENT = """
 SELECT max(message_id) FROM messages
 WHERE substr(sha256, 1, 8) = substr(?1, 1, 8) AND sha256 = ?1 AND state != 'rejected'
 """
-_UNTOLD_FACT = "untold"
+_UNANNOUNCED_FACT = "untold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class Change:
         return self.before.state is State.FAILED and self.moved
 
     @property
-    def mended(self) -> bool:
-        """True if what an overdue message was waiting for has come; an assumption is no mending."""
+    def cleared(self) -> bool:
+        """True if what an overdue message was waiting for has come; an assumption clears nothing."""
         if self.has_arrived_after_all:
             return True
-        cleared = self.overdue_before is not None and self.overdue_after is None
-        return cleared and not self.failed and not (self.after.assumed and not self.before.assumed)
+        has_come = self.overdue_before is not None and self.overdue_after is None
+        return has_come and not self.failed and not (self.after.assumed and not self.before.assumed)
 
 
 class Ledger:
@@ -134,17 +134,17 @@ class Ledger:
         """Apply evidence to messages, in one transaction; None for a message that is not in the ledger.
 
         `clock` is the steady clock's reading in seconds. Evidence already in the history changes nothing.
-        Messages that failed are kept as untold until `told` is called.
+        Messages that failed stay unannounced until `announced` is called.
         """
         with atomic(self.connection):
             changes = [self._apply(message_id, evidence, at, clock) for message_id, evidence in pieces]
-            self._note_untold([change.message_id for change in changes if change and change.failed])
+            self._note_unannounced([change.message_id for change in changes if change and change.failed])
         return changes
 
     def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, at: datetime, text: str) -> None:
-        """Flag messages that missed a deadline; untold until `told` is called."""
+        """Flag messages that missed a deadline; they stay unannounced until `announced` is called."""
         with atomic(self.connection):
-            self._note_untold(message_ids)
+            self._note_unannounced(message_ids)
             for message_id in message_ids:
                 self.connection.execute(
                     "UPDATE messages SET overdue = ?, updated_at = ? WHERE message_id = ?",
@@ -152,14 +152,14 @@ class Ledger:
                 )
                 self.connection.execute(_INSERT_DEADLINE, (iso(at), deadline, text, message_id))
 
-    def untold(self) -> list[str]:
-        """Return the messages whose failure or missed deadline no log and no alert may have heard of yet."""
-        return str(self._value("SELECT value FROM facts WHERE name = ?", _UNTOLD_FACT) or "").split()
+    def unannounced(self) -> list[str]:
+        """Return the messages whose failure or missed deadline may not have been logged and alerted yet."""
+        return str(self._value("SELECT value FROM facts WHERE name = ?", _UNANNOUNCED_FACT) or "").split()
 
-    def told(self) -> None:
-        """Note that log and alerts have heard of every failure and missed deadline so far."""
+    def announced(self) -> None:
+        """Note that every failure and missed deadline so far has been logged and alerted."""
         with atomic(self.connection):
-            self.connection.execute("DELETE FROM facts WHERE name = ?", (_UNTOLD_FACT,))
+            self.connection.execute("DELETE FROM facts WHERE name = ?", (_UNANNOUNCED_FACT,))
 
     def remember_files(self, folder: str, outcomes: Iterable[tuple[bytes, str]]) -> None:
         """Remember files of a client's folder, by keyed hash of their names, as dealt with."""
@@ -279,7 +279,7 @@ class Ledger:
             "number": number, "state": after.state.value, "awaiting": ",".join(after.awaiting),
             "assumed": after.assumed, "mesh_id": learnt, "at": iso(at), "clock": clock,
             "overdue": still_overdue, "failed_now": failed_now, "mailbox": evidence.mailbox,
-            "is_mended": before.state is State.FAILED and after.state is not State.FAILED,
+            "has_arrived": before.state is State.FAILED and after.state is not State.FAILED,
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
         }  # fmt: skip
         self.connection.execute(_UPDATE, parameters)
@@ -300,13 +300,13 @@ class Ledger:
         )
         return next((row["code"] for row in earlier if _is_missed(Deadline(row["code"]), after)), None)
 
-    def _note_untold(self, message_ids: Sequence[str]) -> None:
+    def _note_unannounced(self, message_ids: Sequence[str]) -> None:
         # A message id holds no blank.
         if message_ids:
             self.connection.execute(
                 "INSERT INTO facts (name, value) VALUES (?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET value = value || ' ' || excluded.value",
-                (_UNTOLD_FACT, " ".join(message_ids)),
+                (_UNANNOUNCED_FACT, " ".join(message_ids)),
             )
 
     def _history(self, number: int, evidence: Evidence) -> tuple[bool, int]:
@@ -338,10 +338,10 @@ UPDATE messages SET
         THEN :clock ELSE received_clock END,
     queued_clock = coalesce(queued_clock, :clock),
     answered_by = coalesce(answered_by, :mailbox),
-    reason_code = CASE WHEN :failed_now THEN :code WHEN :is_mended THEN NULL ELSE reason_code END,
-    reason_event = CASE WHEN :failed_now THEN :event WHEN :is_mended THEN NULL ELSE reason_event END,
-    reason_text = CASE WHEN :failed_now THEN :text WHEN :is_mended THEN NULL ELSE reason_text END,
-    reason_advice = CASE WHEN :failed_now THEN :advice WHEN :is_mended THEN NULL ELSE reason_advice END
+    reason_code = CASE WHEN :failed_now THEN :code WHEN :has_arrived THEN NULL ELSE reason_code END,
+    reason_event = CASE WHEN :failed_now THEN :event WHEN :has_arrived THEN NULL ELSE reason_event END,
+    reason_text = CASE WHEN :failed_now THEN :text WHEN :has_arrived THEN NULL ELSE reason_text END,
+    reason_advice = CASE WHEN :failed_now THEN :advice WHEN :has_arrived THEN NULL ELSE reason_advice END
 WHERE number = :number
 """
 _INSERT_DEADLINE = """

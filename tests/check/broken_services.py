@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
-from meshctl.inbound.date_formats import DateFormats
+from meshctl.inbound.record import DateFormats
 from meshctl.mesh.states import Evidence, State
 from meshctl.mesh.use_cases import shipped_use_cases
 from tests.check.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken

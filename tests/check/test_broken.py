@@ -15,7 +15,7 @@ from meshctl.check.folders import network_note
 from meshctl.clock import iso
 from meshctl.files import mounts
 from meshctl.files.mounts import mount_of
-from meshctl.inbound.client_health import CLIENT_FACT
+from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.records import SET_ASIDE_FACT
 from tests.check.broken import Broken
 from tests.check.broken_access import ACCESS

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.inbound.client_health import CLIENT_FACT
+from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.mesh.states import State

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.clock import Clock
-from meshctl.inbound.pipeline import InboundPipeline, InboundWorkLeft
+from meshctl.inbound.pipeline import InboundNextTurn, InboundPipeline
 from meshctl.journal.events import Alert, EventRecord, Journal
 from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME
@@ -241,7 +241,7 @@ class InboundSite:
         self.put("IN", f"{name}.dat", make_response_xml(request_id=request_id, codes=codes, **more))
         return self.put("IN", f"{name}.ctl", write_control_file(replace(ANSWER_CONTROL, **changes)))
 
-    def turns(self) -> InboundWorkLeft:
+    def turns(self) -> InboundNextTurn:
         """Let the inbound half work until there is nothing left to do at once."""
         for _ in range(_MOST_TURNS):
             work_left = self.incoming.work()
@@ -252,7 +252,7 @@ class InboundSite:
             self.clock.skipped_seconds += work_left.next_look_seconds
         raise AssertionError("the inbound half never comes to rest")
 
-    def later(self, seconds: float) -> InboundWorkLeft:
+    def later(self, seconds: float) -> InboundNextTurn:
         """Put the clock forward and let the inbound half work."""
         self.clock.skipped_seconds += seconds
         return self.turns()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.inbound.acknowledgement import UNREADABLE_IDENTIFIER
+from meshctl.inbound.evidence import UNREADABLE_IDENTIFIER
 from meshctl.mesh.states import Acknowledgement, State
 from meshctl.payload.itk3 import ResponseIds
 from tests.inbound.inbound_site import ACK_WORKFLOW, PRACTICE, InboundSite, report_on

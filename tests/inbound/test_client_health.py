@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from meshctl.inbound.client_health import CLIENT_FACT, ClientState, ClientView, client_view
+from meshctl.inbound.client import CLIENT_FACT, ClientState, ClientView, client_view
 from tests.inbound.inbound_site import InboundSite, report_on
 
 HOUR = 3600.0

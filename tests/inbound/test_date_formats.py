@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.inbound.date_formats import format_doubts
+from meshctl.inbound.record import format_doubts
 from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.inbound_site import InboundSite, report_on
 

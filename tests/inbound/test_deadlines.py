@@ -50,7 +50,7 @@ def test_each_deadline_is_told_of_when_it_passes(
     assert alert["text"]
     assert alert["advice"]
     assert mailbox.row(message_id).history[-1].event == "DEADLINE"
-    assert mailbox.ledger.untold() == []
+    assert mailbox.ledger.unannounced() == []
 
 
 @pytest.mark.parametrize("restart", [True, False])

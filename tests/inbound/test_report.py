@@ -65,7 +65,7 @@ def test_a_failure_reaches_log_and_alert_with_advice(mailbox: InboundSite, code:
     reason = mailbox.row(message_id).reason
     assert reason is not None
     assert (reason.code, reason.event) == (code[2], code[0])
-    assert mailbox.ledger.untold() == []
+    assert mailbox.ledger.unannounced() == []
 
 
 def test_a_delay_is_a_warning_and_no_success(mailbox: InboundSite) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.inbound.client_health import CLIENT_FACT, client_view
+from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.mesh.control_file import write_control_file
 from meshctl.mesh.states import Acknowledgement, State
 from tests import no_files

@@ -2,7 +2,7 @@
 
 Signs of life are files that come into SENT, FAILED and IN, pairs that leave OUT, reports of the client about
 itself, and changes in TEMP. What was seen last is kept in the ledger, so that a restart neither forgets a
-stalled client nor tells of it twice.
+stalled client nor announces it twice.
 """
 
 import json
@@ -105,7 +105,7 @@ class ClientHealth:
     def _look_at_folders(self) -> None:
         """Take changes of TEMP for signs; at the start those of the other folders, too.
 
-        Later these would tell of our own work as well, so there only what comes counts.
+        Later these would show our own work as well, so there only what comes counts.
         """
         mailbox = self._mailbox
         folders = [mailbox.temp_folder]
@@ -139,11 +139,11 @@ class ClientHealth:
             state = ClientState.IDLE if is_silent else ClientState.ACTIVE
         self._view = replace(self._view, state=state)
         if state is ClientState.STALLED and not was_stalled and oldest is not None:
-            self._log_stalled(reads.count_queued(connection), steady - oldest)
+            self._announce_stall(reads.count_queued(connection), steady - oldest)
         elif was_stalled and state is not ClientState.STALLED:
-            self._log_recovered()
+            self._announce_recovery()
 
-    def _log_stalled(self, pairs: int, oldest_seconds: float) -> None:
+    def _announce_stall(self, pairs: int, oldest_seconds: float) -> None:
         text = (
             f"Pairs wait in OUT, and the MESH Client has shown no sign of life for"
             f" {format_duration(self._silent_after)}."
@@ -159,7 +159,7 @@ class ClientHealth:
             advice=_ADVICE,
         )
 
-    def _log_recovered(self) -> None:
+    def _announce_recovery(self) -> None:
         self._services.journal.tell(
             "client.recovered",
             {"text": "The MESH Client shows signs of life again.", "advice": "Nothing to do."},
