@@ -37,7 +37,7 @@ _EPILOG = epilog(
 @sidecar_options
 @click.option("--payload", is_flag=True, help="Print the message around a document instead.")
 @click.pass_context
-def command(ctx: click.Context, file: Path, said: Sidecar | None, payload: bool) -> None:
+def command(ctx: click.Context, file: Path, sidecar: Sidecar | None, payload: bool) -> None:
     """Print the control file that would be written for FILE, were it dropped into the outbox.
 
     A sidecar beside FILE (FILE.meta.json) is honoured, and the options override it key by key. The message
@@ -45,7 +45,7 @@ def command(ctx: click.Context, file: Path, said: Sidecar | None, payload: bool)
 
     With --payload, print the ITK3 message that would be sent around FILE, a PDF say: its ids will be others.
     """
-    letter, _ = examine_beforehand(settings_of(ctx), file, said)
+    letter, _ = examine_beforehand(settings_of(ctx), file, sidecar)
     if payload:
         envelope = letter.draft.envelope if letter.draft else None
         if envelope is None:

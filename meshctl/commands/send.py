@@ -57,7 +57,7 @@ def _timeout(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 def command(
     ctx: click.Context,
     files: tuple[Path, ...],
-    said: Sidecar | None,
+    sidecar: Sidecar | None,
     wait: bool,
     timeout: timedelta | None,
     as_json: bool,
@@ -73,10 +73,10 @@ def command(
     if timeout is not None and not wait:
         raise click.UsageError("--timeout goes with --wait.")
     settings = settings_of(ctx)
-    sidecars = _checked(settings, files, said)
+    sidecars = _checked(settings, files, sidecar)
     followed = []
-    for file, sidecar in zip(files, sidecars, strict=True):
-        followed.append(drop(settings, str(file), file.name, sidecar))
+    for file, whole_sidecar in zip(files, sidecars, strict=True):
+        followed.append(drop(settings, str(file), file.name, whole_sidecar))
         if not as_json:
             click.echo(escape_unprintable(f"{file} -> {settings.staging.outbox / followed[-1].name}"))
     in_time = not wait or follow(settings, followed, timeout, silent=as_json)
@@ -85,7 +85,7 @@ def command(
     _judge(followed, timeout, in_time=in_time)
 
 
-def _checked(settings: Settings, files: tuple[Path, ...], said: Sidecar | None) -> list[Sidecar | None]:
+def _checked(settings: Settings, files: tuple[Path, ...], sidecar: Sidecar | None) -> list[Sidecar | None]:
     """Return each file's sidecar; raise when any file would be refused, naming every one of them."""
     sidecars, refused = [], []
     for file in files:
@@ -95,7 +95,7 @@ def _checked(settings: Settings, files: tuple[Path, ...], said: Sidecar | None) 
                 raise click.UsageError(
                     f"{mask_file_name(file.name)} lies in the outbox already; the daemon sends it from there."
                 )
-            sidecars.append(examine_beforehand(settings, file, said)[1])
+            sidecars.append(examine_beforehand(settings, file, sidecar)[1])
         except Rejection as rejection:
             refused.append(f"{mask_file_name(file.name)}: {rejection}")
     if refused:

@@ -34,7 +34,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     settings = settings_if_any(ctx)
     table = shipped_use_cases() if settings is None else settings.use_cases
     if as_json:
-        print_json([asdict(use_case) for use_case in table.values()])
+        rows = [asdict(use_case) for use_case in table.values()]
+        print_json([{key: value for key, value in row.items() if key != "requires"} for row in rows])
         return
     print_table(
         ("USE CASE", "WORKFLOW ID", "ACKNOWLEDGEMENTS UNDER", "EVENTS", "BORN", "LOOKUP", "TITLE"),

@@ -66,7 +66,8 @@ class UseCase:
     `version` the control file's. `other_ack_workflow_ids` are other spellings of `ack_workflow_id` that are
     in use. `acknowledgements` is what to await when neither payload nor sidecar says: values of
     `meshctl.mesh.states.Acknowledgement`. `ack_from` are mailboxes whose acknowledgements count beside that
-    which a letter went to. `source` is the document that the row is from.
+    which a letter went to. `requires` are the keys of a sidecar, named with dots, without which no message is
+    made around a document; the patient's are always required. `source` is the document that the row is from.
     """
 
     name: str
@@ -90,6 +91,7 @@ class UseCase:
     ack_from: tuple[str, ...] = ()
     confidential: ConfidentialDocuments = ConfidentialDocuments.SEND
     answer_responses: bool = False
+    requires: tuple[str, ...] = ()
     source: str = "site settings"
 
     @property
@@ -128,6 +130,7 @@ def _use_case(name: str, row: dict[str, Any]) -> UseCase:
     kinds: dict[str, Callable[[Any], Any]] = {
         "events": tuple,
         "other_ack_workflow_ids": tuple,
+        "requires": tuple,
         "date_of_birth_format": DateOfBirthFormat,
         "resolved_by_mesh": Resolution,
         "payload": PayloadForm,

@@ -8,10 +8,11 @@ Which files are wrapped is the use case's property (`payload` in its row). The m
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
+from meshctl import clock
 from meshctl.errors import Rejection
 from meshctl.ledger.reads import WrappedMessage
 from meshctl.mesh.address import Patient
@@ -21,15 +22,13 @@ from meshctl.payload.itk3 import (
     ITK3_EVENT,
     REPORT_OF_ENCOUNTER,
     Attachment,
-    Author,
     Document,
-    DocumentPatient,
     Envelope,
     MessageIds,
     Organisation,
     make_envelope,
 )
-from meshctl.payload.sidecar import Sidecar, SidecarDocument, SidecarPatient
+from meshctl.payload.sidecar import Sidecar, SidecarDocument, SidecarPatient, value_at
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
@@ -67,11 +66,11 @@ class Wrapping:
             references=(str(self.ids.identifier), str(self.ids.bundle), str(self.ids.header)),
             acknowledgements=("infrastructure", "business"),
             title=document.title,
-            confidential=document.is_confidential,
+            confidential=bool(document.details.confidential),
             practice_name=document.organisation.name,
             ods_code=document.organisation.ods_code,
             patient=PatientFacts(
-                patient.nhs_number, patient.date_of_birth.isoformat(), patient.surname, patient.display_name
+                patient.nhs_number, patient.date_of_birth.isoformat(), patient.surname, document.patient_name
             ),
             patient_problem=None,
             document_version=str(document.version),
@@ -113,42 +112,34 @@ def wrapping_of(
             " UTF-8.",
             "Save it as PDF; or send it as it is to who can take it: see payload in [use_cases.NAME].",
         )
-    said = sidecar.document or SidecarDocument()
-    of_patient = sidecar.patient or SidecarPatient()
+    details = sidecar.document or SidecarDocument()
     mailbox = settings.mailbox
     organisation = Organisation(
         mailbox.ods_code or "", mailbox.organisation or "", mailbox.phone, mailbox.email
     )
-    replaced, version = _replaced(said, sidecar, patient, find_earlier)
+    replaced, version = _replaced(details, sidecar, patient, find_earlier)
     is_report = use_case.document_guide is DocumentGuide.MESSAGING_1
-    kind = (said.type.code, said.type.display or said.type.code) if said.type else REPORT_OF_ENCOUNTER
-    title = _REPORT_TITLE if is_report else sidecar.title or said.title or kind[1]
-    confidential = bool(said.confidential)
-    if confidential:
+    code, display = REPORT_OF_ENCOUNTER
+    if details.type is not None:
+        code, display = details.type.code, details.type.display or details.type.code
+    title = _REPORT_TITLE if is_report else sidecar.title or details.title or display
+    if details.confidential:
         _check_confidential((title, sidecar.subject or ""), organisation)
-    now = datetime.now(UTC)
+    now = clock.now()
     document = Document(
         guide=use_case.document_guide,
         mailbox_id=mailbox.id,
-        patient=DocumentPatient(
-            nhs_number=patient.nhs_number,
-            date_of_birth=patient.date_of_birth,
-            surname=patient.surname,
-            given=of_patient.given,
-            prefix=of_patient.prefix,
-            gender=of_patient.gender,
-            is_verified=bool(of_patient.verified),
-        ),
         organisation=organisation,
-        author=_author(said),
-        type_code=kind[0],
-        type_display=kind[1],
+        patient=patient,
+        patient_details=sidecar.patient or SidecarPatient(),
+        details=details,
+        type_code=code,
+        type_display=display,
         title=title,
-        written_at=now if said.date is None else _written_at(said.date),
+        written_at=now if details.date is None else _written_at(details.date),
         made_at=now,
         version=version,
-        sender_reference=said.sender_reference or message_id,
-        is_confidential=confidential,
+        sender_reference=details.sender_reference or message_id,
         attachments=tuple(
             # The first section is the document's own; the others are called as their files are.
             Attachment(attached.content.content_type or "", PurePath(attached.name).stem if number else title)
@@ -195,24 +186,16 @@ def check_document_size(size_bytes: int, settings: Settings) -> None:
 
 
 def _missing(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> Iterator[str]:
-    for key in ("nhs_number", "date_of_birth", "surname"):
-        if sidecar.patient is None or getattr(sidecar.patient, key) is None:
-            yield f"patient.{key}"
-    author = sidecar.document.author if sidecar.document else None
-    is_report = use_case.document_guide is DocumentGuide.MESSAGING_1
-    if (is_report or author is not None) and (author is None or not (author.name or "").strip()):
-        yield "document.author.name"
-    if is_report and (author is None or not author.sds_user_id):
-        yield "document.author.sds_user_id"
+    for key in ("patient.nhs_number", "patient.date_of_birth", "patient.surname"):
+        if value_at(sidecar, key) is None:
+            yield key
+    is_by_somebody = value_at(sidecar, "document.author") is not None
+    for key in dict.fromkeys((*(["document.author.name"] if is_by_somebody else []), *use_case.requires)):
+        if not str(value_at(sidecar, key) or "").strip():
+            yield key
     for key in ("organisation", "ods_code"):
         if getattr(settings.mailbox, key) is None:
             yield f"{key} of [mailbox]"
-
-
-def _author(said: SidecarDocument) -> Author | None:
-    if said.author is None or said.author.name is None:
-        return None
-    return Author(said.author.name.strip(), said.author.sds_user_id, said.author.phone)
 
 
 def _written_at(written: str) -> datetime:
@@ -230,16 +213,16 @@ def _written_at(written: str) -> datetime:
 
 
 def _replaced(
-    said: SidecarDocument, sidecar: Sidecar, patient: Patient, find_earlier: FindEarlier
+    details: SidecarDocument, sidecar: Sidecar, patient: Patient, find_earlier: FindEarlier
 ) -> tuple[uuid.UUID | None, int]:
     """Return the identifier of the message that is replaced, and the version of the new one."""
-    if said.replaces is None:
+    if details.replaces is None:
         return None, _version(sidecar) or 1
     try:
-        return uuid.UUID(said.replaces.removeprefix("urn:uuid:")), _version(sidecar) or 2
+        return uuid.UUID(details.replaces.removeprefix("urn:uuid:")), _version(sidecar) or 2
     except ValueError:
         pass
-    earlier = find_earlier(said.replaces, patient.nhs_number)
+    earlier = find_earlier(details.replaces, patient.nhs_number)
     if earlier is None:
         raise _not_replaceable("is no message that meshctl has made around a document")
     if not earlier.is_of_patient:

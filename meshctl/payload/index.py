@@ -21,10 +21,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from meshctl.errors import Rejection
-from meshctl.payload.sidecar import INDEX_COLUMNS
+from meshctl.payload.sidecar import INDEX_COLUMNS, KEYS, nested
 
 INDEX_BYTES: Final = 64 * 1024 * 1024
 """So large an index may be."""
@@ -41,13 +41,11 @@ _MOST_MASKED: Final = 255
 _LINE_ENDS: Final = ("\n", "\r")
 # Stands for a character of which only some bytes are there.
 _CUT_CHARACTER: Final = "\ufffd"
-_FLAGS: Final = frozenset({"document.confidential", "patient.verified"})
+_FLAGS: Final = frozenset(name for name, key in KEYS.items() if key.types == {bool})
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_NUMBERS: Final = frozenset({"size_bytes"})
+_NUMBERS: Final = frozenset(name for name, key in KEYS.items() if key.types == {int})
 _NUMBER: Final = re.compile("[0-9]{1,15}")
-_OF_PATIENT: Final = frozenset(
-    {"patient.nhs_number", "patient.date_of_birth", "patient.surname", "patient.given", "patient_name"}
-)
+_OF_PATIENT: Final = frozenset(name for name, key in KEYS.items() if key.names_patient)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -239,7 +237,8 @@ def _row(record: _Record, columns: list[str], most_cells: int, check_file: Calla
     try:
         _check_cells(record, len(columns), most_cells)
         _check_named(file, check_file)
-        return Row(record.number, file, json.dumps(_nested(cells)).encode(), None, hidden)
+        values = {column: _value(column, cell) for column, cell in cells.items()}
+        return Row(record.number, file, json.dumps(nested(values)).encode(), None, hidden)
     except Rejection as rejection:
         return Row(record.number, file, b"", rejection, hidden)
 
@@ -266,24 +265,6 @@ def _check_named(file: str, check_file: Callable[[str], None]) -> None:
     if not file:
         raise Rejection("index_file_missing", "The row names no file.", CORRECT_ROWS)
     check_file(file)
-
-
-def _nested(cells: dict[str, str]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for column, cell in cells.items():
-        *outer, key = column.split(".")
-        holder = said
-        for name in outer:
-            inner = holder.setdefault(name, {})
-            if isinstance(inner, str):
-                # document.type holds the code alone, where there is no column for its name.
-                inner = holder[name] = {"code": inner}
-            holder = inner
-        if isinstance(holder.get(key), dict):
-            holder[key]["code"] = _value(column, cell)
-        else:
-            holder[key] = _value(column, cell)
-    return said
 
 
 def _value(column: str, cell: str) -> str | bool | int:

@@ -14,7 +14,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple, Protocol
@@ -23,8 +23,10 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
+from meshctl.mesh.address import Patient
 from meshctl.mesh.codes import SUCCESS, CodeMeaning
 from meshctl.mesh.use_cases import DocumentGuide
+from meshctl.payload.sidecar import SidecarAuthor, SidecarDocument, SidecarPatient
 
 REPORT_OF_ENCOUNTER: Final = ("371531000", "Report of clinical encounter")
 """The SNOMED code and name of a document whose kind nobody gives (GPCM-SD-115)."""
@@ -51,15 +53,6 @@ _CHUNK_BYTES: Final = 3 << 18
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Author:
-    """The practitioner who wrote the document; `name` as people write it: Dr Gary Pritchard."""
-
-    name: str
-    sds_user_id: str | None = None
-    phone: str | None = None
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class Organisation:
     """The organisation that sends the document and keeps it."""
 
@@ -67,24 +60,6 @@ class Organisation:
     name: str
     phone: str | None = None
     email: str | None = None
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class DocumentPatient:
-    """Whom the document is about; `is_verified` if the NHS number was traced on PDS."""
-
-    nhs_number: str
-    date_of_birth: date
-    surname: str
-    given: str | None = None
-    prefix: str | None = None
-    gender: str | None = None
-    is_verified: bool = False
-
-    @property
-    def display_name(self) -> str:
-        """Return the name as people write it: Mr Richard Smith."""
-        return " ".join(part for part in (self.prefix, self.given, self.surname) if part)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,14 +74,17 @@ class Attachment:
 class Document:
     """All that a message says. `subject` is the control file's; `version` counts from 1.
 
-    `replaces` names the message whose document this one replaces, by the identifier of its Bundle.
+    `patient` is checked. What needs no check is taken from `patient_details` and `details`, which are `patient`
+    and `document` of the sidecar. `replaces` names the message whose document this one replaces, by the
+    identifier of its Bundle.
     """
 
     guide: DocumentGuide
     mailbox_id: str
-    patient: DocumentPatient
     organisation: Organisation
-    author: Author | None
+    patient: Patient
+    patient_details: SidecarPatient
+    details: SidecarDocument
     type_code: str
     type_display: str
     title: str
@@ -114,10 +92,21 @@ class Document:
     made_at: datetime
     version: int
     sender_reference: str
-    is_confidential: bool
     attachments: tuple[Attachment, ...]
     subject: str = ""
     replaces: UUID | None = None
+
+    @property
+    def author(self) -> SidecarAuthor | None:
+        """Return who wrote it, if the sidecar names somebody."""
+        author = self.details.author
+        return author if author is not None and author.name is not None else None
+
+    @property
+    def patient_name(self) -> str:
+        """Return the patient's name as people write it: Mr Richard Smith."""
+        names = (self.patient_details.prefix, self.patient_details.given, self.patient.surname)
+        return " ".join(name for name in names if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +228,7 @@ def _document(bundle: etree._Element, document: Document, ids: MessageIds) -> No
     if document.author is not None:
         _author(inner, document.author, ids)
     _custodian(inner, document.organisation, ids)
-    _patient(inner, document.patient, ids)
+    _patient(inner, document, ids)
 
 
 def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> None:
@@ -265,7 +254,7 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
     else:
         _reference(composition, "author", ids.author)  # 121
     _put(composition, "title", document.title)  # 118
-    _put(composition, "confidentiality", "R" if document.is_confidential else "N")  # 117
+    _put(composition, "confidentiality", "R" if document.details.confidential else "N")  # 117
     _reference(composition, "custodian", ids.custodian)  # 122
     if document.replaces is not None:
         relation = _put(composition, "relatesTo")  # 123
@@ -277,13 +266,13 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
         _reference(section, "entry", identity)
 
 
-def _author(inner: etree._Element, author: Author, ids: MessageIds) -> None:
+def _author(inner: etree._Element, author: SidecarAuthor, ids: MessageIds) -> None:
     practitioner = _entry(inner, "Practitioner", ids.author, f"{_CARE_CONNECT}CareConnect-Practitioner-1")
     if author.sds_user_id:
         _identifier(practitioner, _SDS_USER_ID, author.sds_user_id)  # 032
     name = _put(practitioner, "name")  # 033
     _put(name, "use", "official")
-    *others, family = author.name.split()
+    *others, family = (author.name or "").split()
     prefixes = others[:1] if others and others[0].rstrip(".").casefold() in _TITLES else []
     _put(name, "family", family)
     for given in others[len(prefixes) :]:
@@ -304,14 +293,13 @@ def _custodian(inner: etree._Element, organisation: Organisation, ids: MessageId
         _telecom(custodian, "email", organisation.email)
 
 
-def _patient(inner: etree._Element, patient: DocumentPatient, ids: MessageIds) -> None:
+def _patient(inner: etree._Element, document: Document, ids: MessageIds) -> None:
+    patient, details = document.patient, document.patient_details
     element = _entry(inner, "Patient", ids.patient, f"{_CARE_CONNECT}CareConnect-Patient-1")
     identifier = _put(element, "identifier")  # 035
     status = _put(identifier, "extension", url=f"{_CARE_CONNECT}Extension-{_VERIFICATION}")
     code, display = (
-        ("01", "Number present and verified")
-        if patient.is_verified
-        else ("02", "Number present but not traced")
+        ("01", "Number present and verified") if details.verified else ("02", "Number present but not traced")
     )
     system = f"https://fhir.hl7.org.uk/STU3/CodeSystem/{_VERIFICATION}"
     _coding(_put(_put(status, "valueCodeableConcept"), "coding"), system, code, display)
@@ -321,12 +309,12 @@ def _patient(inner: etree._Element, patient: DocumentPatient, ids: MessageIds) -
     name = _put(element, "name")  # 036
     _put(name, "use", "official")
     _put(name, "family", patient.surname)
-    for given in (patient.given or "").split():
+    for given in (details.given or "").split():
         _put(name, "given", given)
-    if patient.prefix:
-        _put(name, "prefix", patient.prefix)
-    if patient.gender:
-        _put(element, "gender", patient.gender)
+    if details.prefix:
+        _put(name, "prefix", details.prefix)
+    if details.gender:
+        _put(element, "gender", details.gender)
     _put(element, "birthDate", patient.date_of_birth.isoformat())  # 037
 
 
@@ -356,8 +344,8 @@ def _coding(parent: etree._Element, system: str, code: str, display: str) -> Non
 
 def _telecom(parent: etree._Element, system: str, value: str) -> None:
     telecom = _put(parent, "telecom")
-    for element, said in (("system", system), ("value", value), ("use", "work")):
-        _put(telecom, element, said)
+    for element, text in (("system", system), ("value", value), ("use", "work")):
+        _put(telecom, element, text)
 
 
 def _reference(parent: etree._Element, element: str, identity: UUID) -> None:

@@ -1,17 +1,23 @@
 """The sidecar `NAME.meta.json`: what a person or program says about a dropped file.
 
-Every key may be left out, none may be unknown, so that a misspelt `patient` is not ignored. Promises that
-neither an error nor a repr shows a value; it names keys, and of unknown keys only those that look like one.
+The keys are defined here alone: the errors, the options of `meshctl send` and `meshctl control`, the columns
+of an index and the table in `meshctl/payload/README.md` are made from the fields of these models. Every key
+may be left out, none may be unknown, so that a misspelt `patient` is not ignored. Neither an error nor a repr
+shows a value; an error names keys, and of unknown keys only those that look like one.
 """
 
 import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from meshctl.errors import Rejection
 from meshctl.safe_xml import NOT_XML
@@ -20,73 +26,87 @@ from meshctl.sizes import size_text
 SIDECAR_BYTES: Final = 1024 * 1024
 
 _LIKE_A_KEY: Final = re.compile(r"[a-z_][A-Za-z_-]{0,39}[0-9]{0,2}")
-_MOST_FAULTS_TOLD: Final = 5
+_MOST_FAULTS_SHOWN: Final = 5
+_TEXT: Final = "text in quotes, at most {} characters, none of them a control character"
 
 
-def _carried(text: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Option:
+    """The option of commands for a key, as in `--help`: "--nhs-number N"; a flag has no metavar."""
+
+    text: str
+
+
+class _Mark(Enum):
+    NAMES_PATIENT = auto()
+    """A file name may repeat the value, which is masked there."""
+    NO_COLUMN = auto()
+    """No column of an index can stand for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a value must be, as a phrase that follows "must be"."""
+
+    text: str
+
+
+def _without_control_characters(text: str) -> str:
     # The control file is XML; a line end is left for the check of the field it is in.
     if NOT_XML.search(text):
         raise ValueError
     return text
 
 
-def _code_alone(said: object) -> object:
-    return {"code": said} if isinstance(said, str) else said
+def _code_alone(value: object) -> object:
+    return {"code": value} if isinstance(value, str) else value
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-_Short = Annotated[str, Field(max_length=64), AfterValidator(_carried)]
-_Long = Annotated[str, Field(max_length=255), AfterValidator(_carried)]
-_LocalId = Annotated[str, Field(max_length=300), AfterValidator(_carried)]
-_Line = Annotated[str, Field(max_length=1000), AfterValidator(_carried)]
-_Number = Annotated[int, Field(ge=0, le=999_999_999)]
-_Sha256 = Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)]
-_Size = Annotated[int, Field(ge=0, le=2**53)]
-_Acknowledgement = Literal["infrastructure", "business"]
-
-_TEXT = "text in quotes, at most {} characters, none of them a control character"
-_EXPECTED: Final = {
-    "patient": "an object with `nhs_number`, `date_of_birth` and `surname`",
-    "patient.surname": _TEXT.format(255),
-    "patient.nhs_number": _TEXT.format(64) + ", ten digits with or without blanks",
-    "patient.date_of_birth": _TEXT.format(64) + ", as YYYY-MM-DD",
-    "patient.given": _TEXT.format(255),
-    "patient.prefix": _TEXT.format(64) + ", such as Mr",
-    "patient.gender": '"male", "female", "other" or "unknown"',
-    "patient.verified": "true if the NHS number was traced on PDS, else false",
-    "document": "an object with `type`, `title`, `date`, `author` and more",
-    "document.type": "a SNOMED code in quotes, or an object with `code` and `display`",
-    "document.type.code": "a SNOMED code in quotes, 6 to 18 digits",
-    "document.type.display": _TEXT.format(255) + ", the name of the code",
-    "document.title": _TEXT.format(1000),
-    "document.date": _TEXT.format(64) + ", as YYYY-MM-DD or YYYY-MM-DDThh:mm",
-    "document.author": "an object with `name`, `sds_user_id` and `phone`",
-    "document.author.name": _TEXT.format(255) + ", such as Dr Gary Pritchard",
-    "document.author.sds_user_id": _TEXT.format(64),
-    "document.author.phone": _TEXT.format(64),
-    "document.sender_reference": _TEXT.format(255),
-    "document.replaces": "the message id of the message that this one replaces, or a UUID",
-    "document.confidential": "true or false",
-    "document.attachments": "a list of at most 20 names of files beside this one",
-    "use_case": _TEXT.format(64),
-    "to_mailbox": _TEXT.format(64),
-    "title": _TEXT.format(1000),
-    "patient_name": _TEXT.format(255),
-    "version": "a whole number or text in quotes of at most 64 characters",
-    "subject": _TEXT.format(1000),
-    "local_id": _TEXT.format(300),
-    "resend_of": "the message id of the message that this file sends again",
-    "sha256": "the SHA-256 of the file in quotes, 64 hexadecimal digits",
-    "size_bytes": "how many bytes the file has, a whole number",
-    "acknowledgements": 'a list with "infrastructure", "business", both or neither',
-}
+_checked = AfterValidator(_without_control_characters)
+_Short = Annotated[str, Field(max_length=64), _checked, _Expected(_TEXT.format(64))]
+_Long = Annotated[str, Field(max_length=255), _checked, _Expected(_TEXT.format(255))]
+_LocalId = Annotated[str, Field(max_length=300), _checked, _Expected(_TEXT.format(300))]
+_Line = Annotated[str, Field(max_length=1000), _checked, _Expected(_TEXT.format(1000))]
+_Flag = Annotated[bool, _Expected("true or false")]
+_Version = Annotated[
+    Annotated[int, Field(ge=0, le=999_999_999)] | _Short,
+    _Expected("a whole number or text in quotes of at most 64 characters"),
+]
+_Sha256 = Annotated[
+    str,
+    Field(pattern="^[0-9A-Fa-f]{64}$"),
+    AfterValidator(str.lower),
+    _Expected("the SHA-256 of the file in quotes, 64 hexadecimal digits"),
+]
+_Size = Annotated[int, Field(ge=0, le=2**53), _Expected("how many bytes the file has, a whole number")]
+_Gender = Annotated[
+    Literal["male", "female", "other", "unknown"], _Expected('"male", "female", "other" or "unknown"')
+]
+_SnomedCode = Annotated[
+    str, Field(pattern="^[0-9]{6,18}$"), _Expected("a SNOMED code in quotes, 6 to 18 digits")
+]
+_Files = Annotated[
+    tuple[_Long, ...],
+    Field(strict=False, max_length=20),
+    _Expected("a list of at most 20 names of files beside this one"),
+]
+_Acknowledgements = Annotated[
+    tuple[Literal["infrastructure", "business"], ...],
+    Field(strict=False),
+    AfterValidator(_each_once),
+    _Expected('a list with "infrastructure", "business", both or neither'),
+]
 
 
-class _Said(BaseModel):
-    """Keys as agreed, values hidden wherever the object is shown."""
+class SidecarPart(BaseModel):
+    """Keys as agreed, each None where it is left out or null; values hidden wherever the object is shown.
+
+    A field's description is the meaning in the table of keys and the help of its option.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
@@ -94,74 +114,218 @@ class _Said(BaseModel):
         return ()
 
 
-class SidecarPatient(_Said):
-    """Who the patient is, as written; `meshctl.mesh.address` checks it.
+class SidecarPatient(SidecarPart):
+    """Who the patient is, as written; `meshctl.mesh.address` checks it."""
 
-    What follows the surname is for the message around a document. `verified`: traced on PDS.
-    """
+    nhs_number: Annotated[_Short | None, Option("--nhs-number N"), _Mark.NAMES_PATIENT] = Field(
+        None, description="The patient's NHS number; spaces and hyphens are fine.", examples=["999 000 0042"]
+    )
+    date_of_birth: Annotated[_Short | None, Option("--date-of-birth YYYY-MM-DD"), _Mark.NAMES_PATIENT] = (
+        Field(None, description="The patient's whole date of birth.", examples=["2001-02-14"])
+    )
+    surname: Annotated[_Long | None, Option("--surname S"), _Mark.NAMES_PATIENT] = Field(
+        None, description="The patient's family name, as PDS holds it."
+    )
+    given: Annotated[_Long | None, Option("--given S"), _Mark.NAMES_PATIENT] = Field(
+        None, description="The patient's given names, for a document's message."
+    )
+    prefix: Annotated[_Short | None, Option("--prefix S")] = Field(
+        None, description="The patient's prefix: Mr, Mrs ...", examples=["Mr"]
+    )
+    gender: Annotated[_Gender | None, Option("--gender G")] = Field(
+        None, description="The patient's gender: male, female, other or unknown."
+    )
+    verified: Annotated[_Flag | None, Option("--verified")] = Field(
+        None, description="The NHS number was traced on PDS."
+    )
 
-    nhs_number: _Short | None = None
-    date_of_birth: _Short | None = None
-    surname: _Long | None = None
-    given: _Long | None = None
-    prefix: _Short | None = None
-    gender: Literal["male", "female", "other", "unknown"] | None = None
-    verified: bool | None = None
 
-
-class SidecarAuthor(_Said):
+class SidecarAuthor(SidecarPart):
     """Who wrote a document."""
 
-    name: _Long | None = None
-    sds_user_id: _Short | None = None
-    phone: _Short | None = None
+    name: Annotated[_Long | None, Option("--author-name S")] = Field(
+        None, description="Who wrote the document.", examples=["Dr Gary Pritchard"]
+    )
+    sds_user_id: Annotated[_Short | None, Option("--author-sds-id N")] = Field(
+        None, description="The SDS id of the author."
+    )
+    phone: Annotated[_Short | None, Option("--author-phone N")] = Field(
+        None, description="The telephone number of the author."
+    )
 
 
-class SidecarDocumentType(_Said):
+class SidecarDocumentType(SidecarPart):
     """The SNOMED code that says what kind of document it is, and its name."""
 
-    code: Annotated[str, Field(pattern="^[0-9]{6,18}$")]
-    display: _Long | None = None
+    code: _SnomedCode = Field(description="The SNOMED code.", examples=["823681000000100"])
+    display: _Long | None = Field(None, description="The name of the code.")
 
 
-class SidecarDocument(_Said):
-    """What the message around a document says of it.
+class SidecarDocument(SidecarPart):
+    """What the message around a document says of it."""
 
-    `replaces` is the message id of an earlier message of ours, or the UUID of anybody's.
+    type: Annotated[
+        Annotated[SidecarDocumentType, BeforeValidator(_code_alone)] | None,
+        Option("--document-type CODE"),
+        _Expected("a SNOMED code in quotes, or an object with `code` and `display`"),
+    ] = Field(None, description="What kind of document it is: a SNOMED code.")
+    title: _Line | None = Field(None, description="The title of the document, where `title` is not given.")
+    date: Annotated[_Short | None, Option("--document-date D")] = Field(
+        None,
+        description="When the document was written: YYYY-MM-DD or YYYY-MM-DDThh:mm.",
+        examples=["2026-11-20"],
+    )
+    author: SidecarAuthor | None = Field(None, description="Who wrote the document.")
+    sender_reference: Annotated[_Long | None, Option("--sender-reference S")] = Field(
+        None, description="Your own id of the document; else the message id."
+    )
+    replaces: Annotated[
+        _Short | None,
+        Option("--replaces ID"),
+        _Expected("the message id of the message that this one replaces, or a UUID"),
+    ] = Field(None, description="The earlier message that this one replaces: its message id, or a UUID.")
+    confidential: Annotated[_Flag | None, Option("--confidential")] = Field(
+        None, description="The document is confidential: the Subject does not say who sends it."
+    )
+    attachments: _Files | None = Field(None, description="Further files of the document, beside this one.")
+
+
+class Sidecar(SidecarPart):
+    """A sidecar.
+
+    `acknowledgements`: None leaves it to payload and use case, empty means none. `sha256` and `size_bytes`
+    are those of the file as dropped, without its attachments.
     """
 
-    type: Annotated[SidecarDocumentType, BeforeValidator(_code_alone)] | None = None
-    title: _Line | None = None
-    date: _Short | None = None
-    author: SidecarAuthor | None = None
-    sender_reference: _Long | None = None
-    replaces: _Short | None = None
-    confidential: bool | None = None
-    attachments: Annotated[tuple[_Long, ...], Field(strict=False, max_length=20)] | None = None
+    use_case: Annotated[_Short | None, Option("--use-case U")] = Field(
+        None, description="The use case; see meshctl use-cases."
+    )
+    patient: SidecarPatient | None = Field(None, description="Who the message is about, and where it goes.")
+    document: SidecarDocument | None = Field(
+        None, description="What the message around a document, such as a PDF, says of it."
+    )
+    to_mailbox: Annotated[_Short | None, Option("--to-mailbox M")] = Field(
+        None, description="Send to this mailbox, not to the registered practice."
+    )
+    title: Annotated[_Line | None, Option("--title T")] = Field(
+        None, description="The document's title, for the Subject."
+    )
+    patient_name: Annotated[_Long | None, _Mark.NAMES_PATIENT] = Field(
+        None, description="The patient's full name, for the Subject."
+    )
+    version: _Version | None = Field(None, description="The document's version, for the Subject.")
+    subject: Annotated[_Line | None, Option("--subject T")] = Field(
+        None, description="The whole Subject, instead of the use case's template."
+    )
+    local_id: _LocalId | None = Field(
+        None, description="The whole LocalId, instead of the use case's template."
+    )
+    resend_of: Annotated[
+        _Short | None,
+        _Mark.NO_COLUMN,
+        _Expected("the message id of the message that this file sends again"),
+    ] = Field(None, description="The id of the message that this file sends again.")
+    sha256: _Sha256 | None = Field(None, description="The file's SHA-256; a file with another is rejected.")
+    size_bytes: _Size | None = Field(None, description="The file's size; a file of another size is rejected.")
+    acknowledgements: _Acknowledgements | None = Field(
+        None,
+        description="Which acknowledgements to await when the payload cannot say: infrastructure, business.",
+    )
 
 
-class Sidecar(_Said):
-    """A sidecar's keys, each None where it is left out or null.
+class SidecarKey(NamedTuple):
+    """A key of a sidecar or of an object in it; `types` are the plain types of its value, None left out."""
 
-    `acknowledgements` says which to await: None leaves it to payload and use case, empty means none. `sha256`
-    and `size_bytes` are those of the file as dropped, without its attachments.
-    """
+    field: FieldInfo
+    types: frozenset[type]
 
-    use_case: _Short | None = None
-    patient: SidecarPatient | None = None
-    document: SidecarDocument | None = None
-    to_mailbox: _Short | None = None
-    title: _Line | None = None
-    patient_name: _Long | None = None
-    version: _Number | _Short | None = None
-    subject: _Line | None = None
-    local_id: _LocalId | None = None
-    resend_of: _Short | None = None
-    sha256: _Sha256 | None = None
-    size_bytes: _Size | None = None
-    acknowledgements: (
-        Annotated[tuple[_Acknowledgement, ...], Field(strict=False), AfterValidator(_each_once)] | None
-    ) = None
+    @property
+    def part(self) -> type[SidecarPart] | None:
+        """Return the model of the object that is its value, if it is one."""
+        return next((one for one in self.types if issubclass(one, SidecarPart)), None)
+
+    @property
+    def option(self) -> str | None:
+        """Return the option that commands have for it."""
+        return next((one.text for one in self.field.metadata if isinstance(one, Option)), None)
+
+    @property
+    def names_patient(self) -> bool:
+        """True if its value says who the patient is."""
+        return _Mark.NAMES_PATIENT in self.field.metadata
+
+    @property
+    def is_column(self) -> bool:
+        """True if a column of an index can stand for it: a value, or an object that can be its code alone."""
+        is_value = tuple not in self.types and (self.part is None or "code" in self.part.model_fields)
+        return is_value and _Mark.NO_COLUMN not in self.field.metadata
+
+    @property
+    def expected(self) -> str:
+        """Return what its value must be, as a phrase that follows "must be"."""
+        # `Kind | None` keeps the kind's own annotations inside the union.
+        inside = [
+            kind.__metadata__ for kind in get_args(self.field.annotation) if get_origin(kind) is Annotated
+        ]
+        marks = [mark for metadata in (*inside, self.field.metadata) for mark in metadata]
+        texts = [mark.text for mark in marks if isinstance(mark, _Expected)]
+        if self.part is not None and not texts:
+            return f"an object with {', '.join(f'`{name}`' for name in self.part.model_fields)}"
+        examples = [json.dumps(example) for example in self.field.examples or ()]
+        return ", such as ".join([texts[-1], *examples])
+
+
+def _keys(part: type[SidecarPart], prefix: str = "") -> Iterator[tuple[str, SidecarKey]]:
+    for name, field in part.model_fields.items():
+        key = SidecarKey(field, frozenset(_types(field.annotation)))
+        yield prefix + name, key
+        if key.part is not None:
+            yield from _keys(key.part, f"{prefix}{name}.")
+
+
+def _types(annotation: Any) -> Iterator[type]:
+    origin = get_origin(annotation)
+    if origin in {Union, UnionType}:
+        for member in get_args(annotation):
+            yield from _types(member)
+    elif hasattr(annotation, "__metadata__"):
+        yield from _types(get_args(annotation)[0])
+    elif annotation is not NoneType:
+        yield str if origin is Literal else origin or annotation
+
+
+KEYS: Final = dict(_keys(Sidecar))
+"""Every key, by its name with dots: `patient.nhs_number`."""
+
+INDEX_COLUMNS: Final = tuple(name for name, key in KEYS.items() if key.is_column)
+"""The keys that a column of an index can stand for."""
+
+
+def value_at(sidecar: Sidecar, name: str) -> object:
+    """Return the value of a key, named with dots; None where it is left out."""
+    value: Any = sidecar
+    for part in name.split("."):
+        value = getattr(value, part) if value is not None else None
+    return value
+
+
+def nested(values: Mapping[str, object]) -> dict[str, Any]:
+    """Return what a sidecar holds when each key, named with dots, has one of `values`."""
+    whole: dict[str, Any] = {}
+    for name, value in values.items():
+        *outer, key = name.split(".")
+        holder = whole
+        for part in outer:
+            inner = holder.setdefault(part, {})
+            if not isinstance(inner, dict):
+                # The type of a document may be its code alone.
+                inner = holder[part] = {"code": inner}
+            holder = inner
+        if isinstance(holder.get(key), dict):
+            holder[key]["code"] = value
+        else:
+            holder[key] = value
+    return whole
 
 
 def read_sidecar(data: bytes) -> Sidecar:
@@ -170,38 +334,39 @@ def read_sidecar(data: bytes) -> Sidecar:
     Raises Rejection: `sidecar_too_large`, `sidecar_not_json`, `sidecar_duplicate_key`, `sidecar_not_object`,
     `sidecar_unknown_key`, `sidecar_wrong_value`.
     """
-    said = _loaded(data)
-    if not isinstance(said, dict):
+    whole = _loaded(data)
+    if not isinstance(whole, dict):
         raise _rejection(
             "not_object", "The sidecar is JSON but not an object.", "Put its keys between { and }."
         )
     try:
-        return Sidecar.model_validate(said)
+        return Sidecar.model_validate(whole)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    unknown = [fault["loc"] for fault in found if fault["type"] == "extra_forbidden"]
-    wrong = [fault["loc"] for fault in found if fault["type"] != "extra_forbidden"]
-    many = len(unknown) + len(dict.fromkeys(_wrong_value(at) for at in wrong))
-    told = [_unknown_key(place, said) for place in unknown[:_MOST_FAULTS_TOLD]]
-    told = [*told, *dict.fromkeys(_wrong_value(at) for at in wrong)][:_MOST_FAULTS_TOLD]
-    if many > len(told):
-        told.append(f"there is more of that, {many} faults in all")
-    text = f"The sidecar cannot be used: {'; '.join(told)}."
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+    unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
+    wrong = dict.fromkeys(_wrong_value(fault["loc"]) for fault in faults if fault["loc"] not in unknown)
+    shown = [_unknown_key(place, whole) for place in unknown[:_MOST_FAULTS_SHOWN]]
+    shown = [*shown, *wrong][:_MOST_FAULTS_SHOWN]
+    if (count := len(unknown) + len(wrong)) > len(shown):
+        shown.append(f"there is more of that, {count} faults in all")
+    text = f"The sidecar cannot be used: {'; '.join(shown)}."
     if unknown:
-        raise _rejection("unknown_key", text, f"A sidecar may have the keys {_listed(Sidecar.model_fields)}.")
+        raise _rejection(
+            "unknown_key", text, f"A sidecar may have the keys {', '.join(Sidecar.model_fields)}."
+        )
     raise _rejection(
         "wrong_value", text, "Correct it and drop file and sidecar again; leave out what is not known."
     )
 
 
-def check_content(said: Sidecar, sha256: str | None, size_bytes: int) -> None:
+def check_content(sidecar: Sidecar, sha256: str | None, size_bytes: int) -> None:
     """Raise Rejection `payload_differs` if a file is not the one that its sidecar describes.
 
     A file whose SHA-256 is not known is not the one whose SHA-256 is given.
     """
-    if said.size_bytes not in (None, size_bytes):
+    if sidecar.size_bytes not in (None, size_bytes):
         raise payload_differs("size")
-    if said.sha256 not in (None, sha256):
+    if sidecar.sha256 not in (None, sha256):
         raise payload_differs()
 
 
@@ -259,52 +424,37 @@ def _no_constant(_name: str) -> NoReturn:
     raise ValueError
 
 
-INDEX_COLUMNS: Final = tuple(
-    key
-    for key in _EXPECTED
-    if key
-    not in {"patient", "document", "document.author", "document.attachments", "acknowledgements", "resend_of"}
-)
-"""The keys that a column of an index can stand for, with dots."""
-
-_WITHIN: Final[dict[str, type[_Said]]] = {
+_PARTS: Final[dict[str, type[SidecarPart]]] = {
     "": Sidecar,
-    "patient": SidecarPatient,
-    "document": SidecarDocument,
-    "document.author": SidecarAuthor,
-    "document.type": SidecarDocumentType,
+    **{name: key.part for name, key in KEYS.items() if key.part is not None},
 }
 
 
-def _unknown_key(place: Sequence[str | int], said: dict[str, Any]) -> str:
+def _unknown_key(place: Sequence[str | int], whole: dict[str, Any]) -> str:
     outer, key = [str(name) for name in place[:-1]], str(place[-1])
-    holder: Any = said
+    holder: Any = whole
     for name in outer:
         holder = holder[name]
     within = f" of `{'.'.join(outer)}`" if outer else ""
     shown = f"key {list(holder).index(key) + 1}{within}" if not _LIKE_A_KEY.fullmatch(key) else f"`{key}`"
     if not outer:
-        for other, fields in _WITHIN.items():
-            if other and key in fields.model_fields:
-                return f"{shown} belongs inside `{other}`"
-    fields = _WITHIN[".".join(outer)]
-    meant = difflib.get_close_matches(key.lower(), fields.model_fields, n=1)
-    return f"{shown} is not a key it may have" + (f" (is `{meant[0]}` meant?)" if meant else "")
+        for name, part in _PARTS.items():
+            if name and key in part.model_fields:
+                return f"{shown} belongs inside `{name}`"
+    known = _PARTS[".".join(outer)].model_fields
+    near = difflib.get_close_matches(key.lower(), known, n=1)
+    return f"{shown} is not a key it may have" + (f" (is `{near[0]}` meant?)" if near else "")
 
 
 def _wrong_value(place: Sequence[str | int]) -> str:
     # What a place names beyond the key is how pydantic tried to read it.
     parts = [str(name) for name in place]
-    key = next(name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in _EXPECTED)
-    return f"`{key}` must be {_EXPECTED[key]}"
+    key = next(name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in KEYS)
+    return f"`{key}` must be {KEYS[key].expected}"
 
 
 def _shown(key: str) -> str:
     return f"`{key}`" if _LIKE_A_KEY.fullmatch(key) else "a key"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _not_json(what: str, advice: str) -> Rejection:

@@ -23,17 +23,19 @@ from meshctl.terminal.following import Followed
 from meshctl.terminal.options import laid_over, sidecar_bytes
 
 
-def examine_beforehand(settings: Settings, file: Path, said: Sidecar | None) -> tuple[Letter, Sidecar | None]:
-    """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `said`.
+def examine_beforehand(
+    settings: Settings, file: Path, given: Sidecar | None
+) -> tuple[Letter, Sidecar | None]:
+    """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `given`.
 
     What may keep the message from arriving is told on standard error. Raises Rejection as the daemon would
     refuse the file, UsageError when there is no such file, OSError.
     """
     file = file.absolute()
     _check_kind(file, NameRules(settings.staging))
-    letter, sidecar = None, said
+    letter, sidecar = None, given
     with suppress(FileNotFoundError), Folder(str(file.parent)) as folder:
-        sidecar = laid_over(said, sidecar_beside(folder, file.name))
+        sidecar = laid_over(given, sidecar_beside(folder, file.name))
         letter = Judge(settings).judge(folder, file.name, _use_case_of(settings, file), sidecar)
     if letter is None:
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")

@@ -8,6 +8,7 @@ from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.control_file import ControlFile, write_control_file
 from meshctl.mesh.subject import check_template, render
 from meshctl.mesh.use_cases import Resolution, resolution_of, shipped_use_cases, use_case_for_event
+from meshctl.payload.sidecar import KEYS
 
 DAY_FIRST, YEAR_FIRST = DateOfBirthFormat.DDMMYYYY, DateOfBirthFormat.YYYYMMDD
 ODS, OWN = "{ods_code}", "{message_id}"
@@ -152,3 +153,10 @@ def test_changing_the_table_changes_only_ones_own_copy() -> None:
     mine["letters"] = replace(mine["send-document"], name="letters")
 
     assert "letters" not in shipped_use_cases()
+
+
+def test_required_keys_are_keys_of_a_sidecar() -> None:
+    required = {key for row in shipped_use_cases().values() for key in row.requires}
+
+    assert required
+    assert required <= set(KEYS)

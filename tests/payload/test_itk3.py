@@ -13,28 +13,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from meshctl.mesh.address import Patient
 from meshctl.mesh.use_cases import DocumentGuide
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.itk3 import (
     REPORT_OF_ENCOUNTER,
     Attachment,
-    Author,
     Document,
-    DocumentPatient,
     MessageIds,
     Organisation,
     make_envelope,
 )
 from meshctl.payload.reader import read_payload
+from meshctl.payload.sidecar import SidecarAuthor, SidecarDocument, SidecarPatient
 
 FHIR = "{http://hl7.org/fhir}"
 AT = datetime(2026, 11, 22, 9, 15, 2, tzinfo=UTC)
 REPORT = Document(
     guide=DocumentGuide.MESSAGING_1,
     mailbox_id="X26ABC1",
-    patient=DocumentPatient("9990000042", date(2001, 2, 14), "Smith", "Brian John", "Mr", "male", True),
+    patient=Patient("9990000042", date(2001, 2, 14), "Smith"),
+    patient_details=SidecarPatient(given="Brian John", prefix="Mr", gender="male", verified=True),
+    details=SidecarDocument(
+        author=SidecarAuthor(name="Dr Gary Pritchard", sds_user_id="033345750518", phone="0113 496 0001")
+    ),
     organisation=Organisation("Y99901", "Larkfield Care Hub", "0113 496 0000", "letters@example.nhs.uk"),
-    author=Author("Dr Gary Pritchard", "033345750518", "0113 496 0001"),
     type_code=REPORT_OF_ENCOUNTER[0],
     type_display=REPORT_OF_ENCOUNTER[1],
     title="Consultation report",
@@ -42,14 +45,13 @@ REPORT = Document(
     made_at=AT,
     version=1,
     sender_reference="encounter-1",
-    is_confidential=False,
     attachments=(Attachment("application/pdf", "Consultation report"),),
     subject="Consultation report for Mr Brian Smith",
 )
 LETTER = replace(
     REPORT,
     guide=DocumentGuide.SEND_DOCUMENT_2,
-    author=None,
+    details=SidecarDocument(),
     title="Clinic letter",
     type_code="823681000000100",
 )
@@ -174,7 +176,7 @@ def test_a_document_without_an_author_names_the_organisation() -> None:
 def test_a_later_version_names_the_one_that_it_replaces() -> None:
     """The relatesTo has the identifier of the earlier message (GPCM-SD-123), and the Bundle its version."""
     earlier = uuid.uuid4()
-    document = replace(LETTER, version=2, replaces=earlier, is_confidential=True)
+    document = replace(LETTER, version=2, replaces=earlier, details=SidecarDocument(confidential=True))
     bundle = _resources(_root(document))[2]
     composition = _inner(document)["Composition"]
 

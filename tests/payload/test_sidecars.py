@@ -180,8 +180,8 @@ def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("patient", "x", "`patient` must be an object with `nhs_number`, `date_of_birth` and `surname`"),
-        ("patient", [], "`patient` must be an object with `nhs_number`, `date_of_birth` and `surname`"),
+        ("patient", "x", "`patient` must be an object with `nhs_number`, `date_of_birth`, `surname`"),
+        ("patient", [], "`patient` must be an object with `nhs_number`, `date_of_birth`, `surname`"),
         ("patient", {"nhs_number": 9990000042}, "`patient.nhs_number` must be text in quotes"),
         ("patient", {"surname": ["x"]}, "`patient.surname` must be text in quotes"),
         ("use_case", 1, "`use_case` must be text in quotes"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.payload.itk3 import Attachment, Document
+from meshctl.payload.sidecar import SidecarDocument
 from tests.payload.test_itk3 import LETTER, REPORT, message_around
 from tests.site import WRAPPING, make_site, sidecar
 
@@ -53,7 +54,12 @@ def test_no_message_has_an_error(libraries: Path, tmp_path: Path) -> None:
     documents: list[Document] = [
         REPORT,
         LETTER,
-        replace(LETTER, author=REPORT.author, version=3, replaces=uuid.uuid4(), is_confidential=True),
+        replace(
+            LETTER,
+            details=SidecarDocument(author=REPORT.details.author, confidential=True),
+            version=3,
+            replaces=uuid.uuid4(),
+        ),
         replace(LETTER, attachments=(Attachment("text/plain", "x"),), subject='<&> "é"'),
     ]
     files = []
