@@ -1,17 +1,37 @@
-"""NHS England's `MeshClient`, kept to MESH's own address, with what sending each message once needs."""
+"""NHS England's `MeshClient`, kept to MESH's own address, for messages that are sent once.
+
+It checks each answer before anybody reads it: a redirect is never followed, and the body of an answer without
+a payload is empty or one JSON object of a few megabytes, and comes in time.
+"""
 
 import os
-import time
+import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from io import BytesIO
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+from weakref import WeakKeyDictionary
 
 from mesh_client import INT_ENDPOINT, LIVE_ENDPOINT, Endpoint, MeshClient
-from requests import Response
+from requests import RequestException, Response
 from requests.utils import get_environ_proxies
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import NotMeshError, Waiting, check_answer, object_of
+from meshctl.bridge.answers import (
+    TAKEN,
+    BridgeFault,
+    FailureKind,
+    NotMeshError,
+    StoppedError,
+    fault_of,
+    is_nothing,
+    object_in,
+    object_of,
+)
 from meshctl.settings.types import LOCAL_HOSTS
 
 ENDPOINTS: Final[Mapping[str, Endpoint | str]] = {
@@ -21,16 +41,57 @@ ENDPOINTS: Final[Mapping[str, Endpoint | str]] = {
 }
 # MESH lists 500 a page; the rest is there at the next poll.
 _MOST_PAGES: Final = 1000
+_BLOCK_BYTES: Final = 1 << 16
+# 500 ids a page are 20 kB; an error with its details is smaller.
+_MOST_BYTES: Final = 4 << 20
+_WITH_PAYLOAD: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
+_MOST_STATUS: Final = 600
 
 
-def _mailbox_in(response: Response) -> object:
-    """Return the mailbox that an answer to a handshake names; None if it names none."""
-    body = object_of(response) if response.content.strip() else {}
-    return body.get("mailboxId", body.get("mailbox_id"))
+class Waiting:
+    """How long one client waits for an answer, in one go: its head, or the next piece of its body.
+
+    A socket's own timeout starts again with each byte, so that a head of a byte a second never ends. Another
+    thread calls `break_off` often, and so ends what takes longer than `seconds`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._now: tuple[socket.socket, float] | None = None
+        self._sockets: WeakKeyDictionary[HTTPResponse, object] = WeakKeyDictionary()
+
+    def comes_over(self, response: HTTPResponse, sock: object) -> None:
+        """Remember the connection that the body of an answer comes over."""
+        self._sockets[response] = sock
+
+    @contextmanager
+    def on(self, connection: object) -> Iterator[None]:
+        """Wait for something of a connection while the block lasts."""
+        # Through a proxy that itself speaks TLS, urllib3 has the socket within an object of its own.
+        inner = connection if isinstance(connection, socket.socket) else getattr(connection, "socket", None)
+        self._now = (inner, monotonic() + self.seconds) if isinstance(inner, socket.socket) else None
+        try:
+            yield
+        finally:
+            self._now = None
+
+    def read(self, response: Response, *, decode: bool) -> bytes:
+        """Return the next bytes of a body, none at its end. Raises urllib3.exceptions.HTTPError."""
+        with self.on(self._sockets.get(response.raw)):
+            data: bytes = response.raw.read1(_BLOCK_BYTES, decode_content=decode)
+        return data
+
+    def break_off(self) -> None:
+        """End a wait that takes too long: to the waiting thread, the connection has broken off."""
+        now = self._now
+        if now is not None and monotonic() > now[1]:
+            with suppress(OSError):
+                # Below TLS, whose own state belongs to the thread that waits.
+                socket.socket.shutdown(now[0], socket.SHUT_RDWR)
 
 
 def _watched(pool: type[HTTPConnectionPool], waiting: Waiting) -> type:
-    """Return a kind of connection pool whose connections wait for the head of an answer as `waiting` says."""
+    """Return a class of connection pools which wait for the head of an answer as `waiting` says."""
     plain: Any = pool.ConnectionCls
 
     def getresponse(connection: Any) -> Any:
@@ -72,10 +133,10 @@ class BridgeClient(MeshClient):
         session.mount(f"{self._url}/", adapter)
         session.hooks["response"] = [self._check]
         self.waiting = Waiting(max(2 * float(self._timeout), 60.0))
-        self._watch(adapter)
+        self._limit_waits(adapter)
 
-    def _watch(self, adapter: Any) -> None:
-        """Have every connection say since when it waits for the head of an answer."""
+    def _limit_waits(self, adapter: Any) -> None:
+        """Have every connection, also one through a proxy, wait as `waiting` says."""
         pools = {
             "http": _watched(HTTPConnectionPool, self.waiting),
             "https": _watched(HTTPSConnectionPool, self.waiting),
@@ -91,22 +152,60 @@ class BridgeClient(MeshClient):
         adapter.proxy_manager_for = proxy_manager_for
 
     def verify_by(self, ca_bundle: str | None) -> None:
-        """Believe servers by the authorities in this file alone, None for those that requests has."""
+        """Trust the authorities in this file alone; None for those that requests has."""
         self._session.verify = ca_bundle or True
 
     def _check(self, response: Response, **options: Any) -> None:
-        """See each answer first: before a redirect is followed, and before any of its body is read."""
+        """Look at each answer first: before a redirect is followed, and before any of its body is read.
+
+        Raises NotMeshError if it cannot be MESH's; reads it, unless it carries a payload. Raises
+        StoppedError, RequestException.
+        """
+        status = response.status_code
+        has_payload = bool(options.get("stream"))
         tracking = f"{self.mailbox_url}/outbox/tracking/"
-        is_handshake = response.url == self.mailbox_url
-        check_answer(
-            response,
-            has_payload=bool(options.get("stream")),
-            may_be_several=(response.url or "").startswith(tracking),
-            waiting=self.waiting,
-            stop=self.should_stop,
-        )
-        if is_handshake and response.ok and _mailbox_in(response) not in (None, self._mailbox):
-            raise NotMeshError("what answered is not MESH: it shakes hands with another mailbox")
+        # Several messages with one LocalId.
+        is_several = status == HTTPStatus.MULTIPLE_CHOICES and (response.url or "").startswith(tracking)
+        is_taken = status in (_WITH_PAYLOAD if has_payload else TAKEN)
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and not is_several:
+            response.close()
+            raise NotMeshError(f"what answered is not MESH: it leads to another address (HTTP {status})")
+        if not is_taken and not is_several and not HTTPStatus.BAD_REQUEST <= status < _MOST_STATUS:
+            response.close()
+            raise NotMeshError(f"what answered is not MESH: it never answers so (HTTP {status})")
+        if has_payload and is_taken:
+            return
+        body = self._read(response)
+        # So that nobody reads it a second time, without a limit.
+        response.raw = HTTPResponse(BytesIO(body), preload_content=False, status=status)
+        if is_taken and not is_nothing(body) and object_in(body) is None:
+            raise NotMeshError(f"what answered is not MESH: its answer is no JSON object (HTTP {status})")
+        if response.url == self.mailbox_url and is_taken:
+            answer = object_of(response, may_be_nothing=True)
+            if answer.get("mailboxId", answer.get("mailbox_id")) not in (None, self._mailbox):
+                raise NotMeshError("what answered is not MESH: it shakes hands with another mailbox")
+
+    def _read(self, response: Response) -> bytes:
+        """Return the body of an answer; close one that is too long or takes too long."""
+        give_up_at = monotonic() + self.waiting.seconds
+        body = bytearray()
+        try:
+            while piece := self.waiting.read(response, decode=True):
+                body += piece
+                self._check_reading(len(body), give_up_at)
+        except BaseException:
+            response.close()
+            raise
+        response.raw.release_conn()
+        return bytes(body)
+
+    def _check_reading(self, size_bytes: int, give_up_at: float) -> None:
+        if self.should_stop():
+            raise StoppedError
+        if size_bytes > _MOST_BYTES:
+            raise NotMeshError("what answered is not MESH: its answer has no end")
+        if monotonic() > give_up_at:
+            raise NotMeshError("MESH was reached and did not answer in time")
 
     def message_ids(self) -> Iterator[object]:
         """Yield what the inbox lists, oldest first; an id may be anything that JSON can be.
@@ -117,19 +216,17 @@ class BridgeClient(MeshClient):
         seen: set[str] = set()
         url = f"{self.mailbox_url}/inbox"
         for _ in range(_MOST_PAGES):
-            response = self._session.get(url, timeout=self._timeout)
-            response.raise_for_status()
-            page = object_of(response)
+            page = self._get(url)
             listed = page.get("messages")
             if not isinstance(listed, list):
                 raise NotMeshError("what answered is not MESH: its list of the inbox has no messages")
-            known = len(seen)
+            seen_before = len(seen)
             for one in listed:
                 seen.add(one if isinstance(one, str) else repr(one))
                 yield one
             links = page.get("links")
             following = links.get("next") if isinstance(links, Mapping) else None
-            if following is None or len(seen) == known or self.should_stop():
+            if following is None or len(seen) == seen_before or self.should_stop():
                 return
             url = self._own_url(following)
 
@@ -160,23 +257,30 @@ class BridgeClient(MeshClient):
 
         Such a connection may have died unnoticed, and then nobody knows whether the message arrived.
         """
-        if chunk_num == 1 and time.monotonic() - self._posted_at > self.idle_seconds:
+        if chunk_num == 1 and monotonic() - self._posted_at > self.idle_seconds:
             self._session.close()
         response: Response = super().send_chunk(
             recipient, chunk, chunk_num, total_chunks, compress, message_id, **kwargs
         )
-        self._posted_at = time.monotonic()
+        self._posted_at = monotonic()
         return response
 
     def track(self, mesh_id: str) -> Mapping[str, Any]:
         """Return what MESH says of a message by its MESH id. Raises requests.RequestException."""
-        response = self._session.get(
-            f"{self.mailbox_url}/outbox/tracking",
-            params={"messageID": mesh_id},
-            timeout=self._timeout,
-        )
-        response.raise_for_status()
-        return object_of(response)
+        return self._get(f"{self.mailbox_url}/outbox/tracking", params={"messageID": mesh_id})
+
+    def status_of(self, mesh_id: str) -> object:
+        """Return the status that MESH gives of a message; None if MESH rejects the question.
+
+        Raises BridgeFault.
+        """
+        try:
+            return self.track(mesh_id).get("status") or ""
+        except (RequestException, Urllib3Error) as error:
+            fault = fault_of(error)
+            if fault.kind is FailureKind.REJECTED:
+                return None
+            raise BridgeFault(fault) from None
 
     def track_local_id(self, local_id: str) -> Response:
         """Return what MESH says of the messages sent from this mailbox with a LocalId.
@@ -192,9 +296,10 @@ class BridgeClient(MeshClient):
 
     def lookup(self, ods_code: str, workflow_id: str) -> Mapping[str, Any]:
         """Return which mailboxes of an organisation take a workflow id. Raises requests.RequestException."""
-        asked = f"{quote(ods_code, safe='')}/{quote(workflow_id, safe='')}"
-        response = self._session.get(
-            f"{self._url}/messageexchange/endpointlookup/{asked}", timeout=self._timeout
-        )
+        path = f"{quote(ods_code, safe='')}/{quote(workflow_id, safe='')}"
+        return self._get(f"{self._url}/messageexchange/endpointlookup/{path}")
+
+    def _get(self, url: str, **options: Any) -> Mapping[str, Any]:
+        response = self._session.get(url, timeout=self._timeout, **options)
         response.raise_for_status()
         return object_of(response)

@@ -1,7 +1,10 @@
-"""The connection to MESH that the settings describe: NHS England's client, with what it needs to know.
+"""The connection to MESH that the settings describe: secrets, certificates and NHS England's client.
 
 The client never repeats a call by itself: the bridge paces all of them together, and a first upload must not
-be repeated at all. Wrong or missing settings, secrets and certificates are told before anything is sent.
+be repeated at all. Wrong or missing settings, secrets and certificates are reported before anything is sent.
+
+A secret is read when it is needed and passed on; it is in no setting, no log line, no error and no repr. An
+error says which setting, which place and what is wrong with it.
 """
 
 import os
@@ -13,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meshctl.bridge.secrets import read_secret, secret_file
 from meshctl.errors import ConfigError
 from meshctl.settings.model import BridgeSettings, Settings
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient
 
 MISSING_EXTRA = "The MESH API needs packages that are not installed here: pip install 'meshctl[api]'"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+_LONGEST_SECRET_BYTES = 10_000
 _PACKAGES = ("mesh_client", "requests", "urllib3", "cryptography")
 _MAX_CERTIFICATE_BYTES = 1 << 20
 _WITH_CERTIFICATE = frozenset({"live", "integration"})
@@ -28,7 +32,7 @@ _WITH_CERTIFICATE = frozenset({"live", "integration"})
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is needed to be let in; read at once, so that all of it is there before anything begins."""
+    """What MESH asks for; read at once, so that all of it is there before anything begins."""
 
     password: str = field(repr=False)
     shared_key: str = field(repr=False)
@@ -79,17 +83,14 @@ def require_extra() -> None:
 
 
 def read_access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Access:
-    """Read the secrets and look at the certificates.
-
-    Raises ConfigError for the first thing that is missing or wrong.
-    """
+    """Read the secrets and check the certificates. Raises ConfigError for the first fault."""
     if bridge.environment is None:
         raise ConfigError(
             'bridge.environment is not set: there is no bridge here. For a mailbox that "meshctl bridge" is'
             ' to serve set it to "live", "integration", "sandbox" or a URL, then password and shared_key.'
         )
-    password = read_secret("password", bridge.password, environ)
-    shared_key = read_secret("shared_key", bridge.shared_key, environ)
+    password = _read_secret("password", bridge.password, environ)
+    shared_key = _read_secret("shared_key", bridge.shared_key, environ)
     ca_bundle = None
     if bridge.ca_bundle is not None:
         ca_bundle = secret_file("ca_bundle", bridge.ca_bundle, environ)
@@ -102,8 +103,8 @@ def _certificate(bridge: BridgeSettings, environ: Mapping[str, str]) -> tuple[Pa
     if bridge.certificate is None and bridge.private_key is None:
         if bridge.environment in _WITH_CERTIFICATE:
             raise ConfigError(
-                f"bridge.certificate is not set, and the {bridge.environment} environment of MESH lets nobody"
-                " in without one. Set certificate and private_key."
+                f"bridge.certificate is not set, and the {bridge.environment} environment of MESH rejects"
+                " connections without one. Set certificate and private_key."
             )
         return None
     certificate = secret_file("certificate", bridge.certificate, environ)
@@ -134,6 +135,74 @@ def _check_readable(setting: str, path: Path) -> None:
         path.open("rb").close()
     except OSError as error:
         raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
+
+
+def _read_secret(setting: str, reference: str | None, environ: Mapping[str, str]) -> str:
+    """Return the secret that a reference of `[bridge]` leads to, without the end of its line.
+
+    Raises ConfigError: not set, missing, unreadable, empty, or no plain text.
+    """
+    kind, name = _parts(setting, reference)
+    if kind == "env":
+        secret = _variable(setting, name, environ)
+    else:
+        secret = _read(setting, secret_file(setting, reference, environ))
+    secret = secret.rstrip("\r\n")
+    if not secret:
+        raise ConfigError(f"bridge.{setting}: what {reference} leads to is empty.")
+    if not (secret.isascii() and secret.isprintable()):
+        raise ConfigError(
+            f"bridge.{setting}: what {reference} leads to is more than one line of plain (ASCII) characters."
+        )
+    return secret
+
+
+def secret_file(setting: str, reference: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the file that a reference leads to; an environment variable holds the path of it.
+
+    Raises ConfigError: not set, or outside a service that systemd gives credentials to.
+    """
+    kind, name = _parts(setting, reference)
+    if kind == "file":
+        return Path(name)
+    if kind == "env":
+        return Path(_variable(setting, name, environ))
+    folder = environ.get(CREDENTIALS_VARIABLE)
+    if not folder:
+        raise ConfigError(
+            f"bridge.{setting}: {reference} can be read only in a service that systemd gives it to"
+            f" (LoadCredential={name}:/PATH); there is no ${CREDENTIALS_VARIABLE} here."
+        )
+    return Path(folder) / name
+
+
+def _parts(setting: str, reference: str | None) -> tuple[str, str]:
+    if reference is None:
+        raise ConfigError(
+            f"bridge.{setting} is not set. Say where to read it, for example"
+            f' {setting} = "file:/etc/meshctl/mesh-{setting.replace("_", "-")}"'
+        )
+    kind, _, name = reference.partition(":")
+    return kind, name
+
+
+def _variable(setting: str, name: str, environ: Mapping[str, str]) -> str:
+    value = environ.get(name)
+    if not value:
+        raise ConfigError(f"bridge.{setting}: the environment variable {name} is not set, or empty.")
+    return value
+
+
+def _read(setting: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_SECRET_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
+    if len(content) > _LONGEST_SECRET_BYTES:
+        raise ConfigError(f"bridge.{setting}: {path} is too long to be a secret.")
+    # What is no text is no secret either; the caller says so without quoting it.
+    return content.decode("utf-8", "replace")
 
 
 def certificate_validity(path: Path) -> tuple[datetime, datetime]:

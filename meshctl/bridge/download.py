@@ -1,14 +1,16 @@
-"""One message on its way from MESH into a file: its headers, and its payload whole or not at all.
+"""One message on its way from MESH into files: its control file, and its payload whole or not at all.
 
 The payload comes in chunks, each perhaps gzip-compressed, and goes to the file a block at a time, so that its
-size costs no memory. Every chunk is durable before the next is asked for; after a fault the download goes on
-with the chunk that broke off, and a process that starts anew begins from the first.
+size costs no memory. Every chunk is durable before the next is requested; after a fault the download goes on
+with the chunk that broke off, and a new process begins with the first.
 
 The library's own `Message` is not used to read: neither it nor urllib3 tells a gzip stream that was cut short
 from a whole one, nor a missing chunk from the last, and what is acknowledged is deleted from MESH. Here a
-payload counts as whole only if each chunk had the length that it was announced with, says that it is the one
-asked for, all agree on how many there are, and every gzip stream ended where it should, its checksum right.
-What a header holds never gets into an error: it may be a patient.
+payload counts as whole only if each chunk has the length that was announced, says that it is the requested
+one, all agree on how many there are, and every gzip stream ended where it should, its checksum right.
+
+The text of a header never gets into an error: it may be a patient. In a control file it is cut and cleaned to
+what that can hold, for no message may be lost over its headers.
 """
 
 import os
@@ -21,9 +23,11 @@ from typing import BinaryIO, Final
 
 from requests import Response
 
-from meshctl.bridge.answers import NotMeshError, StoppedError, Waiting
-from meshctl.bridge.client import BridgeClient
+from meshctl.bridge.answers import NotMeshError, StoppedError
+from meshctl.bridge.client import BridgeClient, Waiting
 from meshctl.files import change, durable
+from meshctl.mesh.codes import ERROR, SUCCESS
+from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile, StatusRecord
 from meshctl.sizes import size_text
 
 _BLOCK_BYTES: Final = 1 << 16
@@ -42,19 +46,25 @@ _APPEND: Final = (
 # As for the files of OUT: a patient's letter is for the mailbox's users and their group.
 _MODE: Final = 0o640
 
+_REPORT: Final = "Report"
+_NOT_GIVEN: Final = "UNKNOWN"
+_ARRIVED: Final = "Transferred to recipient mailbox"
+_IS_SET: Final = frozenset({"Y", "YES", "T", "TRUE", "1"})
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 class DamagedError(Exception):
-    """What MESH sent is not a whole message; the text says why, in words without a value."""
+    """What MESH sent is not a whole message; the text says why, without a value."""
 
 
 class TooMuchError(Exception):
-    """A message takes more room or time than it may; the text says which, and what a person can do."""
+    """A message takes too much space or time; the text says which, and what a person can do."""
 
 
 class Download:
-    """The download of one message to `path`; what is there from an earlier attempt is written anew.
+    """The download of one message to `path`, over what an earlier process left there.
 
-    It is broken off at `most_bytes`, before the disk is full, and where it comes on too slowly.
+    It is broken off at `most_bytes`, before the disk is full, and when it is too slow.
     """
 
     def __init__(self, message_id: str, path: str, most_bytes: int) -> None:
@@ -73,9 +83,9 @@ class Download:
         Afterwards `has_payload` says whether there is a file, which then is durable, though not its name.
 
         Raises:
-            DamagedError: what came is not a whole message.
+            DamagedError: it is not a whole message.
             TooMuchError: it is too large, or comes too slowly.
-            NotMeshError: what came is not the message that was asked for.
+            NotMeshError: it is not the requested message.
             StoppedError: `should_stop` said so.
             requests.RequestException, urllib3.exceptions.HTTPError: MESH said no, or the network did.
             OSError: the file cannot be written.
@@ -105,8 +115,8 @@ class Download:
 
     def _check_is_asked_for(self, response: Response, number: int) -> None:
         """Raise NotMeshError if an answer does not say that it is this message."""
-        said = response.headers.get("Mex-MessageID")
-        if said != self.message_id and (number == 1 or said is not None):
+        text = response.headers.get("Mex-MessageID")
+        if text != self.message_id and (number == 1 or text is not None):
             raise NotMeshError("what answered is not MESH: it is not the message that was asked for")
 
     def _take(
@@ -145,7 +155,7 @@ class Download:
                 f"it has more than {most}; raise max_download_bytes in [bridge] if it is wanted"
             )
         if seconds > _SLOW_SECONDS and size_bytes - self.size_bytes < seconds * _SLOWEST_BYTES_A_SECOND:
-            raise TooMuchError("it comes on too slowly, less than 1 kB a second")
+            raise TooMuchError("it comes too slowly, less than 1 kB a second")
 
 
 def _check_room(file: BinaryIO) -> None:
@@ -188,12 +198,12 @@ class _Unzip:
 
 def _chunk_count(response: Response, number: int) -> int:
     """Return how many chunks the message has. Raises DamagedError unless this is chunk `number` of it."""
-    said = response.headers.get("Mex-Chunk-Range")
-    if said is None:
+    text = response.headers.get("Mex-Chunk-Range")
+    if text is None:
         if number > 1 or response.status_code == _PARTIAL:
             raise DamagedError("it is part of a message and does not say which")
         return 1
-    match = _CHUNK_RANGE.fullmatch(said.strip())
+    match = _CHUNK_RANGE.fullmatch(text.strip())
     if match is None:
         raise DamagedError("its Mex-Chunk-Range cannot be read")
     this, chunks = map(int, match.groups())
@@ -239,3 +249,61 @@ def _synced(file: BinaryIO) -> int:
     file.flush()
     os.fsync(file.fileno())
     return os.fstat(file.fileno()).st_size
+
+
+def arrived_control_file(headers: Mapping[str, str], message_id: str) -> ControlFile:
+    """Return the control file of a message or report that arrived, as the MESH Client leaves it in IN.
+
+    The names of the headers may be in any case. A report's DTSId is that of the message it is about, so that
+    it can be matched; that of a message is its own, `message_id`.
+    """
+    texts = {name.lower(): value for name, value in headers.items()}
+    is_report = texts.get("mex-messagetype", "").strip().upper() == "REPORT"
+    return ControlFile(
+        version=_text(texts, "mex-version") or "1.0",
+        address_type=_text(texts, "mex-addresstype") or "ALL",
+        message_type=_REPORT if is_report else "Data",
+        from_dts=_text(texts, "mex-from") or ("" if is_report else _NOT_GIVEN),
+        to_dts=_text(texts, "mex-to", "To_DTS") or ("" if is_report else _NOT_GIVEN),
+        from_esmtp=_text(texts, "mex-fromsmtp"),
+        to_esmtp=_text(texts, "mex-tosmtp"),
+        subject=_text(texts, "mex-subject", "Subject"),
+        local_id=_text(texts, "mex-localid", "LocalId"),
+        dts_id=_text(texts, "mex-linkedmsgid", "DTSId") if is_report else _cleaned(message_id, "DTSId"),
+        partner_id=_text(texts, "mex-partnerid", "PartnerId"),
+        compress=None if is_report else _flag(texts, "mex-content-compress"),
+        allow_chunking=None,
+        encrypted=None if is_report else _flag(texts, "mex-content-encrypted"),
+        workflow_id=_text(texts, "mex-workflowid", "WorkflowId") or ("" if is_report else _NOT_GIVEN),
+        process_id=_text(texts, "mex-processid", "ProcessId"),
+        data_checksum=_text(texts, "mex-content-checksum"),
+        is_compressed=None if is_report else _flag(texts, "mex-content-compressed"),
+        status=_status(texts, is_report=is_report),
+    )
+
+
+def _status(texts: Mapping[str, str], *, is_report: bool) -> StatusRecord:
+    """Return the status record; a message without one has arrived."""
+    status = _text(texts, "mex-statussuccess")
+    if not is_report and not status:
+        return StatusRecord(_text(texts, "mex-statustimestamp"), "TRANSFER", SUCCESS, "00", _ARRIVED)
+    return StatusRecord(
+        date_time=_text(texts, "mex-statustimestamp"),
+        event=_text(texts, "mex-statusevent"),
+        status=status or ERROR,
+        status_code=_text(texts, "mex-statuscode"),
+        description=_text(texts, "mex-statusdescription"),
+    )
+
+
+def _flag(texts: Mapping[str, str], name: str) -> bool:
+    return texts.get(name, "").strip().upper() in _IS_SET
+
+
+def _text(texts: Mapping[str, str], name: str, tag: str = "") -> str:
+    return _cleaned(texts.get(name, ""), tag)
+
+
+def _cleaned(text: str, tag: str = "") -> str:
+    """Return as much of a text as the element `tag` of a control file can hold."""
+    return _NOT_XML.sub("", text).strip()[: MAX_CHARACTERS.get(tag)].strip()

@@ -15,35 +15,44 @@ The note is the point of no return. What a start finds tells what is to be done:
     a note, and ID.ctl in arriving/      broken off before it was all in IN; the moves are finished
     a note, and no ID.ctl in arriving/   it is in IN, or was and somebody has taken it: MESH is told
 
-So no kill loses a message or puts it into IN twice, also where the adapter or another application takes files
-out of IN at once, and MESH is never told before both files are durable in IN. IN itself is never asked what
-has arrived: its files are other people's. It is never made either: an IN that is missing may be a disk that
-is not mounted.
+So no kill loses a message or puts it into IN twice, even if the daemon or another program takes files out of
+IN at once, and MESH is never told before both files are durable in IN. What has arrived is never looked up in
+IN: others take its files. IN is never made either: a missing one may be a disk that is not mounted.
 
-A list of the inbox may be older than an acknowledgement, and MESH still gives out what was acknowledged. So
+A list of the inbox may be older than an acknowledgement, and MESH still hands out what was acknowledged. So
 an id that is listed again within the hour, or goes on being listed, is only acknowledged again.
 
 An id comes from the network. Only a sane one becomes a file name or part of an address; another is left alone
-and told of once. A message that cannot be received does not hold up the others.
+and logged once. A message that cannot be received does not hold up the others.
 """
 
 import errno
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import NotMeshError, StoppedError, rejection_in
-from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, advice_on, fault_of, local_fault
+from meshctl import clock
+from meshctl.bridge.answers import (
+    ApiFault,
+    BridgeFault,
+    FailureKind,
+    NotMeshError,
+    StoppedError,
+    advice_on,
+    fault_of,
+    is_rejection_with,
+    is_sane_id,
+    local_fault,
+)
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.download import DamagedError, Download, TooMuchError
-from meshctl.bridge.headers import arrived_control_file, is_sane_id
+from meshctl.bridge.download import DamagedError, Download, TooMuchError, arrived_control_file
 from meshctl.files import change, durable
 from meshctl.files.client_folders import ClientFolders
 from meshctl.journal.events import Journal
@@ -62,8 +71,8 @@ _TRIES: Final = 3
 _REST_SECONDS: Final = 86_400.0
 _FIRST_REST_SECONDS: Final = 30.0
 _LONGEST_REST_SECONDS: Final = 3600.0
-_MOST_TOLD: Final = 1000
-_MOST_TOLD_ODD: Final = 20
+_MOST_LOGGED: Final = 1000
+_MOST_LOGGED_ODD: Final = 20
 _LONGEST_ID: Final = 100
 _LEFT_ADVICE: Final = (
     "MESH keeps it for some days. Ask its sender or the National Service Desk, by its id, if it goes on."
@@ -100,10 +109,10 @@ class Receiver:
         self._noted: set[str] = set()
         self._done: dict[str, float] = {}
         self._set_aside: set[str] = set()
-        # What costs much and comes to nothing, and until when it is left alone.
+        # Until when a message is left alone that costs much and leads nowhere.
         self._resting: dict[str, float] = {}
-        self._told: set[tuple[str, str]] = set()
-        self._told_odd: set[str] = set()
+        self._logged: set[tuple[str, str]] = set()
+        self._logged_odd: set[str] = set()
         self._rests_taken: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._listing: Iterator[object] | None = None
@@ -135,10 +144,10 @@ class Receiver:
         try:
             return self._step()
         except OSError as error:
-            # Somebody may have emptied the work folder, or changed the disk: what is on it counts.
+            # Somebody may have emptied the work folder, or changed the disk: read again what is there.
             self._is_recovered = False
             if self._download is not None:
-                # It may be this one message that the disk has no room for.
+                # The disk may have no space for this one message.
                 self._count_failure(self._download.message_id)
             self._listing = None
             self._forget_download()
@@ -181,7 +190,7 @@ class Receiver:
         return None
 
     def _receive(self, message_id: str) -> None:
-        """Take all steps with a message; or leave it at MESH and say why."""
+        """Take all steps with a message, or leave it at MESH and log why."""
         download = self._download_of(message_id)
         chunks_before = download.chunks_done
         try:
@@ -192,10 +201,8 @@ class Receiver:
         except DamagedError as error:
             self._leave(message_id, str(error))
         except TooMuchError as error:
-            self._resting[message_id] = time.monotonic() + _REST_SECONDS
-            self._leave(
-                message_id, f"{error}; it is tried again in a day, or when the bridge is started again"
-            )
+            self._resting[message_id] = monotonic() + _REST_SECONDS
+            self._leave(message_id, f"{error}; it is tried again in a day, or when the bridge starts again")
         except ControlFileError as error:
             self._leave(message_id, f"no control file can be made of its headers: {error}")
         except (RequestException, Urllib3Error) as error:
@@ -230,7 +237,7 @@ class Receiver:
         self._noted.add(message_id)
 
     def _settle(self, message_id: str) -> None:
-        """Take the steps after the note with a message, as far as they have not been taken."""
+        """Take the steps after the note that have not been taken."""
         self._deliver(message_id)
         self._acknowledge(message_id)
 
@@ -243,11 +250,11 @@ class Receiver:
             durable.sync_folder(self._arriving)
 
     def _acknowledge(self, message_id: str) -> None:
-        if self._log_mesh(message_id):
+        if self._tell_mesh(message_id):
             del self._failures[message_id]
             change.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
-            self._done[message_id] = time.time()
+            self._done[message_id] = clock.now().timestamp()
 
     def _acknowledge_again(self, message_id: str) -> None:
         os.utime(f"{self._acknowledged}/{message_id}")
@@ -257,36 +264,36 @@ class Receiver:
         self._settle(message_id)
 
     def _forget_acknowledged(self) -> None:
-        now = time.time()
+        now = clock.now().timestamp()
         for message_id in [one for one, at in self._done.items() if abs(now - at) > _REMEMBERED_SECONDS]:
             change.unlink(f"{self._acknowledged}/{message_id}")
             del self._done[message_id]
 
-    def _log_mesh(self, message_id: str) -> bool:
-        """Acknowledge a message at MESH; False when MESH refuses that."""
+    def _tell_mesh(self, message_id: str) -> bool:
+        """Acknowledge a message at MESH; False when MESH rejects that."""
         try:
             self._client.acknowledge_message(message_id)
         except (RequestException, Urllib3Error) as error:
-            if _is_gone(error):
-                # A second acknowledgement, or one long after: MESH has forgotten it. It is in IN.
+            if is_rejection_with(error, _GONE):
+                # Acknowledged before, or long ago: MESH has forgotten it. It is in IN.
                 return True
             fault = fault_of(error)
-            if fault.kind is not FailureKind.REFUSED:
+            if fault.kind is not FailureKind.REJECTED:
                 self._count_failure(message_id)
                 raise BridgeFault(fault) from None
             self._set_aside.add(message_id)
-            self._log_left(message_id, f"it is in IN, but MESH refuses to be told so: {fault.text}")
+            self._log_left(message_id, f"it is in IN, but MESH rejects its acknowledgement: {fault.text}")
             return False
         return True
 
     def _not_fetched(self, message_id: str, error: Exception) -> None:
         """Decide what a failed request for a message means: for it alone, or for all. Raises BridgeFault."""
-        if _is_gone(error):
-            self._leave(message_id, "MESH has it no more; somebody else has collected it, or it expired")
+        if is_rejection_with(error, _GONE):
+            self._leave(message_id, "MESH no longer has it; somebody else has collected it, or it expired")
             return
         fault = fault_of(error)
-        if fault.kind is FailureKind.REFUSED:
-            self._leave(message_id, f"MESH refuses to hand it over: {fault.text}")
+        if fault.kind is FailureKind.REJECTED:
+            self._leave(message_id, f"MESH rejects the request for it: {fault.text}")
             return
         if fault.kind is FailureKind.DENIED or isinstance(error, NotMeshError):
             # MESH itself has listed it a moment ago.
@@ -298,19 +305,19 @@ class Receiver:
         raise BridgeFault(fault) from None
 
     def _count_failure(self, message_id: str, fault: ApiFault | None = None) -> None:
-        """Note that a message could not be received, or MESH not be told; let others pass if it goes on."""
+        """Count a failure to receive or acknowledge a message; let others pass if it goes on."""
         self._failures[message_id] += 1
         if self._failures[message_id] >= _TRIES:
             self._set_aside.add(message_id)
             if fault is not None:
                 self._rest(message_id)
-                self._log_left(message_id, f"again and again {fault.text}")
+                self._log_left(message_id, f"time after time {fault.text}")
 
     def _rest(self, message_id: str) -> None:
         """Leave a message alone for a while, longer each time."""
         self._rests_taken[message_id] += 1
         seconds = min(_FIRST_REST_SECONDS * 2 ** self._rests_taken[message_id], _LONGEST_REST_SECONDS)
-        self._resting[message_id] = time.monotonic() + seconds
+        self._resting[message_id] = monotonic() + seconds
 
     def _leave(self, message_id: str, why: str) -> None:
         """Leave a message at MESH until the next poll."""
@@ -319,28 +326,28 @@ class Receiver:
         self._log_left(message_id, why)
 
     def _rests(self, message_id: str) -> bool:
-        """True if a message that was too much is still left alone."""
-        if message_id in self._resting and self._resting[message_id] <= time.monotonic():
+        """True if a message is still left alone."""
+        if message_id in self._resting and self._resting[message_id] <= monotonic():
             del self._resting[message_id]
         return message_id in self._resting
 
     def _pass_over(self, odd_id: object) -> None:
-        """Leave what the inbox lists and cannot be asked for, and tell of it once."""
+        """Leave an id that cannot be requested, and log it once."""
         if self._should_stop():
             raise StoppedError
         shown = mask_file_name(odd_id[:_LONGEST_ID]) if isinstance(odd_id, str) else "(not a text)"
-        if len(self._told_odd) < _MOST_TOLD_ODD and shown not in self._told_odd:
-            self._told_odd.add(shown)
-            is_last = len(self._told_odd) == _MOST_TOLD_ODD
-            more = "; further ids like it are left as well, and not told of" if is_last else ""
-            self._log_left(shown, f"its id is none that could be a file name{more}")
+        if len(self._logged_odd) < _MOST_LOGGED_ODD and shown not in self._logged_odd:
+            self._logged_odd.add(shown)
+            is_last = len(self._logged_odd) == _MOST_LOGGED_ODD
+            more = "; further ids like it are left as well, and not logged" if is_last else ""
+            self._log_left(shown, f"its id cannot be a file name{more}")
 
     def _log_left(self, message_id: str, why: str) -> None:
-        if (message_id, why) in self._told or len(self._told) >= _MOST_TOLD:
+        if (message_id, why) in self._logged or len(self._logged) >= _MOST_LOGGED:
             return
-        self._told.add((message_id, why))
-        if len(self._told) == _MOST_TOLD:
-            why += "; further messages that are left are not told of until the bridge starts anew"
+        self._logged.add((message_id, why))
+        if len(self._logged) == _MOST_LOGGED:
+            why += "; further messages that are left are not logged until the bridge starts again"
         shown = mask_file_name(message_id)
         text = f"A message cannot be received and stays at MESH: {why}."
         self._journal.tell(
@@ -358,7 +365,7 @@ class Receiver:
         return self._download
 
     def _forget_download(self) -> None:
-        """Give up what is half there, and the room that it takes."""
+        """Give up a download, and the space that it takes."""
         download, self._download = self._download, None
         if download is not None:
             with suppress(OSError):
@@ -366,9 +373,3 @@ class Receiver:
 
     def _staged(self, message_id: str, ending: str) -> str:
         return f"{self._arriving}/{message_id}{ending}"
-
-
-def _is_gone(error: Exception) -> bool:
-    """True if MESH, and nobody in its place, says that it has a message no more."""
-    response = error.response if isinstance(error, RequestException) else None
-    return response is not None and response.status_code in _GONE and rejection_in(response) is not None

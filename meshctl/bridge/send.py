@@ -7,17 +7,17 @@ A pair goes through these steps. What is on disk after each of them is durable b
     3  the first chunk is sent   the one call that must not be repeated
     4  the note, with MESH's id  MESH has the message, or its beginning
     5  the other chunks          each may be sent again; the note says how many MESH has
-    6  SENT or FAILED            decided upon and finished (finish.py); then the note goes
+    6  SENT or FAILED            decided upon and finished (pairs.py); then the note goes
 
 What a start finds, or step 3 when it fails, tells what is to be done:
 
     no note                nothing was sent: go on with step 2
     a note without an id   it may have arrived: MESH is asked (upload.py). If it is there, go on with step 4.
-                           If it is not, and is not when `settle_seconds` have passed in which MESH may have
-                           been at work on it, the note is withdrawn. If MESH cannot tell: FAILED, with the
-                           code UNSURE; a person has to find out, and it is never sent again by itself.
-                           Where somebody who may not be MESH said that it was not taken, and MESH cannot
-                           tell, that is believed: the note is withdrawn
+                           If it is not, even after the `settle_seconds` in which MESH may still have been
+                           at work on it, the note is withdrawn. If MESH cannot tell: FAILED, with the code
+                           UNSURE; a person has to find out, and it is never sent again by itself. Where
+                           somebody who may not be MESH said that it was not taken, and MESH cannot tell,
+                           that is believed: the note is withdrawn
     a note with an id      MESH is asked for its status by that id, and sent what it lacks
 
 A failed call leaves no doubt where no connection was made, where the payload was not handed over to its last
@@ -26,7 +26,6 @@ byte, or where MESH said that it does not take it now: the note is withdrawn, an
 A pair that has to wait lets others pass. Nothing that a control file says gets into the log.
 """
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,18 +36,33 @@ from typing import Final
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import StoppedError, rejection_in
-from meshctl.bridge.api_errors import ApiFault, BridgeFault, FailureKind, fault_of, local_fault
+from meshctl import clock
+from meshctl.bridge.answers import (
+    ApiFault,
+    BridgeFault,
+    FailureKind,
+    StoppedError,
+    fault_of,
+    is_rejection_with,
+    local_fault,
+)
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.finish import PairFinisher
-from meshctl.bridge.headers import MexRejection, mex_file_name, mex_headers
-from meshctl.bridge.pair import SendFailure, SendQueue, UnfitPairError, payload_size_bytes, read_control
+from meshctl.bridge.pairs import (
+    PairFinisher,
+    SendFailure,
+    SendQueue,
+    UnfitPairError,
+    mex_file_name,
+    mex_headers,
+    payload_size_bytes,
+    read_control,
+)
 from meshctl.bridge.upload import (
     CallError,
     Upload,
     Uploads,
     UploadState,
-    ask_after,
+    find_upload,
     is_still_uploading,
     post_first,
     post_next,
@@ -102,7 +116,7 @@ class PairSender:
         self._decided: deque[DecidedPair] = deque()
         self._in_doubt: set[str] = set()
         self._out_of_step: set[str] = set()
-        self._begun_anew: Counter[str] = Counter()
+        self._restarts: Counter[str] = Counter()
         self._given_ids: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._must_look = True
 
@@ -114,17 +128,17 @@ class PairSender:
         self._look()
         self._finisher.recover()
         taken = self._folders.taken()
-        known = {pair.stem for pair in taken} | {pair.stem for pair in self._decided}
+        unfinished = {pair.stem for pair in taken} | {pair.stem for pair in self._decided}
         for stem in self._uploads.stems():
-            if stem not in known:
+            if stem not in unfinished:
                 self._uploads.drop(stem)
-        if known:
-            self._journal.warning("bridge.recovered", pairs=len(known))
+        if unfinished:
+            self._journal.warning("bridge.recovered", pairs=len(unfinished))
 
     def step(self) -> bool:
         """Do one thing for one pair; False when there is nothing to do now.
 
-        Raises BridgeFault when MESH or the disk is not to be had now; other pairs may have their turn next.
+        Raises BridgeFault when MESH or the disk is unavailable; other pairs may have their turn next.
         """
         try:
             return self._step()
@@ -152,7 +166,7 @@ class PairSender:
         return True
 
     def _look(self) -> None:
-        """See how far every pair is; after a fault of the disk, what was thought of them may be wrong."""
+        """See how far every pair is; after a fault of the disk that may have changed."""
         self._decided = deque(self._folders.decided())
         taken = self._folders.taken()
         self._queue.restart(taken)
@@ -164,7 +178,7 @@ class PairSender:
         if upload is None:
             self._begin(pair)
         elif upload.mesh_id is None:
-            self._enquire(pair, upload)
+            self._ask(pair, upload)
         elif upload.is_known_whole:
             self._sent(pair, upload, upload.mesh_id)
         elif pair.stem in self._out_of_step:
@@ -182,13 +196,10 @@ class PairSender:
         except UnfitPairError as unfit:
             self._failed(pair, control, unfit.failure)
             return
-        except MexRejection as rejection:
-            self._failed(pair, control, SendFailure(rejection.event, rejection.code, rejection.text))
-            return
         chunk_bytes = size_bytes if control.allow_chunking is False else self._chunk_bytes
         upload = Upload(file_name, size_bytes, chunk_bytes, compress=control.compress is True)
         self._uploads.write(pair.stem, upload)
-        self._say_uploading(pair, upload)
+        self._log_uploading(pair, upload)
         try:
             mesh_id = post_first(self._client, pair.data, upload, headers, self._given_ids, self._should_stop)
         except CallError as error:
@@ -203,15 +214,15 @@ class PairSender:
 
     def _not_begun(self, pair: TakenPair, control: ControlFile, upload: Upload, error: CallError) -> None:
         fault = error.fault
-        if fault.kind is FailureKind.REFUSED:
+        if fault.kind is FailureKind.REJECTED:
             self._failed(pair, control, _failure_of(fault))
             return
         if fault.kind is FailureKind.UNSURE:
             self._doubt(pair, fault.text)
-            # To the loop it means the same: MESH is not to be had now.
+            # To the loop it means the same: MESH is unavailable.
             raise BridgeFault(replace(fault, kind=FailureKind.LATER))
         if error.is_declined:
-            # A proxy may have passed the message on, and turned down MESH's answer.
+            # A proxy may have passed the message on, and rejected MESH's answer.
             self._uploads.write(pair.stem, replace(upload, is_declined=True))
             self._doubt(pair, fault.text)
         else:
@@ -223,8 +234,8 @@ class PairSender:
             self._in_doubt.add(pair.stem)
             self._journal.warning("bridge.unsure", **_names(pair), reason=why)
 
-    def _enquire(self, pair: TakenPair, upload: Upload) -> None:
-        """Find out whether an upload arrived whose answer never came."""
+    def _ask(self, pair: TakenPair, upload: Upload) -> None:
+        """Ask MESH whether an upload arrived whose answer never came."""
         self._doubt(pair, "an earlier run was broken off")
         try:
             control = read_control(pair.control)
@@ -232,8 +243,8 @@ class PairSender:
             self._failed(pair, None, _CANNOT_TELL)
             return
         file_name = upload.file_name or mex_file_name(pair.stem, pair.fingerprint)
-        found = ask_after(self._client, control.local_id, file_name)
-        match found.whereabouts:
+        found = find_upload(self._client, control.local_id, file_name)
+        match found.state:
             case UploadState.THERE if found.is_whole or upload.chunk_bytes:
                 self._settled(pair, arrived=True)
                 chunks_sent = upload.chunks if found.is_whole else 1
@@ -250,14 +261,14 @@ class PairSender:
 
     def _missed(self, pair: TakenPair, upload: Upload) -> None:
         """Withdraw the note, once MESH has had the time to finish what it may be at work on."""
-        now = time.time()
-        # A time to come is from before the clock was set back.
+        now = clock.now().timestamp()
+        # A time in the future is from before the clock was set back.
         if upload.missed_at is None or upload.missed_at > now:
             upload = replace(upload, missed_at=now)
             self._uploads.write(pair.stem, upload)
         rest_seconds = (upload.missed_at or now) + self._settle_seconds - now
         if rest_seconds > 0:
-            self._queue.rest(rest_seconds)
+            self._queue.postpone(rest_seconds)
             return
         self._uploads.drop(pair.stem)
         self._settled(pair, arrived=False)
@@ -267,13 +278,11 @@ class PairSender:
         self._journal.info("bridge.settled", **_names(pair), arrived=arrived)
 
     def _catch_up(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
-        """Ask MESH how far a message is whose chunks it may have more of than the note says."""
+        """Ask MESH how much it has of a message; it may be more than the note says."""
         try:
             status = self._client.track(mesh_id).get("status")
         except (RequestException, Urllib3Error) as error:
-            response = error.response if isinstance(error, RequestException) else None
-            is_unknown = response is not None and response.status_code == HTTPStatus.NOT_FOUND
-            if response is None or not is_unknown or rejection_in(response) is None:
+            if not is_rejection_with(error, {HTTPStatus.NOT_FOUND}):
                 raise BridgeFault(fault_of(error)) from None
             self._forgotten(pair, upload)
             return
@@ -284,24 +293,24 @@ class PairSender:
         self._out_of_step.discard(pair.stem)
 
     def _forgotten(self, pair: TakenPair, upload: Upload) -> None:
-        """Deal with a message that MESH no longer knows; without its last chunk nobody can have got it."""
+        """Restart a message that MESH forgot, or give up: with its last chunk it may have arrived."""
         if upload.chunks_sent + 1 < upload.chunks:
             self._uploads.drop(pair.stem)
             self._settled(pair, arrived=False)
-            # It begins anew, from its first chunk: at once, but not again and again.
-            if again := self._begun_anew[pair.stem]:
-                self._queue.rest(min(2.0**again, _LONGEST_REST_SECONDS))
-            self._begun_anew[pair.stem] += 1
+            # It starts again with its first chunk: at once, but not time after time.
+            if restarts := self._restarts[pair.stem]:
+                self._queue.postpone(min(2.0**restarts, _LONGEST_REST_SECONDS))
+            self._restarts[pair.stem] += 1
         else:
             self._failed(pair, _control_or_none(pair), _CANNOT_TELL)
 
     def _go_on(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
-        self._say_uploading(pair, upload)
+        self._log_uploading(pair, upload)
         try:
             post_next(self._client, pair.data, upload, self._should_stop)
         except CallError as error:
             fault = error.fault
-            if fault.kind is not FailureKind.REFUSED:
+            if fault.kind is not FailureKind.REJECTED:
                 self._out_of_step.add(pair.stem)
                 raise BridgeFault(fault) from None
             self._failed(pair, _control_or_none(pair), _failure_of(fault), mesh_id)
@@ -309,8 +318,7 @@ class PairSender:
             self._uploads.write(pair.stem, replace(upload, chunks_sent=upload.chunks_sent + 1))
 
     def _sent(self, pair: TakenPair, upload: Upload, mesh_id: str) -> None:
-        decided = self._finisher.sent(pair, _control_or_none(pair), mesh_id)
-        self._over(pair, decided)
+        self._decide(pair, self._finisher.sent(pair, _control_or_none(pair), mesh_id))
         self._journal.info(
             "bridge.sent", **_names(pair), mesh_id=mesh_id, size=upload.size_bytes, chunks=upload.chunks
         )
@@ -318,20 +326,19 @@ class PairSender:
     def _failed(
         self, pair: TakenPair, control: ControlFile | None, failure: SendFailure, mesh_id: str = ""
     ) -> None:
-        decided = self._finisher.failed(pair, control, failure, mesh_id)
-        self._over(pair, decided)
+        self._decide(pair, self._finisher.failed(pair, control, failure, mesh_id))
         event = "bridge.unknown" if failure is _CANNOT_TELL else "bridge.refused"
         text = failure.logged or failure.text
         self._journal.error(event, **_names(pair), by=failure.event, code=failure.code, text=text)
 
-    def _over(self, pair: TakenPair, decided: DecidedPair) -> None:
-        self._queue.over()
+    def _decide(self, pair: TakenPair, decided: DecidedPair) -> None:
+        self._queue.finish()
         self._decided.append(decided)
         self._in_doubt.discard(pair.stem)
         self._out_of_step.discard(pair.stem)
-        del self._begun_anew[pair.stem]
+        del self._restarts[pair.stem]
 
-    def _say_uploading(self, pair: TakenPair, upload: Upload) -> None:
+    def _log_uploading(self, pair: TakenPair, upload: Upload) -> None:
         self._journal.debug(
             "bridge.uploading",
             **_names(pair),

@@ -1,12 +1,12 @@
-"""The bridge at work on one mailbox: a handshake, then sending, receiving and asking after, until a stop.
+"""The bridge of one mailbox: a handshake, then send, receive and track until stopped.
 
-Each of the three has a thread and a connection of its own, so that none waits for what another is told
-slowly, or told without end. Each goes on by steps that a kill may end at any point. Calls to MESH are
-repeated by nobody but these, each at its pace. Only one bridge or stand-in serves a mailbox, and a work
-folder belongs to one mailbox for good: it is what keeps a message from going twice.
+Each of the three has a thread and a connection of its own, so that none waits for another's slow answer. Each
+works in steps that a kill may end at any point. Nothing else repeats a call to MESH. Only one bridge or
+simulator serves a mailbox, and a work folder belongs to one mailbox for good: it is what keeps a message from
+going twice.
 
-A stop ends uploads and downloads between two blocks. Whoever still waits for an answer after a few seconds is
-left behind, as if it had been killed.
+A stop ends uploads and downloads between two blocks. A thread that still waits for an answer after a few
+seconds is left behind, as if it had been killed.
 """
 
 import os
@@ -14,23 +14,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import NamedTuple
 
 from requests import RequestException
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl import __version__
-from meshctl.bridge.api_errors import BridgeFault, fault_of
+from meshctl import __version__, clock
+from meshctl.bridge.answers import BridgeFault, StoppedError, fault_of, problem_of
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.receive import Receiver
-from meshctl.bridge.retry import BlockedAlerts, BridgePart
 from meshctl.bridge.send import PairSender
-from meshctl.bridge.track import Tracker
+from meshctl.bridge.tracking import Tracker
 from meshctl.clock import Clock
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import serving
+from meshctl.daemon.retry import RetriedWork, RetryPolicy
 from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
@@ -39,6 +38,7 @@ from meshctl.files.owner import claim
 from meshctl.journal.events import Journal
 from meshctl.settings.model import Settings
 
+POLICY = RetryPolicy("bridge", problem_of, longest_pause_seconds=300.0, logs_pause=True)
 _HANDSHAKE_EVERY_SECONDS = 86_400.0
 _OUT_EVERY_SECONDS = 0.5
 _TRACKING_EVERY_SECONDS = 60.0
@@ -53,9 +53,30 @@ _PRIVATE = 0o700
 class Clients(NamedTuple):
     """The connections of a bridge, one for each thread; the caller closes them."""
 
-    asking: BridgeClient
+    tracking: BridgeClient
     sending: BridgeClient
     receiving: BridgeClient
+
+
+class BridgePart(NamedTuple):
+    """One part of the bridge's work; `step` does one thing and returns whether there was one to do.
+
+    After a step another follows at once; when there was none, `every_seconds` later.
+    """
+
+    retried: RetriedWork
+    step: Callable[[], bool]
+    every_seconds: float
+
+    def turn(self) -> bool:
+        """Do a step if it is time for one; return whether there may be another at once."""
+        try:
+            worked = self.retried.run(self.step)
+        except StoppedError:
+            return False
+        if worked is False:
+            self.retried.rest(self.every_seconds)
+        return bool(worked)
 
 
 class Bridge:
@@ -77,36 +98,32 @@ class Bridge:
         self._service = service
         self._sending: PairSender | None = None
         self._receiving: Receiver | None = None
-        self._tracker = Tracker(clients.asking, settings.state.folder, journal)
+        self._tracker = Tracker(clients.tracking, settings.state.folder, journal)
         self._ended = Event()
         self._connected = Event()
         for client in clients:
             client.should_stop = self._ended.is_set
-        self._blocked_alerts = BlockedAlerts(journal)
+        self._handshake = self._part("handshake", self._shake_hands, _HANDSHAKE_EVERY_SECONDS)
+        self._out = self._part("sending", self._send, _OUT_EVERY_SECONDS)
+        self._in = self._part("receiving", self._receive, settings.bridge.poll.total_seconds())
+        self._tracking = self._part("tracking", self._track, _TRACKING_EVERY_SECONDS)
+        self._parts = (self._handshake, self._out, self._in, self._tracking)
 
-        def part(name: str, work: Callable[[], bool], every_seconds: float) -> BridgePart:
-            return BridgePart(name, work, every_seconds, Clock(), journal)
-
-        poll_seconds = settings.bridge.poll.total_seconds()
-        self._handshake = part("handshake", self._shake_hands, _HANDSHAKE_EVERY_SECONDS)
-        self._out = part("sending", self._send, _OUT_EVERY_SECONDS)
-        self._in = part("receiving", self._receive, poll_seconds)
-        self._asking = part("tracking", self._track, _TRACKING_EVERY_SECONDS)
-        self._parts = (self._handshake, self._out, self._in, self._asking)
+    def _part(self, name: str, step: Callable[[], bool], every_seconds: float) -> BridgePart:
+        return BridgePart(RetriedWork(name, POLICY, Clock(), self._journal), step, every_seconds)
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or SIGHUP.
 
-        Raises MeshctlError if somebody else serves the mailbox, OSError if its folders are not there at the
-        start. Whatever else stands in the way is waited for.
+        Raises MeshctlError if somebody else serves the mailbox, OSError if its folders are missing at the
+        start. Retries on any other error.
         """
         with self._alone():
             threads = self._start(self._go_on)
             while not self._should_stop():
-                # Ready once MESH has answered, or is known to be away.
-                if self._connected.is_set() or self._handshake.obstacle is not None:
+                # Ready once MESH has answered, or is away.
+                if self._connected.is_set() or self._handshake.retried.problem is not None:
                     self._service.turned(self._obstacles(), self._status)
-                self._blocked_alerts.look(self._parts)
                 self._break_off()
                 self._signals.wait(min(_OUT_EVERY_SECONDS, self._service.longest_wait_seconds))
             self._service.stopping()
@@ -123,14 +140,18 @@ class Bridge:
                 self._signals.wait(_LOOK_SECONDS)
             self._end(threads)
             self._alerts.close(_LAST_ALERTS_SECONDS)
-        if blocked := [part for part in self._parts if part.obstacle is not None]:
-            raise MeshctlError("\n".join(f"{part.obstacle}. {part.advice}".rstrip() for part in blocked))
+        problems = [(part.retried.name, problem) for part in self._parts if (problem := part.retried.problem)]
+        if problems:
+            lines = (f"{name}: {one.text}. {one.advice or ''}".rstrip() for name, one in problems)
+            raise MeshctlError("\n".join(lines))
 
     def _start(self, work: Callable[[Sequence[BridgePart]], None]) -> list[Thread]:
         """Have each connection at work in a thread of its own."""
-        shares = ((self._handshake, self._asking), (self._out,), (self._in,))
-        # What still waits for an answer at the end must not keep the process.
-        threads = [Thread(target=work, args=(share,), name=share[-1].name, daemon=True) for share in shares]
+        shares = ((self._handshake, self._tracking), (self._out,), (self._in,))
+        # One that still waits for an answer at the end must not keep the process.
+        threads = [
+            Thread(target=work, args=(share,), name=share[-1].retried.name, daemon=True) for share in shares
+        ]
         for thread in threads:
             thread.start()
         return threads
@@ -150,10 +171,10 @@ class Bridge:
     def _go_on(self, parts: Sequence[BridgePart]) -> None:
         """Take turns with the parts of one thread until the end."""
         while not self._ended.is_set():
-            # Before that secrets or a certificate may be wrong, and who comes too often is locked out.
+            # Before that secrets or a certificate may be wrong, and MESH locks out who tries too often.
             able = [part for part in parts if part is self._handshake or self._connected.is_set()]
             if not any(part.turn() for part in able):
-                wait_seconds = min([_OUT_EVERY_SECONDS, *(part.wait_seconds for part in able)])
+                wait_seconds = min([_OUT_EVERY_SECONDS, *(part.retried.wait_seconds for part in able)])
                 (self._ended if able else self._connected).wait(wait_seconds)
 
     def _work_off(self, parts: Sequence[BridgePart]) -> None:
@@ -161,13 +182,13 @@ class Bridge:
         if self._handshake in parts:
             self._handshake.turn()
         while not self._connected.wait(_LOOK_SECONDS):
-            if self._ended.is_set() or self._handshake.obstacle is not None:
+            if self._ended.is_set() or self._handshake.retried.problem is not None:
                 return
         self._take_turns(parts)
         if self._out in parts:
-            # What somebody has put into OUT just before us would be found too young.
+            # A pair that was put into OUT just before is too young at first.
             self._ended.wait(_PICK_UP_SECONDS)
-            self._out.look_again()
+            self._out.retried.rest(0)
             self._take_turns(parts)
 
     def _take_turns(self, parts: Sequence[BridgePart]) -> None:
@@ -180,14 +201,15 @@ class Bridge:
         return self._signals.stop_requested or self._signals.reload_requested
 
     def _obstacles(self) -> list[str]:
-        return [part.obstacle for part in self._parts if part.obstacle is not None]
+        retried = [part.retried for part in self._parts]
+        return [f"{one.name}: {one.obstacle}" for one in retried if one.obstacle is not None]
 
     def _status(self) -> str:
         return f"Serving {self._settings.mailbox.id} over the MESH API."
 
     def _shake_hands(self) -> bool:
         try:
-            self._clients.asking.handshake()
+            self._clients.tracking.handshake()
         except (RequestException, Urllib3Error) as error:
             raise BridgeFault(fault_of(error)) from None
         if not self._connected.is_set():
@@ -210,7 +232,7 @@ class Bridge:
         return self._receiving.step()
 
     def _track(self) -> bool:
-        return self._tracker.step(datetime.now(UTC))
+        return self._tracker.step(clock.now())
 
     def _folders(self) -> ClientFolders:
         mailbox, bridge = self._settings.mailbox, self._settings.bridge
@@ -234,7 +256,7 @@ class Bridge:
             chunk_bytes=bridge.chunk_bytes,
             journal=self._journal,
             should_stop=self._ended.is_set,
-            # No call lasts longer, so what MESH has not got by then it will never have.
+            # No call lasts longer: a message that MESH does not have by then will never arrive.
             settle_seconds=bridge.timeout.total_seconds(),
         )
 
@@ -260,12 +282,12 @@ class Bridge:
                 self._journal.info("bridge.stopped")
 
     def _claim_work_folder(self) -> None:
-        """Make the work folder, for this mailbox. Raises ConfigError if it is another's."""
+        """Make the work folder, for this mailbox. Raises ConfigError if it belongs to another."""
         work, mailbox_id = self._settings.bridge.work, self._settings.mailbox.id
         work.mkdir(mode=_PRIVATE, exist_ok=True)
         if sys.platform != "win32" and (work.is_symlink() or work.stat().st_uid != os.geteuid()):
             raise ConfigError(
-                f"bridge.work: {work} belongs to another user, or is a link. Remove it once what it holds is"
-                " settled, or have the bridge run as its owner."
+                f"bridge.work: {work} belongs to another user, or is a link. Remove it once its messages are"
+                " settled, or run the bridge as its owner."
             )
         claim(work, mailbox_id)

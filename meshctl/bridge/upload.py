@@ -1,38 +1,47 @@
 """Uploads: the durable notes about them, the two calls that carry a payload, and asking whether one arrived.
 
-A note is written before the first byte of a message is sent, and goes when its pair is where it belongs.
+A note is written before the first byte of a message is sent, and removed when its pair is in SENT or FAILED.
 What a note has lost (a disk fault) counts as not known, never as not sent. The first call must not be
-repeated unless it is certain that MESH has not taken the message; the others may be. MESH is asked by
-LocalId, which is the host's own and often the ODS code on every message. So its answer is believed only
-where it cannot mean another message: none at all has this LocalId, or just one has, and it bears the file
-name of ours.
+repeated unless it is certain that MESH has not taken the message; the others may be.
+
+The payload's stream knows whether all of it was handed over: a request that broke off before that was never
+whole, so MESH cannot have taken it; one that broke off after it may have arrived.
+
+MESH is asked by LocalId, which is the host's own and often the ODS code on every message. So its answer is
+believed only where it cannot mean another message: none at all has this LocalId, or just one has, with the
+file name that this upload gave.
 """
 
+import errno
 import json
 import os
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from requests import HTTPError, RequestException, Response
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from meshctl.bridge.answers import StoppedError, object_of, rejection_in
-from meshctl.bridge.api_errors import (
+from meshctl.bridge.answers import (
     NOT_TAKEN_NOW,
+    TAKEN,
     ApiFault,
     BridgeFault,
     FailureKind,
+    StoppedError,
     fault_of,
     fault_of_response,
+    is_rejection,
+    is_rejection_with,
+    is_sane_id,
+    object_of,
+    rejection_in,
 )
 from meshctl.bridge.client import BridgeClient
-from meshctl.bridge.headers import MexHeaders, is_sane_id
-from meshctl.bridge.pair import ChunkStream
 from meshctl.files import change, durable
 from meshctl.files.safe_open import open_regular
 
@@ -49,8 +58,9 @@ class Upload:
 
     `file_name` is what MESH is told, and empty if the note was lost. Chunks are cut as when it began,
     whatever the settings say by now; the last one may be on its way when `chunks_sent` is one less than
-    `chunks`. `missed_at` is when MESH first said that it has not got it, in seconds from 1970. `is_declined`
-    if somebody, who may not be MESH, answered that it was not taken: so it is, unless MESH says otherwise.
+    `chunks`. `missed_at` is when MESH first said that it does not have it, in seconds from 1970.
+    `is_declined` if somebody, perhaps not MESH, answered that it was not taken: so it was not, unless MESH
+    says otherwise.
     """
 
     file_name: str
@@ -79,7 +89,7 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
         durable.make_folders(self._folder, _PRIVATE_FOLDER)
-        # Of an earlier process, which did not come to the end of it.
+        # Of an earlier process that was killed while it wrote it.
         change.unlink_if_there(f"{self._folder}/{_NEXT}")
 
     def get(self, stem: str) -> Upload | None:
@@ -94,7 +104,7 @@ class Uploads:
             return Upload("", size_bytes=0, chunk_bytes=0, compress=False)
 
     def stems(self) -> list[str]:
-        """Return the stems that there are notes about."""
+        """Return the stems of the pairs with a note."""
         names = os.listdir(self._folder)
         return [name.removesuffix(_NOTE) for name in names if name.endswith(_NOTE) and name != _NEXT]
 
@@ -115,13 +125,11 @@ class Uploads:
         return f"{self._folder}/{stem}{_NOTE}"
 
 
-_REFUSALS: Final = ("errorDescription", "errorCode", "detail")
-_TAKEN: Final = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED})
 # Of a further chunk: MESH has the message whole already, or no longer knows the beginning.
 _OUT_OF_STEP: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.LOCKED})
 
 _ASK: Final = ApiFault(
-    FailureKind.LATER, "", "CHUNK", "MESH does not take this part of a message; it is asked how far it is"
+    FailureKind.LATER, "", "CHUNK", "MESH does not take this part of a message; it is asked how much it has"
 )
 _ODD_ANSWER: Final = ApiFault(
     FailureKind.UNSURE, "", "ANSWER", "MESH's answer to an upload says neither yes nor no"
@@ -131,6 +139,59 @@ _ODD_ANSWER: Final = ApiFault(
 _STOPPED: Final = ApiFault(
     FailureKind.UNSURE, "", "STOPPED", "the bridge was told to stop before MESH's answer was whole"
 )
+
+
+class ChunkStream:
+    """The bytes of one chunk, as `MeshClient.send_chunk` wants them: a `read` and a length.
+
+    `should_stop` is asked between blocks. `error` is what reading the file failed with: the library would
+    report it as a fault of the network.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size_bytes: int, should_stop: Callable[[], bool]) -> None:
+        file.seek(offset)
+        self._file = file
+        self._left = size_bytes
+        self._should_stop = should_stop
+        self.error: OSError | None = None
+
+    def __len__(self) -> int:
+        return self._left
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether every byte was handed over to be sent."""
+        return self._left == 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes, none at the end. Raises StoppedError; OSError if the file is too short."""
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
+        if wanted == 0:
+            return b""
+        if self._should_stop():
+            raise StoppedError
+        try:
+            return self._read(wanted)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def _read(self, wanted: int) -> bytes:
+        with durable.naming(self._file.name):
+            data = self._file.read(wanted)
+        if not data:
+            # Ending here would make a whole message of a part.
+            raise OSError(errno.EIO, "the payload became shorter", self._file.name)
+        self._left -= len(data)
+        return data
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MexHeaders:
+    """The headers of a message: Mex-To, and the keyword arguments of `MeshClient.send_chunk`."""
+
+    recipient: str
+    options: Mapping[str, str | bool]
 
 
 class CallError(Exception):
@@ -155,7 +216,7 @@ def post_first(
 ) -> str:
     """Send a message, or the first chunk of it; return the id that MESH gives it.
 
-    An id of `given_ids` is no answer to this message: it came late, to an earlier one.
+    An id of `given_ids` is a late answer to an earlier message.
 
     Raises:
         CallError: UNSURE if MESH may have it all the same, else it surely has not.
@@ -203,22 +264,14 @@ def post_next(client: BridgeClient, path: str, upload: Upload, should_stop: Call
                 "", stream, number, upload.chunks, compress=upload.compress, message_id=upload.mesh_id
             )
         except HTTPError as error:
-            raise CallError(_ASK if _is_out_of_step(error) else fault_of(error)) from None
+            raise CallError(_ASK if is_rejection_with(error, _OUT_OF_STEP) else fault_of(error)) from None
         except (RequestException, Urllib3Error) as error:
             if stream.error is not None:
                 raise stream.error from None
             raise CallError(fault_of(error)) from None
-        # MESH says nothing here, or null.
-        said = object_of(response) if response.content.strip() not in (b"", b"null") else {}
-        if response.status_code not in _TAKEN or said.get("message_id") not in (None, upload.mesh_id):
+        mesh_id = object_of(response, may_be_nothing=True).get("message_id")
+        if response.status_code not in TAKEN or mesh_id not in (None, upload.mesh_id):
             raise CallError(_ASK)
-
-
-def _is_out_of_step(error: HTTPError) -> bool:
-    response = error.response
-    if response is None or response.status_code not in _OUT_OF_STEP:
-        return False
-    return rejection_in(response) is not None
 
 
 def _not_taken(response: Response) -> CallError:
@@ -228,10 +281,10 @@ def _not_taken(response: Response) -> CallError:
 
 
 def _mesh_id(response: Response, given_ids: Container[str]) -> str:
-    if response.status_code not in _TAKEN:
+    if response.status_code not in TAKEN:
         raise CallError(_ODD_ANSWER)
     answer = object_of(response)
-    if any(key in answer for key in _REFUSALS):
+    if is_rejection(answer):
         raise CallError(fault_of_response(response, uploading=True))
     mesh_id = answer.get("message_id") or answer.get("messageID")
     if is_sane_id(mesh_id) and mesh_id not in given_ids:
@@ -239,7 +292,7 @@ def _mesh_id(response: Response, given_ids: Container[str]) -> str:
     raise CallError(_ODD_ANSWER)
 
 
-# A LocalId that a path could be misread with is not asked by: 404 would then be about another address.
+# Another LocalId could be misread as part of a path: 404 would then be about another address.
 _ASKABLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:@+=,~-]*")
 
 
@@ -253,9 +306,9 @@ class UploadState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer; `mesh_id` with THERE alone, and `is_whole` whether no chunk is missing."""
+    """MESH's answer; `mesh_id` with THERE alone, and `is_whole` whether no chunk is missing."""
 
-    whereabouts: UploadState
+    state: UploadState
     mesh_id: str = ""
     is_whole: bool = False
 
@@ -264,8 +317,8 @@ _NOT_KNOWN: Final = Found(UploadState.NOT_KNOWN)
 _ODD_TRACKING: Final = ApiFault(FailureKind.LATER, "", "ANSWER", "what answers after an upload is not MESH")
 
 
-def ask_after(client: BridgeClient, local_id: str, file_name: str) -> Found:
-    """Ask after the message with this LocalId and file name. Raises BridgeFault if MESH cannot be asked."""
+def find_upload(client: BridgeClient, local_id: str, file_name: str) -> Found:
+    """Ask MESH for the message with this LocalId and file name. Raises BridgeFault if it cannot be asked."""
     if not _ASKABLE.fullmatch(local_id):
         return _NOT_KNOWN
     try:
@@ -295,6 +348,6 @@ def _read(response: Response, file_name: str) -> Found:
     if response.status_code < HTTPStatus.BAD_REQUEST:
         raise BridgeFault(_ODD_TRACKING)
     fault = fault_of_response(response)
-    if fault.kind is FailureKind.REFUSED:
+    if fault.kind is FailureKind.REJECTED:
         return _NOT_KNOWN
     raise BridgeFault(fault)

@@ -9,8 +9,13 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from meshctl.bridge.connect import certificate_validity, read_access, require_extra
-from meshctl.bridge.secrets import CREDENTIALS_VARIABLE, secret_file
+from meshctl.bridge.connect import (
+    CREDENTIALS_VARIABLE,
+    certificate_validity,
+    read_access,
+    require_extra,
+    secret_file,
+)
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import on_one_mount
 from meshctl.check.rights import SCHEDULER, START_BRIDGE

@@ -59,8 +59,8 @@ def connected_bridge(settings: Settings, signals: Signals, service: Service) -> 
     # Only here: without the extra it cannot be imported.
     from meshctl.bridge.service import Bridge, Clients  # noqa: PLC0415
 
-    with connect(settings) as asking, connect(settings) as sending, connect(settings) as receiving:
+    with connect(settings) as tracking, connect(settings) as sending, connect(settings) as receiving:
         log = settings.log.model_copy(update={"file": settings.bridge.log})
         journal = configure_log(log, to_terminal=has_terminal())
         warn_of_root(journal)
-        yield Bridge(settings, Clients(asking, sending, receiving), journal, signals, service)
+        yield Bridge(settings, Clients(tracking, sending, receiving), journal, signals, service)

@@ -61,7 +61,7 @@ def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[
     from requests import RequestException  # noqa: PLC0415
     from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
-    from meshctl.bridge.api_errors import fault_of  # noqa: PLC0415
+    from meshctl.bridge.answers import fault_of  # noqa: PLC0415
 
     try:
         results = client.lookup(ods_code, workflow_id)["results"]

@@ -2,7 +2,7 @@
 
 import click
 
-from meshctl.bridge.tracked import answer_about
+from meshctl.bridge.tracking import tracked_status
 from meshctl.ledger.reads import snapshot
 from meshctl.mesh.states import FINAL
 from meshctl.terminal.context import message_named, settings_of
@@ -39,7 +39,7 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
         message = message_named(connection, named)
     # Of a message that is settled, an old answer would only mislead.
     tracked = (
-        None if message.state in FINAL else answer_about(state_folder, message.message_id, message.mesh_id)
+        None if message.state in FINAL else tracked_status(state_folder, message.message_id, message.mesh_id)
     )
     if as_json:
         tracking = {} if tracked is None else {"tracking": tracked.as_json()}

@@ -1,16 +1,16 @@
-"""Try again what an obstacle keeps from going on: told once, with growing pauses.
+"""Retry the work of the daemon and the bridge with growing pauses while something is in its way.
 
-A full disk, a missing folder or a locked ledger is an obstacle that somebody will mend; the daemon neither
-ends nor spins. An exception that nobody foresaw is treated alike, so that one bad turn does not stop the
-rest. A person is told what is wrong, in which folder and what to do, never the name of a file: the folder
-that the settings name is what a person can mend.
+A full disk, a missing folder or a locked ledger will be cleared by somebody; until then the program neither
+ends nor spins. An exception that nobody foresaw is treated alike, so that one bad turn of one part does not
+stop the others. Each problem is logged once, with what is wrong, in which folder and what to do; never with
+the name of a file, as the folder of the settings is what a person can see to.
 """
 
 import errno
 import os
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -18,6 +18,7 @@ from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
 from meshctl.files.item_error import is_general
 from meshctl.journal.events import Journal, error_fields
+from meshctl.journal.format import FieldValue
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.database import LEDGER_NAME, primary_code
 from meshctl.settings.model import Settings
@@ -58,14 +59,28 @@ _LEDGER_ADVICE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong and where, and what to do if that can be said."""
+    """What is wrong and where, and what to do if that can be said.
+
+    `code` tells one problem from another, where the text does not. `is_passing` if it mostly clears by itself
+    (MESH is away). `asked_seconds` is how long a server asks to be left alone.
+    """
 
     text: str
-    advice: str | None
+    advice: str | None = None
+    code: str = ""
+    is_passing: bool = False
+    is_unforeseen: bool = False
+    asked_seconds: float | None = None
+
+
+def unforeseen(error: Exception, advice: str | None = None, code: str = "") -> Problem:
+    """Return what to say of an exception that is a fault of meshctl; its text may hold a patient."""
+    text = f"an unforeseen error ({type(error).__name__})"
+    return Problem(text, advice, code, is_unforeseen=True)
 
 
 def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
-    """Return what to tell of an error; `folders` are those that the settings name, the deepest first."""
+    """Return what an error means to the daemon; `folders` are those of the settings, the deepest first."""
     if isinstance(error, sqlite3.Error):
         state = next((f" in {folder}" for folder in folders if os.path.exists(f"{folder}/{LEDGER_NAME}")), "")
         # SQLite's own texts name tables, never values.
@@ -75,9 +90,9 @@ def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
         reason = os.strerror(error.errno)
         place = "" if is_general(error) else _place(error, folders)
         return Problem(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
-    return (
-        Problem(str(error), None) if isinstance(error, MeshctlError) else Problem(type(error).__name__, None)
-    )
+    if isinstance(error, OSError):
+        return Problem(type(error).__name__)
+    return Problem(str(error)) if isinstance(error, MeshctlError) else unforeseen(error)
 
 
 def _place(error: OSError, folders: Sequence[str]) -> str:
@@ -89,7 +104,7 @@ def _place(error: OSError, folders: Sequence[str]) -> str:
     if error.errno == errno.EXDEV:
         return " and ".join(map(_shown, reversed(places)))
     if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
-        # Of a move from folder to folder, the one that refuses.
+        # Of a move from folder to folder, the one that is not accessible.
         places.sort(key=lambda place: os.access(place, os.R_OK | os.W_OK | os.X_OK))
     return _shown(places[0]) if places else ""
 
@@ -109,10 +124,11 @@ def _shown(folder: str) -> str:
     return os.sep.join(map(mask_file_name, folder.split(os.sep)))
 
 
-# What mends itself sooner, a locked ledger or a share that reconnects, need wake nobody.
-_ALERT_AFTER_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
+# What clears sooner, a locked ledger or a share that reconnects, need wake nobody.
+_ALERT_AFTER_SECONDS = 60.0
+_PASSING_ALERT_AFTER_SECONDS = 900.0
 
 Result = TypeVar("Result")
 
@@ -132,8 +148,8 @@ class Pauses:
     def failed(self, asked_seconds: float | None = None) -> float:
         """Return how many seconds to wait after one more failure in a row.
 
-        Between half of this failure's pause and all of it; never less than the far end asked for, and then
-        with the same spread on top.
+        Between half of this failure's pause and all of it; where the server asked for a pause, that one with
+        the same spread on top.
         """
         spread = self._next * (1 + self._chance()) / 2
         self._next = min(self._next * 2, self._longest)
@@ -144,98 +160,138 @@ class Pauses:
         self._next = _FIRST_PAUSE_SECONDS
 
 
-class RetriedWork:
-    """Runs one part of the work (`name`: outbound, inbound, ledger) and keeps count of what is in its way.
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a program retries its work: `explain` says what an error means.
 
-    `folders` are those that the settings name; an obstacle is told by the one that it lies in. One
-    that has lasted a minute is an alert, and so is its end.
+    The events begin with the name of the `program`; with `logs_pause` they say when it is tried again.
     """
 
-    def __init__(self, name: str, folders: Sequence[str], clock: Clock, journal: Journal) -> None:
-        self._name = name
-        self._folders = folders
+    program: str
+    explain: Callable[[Exception], Problem]
+    longest_pause_seconds: float
+    logs_pause: bool = False
+
+
+class RetriedWork:
+    """Runs one part of a program's work (`name`) and keeps count of what is in its way.
+
+    A problem that has lasted a minute (one that is passing, a quarter of an hour) is an alert, and so is its
+    end. `problem` is None while nothing is in the way, and `error` what caused it.
+    """
+
+    def __init__(self, name: str, policy: RetryPolicy, clock: Clock, journal: Journal) -> None:
+        self.name = name
+        self._policy = policy
         self._clock = clock
         self._journal = journal
-        self._blocked_since: float | None = None
+        self._blocked_at = 0.0
         self._has_alerted = False
-        self._pauses = Pauses(_LONGEST_PAUSE_SECONDS)
-        self._not_before = 0.0
-        self._told: set[object] = set()
-        self.obstacle: str | None = None
+        self._pauses = Pauses(policy.longest_pause_seconds)
+        self._not_before = float("-inf")
+        self._logged: set[object] = set()
+        self.problem: Problem | None = None
         self.error: Exception | None = None
 
     def run(self, work: Callable[[], Result]) -> Result | None:
-        """Do the work unless it is too early to try again; None when it was not done."""
-        if self._clock.monotonic() < self._not_before:
+        """Do the work unless it is too early; None if it was not done."""
+        if self.wait_seconds > 0:
+            self._alert_in_time()
             return None
         try:
             result = work()
-        except (OSError, sqlite3.Error, MeshctlError) as error:
-            self._note(error, problem_of(error, self._folders))
-            return None
         except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
-            self._log_fault(error)
-            self._note(error, Problem(f"an unforeseen error ({type(error).__name__})", None))
+            self._failed(error, self._policy.explain(error))
             return None
-        if self.obstacle is not None:
-            self._journal.info("daemon.unblocked", part=self._name)
-        if self._has_alerted:
-            self._send_alert("daemon.unblocked", Problem("What was in the way is mended.", "Nothing to do."))
-        self.obstacle = self.error = self._blocked_since = None
-        self._has_alerted = False
-        self._told.clear()
-        self._pauses.succeeded()
-        self._not_before = 0.0
+        self._succeeded()
         return result
+
+    @property
+    def obstacle(self) -> str | None:
+        """Return what is in the way; None if nothing is."""
+        return None if self.problem is None else self.problem.text
+
+    @property
+    def wait_seconds(self) -> float:
+        """Return how long it is too early to do the work."""
+        return max(0.0, self._not_before - self._clock.monotonic())
 
     @property
     def pause_seconds(self) -> float | None:
         """Return how long to wait before the next attempt; None when nothing is in the way."""
-        if self.obstacle is None:
-            return None
-        return max(0.0, self._not_before - self._clock.monotonic())
+        return None if self.problem is None else self.wait_seconds
 
-    def _note(self, error: Exception, problem: Problem) -> None:
-        pause_seconds = self._pauses.failed()
-        # Two obstacles may take turns, a full disk in two folders say; each is told once until all is well.
-        if problem.text not in self._told:
-            self._told.add(problem.text)
-            self._journal.error("daemon.blocked", part=self._name, text=problem.text, advice=problem.advice)
-        else:
-            self._journal.debug(
-                "daemon.still_blocked", part=self._name, retry_seconds=round(pause_seconds, 1)
-            )
-        self.obstacle, self.error = problem.text, error
-        self._alert_in_time(problem)
+    def rest(self, seconds: float) -> None:
+        """Let the next run be so much later, unless a failure decides on that."""
+        if self.problem is None:
+            self._not_before = self._clock.monotonic() + seconds
+
+    def _succeeded(self) -> None:
+        if self.problem is not None:
+            self._journal.info(f"{self._policy.program}.unblocked", part=self.name)
+        if self._has_alerted:
+            self._send_alert("unblocked", "What was in the way is cleared; work goes on.", "Nothing to do.")
+        self.problem = self.error = None
+        self._has_alerted = False
+        self._logged.clear()
+        self._pauses.succeeded()
+
+    def _failed(self, error: Exception, problem: Problem) -> None:
+        pause_seconds = self._pauses.failed(problem.asked_seconds)
+        if self.problem is None:
+            self._blocked_at = self._clock.monotonic()
+        self.problem, self.error = problem, error
+        if problem.is_unforeseen:
+            self._log_once("daemon.error", error_fields(error))
+        self._log_problem(problem, round(pause_seconds, 1))
+        self._alert_in_time()
         self._not_before = self._clock.monotonic() + pause_seconds
 
-    def _alert_in_time(self, problem: Problem) -> None:
-        now = self._clock.monotonic()
-        if self._blocked_since is None:
-            self._blocked_since = now
-        if not self._has_alerted and now - self._blocked_since >= _ALERT_AFTER_SECONDS:
+    def _log_problem(self, problem: Problem, retry_seconds: float) -> None:
+        """Log a problem; each once until all is well, as two may take turns: a full disk in two folders."""
+        key = problem.code or problem.text
+        if key in self._logged:
+            event = f"{self._policy.program}.still_blocked"
+            self._journal.debug(event, part=self.name, retry_seconds=retry_seconds)
+            return
+        self._logged.add(key)
+        log = self._journal.warning if problem.is_passing else self._journal.error
+        log(
+            f"{self._policy.program}.{'delayed' if problem.is_passing else 'blocked'}",
+            part=self.name,
+            code=problem.code or None,
+            text=problem.text,
+            advice=problem.advice,
+            retry_seconds=retry_seconds if self._policy.logs_pause else None,
+        )
+
+    def _log_once(self, event: str, fields: Mapping[str, FieldValue]) -> None:
+        key = tuple(fields.values())
+        if key not in self._logged:
+            self._logged.add(key)
+            self._journal.error(event, part=self.name, **fields)
+
+    def _alert_in_time(self) -> None:
+        problem = self.problem
+        if problem is None or self._has_alerted:
+            return
+        limit = _PASSING_ALERT_AFTER_SECONDS if problem.is_passing else _ALERT_AFTER_SECONDS
+        if self._clock.monotonic() - self._blocked_at >= limit:
             self._has_alerted = True
-            self._send_alert("daemon.blocked", problem)
+            self._send_alert("blocked", problem.text, problem.advice)
 
-    def _send_alert(self, event: str, problem: Problem) -> None:
-        self._journal.alert(event, text=problem.text, advice=problem.advice, part=self._name)
-
-    def _log_fault(self, error: Exception) -> None:
-        fields = error_fields(error)
-        fault = tuple(fields.values())
-        if fault not in self._told:
-            self._told.add(fault)
-            self._journal.error("daemon.error", part=self._name, **fields)
+    def _send_alert(self, event: str, text: str, advice: str | None) -> None:
+        self._journal.alert(f"{self._policy.program}.{event}", text=text, advice=advice, part=self.name)
 
 
 class RetriedParts:
     """The parts of the daemon's work, each with what stands in its way; they outlive a reopened ledger."""
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
-        clock, folders = Clock(), folders_of(settings)
-        self.outbound = RetriedWork("outbound", folders, clock, journal)
-        self.inbound = RetriedWork("inbound", folders, clock, journal)
-        self.ledger = RetriedWork("ledger", folders, clock, journal)
+        clock, policy = Clock(), daemon_policy(folders_of(settings))
+        self.outbound = RetriedWork("outbound", policy, clock, journal)
+        self.inbound = RetriedWork("inbound", policy, clock, journal)
+        self.ledger = RetriedWork("ledger", policy, clock, journal)
 
     def obstacles(self) -> list[str]:
         """Return what is in the way, each obstacle once."""
@@ -243,12 +299,17 @@ class RetriedParts:
         return list(dict.fromkeys(obstacle for obstacle in found if obstacle))
 
     def forget_errors(self) -> None:
-        """Forget what went wrong with a ledger that has been opened anew since; the pauses still hold."""
+        """Forget what went wrong with a ledger that has been reopened since; the pauses still hold."""
         self.outbound.error = self.inbound.error = None
 
     def errors(self) -> list[Exception]:
         """Return the errors of the last attempts at the work that failed."""
         return [each.error for each in (self.outbound, self.inbound) if each.error is not None]
+
+
+def daemon_policy(folders: Sequence[str]) -> RetryPolicy:
+    """Return how the daemon retries its work; `folders` as for `problem_of`."""
+    return RetryPolicy("daemon", lambda error: problem_of(error, folders), _LONGEST_PAUSE_SECONDS)
 
 
 def folders_of(settings: Settings) -> list[str]:

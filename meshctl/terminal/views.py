@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.bridge.tracked import Tracked
+from meshctl.bridge.tracking import Tracked
 from meshctl.clock import iso
 from meshctl.clock import now as wall_clock
 from meshctl.journal.masking import escape_unprintable

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from meshctl.bridge.api_errors import BridgeFault
+from meshctl.bridge.answers import BridgeFault
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.send import PairSender
 from meshctl.files.client_folders import ClientFolders

@@ -129,7 +129,7 @@ def test_an_open_private_key(bridged: CheckedSite) -> None:
         ({"password": "file:none"}, "none cannot be read"),
         ({"shared_key": ""}, "bridge.shared_key is not set"),
         ({"private_key": "file:password"}, "are not a PEM certificate and the key"),
-        ({"certificate": "", "private_key": ""}, "lets nobody in without one"),
+        ({"certificate": "", "private_key": ""}, "rejects connections without one"),
         ({"ca_bundle": "file:password"}, "holds no certificates in PEM"),
     ],
 )

@@ -124,7 +124,7 @@ def test_secrets_are_hidden_from_repr(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "environ", "fault"),
     [
-        ("", {}, r"bridge\.KEY is not set\. Say where it is to be read, for example KEY = \"file:"),
+        ("", {}, r"bridge\.KEY is not set\. Say where to read it, for example KEY = \"file:"),
         ("file:missing", {}, r"bridge\.KEY: .*/missing cannot be read: No such file"),
         ("file:/", {}, r"bridge\.KEY: / cannot be read: Is a directory"),
         ("file:empty", {}, r"bridge\.KEY: what file:.*/empty leads to is empty"),

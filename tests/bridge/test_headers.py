@@ -10,7 +10,8 @@ import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meshctl.bridge.headers import MexRejection, arrived_control_file, mex_file_name, mex_headers
+from meshctl.bridge.download import arrived_control_file
+from meshctl.bridge.pairs import UnfitPairError, mex_file_name, mex_headers
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 
 MAILBOX: Final = "X26ABC1"
@@ -98,13 +99,13 @@ def test_what_mesh_would_refuse_is_refused_with_its_code(case: str) -> None:
     """A control file that cannot become headers is refused with event and code, and no value is quoted."""
     control, event_and_code, text = REFUSED[case]
 
-    with pytest.raises(MexRejection) as refused:
+    with pytest.raises(UnfitPairError) as rejected:
         mex_headers(control, FILE_NAME, MAILBOX)
 
-    assert f"{refused.value.event} {refused.value.code}" == event_and_code
-    assert text.casefold() in refused.value.text.casefold()
+    assert f"{rejected.value.failure.event} {rejected.value.failure.code}" == event_and_code
+    assert text.casefold() in rejected.value.failure.text.casefold()
     assert not [
-        secret for secret in ("9990000042", "Wałę", "X26ABC3", "Letter") if secret in str(refused.value)
+        secret for secret in ("9990000042", "Wałę", "X26ABC3", "Letter") if secret in str(rejected.value)
     ]
 
 
@@ -132,7 +133,7 @@ def test_whatever_is_not_refused_http_can_carry(
     control = replace(LETTER, to_dts=to_dts, subject=subject, local_id=local_id, workflow_id=workflow_id)
     try:
         headers = _sent(control, stem)
-    except MexRejection:
+    except UnfitPairError:
         return
 
     assert not [value for value in headers.values() if {"\r", "\n", "\t", "\0"} & set(value)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault, FailureKind
+from meshctl.bridge.answers import BridgeFault, FailureKind
 from tests.bridge.odd_mesh import Answer, OddMesh, odd_mesh, rejection
 from tests.bridge.receiving_site import ReceivingSite
 from tests.faults.faulty_site import mounted, needs_mounts

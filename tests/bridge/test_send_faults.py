@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault, FailureKind
+from meshctl.bridge.answers import BridgeFault, FailureKind
 from meshctl.bridge.client import BridgeClient
 from meshctl.mesh.control_file import ControlFile
 from tests.bridge.far_ends import answering, closed_port

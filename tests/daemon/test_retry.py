@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.clock import Clock
-from meshctl.daemon.retry import Pauses, RetriedWork
+from meshctl.daemon.retry import Pauses, RetriedWork, daemon_policy
 from meshctl.journal.events import Alert, journal
 
 
@@ -32,7 +32,8 @@ def _alerts_while(steps: list[tuple[float, Callable[[], object]]]) -> list[dict[
     """Run work at certain seconds; return the alerts that went out."""
     clock = _SetClock()
     alerts: list[Alert] = []
-    attempts = RetriedWork("outbound", ["/srv/mesh/outbox"], clock, journal.with_alerts(alerts.append))
+    policy = daemon_policy(["/srv/mesh/outbox"])
+    attempts = RetriedWork("outbound", policy, clock, journal.with_alerts(alerts.append))
     for at_seconds, work in steps:
         clock.seconds = at_seconds
         attempts.run(work)
@@ -63,7 +64,7 @@ def test_later_obstacle_is_alerted_again() -> None:
 def test_work_is_not_tried_before_its_pause_is_over() -> None:
     """Within ten minutes of an obstacle it is tried so often as pauses of up to a minute allow."""
     clock = _SetClock()
-    attempts = RetriedWork("outbound", [], clock, journal)
+    attempts = RetriedWork("outbound", daemon_policy([]), clock, journal)
     tried: list[float] = []
 
     def fail() -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.answers import object_of
-from meshctl.bridge.api_errors import ApiFault, FailureKind, fault_of, fault_of_response
+from meshctl.bridge.answers import ApiFault, FailureKind, fault_of, fault_of_response, object_of
 from meshctl.bridge.client import BridgeClient
 from tests.bridge.far_ends import answering, asking_for_a_certificate, closed_port, listening
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, TestAuthority
@@ -18,7 +17,7 @@ from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, Tes
 SUBJECT = "Richard Smith, 9990000042"
 Call = Callable[[BridgeClient], object]
 UNREGISTERED = ApiFault(
-    FailureKind.REFUSED,
+    FailureKind.REJECTED,
     "SEND",
     "12",
     "The recipient's mailbox (To_DTS) is not registered with MESH",
@@ -178,7 +177,7 @@ def test_the_first_version_of_the_api_is_understood() -> None:
     with answering(417, body=json.dumps(told)) as url:
         fault = _fault(url, _send)
 
-    assert (fault.kind, fault.event, fault.code) == (FailureKind.REFUSED, "SEND", "EPL-151")
+    assert (fault.kind, fault.event, fault.code) == (FailureKind.REJECTED, "SEND", "EPL-151")
     assert fault.words == "No mailbox matched"
 
 
@@ -196,7 +195,7 @@ def test_header_texts_that_http_cannot_carry_are_refused(sandbox: Sandbox, subje
     """A text beyond Latin-1 or with a line break is refused before anything is sent, without quoting it."""
     fault = _fault(sandbox.url, lambda client: _send(client, subject=subject), uploading=True)
 
-    assert (fault.kind, fault.event, fault.code) == (FailureKind.REFUSED, "TRANSFER", "06")
+    assert (fault.kind, fault.event, fault.code) == (FailureKind.REJECTED, "TRANSFER", "06")
     assert subject not in repr(fault)
     assert sandbox.inbox("X26ABC2") == []
 
@@ -217,7 +216,7 @@ def test_no_answer_brings_patient_data_into_a_fault(body: object) -> None:
     with answering(400, body=json.dumps(body)) as url:
         fault = _fault(url, _send)
 
-    assert fault.kind in (FailureKind.REFUSED, FailureKind.LATER)
+    assert fault.kind in (FailureKind.REJECTED, FailureKind.LATER)
     assert "9990000042" not in repr(fault)
     assert "Smith" not in fault.event + fault.code
     assert "01011990" not in fault.text

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.bridge.api_errors import BridgeFault
-from meshctl.bridge.track import Tracker
-from meshctl.bridge.tracked import TRACKED_NAME
+from meshctl.bridge.answers import BridgeFault
+from meshctl.bridge.tracking import TRACKED_NAME, Tracker
 from meshctl.journal.events import Journal
 from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.bridge.sandbox import Sandbox
