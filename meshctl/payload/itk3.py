@@ -74,9 +74,9 @@ class Attachment:
 class Document:
     """All that a message says. `subject` is the control file's; `version` counts from 1.
 
-    `patient` is checked. What needs no check is taken from `patient_details` and `details`, which are `patient`
-    and `document` of the sidecar. `replaces` names the message whose document this one replaces, by the
-    identifier of its Bundle.
+    `patient` is checked. What needs no check is taken from `patient_details` and `details`, which are
+    `patient` and `document` of the sidecar. `replaces` names the message whose document this one replaces, by
+    the identifier of its Bundle.
     """
 
     guide: DocumentGuide
