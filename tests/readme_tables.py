@@ -1,16 +1,17 @@
-"""The tables of the pages that are made from the code, and the pages' own parts.
+"""The tables in the pages, made from the code, and the parts of the pages.
 
-`python -m tests.readme_tables` writes the tables anew into their pages; a test fails while they differ.
+`python -m tests.readme_tables` writes the tables into their pages; with `--check` it writes nothing and fails
+where a page is stale, as a test does.
 """
 
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from meshctl.journal.events import event_table
+from meshctl.payload.sidecar import KEYS, Sidecar
 from meshctl.settings.model import SECTIONS
 from meshctl.settings.types import Section, default_of, example_of
 from meshctl.settings.use_cases import UseCaseSettings
@@ -19,31 +20,44 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SERVER_PAGE = ROOT / "systemd" / "README.md"
 LOG_PAGE = ROOT / "meshctl" / "journal" / "README.md"
+SETTINGS_PAGE = ROOT / "meshctl" / "settings" / "README.md"
+SIDECAR_PAGE = ROOT / "meshctl" / "payload" / "README.md"
 BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
-PAGES = (README, SERVER_PAGE, LOG_PAGE, BRIDGE_PAGE, TESTS_PAGE)
-_PAGE_BY_FAMILY = {"bridge": BRIDGE_PAGE, "daemon": SERVER_PAGE}
-_OF_A_SERVER = ("deadlines", "alerts", "log", "metrics", "state", "use_cases.NAME")
-_PAGE_BY_SECTION = {"bridge": BRIDGE_PAGE, **dict.fromkeys(_OF_A_SERVER, SERVER_PAGE)}
+PAGES = (README, SERVER_PAGE, LOG_PAGE, SETTINGS_PAGE, SIDECAR_PAGE, BRIDGE_PAGE, TESTS_PAGE)
 
 
-def settings_table(page: Path) -> str:
-    """Return the settings that a page is about with default and meaning, section by section."""
+def settings_table() -> str:
+    """Return every setting with default and meaning, section by section."""
     rows = [("key", "default", "meaning")]
     sections: dict[str, type[Section]] = {**SECTIONS, "use_cases.NAME": UseCaseSettings}
     for name, model in sections.items():
-        if _PAGE_BY_SECTION.get(name, README) == page:
-            rows += _setting_rows(f"[{name}]", model)
+        rows += _setting_rows(f"[{name}]", model)
     return _markdown(rows)
 
 
-def events_table(page: Path) -> str:
-    """Return the events of the log that a page is about, with level and meaning."""
+def sidecar_table() -> str:
+    """Return every key of a sidecar with its option, whether it is a column of an index, and its meaning."""
+    rows = [("key", "option", "column", "meaning")]
+    for name, key in KEYS.items():
+        option = f"`{key.option}`" if key.option else ""
+        rows.append((f"`{name}`", option, "yes" if key.is_column else "", key.field.description or ""))
+    return _markdown(rows)
+
+
+def sidecar_keys_table() -> str:
+    """Return the keys of a sidecar itself, without those of the objects in it."""
+    rows = [("sidecar key", "meaning")]
+    for name, field in Sidecar.model_fields.items():
+        rows.append((f"`{name}`", field.description or ""))
+    return _markdown(rows)
+
+
+def events_table() -> str:
+    """Return the events of the log, with level and meaning."""
     rows = [("event", "level", "meaning")]
     rows += [
-        (f"`{kind.name}`", logging.getLevelName(kind.level), kind.meaning)
-        for kind in event_table().values()
-        if _PAGE_BY_FAMILY.get(kind.name.partition(".")[0], LOG_PAGE) == page
+        (f"`{kind.name}`", logging.getLevelName(kind.level), kind.meaning) for kind in event_table().values()
     ]
     return _markdown(rows)
 
@@ -56,33 +70,30 @@ def alerts_table() -> str:
 
 
 TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
-    "settings": (README, partial(settings_table, README)),
-    "server-settings": (SERVER_PAGE, partial(settings_table, SERVER_PAGE)),
-    "events": (LOG_PAGE, partial(events_table, LOG_PAGE)),
-    "server-events": (SERVER_PAGE, partial(events_table, SERVER_PAGE)),
+    "settings": (SETTINGS_PAGE, settings_table),
+    "events": (LOG_PAGE, events_table),
     "alerts": (SERVER_PAGE, alerts_table),
-    "bridge-settings": (BRIDGE_PAGE, partial(settings_table, BRIDGE_PAGE)),
-    "bridge-events": (BRIDGE_PAGE, partial(events_table, BRIDGE_PAGE)),
+    "sidecar": (SIDECAR_PAGE, sidecar_table),
+    "sidecar-keys": (README, sidecar_keys_table),
 }
 """What stands between `<!-- NAME -->` and `<!-- /NAME -->`, and in which page."""
 
 
-def table_in(text: str, name: str) -> str:
-    """Return the table of that name as it stands in a README."""
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
-    assert found, f"README.md has no place for the table {name}"
-    return found[1]
-
-
-def with_fresh_tables(page: Path) -> str:
-    """Return the text of a page with its tables made anew."""
+def fresh_tables(page: Path) -> str:
+    """Return the text of a page with its tables as the code has them now."""
     text = page.read_text(encoding="utf-8")
     for name, (place, make) in TABLES.items():
         if place == page:
             before, begin, rest = text.partition(f"<!-- {name} -->\n")
             _, end, after = rest.partition(f"<!-- /{name} -->")
+            assert end, f"{page} has no place for the table {name}"
             text = f"{before}{begin}{make()}\n{end}{after}"
     return text
+
+
+def stale_pages() -> list[Path]:
+    """Return the pages whose tables are not those of the code."""
+    return [page for page in PAGES if page.read_text(encoding="utf-8") != fresh_tables(page)]
 
 
 def code_blocks(text: str, language: str) -> list[str]:
@@ -113,9 +124,16 @@ def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([f"| {lines[0]} |", "|---" * len(rows[0]) + "|", *(f"| {line} |" for line in lines[1:])])
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Renew the tables of stale pages, or name the pages with `--check`; return the exit code."""
+    is_check = list(arguments) == ["--check"]
+    stale = stale_pages()
+    for page in stale:
+        if not is_check:
+            page.write_text(fresh_tables(page), encoding="utf-8")
+        sys.stdout.write(f"{page.relative_to(ROOT)} {'is stale' if is_check else 'renewed'}\n")
+    return 1 if is_check and stale else 0
+
+
 if __name__ == "__main__":
-    for page in (README, SERVER_PAGE, LOG_PAGE, BRIDGE_PAGE):
-        old, new = page.read_text(encoding="utf-8"), with_fresh_tables(page)
-        page.write_text(new, encoding="utf-8")
-        was = "as it should be" if new == old else "brought up to date"
-        sys.stdout.write(f"{page.relative_to(ROOT)} was {was}\n")
+    sys.exit(main(sys.argv[1:]))

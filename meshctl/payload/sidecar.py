@@ -175,7 +175,7 @@ class SidecarDocument(SidecarPart):
         description="When the document was written: YYYY-MM-DD or YYYY-MM-DDThh:mm.",
         examples=["2026-11-20"],
     )
-    author: SidecarAuthor | None = Field(None, description="Who wrote the document.")
+    author: SidecarAuthor | None = Field(None, description="The person who wrote the document.")
     sender_reference: Annotated[_Long | None, Option("--sender-reference S")] = Field(
         None, description="Your own id of the document; else the message id."
     )
