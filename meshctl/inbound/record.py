@@ -89,7 +89,7 @@ class Recorder:
         """
         if not pieces:
             return []
-        changes = self._ledger.record_all(
+        changes = self._ledger.record(
             [(piece.message_id, piece.evidence) for piece in pieces],
             self._clock.now(),
             self._clock.steady(),

@@ -69,8 +69,8 @@ class Selection:
 def snapshot(state_folder: Path, mailbox_id: str | None = None) -> Iterator[sqlite3.Connection]:
     """Open the ledger in a state folder for queries that see one moment of it.
 
-    Raises LedgerError when it is missing, damaged, too new, or cannot be read; ForeignFolderError when it is
-    not that of the mailbox, if one is named.
+    Raises LedgerError when it is missing, damaged, of another format, or cannot be read; ForeignFolderError
+    when it is not that of the mailbox, if one is named.
     """
     connection = open_for_reading(state_folder / LEDGER_NAME)
     try:
@@ -100,8 +100,7 @@ def counts_by_state(connection: sqlite3.Connection) -> dict[State, int]:
 
 def count_overdue(connection: sqlite3.Connection) -> int:
     """Return how many messages have missed a deadline that is still open."""
-    row = connection.execute("SELECT count(*) FROM messages WHERE overdue IS NOT NULL").fetchone()
-    return int(row[0])
+    return _count(connection, "SELECT count(*) FROM messages WHERE overdue IS NOT NULL")
 
 
 def oldest_queued_seconds(connection: sqlite3.Connection, now_seconds: float) -> float | None:
@@ -109,11 +108,10 @@ def oldest_queued_seconds(connection: sqlite3.Connection, now_seconds: float) ->
 
     `now_seconds` is the wall clock (`time.time()`); jumps of it that the daemon saw are left out.
     """
-    row = connection.execute("SELECT min(queued_clock) FROM messages WHERE state = 'queued'").fetchone()
-    if row[0] is None:
+    oldest = oldest_queued_clock(connection)
+    if oldest is None:
         return None
-    steady = now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0)
-    return max(0.0, steady - float(row[0]))
+    return max(0.0, now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0) - oldest)
 
 
 def fact(connection: sqlite3.Connection, name: str) -> str | None:
@@ -260,35 +258,26 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
     )
 
 
-_BY_MESSAGE_ID = """
+# In the order of the fields of `Candidate`.
+_CANDIDATES = """
 SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
     answered_by, resend_of, repeat_of FROM messages
-WHERE message_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
 """
-_BY_MESH_ID = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
-    answered_by, resend_of, repeat_of FROM messages
-WHERE mesh_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'
-"""
+_BY_MESSAGE_ID = "WHERE message_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'"
+_BY_MESH_ID = "WHERE mesh_id IN (SELECT value FROM json_each(?)) AND state != 'rejected'"
 _BY_LOCAL_ID = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
-    answered_by, resend_of, repeat_of FROM messages
 WHERE substr(local_id_key, 1, 8) = substr(?1, 1, 8) AND local_id_key = ?1 AND state != 'rejected' LIMIT ?2
 """
 _BY_REFERENCE = """
-SELECT DISTINCT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
-    answered_by, resend_of, repeat_of
-FROM message_references JOIN messages USING (number)
-WHERE reference_key IN (substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8),
-    substr(?, 1, 8)) AND state != 'rejected' LIMIT ?
+WHERE number IN (SELECT number FROM message_references WHERE reference_key IN (substr(?, 1, 8),
+    substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8), substr(?, 1, 8)))
+AND state != 'rejected' LIMIT ?
 """
+_MOST_SPELLINGS = 6
 _UNACKNOWLEDGED = """
-SELECT message_id, state, mesh_id, local_id_key, workflow_id, use_case, reason_event, to_mailbox,
-    answered_by, resend_of, repeat_of FROM messages
 WHERE state IN ('collected', 'sent') AND workflow_id IN (SELECT value FROM json_each(?))
     AND asked = awaiting AND (to_mailbox IS NULL OR to_mailbox = ? COLLATE NOCASE) LIMIT ?
 """
-_MOST_SPELLINGS = 6
 _DESCRIBED = """
 SELECT message_id, state, overdue, file_name, use_case, workflow_id, mesh_id, queued_clock,
     reason_code, reason_event, reason_text, reason_advice
@@ -345,7 +334,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the log and the alerts say of a message."""
+    """What log lines and alerts say about a message."""
 
     message_id: str
     state: State
@@ -368,21 +357,21 @@ class Waiting:
 
 def by_message_id(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Candidate]:
     """Return the messages with these ids."""
-    rows = connection.execute(_BY_MESSAGE_ID, (json.dumps(list(message_ids)),))
-    return {row["message_id"]: _candidate(row) for row in rows}
+    found = _candidates(connection, _BY_MESSAGE_ID, json.dumps(list(message_ids)))
+    return {one.message_id: one for one in found}
 
 
 def by_mesh_id(connection: sqlite3.Connection, mesh_ids: Collection[str]) -> dict[str, list[Candidate]]:
     """Return the messages that MESH knows under these ids, by MESH id."""
     found: dict[str, list[Candidate]] = {}
-    for row in connection.execute(_BY_MESH_ID, (json.dumps(list(mesh_ids)),)):
-        found.setdefault(row["mesh_id"], []).append(_candidate(row))
+    for one in _candidates(connection, _BY_MESH_ID, json.dumps(list(mesh_ids))):
+        found.setdefault(one.mesh_id or "", []).append(one)
     return found
 
 
 def by_local_id(connection: sqlite3.Connection, local_id_key: bytes, limit: int) -> list[Candidate]:
     """Return up to `limit` messages that went out with this LocalId, given as its keyed hash."""
-    return [_candidate(row) for row in connection.execute(_BY_LOCAL_ID, (local_id_key, limit))]
+    return _candidates(connection, _BY_LOCAL_ID, local_id_key, limit)
 
 
 def by_reference(
@@ -394,33 +383,37 @@ def by_reference(
     """
     spare = _MOST_SPELLINGS - len(reference_keys)
     if spare < 0:
-        raise ValueError(f"at most {_MOST_SPELLINGS} spellings of an id are looked up")
-    parameters = (*reference_keys, *[None] * spare, limit)
-    return [_candidate(row) for row in connection.execute(_BY_REFERENCE, parameters)]
+        raise ValueError(f"at most {_MOST_SPELLINGS} spellings of an id can be looked up")
+    return _candidates(connection, _BY_REFERENCE, *reference_keys, *[None] * spare, limit)
 
 
 def unacknowledged(
     connection: sqlite3.Connection, workflow_ids: Collection[str], mailbox: str, limit: int
 ) -> list[Candidate]:
     """Return up to `limit` messages under these workflow ids that a mailbox may have got, unacknowledged."""
-    rows = connection.execute(_UNACKNOWLEDGED, (json.dumps(list(workflow_ids)), mailbox, limit))
-    return [_candidate(row) for row in rows]
+    return _candidates(connection, _UNACKNOWLEDGED, json.dumps(list(workflow_ids)), mailbox, limit)
 
 
 def descriptions(connection: sqlite3.Connection, message_ids: Collection[str]) -> dict[str, Description]:
-    """Return what there is to say of these messages."""
-    rows = connection.execute(_DESCRIBED, (json.dumps(list(message_ids)),))
-    return {row["message_id"]: _description(row) for row in rows}
+    """Return what there is to say of these messages, by id."""
+    found = {}
+    for row in connection.execute(_DESCRIBED, (json.dumps(list(message_ids)),)):
+        message_id, state, overdue, file, use_case, workflow_id, mesh_id, clock, *reason = row
+        deadline = None if overdue is None else Deadline(overdue)
+        found[message_id] = Description(
+            message_id, State(state), deadline, file, use_case, workflow_id, mesh_id, clock, Reason(*reason)
+        )
+    return found
 
 
 def count_wrong_demographics(connection: sqlite3.Connection, workflow_id: str, since: datetime) -> int:
     """Return how many messages of a workflow id, entered since an instant, failed with EPL-154."""
-    row = connection.execute(
+    return _count(
+        connection,
         "SELECT count(*) FROM messages WHERE state = 'failed' AND reason_code = ? AND workflow_id = ?"
         " AND created_at >= ?",
         (WRONG_DEMOGRAPHICS, workflow_id, iso(since)),
-    ).fetchone()
-    return int(row[0])
+    )
 
 
 def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: datetime) -> bool:
@@ -428,8 +421,7 @@ def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: dateti
 
     It did for what arrived, and for what failed only after that: code 14, or the recipient's own response.
     """
-    row = connection.execute(_ACCEPTED, (workflow_id, iso(since))).fetchone()
-    return row is not None
+    return connection.execute(_ACCEPTED, (workflow_id, iso(since))).fetchone() is not None
 
 
 def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:
@@ -440,15 +432,13 @@ def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:
 
 def oldest_queued_clock(connection: sqlite3.Connection) -> float | None:
     """Return the steady clock's reading when the longest-waiting pair came into OUT; None: none waits."""
-    row = connection.execute(
-        "SELECT queued_clock FROM messages WHERE state = 'queued' ORDER BY queued_clock LIMIT 1"
-    ).fetchone()
-    return None if row is None or row[0] is None else float(row[0])
+    row = connection.execute("SELECT min(queued_clock) FROM messages WHERE state = 'queued'").fetchone()
+    return None if row[0] is None else float(row[0])
 
 
 def count_queued(connection: sqlite3.Connection) -> int:
     """Return how many pairs wait in OUT."""
-    return int(connection.execute("SELECT count(*) FROM messages WHERE state = 'queued'").fetchone()[0])
+    return _count(connection, "SELECT count(*) FROM messages WHERE state = 'queued'")
 
 
 def seen_files(connection: sqlite3.Connection, folder: str) -> dict[bytes, str]:
@@ -503,31 +493,10 @@ def unasked(connection: sqlite3.Connection, states: tuple[State, ...], until: fl
     return [row[0] for row in connection.execute(_UNASKED, parameters)]
 
 
-def _candidate(row: sqlite3.Row) -> Candidate:
-    return Candidate(
-        row["message_id"],
-        State(row["state"]),
-        row["mesh_id"],
-        row["local_id_key"],
-        row["workflow_id"],
-        row["use_case"],
-        row["reason_event"],
-        row["to_mailbox"],
-        row["answered_by"],
-        row["resend_of"],
-        row["repeat_of"],
-    )
+def _candidates(connection: sqlite3.Connection, condition: str, *parameters: object) -> list[Candidate]:
+    rows = connection.execute(_CANDIDATES + condition, parameters)
+    return [Candidate(message_id, State(state), *rest) for message_id, state, *rest in rows]
 
 
-def _description(row: sqlite3.Row) -> Description:
-    return Description(
-        row["message_id"],
-        State(row["state"]),
-        None if row["overdue"] is None else Deadline(row["overdue"]),
-        row["file_name"],
-        row["use_case"],
-        row["workflow_id"],
-        row["mesh_id"],
-        row["queued_clock"],
-        Reason(row["reason_code"], row["reason_event"], row["reason_text"], row["reason_advice"]),
-    )
+def _count(connection: sqlite3.Connection, query: str, parameters: Sequence[object] = ()) -> int:
+    return int(connection.execute(query, parameters).fetchone()[0])

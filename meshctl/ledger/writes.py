@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from meshctl.clock import instant, iso
+from meshctl.ledger import reads
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
 from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance, is_unsure
@@ -100,7 +101,7 @@ class Ledger:
         self.connection.close()
 
     def enter(self, claimed: Sequence[NewMessage], rejected: Sequence[NewMessage] = ()) -> None:
-        """Enter new messages: those that will be handed over, and those that were refused."""
+        """Enter new messages: those that will be handed over, and those that were rejected."""
         with atomic(self.connection):
             self._insert(claimed, State.CLAIMED, "CLAIM")
             self._insert(rejected, State.REJECTED, "CHECK")
@@ -124,11 +125,7 @@ class Ledger:
                 [(message_id,) for message_id in message_ids],
             )
 
-    def record(self, message_id: str, evidence: Evidence, at: datetime, clock: float) -> Change | None:
-        """Apply one piece of evidence in a transaction of its own; see `record_all`."""
-        return self.record_all([(message_id, evidence)], at, clock)[0]
-
-    def record_all(
+    def record(
         self, pieces: Iterable[tuple[str, Evidence]], at: datetime, clock: float
     ) -> list[Change | None]:
         """Apply evidence to messages, in one transaction; None for a message that is not in the ledger.
@@ -154,7 +151,7 @@ class Ledger:
 
     def unannounced(self) -> list[str]:
         """Return the messages whose failure or missed deadline may not have been logged and alerted yet."""
-        return str(self._value("SELECT value FROM facts WHERE name = ?", _UNANNOUNCED_FACT) or "").split()
+        return (self.fact(_UNANNOUNCED_FACT) or "").split()
 
     def announced(self) -> None:
         """Note that every failure and missed deadline so far has been logged and alerted."""
@@ -184,8 +181,7 @@ class Ledger:
 
     def fact(self, name: str) -> str | None:
         """Return a small named value, or None."""
-        value = self._value("SELECT value FROM facts WHERE name = ?", name)
-        return None if value is None else str(value)
+        return reads.fact(self.connection, name)
 
     def claimed_ids(self) -> list[str]:
         """Return the ids of messages in state `claimed`, oldest first."""

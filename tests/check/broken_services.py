@@ -86,7 +86,7 @@ def _wrong_date_format(checked: CheckedSite) -> None:
         message_id = f"2026112209150248011{number}_A1B2C3"
         checked.enter(message_id, "send-document", clock.now(), workflow_id="GPCONNECT_SEND_DOCUMENT")
         evidence = Evidence("SEND", State.FAILED, "EPL-154")
-        checked.services.ledger.record(message_id, evidence, clock.now(), clock.steady())
+        checked.services.ledger.record([(message_id, evidence)], clock.now(), clock.steady())
 
 
 SERVICES = (

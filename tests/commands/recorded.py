@@ -58,7 +58,7 @@ class Recorder:
 
     def record(self, message_id: str, evidence: Evidence) -> None:
         """Apply evidence to a message."""
-        self.services.ledger.record(message_id, evidence, self.now, self.services.clock.steady())
+        self.services.ledger.record([(message_id, evidence)], self.now, self.services.clock.steady())
 
     def overdue(self, message_id: str) -> None:
         """Let a message have missed the deadline for being sent."""

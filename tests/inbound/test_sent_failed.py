@@ -214,7 +214,7 @@ def test_a_failure_that_nobody_may_have_heard_of_is_told_at_the_next_start(mailb
     """A process that ends between recording a failure and telling of it does not keep it to itself."""
     message_id = mailbox.message()
     evidence = Evidence("SEND", State.FAILED, "14", "Not delivered.", "Ask the practice.")
-    mailbox.ledger.record_all([(message_id, evidence)], mailbox.clock.now(), mailbox.clock.steady())
+    mailbox.ledger.record([(message_id, evidence)], mailbox.clock.now(), mailbox.clock.steady())
 
     mailbox.restart()
     mailbox.turns()
