@@ -20,7 +20,7 @@ from typing import Any
 
 from meshctl.cli import main
 from meshctl.journal.events import held_back
-from meshctl.journal.setup import release_log
+from meshctl.journal.log_file import release_log
 
 # Each loads what its kind of command needs.
 _LOADED = (

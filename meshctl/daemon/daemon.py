@@ -19,7 +19,7 @@ from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.owner import ForeignFolderError, claim
 from meshctl.files.safe_open import ignore_lease_breaks
 from meshctl.journal.events import Alert, Journal
-from meshctl.journal.setup import configure_log
+from meshctl.journal.log_file import configure_log
 from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
 from meshctl.ledger.services import open_services
 from meshctl.outbound.recover import complete

@@ -28,7 +28,7 @@ if sys.platform == "win32":
     from meshctl.daemon.wake_ups import Signals
     from meshctl.errors import MeshctlError
     from meshctl.journal.events import event_and_fields
-    from meshctl.journal.format import logfmt_fields
+    from meshctl.journal.log_file import logfmt_fields
 
     SOURCE = "meshctl"
     """What the Event Log calls us."""

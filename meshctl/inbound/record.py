@@ -19,8 +19,7 @@ from typing import Final
 from meshctl.clock import instant, iso
 from meshctl.inbound.evidence import ReceivedAcknowledgement
 from meshctl.inbound.match import Decision
-from meshctl.journal.events import about_message
-from meshctl.journal.format import FieldValue
+from meshctl.journal.events import FieldValue, about_message
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.reads import Description

@@ -9,22 +9,25 @@ import errno
 import logging
 import tomllib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib import resources
+from pathlib import PurePath
 from traceback import walk_tb
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from meshctl.clock import iso, now
-from meshctl.journal.format import Fields, FieldValue
 
 LOGGER_NAME = "meshctl"
 HELD_BACK_RECORDS = 1000
 _RESERVED_KEYS = frozenset({"at", "level", "event"})
+
+FieldValue = str | int | float | bool | datetime | PurePath | Sequence[str] | None
+Fields = Mapping[str, FieldValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +90,11 @@ AlertSink = Callable[[Alert], None]
 
 
 @runtime_checkable
-class Batched(Protocol):
-    """Something that can hold lines back while a batch lasts, and write them at once at its end."""
+class BatchingHandler(Protocol):
+    """A handler of the log that can write a batch of lines at once."""
 
-    def begin_batch(self) -> None:
-        """Hold lines back from now on."""
-
-    def end_batch(self) -> None:
-        """Write what was held back."""
+    def batch(self) -> AbstractContextManager[None]:
+        """Write what is logged meanwhile at the end."""
 
 
 @cache
@@ -195,14 +195,11 @@ class Journal:
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Write all that is logged meanwhile at once, at the end; batches may be nested."""
-        batched = [handler for handler in self._handlers() if isinstance(handler, Batched)]
-        for each in batched:
-            each.begin_batch()
-        try:
+        with ExitStack() as batches:
+            for handler in self._handlers():
+                if isinstance(handler, BatchingHandler):
+                    batches.enter_context(handler.batch())
             yield
-        finally:
-            for each in batched:
-                each.end_batch()
 
     def _handlers(self) -> Iterator[logging.Handler]:
         logger: logging.Logger | None = self._logger

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from meshctl.files import change
-from meshctl.journal.file import rotated_name
-from meshctl.journal.format import logfmt_fields
+from meshctl.journal.log_file import logfmt_fields, rotated_name
 from meshctl.journal.masking import escape_unprintable
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -186,7 +186,7 @@ def test_log(disks: Disks, root: Path) -> None:
     assert ended.exit_code == 0
     assert ended.stderr == (
         f"meshctl: cannot write the log {site.log_file}: No space left on device. "
-        "Lines wait in memory until it can be written; free space or mend the folder's rights.\n"
+        "Lines wait in memory until it can be written; free space or correct the folder's rights.\n"
     )
     assert len(site.events("message.queued")) == 61
     assert not site.events("daemon.blocked")

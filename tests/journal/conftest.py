@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.journal.events import held_back
-from meshctl.journal.setup import release_log
+from meshctl.journal.log_file import release_log
 
 
 @dataclass(frozen=True)

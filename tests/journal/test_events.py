@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.events import LOGGER_NAME, Alert, error_fields, event_table, held_back, journal
-from meshctl.journal.format import FieldValue
+from meshctl.journal.events import (
+    LOGGER_NAME,
+    Alert,
+    FieldValue,
+    error_fields,
+    event_table,
+    held_back,
+    journal,
+)
 from meshctl.mesh.states import State
 
 PACKAGE = Path(__file__).parents[2] / "meshctl"

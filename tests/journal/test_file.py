@@ -1,5 +1,7 @@
 """The log file under rotation, logrotate, a full disk and withdrawn rights."""
 
+import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.file import CHECK_SECONDS, MAX_WAITING_BYTES, LogFile
+from meshctl.journal.events import EventRecord, Fields
+from meshctl.journal.log_file import MAX_WAITING_BYTES, LogFile
 from tests.modes import has_mode
 
 if sys.platform != "win32":
@@ -38,19 +41,22 @@ def strict_umask() -> Iterator[None]:
 
 
 def log_file(path: Path, clock: Clock, rotate_bytes: int = 0, keep: int = 3) -> LogFile:
-    return LogFile(
-        path,
-        rotate_bytes=rotate_bytes,
-        keep=keep,
-        gap_line=lambda lines: b"lost %d\n" % lines,
-        monotonic=clock,
-    )
+    return LogFile(path, rotate_bytes=rotate_bytes, keep=keep, line=_text, monotonic=clock)
+
+
+def _text(_at_seconds: float, _level: str, event: str, fields: Fields) -> str:
+    return f"lost {fields['lines']}" if event == "daemon.log_gap" else str(fields["text"])
+
+
+def write(log: LogFile, *lines: str) -> None:
+    for line in lines:
+        log.handle(EventRecord(logging.INFO, "message.queued", {"text": line}))
 
 
 @pytest.mark.usefixtures("strict_umask")
 def test_file_and_folder_are_private_whatever_the_umask(log_path: Path, clock: Clock) -> None:
     """The log is 0600 in a folder of 0700 even under a umask of 0."""
-    log_file(log_path, clock).write(b"one\n")
+    write(log_file(log_path, clock), "one")
 
     assert has_mode(log_path, 0o600)
     assert has_mode(log_path.parent, 0o700)
@@ -60,7 +66,7 @@ def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, cloc
     """Lines move on from file to file in order; only what exceeds `keep` goes."""
     log = log_file(log_path, clock, rotate_bytes=10, keep=2)
     for number in range(4):
-        log.write(b"line %d..\n" % number)
+        write(log, f"line {number}..")
 
     assert log_path.read_text() == "line 3..\n"
     assert Path(f"{log_path}.1").read_text() == "line 2..\n"
@@ -71,8 +77,8 @@ def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, cloc
 def test_keeping_no_old_file_begins_the_log_anew(log_path: Path, clock: Clock) -> None:
     """With `keep` 0 the old lines go."""
     log = log_file(log_path, clock, rotate_bytes=10, keep=0)
-    log.write(b"line 1..\n")
-    log.write(b"line 2..\n")
+    write(log, "line 1..")
+    write(log, "line 2..")
 
     assert [entry.name for entry in log_path.parent.iterdir()] == ["meshctl.log"]
     assert log_path.read_text() == "line 2..\n"
@@ -81,41 +87,29 @@ def test_keeping_no_old_file_begins_the_log_anew(log_path: Path, clock: Clock) -
 def test_rotated_file_hands_its_mode_on(log_path: Path, clock: Clock) -> None:
     """A site that lets its log shipper read the log need not do so again after each rotation."""
     log = log_file(log_path, clock, rotate_bytes=10)
-    log.write(b"line 1..\n")
+    write(log, "line 1..")
     log_path.chmod(0o640)
-    log.write(b"line 2..\n")
+    write(log, "line 2..")
 
     assert has_mode(log_path, 0o640)
 
 
-def test_external_logrotate_is_followed_within_a_second(log_path: Path, clock: Clock) -> None:
+def test_external_logrotate_is_followed(log_path: Path, clock: Clock) -> None:
     """Once logrotate has moved the file, lines go to a new one under the old name."""
     log = log_file(log_path, clock)
-    log.write(b"one\n")
+    write(log, "one")
     log_path.rename(f"{log_path}.old")
-    clock.now_seconds += CHECK_SECONDS
-    log.write(b"two\n")
+    write(log, "two")
 
     assert log_path.read_text() == "two\n"
     assert Path(f"{log_path}.old").read_text() == "one\n"
-
-
-def test_reopening_takes_effect_with_the_next_line(log_path: Path, clock: Clock) -> None:
-    """A signal after rotation need not wait for the next look at the folder."""
-    log = log_file(log_path, clock)
-    log.write(b"one\n")
-    log_path.unlink()
-    log.reopen()
-    log.write(b"two\n")
-
-    assert log_path.read_text() == "two\n"
 
 
 def test_line_torn_by_a_kill_is_ended_before_the_next(log_path: Path, clock: Clock) -> None:
     """A process killed in a line does not spoil the first line of the next one."""
     log_path.parent.mkdir()
     log_path.write_bytes(b"whole\nto")
-    log_file(log_path, clock).write(b"next\n")
+    write(log_file(log_path, clock), "next")
 
     assert log_path.read_text() == "whole\nto\nnext\n"
 
@@ -127,15 +121,15 @@ def test_missing_folder_is_told_once_and_lines_follow_later(
     path = tmp_path / "share" / "log" / "meshctl.log"
     log = log_file(path, clock)
     for _ in range(3):
-        log.write(b"one\n")
+        write(log, "one")
         clock.now_seconds += 60
     said = capsys.readouterr().err
     path.parent.parent.mkdir()
-    log.write(b"two\n")
+    write(log, "two")
 
     assert said == (
         f"meshctl: cannot write the log {path}: No such file or directory. "
-        "Lines wait in memory until it can be written; free space or mend the folder's rights.\n"
+        "Lines wait in memory until it can be written; free space or correct the folder's rights.\n"
     )
     assert path.read_text() == "one\none\none\ntwo\n"
 
@@ -145,14 +139,14 @@ def test_retries_have_pauses_between_them(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "log" / "meshctl.log"
     path.parent.write_text("in the way")
     log = log_file(path, clock)
-    log.write(b"one\n")
+    write(log, "one")
     path.parent.unlink()
-    log.write(b"two\n")
+    write(log, "two")
 
     assert not path.exists()
 
     clock.now_seconds += 1
-    log.write(b"three\n")
+    write(log, "three")
 
     assert path.read_text() == "one\ntwo\nthree\n"
 
@@ -162,9 +156,9 @@ def test_what_waits_is_written_at_the_end(tmp_path: Path, clock: Clock) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     log = log_file(blocked / "log", clock)
-    log.write(b"one\n")
+    write(log, "one")
     log.close()
-    log.write(b"two\n")
+    write(log, "two")
     blocked.unlink()
 
     log.close()
@@ -176,11 +170,11 @@ def test_what_exceeds_the_memory_bound_is_counted(tmp_path: Path, clock: Clock) 
     """Lines lost while the log could not be written leave a line that says how many."""
     path = tmp_path / "share" / "log" / "meshctl.log"
     log = log_file(path, clock)
-    log.write(b"x" * (MAX_WAITING_BYTES - 1) + b"\n")
-    log.write(b"a\nb\n")
+    write(log, "x" * (MAX_WAITING_BYTES - 1))
+    write(log, "a", "b")
     path.parent.parent.mkdir()
     clock.now_seconds += 60
-    log.write(b"c\n")
+    write(log, "c")
 
     assert path.read_bytes().endswith(b"x\nlost 3\n")
 
@@ -191,13 +185,13 @@ def test_full_disk_tears_no_line(log_path: Path, clock: Clock, capsys: pytest.Ca
     log = log_file(log_path, clock)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))
     try:
-        log.write(b"one\n")
-        log.write(b"two\n")
+        write(log, "one")
+        write(log, "two")
         short = log_path.read_bytes()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     clock.now_seconds += 60
-    log.write(b"three\n")
+    write(log, "three")
 
     assert short == b"one\ntw"
     assert log_path.read_bytes() == b"one\ntwo\nthree\n"
@@ -215,7 +209,7 @@ def test_log_is_written_to_regular_files_only(log_path: Path, clock: Clock, kind
     else:
         os.mkfifo(log_path)
 
-    log_file(log_path, clock).write(b"one\n")
+    write(log_file(log_path, clock), "one")
 
     assert target.read_text() == ""
 
@@ -226,10 +220,10 @@ def test_folder_under_the_name_of_the_log_is_waited_away(
     """A folder where the log should be is told, and lines wait until it is gone."""
     log_path.mkdir(parents=True)
     log = log_file(log_path, clock)
-    log.write(b"one\n")
+    write(log, "one")
     log_path.rmdir()
     clock.now_seconds += 60
-    log.write(b"two\n")
+    write(log, "two")
 
     assert f"cannot write the log {log_path}: " in capsys.readouterr().err
     assert log_path.read_bytes() == b"one\ntwo\n"
@@ -240,7 +234,36 @@ def test_rotation_that_fails_does_not_stop_the_log(log_path: Path, clock: Clock)
     log = log_file(log_path, clock, rotate_bytes=10, keep=1)
     (log_path.parent / "meshctl.log.1").mkdir(parents=True)
     (log_path.parent / "meshctl.log.1" / "in the way").touch()
-    log.write(b"line 1..\n")
-    log.write(b"line 2..\n")
+    write(log, "line 1..")
+    write(log, "line 2..")
 
     assert log_path.read_text() == "line 1..\nline 2..\n"
+
+
+def test_fewer_old_files_to_keep_removes_the_others(log_path: Path, clock: Clock) -> None:
+    log = log_file(log_path, clock, rotate_bytes=10, keep=3)
+    write(log, *(f"line {number}.." for number in range(4)))
+    log.close()
+    write(log_file(log_path, clock, rotate_bytes=10, keep=1), "line 4..")
+
+    assert sorted(path.name for path in log_path.parent.iterdir()) == ["meshctl.log", "meshctl.log.1"]
+
+
+def test_file_that_cannot_even_be_closed_ends_no_thread(
+    log_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logging raises into no caller: the line waits, and follows once the file can be opened again."""
+    log = log_file(log_path, clock)
+    write(log, "one")
+    with monkeypatch.context() as broken:
+        for name in ("write", "close"):
+            broken.setattr(os, name, _stale)
+        write(log, "two")
+    clock.now_seconds += 60
+    write(log, "three")
+
+    assert log_path.read_text() == "one\ntwo\nthree\n"
+
+
+def _stale(*_: object) -> int:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

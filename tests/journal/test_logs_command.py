@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
 from meshctl.journal.events import journal
-from meshctl.journal.setup import configure_log
+from meshctl.journal.log_file import configure_log
 from tests.journal.conftest import LogSettingsForTest
 
 if sys.platform != "win32":

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.journal.events import event_table
-from meshctl.journal.format import Fields, json_line, logfmt_line
+from meshctl.journal.events import Fields, event_table
+from meshctl.journal.log_file import json_line, logfmt_line
 from meshctl.journal.reader import LogReader, parse_line
 
 FIRST, SECOND = "20261122091502480113_7F3A9C", "20261122091502480114_7F3A9D"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.journal.events import journal
-from meshctl.journal.setup import configure_log, release_log, reopen_log
+from meshctl.journal.log_file import configure_log, release_log
 from tests.journal.conftest import LogSettingsForTest
 
 PROLOGUE = """
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from tests.journal.conftest import LogSettingsForTest
 from meshctl.journal.events import journal
-from meshctl.journal.setup import configure_log
+from meshctl.journal.log_file import configure_log
 configure_log(LogSettingsForTest(Path(sys.argv[1])))
 """
 
@@ -93,17 +93,6 @@ def test_batch_that_fails_is_written_too(log_path: Path) -> None:
     assert log_path.read_text().count("\n") == 1
 
 
-def test_reopened_log_goes_to_the_file_that_has_the_name(log_path: Path) -> None:
-    """After logrotate and a reopen, lines go to the new file."""
-    configure_log(LogSettingsForTest(log_path))
-    journal.info("daemon.started")
-    log_path.rename(log_path.with_suffix(".old"))
-    reopen_log()
-    journal.info("daemon.stopped")
-
-    assert "daemon.stopped" in log_path.read_text()
-
-
 def test_configuring_again_leaves_the_former_file(log_path: Path, tmp_path: Path) -> None:
     """After a reload with another file, each event is written once, to the new one."""
     configure_log(LogSettingsForTest(log_path))
@@ -162,6 +151,15 @@ thread.join()
 
     assert "daemon.error error=ValueError" in log_path.read_text()
     assert done.stderr == ""
+
+
+def test_released_log_gives_the_hooks_back(log_path: Path) -> None:
+    before = sys.excepthook, threading.excepthook
+    configure_log(LogSettingsForTest(log_path))
+    configure_log(LogSettingsForTest(log_path))
+    release_log()
+
+    assert (sys.excepthook, threading.excepthook) == before
 
 
 def test_under_systemd_lines_go_to_the_journal_with_their_priority(log_path: Path) -> None:

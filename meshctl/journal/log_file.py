@@ -1,0 +1,478 @@
+"""The log file: how a line looks, where it goes, and how a process is set up to log.
+
+Whatever the values hold, a line is a single line whose keys are the ones given: a newline, a quote or an `=`
+in a value cannot forge a line or a key, and nothing like an NHS number leaves in a text value. Of a library's
+records only name, level and place are kept: their texts may quote paths and data.
+
+Logging never raises. Lines that cannot be written wait in memory up to a bound and follow later; a line then
+says how many were lost.
+"""
+
+import contextlib
+import errno
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from meshctl.files import change
+from meshctl.journal.events import (
+    LOGGER_NAME,
+    EventRecord,
+    Fields,
+    FieldValue,
+    Journal,
+    error_fields,
+    event_and_fields,
+    held_back,
+    journal,
+)
+from meshctl.journal.masking import mask_numbers
+
+# Our own ids and digests, and words from settings and tables: masking could only cost time or spoil them.
+UNMASKED_KEYS = frozenset(
+    {"message_id", "repeat_of", "resend_of", "sha256", "use_case", "workflow_id", "state"}
+)
+
+# Too short to hold a ten-digit number, so not worth looking through.
+_SHORT_CHARACTERS = 9
+_NEEDS_QUOTES = re.compile(r'[\s"=]')
+
+
+def iso_utc(at_seconds: float) -> str:
+    """Return the instant as `2026-11-22T09:15:02.481Z`; `at_seconds` counts from 1970, as `time.time()`."""
+    whole_seconds, milliseconds = divmod(round(at_seconds * 1000), 1000)
+    return f"{_second(whole_seconds)}.{milliseconds:03d}Z"
+
+
+def logfmt_fields(fields: Fields) -> str:
+    """Return ` key=value` for each field that has a value, with a leading space, or an empty text."""
+    return "".join(
+        [f" {key}={_logfmt_value(key, value)}" for key, value in fields.items() if value is not None]
+    )
+
+
+def logfmt_line(at_seconds: float, level: str, event: str, fields: Fields) -> str:
+    """Return the event as one logfmt line, without its line end."""
+    return f"{iso_utc(at_seconds)} {level} {event}{logfmt_fields(fields)}"
+
+
+def json_line(at_seconds: float, level: str, event: str, fields: Fields) -> str:
+    """Return the event as one JSON object on one line, without its line end."""
+    record: dict[str, object] = {"at": iso_utc(at_seconds), "level": level, "event": event}
+    for key, value in fields.items():
+        if value is not None:
+            record[key] = _json_value(key, value)
+    return _printable(json.dumps(record, ensure_ascii=False))
+
+
+@lru_cache(maxsize=4)
+def _second(whole_seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole_seconds))
+
+
+def _logfmt_value(key: str, value: FieldValue) -> str:
+    if type(value) is int:
+        return str(value)
+    if type(value) is str and (len(value) <= _SHORT_CHARACTERS or key in UNMASKED_KEYS):
+        return _quoted_if_needed(value)
+    plain = _json_value(key, value)
+    if isinstance(plain, bool):
+        return "true" if plain else "false"
+    if isinstance(plain, int | float):
+        return repr(plain)
+    return _quoted_if_needed(",".join(plain) if isinstance(plain, list) else plain)
+
+
+def _quoted_if_needed(text: str) -> str:
+    if text and not _NEEDS_QUOTES.search(text) and text.isprintable():
+        return text
+    return _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _json_value(key: str, value: FieldValue) -> str | int | float | bool | list[str]:
+    if isinstance(value, str):
+        return str(value) if key in UNMASKED_KEYS else mask_numbers(value)
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else str(value)
+    if isinstance(value, datetime):
+        return iso_utc(value.astimezone(UTC).timestamp())
+    if isinstance(value, Sequence):
+        return [mask_numbers(str(item)) for item in value]
+    return mask_numbers(str(value))
+
+
+def _printable(quoted: str) -> str:
+    """Escape what JSON would let through and a terminal or `splitlines()` would act upon."""
+    if quoted.isprintable():
+        return quoted
+    return "".join(character if character.isprintable() else _escape(character) for character in quoted)
+
+
+def _escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+Line = Callable[[float, str, str, Fields], str]
+"""Makes a line of the time in seconds since 1970, a level, an event and its fields."""
+
+# sd-daemon(3): the number that journald reads from the start of a line on stderr.
+_SD_PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}
+_SD_NOTICE = 5
+
+
+def journald_line(at_seconds: float, level: str, event: str, fields: Fields) -> str:
+    """Return the event as systemd's journal takes it, which has a time of its own."""
+    del at_seconds
+    return f"<{_SD_PRIORITY.get(level, _SD_NOTICE)}>{event}{logfmt_fields(fields)}"
+
+
+class LineFormatter(logging.Formatter):
+    """Makes a line of a record, ours or a library's."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its line end."""
+        event, fields = event_and_fields(record)
+        return self._line(record.created, record.levelname, event, fields)
+
+
+MAX_WAITING_BYTES = 1 << 20
+# A batch of this size is written although it has not ended.
+_MAX_BATCH_BYTES = 1 << 18
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_OPEN_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def rotated_name(path: Path, number: int) -> Path:
+    """Return the name of the old log file `number`; 1 is the newest."""
+    return path.with_name(f"{path.name}.{number}")
+
+
+class LogFile(logging.Handler):
+    """Appends lines to the private file `path`, and begins a new one at `rotate_bytes` (0: never).
+
+    `keep` old files stay. A file that logrotate has moved is followed. Not `RotatingFileHandler`: that tears
+    a line on a full disk, makes each line twice, and loads pickle and more into every daemon.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_bytes: int,
+        keep: int,
+        line: Line,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.setFormatter(LineFormatter(line))
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
+        self._monotonic = monotonic
+        self._descriptor = -1
+        self._waiting = bytearray()
+        self._lost_lines = 0
+        self._batches = 0
+        # A short write left the end of a line waiting; nothing else may come between.
+        self._is_within_line = False
+        self._pause_seconds = 0.0
+        self._next_try_at = self._next_rotation_at = float("-inf")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, or keep it for the end of the batch."""
+        line = f"{self.format(record)}\n".encode()
+        if self._waiting and len(self._waiting) + len(line) > MAX_WAITING_BYTES:
+            self._lost_lines += 1
+        else:
+            self._waiting += line
+        if not self._batches or len(self._waiting) > _MAX_BATCH_BYTES:
+            self.flush()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Write what is logged meanwhile at once, at the end; batches may be nested and overlap."""
+        with self._locked():
+            self._batches += 1
+        try:
+            yield
+        finally:
+            with self._locked():
+                self._batches -= 1
+                if not self._batches:
+                    self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, unless the file could not be written a moment ago."""
+        with self._locked():
+            now = self._monotonic()
+            if now < self._next_try_at:
+                return
+            try:
+                self._write_waiting(now)
+            except OSError as error:
+                self._pause(now, error)
+            else:
+                self._pause_seconds = 0.0
+
+    def close(self) -> None:
+        """Write what waits, if that can be done now, and close the file; a later record opens it again."""
+        with self._locked():
+            self._next_try_at = float("-inf")
+            self.flush()
+            self._release()
+        super().close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def _release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            # A network share reports here what it could not store: nothing that could be written again.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _write_waiting(self, now: float) -> None:
+        if self._descriptor >= 0 and not self._still_ours():
+            self._release()
+        while self._waiting or self._lost_lines:
+            if not self._waiting:
+                gap = EventRecord(logging.WARNING, "daemon.log_gap", {"lines": self._lost_lines})
+                self._waiting += f"{self.format(gap)}\n".encode()
+                self._lost_lines = 0
+            if self._descriptor < 0:
+                self._open(0o600)
+            if self._is_full():
+                self._rotate(now)
+            written = os.write(self._descriptor, self._waiting)
+            self._is_within_line = not self._waiting[:written].endswith(b"\n")
+            del self._waiting[:written]
+
+    def _still_ours(self) -> bool:
+        """True unless logrotate, or another process with the same log, has moved the file."""
+        try:
+            named = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(self._descriptor))
+
+    def _open(self, mode: int) -> None:
+        folder = self._path.parent
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+            folder.chmod(0o700)
+        try:
+            self._descriptor = change.open_file(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            self._descriptor = change.open_file(self._path, _OPEN_FLAGS)
+        else:
+            self._path.chmod(mode)
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if not self._is_within_line:
+            _end_torn_line(self._descriptor)
+
+    def _is_full(self) -> bool:
+        if not self._rotate_bytes or self._is_within_line:
+            return False
+        size_bytes = os.fstat(self._descriptor).st_size
+        return size_bytes > 0 and size_bytes + len(self._waiting) > self._rotate_bytes
+
+    def _rotate(self, now: float) -> None:
+        if now < self._next_rotation_at:
+            return
+        mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+        # First, as Windows renames no file that is open.
+        self._release()
+        try:
+            self._shift_old_files()
+        except OSError:
+            # Better a log file too long than none: append on, and try to rotate again later.
+            self._next_rotation_at = now + _LONGEST_PAUSE_SECONDS
+        self._open(mode)
+
+    def _shift_old_files(self) -> None:
+        # On Windows this fails while somebody holds the log; then the old ones stay where they are.
+        change.rename(self._path, self._path)
+        beyond = itertools.takewhile(
+            Path.exists, (rotated_name(self._path, number) for number in itertools.count(self._keep + 1))
+        )
+        for path in beyond:
+            change.unlink(path)
+        for number in range(self._keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                change.rename(rotated_name(self._path, number), rotated_name(self._path, number + 1))
+        if self._keep:
+            change.rename(self._path, rotated_name(self._path, 1))
+        else:
+            change.unlink(self._path)
+
+    def _pause(self, now: float, error: OSError) -> None:
+        self._release()
+        if not self._pause_seconds:
+            reason = os.strerror(error.errno) if error.errno else "unknown reason"
+            _print(
+                f"meshctl: cannot write the log {self._path}: {reason}. "
+                "Lines wait in memory until it can be written; free space or correct the folder's rights."
+            )
+        self._pause_seconds = min(max(_FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), _LONGEST_PAUSE_SECONDS)
+        self._next_try_at = now + self._pause_seconds
+
+
+def _end_torn_line(descriptor: int) -> None:
+    """End the line that an earlier process was killed in, so that ours does not continue it."""
+    if os.lseek(descriptor, 0, os.SEEK_END):
+        os.lseek(descriptor, -1, os.SEEK_END)
+        if os.read(descriptor, 1) != b"\n":
+            os.write(descriptor, b"\n")
+
+
+class StandardError(logging.Handler):
+    """Prints lines to standard error."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self.setFormatter(LineFormatter(line))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record."""
+        _print(self.format(record))
+
+
+def _print(line: str) -> None:
+    """Print to standard error; one that is closed or full is no reason to stop."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+class LogOptions(Protocol):
+    """The settings' section `[log]`."""
+
+    @property
+    def file(self) -> Path:
+        """Where the log is written."""
+
+    @property
+    def format(self) -> str:
+        """Either `logfmt` or `json`."""
+
+    @property
+    def level(self) -> str:
+        """The lowest level that is written: DEBUG, INFO, WARNING or ERROR."""
+
+    @property
+    def rotate_bytes(self) -> int:
+        """The size at which the file is rotated; 0 for never."""
+
+    @property
+    def keep(self) -> int:
+        """How many old files are kept."""
+
+
+_undo = ExitStack()
+"""Takes away what `configure_log` has put in place."""
+
+
+def configure_log(log: LogOptions, *, to_terminal: bool = False) -> Journal:
+    """Send the journal to `log.file` and write what was held back.
+
+    Under systemd lines also go to stderr with their priority; `to_terminal` repeats them there for a person.
+    Uncaught exceptions are logged by type and place. May be called again with other settings. A file that
+    cannot be written is reported on stderr, not raised.
+    """
+    release_log()
+    line = json_line if log.format == "json" else logfmt_line
+    level = logging.getLevelNamesMapping()[log.level.upper()]
+    handlers: list[logging.Handler] = [
+        LogFile(log.file, rotate_bytes=log.rotate_bytes, keep=log.keep, line=line)
+    ]
+    if _stderr_is_systemd_journal():
+        handlers.append(StandardError(journald_line))
+    elif to_terminal:
+        handlers.append(StandardError(logfmt_line))
+    root, logger = logging.getLogger(), logging.getLogger(LOGGER_NAME)
+    _undo.callback(logger.setLevel, logging.DEBUG)
+    logger.setLevel(level)
+    for handler in handlers:
+        _undo.callback(handler.close)
+        _undo.callback(root.removeHandler, handler)
+        root.addHandler(handler)
+    # Before the others go: what a thread logs meanwhile must not be printed by `logging` itself.
+    _undo.callback(root.addHandler, held_back)
+    root.removeHandler(held_back)
+    with journal.batch():
+        for record in held_back.take():
+            if record.levelno >= level:
+                for handler in handlers:
+                    handler.handle(record)
+    _undo.callback(setattr, sys, "excepthook", sys.excepthook)
+    sys.excepthook = partial(_log_uncaught, sys.excepthook)
+    _undo.callback(setattr, threading, "excepthook", threading.excepthook)
+    threading.excepthook = _log_uncaught_in_thread
+    return journal
+
+
+def release_log() -> None:
+    """Close the log; what is logged from now on is held back for the next `configure_log`."""
+    _undo.close()
+
+
+def _stderr_is_systemd_journal() -> bool:
+    """True if our own stderr goes to journald; the variable alone may be inherited (systemd.exec(5))."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
+
+
+def _log_uncaught(
+    former: ExceptHook, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        fields = error_fields(error.with_traceback(trace))
+        journal.error("daemon.error", **fields)
+        if former is sys.__excepthook__:
+            # Python's own hook would print the exception's text, which may quote a value.
+            text = f"meshctl: a fault in meshctl itself: {fields['error']} at {fields['where']}."
+            _print(f"{text} Please report it with this line; the log has it too.")
+            return
+    former(kind, error, trace)
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        journal.error("daemon.error", **error_fields(args.exc_value))
