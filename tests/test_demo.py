@@ -20,9 +20,18 @@ from meshctl.ledger.records import HistoryEntry, Message, Reason
 from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.states import Acknowledgement, Deadline, State
 from meshctl.settings.load import load_settings
-from meshctl.simulator.demo import Demo, DemoPart, Scene
+from meshctl.simulator.demo import (
+    PAYLOADS,
+    RULES_NAME,
+    Demo,
+    DemoPart,
+    Drop,
+    Scene,
+    copy_sample,
+    read_script,
+    sample_folder,
+)
 from meshctl.simulator.rules import load_rules
-from meshctl.simulator.sample import PAYLOADS, RULES_NAME, Drop, copy_sample, read_script, sample_folder
 from meshctl.terminal.demo import print_plainly, print_summary, show_live
 from tests.site import wait_until
 
@@ -150,7 +159,7 @@ def test_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_process_that_ends_by_itself_ends_the_demo(sample: Path) -> None:
-    """A stand-in that cannot work is told, with its last words, and nothing is left running."""
+    """A simulator that cannot work is told, with its last words, and nothing is left running."""
     (sample / RULES_NAME).write_text("rulez = 1\n", encoding="utf-8")
 
     with pytest.raises(
@@ -288,7 +297,7 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_demo_leaves_no_process_behind(name: str, tmp_path: Path) -> None:
-    """Interrupted, ended, or with its terminal closed, the demo ends its daemon and its stand-in."""
+    """Interrupted, ended, or with its terminal closed, the demo ends its daemon and its simulator."""
     folder = tmp_path / "played"
     said = tmp_path / "said"
     with (

@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 
 from meshctl.cli import EXIT_TROUBLE
-from meshctl.simulator.demo import Demo, Scene
-from meshctl.simulator.sample import copy_sample, new_folder, sample_folder
+from meshctl.simulator.demo import Demo, Scene, copy_sample, new_folder, sample_folder
 from meshctl.simulator.sandbox_demo import Exchange, require_sandbox
 from meshctl.terminal.demo import (
     print_opening,
@@ -55,7 +54,7 @@ _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 def command(folder: Path | None, sandbox: bool) -> None:
     """Show a day of a mailbox in under a minute.
 
-    The real daemon and a stand-in for MESH Client, MESH and practices work on a copy of the sample mailbox,
+    The real daemon and a simulator of MESH Client, MESH and practices work on a copy of the sample mailbox,
     whose days are seconds. Nothing leaves this machine, and no settings of yours are used. The folder with
     the log is kept; the last lines say where it is and how to remove it.
 

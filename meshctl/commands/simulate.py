@@ -1,4 +1,4 @@
-"""`meshctl simulate`: stands in for MESH Client, MESH and practice; nothing leaves this machine."""
+"""`meshctl simulate`: simulates MESH Client, MESH and practice; nothing leaves this machine."""
 
 import os
 import select
@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from meshctl.daemon.lock import serving
-from meshctl.simulator.far_end import FarEnd, flags_in_force
+from meshctl.simulator.mesh import SimulatedMesh, flags_in_force
 from meshctl.simulator.rules import load_rules
-from meshctl.simulator.service import Simulator, make_mailbox_folders, refuse_used_mailbox
+from meshctl.simulator.service import Simulator, check_unused, make_mailbox_folders
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
@@ -26,8 +26,8 @@ _PATIENCE_SECONDS = 1.0
 
 _EPILOG = epilog(
     {
-        "meshctl simulate": "Deliver everything; answer as the messages ask.",
-        "meshctl simulate --rules rules.toml --speed 3600": "An hour in a second, with the answers wanted.",
+        "meshctl simulate": "Deliver everything; acknowledge as the messages ask.",
+        "meshctl simulate --rules rules.toml --speed 3600": "An hour in a second, by these rules.",
         "meshctl simulate --once": "Take what is in OUT, deliver what is due, and end.",
     },
     {
@@ -41,7 +41,7 @@ _EPILOG = epilog(
 class _Screen:
     """Prints a line about each step, with the time; many at once when there are many.
 
-    A program that started us and never reads what we print must not bring the stand-in to a halt: lines that
+    A program that started the simulator and never reads its output must not bring it to a halt: lines that
     nobody takes are left out, and counted once somebody does.
     """
 
@@ -84,14 +84,14 @@ class _Screen:
     "rules_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What is answered, and when, as TOML.",
+    help="What comes back about a message, and when, as TOML.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(0, _FASTEST, min_open=True),
     default=1.0,
     show_default=True,
-    help="How many times faster than life.",
+    help="How many times faster than real time.",
 )
 @click.option("--once", is_flag=True, help="Do all that can be done now, then end.")
 @click.option("--test-mailbox", is_flag=True, help="Serve a mailbox that has messages in IN, SENT or FAILED.")
@@ -99,26 +99,26 @@ class _Screen:
 def command(
     ctx: click.Context, rules_file: Path | None, speed: float, once: bool, test_mailbox: bool
 ) -> None:
-    """Stand in for MESH Client, MESH and practice, on the folders of the mailbox.
+    """Simulate MESH Client, MESH and practice, on the folders of the mailbox.
 
-    Takes pairs from OUT, moves them to SENT or FAILED, and lets reports and acknowledgements come into IN, as
+    Takes pairs from OUT, moves them to SENT or FAILED, and delivers reports and acknowledgements to IN, as
     the rules say. Nothing leaves this machine: never run it on a mailbox that a MESH Client serves.
     """
     settings = settings_of(ctx)
     rules = load_rules(rules_file)
     mailbox = settings.mailbox
     if not test_mailbox:
-        refuse_used_mailbox(mailbox)
+        check_unused(mailbox)
     make_mailbox_folders(mailbox)
     flags = flags_in_force(rules.client, mailbox.client)
-    practices = FarEnd(mailbox.id, settings.use_cases, rules, flags, speed)
+    mesh = SimulatedMesh(mailbox.id, settings.use_cases, rules, flags, speed)
     screen = _Screen()
-    pause_seconds = rules.timing.pick_up.total_seconds() / speed if once else _LOOK_SECONDS
-    with serving(mailbox, "the stand-in"):
-        screen.say(f"standing in for MESH at {mailbox.folder}; nothing leaves this machine")
-        simulator = Simulator(mailbox, practices, rules.timing, flags, speed, screen.say)
+    pause_seconds = mesh.pick_up_seconds if once else _LOOK_SECONDS
+    with serving(mailbox, "the simulator"):
+        screen.say(f"simulating MESH at {mailbox.folder}; nothing leaves this machine")
+        simulator = Simulator(mailbox, mesh, screen.say)
         _serve(simulator, screen, pause_seconds, once)
-    screen.say(f"ended, with {simulator.outstanding} answers still to come")
+    screen.say(f"ended, with {simulator.outstanding} deliveries still to come")
     screen.flush()
 
 
@@ -147,7 +147,7 @@ def _serve(simulator: Simulator, screen: _Screen, pause_seconds: float, once: bo
 
 
 def _try_step(simulator: Simulator, screen: _Screen, blocked: str) -> str:
-    """Work on; what is in the way is said once, and returned: a share may come back."""
+    """Work on; print an error once, and return it: a share may come back."""
     try:
         simulator.step()
     except OSError as error:

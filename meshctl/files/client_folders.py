@@ -1,6 +1,6 @@
 """The MESH Client's side of a mailbox: takes pairs from OUT, leaves them in SENT or FAILED, delivers to IN.
 
-Shared by the stand-in and the bridge, which differ in the far end alone. Knows folders and file names, and
+Shared by the simulator and the bridge. Knows folders and file names, and
 nothing of what a message says or where it goes. Each step is one rename, and a process killed between two of
 them loses and doubles nothing: what was begun is found again in the work folder, which must be on the
 mailbox's file system. Durable against a power cut only if asked to be; never for two processes at once.

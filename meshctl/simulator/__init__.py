@@ -1,1 +1,1 @@
-"""A stand-in for MESH Client, MESH and practices on the folders of a mailbox, for tests and demos."""
+"""A simulator of MESH Client, MESH and practices on the folders of a mailbox, for tests and demos."""

@@ -1,31 +1,167 @@
-"""The demo: the real daemon and the stand-in as processes on a copy of the sample, fed as its script says.
+"""The demo: the real daemon and the simulator as processes on a copy of the sample mailbox.
 
-Knows of the messages only what the ledger says, as any other program would. Shows nothing itself: it yields
-a scene each time somebody may want to look. Ends its processes, however it is left.
+It drops the sample's payloads as its script says, and knows of the messages only what the ledger says, as any
+other program would. It shows nothing itself: it yields a scene each time somebody may want to look. It ends
+its processes, however it is left. Nothing is ever written into the sample itself.
 """
 
 import os
 import shutil
-import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from time import monotonic, sleep
 
+import meshctl
 from meshctl.errors import MeshctlError
 from meshctl.ledger import reads
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import FINAL
 from meshctl.outbound.names import SIDECAR_SUFFIX
-from meshctl.settings.load import load_settings
+from meshctl.settings.load import FILE_NAME, load_settings
 from meshctl.settings.model import Settings
-from meshctl.simulator.processes import Process, running_meshctl
-from meshctl.simulator.sample import PAYLOADS, RULES_NAME, Drop, read_script
 
 TIME_LIMIT_SECONDS = 50.0
+RULES_NAME = "rules.toml"
+PAYLOADS = "payloads"
+_SCRIPT_NAME = "demo.toml"
+_SAMPLE = "sample_mailbox"
+_KEEPS_FOLDER = ".gitkeep"
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 20.0
+_STOP_SECONDS = 6.0
+_OUR_VARIABLES = "MESHCTL_"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One payload of the script: when it is dropped, and what must be known of it at the end.
+
+    `file` is its path below `payloads/` and, just so, below the outbox. An outcome is `overdue`, or a final
+    state with its reason's code: `completed`, `completed (assumed)`, `failed EPL-154`.
+    """
+
+    file: str
+    at_seconds: float
+    outcomes: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Return the name under which the message is known."""
+        return self.file.rpartition("/")[2]
+
+
+def sample_folder() -> Path:
+    """Return the sample: in an installed package beside this module, in a checkout at its top.
+
+    Raises MeshctlError when neither is there.
+    """
+    installed = Path(str(resources.files(__package__))) / _SAMPLE
+    checkout = Path(str(resources.files("meshctl"))).parent / _SAMPLE
+    for folder in (installed, checkout):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    raise MeshctlError(f"The sample mailbox is missing: there is no {installed}. Install meshctl again.")
+
+
+def copy_sample(sample: Path, folder: Path | None) -> Path:
+    """Copy a sample into `folder`, made if need be, else into a new temporary one; return which.
+
+    Raises MeshctlError when `folder` is there and not an empty folder.
+    """
+    target = new_folder(folder)
+
+    def left_behind(inside: str, names: list[str]) -> set[str]:
+        below = Path(inside).relative_to(sample).parts
+        if not below or below[0] == PAYLOADS:
+            return set()
+        return {name for name in names if name != _KEEPS_FOLDER and not os.path.isdir(f"{inside}/{name}")}
+
+    # Not their rights: an installed sample may be for reading only.
+    shutil.copytree(sample, target, ignore=left_behind, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    return target
+
+
+def new_folder(folder: Path | None) -> Path:
+    """Return `folder`, new or empty, else a new temporary one.
+
+    Raises MeshctlError when `folder` is there and not an empty folder.
+    """
+    if folder is None:
+        # Resolved, as a link would do for the demo but not for a person who compares paths.
+        return Path(tempfile.mkdtemp(prefix="meshctl-demo-")).resolve()
+    target = folder.absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise MeshctlError(f"{target} is there already. Name an empty folder, or a new one.")
+    return target
+
+
+def read_script(folder: Path) -> tuple[Drop, ...]:
+    """Return the demo's script in a copy of the sample, in the order of the drops."""
+    script = tomllib.loads((folder / _SCRIPT_NAME).read_text(encoding="utf-8"))
+    drops = (Drop(row["file"], row["at_seconds"], frozenset(row["outcomes"])) for row in script["drops"])
+    return tuple(sorted(drops, key=lambda drop: drop.at_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs: what it is called, and the file with what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    name: str
+    said: Path
+
+    def check(self) -> None:
+        """Raise MeshctlError if the program has ended, with the last of what it said."""
+        if self.process.poll() is not None:
+            last = self.said.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()[-2:]
+            raise MeshctlError(
+                f"{self.name} ended by itself with exit code {self.process.returncode}."
+                f" Its last words, from {self.said}: {' '.join(last) or 'none.'}"
+            )
+
+
+@contextmanager
+def running_meshctl(settings_file: Path, said: Path, *arguments: str) -> Iterator[Process]:
+    """Run a command of the very meshctl that plays the demo, installed or not, while the block lasts."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(_OUR_VARIABLES)}
+    environ["PYTHONPATH"] = str(Path(meshctl.__file__).parents[1])
+    # What a demo does stays on this machine, whatever the way out of it is.
+    environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), "*")
+    command = [sys.executable, "-m", "meshctl", "-c", str(settings_file), *arguments]
+    with running(f"meshctl {arguments[0]}", command, environ, said) as process:
+        yield process
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], environ: Mapping[str, str], said: Path) -> Iterator[Process]:
+    """Run a program in the folder of the file that takes what it says, while the block lasts."""
+    with ExitStack() as opened:
+        out = opened.enter_context(said.open("wb"))
+        process = subprocess.Popen(
+            command,
+            cwd=said.parent,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Process(process, name, said)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +212,26 @@ class Demo:
     def play(self) -> Generator[Scene, None, None]:
         """Play the script, until all has come out as written or the time is over; the last scene tells.
 
-        Raises MeshctlError when the daemon or the stand-in ends by itself or does not start.
+        Raises MeshctlError when the daemon or the simulator ends by itself or does not start.
         """
         for drop in self.script:
             (self.settings.staging.outbox / drop.file).parent.mkdir(parents=True, exist_ok=True)
         rules = str(self._folder / RULES_NAME)
-        with self._running("simulate", "--rules", rules) as standin, self._running("run") as daemon:
-            await_ledger(self.settings, (standin, daemon))
-            began = time.monotonic()
+        with self._running("simulate", "--rules", rules) as simulator, self._running("run") as daemon:
+            await_ledger(self.settings, (simulator, daemon))
+            began = monotonic()
             to_drop = list(self.script)
             while True:
-                elapsed = time.monotonic() - began
+                elapsed = monotonic() - began
                 while to_drop and to_drop[0].at_seconds <= elapsed:
                     self._drop(to_drop.pop(0))
                 scene = scene_of(self.settings, self.script, elapsed)
                 yield scene
                 if scene.as_written or elapsed > TIME_LIMIT_SECONDS:
                     return
-                for process in (standin, daemon):
+                for process in (simulator, daemon):
                     process.check()
-                time.sleep(_LOOK_SECONDS)
+                sleep(_LOOK_SECONDS)
 
     def _drop(self, drop: Drop) -> None:
         """Bring a payload into the outbox the sure way: complete elsewhere, then renamed in."""
@@ -122,13 +258,13 @@ def scene_of(settings: Settings, script: Sequence[Drop], elapsed_seconds: float)
 
 def await_ledger(settings: Settings, processes: Sequence[Process]) -> None:
     """Return once the daemon has begun its ledger. Raises MeshctlError if one ends or it takes long."""
-    give_up_at = time.monotonic() + _START_SECONDS
+    give_up_at = monotonic() + _START_SECONDS
     while not _has_ledger(settings):
         for process in processes:
             process.check()
-        if time.monotonic() > give_up_at:
+        if monotonic() > give_up_at:
             raise MeshctlError(f"The daemon did not start within {_START_SECONDS:g} s.")
-        time.sleep(_LOOK_SECONDS)
+        sleep(_LOOK_SECONDS)
 
 
 def _has_ledger(settings: Settings) -> bool:

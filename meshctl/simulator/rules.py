@@ -1,7 +1,7 @@
-"""The rules of the stand-in: what the far end answers, and when; read from a TOML file.
+"""The rules of the simulator: what comes back about a message, and when; read from a TOML file.
 
 Without a file every message is delivered, and the acknowledgements that its payload asks for come, positive.
-All keys are optional; durations are as in life, and `--speed` shortens them.
+All keys are optional; durations are real time, and `--speed` shortens them.
 
     [client]                                 # else what meshclient.cfg says, else as most sites have it
     save_sent = true
@@ -41,8 +41,6 @@ All keys are optional; durations are as in life, and `--speed` shortens them.
     answers_name = "identifier"              # by which id of the request: "bundle_id", "header_id"
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from functools import cache
@@ -50,13 +48,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from meshctl.errors import ConfigError
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report, find_code
 from meshctl.settings import types
 from meshctl.settings.load import read_toml
-from meshctl.settings.rules import SettingFault, nearest, section_faults
-from meshctl.settings.types import Expected, Section
+from meshctl.settings.rules import SettingFault, found, unknown_key
+from meshctl.settings.types import Expected, Section, example_of, expected_of
 
 REQUESTED, NEVER = "requested", "never"
 _EVENTS = ("COLLECT", "TRANSFER", "SEND")
@@ -121,7 +120,7 @@ class ClientRules(Section):
 
 
 class Timing(Section):
-    """How long things take at the far end, before `--speed` shortens it."""
+    """How long things take at MESH and the practices, before `--speed` shortens it."""
 
     pick_up: types.Duration = timedelta(seconds=1)
     retry: types.Duration = timedelta(minutes=30)
@@ -144,7 +143,7 @@ class PatientRule(Section):
 
 
 class Rule(Section):
-    """Which messages, and what becomes of them; see the module's own description."""
+    """Which messages, and what becomes of them; the description of this module shows each key."""
 
     nhs_number: Pattern = Field("*", repr=False)
     workflow_id: Pattern = "*"
@@ -170,26 +169,25 @@ class Rule(Section):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Section):
     """All rules of one file."""
 
-    client: ClientRules
-    timing: Timing
-    patients: tuple[PatientRule, ...]
-    rules: tuple[Rule, ...]
+    client: ClientRules = ClientRules()
+    timing: Timing = Timing()
+    patients: tuple[PatientRule, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def rule_for(self, *, nhs_number: str, workflow_id: str, to_mailbox: str, file: str) -> Rule:
         """Return the first rule that fits, without one the rule that everything arrives."""
         for rule in self.rules:
             if rule.fits(nhs_number=nhs_number, workflow_id=workflow_id, to_mailbox=to_mailbox, file=file):
                 return rule
-        return _DEFAULT_RULE
+        return Rule()
 
 
-_DEFAULT_RULE = Rule()
 _TABLES: dict[str, type[Section]] = {"client": ClientRules, "timing": Timing}
 _LISTS: dict[str, type[Section]] = {"patients": PatientRule, "rules": Rule}
+_SECTIONS = {**_TABLES, **_LISTS}
 
 
 def load_rules(path: Path | None) -> Rules:
@@ -198,53 +196,30 @@ def load_rules(path: Path | None) -> Rules:
     Raises ConfigError: no such file, no TOML, or faults, all of them, a line each.
     """
     document = {} if path is None else read_toml(path, "rules")
-    faults: list[SettingFault] = []
-    known = (*_TABLES, *_LISTS)
-    faults += [SettingFault(key, _unknown(key, known)) for key in document if key not in known]
-    sections = {
-        name: _section(name, model, document.get(name, {}), faults) for name, model in _TABLES.items()
-    }
-    lists = {name: _sections(name, model, document.get(name, []), faults) for name, model in _LISTS.items()}
-    if faults:
-        count = "one key is" if len(faults) == 1 else f"{len(faults)} keys are"
-        raise ConfigError(
-            "\n".join([f"{path}: {count} wrong:", *(f"  {fault.line({})}" for fault in faults)])
-        )
-    client, timing = sections["client"], sections["timing"]
-    if not isinstance(client, ClientRules) or not isinstance(timing, Timing):
-        raise TypeError("rules of another kind")
-    return Rules(
-        client,
-        timing,
-        tuple(item for item in lists["patients"] if isinstance(item, PatientRule)),
-        tuple(item for item in lists["rules"] if isinstance(item, Rule)),
-    )
-
-
-def _sections(
-    name: str, model: type[Section], tables: object, faults: list[SettingFault]
-) -> list[Section | None]:
-    if not isinstance(tables, list):
-        faults.append(SettingFault(name, f"expected tables, each written [[{name}]]"))
-        return []
-    return [_section(f"{name}[{place}]", model, table, faults) for place, table in enumerate(tables, start=1)]
-
-
-def _section(name: str, model: type[Section], table: object, faults: list[SettingFault]) -> Section | None:
-    if not isinstance(table, dict):
-        faults.append(SettingFault(name, "expected a table"))
-        return None
-    fields = model.model_fields
-    faults += [
-        SettingFault(f"{name}.{key}", _unknown(key, tuple(fields))) for key in table if key not in fields
-    ]
     try:
-        return model.model_validate({key: value for key, value in table.items() if key in fields})
+        return Rules.model_validate(document)
     except ValidationError as error:
-        faults += section_faults(name, model, error)
-        return None
+        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+    count = "one key is" if len(faults) == 1 else f"{len(faults)} keys are"
+    raise ConfigError("\n".join([f"{path}: {count} wrong:", *(f"  {fault.line({})}" for fault in faults)]))
 
 
-def _unknown(key: str, known: Sequence[str]) -> str:
-    near = nearest(key, known)
-    return f"unknown key; did you mean {near}?" if near else f"unknown key; known are {', '.join(known)}"
+def _fault(detail: ErrorDetails) -> SettingFault:
+    name, *inside = map(str, detail["loc"])
+    if name not in _SECTIONS:
+        return SettingFault(name, unknown_key(name, _SECTIONS, {}))
+    model = _SECTIONS[name]
+    if name in _LISTS and not inside:
+        return SettingFault(name, f"expected tables, each written [[{name}]]")
+    if name in _LISTS:
+        name = f"{name}[{int(inside.pop(0)) + 1}]"
+    if not inside:
+        return SettingFault(name, "expected a table")
+    key, *places = inside
+    dotted = f"{name}.{key}" + "".join(f"[{place}]" for place in places)
+    if detail["type"] == "extra_forbidden":
+        return SettingFault(dotted, unknown_key(key, model.model_fields, {}))
+    field = model.model_fields[key]
+    expected = f"expected {expected_of(field).text}, for example {key} = {example_of(field)}"
+    what = "missing" if detail["type"] == "missing" else f"found {found(detail['input'])}"
+    return SettingFault(dotted, f"{what}; {expected}")

@@ -25,10 +25,19 @@ from meshctl.payload.reader import read_payload
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
-from meshctl.simulator.answers import Request, acknowledgement
-from meshctl.simulator.demo import Scene, await_ledger, scene_of
-from meshctl.simulator.processes import Process, running, running_meshctl
-from meshctl.simulator.sample import PAYLOADS, Drop, read_script, sample_folder
+from meshctl.simulator.demo import (
+    PAYLOADS,
+    Drop,
+    Process,
+    Scene,
+    await_ledger,
+    read_script,
+    running,
+    running_meshctl,
+    sample_folder,
+    scene_of,
+)
+from meshctl.simulator.mesh import Request, acknowledgement
 
 TIME_LIMIT_SECONDS = 60.0
 SENDER, PRACTICE = "X26ABC1", "X26ABC2"

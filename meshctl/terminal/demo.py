@@ -85,7 +85,7 @@ def print_summary(scene: Scene, settings: Settings, console: Console, folder: Pa
 def print_opening(folder: Path, parts: int, console: Console) -> None:
     """Print what is about to happen."""
     console.print(
-        f"The daemon and a stand-in for MESH work on a copy of the sample mailbox; {parts} files are dropped."
+        f"The daemon and a simulator of MESH work on a copy of the sample mailbox; {parts} files are dropped."
     )
     console.print(f"Folder: {folder}", soft_wrap=True)
     console.print()

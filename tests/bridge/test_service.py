@@ -153,7 +153,7 @@ def test_an_alert_command_hears_of_a_mailbox_that_is_not_let_in(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_mailbox_is_served_by_one(tmp_path: Path, sandbox: Sandbox) -> None:
-    """A second bridge, and a stand-in, are told who serves the mailbox; the first goes on."""
+    """A second bridge, and a simulator, are told who serves the mailbox; the first goes on."""
     site = bridged_site(tmp_path, sandbox.url)
     with site.bridge() as bridge:
         seconds = [site.meshctl("bridge"), site.meshctl("simulate", "--once", "--test-mailbox")]

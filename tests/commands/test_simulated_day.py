@@ -1,4 +1,4 @@
-"""A thousand messages through the daemon and the stand-in, hours become seconds, and the page of that day."""
+"""A thousand messages through daemon and simulator, hours become seconds, and the page of that day."""
 
 import json
 import struct

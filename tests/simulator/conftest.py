@@ -1,4 +1,4 @@
-"""A mailbox with a stand-in that is ten million times as fast as life."""
+"""A mailbox with a simulator that is ten million times as fast as real time."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import pytest
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
-from meshctl.simulator.far_end import FarEnd, flags_in_force
+from meshctl.simulator.mesh import SimulatedMesh, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, make_mailbox_folders
 from tests.payloads import make_bundle_xml, pdf, synthetic_nhs_number
@@ -31,7 +31,7 @@ MESSAGE = ControlFile(
 
 
 @dataclass
-class StandIn:
+class SimulatedMailbox:
     """A mailbox and what stands in for MESH there."""
 
     settings: Settings
@@ -40,7 +40,7 @@ class StandIn:
     said: list[str] = field(default_factory=list)
 
     @classmethod
-    def at(cls, folder: Path) -> "StandIn":
+    def at(cls, folder: Path) -> "SimulatedMailbox":
         """Make a mailbox under `folder`."""
         folder.mkdir(exist_ok=True)
         file = folder / "meshctl.toml"
@@ -70,19 +70,19 @@ class StandIn:
         self.put(stem, control, make_bundle_xml(business_ack=bus, infrastructure_ack=inf))
 
     def write_rules(self, text: str) -> None:
-        """Give the stand-in rules; `pick_up` is as short as it can be anyway."""
+        """Give the simulator rules; `pick_up` is as short as it can be anyway."""
         self.rules = self.folder / "rules.toml"
         self.rules.write_text(text)
 
     def start(self, speed: float = FASTEST) -> Simulator:
-        """Start the stand-in, as a process that finds what another left."""
+        """Start the simulator, as a process that finds what another left."""
         rules = load_rules(self.rules)
         flags = flags_in_force(rules.client, self.settings.mailbox.client)
-        world = FarEnd(MAILBOX, self.settings.use_cases, rules, flags, speed)
-        return Simulator(self.settings.mailbox, world, rules.timing, flags, speed, self.said.append)
+        mesh = SimulatedMesh(MAILBOX, self.settings.use_cases, rules, flags, speed)
+        return Simulator(self.settings.mailbox, mesh, self.said.append)
 
     def run(self) -> None:
-        """Let the stand-in work until nothing is left to do."""
+        """Let the simulator work until nothing is left to do."""
         finish(self.start())
 
     def names(self, folder: str) -> list[str]:
@@ -115,9 +115,9 @@ def finish(simulator: Simulator) -> None:
     """Step until nothing is outstanding."""
     until = time.monotonic() + LONGEST_WAIT_SECONDS
     while simulator.step() or simulator.outstanding:
-        assert time.monotonic() < until, "the stand-in does not come to an end"
+        assert time.monotonic() < until, "the simulator does not come to an end"
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> StandIn:
-    return StandIn.at(tmp_path)
+def simulated(tmp_path: Path) -> SimulatedMailbox:
+    return SimulatedMailbox.at(tmp_path)

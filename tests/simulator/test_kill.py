@@ -1,4 +1,4 @@
-"""The stand-in killed at every step it makes in the file system, and started again.
+"""The simulator killed at every step it makes in the file system, and started again.
 
 A kill is an exception that nothing in the product catches, raised by an audit hook just before the Nth call
 that opens, renames, links or removes a file of the mailbox.
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.mesh.control_file import read_control_file
-from tests.simulator.conftest import MAILBOX, MESSAGE, StandIn, finish
+from tests.simulator.conftest import MAILBOX, MESSAGE, SimulatedMailbox, finish
 
 RULES = """
 [client]
@@ -56,20 +56,20 @@ def killer() -> Killer:
     return Killer()
 
 
-def put_one_of_each(standin: StandIn) -> None:
-    """Put a pair for each way that the stand-in can go."""
-    standin.put_itk3("answered")
-    standin.put("late")
-    standin.put("unknown")
-    standin.put("broken", control=b"not xml")
-    standin.put("ourselves", replace(MESSAGE, to_dts=MAILBOX))
+def put_one_of_each(simulated: SimulatedMailbox) -> None:
+    """Put a pair for each way that the simulator can go."""
+    simulated.put_itk3("answered")
+    simulated.put("late")
+    simulated.put("unknown")
+    simulated.put("broken", control=b"not xml")
+    simulated.put("ourselves", replace(MESSAGE, to_dts=MAILBOX))
 
 
 class Consumer:
     """Takes everything out of IN, as meshctl does, and knows what it has seen."""
 
-    def __init__(self, standin: StandIn) -> None:
-        self._inbox = standin.settings.mailbox.in_folder
+    def __init__(self, simulated: SimulatedMailbox) -> None:
+        self._inbox = simulated.settings.mailbox.in_folder
         self.seen: Counter[str] = Counter()
 
     def consume(self) -> None:
@@ -98,23 +98,23 @@ def test_killed_anywhere_it_loses_and_doubles_nothing(tmp_path: Path, killer: Ki
     calls = 0
     killed = True
     while killed:
-        standin = StandIn.at(tmp_path / str(calls))
-        standin.write_rules(RULES.format(save_sent=save_sent))
-        put_one_of_each(standin)
-        consumer = Consumer(standin)
-        killer.folder = str(standin.settings.mailbox.folder)
+        simulated = SimulatedMailbox.at(tmp_path / str(calls))
+        simulated.write_rules(RULES.format(save_sent=save_sent))
+        put_one_of_each(simulated)
+        consumer = Consumer(simulated)
+        killer.folder = str(simulated.settings.mailbox.folder)
         # The first round is not killed, and says what all others must come to.
         killer.calls_left = calls if expected else -1
         killed = False
         try:
-            finish(standin.start())
+            finish(simulated.start())
         except KilledError:
             killed = True
             consumer.consume()
-            finish(standin.start())
+            finish(simulated.start())
         killer.calls_left = -1
         consumer.consume()
-        found = (dict(consumer.seen), [standin.names(folder) for folder in ("OUT", "SENT", "FAILED", "IN")])
+        found = (dict(consumer.seen), [simulated.names(folder) for folder in ("OUT", "SENT", "FAILED", "IN")])
         if expected is None:
             expected, killed = found, True
         else:

@@ -71,7 +71,6 @@ times = 0
 """
 
     assert faults(tmp_path, text) == [
-        "rule: unknown key; did you mean rules?",
         'client.save_sent: found "N"; expected true or false, for example save_sent = true',
         (
             "timing.pick_up: found 3; expected a duration of days, hours, minutes and seconds,"
@@ -81,16 +80,17 @@ times = 0
             'patients[1].date_of_birth: found "2001-02"; expected a whole date, YYYY-MM-DD,'
             ' for example date_of_birth = "2001-02-14"'
         ),
-        "rules[1].eror: unknown key; did you mean error?",
         (
             'rules[1].business_ack: found "30"; expected "requested", "never" or an ITK3 code of five digits,'
             ' for example business_ack = "requested"'
         ),
+        "rules[1].eror: unknown key; did you mean error?",
         (
             'rules[2].error: found "77"; expected an error code of MESH, with its event where it has several:'
             ' "EPL-154", "14", "SEND 17", for example error = "EPL-154"'
         ),
         "rules[2].times: found 0; expected a whole number from 1 to 100, for example times = 1",
+        "rule: unknown key; did you mean rules?",
     ]
 
 

@@ -13,20 +13,20 @@ from meshctl.cli import cli
 from meshctl.daemon.lock import serving
 from meshctl.simulator.service import work_folder
 from tests.payloads import pdf
-from tests.simulator.conftest import StandIn
+from tests.simulator.conftest import SimulatedMailbox
 from tests.site import make_site, sidecar, wait_until
 
 FAST = ("--speed", "1000000")
 
 
-def simulate(standin: StandIn, *options: str) -> Result:
-    return CliRunner().invoke(cli, ["-c", str(standin.settings.file), "simulate", *options])
+def simulate(simulated: SimulatedMailbox, *options: str) -> Result:
+    return CliRunner().invoke(cli, ["-c", str(simulated.settings.file), "simulate", *options])
 
 
-def start(standin: StandIn) -> subprocess.Popen[str]:
-    """Start the stand-in as a process, and wait until it serves the mailbox."""
+def start(simulated: SimulatedMailbox) -> subprocess.Popen[str]:
+    """Start the simulator as a process, and wait until it serves the mailbox."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "meshctl", "-c", str(standin.settings.file), "simulate", *FAST],
+        [sys.executable, "-m", "meshctl", "-c", str(simulated.settings.file), "simulate", *FAST],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -35,61 +35,61 @@ def start(standin: StandIn) -> subprocess.Popen[str]:
     return process
 
 
-def test_once_takes_what_is_there_and_ends(standin: StandIn) -> None:
+def test_once_takes_what_is_there_and_ends(simulated: SimulatedMailbox) -> None:
     """--once waits until the pairs in OUT are old enough, takes them, and says how much is still to come."""
-    standin.write_rules('[timing]\ninfrastructure_ack = "3000d"\nbusiness_ack = "3000d"')
-    standin.put_itk3("letter-1")
-    result = simulate(standin, "--once", "--rules", str(standin.rules), "--speed", "100")
+    simulated.write_rules('[timing]\ninfrastructure_ack = "3000d"\nbusiness_ack = "3000d"')
+    simulated.put_itk3("letter-1")
+    result = simulate(simulated, "--once", "--rules", str(simulated.rules), "--speed", "100")
 
     assert result.exit_code == 0
-    assert standin.names("SENT") == ["letter-1.ctl", "letter-1.dat"]
+    assert simulated.names("SENT") == ["letter-1.ctl", "letter-1.dat"]
     assert "letter-1 to SENT as" in result.output
-    assert result.output.endswith("ended, with 2 answers still to come\n")
+    assert result.output.endswith("ended, with 2 deliveries still to come\n")
 
 
-def test_what_was_to_come_comes_in_a_later_run(standin: StandIn) -> None:
+def test_what_was_to_come_comes_in_a_later_run(simulated: SimulatedMailbox) -> None:
     """Answers that a run has not delivered are delivered by the next, when their time has come."""
-    standin.write_rules('[timing]\ninfrastructure_ack = "1s"\nbusiness_ack = "1s"')
-    standin.put_itk3("letter-1")
-    simulate(standin, "--once", "--rules", str(standin.rules), *FAST)
-    simulate(standin, "--once", *FAST)
+    simulated.write_rules('[timing]\ninfrastructure_ack = "1s"\nbusiness_ack = "1s"')
+    simulated.put_itk3("letter-1")
+    simulate(simulated, "--once", "--rules", str(simulated.rules), *FAST)
+    simulate(simulated, "--once", *FAST)
 
-    assert len([name for name in standin.names("IN") if name.endswith(".dat")]) == 2
+    assert len([name for name in simulated.names("IN") if name.endswith(".dat")]) == 2
 
 
-def test_wrong_rules_end_with_exit_code_2(standin: StandIn) -> None:
+def test_wrong_rules_end_with_exit_code_2(simulated: SimulatedMailbox) -> None:
     """Faults in the rules are told before anything is taken."""
-    standin.write_rules("[[rules]]\nerror = 1")
-    standin.put("letter-1")
-    result = simulate(standin, "--once", "--rules", str(standin.rules))
+    simulated.write_rules("[[rules]]\nerror = 1")
+    simulated.put("letter-1")
+    result = simulate(simulated, "--once", "--rules", str(simulated.rules))
 
     assert result.exit_code == 2
     assert "rules[1].error: found 1" in result.stderr
-    assert standin.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
+    assert simulated.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
 
 
-def test_mailbox_that_a_client_has_served_is_refused(standin: StandIn) -> None:
-    """The stand-in does not take the letters of a live mailbox, unless told that it is one for tests."""
-    mailbox = standin.settings.mailbox
+def test_mailbox_that_a_client_has_served_is_refused(simulated: SimulatedMailbox) -> None:
+    """The simulator does not take the letters of a live mailbox, unless told that it is one for tests."""
+    mailbox = simulated.settings.mailbox
     work_folder(mailbox).rmdir()
     (mailbox.sent_folder / "real.ctl").write_text("x")
-    standin.put("letter-1")
-    refused = simulate(standin, "--once", *FAST)
+    simulated.put("letter-1")
+    refused = simulate(simulated, "--once", *FAST)
 
     assert refused.exit_code == 1
     assert "give --test-mailbox" in refused.stderr
-    assert standin.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
+    assert simulated.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
 
-    assert simulate(standin, "--once", "--test-mailbox", *FAST).exit_code == 0
-    assert standin.names("OUT") == []
-    assert simulate(standin, "--once", *FAST).exit_code == 0
+    assert simulate(simulated, "--once", "--test-mailbox", *FAST).exit_code == 0
+    assert simulated.names("OUT") == []
+    assert simulate(simulated, "--once", *FAST).exit_code == 0
 
 
-def test_only_one_may_serve_a_mailbox(standin: StandIn) -> None:
-    """Where a bridge or another stand-in serves the mailbox, the stand-in says who, and does nothing."""
-    mailbox = standin.settings.mailbox
+def test_only_one_may_serve_a_mailbox(simulated: SimulatedMailbox) -> None:
+    """Where a bridge or another simulator serves the mailbox, the simulator says who, and does nothing."""
+    mailbox = simulated.settings.mailbox
     with serving(mailbox, "the bridge"):
-        result = simulate(standin, "--once", *FAST)
+        result = simulate(simulated, "--once", *FAST)
 
     assert result.exit_code == 1
     assert f"{mailbox.folder} is served already: the bridge, process {os.getpid()} on" in result.stderr
@@ -97,27 +97,27 @@ def test_only_one_may_serve_a_mailbox(standin: StandIn) -> None:
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_it_in_order(standin: StandIn, number: signal.Signals) -> None:
-    """SIGTERM and Ctrl-C end the stand-in with exit code 0."""
-    process = start(standin)
+def test_signal_ends_it_in_order(simulated: SimulatedMailbox, number: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C end the simulator with exit code 0."""
+    process = start(simulated)
     process.send_signal(number)
     output, _ = process.communicate(timeout=20)
 
     assert process.returncode == 0
-    assert output.endswith("ended, with 0 answers still to come\n")
+    assert output.endswith("ended, with 0 deliveries still to come\n")
 
 
-def test_folder_that_is_gone_is_said_once_and_waited_for(standin: StandIn) -> None:
+def test_folder_that_is_gone_is_said_once_and_waited_for(simulated: SimulatedMailbox) -> None:
     """A mailbox whose OUT vanishes, as shares do, is served again when it is back."""
-    with start(standin) as process:
+    with start(simulated) as process:
         assert process.stdout is not None
-        out = standin.settings.mailbox.out_folder
+        out = simulated.settings.mailbox.out_folder
         out.rename(out.with_name("GONE"))
         said = process.stdout.readline()
         with pytest.raises(FileNotFoundError) as gone:
             os.scandir(out)
         out.with_name("GONE").rename(out)
-        standin.put("letter-1")
+        simulated.put("letter-1")
         sent = process.stdout.readline()
         process.terminate()
 
@@ -127,7 +127,7 @@ def test_folder_that_is_gone_is_said_once_and_waited_for(standin: StandIn) -> No
 
 @pytest.mark.slow
 def test_reader_that_never_reads_does_not_stop_the_stand_in(tmp_path: Path) -> None:
-    """A program that starts the stand-in and leaves its output in the pipe still has its messages taken."""
+    """A program that starts the simulator and leaves its output in the pipe still has its messages taken."""
     site = make_site(tmp_path)
     for number in range(900):
         site.place(f"letter-{number}.pdf", pdf(f"letter {number}"), sidecar=sidecar(local_id="x" * 40))

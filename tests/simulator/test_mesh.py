@@ -1,4 +1,4 @@
-"""The far end: endpoint lookup, delivery, reports and acknowledgements, by rules."""
+"""MESH and the practices: endpoint lookup, delivery, reports and acknowledgements, by rules."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from meshctl.payload.facts import ResponseFacts
 from tests.payload.reading import facts
 from tests.payloads import pdf
-from tests.simulator.conftest import MAILBOX, MESSAGE, NHS_NUMBER, StandIn
+from tests.simulator.conftest import MAILBOX, MESSAGE, NHS_NUMBER, SimulatedMailbox
 
 QUIET = "[client]\ncollect_report = false\n"
 IDENTIFIER = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
@@ -21,9 +21,9 @@ surname = "Smith"
 """
 
 
-def responses(standin: StandIn) -> list[ResponseFacts]:
+def responses(simulated: SimulatedMailbox) -> list[ResponseFacts]:
     """Return the acknowledgements in IN, as the product reads them, by their codes."""
-    found = [facts(data).response for _, data in standin.arrived() if data is not None]
+    found = [facts(data).response for _, data in simulated.arrived() if data is not None]
     return sorted([one for one in found if one is not None], key=lambda one: one.codes)
 
 
@@ -37,28 +37,28 @@ def responses(standin: StandIn) -> list[ResponseFacts]:
     ],
 )
 def test_payload_gets_the_acknowledgements_it_asks_for(
-    standin: StandIn, inf: bool, bus: bool, codes: list[tuple[str, ...]]
+    simulated: SimulatedMailbox, inf: bool, bus: bool, codes: list[tuple[str, ...]]
 ) -> None:
     """Without rules, what was requested is answered, positive, and nothing else is."""
-    standin.write_rules(QUIET)
-    standin.put_itk3("letter-1", inf=inf, bus=bus)
-    standin.run()
-    found = responses(standin)
+    simulated.write_rules(QUIET)
+    simulated.put_itk3("letter-1", inf=inf, bus=bus)
+    simulated.run()
+    found = responses(simulated)
 
     assert [one.codes for one in found] == codes
     assert {one.response_code for one in found} <= {"ok"}
     assert {one.identifier for one in found} <= {IDENTIFIER}
 
 
-def test_acknowledgement_is_a_data_message_to_our_mailbox(standin: StandIn) -> None:
+def test_acknowledgement_is_a_data_message_to_our_mailbox(simulated: SimulatedMailbox) -> None:
     """It comes as a pair under MESH's id and the use case's acknowledgement workflow id, event ITK008M."""
-    standin.write_rules(QUIET + PATIENT + 'practices = ["A81001"]')
-    standin.put_itk3("letter-1", bus=False)
-    standin.run()
-    [(control, data)] = standin.arrived()
+    simulated.write_rules(QUIET + PATIENT + 'practices = ["A81001"]')
+    simulated.put_itk3("letter-1", bus=False)
+    simulated.run()
+    [(control, data)] = simulated.arrived()
 
     assert data is not None
-    assert standin.names("IN") == [f"{control.dts_id}.ctl", f"{control.dts_id}.dat"]
+    assert simulated.names("IN") == [f"{control.dts_id}.ctl", f"{control.dts_id}.dat"]
     assert (control.message_type, control.from_dts, control.to_dts) == ("Data", "A81001", MAILBOX)
     assert control.workflow_id == "GPCONNECT_SEND_DOCUMENT_ACK"
     assert facts(data).event == "ITK008M"
@@ -70,14 +70,14 @@ def test_acknowledgement_is_a_data_message_to_our_mailbox(standin: StandIn) -> N
     [("identifier", IDENTIFIER), ("bundle_id", BUNDLE_ID), ("header_id", HEADER_ID)],
 )
 def test_answer_names_the_request_by_the_id_that_a_rule_wants(
-    standin: StandIn, name: str, identifier: str
+    simulated: SimulatedMailbox, name: str, identifier: str
 ) -> None:
     """Practices' systems refer back by any of a message's three ids."""
-    standin.write_rules(f'{QUIET}[[rules]]\nanswers_name = "{name}"')
-    standin.put_itk3("letter-1", bus=False)
-    standin.run()
+    simulated.write_rules(f'{QUIET}[[rules]]\nanswers_name = "{name}"')
+    simulated.put_itk3("letter-1", bus=False)
+    simulated.run()
 
-    assert [one.identifier for one in responses(standin)] == [identifier]
+    assert [one.identifier for one in responses(simulated)] == [identifier]
 
 
 @pytest.mark.parametrize(
@@ -91,63 +91,65 @@ def test_answer_names_the_request_by_the_id_that_a_rule_wants(
         ("times = 2", ["20013", "20013", "30001", "30001"]),
     ],
 )
-def test_acknowledgements_come_as_the_rule_says(standin: StandIn, rule: str, codes: list[str]) -> None:
+def test_acknowledgements_come_as_the_rule_says(
+    simulated: SimulatedMailbox, rule: str, codes: list[str]
+) -> None:
     """Negative, silent, repeated: the rule decides; after a negative first level the second keeps silent."""
-    standin.write_rules(f"{QUIET}[[rules]]\n{rule}")
-    standin.put_itk3("letter-1")
-    standin.run()
-    found = responses(standin)
+    simulated.write_rules(f"{QUIET}[[rules]]\n{rule}")
+    simulated.put_itk3("letter-1")
+    simulated.run()
+    found = responses(simulated)
 
     assert [code for one in found for code in one.codes] == codes
     assert {one.response_code for one in found if one.codes in {("20007",), ("30003",)}} <= {"fatal-error"}
 
 
-def test_acknowledgements_may_overtake_each_other(standin: StandIn) -> None:
+def test_acknowledgements_may_overtake_each_other(simulated: SimulatedMailbox) -> None:
     """A rule can let the business acknowledgement come before the infrastructure one."""
-    standin.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack_after = "3000d"\nbusiness_ack_after = "1s"')
-    standin.put_itk3("letter-1")
-    simulator = standin.start()
-    while len(responses(standin)) < 1:
+    simulated.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack_after = "3000d"\nbusiness_ack_after = "1s"')
+    simulated.put_itk3("letter-1")
+    simulator = simulated.start()
+    while len(responses(simulated)) < 1:
         simulator.step()
 
-    assert [one.codes for one in responses(standin)] == [("30001",)]
+    assert [one.codes for one in responses(simulated)] == [("30001",)]
     assert simulator.outstanding == 1
 
 
-def test_opaque_payload_is_delivered_and_not_acknowledged(standin: StandIn) -> None:
+def test_opaque_payload_is_delivered_and_not_acknowledged(simulated: SimulatedMailbox) -> None:
     """A PDF has no ids that an answer could refer to."""
-    standin.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack = "20013"')
+    simulated.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack = "20013"')
     for stem, data in (("letter-1", pdf("a letter")), ("letter-2", b"<broken")):
-        standin.put(stem, replace(MESSAGE, workflow_id="TOC_FHIR_OP_ATTEN"), data)
-    standin.run()
+        simulated.put(stem, replace(MESSAGE, workflow_id="TOC_FHIR_OP_ATTEN"), data)
+    simulated.run()
 
-    assert standin.names("SENT") == ["letter-1.ctl", "letter-1.dat", "letter-2.ctl", "letter-2.dat"]
-    assert standin.names("IN") == []
+    assert simulated.names("SENT") == ["letter-1.ctl", "letter-1.dat", "letter-2.ctl", "letter-2.dat"]
+    assert simulated.names("IN") == []
 
 
-def test_a_bare_document_is_unreadable_where_a_message_is_wanted(standin: StandIn) -> None:
+def test_a_bare_document_is_unreadable_where_a_message_is_wanted(simulated: SimulatedMailbox) -> None:
     """A practice's system answers 10009 to a PDF under GP Connect Send Document; only MESH's id names it."""
-    standin.write_rules(QUIET)
-    standin.put("letter", data=pdf("a letter"))
-    standin.run()
+    simulated.write_rules(QUIET)
+    simulated.put("letter", data=pdf("a letter"))
+    simulated.run()
 
-    [(control, data)] = standin.arrived()
+    [(control, data)] = simulated.arrived()
     assert control.workflow_id == "GPCONNECT_SEND_DOCUMENT_ACK"
     assert data is not None
     assert b"10009" in data
-    assert standin.control("SENT", "letter").dts_id.encode() in data
+    assert simulated.control("SENT", "letter").dts_id.encode() in data
 
 
 @pytest.mark.parametrize(
     "code", ["EPL-150", "EPL-151", "EPL-152", "EPL-153", "EPL-154", "12", "14", "SEND 17", "SEND 99"]
 )
-def test_error_of_mesh_comes_as_a_report_after_sending(standin: StandIn, code: str) -> None:
+def test_error_of_mesh_comes_as_a_report_after_sending(simulated: SimulatedMailbox, code: str) -> None:
     """The pair is in SENT, and a report names it by MESH's id, LocalId and Subject; nothing else comes."""
-    standin.write_rules(f'{QUIET}[[rules]]\nerror = "{code}"')
-    standin.put_itk3("letter-1")
-    standin.run()
-    [(report, data)] = standin.arrived()
-    sent = standin.control("SENT", "letter-1")
+    simulated.write_rules(f'{QUIET}[[rules]]\nerror = "{code}"')
+    simulated.put_itk3("letter-1")
+    simulated.run()
+    [(report, data)] = simulated.arrived()
+    sent = simulated.control("SENT", "letter-1")
 
     assert data is None
     assert report.message_type == "Report"
@@ -162,16 +164,16 @@ def test_error_of_mesh_comes_as_a_report_after_sending(standin: StandIn, code: s
     assert (report.from_dts, report.to_dts) == (MESSAGE.from_dts, MESSAGE.to_dts)
 
 
-def test_error_at_once_goes_to_failed(standin: StandIn) -> None:
+def test_error_at_once_goes_to_failed(simulated: SimulatedMailbox) -> None:
     """A rule can have MESH refuse a message while the client still holds it."""
-    standin.write_rules(f'{QUIET}[[rules]]\nerror = "12"\nat_once = true')
-    standin.put("letter-1")
-    standin.run()
-    status = standin.control("FAILED", "letter-1").status
+    simulated.write_rules(f'{QUIET}[[rules]]\nerror = "12"\nat_once = true')
+    simulated.put("letter-1")
+    simulated.run()
+    status = simulated.control("FAILED", "letter-1").status
 
     assert status is not None
     assert status.status_code == "12"
-    assert standin.names("IN") == []
+    assert simulated.names("IN") == []
 
 
 @pytest.mark.parametrize(
@@ -187,25 +189,25 @@ def test_error_at_once_goes_to_failed(standin: StandIn) -> None:
     ],
 )
 def test_endpoint_lookup_knows_the_patients_of_the_rules(
-    standin: StandIn, patient: str, report: list[str]
+    simulated: SimulatedMailbox, patient: str, report: list[str]
 ) -> None:
     """A listed patient is found by number, birth date and surname, and has the practices listed."""
     key = patient.split(" ", maxsplit=1)[0]
     rest = "\n".join(line for line in PATIENT.splitlines() if not line.startswith(key))
-    standin.write_rules(f"{QUIET}{rest}\n{patient}")
-    standin.put("letter-1")
-    standin.run()
+    simulated.write_rules(f"{QUIET}{rest}\n{patient}")
+    simulated.put("letter-1")
+    simulated.run()
 
-    assert standin.reports() == report
+    assert simulated.reports() == report
 
 
-def test_either_date_format_finds_a_listed_patient(standin: StandIn) -> None:
+def test_either_date_format_finds_a_listed_patient(simulated: SimulatedMailbox) -> None:
     """DDMMYYYY and YYYYMMDD are both understood."""
-    standin.write_rules(QUIET + PATIENT)
-    standin.put("letter-1", replace(MESSAGE, to_dts=f"GPPROVIDER_{NHS_NUMBER}_20010214_Smith"))
-    standin.run()
+    simulated.write_rules(QUIET + PATIENT)
+    simulated.put("letter-1", replace(MESSAGE, to_dts=f"GPPROVIDER_{NHS_NUMBER}_20010214_Smith"))
+    simulated.run()
 
-    assert standin.reports() == []
+    assert simulated.reports() == []
 
 
 @pytest.mark.parametrize(
@@ -222,46 +224,48 @@ def test_either_date_format_finds_a_listed_patient(standin: StandIn) -> None:
         (f'nhs_number = "{NHS_NUMBER}"\nfile = "other"', False),
     ],
 )
-def test_rule_is_about_messages_that_fit_all_its_keys(standin: StandIn, match: str, fits: bool) -> None:
+def test_rule_is_about_messages_that_fit_all_its_keys(
+    simulated: SimulatedMailbox, match: str, fits: bool
+) -> None:
     """Number, workflow id, file and mailbox choose the messages of a rule."""
-    standin.write_rules(f'{QUIET}[[rules]]\n{match}\nerror = "14"')
-    standin.put("letter-1")
-    standin.run()
+    simulated.write_rules(f'{QUIET}[[rules]]\n{match}\nerror = "14"')
+    simulated.put("letter-1")
+    simulated.run()
 
-    assert standin.reports() == (["SEND ERROR 14"] if fits else [])
+    assert simulated.reports() == (["SEND ERROR 14"] if fits else [])
 
 
-def test_first_rule_that_fits_counts(standin: StandIn) -> None:
+def test_first_rule_that_fits_counts(simulated: SimulatedMailbox) -> None:
     """Later rules are not looked at."""
-    standin.write_rules(f'{QUIET}[[rules]]\nto_mailbox = "X26OT*"\nerror = "12"\n[[rules]]\nerror = "14"')
-    standin.put("letter-1", replace(MESSAGE, to_dts="X26OT001"))
-    standin.put("letter-2")
-    standin.run()
+    simulated.write_rules(f'{QUIET}[[rules]]\nto_mailbox = "X26OT*"\nerror = "12"\n[[rules]]\nerror = "14"')
+    simulated.put("letter-1", replace(MESSAGE, to_dts="X26OT001"))
+    simulated.put("letter-2")
+    simulated.run()
 
-    assert standin.reports() == ["SEND ERROR 12", "SEND ERROR 14"]
+    assert simulated.reports() == ["SEND ERROR 12", "SEND ERROR 14"]
 
 
-def test_message_to_ourselves_arrives_in_our_own_in(standin: StandIn) -> None:
+def test_message_to_ourselves_arrives_in_our_own_in(simulated: SimulatedMailbox) -> None:
     """A mailbox can send to itself: the message comes back as a pair under MESH's id."""
-    standin.write_rules(QUIET)
+    simulated.write_rules(QUIET)
     to_us = replace(MESSAGE, to_dts=MAILBOX, workflow_id="LOCAL")
-    standin.put("letter-1", to_us, b"payload")
-    standin.run()
-    [(control, data)] = standin.arrived()
-    sent = standin.control("SENT", "letter-1")
+    simulated.put("letter-1", to_us, b"payload")
+    simulated.run()
+    [(control, data)] = simulated.arrived()
+    sent = simulated.control("SENT", "letter-1")
 
     assert data == b"payload"
     assert control.dts_id == sent.dts_id
-    assert standin.names("IN") == [f"{sent.dts_id}.ctl", f"{sent.dts_id}.dat"]
-    assert standin.names("SENT") == ["letter-1.ctl", "letter-1.dat"]
+    assert simulated.names("IN") == [f"{sent.dts_id}.ctl", f"{sent.dts_id}.dat"]
+    assert simulated.names("SENT") == ["letter-1.ctl", "letter-1.dat"]
 
 
-def test_pairs_of_the_same_name_get_different_ids(standin: StandIn) -> None:
+def test_pairs_of_the_same_name_get_different_ids(simulated: SimulatedMailbox) -> None:
     """Another application may use one name for every letter; MESH's ids differ all the same."""
     ids = []
     for _ in range(2):
-        standin.put("letter")
-        standin.run()
-        ids.append(standin.control("SENT", "letter").dts_id)
+        simulated.put("letter")
+        simulated.run()
+        ids.append(simulated.control("SENT", "letter").dts_id)
 
     assert ids[0] != ids[1]
