@@ -38,7 +38,10 @@ AS_DROPPED: Mapping[str, Mapping[str, Any]] = {
 _PROGRAM = (sys.executable, "-m", "meshctl")
 _TROUBLES = ("daemon.blocked", "daemon.error", "daemon.library")
 _POLL_SECONDS = 0.005
-_RUN_SECONDS = 50
+HANG_SECONDS = 240
+"""The limit of every wait: what takes so long hangs, however busy the machine is."""
+STOP_SECONDS = 30
+"""The limit of a stop, of which five seconds are promised. What a daemon must not wait for takes a minute."""
 # Where nothing tells of them.
 _TURN_SECONDS = 0.2
 
@@ -189,13 +192,13 @@ class Site:
         """Run one command to its end; `prefix` is a program that runs it, such as strace."""
         command = [*prefix, *self.command(*arguments)]
         if command[:3] == [*_PROGRAM] and ready.is_possible(self.environ):
-            return Finished.of(*ready.run(command[3:], self.process_environ(), _RUN_SECONDS))
+            return Finished.of(*ready.run(command[3:], self.process_environ(), HANG_SECONDS))
         ended = subprocess.run(
             command,
             env=self.process_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_RUN_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
         )
         return Finished.of(ended.returncode, ended.stdout, ended.stderr)
@@ -301,7 +304,7 @@ class Daemon:
     site: Site
     process: "subprocess.Popen[bytes]"
 
-    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = HANG_SECONDS) -> None:
         """Return once the condition holds; fail when the time is over or the daemon has ended before."""
 
         def holds() -> object:
@@ -329,7 +332,7 @@ class Daemon:
         """Return once the log has so many lines of an event."""
         self.wait_for(lambda: len(self.site.events(event)) >= count, f"{count} x {event}")
 
-    def wait_for_pairs(self, count: int, seconds: float = 20.0) -> None:
+    def wait_for_pairs(self, count: int, seconds: float = HANG_SECONDS) -> None:
         """Return once so many pairs are in OUT."""
         self.wait_for(lambda: len(self.site.stems()) >= count, f"{count} pairs in OUT", seconds)
 
@@ -373,7 +376,7 @@ class Daemon:
         """Have the daemon read its settings again, as `meshctl reload` does."""
         ask_to_reload(self.site.state)
 
-    def stop(self, seconds: float = 10.0) -> Finished:
+    def stop(self, seconds: float = HANG_SECONDS) -> Finished:
         """Stop the daemon with SIGTERM and return how it ended."""
         if self.process.poll() is None and not _has_been_asked(self.site.state):
             self.process.terminate()
@@ -414,7 +417,7 @@ def make_site(root: Path, **sections: Mapping[str, Any]) -> Site:
     return site
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = HANG_SECONDS) -> None:
     """Return once the condition holds; fail, saying what was waited for, when the time is over."""
     deadline = time.monotonic() + seconds
     while not condition():

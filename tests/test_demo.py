@@ -269,7 +269,7 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     told = played.stdout + "".join(
         path.read_text(encoding="utf-8", errors="replace")

@@ -125,7 +125,7 @@ def day(tmp_path: Path) -> Day:
         daemon.process.kill()
         kept.keep("daemon", Finished.of(0, *daemon.process.communicate()))
         client.terminate()
-        client.wait(20)
+        client.wait(timeout=240)
         kept.keep("simulate", Finished.of(0, said.read_bytes(), b""))
     kept.killed_ledger = {path.name: path.read_bytes() for path in site.state.glob("ledger*")}
     site.settle(**_DOCUMENTS, log={"level": "DEBUG", "format": "json"})
@@ -223,7 +223,7 @@ def _wait_for_the_end_of_the_day(day: Day, daemon: Daemon) -> None:
 
     daemon.wait_for_event("message.queued")
     day.look_at_processes(daemon)
-    daemon.wait_for(is_over, "reports, acknowledgements, failures and alerts", 40.0)
+    daemon.wait_for(is_over, "reports, acknowledgements, failures and alerts")
     day.look_at_processes(daemon)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _REQUEST_BYTES = 65_536
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 240.0
 
 
 @contextmanager

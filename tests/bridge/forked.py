@@ -15,7 +15,7 @@ from tests.crash.strace import Call
 
 _PR_SET_PTRACER = 0x59616D61
 _ANYBODY = -1
-_RUN_SECONDS = 50
+_RUN_SECONDS = 240
 
 Work = Callable[[], None]
 

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from urllib.parse import urlsplit
 
 _BLOCK_BYTES = 1 << 16
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 240.0
 _REQUEST = re.compile(rb"^(?:GET|POST|PUT) (\S+) HTTP/1.1\r\n", re.MULTILINE)
 
 

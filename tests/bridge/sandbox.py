@@ -32,8 +32,8 @@ from meshctl.bridge.client import BridgeClient
 MAILBOXES = ("X26ABC1", "X26ABC2", "X26ABC3")
 PASSWORD = "password"
 SHARED_KEY = "key-of-the-test"
-_START_SECONDS = 20.0
-_STOP_SECONDS = 10.0
+_START_SECONDS = 240.0
+_STOP_SECONDS = 240.0
 _LOOK_SECONDS = 0.02
 
 

@@ -13,7 +13,7 @@ from meshctl.settings.load import load_settings
 from meshctl.simulator import sandbox_demo
 from tests.site import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def _command(folder: Path) -> list[str]:
@@ -35,7 +35,7 @@ def test_letters_are_acknowledged_over_the_sandbox(tmp_path: Path) -> None:
     folder = tmp_path / "played"
 
     played = subprocess.run(
-        _command(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False
+        _command(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert (played.returncode, played.stderr) == (0, "")
@@ -87,7 +87,7 @@ def test_it_says_what_to_install(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -11,12 +11,11 @@ import pytest
 
 from tests.bridge.sandbox import Sandbox, TestAuthority
 from tests.bridge.whole_site import WholeSite, make_whole_site, peak_memory_bytes
-from tests.site import wait_until
+from tests.site import STOP_SECONDS, wait_until
 
 A, B = "X26ABC1", "X26ABC2"
 MEGABYTE = 1_000_000
 LONGEST_SECONDS = 300.0
-STOP_SECONDS = 5.0
 MOST_MEMORY_BYTES = 90 * MEGABYTE
 
 pytestmark = pytest.mark.timeout(300)
@@ -91,10 +90,10 @@ def test_mesh_goes_away_and_comes_back(folder: Path, half_done: Callable[[Path],
         # Compressed: of others mesh-sandbox forgets across a restart that they are not, and refuses the rest.
         digest = a.put_large("large", 60 * MEGABYTE, to=B, compress=True)
         with a.bridge(), b.bridge():
-            wait_until(half_done(folder), "half of the payload", 60)
+            wait_until(half_done(folder), "half of the payload")
             sandbox.stop()
             assert b.stems("IN") == []
-            wait_until(lambda: b.bridge_events("bridge.delayed"), "B to notice", 60)
+            wait_until(lambda: b.bridge_events("bridge.delayed"), "B to notice")
             sandbox.start()
             wait_until(lambda: b.stems("IN"), "the payload at B", LONGEST_SECONDS)
             wait_until(lambda: a.stems("SENT"), "the pair in SENT")
@@ -116,7 +115,7 @@ def test_the_bridges_end_and_begin_again(
         b = make_whole_site(folder / "b", sandbox, B)
         digest = a.put_large("large", 60 * MEGABYTE, to=B)
         bridges = [a.start("bridge"), b.start("bridge")]
-        wait_until(half_done(folder), "half of the payload", 60)
+        wait_until(half_done(folder), "half of the payload")
         # Before that, a signal ends it as it ends any program.
         wait_until(lambda: a.bridge_events("bridge.started") and b.bridge_events("bridge.started"), "both")
         for bridge in bridges:

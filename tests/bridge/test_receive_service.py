@@ -72,7 +72,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path, sandbox: Sandbox) -> None:
             assert sandbox.inbox(B) == [message_id]
             assert site.stems("IN") == []
             full.mend()
-            wait_until(lambda: site.stems("IN") == [message_id], "the message", 40)
+            wait_until(lambda: site.stems("IN") == [message_id], "the message")
 
         [text] = told(site, "bridge.blocked")
         assert "No space left on device" in text
@@ -104,8 +104,8 @@ def test_killed_again_and_again(tmp_path: Path, sandbox: Sandbox, count: int, ki
             bridge.stop()
         take_away(b, arrived)
     with a.bridge(), b.bridge():
-        wait_until(lambda: not a.stems("OUT") and len(a.stems("SENT")) == count, "all letters sent", 90)
-        wait_until(lambda: not sandbox.inbox(B), "all letters received", 30)
+        wait_until(lambda: not a.stems("OUT") and len(a.stems("SENT")) == count, "all letters sent")
+        wait_until(lambda: not sandbox.inbox(B), "all letters received")
     take_away(b, arrived)
 
     assert arrived == Counter(letters)

@@ -15,7 +15,7 @@ A, B = "X26ABC1", "X26ABC2"
 REQUEST_ID = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
 USE_CASE = "send-document"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def test_all_four_processes_at_once(sites: TwoSites) -> None:
     with a.at_work(), b.at_work():
         for number, letter in enumerate(letters):
             a.place(f"{number}.xml", letter, sidecar={"use_case": USE_CASE, "to_mailbox": B})
-        wait_until(lambda: len(b.stems("IN")) >= len(letters), "all letters at B", 30)
-        wait_until(lambda: set(a.states()) == {"sent"}, "all letters sent at A", 30)
+        wait_until(lambda: len(b.stems("IN")) >= len(letters), "all letters at B")
+        wait_until(lambda: set(a.states()) == {"sent"}, "all letters sent at A")
 
     arrived = [b.payload(stem, "IN") for stem in b.stems("IN")]
     assert sorted(arrived) == sorted(letters)

@@ -47,7 +47,7 @@ def _chromium(folder: Path, task: str, page: Path) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=240,
         check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -39,7 +39,7 @@ class Screen:
                 # The last writer has gone.
                 some = b""
             if not some:
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=240)
                 return _COLOUR.sub("", self.shown)
             self.shown += some.decode(errors="replace")
 
@@ -60,5 +60,5 @@ def on_terminal(site: Site, *arguments: str, columns: int = 100, **environ: str)
         yield Screen(process, descriptor)
     finally:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=240)
         os.close(descriptor)

@@ -24,7 +24,12 @@ NAMES = cli.list_commands(click.Context(cli))
 
 def _meshctl(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, check=False, env=ENVIRON | environ, timeout=30
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRON | environ,
+        timeout=240,
     )
 
 
@@ -54,7 +59,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
 
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=ENVIRON, timeout=30
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=ENVIRON, timeout=240
     )
 
     assert result.stderr == "[]\n"
@@ -133,7 +138,12 @@ def test_a_reader_that_leaves_ends_quietly() -> None:
     os.close(reading)
     with os.fdopen(writing, "w") as pipe:
         result = subprocess.run(
-            [*COMMAND, "use-cases"], stdout=pipe, stderr=subprocess.PIPE, check=False, env=ENVIRON, timeout=30
+            [*COMMAND, "use-cases"],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            check=False,
+            env=ENVIRON,
+            timeout=240,
         )
 
     assert (result.returncode, result.stderr) == (141, b"")
@@ -149,7 +159,7 @@ def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
     # Opening succeeds only once the command reads the settings, so it is under way.
     with fifo.open("w"):
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=240)
 
     assert (process.returncode, stderr.strip()) == (130, b"")
 
@@ -177,7 +187,7 @@ def _unforeseen(**environ: str) -> str:
         text=True,
         check=False,
         env=ENVIRON | environ,
-        timeout=30,
+        timeout=240,
     ).stderr
 
 

@@ -77,7 +77,7 @@ def _run(command: list[str], environ: dict[str, str]) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=240,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

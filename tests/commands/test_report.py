@@ -341,6 +341,6 @@ def _chromium(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[s
         ],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=240,
         check=False,
     )  # fmt: skip

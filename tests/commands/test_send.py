@@ -132,7 +132,7 @@ def test_many_at_once_take_different_names(site: Site) -> None:
         command = site.command("send", str(folder / "letter.pdf"), *to)
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=site.process_environ()))
 
-    assert [process.wait(timeout=30) for process in processes] == [0] * 6
+    assert [process.wait(timeout=240) for process in processes] == [0] * 6
     payloads = [path for path in site.outbox.iterdir() if not path.name.endswith(".meta.json")]
     recipients = [json.loads(Path(f"{path}.meta.json").read_bytes())["to_mailbox"] for path in payloads]
     assert sorted(recipients) == [f"X26ABC{number}" for number in range(6)]
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_nothing_behind(site: Site) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=240,
     )
 
     assert (limited.returncode, limited.stdout) == (1, "")
@@ -235,7 +235,7 @@ def test_wait_follows_until_mesh_has_it(site: Site) -> None:
     letter = _file(site)
     with site.daemon() as daemon, _waiting(site, letter, *LETTER, "--wait") as process:
         stem = _transfer_first(site, daemon)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=240)
 
     lines = stdout.splitlines()
     assert (process.returncode, stderr) == (0, "")
@@ -253,7 +253,7 @@ def test_wait_for_programs_is_one_document(site: Site) -> None:
     letter = _file(site)
     with site.daemon() as daemon, _waiting(site, letter, *LETTER, "--wait", "--json") as process:
         stem = _transfer_first(site, daemon)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=240)
 
     [told] = json.loads(stdout)
     assert (process.returncode, stderr) == (0, "")
@@ -275,7 +275,7 @@ def test_wait_ends_with_1_when_it_failed(site: Site) -> None:
     """A failed message ends the wait with 1; the reason is on its line."""
     with site.daemon() as daemon, _waiting(site, _file(site), *LETTER, "--wait") as process:
         stem = _transfer_first(site, daemon, fail=True)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=240)
 
     assert process.returncode == 1
     assert stdout.splitlines()[-1].startswith(f"letter.pdf: failed as {stem}: 06 ")
@@ -293,7 +293,7 @@ def test_wait_tells_its_file_from_others_of_that_name(site: Site) -> None:
 
     with site.daemon() as daemon, _waiting(site, letter, *LETTER, "--wait") as process:
         stem = _transfer_first(site, daemon)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=240)
 
     assert stem != earlier
     assert stdout.splitlines()[-1] == f"letter.pdf: sent as {stem}"

@@ -18,7 +18,7 @@ from tests.payloads import synthetic_nhs_number
 from tests.site import Site, make_site
 
 # One day for all of them.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("day")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("day")]
 
 MESSAGES = 1000
 # What every hundredth message meets: the rule about its patient, and the state that the message ends in.
@@ -91,7 +91,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
             daemon.wait_for(lambda: _standing(site) == expected, f"{expected}", _SETTLE_SECONDS)
     finally:
         client.terminate()
-        client.wait(timeout=20)
+        client.wait(timeout=240)
     page = site.root / "report.html"
     written = site.meshctl("report", "--since", "1d", "--html", str(page))
     assert (written.exit_code, written.stderr) == (0, "")

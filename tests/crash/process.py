@@ -26,7 +26,7 @@ Meanwhile = Callable[[], AbstractContextManager[object]]
 
 _PR_SET_PTRACER = 0x59616D61
 _ANYBODY = -1
-_RUN_SECONDS = 50
+_RUN_SECONDS = 240
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _WITHIN_A_STEP = {
 }  # fmt: skip
 _OPENING = {"open", "openat", "creat"}
 _ALL_DATA_BYTES = 1 << 24
-_ATTACH_SECONDS = 10.0
+_ATTACH_SECONDS = 240.0
 
 
 @dataclass(frozen=True)

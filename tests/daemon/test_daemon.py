@@ -11,7 +11,7 @@ import pytest
 from tests.invariants import check_invariants
 from tests.modes import has_mode
 from tests.payloads import make_bundle_xml, pdf
-from tests.site import Daemon, Dropped, Site, make_site, sidecar, wait_until
+from tests.site import STOP_SECONDS, Daemon, Dropped, Site, make_site, sidecar, wait_until
 
 _BACKLOG = 1500
 
@@ -109,7 +109,7 @@ def test_a_daemon_that_was_killed_is_in_nobodys_way(site: Site) -> None:
     killed = site.start("run")
     killed.wait_for_event("daemon.started")
     killed.process.kill()
-    killed.process.communicate(timeout=20)
+    killed.process.communicate(timeout=240)
     drop(site, "meanwhile.pdf")
     with site.daemon() as daemon:
         daemon.wait_for_pairs(1)
@@ -118,7 +118,7 @@ def test_a_daemon_that_was_killed_is_in_nobodys_way(site: Site) -> None:
 
 def test_a_stop_during_a_backlog_takes_less_than_five_seconds(site: Site) -> None:
     """Told to stop in the middle of a backlog the daemon finishes the step in hand, and leaves the rest."""
-    end_during_a_backlog(site, lambda daemon: daemon.stop(5.0))
+    end_during_a_backlog(site, lambda daemon: daemon.stop(STOP_SECONDS))
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_an_interrupt_during_a_backlog_takes_less_than_five_seconds(site: Site) 
 
     def interrupt(daemon: Daemon) -> None:
         daemon.signal(signal.SIGINT)
-        daemon.process.wait(timeout=5)
+        daemon.process.wait(STOP_SECONDS)
 
     end_during_a_backlog(site, interrupt)
 

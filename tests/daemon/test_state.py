@@ -68,7 +68,7 @@ def test_a_daemon_ends_where_another_s_ledger_comes_in_its_place(site: Site, tmp
         shutil.copy(other.state / LEDGER_NAME, site.state / LEDGER_NAME)
         site.place("wake.pdf", pdf("wake"), sidecar=sidecar())
 
-        assert daemon.process.wait(20) == 2
+        assert daemon.process.wait(timeout=240) == 2
     finally:
         daemon.process.kill()
         daemon.process.communicate()

@@ -24,7 +24,6 @@ from tests.site import Daemon, Dropped, Site, sidecar
 SOMEBODY = 54321
 # What the log rounds, and a line takes to be written.
 _LOG_SECONDS = 0.2
-_MEND_SECONDS = 40.0
 
 
 @dataclass
@@ -222,15 +221,15 @@ def tries_again(site: FaultySite, daemon: Daemon, part: str, count: int = 2) -> 
         return [line for line in site.events("daemon.still_blocked") if line.values["part"] == part]
 
     known = len(attempts())
-    daemon.wait_for(lambda: len(attempts()) >= known + count, f"{part} to be tried again", _MEND_SECONDS)
+    daemon.wait_for(lambda: len(attempts()) >= known + count, f"{part} to be tried again")
     for before, after in pairwise(attempts()[known:]):
         waited = datetime.fromisoformat(after.at) - datetime.fromisoformat(before.at)
         assert waited.total_seconds() > float(before.values["retry_seconds"]) - _LOG_SECONDS
 
 
-def is_told_once(site: FaultySite, daemon: Daemon, part: str, said: str, seconds: float = 20.0) -> None:
+def is_told_once(site: FaultySite, daemon: Daemon, part: str, said: str) -> None:
     """Wait until the log says what stands in the way, and see that further attempts do not say it again."""
-    daemon.wait_for(lambda: site.blocked(part), f"{part} to be blocked", seconds)
+    daemon.wait_for(lambda: site.blocked(part), f"{part} to be blocked")
     tries_again(site, daemon, part)
     assert len(site.blocked(part)) == 1, site.blocked(part)
     assert re.fullmatch(said, site.blocked(part)[0]), site.blocked(part)[0]
@@ -238,8 +237,8 @@ def is_told_once(site: FaultySite, daemon: Daemon, part: str, said: str, seconds
 
 def goes_on(site: FaultySite, daemon: Daemon, part: str, pairs: int) -> None:
     """See that the part that was blocked goes on by itself, and that so many pairs are in OUT then."""
-    daemon.wait_for(lambda: site.unblocked(part), f"{part} to go on", _MEND_SECONDS)
-    daemon.wait_for_pairs(pairs, _MEND_SECONDS)
+    daemon.wait_for(lambda: site.unblocked(part), f"{part} to go on")
+    daemon.wait_for_pairs(pairs)
 
 
 def settings_for(**sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -205,7 +205,7 @@ def test_everything_on_one_disk(disks: Disks, root: Path) -> None:
         site.reveal()
         daemon.wait_for_turns(8)
         full.mend()
-        daemon.wait_for_pairs(31, 60.0)
+        daemon.wait_for_pairs(31)
         ended = daemon.stop()
     assert ended.exit_code == 0
     assert len(site.blocked("outbound")) <= 2

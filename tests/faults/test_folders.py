@@ -148,7 +148,7 @@ def test_in_away_keeps_nobody_from_sending(site: FaultySite) -> None:
         daemon.wait_for_pairs(2)
         assert not site.blocked("outbound")
         away.rename(folder)
-        daemon.wait_for(lambda: site.unblocked("inbound"), "the inbound part to go on", 40.0)
+        daemon.wait_for(lambda: site.unblocked("inbound"), "the inbound part to go on")
         site.report(site.stems()[0])
         daemon.wait_for(lambda: "sent" in site.states(), "the report to be read")
     check_invariants(site)
@@ -286,7 +286,7 @@ def test_share_mounted_anew_is_heard_again(root: Path) -> None:
     disk, other = root / "site" / "disk", root / "other"
     with mounted(disk, "size=4m,mode=755"), mounted(other, "size=4m,mode=755"):
         site = make_faulty_site(root / "site")
-        site.stage_on("disk", rescan_seconds=8.0)
+        site.stage_on("disk", rescan_seconds=3600.0)
         shutil.copytree(disk, other, dirs_exist_ok=True)
         with site.daemon() as daemon:
             _first_letter(site, daemon)
@@ -295,8 +295,8 @@ def test_share_mounted_anew_is_heard_again(root: Path) -> None:
             mount("--bind", str(other), str(disk))
             daemon.wait_for(lambda: daemon.is_watching(site.outbox), "a watch on the new outbox")
             site.drop("heard.pdf")
-            # Sooner than it would be found.
-            daemon.wait_for_pairs(2, 5.0)
+            # Sooner than it would be found in the folder.
+            daemon.wait_for_pairs(2)
         check_invariants(site)
 
 
@@ -323,10 +323,10 @@ def test_one_sub_folder_without_rights_keeps_nobody_else(site: FaultySite) -> No
         shut.chmod(0)
         daemon.wait_for_event("file.set_aside")
         site.place("in-other.pdf", pdf("in other"), folder=other.name, sidecar=sidecar(use_case=None))
-        daemon.wait_for_pairs(3, 40.0)
+        daemon.wait_for_pairs(3)
         shut.chmod(0o700)
         site.place("in-shut-again.pdf", pdf("again"), folder=shut.name, sidecar=sidecar(use_case=None))
-        daemon.wait_for_pairs(4, 40.0)
+        daemon.wait_for_pairs(4)
     [told] = site.events("file.set_aside")
     assert (told.values["file"], told.values["text"]) == (
         shut.name,

@@ -20,7 +20,7 @@ from tests.faults.faulty_site import (
     needs_root,
 )
 from tests.invariants import check_invariants
-from tests.site import Daemon
+from tests.site import STOP_SECONDS, Daemon
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_stopped_while_the_ledger_is_locked(site: FaultySite) -> None:
         with _locked(site, "EXCLUSIVE"):
             site.drop("during.pdf")
             daemon.wait_for_event("daemon.blocked")
-            assert daemon.stop(5.0).exit_code == 0
+            assert daemon.stop(STOP_SECONDS).exit_code == 0
     site.run_once()
     assert len(site.stems()) == 2
     check_invariants(site)
@@ -95,7 +95,7 @@ def test_damaged_while_running(site: FaultySite) -> None:
         site.drop("during.pdf")
         daemon.wait_for_event("daemon.ledger_damaged")
         daemon.wait_for_event("daemon.ledger_rebuilt")
-        daemon.wait_for_pairs(2, 40.0)
+        daemon.wait_for_pairs(2)
         daemon.wait_for_turns(5)
     (damaged,) = site.events("daemon.ledger_damaged")
     assert (site.state / damaged.values["kept_as"]).stat().st_size > 0
@@ -115,7 +115,7 @@ def test_damaged_in_its_depth_before_the_start(site: FaultySite, arguments: tupl
     site.drop("after.pdf")
     if arguments == ("run",):
         with site.daemon() as daemon:
-            daemon.wait_for_pairs(_MANY + 1, 40.0)
+            daemon.wait_for_pairs(_MANY + 1)
             daemon.wait_for(lambda: len(site.messages()) == _MANY + 1, "the new ledger")
             daemon.wait_for_turns(2)
     else:
@@ -248,6 +248,6 @@ def test_rights_on_the_state_folder_withdrawn(site: FaultySite) -> None:
         site.drop("during.pdf")
         daemon.wait_for_turns(5)
         site.state.chmod(0o700)
-        daemon.wait_for_pairs(2, 40.0)
+        daemon.wait_for_pairs(2)
     assert not site.events("daemon.ledger_gone")
     check_invariants(site)

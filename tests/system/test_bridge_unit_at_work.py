@@ -26,7 +26,7 @@ BRIDGE = {
     "shared_key": "file:secrets/letters/shared-key",
 }
 # One machine for all of them.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180), pytest.mark.xdist_group("bridge's machine")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600), pytest.mark.xdist_group("bridge's machine")]
 
 
 @pytest.fixture(scope="module", name="host")

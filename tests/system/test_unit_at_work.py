@@ -19,7 +19,7 @@ MAILBOX = f"{DATA}/mailbox/X26ABC1"
 # What is looked for in OUT is the letter itself.
 AS_DROPPED = "'[use_cases.send-document]' 'payload = \"as dropped\"'"
 # One machine for all of them.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180), pytest.mark.xdist_group("machine")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600), pytest.mark.xdist_group("machine")]
 
 
 @pytest.fixture(scope="module", name="host")

@@ -12,7 +12,7 @@ from tests.system.wheel import REPOSITORY
 
 TITLE = "## A server, step by step\n"
 CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(name="host")

@@ -71,7 +71,7 @@ def _lnav(home: Path, *arguments: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=240,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr + ended.stdout

@@ -52,7 +52,7 @@ def held_open(site: Site) -> Iterator[list[int]]:
         yield times
     finally:
         stop.touch()
-        times += [int(holder.communicate(timeout=30)[0]) for holder in holders]
+        times += [int(holder.communicate(timeout=240)[0]) for holder in holders]
 
 
 def main(stop: Path, folders: list[Path]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 def test_the_demo_plays_to_its_end(tmp_path: Path) -> None:
     """Every message comes to the end that the script gives it."""
     played = subprocess.run(

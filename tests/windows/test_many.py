@@ -43,7 +43,7 @@ def test_soak(tmp_path: Path) -> None:
                 number += 1
                 site.place(f"{number}.xml", letter(number))
                 if chance.random() < _SHARE_WAITED_FOR:
-                    daemon.wait_for_pairs(chance.randrange(number), 60)
+                    daemon.wait_for_pairs(chance.randrange(number))
             daemon.process.kill()
             daemon.process.communicate()
     with site.daemon() as daemon:

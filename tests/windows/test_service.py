@@ -34,7 +34,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         site.meshctl("service", "remove", *more)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_service_from_its_installation_to_its_end(site: Site) -> None:
     """It is installed, started, sends what is dropped, reads its settings again, stops and is removed."""
     name = f"meshctl-{_mailbox_id(site.root.parent)}"
@@ -63,7 +63,7 @@ def test_a_service_from_its_installation_to_its_end(site: Site) -> None:
     assert (gone.exit_code, "There is no such service" in gone.stderr) == (1, True)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_bridge_is_a_service_of_its_own(site: Site) -> None:
     """It starts though MESH cannot be reached, and stops."""
     (site.root / "secret").write_text("not one")

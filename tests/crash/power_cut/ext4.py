@@ -27,7 +27,7 @@ from tests.site import Site, make_site
 _SHUTDOWN = 0x8004587D
 _WITHOUT_LOG = 2
 _IMAGE_BYTES = 96 << 20
-_RUN_SECONDS = 50.0
+_RUN_SECONDS = 240.0
 _STRACE_WITHOUT_SYNCS = ("strace", "-f", "-qqq", "-o", "/dev/null", "-e", "inject=fsync,syncfs:retval=0")
 
 
