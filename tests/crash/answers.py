@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
-from tests.inbound.inbound_site import ANSWER_CONTROL, report_on
+from tests.inbound.inbound_site import ACKNOWLEDGEMENT_CONTROL, report_on
 from tests.payloads import make_response_xml
 from tests.site import MAILBOX_ID, Site
 
@@ -34,7 +34,7 @@ def report(site: Site, stem: str, name: str, event: str, status: str, code: str,
 def acknowledge(site: Site, name: str, request_id: str) -> None:
     """Put a positive infrastructure acknowledgement into IN."""
     data = make_response_xml(request_id=request_id, codes=("20013",))
-    _put_pair(site, name, ANSWER_CONTROL, data)
+    _put_pair(site, name, ACKNOWLEDGEMENT_CONTROL, data)
 
 
 def send_to_us(site: Site, name: str, data: bytes) -> None:

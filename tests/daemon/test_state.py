@@ -11,7 +11,7 @@ import pytest
 from meshctl.files.owner import OWNER_NAME, ForeignFolderError, claim, owner_of
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
-from tests.inbound.inbound_site import ANSWER_CONTROL, report_on
+from tests.inbound.inbound_site import ACKNOWLEDGEMENT_CONTROL, report_on
 from tests.payloads import MadePatient, make_bundle_xml, make_response_xml, pdf, synthetic_nhs_number
 from tests.site import Site, make_site, sidecar
 
@@ -168,7 +168,7 @@ def test_the_answers_since_a_back_up_are_read_again(site: Site, tmp_path: Path, 
     for path in site.out.iterdir():
         path.rename(site.client_folder("SENT") / path.name)
     answer = make_response_xml(request_id="answered", codes=("20013",))
-    _received(site, "answer", ANSWER_CONTROL, answer)
+    _received(site, "answer", ACKNOWLEDGEMENT_CONTROL, answer)
     failed = by_file["failed.xml"]
     local_id = read_control_file((site.client_folder("SENT") / f"{failed}.ctl").read_bytes()).local_id
     _received(site, failed, report_on(local_id, "SEND", "ERROR", "EPL-154"))

@@ -1,4 +1,4 @@
-"""A mailbox to test the inbound half on: real folders, a real ledger, a clock that can be put forward.
+"""A mailbox to test the inbound part on: real folders, a real ledger, a clock that can be put forward.
 
 A test enters messages, plays the MESH Client by writing into SENT, FAILED and IN, lets the daemon's inbound
 half take its turns, and judges by ledger, log, alerts and folders.
@@ -101,7 +101,7 @@ class InboundSite:
         self.start()
 
     def start(self) -> None:
-        """Open the services and put the inbound half together, as a start of the daemon does."""
+        """Open the services and put the inbound part together, as a start of the daemon does."""
         text = f'[mailbox]\nid = "{MAILBOX_ID}"\nfolder = "mailbox"\n'
         if self.client_config is not None:
             (self.root / "meshclient.cfg").write_text(self.client_config)
@@ -134,33 +134,9 @@ class InboundSite:
         """Return one of the client's folders."""
         return self.root / "mailbox" / name
 
-    def message(
-        self,
-        *,
-        asked: Sequence[Acknowledgement] = (),
-        local_id: str | None = None,
-        references: Sequence[str] = (),
-        use_case: str = "send-document",
-        in_out: bool = True,
-        queued: bool = True,
-        created_at: datetime | None = None,
-        **more: Any,
-    ) -> str:
-        """Enter a message, put its pair into OUT and mark it as queued; return its id.
-
-        `more` are further columns of the ledger.
-        """
-        return self.messages(
-            1,
-            asked=asked,
-            local_id=local_id,
-            references=references,
-            use_case=use_case,
-            in_out=in_out,
-            queued=queued,
-            created_at=created_at,
-            **more,
-        )[0]
+    def message(self, **options: Any) -> str:
+        """Enter a message as `messages` does; return its id."""
+        return self.messages(1, **options)[0]
 
     def messages(
         self,
@@ -175,7 +151,10 @@ class InboundSite:
         created_at: datetime | None = None,
         **more: Any,
     ) -> list[str]:
-        """Enter `count` messages; `local_id` None stands for the message's own id."""
+        """Enter messages, put their pairs into OUT and mark them as queued; return their ids.
+
+        `local_id` None stands for the message's own id; `more` are further columns of the ledger.
+        """
         at = created_at or self.clock.now()
         rows = []
         for _ in range(count):
@@ -235,14 +214,16 @@ class InboundSite:
         """Put a report into IN."""
         return self.put("IN", f"{name}.ctl", write_control_file(control))
 
-    def answer(self, name: str, request_id: str, codes: tuple[str, ...] = ("20013",), **more: Any) -> Path:
+    def acknowledge(
+        self, name: str, request_id: str, codes: tuple[str, ...] = ("20013",), **more: Any
+    ) -> Path:
         """Put an acknowledgement into IN, payload first; return its control file."""
         changes = {key: more.pop(key) for key in ("workflow_id", "to_dts", "from_dts") if key in more}
         self.put("IN", f"{name}.dat", make_response_xml(request_id=request_id, codes=codes, **more))
-        return self.put("IN", f"{name}.ctl", write_control_file(replace(ANSWER_CONTROL, **changes)))
+        return self.put("IN", f"{name}.ctl", write_control_file(replace(ACKNOWLEDGEMENT_CONTROL, **changes)))
 
     def turns(self) -> InboundNextTurn:
-        """Let the inbound half work until there is nothing left to do at once."""
+        """Let the inbound part work until there is nothing left to do at once."""
         for _ in range(_MOST_TURNS):
             work_left = self.incoming.work()
             if work_left.busy:
@@ -253,7 +234,7 @@ class InboundSite:
         raise AssertionError("the inbound half never comes to rest")
 
     def later(self, seconds: float) -> InboundNextTurn:
-        """Put the clock forward and let the inbound half work."""
+        """Put the clock forward and let the inbound part work."""
         self.clock.skipped_seconds += seconds
         return self.turns()
 
@@ -268,7 +249,7 @@ class InboundSite:
         """Return the state of a message."""
         return self.row(message_id).state
 
-    def said(self, event: str) -> list[dict[str, Any]]:
+    def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the fields of each line of this event that is not for debugging."""
         return [line.fields for line in self.lines if line.event == event and line.level != "DEBUG"]
 
@@ -310,7 +291,7 @@ def report_on(
     return replace(control, **changes)
 
 
-ANSWER_CONTROL = ControlFile(
+ACKNOWLEDGEMENT_CONTROL = ControlFile(
     from_dts=PRACTICE,
     to_dts=MAILBOX_ID,
     subject="",

@@ -29,60 +29,60 @@ def test_every_itk3_code_is_tested() -> None:
 
 @pytest.mark.sampled(15)
 @pytest.mark.parametrize("code", POSITIVE_INFRASTRUCTURE + POSITIVE_BUSINESS + NEGATIVE)
-def test_an_answer_does_what_its_code_says(mailbox: InboundSite, code: str) -> None:
+def test_an_acknowledgement_does_what_its_code_says(mailbox: InboundSite, code: str) -> None:
     """An acknowledgement is recorded at its level and with its sign, and its pair is archived."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("ack", REQUEST, (code,), response_code="fatal-error" if code in NEGATIVE else "ok")
+    mailbox.acknowledge("ack", REQUEST, (code,), response_code="fatal-error" if code in NEGATIVE else "ok")
 
     mailbox.turns()
 
     row = mailbox.row(message_id)
     if code in NEGATIVE:
         assert (row.state, row.awaiting) == (State.FAILED, ())
-        assert [line["code"] for line in mailbox.said("message.failed")] == [code]
+        assert [line["code"] for line in mailbox.logged("message.failed")] == [code]
         assert len(mailbox.alerted("message.failed")) == 1
     elif code in POSITIVE_BUSINESS:
         assert (row.state, row.awaiting) == (State.SENT, (INFRASTRUCTURE,))
     else:
         assert (row.state, row.awaiting) == (State.RECEIVED, (BUSINESS,))
     assert (row.history[-1].event, row.history[-1].code) == ("ITK3", code)
-    assert [line["code"] for line in mailbox.said("ack.recorded")] == [code]
+    assert [line["code"] for line in mailbox.logged("ack.recorded")] == [code]
     assert mailbox.names("IN") == []
     assert mailbox.archived() == ["ack.ctl", "ack.dat"]
 
 
 def test_all_that_was_asked_for_completes_a_message(mailbox: InboundSite) -> None:
-    """The last answer that was asked for makes the message completed, and says how long it took."""
+    """The last acknowledgement that was asked for makes the message completed, and says how long it took."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("1", REQUEST, ("20013",))
+    mailbox.acknowledge("1", REQUEST, ("20013",))
     mailbox.turns()
-    mailbox.answer("2", REQUEST, ("30001",))
+    mailbox.acknowledge("2", REQUEST, ("30001",))
     mailbox.later(90)
 
     assert mailbox.state(message_id) is State.COMPLETED
-    assert [line["took_s"] >= 90 for line in mailbox.said("message.completed")] == [True]
+    assert [line["took_s"] >= 90 for line in mailbox.logged("message.completed")] == [True]
     assert not mailbox.row(message_id).assumed
 
 
 @pytest.mark.parametrize("position", range(3))
 @pytest.mark.parametrize("change", [str.upper, lambda text: f"urn:uuid:{text}", str])
-def test_any_id_of_the_request_may_be_answered(
+def test_any_id_of_the_request_may_be_acknowledged(
     mailbox: InboundSite, position: int, change: Callable[[str], str]
 ) -> None:
     """Bundle identifier, Bundle id or MessageHeader id: practices answer any, in upper case or as a URN."""
     ids = [REQUEST, "d12dc439-ca5c-4177-bb70-4fece88edab0", "ea7221b8-3cc0-4b11-bc95-585b056b5428"]
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=ids)
-    mailbox.answer("ack", change(ids[position]))
+    mailbox.acknowledge("ack", change(ids[position]))
 
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.COMPLETED
 
 
-def test_an_answer_in_json_is_read_alike(mailbox: InboundSite) -> None:
+def test_an_acknowledgement_in_json_is_read_alike(mailbox: InboundSite) -> None:
     """FHIR JSON is as good as XML."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST).rename(mailbox.root / "control")
+    mailbox.acknowledge("ack", REQUEST).rename(mailbox.root / "control")
     mailbox.put("IN", "ack.dat", make_response_json(request_id=REQUEST))
     (mailbox.root / "control").rename(mailbox.folder("IN") / "ack.ctl")
 
@@ -108,7 +108,7 @@ def test_codes_that_are_missing_or_unknown(
 ) -> None:
     """An unknown code counts by its prefix and the response code; an `ok` without a code proves nothing."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST, codes, response_code=response_code)
+    mailbox.acknowledge("ack", REQUEST, codes, response_code=response_code)
 
     mailbox.turns()
 
@@ -116,37 +116,37 @@ def test_codes_that_are_missing_or_unknown(
     assert mailbox.names("IN") == []
 
 
-def test_an_answer_to_nothing_of_ours_stays(mailbox: InboundSite) -> None:
-    """An acknowledgement of an unknown request is told of once and left, over a restart too."""
+def test_an_acknowledgement_of_nothing_of_ours_stays(mailbox: InboundSite) -> None:
+    """An acknowledgement of an unknown request is logged once and left, over a restart too."""
     mailbox.message(references=[REQUEST])
-    mailbox.answer("ack", "11111111-1111-4111-8111-111111111111")
+    mailbox.acknowledge("ack", "11111111-1111-4111-8111-111111111111")
     mailbox.turns()
-    assert len(mailbox.said("ack.unmatched")) == len(mailbox.alerted("ack.unmatched")) == 1
+    assert len(mailbox.logged("ack.unmatched")) == len(mailbox.alerted("ack.unmatched")) == 1
 
     mailbox.restart()
     mailbox.later(600)
 
-    assert mailbox.said("ack.unmatched") == []
+    assert mailbox.logged("ack.unmatched") == []
     assert mailbox.names("IN") == ["ack.ctl", "ack.dat"]
 
 
-def test_an_answer_to_a_document_sent_twice_is_no_guess(mailbox: InboundSite) -> None:
+def test_an_acknowledgement_of_a_document_sent_twice_is_no_guess(mailbox: InboundSite) -> None:
     """Two messages with the same ids are two candidates, named in the log, and neither is acknowledged."""
     ids = mailbox.messages(2, asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
 
     mailbox.turns()
 
     assert {mailbox.state(message_id) for message_id in ids} == {State.QUEUED}
-    assert mailbox.said("ack.unmatched")[0]["candidates"] == tuple(sorted(ids))
+    assert mailbox.logged("ack.unmatched")[0]["candidates"] == tuple(sorted(ids))
 
 
-def test_what_never_arrived_is_not_what_was_answered(mailbox: InboundSite) -> None:
-    """After an undelivered message was sent again, the answer belongs to the second."""
+def test_what_never_arrived_is_not_what_was_acknowledged(mailbox: InboundSite) -> None:
+    """After an undelivered message was sent again, the acknowledgement belongs to the second."""
     first, second = mailbox.messages(2, asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.report("report", report_on(first, "SEND", "ERROR", "14"))
     mailbox.turns()
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
 
     mailbox.turns()
 
@@ -154,23 +154,23 @@ def test_what_never_arrived_is_not_what_was_answered(mailbox: InboundSite) -> No
 
 
 def test_two_that_arrived_remain_two(mailbox: InboundSite) -> None:
-    """A message that a practice refused has arrived: an answer may belong to it or to its repetition."""
+    """A message that a practice rejected has arrived: an acknowledgement may be of it or its repetition."""
     first = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("rejection", REQUEST, ("20009",), response_code="fatal-error")
+    mailbox.acknowledge("rejection", REQUEST, ("20009",), response_code="fatal-error")
     mailbox.turns()
     second = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
 
     mailbox.turns()
 
     assert (mailbox.state(first), mailbox.state(second)) == (State.FAILED, State.QUEUED)
-    assert len(mailbox.said("ack.unmatched")) == 1
+    assert len(mailbox.logged("ack.unmatched")) == 1
 
 
-def test_an_answer_waits_for_its_payload(mailbox: InboundSite) -> None:
-    """A control file whose payload is not there yet is read again; if none comes, it is told of once."""
+def test_an_acknowledgement_waits_for_its_payload(mailbox: InboundSite) -> None:
+    """A control file whose payload is not there yet is read again; if none comes, it is logged once."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     payload = mailbox.folder("IN") / "ack.dat"
     payload.rename(mailbox.root / "ack.dat")
     mailbox.turns()
@@ -178,7 +178,7 @@ def test_an_answer_waits_for_its_payload(mailbox: InboundSite) -> None:
 
     mailbox.later(10)
     mailbox.later(100)
-    assert [line["text"] for line in mailbox.said("ack.unreadable")] == ["Its payload is missing."]
+    assert [line["text"] for line in mailbox.logged("ack.unreadable")] == ["Its payload is missing."]
 
     (mailbox.root / "ack.dat").rename(payload)
     mailbox.later(100)
@@ -197,36 +197,36 @@ def test_an_answer_waits_for_its_payload(mailbox: InboundSite) -> None:
     ],
     ids=["empty", "pdf", "truncated", "dtd", "request", "bundle"],
 )
-def test_an_answer_that_is_none_is_told_of_once(mailbox: InboundSite, payload: bytes) -> None:
-    """A payload that cannot be read, or is no response, is told of once and left."""
+def test_an_acknowledgement_that_is_none_is_logged_once(mailbox: InboundSite, payload: bytes) -> None:
+    """A payload that cannot be read, or is no response, is logged once and left."""
     mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     (mailbox.folder("IN") / "ack.dat").write_bytes(payload)
     mailbox.turns()
     mailbox.later(10)
-    assert len(mailbox.said("ack.unreadable")) == 1
+    assert len(mailbox.logged("ack.unreadable")) == 1
 
     mailbox.restart()
     mailbox.later(600)
 
-    assert mailbox.said("ack.unreadable") == []
+    assert mailbox.logged("ack.unreadable") == []
     assert mailbox.names("IN") == ["ack.ctl", "ack.dat"]
 
 
-def test_an_answer_without_the_id_it_answers_is_unmatched(mailbox: InboundSite) -> None:
+def test_an_acknowledgement_without_an_id_is_unmatched(mailbox: InboundSite) -> None:
     """A response that names no request belongs to nobody."""
     mailbox.message(references=[REQUEST])
-    mailbox.answer("ack", "")
+    mailbox.acknowledge("ack", "")
 
     mailbox.turns()
 
-    assert len(mailbox.said("ack.unmatched")) == 1
+    assert len(mailbox.logged("ack.unmatched")) == 1
 
 
 def test_a_payload_that_is_a_link_is_not_followed(mailbox: InboundSite) -> None:
     """The payload of an acknowledgement is read only if it is an ordinary file."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     payload = mailbox.folder("IN") / "ack.dat"
     payload.rename(mailbox.root / "elsewhere.dat")
     payload.symlink_to(mailbox.root / "elsewhere.dat")
@@ -234,18 +234,18 @@ def test_a_payload_that_is_a_link_is_not_followed(mailbox: InboundSite) -> None:
     mailbox.later(10)
 
     assert mailbox.state(message_id) is State.QUEUED
-    assert len(mailbox.said("ack.unreadable")) == 1
+    assert len(mailbox.logged("ack.unreadable")) == 1
 
 
 def test_only_acknowledgement_workflows_are_read(mailbox: InboundSite) -> None:
     """A response under a workflow that is none of ours is another application's."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST, workflow_id="LAB_RESULTS_ACK")
+    mailbox.acknowledge("ack", REQUEST, workflow_id="LAB_RESULTS_ACK")
 
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.QUEUED
-    assert len(mailbox.said("file.received")) == 1
+    assert len(mailbox.logged("file.received")) == 1
 
 
 def test_a_site_workflow_has_acknowledgements_too(open_mailbox: Callable[..., InboundSite]) -> None:
@@ -254,43 +254,43 @@ def test_a_site_workflow_has_acknowledgements_too(open_mailbox: Callable[..., In
         '[use_cases.local-report]\nworkflow_id = "LOCAL"\nack_workflow_id = "LOCAL_BACK"\n'
     )
     message_id = mailbox.message(asked=[BUSINESS], references=[REQUEST], use_case="local-report")
-    mailbox.answer("ack", REQUEST, (NEGATIVE_BUSINESS[0],), workflow_id="LOCAL_BACK")
+    mailbox.acknowledge("ack", REQUEST, (NEGATIVE_BUSINESS[0],), workflow_id="LOCAL_BACK")
 
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_an_answer_for_another_mailbox_is_left_alone(mailbox: InboundSite) -> None:
+def test_an_acknowledgement_for_another_mailbox_is_left_alone(mailbox: InboundSite) -> None:
     """An acknowledgement that is addressed to another mailbox is not read."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST, to_dts="OTHER1")
+    mailbox.acknowledge("ack", REQUEST, to_dts="OTHER1")
 
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.QUEUED
-    assert [line["reason"] for line in mailbox.said("file.received")] == ["for another mailbox"]
+    assert [line["reason"] for line in mailbox.logged("file.received")] == ["for another mailbox"]
 
 
-def test_a_repeated_answer_changes_nothing(mailbox: InboundSite) -> None:
-    """The same acknowledgement again is archived, and neither recorded nor told of a second time."""
+def test_a_repeated_acknowledgement_changes_nothing(mailbox: InboundSite) -> None:
+    """The same acknowledgement again is archived, and neither recorded nor logged a second time."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("1", REQUEST)
+    mailbox.acknowledge("1", REQUEST)
     mailbox.turns()
     before = mailbox.row(message_id)
 
-    mailbox.answer("2", REQUEST)
+    mailbox.acknowledge("2", REQUEST)
     mailbox.turns()
 
     assert mailbox.row(message_id) == before
-    assert len(mailbox.said("ack.recorded")) == 1
+    assert len(mailbox.logged("ack.recorded")) == 1
     assert mailbox.archived() == ["1.ctl", "1.dat", "2.ctl", "2.dat"]
 
 
-def test_a_big_answer_is_read(mailbox: InboundSite) -> None:
-    """A practice may send its whole request back with the answer."""
+def test_a_big_acknowledgement_is_read(mailbox: InboundSite) -> None:
+    """A practice may send its whole request back with the acknowledgement."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST).rename(mailbox.root / "control")
+    mailbox.acknowledge("ack", REQUEST).rename(mailbox.root / "control")
     padding = b"<!--" + b"x" * 3_000_000 + b"-->"
     whole = make_response_xml(request_id=REQUEST).replace(b"</Bundle>", padding + b"</Bundle>")
     mailbox.put("IN", "ack.dat", whole)
@@ -308,7 +308,7 @@ def test_an_acknowledgement_counts_under_either_spelling(mailbox: InboundSite, s
         use_case="vaccination", asked=[Acknowledgement.INFRASTRUCTURE], references=["request"]
     )
 
-    mailbox.answer("one", "request", workflow_id=spelling)
+    mailbox.acknowledge("one", "request", workflow_id=spelling)
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.COMPLETED

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from meshctl.ledger.records import ARCHIVE_FROM_FACT
 from meshctl.mesh.states import Acknowledgement, State
 from tests.inbound.inbound_site import InboundSite, report_on
 
@@ -33,7 +34,7 @@ def test_a_crash_between_ledger_and_archive_repeats_nothing(mailbox: InboundSite
     """Files that are still in IN although they are recorded are archived, and nothing is told again."""
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00"))
-    mailbox.answer("ack", REQUEST, ("20009",), response_code="fatal-error")
+    mailbox.acknowledge("ack", REQUEST, ("20009",), response_code="fatal-error")
     kept = mailbox.root / "kept"
     kept.mkdir()
     for path in mailbox.folder("IN").iterdir():
@@ -59,10 +60,10 @@ def test_a_crash_between_ledger_and_archive_repeats_nothing(mailbox: InboundSite
 
 
 @pytest.mark.parametrize("days", [0, 1, 40])
-def test_an_acknowledgement_that_is_half_archived_is_finished(mailbox: InboundSite, days: int) -> None:
+def test_an_acknowledgement_that_is_partly_archived_is_finished(mailbox: InboundSite, days: int) -> None:
     """After a crash between payload and control file the second follows the first, days later as well."""
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     control = (mailbox.folder("IN") / "ack.ctl").read_bytes()
     mailbox.turns()
     (archived,) = (mailbox.root / "archive").rglob("ack.ctl")
@@ -75,7 +76,7 @@ def test_an_acknowledgement_that_is_half_archived_is_finished(mailbox: InboundSi
     assert mailbox.state(message_id) is State.COMPLETED
     assert mailbox.names("IN") == []
     assert archived.read_bytes() == control
-    assert mailbox.said("ack.unreadable") == []
+    assert mailbox.logged("ack.unreadable") == []
 
 
 def test_nothing_in_the_archive_is_overwritten(mailbox: InboundSite) -> None:
@@ -89,7 +90,7 @@ def test_nothing_in_the_archive_is_overwritten(mailbox: InboundSite) -> None:
 
 
 def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: InboundSite) -> None:
-    """A report that is recorded and cannot be archived stays, told of once; the others are archived."""
+    """A report that is recorded and cannot be archived stays, logged once; the others are archived."""
     long_name = "x" * 251
     ids = mailbox.messages(3)
     mailbox.report(long_name, report_on(ids[0], *FAILURE))
@@ -103,7 +104,7 @@ def test_a_file_that_cannot_be_moved_keeps_no_other_back(mailbox: InboundSite) -
     assert {mailbox.state(message_id) for message_id in ids} == {State.FAILED}
     assert mailbox.names("IN") == [f"{long_name}.ctl"]
     assert len(mailbox.archived()) == 2
-    assert [line["file"][-9:] for line in mailbox.said("file.set_aside")] == ["xxxxx.ctl"]
+    assert [line["file"][-9:] for line in mailbox.logged("file.set_aside")] == ["xxxxx.ctl"]
     assert len(mailbox.alerted("message.failed")) == 3
 
 
@@ -114,7 +115,7 @@ def test_the_archive_may_be_on_another_file_system(
     mailbox = open_mailbox(f'[reports]\narchive = "{other_file_system.as_posix()}"\n')
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00"))
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
 
     mailbox.turns()
 
@@ -125,7 +126,7 @@ def test_the_archive_may_be_on_another_file_system(
 
 
 def test_an_archive_that_cannot_be_written_loses_and_repeats_nothing(mailbox: InboundSite) -> None:
-    """While the archive is out of reach failures are told of all the same, once; later the files follow."""
+    """While the archive is out of reach failures are logged all the same, once; later the files follow."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, *FAILURE))
     mailbox.report("unmatched", report_on("UNKNOWN-1", *FAILURE))
@@ -135,7 +136,7 @@ def test_an_archive_that_cannot_be_written_loses_and_repeats_nothing(mailbox: In
         with pytest.raises(OSError, match="archive"):
             mailbox.turns()
     assert mailbox.state(message_id) is State.FAILED
-    assert len(mailbox.said("message.failed")) == len(mailbox.said("report.unmatched")) == 1
+    assert len(mailbox.logged("message.failed")) == len(mailbox.logged("report.unmatched")) == 1
     assert len(mailbox.alerts) == 2
 
     (mailbox.root / "archive").unlink()
@@ -175,7 +176,29 @@ def test_a_locked_ledger_loses_and_repeats_nothing(mailbox: InboundSite) -> None
     mailbox.later(1)
 
     assert mailbox.state(message_id) is State.FAILED
-    assert len(mailbox.said("message.failed")) == len(mailbox.alerts) == 1
+    assert len(mailbox.logged("message.failed")) == len(mailbox.alerts) == 1
+
+
+def test_an_archive_is_read_again_until_all_of_it_is_recorded(mailbox: InboundSite) -> None:
+    """While the ledger cannot be written a batch is not passed over."""
+    ids = mailbox.messages(2)
+    for message_id in ids:
+        mailbox.report(message_id, report_on(message_id, *FAILURE))
+    mailbox.turns()
+    with mailbox.ledger.connection as connection:
+        connection.execute("UPDATE messages SET state = 'queued', reason_code = NULL, reason_event = NULL")
+        connection.execute("DELETE FROM history WHERE step > 2")
+    mailbox.ledger.set_fact(ARCHIVE_FROM_FACT, "0001-01-01")
+    mailbox.restart()
+
+    with _locked(mailbox):
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError):
+                mailbox.turns()
+    mailbox.turns()
+
+    assert [mailbox.state(message_id) for message_id in ids] == [State.FAILED] * 2
+    assert mailbox.ledger.fact(ARCHIVE_FROM_FACT) == ""
 
 
 def test_a_file_that_somebody_takes_meanwhile_is_no_error(mailbox: InboundSite) -> None:

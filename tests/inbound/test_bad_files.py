@@ -1,4 +1,4 @@
-"""What lies in IN and is no sound control file: left, told of once, and no reason to stop."""
+"""What lies in IN and is no sound control file: left, logged once, and no reason to stop."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_control_file_is_told_of_once_and_left(mailbox: InboundSite, name: str) -> None:
+def test_a_broken_control_file_is_logged_once_and_left(mailbox: InboundSite, name: str) -> None:
     """What cannot be read is one warning over all looks and restarts, and keeps no other file back."""
     message_id = mailbox.message(local_id="ORDER-1")
     mailbox.put("IN", "a-broken.ctl", BROKEN[name], age_seconds=HOUR)
@@ -43,23 +43,23 @@ def test_a_broken_control_file_is_told_of_once_and_left(mailbox: InboundSite, na
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.FAILED
-    assert [line["file"] for line in mailbox.said("report.unreadable")] == ["a-broken.ctl"]
+    assert [line["file"] for line in mailbox.logged("report.unreadable")] == ["a-broken.ctl"]
     assert mailbox.names("IN") == ["a-broken.ctl"]
 
     mailbox.restart()
     mailbox.later(HOUR)
-    assert mailbox.said("report.unreadable") == []
+    assert mailbox.logged("report.unreadable") == []
 
 
 def test_fifty_megabytes_are_not_read(mailbox: InboundSite) -> None:
-    """A control file of 50 MB is told of by its size alone."""
+    """A control file of 50 MB is logged by its size alone."""
     with (mailbox.folder("IN") / "large.ctl").open("wb") as file:
         file.write(b"<DTSControl>")
         file.truncate(50_000_000)
 
     mailbox.turns()
 
-    (line,) = mailbox.said("report.unreadable")
+    (line,) = mailbox.logged("report.unreadable")
     assert "50 MB" in line["text"]
 
 
@@ -88,11 +88,11 @@ def test_a_file_that_is_being_written_is_read_again(mailbox: InboundSite) -> Non
     path.write_bytes(_sound())
     mailbox.later(1.0)
     assert mailbox.state(message_id) is State.FAILED
-    assert mailbox.said("report.unreadable") == []
+    assert mailbox.logged("report.unreadable") == []
 
 
-def test_a_file_that_is_mended_after_all_is_read(mailbox: InboundSite) -> None:
-    """A control file that was told of as unreadable is read when somebody writes it anew, also in place."""
+def test_a_file_that_is_completed_after_all_is_read(mailbox: InboundSite) -> None:
+    """A control file that was logged as unreadable is read when somebody writes it again, also in place."""
     message_id = mailbox.message(local_id="ORDER-1")
     path = mailbox.put("IN", "report.ctl", b"<DTSControl>", age_seconds=HOUR)
     mailbox.turns()
@@ -101,11 +101,11 @@ def test_a_file_that_is_mended_after_all_is_read(mailbox: InboundSite) -> None:
     mailbox.later(61)
 
     assert mailbox.state(message_id) is State.FAILED
-    assert len(mailbox.said("report.unreadable")) == 1
+    assert len(mailbox.logged("report.unreadable")) == 1
 
 
 def test_a_stamp_in_the_future_does_not_keep_a_file_young_for_ever(mailbox: InboundSite) -> None:
-    """A broken file from a share whose clock is ahead is told of, after it was seen unchanged for a while."""
+    """A broken file from a share whose clock is ahead is logged, after it was seen unchanged for a while."""
     mailbox.put("IN", "report.ctl", b"<DTSControl>", age_seconds=-HOUR)
     mailbox.turns()
     assert mailbox.lines == []
@@ -113,7 +113,7 @@ def test_a_stamp_in_the_future_does_not_keep_a_file_young_for_ever(mailbox: Inbo
     mailbox.later(1.1)
     mailbox.later(5.1)
 
-    assert len(mailbox.said("report.unreadable")) == 1
+    assert len(mailbox.logged("report.unreadable")) == 1
 
 
 def _link(path: Path) -> None:
@@ -131,21 +131,21 @@ def _fifo(path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["IN", "SENT"])
-def test_a_folder_is_told_of_once(mailbox: InboundSite, folder: str) -> None:
+def test_a_folder_is_logged_once(mailbox: InboundSite, folder: str) -> None:
     """A folder that ends in `.ctl` is not moved."""
-    _check_told_of_once(mailbox, Path.mkdir, folder)
+    _check_logged_once(mailbox, Path.mkdir, folder)
 
 
 @pytest.mark.parametrize("make", [_link, _dangling, _fifo], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("folder", ["IN", "SENT"])
-def test_a_link_or_fifo_is_told_of_once(
+def test_a_link_or_fifo_is_logged_once(
     mailbox: InboundSite, make: Callable[[Path], None], folder: str
 ) -> None:
     """A link or FIFO that ends in `.ctl` is neither opened for long nor followed nor moved."""
-    _check_told_of_once(mailbox, make, folder)
+    _check_logged_once(mailbox, make, folder)
 
 
-def _check_told_of_once(mailbox: InboundSite, make: Callable[[Path], None], folder: str) -> None:
+def _check_logged_once(mailbox: InboundSite, make: Callable[[Path], None], folder: str) -> None:
     message_id = mailbox.message(local_id="ORDER-1")
     name = f"{message_id}.ctl"
     make(mailbox.folder(folder) / name)
@@ -154,18 +154,18 @@ def _check_told_of_once(mailbox: InboundSite, make: Callable[[Path], None], fold
     mailbox.later(100)
 
     assert mailbox.state(message_id) is State.QUEUED
-    assert [line["file"] for line in mailbox.said("report.unreadable")] == [name]
+    assert [line["file"] for line in mailbox.logged("report.unreadable")] == [name]
     assert name in mailbox.names(folder)
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_rights_is_read_when_they_are_given(mailbox: InboundSite) -> None:
-    """A report that may not be read is told of, and recorded once it may."""
+    """A report that may not be read is logged, and recorded once it may."""
     message_id = mailbox.message(local_id="ORDER-1")
     path = mailbox.put("IN", "report.ctl", _sound())
     path.chmod(0)
     mailbox.turns()
-    assert mailbox.said("report.unreadable")[0]["text"] == "It cannot be read: Permission denied."
+    assert mailbox.logged("report.unreadable")[0]["text"] == "It cannot be read: Permission denied."
 
     path.chmod(0o600)
     mailbox.later(61)
@@ -192,6 +192,6 @@ def test_names_that_attack_the_log_are_masked(mailbox: InboundSite, line_end: st
 
     mailbox.turns()
 
-    (line,) = mailbox.said("report.unreadable")
+    (line,) = mailbox.logged("report.unreadable")
     assert line_end not in line["file"]
     assert "999 000 0042" not in line["file"]

@@ -19,8 +19,8 @@ EVIL, OTHER = "X26EVIL", "X26ABC2"
 
 
 def _is_unmatched(mailbox: InboundSite, text: str) -> dict[str, object]:
-    """See that the answer stays, and that log and alert say why; return the line."""
-    (line,) = mailbox.said("ack.unmatched")
+    """See that the acknowledgement stays, and that log and alert say why; return the line."""
+    (line,) = mailbox.logged("ack.unmatched")
     (alert,) = mailbox.alerted("ack.unmatched")
     assert text in str(line["text"])
     assert line["text"] == alert["text"]
@@ -31,10 +31,10 @@ def _is_unmatched(mailbox: InboundSite, text: str) -> dict[str, object]:
 # By workflow id and mailbox.
 
 
-def test_an_answer_under_another_use_case_s_id_is_not_believed(mailbox: InboundSite) -> None:
+def test_an_acknowledgement_under_another_use_case_s_id_is_not_believed(mailbox: InboundSite) -> None:
     """Although it gives the right id: the acknowledgement id of the message's own use case counts alone."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("ack", REQUEST, workflow_id="GPFED_CONSULT_REPORT_ACK")
+    mailbox.acknowledge("ack", REQUEST, workflow_id="GPFED_CONSULT_REPORT_ACK")
 
     mailbox.turns()
 
@@ -42,15 +42,17 @@ def test_an_answer_under_another_use_case_s_id_is_not_believed(mailbox: InboundS
     assert mailbox.state(message_id) is State.QUEUED
 
 
-def test_an_answer_of_a_mailbox_to_which_the_letter_did_not_go_is_not_believed(mailbox: InboundSite) -> None:
-    """One from the right mailbox, in whatever case, is; the alert names who answered."""
+def test_an_acknowledgement_from_another_mailbox_is_not_believed(
+    mailbox: InboundSite,
+) -> None:
+    """One from the right mailbox, in whatever case, is; the alert names who acknowledged."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST], to_mailbox=OTHER)
-    mailbox.answer("ack", REQUEST, from_dts=EVIL)
+    mailbox.acknowledge("ack", REQUEST, from_dts=EVIL)
     mailbox.turns()
     line = _is_unmatched(mailbox, "from a mailbox to which the message did not go")
     assert (line["sender"], mailbox.state(message_id)) == (EVIL, State.QUEUED)
 
-    mailbox.answer("right", REQUEST, from_dts=OTHER.lower())
+    mailbox.acknowledge("right", REQUEST, from_dts=OTHER.lower())
     mailbox.later(5)
 
     assert mailbox.state(message_id) is State.RECEIVED
@@ -61,7 +63,7 @@ def test_ack_from_names_further_mailboxes(open_mailbox: Callable[..., InboundSit
     """A supplier that answers for its practices."""
     mailbox = open_mailbox('[use_cases.send-document]\nack_from = ["X26ABC9"]\n')
     message_id = mailbox.message(asked=BOTH, references=[REQUEST], to_mailbox=OTHER)
-    mailbox.answer("ack", REQUEST, from_dts="X26ABC9")
+    mailbox.acknowledge("ack", REQUEST, from_dts="X26ABC9")
 
     mailbox.turns()
 
@@ -69,29 +71,29 @@ def test_ack_from_names_further_mailboxes(open_mailbox: Callable[..., InboundSit
 
 
 def test_a_message_that_fits_is_found_beside_one_that_does_not(mailbox: InboundSite) -> None:
-    """The same payload to two mailboxes: each answer finds the message that went there."""
+    """The same payload to two mailboxes: each acknowledgement finds the message that went there."""
     first = mailbox.message(asked=(INFRASTRUCTURE,), references=[REQUEST], to_mailbox=OTHER)
     second = mailbox.message(asked=(INFRASTRUCTURE,), references=[REQUEST], to_mailbox="X26ABC3")
-    mailbox.answer("ack", REQUEST, from_dts="X26ABC3")
+    mailbox.acknowledge("ack", REQUEST, from_dts="X26ABC3")
 
     mailbox.turns()
 
     assert (mailbox.state(first), mailbox.state(second)) == (State.QUEUED, State.COMPLETED)
 
 
-def test_by_endpoint_lookup_whoever_answers_is_recorded(mailbox: InboundSite) -> None:
-    """A second answer from a different mailbox is taken, with a warning."""
+def test_by_endpoint_lookup_every_sender_is_recorded(mailbox: InboundSite) -> None:
+    """A second acknowledgement from a different mailbox is taken, with a warning."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("1", REQUEST)
+    mailbox.acknowledge("1", REQUEST)
     mailbox.turns()
     assert mailbox.row(message_id).answered_by == PRACTICE
-    assert not mailbox.said("ack.other_mailbox")
+    assert not mailbox.logged("ack.other_mailbox")
 
-    mailbox.answer("2", REQUEST, ("30001",), from_dts="P81999")
+    mailbox.acknowledge("2", REQUEST, ("30001",), from_dts="P81999")
     mailbox.later(5)
 
     assert mailbox.state(message_id) is State.COMPLETED
-    (line,) = mailbox.said("ack.other_mailbox")
+    (line,) = mailbox.logged("ack.other_mailbox")
     assert (line["sender"], line["before"]) == ("P81999", PRACTICE)
     assert mailbox.row(message_id).answered_by == PRACTICE
 
@@ -103,7 +105,7 @@ _SURE = [("SEND", "ERROR", "EPL-151"), ("SEND", "ERROR", "14"), ("TRANSFER", "ER
 
 
 @pytest.mark.parametrize("failure", _UNSURE, ids="-".join)
-def test_an_answer_is_believed_over_a_client_that_does_not_know(
+def test_an_acknowledgement_is_believed_over_a_client_that_does_not_know(
     mailbox: InboundSite, failure: tuple[str, str, str]
 ) -> None:
     """The message has arrived after all: its state, an alert and the missing advice say so."""
@@ -111,14 +113,14 @@ def test_an_answer_is_believed_over_a_client_that_does_not_know(
     mailbox.report("report", report_on(message_id, *failure))
     mailbox.turns()
     assert mailbox.state(message_id) is State.FAILED
-    mailbox.answer("1", REQUEST)
+    mailbox.acknowledge("1", REQUEST)
     mailbox.later(5)
     row = mailbox.row(message_id)
     assert (row.state, row.reason, row.awaiting) == (State.RECEIVED, None, (BUSINESS,))
     (alert,) = mailbox.alerted("message.mended")
     assert "has arrived" in str(alert["text"])
 
-    mailbox.answer("2", REQUEST, ("30001",))
+    mailbox.acknowledge("2", REQUEST, ("30001",))
     mailbox.later(5)
     # What was said before is no news, and no reason to doubt it.
     mailbox.report("again", report_on(message_id, *failure))
@@ -128,12 +130,12 @@ def test_an_answer_is_believed_over_a_client_that_does_not_know(
 
 
 @pytest.mark.parametrize("failure", _SURE, ids="-".join)
-def test_what_mesh_refused_stays_failed(mailbox: InboundSite, failure: tuple[str, str, str]) -> None:
+def test_what_mesh_rejected_stays_failed(mailbox: InboundSite, failure: tuple[str, str, str]) -> None:
     """MESH knows what it did not deliver."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     mailbox.report("report", report_on(message_id, *failure))
     mailbox.turns()
-    mailbox.answer("1", REQUEST)
+    mailbox.acknowledge("1", REQUEST)
     mailbox.later(5)
 
     row = mailbox.row(message_id)
@@ -142,20 +144,20 @@ def test_what_mesh_refused_stays_failed(mailbox: InboundSite, failure: tuple[str
     assert row.reason.code == failure[2]
 
 
-def test_a_refusal_by_the_practice_is_the_last_word(mailbox: InboundSite) -> None:
-    """Of a message whose transfer had failed: it is told as a failure of its own."""
+def test_a_rejection_by_the_practice_is_the_last_word(mailbox: InboundSite) -> None:
+    """Of a message whose transfer had failed: it is logged as a failure of its own."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     mailbox.report("report", report_on(message_id, *_UNSURE[0]))
     mailbox.turns()
-    mailbox.answer("1", REQUEST, ("20009",), response_code="fatal-error")
+    mailbox.acknowledge("1", REQUEST, ("20009",), response_code="fatal-error")
     mailbox.later(5)
-    mailbox.answer("2", REQUEST)
+    mailbox.acknowledge("2", REQUEST)
     mailbox.later(5)
 
     row = mailbox.row(message_id)
     assert row.reason is not None
     assert (row.state, row.reason.code, row.awaiting) == (State.FAILED, "20009", ())
-    assert [line["code"] for line in mailbox.said("message.failed")] == ["06", "20009"]
+    assert [line["code"] for line in mailbox.logged("message.failed")] == ["06", "20009"]
 
 
 # What was sent again.
@@ -173,11 +175,11 @@ def _copies(mailbox: InboundSite, tie: str | None = None) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("tie", ["resend_of", "repeat_of"])
-def test_an_answer_to_what_was_sent_again_is_recorded_at_the_newest(mailbox: InboundSite, tie: str) -> None:
-    """The one before it says where the answer went, and is not overdue for it."""
+def test_an_acknowledgement_of_copies_is_recorded_at_the_newest(mailbox: InboundSite, tie: str) -> None:
+    """The one before it says where the acknowledgement went, and is not overdue for it."""
     first, second = _copies(mailbox, tie)
-    mailbox.answer("1", REQUEST)
-    mailbox.answer("2", REQUEST, ("30001",))
+    mailbox.acknowledge("1", REQUEST)
+    mailbox.acknowledge("2", REQUEST, ("30001",))
     mailbox.later(5)
 
     assert (mailbox.state(first), mailbox.state(second)) == (State.COMPLETED, State.COMPLETED)
@@ -185,13 +187,13 @@ def test_an_answer_to_what_was_sent_again_is_recorded_at_the_newest(mailbox: Inb
     assert "recorded at" not in str(mailbox.row(second).history[-1].text)
     mailbox.later(30 * 86_400)
     assert (mailbox.row(first).overdue, mailbox.row(second).overdue) == (None, None)
-    assert not mailbox.said("ack.unmatched")
+    assert not mailbox.logged("ack.unmatched")
 
 
-def test_a_negative_answer_to_what_was_sent_again_is_recorded_likewise(mailbox: InboundSite) -> None:
-    """Both have been refused; the newest says so in its own words."""
+def test_a_negative_acknowledgement_of_copies_is_recorded_likewise(mailbox: InboundSite) -> None:
+    """Both have been rejected; the newest says so in its own words."""
     first, second = _copies(mailbox, "resend_of")
-    mailbox.answer("1", REQUEST, ("20009",), response_code="fatal-error")
+    mailbox.acknowledge("1", REQUEST, ("20009",), response_code="fatal-error")
     mailbox.later(5)
 
     assert (mailbox.state(first), mailbox.state(second)) == (State.FAILED, State.FAILED)
@@ -201,7 +203,7 @@ def test_a_negative_answer_to_what_was_sent_again_is_recorded_likewise(mailbox: 
 def test_copies_that_nothing_ties_are_no_chain(mailbox: InboundSite) -> None:
     """Two messages with the same ids, of which neither was sent again as the other, remain two."""
     _copies(mailbox)
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     mailbox.later(5)
 
     _is_unmatched(mailbox, "Several messages")
@@ -213,17 +215,17 @@ def test_copies_that_nothing_ties_are_no_chain(mailbox: InboundSite) -> None:
 def test_a_recipient_that_cannot_read_the_id_fails_the_only_message_it_can_be(mailbox: InboundSite) -> None:
     """By the workflow id and mailbox that it answers under; what is answered or went elsewhere is not it."""
     answered = mailbox.message(asked=(INFRASTRUCTURE,), references=["another"])
-    mailbox.answer("0", "another")
+    mailbox.acknowledge("0", "another")
     mailbox.turns()
     elsewhere, message_id = _sent(mailbox, to_mailbox=OTHER), _sent(mailbox, references=[REQUEST])
     in_out = mailbox.message(asked=BOTH)
-    mailbox.answer("ack", UNREADABLE_IDENTIFIER, ("10009",), response_code="fatal-error")
+    mailbox.acknowledge("ack", UNREADABLE_IDENTIFIER, ("10009",), response_code="fatal-error")
     mailbox.later(5)
 
     states = [mailbox.state(one) for one in (answered, elsewhere, message_id, in_out)]
     assert states == [State.COMPLETED, State.SENT, State.FAILED, State.QUEUED]
     assert mailbox.names("IN") == []
-    (line,) = mailbox.said("message.failed")
+    (line,) = mailbox.logged("message.failed")
     assert (line["by"], line["code"]) == ("UNREADABLE", "10009")
     assert "does not say which message" in line["text"]
 
@@ -237,13 +239,15 @@ def _sent(mailbox: InboundSite, **more: Any) -> str:
     return message_id
 
 
-def test_an_inferred_failure_gives_way_to_an_answer_that_names_the_message(mailbox: InboundSite) -> None:
+def test_an_inferred_failure_gives_way_to_an_acknowledgement_with_the_id(
+    mailbox: InboundSite,
+) -> None:
     """It was another application's letter that could not be read; this one has arrived."""
     message_id = _sent(mailbox, references=[REQUEST])
-    mailbox.answer("ack", UNREADABLE_IDENTIFIER, ("20009",), response_code="fatal-error", from_dts=OTHER)
+    mailbox.acknowledge("ack", UNREADABLE_IDENTIFIER, ("20009",), response_code="fatal-error", from_dts=OTHER)
     mailbox.later(5)
-    mailbox.answer("infrastructure", REQUEST, ("20013",))
-    mailbox.answer("business", REQUEST, ("30001",))
+    mailbox.acknowledge("infrastructure", REQUEST, ("20013",))
+    mailbox.acknowledge("business", REQUEST, ("30001",))
     mailbox.later(5)
 
     assert mailbox.state(message_id) is State.COMPLETED
@@ -254,19 +258,19 @@ def test_an_inferred_failure_gives_way_to_an_answer_that_names_the_message(mailb
 def test_who_cannot_read_the_id_has_not_taken_the_message(mailbox: InboundSite, code: str) -> None:
     """Any mailbox could complete any letter so, without knowing anything about it."""
     message_id = _sent(mailbox)
-    mailbox.answer("ack", UNREADABLE_IDENTIFIER, (code,), response_code="ok", from_dts=EVIL)
+    mailbox.acknowledge("ack", UNREADABLE_IDENTIFIER, (code,), response_code="ok", from_dts=EVIL)
     mailbox.later(5)
 
     _is_unmatched(mailbox, "could not read the id")
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_an_answer_without_a_mailbox_is_not_believed_where_the_letter_went_to_one(
+def test_an_acknowledgement_without_a_mailbox_is_not_believed_if_the_letter_went_to_one(
     mailbox: InboundSite,
 ) -> None:
     """And the text says that it names none."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST], to_mailbox=OTHER)
-    control = mailbox.answer("ack", REQUEST)
+    control = mailbox.acknowledge("ack", REQUEST)
     said = control.read_bytes()
     control.write_bytes(said.replace(f"<From_DTS>{PRACTICE}</From_DTS>".encode(), b""))
     assert control.read_bytes() != said
@@ -276,10 +280,10 @@ def test_an_answer_without_a_mailbox_is_not_believed_where_the_letter_went_to_on
     assert mailbox.state(message_id) is State.QUEUED
 
 
-def test_a_recipient_that_cannot_read_the_id_of_one_of_several_is_told_of(mailbox: InboundSite) -> None:
+def test_a_recipient_that_cannot_read_the_id_of_one_of_several_is_logged(mailbox: InboundSite) -> None:
     """With its mailbox, its workflow id, and the messages that it can be."""
     ids = [_sent(mailbox) for _ in range(3)]
-    mailbox.answer("ack", UNREADABLE_IDENTIFIER, ("10009",), response_code="fatal-error")
+    mailbox.acknowledge("ack", UNREADABLE_IDENTIFIER, ("10009",), response_code="fatal-error")
     mailbox.later(5)
 
     line = _is_unmatched(mailbox, "could not read the id")
@@ -294,21 +298,21 @@ def test_with_a_code_that_no_table_has_the_response_code_decides(
 ) -> None:
     """And a person is told."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("ack", REQUEST, ("INVALIDVALUE",), response_code=response_code)
+    mailbox.acknowledge("ack", REQUEST, ("INVALIDVALUE",), response_code=response_code)
     mailbox.later(5)
 
     assert mailbox.state(message_id) is state
     assert mailbox.row(message_id).awaiting == ()
-    assert [line["code"] for line in mailbox.said("ack.code_unknown")] == ["INVALIDVALUE"]
+    assert [line["code"] for line in mailbox.logged("ack.code_unknown")] == ["INVALIDVALUE"]
     assert len(mailbox.alerted("ack.code_unknown")) == 1
 
 
-def test_an_r4_response_without_a_code_completes_what_it_answers(mailbox: InboundSite) -> None:
+def test_an_r4_response_without_a_code_completes_its_message(mailbox: InboundSite) -> None:
     """R4 has no ITK3 codes; in ITK3 itself an `ok` without a code is no answer yet."""
     r4 = mailbox.message(asked=BOTH, references=[REQUEST])
     stu3 = mailbox.message(asked=BOTH, references=["another"])
-    mailbox.answer("1", REQUEST, (), is_r4=True)
-    mailbox.answer("2", "another", ())
+    mailbox.acknowledge("1", REQUEST, (), is_r4=True)
+    mailbox.acknowledge("2", "another", ())
     mailbox.later(5)
 
     assert (mailbox.state(r4), mailbox.state(stu3)) == (State.COMPLETED, State.QUEUED)
@@ -322,7 +326,7 @@ def test_where_code_and_response_code_contradict_each_other_show_says_so(
 ) -> None:
     """The code counts; the history has both."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("ack", REQUEST, (code,), response_code=response_code)
+    mailbox.acknowledge("ack", REQUEST, (code,), response_code=response_code)
     mailbox.later(5)
 
     assert f"response.code says the opposite ({response_code})" in str(
@@ -338,12 +342,12 @@ _ANSWERING = "[use_cases.send-document]\nanswer_responses = true\n"
 def test_a_response_that_asks_for_one_is_noted(mailbox: InboundSite) -> None:
     """Log and history say that it did; by default nothing is sent."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.answer("ack", REQUEST, asks=True)
+    mailbox.acknowledge("ack", REQUEST, asks=True)
     mailbox.turns()
 
     assert "asks for an infrastructure response" in str(mailbox.row(message_id).history[-1].text)
-    assert "asks for an infrastructure response" in mailbox.said("ack.recorded")[0]["text"]
-    assert not mailbox.said("ack.answered")
+    assert "asks for an infrastructure response" in mailbox.logged("ack.recorded")[0]["text"]
+    assert not mailbox.logged("ack.answered")
 
 
 def test_a_response_that_asks_for_one_is_answered_once(open_mailbox: Callable[..., InboundSite]) -> None:
@@ -352,7 +356,7 @@ def test_a_response_that_asks_for_one_is_answered_once(open_mailbox: Callable[..
     (mailbox.root / "outbox").mkdir()
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     for _ in range(2):
-        mailbox.answer("ack", REQUEST, asks=True)
+        mailbox.acknowledge("ack", REQUEST, asks=True)
         mailbox.later(5)
 
     name = f"response-{ResponseIds.of(f'answer to {RESPONSE}').bundle}.xml"
@@ -364,34 +368,34 @@ def test_a_response_that_asks_for_one_is_answered_once(open_mailbox: Callable[..
     assert f'<identifier value="{RESPONSE}"/>' in answer
     assert 'value="20013"' in answer
     assert mailbox.state(message_id) is State.RECEIVED
-    assert [line["recipient"] for line in mailbox.said("ack.answered")] == [PRACTICE]
+    assert [line["recipient"] for line in mailbox.logged("ack.answered")] == [PRACTICE]
 
 
 def test_without_an_outbox_the_response_waits_in_in(open_mailbox: Callable[..., InboundSite]) -> None:
-    """It is told of, keeps no other file waiting, and is answered when the outbox is there."""
+    """It is logged, keeps no other file waiting, and is answered when the outbox is there."""
     mailbox = open_mailbox(_ANSWERING)
     first = mailbox.message(asked=BOTH, references=[REQUEST])
     second = mailbox.message(asked=(INFRASTRUCTURE,), references=["another"])
-    mailbox.answer("asks", REQUEST, asks=True)
-    mailbox.answer("plain", "another")
+    mailbox.acknowledge("asks", REQUEST, asks=True)
+    mailbox.acknowledge("plain", "another")
     mailbox.turns()
     assert mailbox.names("IN") == ["asks.ctl", "asks.dat"]
     assert (mailbox.state(first), mailbox.state(second)) == (State.RECEIVED, State.COMPLETED)
-    assert len(mailbox.said("file.set_aside")) == 1
+    assert len(mailbox.logged("file.set_aside")) == 1
 
     (mailbox.root / "outbox").mkdir()
     mailbox.later(70)
 
     assert mailbox.names("IN") == []
-    assert len(mailbox.said("ack.answered")) == 1
+    assert len(mailbox.logged("ack.answered")) == 1
 
 
 def test_a_ledger_that_was_rebuilt_believes_by_workflow_id(mailbox: InboundSite) -> None:
     """It does not know the use case; where the letter went, its control file said."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST], to_mailbox=PRACTICE)
     mailbox.ledger.connection.execute("UPDATE messages SET use_case = NULL")
-    mailbox.answer("evil", REQUEST, from_dts=EVIL)
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("evil", REQUEST, from_dts=EVIL)
+    mailbox.acknowledge("ack", REQUEST)
     mailbox.later(5)
 
     assert mailbox.state(message_id) is State.RECEIVED

@@ -18,16 +18,16 @@ def _fail(mailbox: InboundSite, code: str = "EPL-154") -> None:
     assert mailbox.row(message_id).state is State.FAILED
 
 
-def test_three_failures_and_no_success_are_told_once(mailbox: InboundSite) -> None:
-    """The third EPL-154 is told to log and alerts, with what to try; further ones are not."""
+def test_three_failures_and_no_success_are_logged_once(mailbox: InboundSite) -> None:
+    """The third EPL-154 is logged and alerted, with what to try; further ones are not."""
     _fail(mailbox)
     _fail(mailbox)
-    assert mailbox.said(EVENT) == []
+    assert mailbox.logged(EVENT) == []
 
     _fail(mailbox)
     _fail(mailbox)
 
-    [told] = mailbox.said(EVENT)
+    [told] = mailbox.logged(EVENT)
     assert (told["workflow_id"], told["format"], told["failures"]) == (
         "GPCONNECT_SEND_DOCUMENT",
         "YYYYMMDD",
@@ -39,15 +39,15 @@ def test_three_failures_and_no_success_are_told_once(mailbox: InboundSite) -> No
     assert len(format_doubts(mailbox.ledger.connection)) == 1
 
 
-def test_a_restart_does_not_tell_again(mailbox: InboundSite) -> None:
-    """The ledger remembers that it was told."""
+def test_a_restart_does_not_log_again(mailbox: InboundSite) -> None:
+    """The ledger remembers that it was announced."""
     for _ in range(3):
         _fail(mailbox)
 
     mailbox.restart()
     _fail(mailbox)
 
-    assert mailbox.said(EVENT) == []
+    assert mailbox.logged(EVENT) == []
     assert mailbox.alerted(EVENT) == []
 
 
@@ -59,13 +59,13 @@ def test_one_that_was_accepted_is_enough(mailbox: InboundSite, accepted: str) ->
         mailbox.report("one", report_on(message_id, "SEND", "ERROR", "14"))
     else:
         code = "ok" if accepted == "20013" else "fatal-error"
-        mailbox.answer("one", "request", (accepted,), response_code=code)
+        mailbox.acknowledge("one", "request", (accepted,), response_code=code)
     mailbox.turns()
 
     for _ in range(4):
         _fail(mailbox)
 
-    assert mailbox.said(EVENT) == []
+    assert mailbox.logged(EVENT) == []
     assert format_doubts(mailbox.ledger.connection) == []
 
 
@@ -76,10 +76,10 @@ def test_other_codes_say_nothing_of_the_form(mailbox: InboundSite) -> None:
     for code in ("EPL-151", "EPL-153", "12"):
         _fail(mailbox, code)
 
-    assert mailbox.said(EVENT) == []
+    assert mailbox.logged(EVENT) == []
 
 
-def test_counting_begins_anew_with_another_form(tmp_path: Path) -> None:
+def test_counting_begins_again_with_another_form(tmp_path: Path) -> None:
     """What failed in the earlier form does not count against the one set since, which may be doubted too."""
     mailbox = InboundSite(tmp_path)
     for _ in range(3):
@@ -91,9 +91,9 @@ def test_counting_begins_anew_with_another_form(tmp_path: Path) -> None:
     assert format_doubts(mailbox.ledger.connection) == []
     _fail(mailbox)
     _fail(mailbox)
-    assert mailbox.said(EVENT) == []
+    assert mailbox.logged(EVENT) == []
     _fail(mailbox)
 
-    [told] = mailbox.said(EVENT)
+    [told] = mailbox.logged(EVENT)
     assert told["format"] == "DDMMYYYY"
     mailbox.close()

@@ -1,4 +1,4 @@
-"""Deadlines: what does not come in time is told of once, and mended when it comes."""
+"""Deadlines: what does not come in time is logged once, and repaired when it comes."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
 
 
 def _overdue(mailbox: InboundSite) -> list[tuple[str, str]]:
-    return [(line["message_id"], line["deadline"]) for line in mailbox.said("message.overdue")]
+    return [(line["message_id"], line["deadline"]) for line in mailbox.logged("message.overdue")]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def _overdue(mailbox: InboundSite) -> list[tuple[str, str]]:
         ("TRANSFER", (BUSINESS,), "business_ack", 5 * DAY),
     ],
 )
-def test_each_deadline_is_told_of_when_it_passes(
+def test_each_deadline_is_logged_when_it_passes(
     mailbox: InboundSite,
     reached: str | None,
     asked: tuple[Acknowledgement, ...],
@@ -54,7 +54,7 @@ def test_each_deadline_is_told_of_when_it_passes(
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_missed_deadline_is_told_of_once_over_a_restart(mailbox: InboundSite, restart: bool) -> None:
+def test_a_missed_deadline_is_logged_once_over_a_restart(mailbox: InboundSite, restart: bool) -> None:
     """The flag survives a restart, and its line is not repeated."""
     message_id = mailbox.message()
     mailbox.later(3 * HOUR)
@@ -81,7 +81,7 @@ def test_a_deadline_passes_while_the_daemon_is_down(mailbox: InboundSite) -> Non
 
 
 def test_a_further_deadline_replaces_the_flag(mailbox: InboundSite) -> None:
-    """Each deadline that a message misses in turn is told of, and the flag names the last."""
+    """Each deadline that a message misses in turn is logged, and the flag names the last."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS])
 
     for _ in range(50):
@@ -92,7 +92,7 @@ def test_a_further_deadline_replaces_the_flag(mailbox: InboundSite) -> None:
     assert mailbox.row(message_id).overdue == "business_ack"
 
 
-def test_what_comes_late_mends_the_message(mailbox: InboundSite) -> None:
+def test_what_comes_late_clears_the_flag(mailbox: InboundSite) -> None:
     """The evidence that was missing clears the flag, and log and alert say so."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.save_sent(message_id)
@@ -100,17 +100,17 @@ def test_what_comes_late_mends_the_message(mailbox: InboundSite) -> None:
     mailbox.later(DAY + HOUR)
     assert mailbox.row(message_id).overdue == "infrastructure_ack"
 
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     mailbox.later(1)
 
     row = mailbox.row(message_id)
     assert (row.state, row.overdue) == (State.COMPLETED, None)
-    assert [line["deadline"] for line in mailbox.said("message.mended")] == ["infrastructure_ack"]
+    assert [line["deadline"] for line in mailbox.logged("message.mended")] == ["infrastructure_ack"]
     assert [alert["message_id"] for alert in mailbox.alerted("message.mended")] == [message_id]
 
 
-def test_a_failure_is_no_mending(mailbox: InboundSite) -> None:
-    """An overdue message that fails is told of as failed alone."""
+def test_a_failure_clears_nothing(mailbox: InboundSite) -> None:
+    """An overdue message that fails is logged as failed alone."""
     message_id = mailbox.message()
     mailbox.later(3 * HOUR)
     mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14"))
@@ -118,8 +118,8 @@ def test_a_failure_is_no_mending(mailbox: InboundSite) -> None:
     mailbox.later(1)
 
     assert mailbox.row(message_id).overdue is None
-    assert mailbox.said("message.mended") == []
-    assert len(mailbox.said("message.failed")) == 1
+    assert mailbox.logged("message.mended") == []
+    assert len(mailbox.logged("message.failed")) == 1
 
 
 def test_other_evidence_does_not_clear_the_flag(mailbox: InboundSite) -> None:
@@ -128,16 +128,16 @@ def test_other_evidence_does_not_clear_the_flag(mailbox: InboundSite) -> None:
     mailbox.save_sent(message_id)
     mailbox.turns()
     mailbox.later(DAY + HOUR)
-    mailbox.answer("ack", REQUEST, ("30001",))
+    mailbox.acknowledge("ack", REQUEST, ("30001",))
 
     mailbox.later(1)
 
     assert mailbox.row(message_id).overdue == "infrastructure_ack"
-    assert mailbox.said("message.mended") == []
+    assert mailbox.logged("message.mended") == []
 
 
 def test_the_flag_falls_back_to_what_is_still_missing(mailbox: InboundSite) -> None:
-    """When the answer that was missed last comes, a message whose earlier one is missing stays overdue."""
+    """When the one that was missed last comes, a message whose earlier one is missing stays overdue."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE, BUSINESS], references=[REQUEST])
     mailbox.save_sent(message_id)
     mailbox.turns()
@@ -145,15 +145,15 @@ def test_the_flag_falls_back_to_what_is_still_missing(mailbox: InboundSite) -> N
     mailbox.later(5 * DAY)
     assert mailbox.row(message_id).overdue == "business_ack"
 
-    mailbox.answer("1", REQUEST, ("30001",))
+    mailbox.acknowledge("1", REQUEST, ("30001",))
     mailbox.later(1)
     assert mailbox.row(message_id).overdue == "infrastructure_ack"
-    assert mailbox.said("message.mended") == []
+    assert mailbox.logged("message.mended") == []
 
-    mailbox.answer("2", REQUEST, ("20013",))
+    mailbox.acknowledge("2", REQUEST, ("20013",))
     mailbox.later(1)
     assert (mailbox.state(message_id), mailbox.row(message_id).overdue) == (State.COMPLETED, None)
-    assert len(mailbox.said("message.mended")) == 1
+    assert len(mailbox.logged("message.mended")) == 1
 
 
 def test_silence_completes_what_asked_for_nothing(mailbox: InboundSite) -> None:
@@ -168,7 +168,7 @@ def test_silence_completes_what_asked_for_nothing(mailbox: InboundSite) -> None:
 
     row = mailbox.row(message_id)
     assert (row.state, row.assumed) == (State.COMPLETED, True)
-    assert [line["assumed"] for line in mailbox.said("message.completed")] == [True]
+    assert [line["assumed"] for line in mailbox.logged("message.completed")] == [True]
     assert mailbox.alerts == []
 
 
@@ -188,7 +188,7 @@ def test_a_late_failure_undoes_the_assumption(mailbox: InboundSite) -> None:
 
 
 @pytest.mark.parametrize("asked", [(INFRASTRUCTURE,), (BUSINESS,)])
-def test_silence_never_completes_what_asked_for_an_answer(
+def test_silence_never_completes_what_asked_for_an_acknowledgement(
     mailbox: InboundSite, asked: tuple[Acknowledgement, ...]
 ) -> None:
     """A missing acknowledgement is overdue for ever, not completed."""
@@ -232,7 +232,7 @@ def test_what_no_flag_lets_be_known_is_not_expected(open_mailbox: Callable[..., 
     assert (row.state, row.assumed, row.overdue) == (State.COMPLETED, True, None)
 
 
-def test_a_thousand_late_messages_are_each_told_of_once(mailbox: InboundSite) -> None:
+def test_a_thousand_late_messages_are_each_logged_once(mailbox: InboundSite) -> None:
     """A client that stood still for a morning makes a line for each message, not more."""
     ids = mailbox.messages(1000, in_out=False)
     mailbox.ledger.connection.execute("UPDATE messages SET state = 'collected'")
@@ -252,11 +252,11 @@ def test_settings_change_the_deadlines(open_mailbox: Callable[..., InboundSite])
     assert _overdue(mailbox) == []
     mailbox.later(4)
 
-    assert "within 10s" in mailbox.said("message.overdue")[0]["text"]
+    assert "within 10s" in mailbox.logged("message.overdue")[0]["text"]
 
 
-def test_an_untold_deadline_is_told_of_at_the_next_start(mailbox: InboundSite) -> None:
-    """A process that ends between the flag and its line tells of it when it starts again."""
+def test_an_unannounced_deadline_is_logged_at_the_next_start(mailbox: InboundSite) -> None:
+    """A process that ends between the flag and its line announces it when it starts again."""
     message_id = mailbox.message()
     mailbox.ledger.mark_overdue([message_id], Deadline.COLLECTED, mailbox.clock.now(), "late")
 

@@ -24,13 +24,13 @@ def test_reports_that_come_at_once_are_recorded_and_archived_once_each(
     ids = _drop_reports(mailbox, count)
     for _ in range(3):
         mailbox.incoming.work()
-    told = [line["message_id"] for line in mailbox.said("message.failed")]
+    told = [line["message_id"] for line in mailbox.logged("message.failed")]
     assert 0 < len(told) < count
 
     mailbox.restart()
     mailbox.turns()
 
-    told += [line["message_id"] for line in mailbox.said("message.failed")]
+    told += [line["message_id"] for line in mailbox.logged("message.failed")]
     assert sorted(told) == sorted(ids)
     assert len(mailbox.archived()) == count
     assert mailbox.names("IN") == []
@@ -81,10 +81,10 @@ def test_sent_is_worked_off_before_in(mailbox: InboundSite) -> None:
     mailbox.turns()
 
     assert mailbox.state(ids[-1]) is State.FAILED
-    assert mailbox.said("report.unmatched") == []
+    assert mailbox.logged("report.unmatched") == []
 
 
-def test_a_folder_that_lies_about_its_changes_is_looked_through_all_the_same(
+def test_a_folder_that_misreports_its_changes_is_looked_through_all_the_same(
     mailbox: InboundSite,
 ) -> None:
     """On a share that does not stamp its folders, reports are found after six rescans at the latest."""

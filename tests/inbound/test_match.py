@@ -18,14 +18,14 @@ def _states(mailbox: InboundSite, ids: Sequence[str]) -> list[State]:
 
 
 def _unmatched(mailbox: InboundSite) -> dict[str, object]:
-    (line,) = mailbox.said("report.unmatched")
+    (line,) = mailbox.logged("report.unmatched")
     (alert,) = mailbox.alerted("report.unmatched")
     assert alert["text"] == line["text"]
     assert mailbox.names("IN") == ["report.ctl"]
     return line
 
 
-def test_the_mesh_id_learnt_from_sent_finds_the_message(mailbox: InboundSite) -> None:
+def test_the_mesh_id_from_sent_finds_the_message(mailbox: InboundSite) -> None:
     """With one LocalId on all messages, the MESH id tells them apart."""
     ids = mailbox.messages(3, local_id=ODS_CODE)
     mailbox.save_sent(ids[1], local_id=ODS_CODE)
@@ -111,7 +111,7 @@ def test_a_name_and_a_mesh_id_of_different_messages_contradict_each_other(mailbo
     mailbox.turns()
 
     assert _states(mailbox, ids) == [State.SENT, State.QUEUED]
-    assert len(mailbox.said("report.unmatched")) == 1
+    assert len(mailbox.logged("report.unmatched")) == 1
 
 
 def test_another_mesh_id_than_the_messages_own_is_no_match(mailbox: InboundSite) -> None:
@@ -148,31 +148,31 @@ def test_a_rejected_message_is_no_candidate(mailbox: InboundSite) -> None:
     assert mailbox.state(message_id) is State.REJECTED
 
 
-def test_an_unmatched_report_is_told_of_once(mailbox: InboundSite) -> None:
+def test_an_unmatched_report_is_logged_once(mailbox: InboundSite) -> None:
     """One warning and one alert for an unmatched report, over all looks and restarts; it stays in IN."""
     mailbox.report("report", report_on("UNKNOWN-1", *FAILURE))
     mailbox.turns()
-    assert len(mailbox.said("report.unmatched")) == len(mailbox.alerted("report.unmatched")) == 1
+    assert len(mailbox.logged("report.unmatched")) == len(mailbox.alerted("report.unmatched")) == 1
 
     mailbox.later(600)
     mailbox.restart()
     mailbox.turns()
     mailbox.later(600)
 
-    assert mailbox.said("report.unmatched") == []
+    assert mailbox.logged("report.unmatched") == []
     assert mailbox.alerts == []
     assert mailbox.names("IN") == ["report.ctl"]
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_an_unmatched_report_finds_its_message_when_sent_teaches_the_mesh_id(
+def test_an_unmatched_report_finds_its_message_when_sent_gives_the_mesh_id(
     mailbox: InboundSite, restart: bool
 ) -> None:
     """A report that came before the pair in SENT is matched when that comes, also after a restart."""
     ids = mailbox.messages(2, local_id=ODS_CODE)
     mailbox.report("report", report_on(ODS_CODE, *FAILURE, mesh_id=MESH_ID))
     mailbox.turns()
-    assert len(mailbox.said("report.unmatched")) == 1
+    assert len(mailbox.logged("report.unmatched")) == 1
     if restart:
         mailbox.restart()
         mailbox.turns()
@@ -184,8 +184,8 @@ def test_an_unmatched_report_finds_its_message_when_sent_teaches_the_mesh_id(
     assert mailbox.archived() == ["report.ctl"]
 
 
-def test_one_report_teaches_the_mesh_id_that_another_needs(mailbox: InboundSite) -> None:
-    """Of two reports that come together, one may be matched by LocalId and the other by what that taught."""
+def test_one_report_gives_the_mesh_id_that_another_needs(mailbox: InboundSite) -> None:
+    """Of two reports that come together, one may be matched by LocalId and the other by what that gave."""
     message_id = mailbox.message(local_id="ORDER-1")
     mailbox.message(local_id="")
     mailbox.report("1", report_on("", *FAILURE, mesh_id=MESH_ID))
@@ -194,7 +194,7 @@ def test_one_report_teaches_the_mesh_id_that_another_needs(mailbox: InboundSite)
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.FAILED
-    assert mailbox.said("report.unmatched") == []
+    assert mailbox.logged("report.unmatched") == []
 
 
 @pytest.mark.slow
@@ -218,5 +218,5 @@ def test_a_thousand_interleaved_reports(mailbox: InboundSite, save_sent: bool) -
     states = [row["state"] for row in mailbox.ledger.connection.execute("SELECT state FROM messages")]
     assert states == (["failed"] if save_sent else ["collected"]) * count
     assert len(mailbox.names("IN")) == (0 if save_sent else count)
-    assert len(mailbox.said("report.unmatched")) == (0 if save_sent else count)
-    assert len(mailbox.said("message.failed")) == (count if save_sent else 0)
+    assert len(mailbox.logged("report.unmatched")) == (0 if save_sent else count)
+    assert len(mailbox.logged("message.failed")) == (count if save_sent else 0)

@@ -42,7 +42,7 @@ class Piece:
             mailbox.report(name, report_on(message_id, *self.report, mesh_id=mesh_id))
         elif self.codes:
             code = "ok" if not set(self.codes) & set(NEGATIVE) else "fatal-error"
-            mailbox.answer(name, f"request-{message_id}", self.codes, response_code=code)
+            mailbox.acknowledge(name, f"request-{message_id}", self.codes, response_code=code)
         else:
             mailbox.save_sent(message_id, mesh_id=mesh_id)
 
@@ -59,7 +59,7 @@ def expected(pieces: Sequence[Piece], asked: Sequence[Acknowledgement]) -> State
     codes = {code for piece in pieces for code in piece.codes}
     reports = [piece.report for piece in pieces if piece.report is not None]
     failed = [report for report in reports if REPORTS[report] is State.FAILED]
-    # The client that could not transfer a message does not know whether MESH has it: an answer is believed.
+    # The client that could not transfer a message cannot know if MESH has it: an acknowledgement is believed.
     is_unsure = all(event == "TRANSFER" for event, _, _ in failed)
     has_answer = bool(codes & {*POSITIVE_INFRASTRUCTURE, *POSITIVE_BUSINESS})
     reached = [REPORTS[report] for report in reports if report not in failed]
@@ -150,8 +150,8 @@ def test_any_order_ends_alike(
 
 
 @pytest.mark.parametrize("first", [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]])
-def test_a_business_answer_may_come_before_the_infrastructure_one(shared: InboundSite, first: str) -> None:
-    """With both asked for, a message is completed by the second answer, whichever that is."""
+def test_acknowledgements_may_come_in_either_order(shared: InboundSite, first: str) -> None:
+    """With both asked for, a message is completed by the second acknowledgement, whichever that is."""
     both = [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]]
     second = next(code for code in both if code != first)
 
@@ -164,7 +164,7 @@ def test_a_business_answer_may_come_before_the_infrastructure_one(shared: Inboun
 
 
 def test_only_what_was_asked_for_is_awaited(shared: InboundSite) -> None:
-    """An infrastructure answer completes a message of which nothing else was asked."""
+    """An infrastructure acknowledgement completes a message of which nothing else was asked."""
     life = _live(shared, [Piece(codes=("20013",))], (INFRASTRUCTURE,))
 
     assert life.state is State.COMPLETED
@@ -172,8 +172,8 @@ def test_only_what_was_asked_for_is_awaited(shared: InboundSite) -> None:
 
 
 @pytest.mark.parametrize("code", [NEGATIVE_INFRASTRUCTURE[0], NEGATIVE_BUSINESS[0]])
-def test_several_codes_in_one_answer_all_count(shared: InboundSite, code: str) -> None:
-    """An answer that is positive at one level and negative at another fails the message."""
+def test_several_codes_in_one_acknowledgement_all_count(shared: InboundSite, code: str) -> None:
+    """An acknowledgement that is positive at one level and negative at another fails the message."""
     life = _live(shared, [Piece(codes=("20013", code))], (INFRASTRUCTURE, BUSINESS))
 
     assert life.state is State.FAILED

@@ -30,11 +30,11 @@ def _delivered(mailbox: InboundSite) -> list[str]:
     return sorted(os.listdir(mailbox.root / "arrived"))
 
 
-def test_a_data_message_is_left_alone_and_told_of_once(mailbox: InboundSite) -> None:
+def test_a_data_message_is_left_alone_and_logged_once(mailbox: InboundSite) -> None:
     """Without `deliver` a message for somebody else stays as it is; one line says that it is there."""
     _arrive(mailbox, "letter")
     mailbox.turns()
-    (line,) = mailbox.said("file.received")
+    (line,) = mailbox.logged("file.received")
     assert (line["file"], line["workflow"], line["sender"]) == ("letter.ctl", "LAB_RESULTS", "P81001")
 
     mailbox.restart()
@@ -56,7 +56,7 @@ def test_a_file_that_was_taken_is_forgotten(mailbox: InboundSite) -> None:
     _arrive(mailbox, "letter")
     mailbox.later(1)
 
-    assert len(mailbox.said("file.received")) == 2
+    assert len(mailbox.logged("file.received")) == 2
 
 
 def test_deliver_moves_data_messages(open_mailbox: Callable[..., InboundSite]) -> None:
@@ -68,7 +68,7 @@ def test_deliver_moves_data_messages(open_mailbox: Callable[..., InboundSite]) -
 
     assert _delivered(mailbox) == ["letter.ctl", "letter.dat"]
     assert (mailbox.root / "arrived" / "letter.dat").read_bytes() == b"payload"
-    assert [line["file"] for line in mailbox.said("file.delivered")] == ["letter.ctl"]
+    assert [line["file"] for line in mailbox.logged("file.delivered")] == ["letter.ctl"]
     assert mailbox.names("IN") == []
 
 
@@ -94,7 +94,7 @@ def test_deliver_finishes_what_a_crash_left_half_done(open_mailbox: Callable[...
     mailbox.turns()
 
     assert _delivered(mailbox) == ["letter.ctl", "letter.dat"]
-    assert len(mailbox.said("file.delivered")) == 1
+    assert len(mailbox.logged("file.delivered")) == 1
     assert mailbox.names("IN") == []
 
 
@@ -112,13 +112,13 @@ def test_deliver_overwrites_nothing(open_mailbox: Callable[..., InboundSite]) ->
 
 
 def test_deliver_waits_for_the_payload(open_mailbox: Callable[..., InboundSite]) -> None:
-    """A message whose payload is missing is told of, and delivered when the payload comes after all."""
+    """A message whose payload is missing is logged, and delivered when the payload comes after all."""
     mailbox = open_mailbox(DELIVER)
     mailbox.put("IN", "letter.ctl", write_control_file(replace(LETTER, from_dts="P81001")))
     mailbox.turns()
     assert mailbox.lines == []
     mailbox.later(10)
-    assert [line["text"] for line in mailbox.said("file.set_aside")] == ["Its payload is missing."]
+    assert [line["text"] for line in mailbox.logged("file.set_aside")] == ["Its payload is missing."]
 
     mailbox.put("IN", "letter.dat", b"payload")
     mailbox.later(61)
@@ -151,7 +151,7 @@ def test_a_payload_that_is_a_link_is_not_delivered(open_mailbox: Callable[..., I
     mailbox.later(10)
 
     assert mailbox.names("IN") == ["letter.ctl", "letter.dat"]
-    assert [line["text"] for line in mailbox.said("file.set_aside")] == ["Its payload is no ordinary file."]
+    assert [line["text"] for line in mailbox.logged("file.set_aside")] == ["Its payload is no ordinary file."]
 
 
 def test_deliver_works_across_file_systems(

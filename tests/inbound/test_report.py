@@ -1,4 +1,4 @@
-"""Reports in IN: what each says, what it does to its message, and what is told of it."""
+"""Reports in IN: what each says, what it does to its message, and what is logged it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def test_a_report_brings_its_message_to_the_state_that_it_proves(
     assert (entry.event, entry.code) == (code[0], code[2])
     assert mailbox.names("IN") == []
     assert mailbox.archived() == ["report.ctl"]
-    assert len(mailbox.said("report.recorded")) + len(mailbox.said("report.delayed")) == 1
+    assert len(mailbox.logged("report.recorded")) + len(mailbox.logged("report.delayed")) == 1
 
 
 @pytest.mark.sampled(8)
@@ -49,7 +49,7 @@ def test_a_failure_reaches_log_and_alert_with_advice(mailbox: InboundSite, code:
 
     mailbox.turns()
 
-    (line,) = mailbox.said("message.failed")
+    (line,) = mailbox.logged("message.failed")
     (alert,) = mailbox.alerted("message.failed")
     assert (line["message_id"], line["by"], line["code"]) == (message_id, code[0], code[2])
     assert line["text"]
@@ -77,7 +77,7 @@ def test_a_delay_is_a_warning_and_no_success(mailbox: InboundSite) -> None:
 
     assert mailbox.state(message_id) is State.QUEUED
     assert [line.level for line in mailbox.lines if line.event == "report.delayed"] == ["WARNING"]
-    assert mailbox.said("report.recorded") == []
+    assert mailbox.logged("report.recorded") == []
     assert mailbox.alerts == []
 
 
@@ -94,7 +94,7 @@ def test_an_unknown_code_is_kept_as_it_is(mailbox: InboundSite, status: str, cod
 
     assert mailbox.state(message_id) is state
     assert mailbox.row(message_id).history[-1].code == code
-    assert mailbox.said("report.recorded")[0]["code"] == code
+    assert mailbox.logged("report.recorded")[0]["code"] == code
 
 
 def test_a_report_without_status_record_is_noted(mailbox: InboundSite) -> None:
@@ -109,7 +109,7 @@ def test_a_report_without_status_record_is_noted(mailbox: InboundSite) -> None:
     assert mailbox.archived() == ["report.ctl"]
 
 
-def test_a_report_that_calls_itself_data_is_told_by_its_record(mailbox: InboundSite) -> None:
+def test_a_report_that_calls_itself_data_is_known_by_its_record(mailbox: InboundSite) -> None:
     """A control file from us with a status record and without a payload is a report, whatever its type."""
     message_id = mailbox.message()
     control = report_on(message_id, "SEND", "ERROR", "14", message_type="Data")
@@ -120,8 +120,8 @@ def test_a_report_that_calls_itself_data_is_told_by_its_record(mailbox: InboundS
     assert mailbox.state(message_id) is State.FAILED
 
 
-def test_a_repeated_report_is_archived_and_told_once(mailbox: InboundSite) -> None:
-    """The same report under another name changes nothing, is not told of again, and leaves IN."""
+def test_a_repeated_report_is_archived_and_logged_once(mailbox: InboundSite) -> None:
+    """The same report under another name changes nothing, is not logged again, and leaves IN."""
     message_id = mailbox.message()
     mailbox.report("one", report_on(message_id, "SEND", "ERROR", "14"))
     mailbox.turns()
@@ -131,8 +131,8 @@ def test_a_repeated_report_is_archived_and_told_once(mailbox: InboundSite) -> No
     mailbox.turns()
 
     assert mailbox.row(message_id) == before
-    assert len(mailbox.said("message.failed")) == len(mailbox.alerts) == 1
-    assert len(mailbox.said("report.recorded")) == 1
+    assert len(mailbox.logged("message.failed")) == len(mailbox.alerts) == 1
+    assert len(mailbox.logged("report.recorded")) == 1
     assert mailbox.archived() == ["one.ctl", "two.ctl"]
 
 
@@ -144,14 +144,14 @@ def test_a_report_about_the_client_is_tied_to_no_message(mailbox: InboundSite, c
 
     mailbox.turns()
 
-    said = mailbox.said("client.poll" if code[1] == "SUCCESS" else "client.poll_failed")
+    said = mailbox.logged("client.poll" if code[1] == "SUCCESS" else "client.poll_failed")
     assert [line["code"] for line in said] == [code[2]]
     assert mailbox.state(message_id) is State.QUEUED
     assert len(mailbox.row(message_id).history) == 2
     assert mailbox.archived() == ["poll.ctl"]
 
 
-def test_a_report_teaches_the_mesh_id(mailbox: InboundSite) -> None:
+def test_a_report_gives_the_mesh_id(mailbox: InboundSite) -> None:
     """A MESH id that a matched report gives is the message's from then on."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00", mesh_id=MESH_ID))
@@ -159,7 +159,7 @@ def test_a_report_teaches_the_mesh_id(mailbox: InboundSite) -> None:
     mailbox.turns()
 
     assert mailbox.row(message_id).mesh_id == MESH_ID
-    assert mailbox.said("message.sent")[0]["mesh_id"] == MESH_ID
+    assert mailbox.logged("message.sent")[0]["mesh_id"] == MESH_ID
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_a_report_for_another_application_is_noted_once(mailbox: InboundSite) ->
 
     mailbox.turns()
 
-    assert [line["file"] for line in mailbox.said("file.received")] == ["report.ctl"]
-    assert mailbox.said("report.unmatched") == []
+    assert [line["file"] for line in mailbox.logged("file.received")] == ["report.ctl"]
+    assert mailbox.logged("report.unmatched") == []
     assert mailbox.names("IN") == ["report.ctl"]
 
 
@@ -277,7 +277,7 @@ def test_unmatched_reports_can_be_archived(open_mailbox: Callable[..., InboundSi
 
     mailbox.turns()
 
-    assert len(mailbox.said("report.unmatched")) == 1
+    assert len(mailbox.logged("report.unmatched")) == 1
     assert mailbox.archived() == ["report.ctl"]
     assert mailbox.names("IN") == []
 
@@ -297,7 +297,7 @@ def test_advice_says_where_mesh_may_not_look_practices_up(mailbox: InboundSite, 
     reason = mailbox.row(message_id).reason
     assert reason is not None
     assert reason.advice is not None
-    is_told = "MESH's own list of workflow ids for endpoint lookup lacks DIGMED_FLU_VAC" in reason.advice
-    assert is_told == (told == "vaccination")
-    assert ("to_mailbox" in reason.advice and "meshctl lookup" in reason.advice) or not is_told
+    is_shown = "MESH's own list of workflow ids for endpoint lookup lacks DIGMED_FLU_VAC" in reason.advice
+    assert is_shown == (told == "vaccination")
+    assert ("to_mailbox" in reason.advice and "meshctl lookup" in reason.advice) or not is_shown
     assert mailbox.alerted("message.failed")[0]["advice"] == reason.advice

@@ -34,7 +34,7 @@ def test_old_final_messages_leave_with_all_that_belongs_to_them(mailbox: Inbound
     mailbox.turns()
 
     assert _left(mailbox) == {young}
-    assert [line["messages"] for line in mailbox.said("daemon.retention")] == [1200]
+    assert [line["messages"] for line in mailbox.logged("daemon.retention")] == [1200]
     for table in ("history", "message_references"):
         query = f"SELECT message_id FROM {table} LEFT JOIN messages USING (number)"  # noqa: S608
         owners = mailbox.ledger.connection.execute(query)

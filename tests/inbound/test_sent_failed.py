@@ -47,7 +47,7 @@ def test_the_user_guides_example_makes_a_message_sent(mailbox: InboundSite, line
 
     row = mailbox.row(message_id)
     assert (row.state, row.mesh_id) == (State.SENT, "DTS-20101216101210-927652")
-    assert [line["message_id"] for line in mailbox.said("message.sent")] == [message_id]
+    assert [line["message_id"] for line in mailbox.logged("message.sent")] == [message_id]
     assert mailbox.names("SENT") == [f"{message_id}.ctl"]
 
 
@@ -106,23 +106,23 @@ def test_a_pair_in_failed_has_failed(
 
 
 def test_a_control_file_in_failed_that_nobody_can_read_is_a_failure_too(mailbox: InboundSite) -> None:
-    """What the client could not read either is no less a failure; it is told of as unreadable besides."""
+    """What the client could not read either is no less a failure; it is logged as unreadable besides."""
     message_id = mailbox.message()
     mailbox.put("FAILED", f"{message_id}.ctl", b"<DTSControl><Versi", age_seconds=60)
 
     mailbox.turns()
 
     assert mailbox.state(message_id) is State.FAILED
-    assert len(mailbox.said("report.unreadable")) == 1
+    assert len(mailbox.logged("report.unreadable")) == 1
 
 
 def test_an_unreadable_file_in_sent_proves_nothing(mailbox: InboundSite) -> None:
-    """A broken control file in SENT is told of once and left; mended, it is read."""
+    """A broken control file in SENT is logged once and left; repaired, it is read."""
     message_id = mailbox.message()
     mailbox.put("SENT", f"{message_id}.ctl", b"<DTSControl><Versi", age_seconds=60)
     mailbox.turns()
     assert mailbox.state(message_id) is State.QUEUED
-    assert [line["folder"] for line in mailbox.said("report.unreadable")] == ["SENT"]
+    assert [line["folder"] for line in mailbox.logged("report.unreadable")] == ["SENT"]
 
     mailbox.restart()
     mailbox.turns()
@@ -133,7 +133,7 @@ def test_an_unreadable_file_in_sent_proves_nothing(mailbox: InboundSite) -> None
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_the_mesh_id_that_is_added_last_is_learnt(mailbox: InboundSite) -> None:
+def test_the_mesh_id_that_is_added_last_is_recorded(mailbox: InboundSite) -> None:
     """The client rewrites the control file to add DTSId; the version without it is not the last word."""
     message_id = mailbox.message()
     mailbox.put("SENT", f"{message_id}.ctl", write_control_file(sent_control(message_id)))
@@ -147,7 +147,7 @@ def test_the_mesh_id_that_is_added_last_is_learnt(mailbox: InboundSite) -> None:
 
 
 def test_files_of_other_applications_are_not_opened(mailbox: InboundSite) -> None:
-    """A control file in SENT or FAILED that bears no message's name is not read: nothing is told of it."""
+    """A control file in SENT or FAILED that bears no message's name is not read: nothing is logged it."""
     for folder in ("SENT", "FAILED"):
         mailbox.put(folder, "theirs.ctl", b"not XML at all", age_seconds=3600)
 
@@ -170,7 +170,7 @@ def test_what_is_known_is_not_read_again(mailbox: InboundSite, with_mesh_id: boo
     mailbox.later(600)
 
     assert mailbox.state(message_id) is State.SENT
-    assert mailbox.said("report.unreadable") == []
+    assert mailbox.logged("report.unreadable") == []
 
 
 def test_sent_after_sent_and_report_is_one_step(mailbox: InboundSite) -> None:
@@ -183,7 +183,7 @@ def test_sent_after_sent_and_report_is_one_step(mailbox: InboundSite) -> None:
 
     events = [entry.event for entry in mailbox.row(message_id).history]
     assert events.count("TRANSFER") == 1
-    assert len(mailbox.said("message.sent")) == 1
+    assert len(mailbox.logged("message.sent")) == 1
 
 
 def test_folders_that_are_not_there_are_empty(mailbox: InboundSite) -> None:
@@ -210,21 +210,21 @@ def test_upper_case_endings_are_control_files_too(mailbox: InboundSite) -> None:
     assert mailbox.state(message_id) is State.SENT
 
 
-def test_a_failure_that_nobody_may_have_heard_of_is_told_at_the_next_start(mailbox: InboundSite) -> None:
-    """A process that ends between recording a failure and telling of it does not keep it to itself."""
+def test_a_failure_that_nobody_may_have_heard_of_is_logged_at_the_next_start(mailbox: InboundSite) -> None:
+    """A process that ends between recording a failure and announcing it does not lose it."""
     message_id = mailbox.message()
     evidence = Evidence("SEND", State.FAILED, "14", "Not delivered.", "Ask the practice.")
     mailbox.ledger.record([(message_id, evidence)], mailbox.clock.now(), mailbox.clock.steady())
 
     mailbox.restart()
     mailbox.turns()
-    (line,) = mailbox.said("message.failed")
+    (line,) = mailbox.logged("message.failed")
     (alert,) = mailbox.alerted("message.failed")
     assert (line["message_id"], line["code"], alert["advice"]) == (message_id, "14", "Ask the practice.")
 
     mailbox.restart()
     mailbox.turns()
-    assert mailbox.said("message.failed") == []
+    assert mailbox.logged("message.failed") == []
 
 
 def _break(path: Path) -> None:

@@ -41,10 +41,10 @@ def test_a_control_file_that_is_none_stops_no_other(mailbox: InboundSite, make: 
     mailbox.later(RETRY)
 
     assert (mailbox.state(unlucky), mailbox.state(lucky)) == (State.QUEUED, State.FAILED)
-    assert [line["file"] for line in mailbox.said("report.unreadable")] == [f"{unlucky}.ctl"]
+    assert [line["file"] for line in mailbox.logged("report.unreadable")] == [f"{unlucky}.ctl"]
     mailbox.restart()
     mailbox.later(RETRY)
-    assert mailbox.said("report.unreadable") == []
+    assert mailbox.logged("report.unreadable") == []
 
 
 @no_file
@@ -52,20 +52,20 @@ def test_a_payload_that_is_none_stops_no_other(open_mailbox: Callable[..., Inbou
     """So it is with the payloads of an acknowledgement and of a message that is to be delivered."""
     mailbox = open_mailbox(DELIVER)
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("unlucky-ack", "some-other-request")
+    mailbox.acknowledge("unlucky-ack", "some-other-request")
     (mailbox.folder("IN") / "unlucky-ack.dat").unlink()
     make(mailbox.folder("IN") / "unlucky-ack.dat")
     make(mailbox.folder("IN") / "unlucky-letter.dat")
     mailbox.put("IN", "unlucky-letter.ctl", write_control_file(LETTER))
     mailbox.put("IN", "letter.dat", b"payload")
     mailbox.put("IN", "letter.ctl", write_control_file(LETTER))
-    mailbox.answer("zz-ack", REQUEST)
+    mailbox.acknowledge("zz-ack", REQUEST)
 
     for _ in range(3):
         mailbox.later(RETRY)
 
     assert mailbox.state(message_id) is State.COMPLETED
-    assert [line["file"] for line in mailbox.said("file.delivered")] == ["letter.ctl"]
+    assert [line["file"] for line in mailbox.logged("file.delivered")] == ["letter.ctl"]
     assert len(mailbox.names("IN")) == 4
     told = [line for line in mailbox.lines if line.level == "WARNING"]
     assert sorted((line.event, line.fields["file"]) for line in told) == [
@@ -79,17 +79,17 @@ def test_a_payload_that_is_none_stops_no_other(open_mailbox: Callable[..., Inbou
 def test_an_acknowledgement_is_read_when_its_payload_can_be(mailbox: InboundSite) -> None:
     """One whose payload the system did not let us read is tried again, after a restart too."""
     message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[REQUEST])
-    mailbox.answer("ack", REQUEST)
+    mailbox.acknowledge("ack", REQUEST)
     payload = mailbox.folder("IN") / "ack.dat"
     data = payload.read_bytes()
     payload.unlink()
     no_files.link_to_itself(payload)
     mailbox.turns()
-    assert len(mailbox.said("ack.unreadable")) == 1
+    assert len(mailbox.logged("ack.unreadable")) == 1
 
     mailbox.restart()
     mailbox.later(RETRY)
-    assert mailbox.said("ack.unreadable") == []
+    assert mailbox.logged("ack.unreadable") == []
     payload.unlink()
     payload.write_bytes(data)
     mailbox.later(RETRY)
@@ -98,7 +98,7 @@ def test_an_acknowledgement_is_read_when_its_payload_can_be(mailbox: InboundSite
     assert mailbox.names("IN") == []
 
 
-def test_an_unmatched_report_that_cannot_be_moved_is_told_of_once(
+def test_an_unmatched_report_that_cannot_be_moved_is_logged_once(
     open_mailbox: Callable[..., InboundSite],
 ) -> None:
     """With unmatched = "archive" one that stays in IN is tried again for ever, and alerts nobody again."""
@@ -109,13 +109,13 @@ def test_an_unmatched_report_that_cannot_be_moved_is_told_of_once(
 
     for _ in range(3):
         mailbox.later(RETRY)
-    assert len(mailbox.said("report.unmatched")) == len(mailbox.alerted("report.unmatched")) == 2
-    assert len(mailbox.said("file.set_aside")) == len(mailbox.alerted("file.set_aside")) == 1
+    assert len(mailbox.logged("report.unmatched")) == len(mailbox.alerted("report.unmatched")) == 2
+    assert len(mailbox.logged("file.set_aside")) == len(mailbox.alerted("file.set_aside")) == 1
     assert mailbox.names("IN") == [f"{LONG_NAME}.ctl"]
 
     mailbox.restart()
     mailbox.later(RETRY)
-    assert mailbox.said("report.unmatched") == mailbox.said("file.set_aside") == []
+    assert mailbox.logged("report.unmatched") == mailbox.logged("file.set_aside") == []
 
 
 def test_a_poll_report_that_cannot_be_moved_is_one_sign_of_life(mailbox: InboundSite) -> None:
@@ -130,6 +130,6 @@ def test_a_poll_report_that_cannot_be_moved_is_one_sign_of_life(mailbox: Inbound
     for _ in range(3):
         mailbox.later(RETRY)
 
-    assert len(mailbox.said("client.poll_failed")) == 1
-    assert len(mailbox.said("file.set_aside")) == 1
+    assert len(mailbox.logged("client.poll_failed")) == 1
+    assert len(mailbox.logged("file.set_aside")) == 1
     assert client_view(mailbox.ledger.fact(CLIENT_FACT)) == before

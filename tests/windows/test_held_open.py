@@ -36,7 +36,7 @@ def test_an_answer_is_read_when_it_is_let_go(tmp_path: Path, ending: str) -> Non
     mailbox = InboundSite(tmp_path)
     try:
         message_id = mailbox.message(asked=[Acknowledgement.INFRASTRUCTURE], references=[_REQUEST])
-        mailbox.answer("ack", _REQUEST)
+        mailbox.acknowledge("ack", _REQUEST)
         with held(mailbox.folder("IN") / f"ack{ending}") as is_held:
             mailbox.turns()
         assert is_held
@@ -44,6 +44,6 @@ def test_an_answer_is_read_when_it_is_let_go(tmp_path: Path, ending: str) -> Non
 
         mailbox.later(60)
         assert mailbox.state(message_id) is State.COMPLETED
-        assert mailbox.said("ack.unreadable") == mailbox.said("report.unreadable") == []
+        assert mailbox.logged("ack.unreadable") == mailbox.logged("report.unreadable") == []
     finally:
         mailbox.close()

@@ -1,4 +1,4 @@
-"""The client is watched: pairs that nobody takes, without any sign of life, are told of once an episode."""
+"""The client is watched: pairs that nobody takes, without any sign of life, are logged once an episode."""
 
 import os
 import time
@@ -31,16 +31,16 @@ def _stall(mailbox: InboundSite) -> str:
     return message_id
 
 
-def test_a_client_that_takes_nothing_is_told_of_once(mailbox: InboundSite) -> None:
+def test_a_client_that_takes_nothing_is_logged_once(mailbox: InboundSite) -> None:
     """Pairs in OUT and two hours of silence are one warning and one alert, over all looks and restarts."""
     mailbox.message()
     _grow_old(mailbox)
     mailbox.later(2 * HOUR - 60)
-    assert mailbox.said("client.stalled") == []
+    assert mailbox.logged("client.stalled") == []
 
     mailbox.later(120)
     mailbox.later(HOUR)
-    (line,) = mailbox.said("client.stalled")
+    (line,) = mailbox.logged("client.stalled")
     (alert,) = mailbox.alerted("client.stalled")
     assert line["pairs"] == alert["pairs"] == 1
     assert alert["text"] == line["text"]
@@ -48,7 +48,7 @@ def test_a_client_that_takes_nothing_is_told_of_once(mailbox: InboundSite) -> No
 
     mailbox.restart()
     mailbox.later(HOUR)
-    assert mailbox.said("client.stalled") == []
+    assert mailbox.logged("client.stalled") == []
     assert _view(mailbox).state is ClientState.STALLED
 
 
@@ -69,11 +69,11 @@ def test_any_sign_of_life_ends_the_episode(mailbox: InboundSite, sign: str) -> N
         mailbox.put(sign, "theirs.ctl", b"<DTSControl></DTSControl>")
     mailbox.later(10)
 
-    assert len(mailbox.said("client.recovered")) == len(mailbox.alerted("client.recovered")) == 1
+    assert len(mailbox.logged("client.recovered")) == len(mailbox.alerted("client.recovered")) == 1
     assert _view(mailbox).state is ClientState.ACTIVE
 
 
-def test_a_second_episode_is_told_of_again(mailbox: InboundSite) -> None:
+def test_a_second_episode_is_logged_again(mailbox: InboundSite) -> None:
     """Each episode has its own warning."""
     _stall(mailbox)
     mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
@@ -81,7 +81,7 @@ def test_a_second_episode_is_told_of_again(mailbox: InboundSite) -> None:
 
     mailbox.later(2 * HOUR + 60)
 
-    assert len(mailbox.said("client.stalled")) == 2
+    assert len(mailbox.logged("client.stalled")) == 2
 
 
 def test_an_empty_out_is_no_alarm(mailbox: InboundSite) -> None:
@@ -92,7 +92,7 @@ def test_an_empty_out_is_no_alarm(mailbox: InboundSite) -> None:
 
     mailbox.later(48 * HOUR)
 
-    assert mailbox.said("client.stalled") == []
+    assert mailbox.logged("client.stalled") == []
     assert _view(mailbox).state is ClientState.IDLE
 
 
@@ -104,7 +104,7 @@ def test_a_pair_that_has_just_come_is_no_alarm(mailbox: InboundSite) -> None:
 
     mailbox.later(HOUR)
 
-    assert mailbox.said("client.stalled") == []
+    assert mailbox.logged("client.stalled") == []
 
 
 def test_our_own_work_is_no_sign_of_the_clients_life(mailbox: InboundSite) -> None:
@@ -116,7 +116,7 @@ def test_our_own_work_is_no_sign_of_the_clients_life(mailbox: InboundSite) -> No
     theirs.unlink()
     mailbox.later(10)
 
-    assert mailbox.said("client.recovered") == []
+    assert mailbox.logged("client.recovered") == []
 
 
 def test_a_sign_while_the_daemon_was_down_counts(mailbox: InboundSite) -> None:
@@ -129,7 +129,7 @@ def test_a_sign_while_the_daemon_was_down_counts(mailbox: InboundSite) -> None:
     mailbox.restart()
     mailbox.turns()
 
-    assert len(mailbox.said("client.recovered")) == 1
+    assert len(mailbox.logged("client.recovered")) == 1
 
 
 def test_a_client_that_was_never_seen_is_unknown(mailbox: InboundSite) -> None:
