@@ -1,26 +1,29 @@
-"""Keeping the metrics file up to date: `[metrics] textfile`, for node_exporter's textfile collector.
+"""The metrics file of `[metrics] textfile`, in Prometheus' format, for node_exporter's textfile collector.
 
-The file is written after turns of the daemon, so an old `meshctl_last_turn_timestamp_seconds` tells that the
-daemon hangs or is gone. It is always whole. Nothing here raises or holds the daemon up for long: a monitor
-that cannot be told must not keep a letter from being sent.
+The file is written after turns of the daemon, so an old `meshctl_last_turn_timestamp_seconds` shows that the
+daemon hangs or is gone. It is always whole. Nothing here raises or holds the daemon up for long: monitoring
+must not keep a letter from being sent. No patient data: every value is a number, every label one of a short
+list.
 """
 
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple
 
-from meshctl.daemon.metrics_values import LedgerNumbers, Numbers
+from meshctl import __version__
+from meshctl.clock import now
 from meshctl.daemon.retry import RetriedParts
 from meshctl.files.durable import replace_file
-from meshctl.inbound.client import CLIENT_FACT, client_view
+from meshctl.inbound.client import CLIENT_FACT, ClientState, client_view
 from meshctl.journal.events import Journal, event_table
 from meshctl.ledger import reads
-from meshctl.outbound.count import OutboxTally, count_rejected, tally_outbox
+from meshctl.outbound.count import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
 
 ALERT_EVENTS: Final = tuple(
@@ -34,7 +37,14 @@ _REST_FACTOR: Final = 50
 # Others read it: the collector runs as a user of its own, and no patient data is in it.
 _MODE: Final = 0o644
 
-Result = TypeVar("Result")
+
+class _Gauge(NamedTuple):
+    """One metric without its prefix `meshctl_`: a value for each value of `label`, or one without a label."""
+
+    name: str
+    meaning: str
+    values: Mapping[str, float] | float
+    label: str = ""
 
 
 class Metrics:
@@ -69,35 +79,52 @@ class Metrics:
         self._not_before = now + max(_EVERY_SECONDS, (now - began) * _REST_FACTOR)
 
     def retire(self, successor: Settings) -> None:
-        """Write no more; remove the file if other settings have it elsewhere, as nobody would renew it."""
+        """Write no more; remove the file if other settings have it elsewhere: it would go stale."""
         if self._file is not None and self._file != successor.metrics.textfile:
             with suppress(OSError):
                 self._file.unlink()
         self._file = None
 
     def _text(self, connection: sqlite3.Connection | None, parts: RetriedParts) -> bytes:
-        # prometheus-client takes memory and time to load, which only a daemon that needs it spends.
-        from meshctl.daemon.metrics_text import metrics_text  # noqa: PLC0415
+        # It takes memory and time to load, which only a daemon that needs it spends.
+        import prometheus_client as prometheus  # noqa: PLC0415
 
-        return metrics_text(
-            Numbers(
-                mailbox=self._settings.mailbox.id,
-                turned_at_seconds=time.time(),
-                blocked={
-                    "outbound": parts.outbound.obstacle is not None,
-                    "inbound": parts.inbound.obstacle is not None,
-                    "ledger": parts.ledger.obstacle is not None,
-                },
-                alerts=self._alerts,
-                ledger=None if connection is None else _if_readable(lambda: _ledger_numbers(connection)),
-                outbox=_if_readable(lambda: self._outbox(connection)),
-                rejected_files=_if_readable(lambda: count_rejected(self._settings.staging.rejected)),
-            )
+        prometheus.disable_created_metrics()
+        registry, mailbox = prometheus.CollectorRegistry(), self._settings.mailbox.id
+        meaning = "Alerts since the daemon began, by event."
+        alerts = prometheus.Counter("meshctl_alerts", meaning, ("mailbox", "event"), registry=registry)
+        for event, count in self._alerts.items():
+            alerts.labels(mailbox, event).inc(count)
+        for name, meaning, values, label in self._gauges(connection, parts):
+            labels = ("mailbox", label) if label else ("mailbox",)
+            gauge = prometheus.Gauge(f"meshctl_{name}", meaning, labels, registry=registry)
+            if isinstance(values, Mapping):
+                for value, number in values.items():
+                    gauge.labels(mailbox, value).set(number)
+            else:
+                gauge.labels(mailbox).set(values)
+        return prometheus.generate_latest(registry)
+
+    def _gauges(self, connection: sqlite3.Connection | None, parts: RetriedParts) -> Iterator[_Gauge]:
+        """Yield the metrics that can be read now; why others cannot, the daemon's own work logs."""
+        seconds = now().timestamp()
+        yield _Gauge("info", "The version of the daemon.", {__version__: 1}, "version")
+        yield _Gauge(
+            "last_turn_timestamp_seconds", "When the daemon last went through its work, Unix time.", seconds
         )
-
-    def _outbox(self, connection: sqlite3.Connection | None) -> OutboxTally:
-        set_aside = () if connection is None else reads.set_aside(connection)
-        return tally_outbox(self._settings, time.time(), set_aside)
+        works = {"outbound": parts.outbound, "inbound": parts.inbound, "ledger": parts.ledger}
+        blocked = {name: int(work.obstacle is not None) for name, work in works.items()}
+        yield _Gauge("blocked", "1 while something blocks that part of the work.", blocked, "part")
+        with suppress(OSError, sqlite3.Error):
+            set_aside = () if connection is None else reads.set_aside(connection)
+            outbox = asdict(tally_outbox(self._settings, seconds, set_aside))
+            yield _Gauge("outbox_files", "Files in the outbox, by status.", outbox, "status")
+        with suppress(OSError):
+            rejected = count_rejected(self._settings.staging.rejected)
+            yield _Gauge("rejected_files", "Rejected files in rejected/.", rejected)
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                yield from _ledger_gauges(connection, seconds)
 
     def _tell(self, file: Path, problem: str | None) -> None:
         if problem is not None and problem != self._problem:
@@ -110,20 +137,31 @@ class Metrics:
         self._problem = problem
 
 
-def _ledger_numbers(connection: sqlite3.Connection) -> LedgerNumbers:
-    view = client_view(reads.fact(connection, CLIENT_FACT))
-    return LedgerNumbers(
-        states=reads.counts_by_state(connection),
-        overdue=reads.count_overdue(connection),
-        oldest_queued_seconds=reads.oldest_queued_seconds(connection, time.time()),
-        client=view.state,
-        client_seen_at_seconds=None if view.last_seen is None else view.last_seen.timestamp(),
-    )
-
-
-def _if_readable(read: Callable[[], Result]) -> Result | None:
-    """Return what is read, None while it cannot be; why, the daemon's own work tells."""
-    try:
-        return read()
-    except (OSError, sqlite3.Error):
-        return None
+def _ledger_gauges(connection: sqlite3.Connection, now_seconds: float) -> Sequence[_Gauge]:
+    """Return what the ledger says. Raises sqlite3.Error."""
+    client = client_view(reads.fact(connection, CLIENT_FACT))
+    states = {state.value: count for state, count in reads.counts_by_state(connection).items()}
+    gauges = [
+        _Gauge("messages", "Messages in the ledger, by state.", states, "state"),
+        _Gauge("overdue_messages", "Messages that have missed a deadline.", reads.count_overdue(connection)),
+        _Gauge(
+            "oldest_queued_seconds",
+            "For how long the oldest pair has waited in OUT; 0 when none does.",
+            reads.oldest_queued_seconds(connection, now_seconds) or 0.0,
+        ),
+        _Gauge(
+            "client_state",
+            "1 for the state that the MESH Client is in.",
+            {state.value: int(client.state is state) for state in ClientState},
+            "state",
+        ),
+    ]
+    if client.last_seen is not None:
+        gauges.append(
+            _Gauge(
+                "client_last_seen_timestamp_seconds",
+                "When the MESH Client last showed a sign of life, Unix time.",
+                client.last_seen.timestamp(),
+            )
+        )
+    return gauges
