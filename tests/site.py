@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshctl.daemon import windows
 from meshctl.daemon.lock import ask_to_reload
 from meshctl.journal.reader import Entry, parse_line
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
 from meshctl.mesh.control_file import ControlFile, read_control_file
+from meshctl.platform import host
+from meshctl.platform.common import STOP
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from tests import ready
 
@@ -386,7 +387,7 @@ class Daemon:
 
 def _has_been_asked(state_folder: Path) -> bool:
     """Ask a daemon to stop as is done on Windows, where a process can only be killed by another."""
-    return sys.platform == "win32" and windows.ask(state_folder, windows.STOP)
+    return sys.platform == "win32" and host.ask(state_folder, STOP)
 
 
 # A site that has documents wrapped, on top of what is quick.

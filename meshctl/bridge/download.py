@@ -25,9 +25,10 @@ from requests import Response
 
 from meshctl.bridge.answers import NotMeshError, StoppedError
 from meshctl.bridge.client import BridgeClient, Waiting
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.mesh.codes import ERROR, SUCCESS
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile, StatusRecord
+from meshctl.platform import system
 from meshctl.sizes import size_text
 
 _BLOCK_BYTES: Final = 1 << 16
@@ -124,7 +125,7 @@ class Download:
     ) -> None:
         """Put the body of one chunk at the end of the file, and make it durable."""
         unzip = self._unzip.copy()
-        descriptor = change.open_file(self._path, _APPEND, _MODE)
+        descriptor = system.open_file(self._path, _APPEND, _MODE)
         with durable.naming(self._path), os.fdopen(descriptor, "wb") as file:
             if sys.platform != "win32":
                 # The umask has had its say in open().

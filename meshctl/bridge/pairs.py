@@ -19,7 +19,7 @@ from typing import Final
 
 from meshctl import clock
 from meshctl.bridge.upload import MexHeaders, Uploads
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.client_folders import ClientFolders, DecidedPair, PairOutcome, TakenPair
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.journal.masking import mask_numbers
@@ -34,6 +34,7 @@ from meshctl.mesh.control_file import (
     write_control_file,
     write_report,
 )
+from meshctl.platform import system
 
 _PRIVATE: Final = 0o700
 _REPORT_MODE: Final = 0o640
@@ -259,7 +260,7 @@ class PairFinisher:
         failed = {pair.stem for pair in self._folders.decided() if pair.outcome is PairOutcome.FAILED}
         for name in os.listdir(self._reports):
             if name.removesuffix(_CONTROL) not in failed:
-                change.unlink(f"{self._reports}/{name}")
+                system.unlink(f"{self._reports}/{name}")
         durable.sync_folder(self._reports)
 
     def sent(self, pair: TakenPair, control: ControlFile | None, mesh_id: str) -> DecidedPair:
@@ -276,7 +277,7 @@ class PairFinisher:
         now = clock.now()
         status = StatusRecord(f"{now:%Y%m%d%H%M%S}", failure.event, ERROR, failure.code, failure.text)
         report = self._staged_report(pair.stem)
-        change.unlink_if_there(report)
+        system.unlink_if_there(report)
         durable.write_new(report, self._report(control, mesh_id, status), _REPORT_MODE)
         durable.sync_file(report)
         durable.sync_folder(self._reports)

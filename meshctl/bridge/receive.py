@@ -53,11 +53,12 @@ from meshctl.bridge.answers import (
 )
 from meshctl.bridge.client import BridgeClient
 from meshctl.bridge.download import DamagedError, Download, TooMuchError, arrived_control_file
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.client_folders import ClientFolders
 from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import ControlFileError, write_control_file
+from meshctl.platform import system
 
 _ARRIVING: Final = "arriving"
 _DELIVERED: Final = "delivered"
@@ -129,7 +130,7 @@ class Receiver:
         self._noted = {name for name in os.listdir(self._delivered) if is_sane_id(name)}
         for name in os.listdir(self._arriving):
             if os.path.splitext(name)[0] not in self._noted:
-                change.unlink(f"{self._arriving}/{name}")
+                system.unlink(f"{self._arriving}/{name}")
         with os.scandir(self._acknowledged) as entries:
             self._done = {entry.name: entry.stat().st_mtime for entry in entries}
         self._is_recovered = True
@@ -226,7 +227,7 @@ class Receiver:
     def _stage_control_file(self, message_id: str, headers: Mapping[str, str]) -> None:
         control = write_control_file(arrived_control_file(headers, message_id))
         path = self._staged(message_id, ".ctl")
-        change.unlink_if_there(path)
+        system.unlink_if_there(path)
         durable.write_new(path, control, _CONTROL_MODE)
         durable.sync_file(path)
         durable.sync_folder(self._arriving)
@@ -252,13 +253,13 @@ class Receiver:
     def _acknowledge(self, message_id: str) -> None:
         if self._tell_mesh(message_id):
             del self._failures[message_id]
-            change.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
+            system.rename(f"{self._delivered}/{message_id}", f"{self._acknowledged}/{message_id}")
             self._noted.discard(message_id)
             self._done[message_id] = clock.now().timestamp()
 
     def _acknowledge_again(self, message_id: str) -> None:
         os.utime(f"{self._acknowledged}/{message_id}")
-        change.rename(f"{self._acknowledged}/{message_id}", f"{self._delivered}/{message_id}")
+        system.rename(f"{self._acknowledged}/{message_id}", f"{self._delivered}/{message_id}")
         del self._done[message_id]
         self._noted.add(message_id)
         self._settle(message_id)
@@ -266,7 +267,7 @@ class Receiver:
     def _forget_acknowledged(self) -> None:
         now = clock.now().timestamp()
         for message_id in [one for one, at in self._done.items() if abs(now - at) > _REMEMBERED_SECONDS]:
-            change.unlink(f"{self._acknowledged}/{message_id}")
+            system.unlink(f"{self._acknowledged}/{message_id}")
             del self._done[message_id]
 
     def _tell_mesh(self, message_id: str) -> bool:
@@ -369,7 +370,7 @@ class Receiver:
         download, self._download = self._download, None
         if download is not None:
             with suppress(OSError):
-                change.unlink(self._staged(download.message_id, ".dat"))
+                system.unlink(self._staged(download.message_id, ".dat"))
 
     def _staged(self, message_id: str, ending: str) -> str:
         return f"{self._arriving}/{message_id}{ending}"

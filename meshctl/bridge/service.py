@@ -30,12 +30,12 @@ from meshctl.clock import Clock
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import serving
 from meshctl.daemon.retry import RetriedWork, RetryPolicy
-from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
 from meshctl.files.owner import claim
 from meshctl.journal.events import Journal
+from meshctl.platform.systemd import Service
 from meshctl.settings.model import Settings
 
 POLICY = RetryPolicy("bridge", problem_of, longest_pause_seconds=300.0, logs_pause=True)

@@ -42,8 +42,9 @@ from meshctl.bridge.answers import (
     rejection_in,
 )
 from meshctl.bridge.client import BridgeClient
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.safe_open import open_regular
+from meshctl.platform import system
 
 # Short: the name of a pair may fill all that a file system allows, and had four characters after it.
 _NOTE: Final = ".up"
@@ -90,7 +91,7 @@ class Uploads:
         self._folder = str(folder)
         durable.make_folders(self._folder, _PRIVATE_FOLDER)
         # Of an earlier process that was killed while it wrote it.
-        change.unlink_if_there(f"{self._folder}/{_NEXT}")
+        system.unlink_if_there(f"{self._folder}/{_NEXT}")
 
     def get(self, stem: str) -> Upload | None:
         """Return the note about a pair; None if there is none, and so nothing of it was sent."""
@@ -116,7 +117,7 @@ class Uploads:
     def drop(self, stem: str) -> None:
         """Remove a note, if there is one; durable on return."""
         try:
-            change.unlink(self._path(stem))
+            system.unlink(self._path(stem))
         except FileNotFoundError:
             return
         durable.sync_folder(self._folder)

@@ -10,9 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from meshctl.check.finding import MOST_LISTED, Finding, Setup, error, listed, note, ok, warning
-from meshctl.check.rights import ASK_DAEMON
 from meshctl.clock import iso
-from meshctl.files.safe_open import lying_since_ns
 from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.inbound.follow import PATIENCE_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
@@ -20,6 +18,7 @@ from meshctl.ledger.reads import count_set_aside, fact, set_aside
 from meshctl.outbound.count import without
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
+from meshctl.platform import host, system
 from meshctl.settings.types import format_duration
 from meshctl.sizes import span_text
 
@@ -50,7 +49,7 @@ def check_outbox(setup: Setup) -> Iterator[Finding]:
             "outbox.waiting",
             f"{_files(len(old))} left in {staging.outbox}, the oldest for {span_text(max(old))}: the daemon"
             " does not take them.",
-            f"Check whether the daemon is running ({ASK_DAEMON}), and see meshctl logs --level WARNING.",
+            f"Check whether the daemon is running ({host.ASK_DAEMON}), and see meshctl logs --level WARNING.",
         )
     else:
         yield ok("outbox.waiting", "No file has been left in the outbox too long.")
@@ -223,7 +222,7 @@ def _ages(folder: Path, setup: Setup, *, folders: bool = False) -> Iterator[tupl
             for entry in islice(entries, _MOST_EXAMINED):
                 if entry.is_dir(follow_symlinks=False) is folders:
                     status = entry.stat(follow_symlinks=False)
-                    came = lying_since_ns(entry.path, status) / 1e9
+                    came = system.arrived_ns(entry.path, status) / 1e9
                     yield entry.name, now - max(status.st_mtime, came)
     except FileNotFoundError:
         return

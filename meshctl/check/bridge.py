@@ -18,9 +18,9 @@ from meshctl.bridge.connect import (
 )
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import on_one_mount
-from meshctl.check.rights import SCHEDULER, START_BRIDGE
 from meshctl.daemon.lock import server_of
 from meshctl.errors import ConfigError
+from meshctl.platform import host
 from meshctl.settings.model import BridgeSettings
 
 EXPIRES_SOON = timedelta(days=30)
@@ -181,7 +181,7 @@ def _running(setup: Setup) -> Finding:
         return note(
             name,
             "No bridge is running, so nothing is sent to MESH or received from it at present.",
-            f"Start it: {START_BRIDGE}, or meshctl bridge. Nothing to do if {SCHEDULER} calls"
+            f"Start it: {host.START_BRIDGE}, or meshctl bridge. Nothing to do if {host.SCHEDULER} calls"
             " meshctl bridge --once.",
         )
     return ok(name, f"The mailbox is served by {server}.")

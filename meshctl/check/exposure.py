@@ -18,17 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshctl.check.access_lists import ARE_READABLE, access_list, account_name, close_command
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import PROBE_NAME
-from meshctl.check.rights import runs_as_root
 from meshctl.daemon.lock import holder_process, is_running
 from meshctl.errors import ConfigError
-from meshctl.files import change
-from meshctl.files.mounts import mount_of
 from meshctl.files.safe_open import is_being_written
 from meshctl.journal.events import Journal
 from meshctl.ledger.keys import KEY_NAME
+from meshctl.platform import host, system
 from meshctl.settings.model import Settings
 
 PROTECTED_LINKS = Path("/proc/sys/fs/protected_hardlinks")
@@ -69,18 +66,18 @@ def refuse_world_writable(settings: Settings) -> None:
 
 def warn_of_root(journal: Journal) -> None:
     """Log that the daemon runs as root, if it does."""
-    if runs_as_root():
+    if host.is_root():
         journal.warning("daemon.warning", text=_ROOT_TEXT, advice=_ROOT_ADVICE)
 
 
 def check_user(_setup: Setup) -> Iterator[Finding]:
     """Check that this is not root."""
-    yield warning("user", _ROOT_TEXT, _ROOT_ADVICE) if runs_as_root() else ok("user", "This is not root.")
+    yield warning("user", _ROOT_TEXT, _ROOT_ADVICE) if host.is_root() else ok("user", "This is not root.")
 
 
 def check_exposure(setup: Setup) -> Iterator[Finding]:
     """Check what everybody can write to, and what others should not read."""
-    if sys.platform == "win32" and not ARE_READABLE:
+    if not host.knows_rights():
         yield note("access", _UNKNOWN_TEXT, _UNKNOWN_ADVICE)
         return
     open_to_all = list(_world_writable(setup.settings))
@@ -98,25 +95,25 @@ def _world_writable(settings: Settings) -> Iterator[Finding]:
     """Return what lets everybody on this computer send in the mailbox's name, or change what meshctl does."""
     outbox = settings.staging.outbox
     for folder in (outbox, *(outbox / name for name in settings.use_cases)):
-        if _is_world_writable(folder):
+        if host.everybody_may_write(folder):
             yield error(
                 "world_writable.outbox",
                 f"Everybody on this computer can write in {folder}, and so send letters as mailbox"
                 f" {settings.mailbox.id}.",
-                f"Let a group of those who may send write there instead: {_close_to_all_but_a_group(folder)}",
+                f"Let a group of those who may send write there instead: {host.share_command(folder)}",
             )
     file = settings.file
-    if _is_world_writable(file):
+    if host.everybody_may_write(file):
         yield error(
             "world_writable.settings",
             f"Everybody on this computer can change the settings {file}, and so what meshctl sends and runs.",
-            f"Take the right away: {_close_to_writers(file)}",
+            f"Take the right away: {host.close_command(file)}",
         )
-    elif _all_may_replace_in(file.parent):
+    elif host.everybody_may_replace_in(file.parent):
         yield error(
             "world_writable.settings",
             f"Everybody on this computer can replace the settings {file}, since its folder is open to them.",
-            f"Take the right away: {_close_to_writers(file.parent)}",
+            f"Take the right away: {host.close_command(file.parent)}",
         )
 
 
@@ -139,23 +136,11 @@ def _hard_links(setup: Setup) -> Iterator[Finding]:
     )
 
 
-def _close_to_all_but_a_group(folder: Path) -> str:
-    if sys.platform == "win32":
-        return f"{close_command(folder)} /grant GROUP:(OI)(CI)M"
-    return f"chgrp GROUP {folder}; chmod 2770 {folder}"
-
-
-def _close_to_writers(path: Path) -> str:
-    return close_command(path) if sys.platform == "win32" else f"chmod o-w {path}"
-
-
 def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
     """Check that only our user may read a file or folder."""
-    if sys.platform == "win32":
-        yield from _readers(name, path, what)
-        return
-    mode = _mode_of(path)
+    mode = host.mode_of(path)
     if mode is None:
+        yield from _readers(name, path, what)
         return
     if not mode & _GROUP_AND_OTHERS:
         yield ok(name, f"{path} is for one user only.")
@@ -172,41 +157,18 @@ def _mode(name: str, path: Path, what: str, wanted: int) -> Iterator[Finding]:
 
 def _readers(name: str, path: Path, what: str) -> Iterator[Finding]:
     """Name those who may read a file or folder on Windows."""
-    entries = [entry for entry in access_list(path) if entry.may_read or entry.may_write]
-    names = ", ".join(map(account_name, dict.fromkeys(entry.sid for entry in entries)))
+    entries = [entry for entry in host.access_list(path) if entry.may_read or entry.may_write]
+    names = ", ".join(map(host.account_name, dict.fromkeys(entry.sid for entry in entries)))
     if not any(entry.is_everybody for entry in entries):
         if entries:
             yield ok(name, f"{path} ({what}) is open to: {names}.")
         return
     text = f"{path} ({what}) is open to everybody on this computer: {names}."
-    advice = f"Close it: {close_command(path)}"
+    advice = f"Close it: {host.close_command(path)}"
     if name == "mode.key" or any(entry.is_everybody and entry.may_write for entry in entries):
         yield error(name, text, advice)
     else:
         yield warning(name, text, advice)
-
-
-def _is_world_writable(path: Path) -> bool:
-    if sys.platform == "win32":
-        return any(one.is_everybody and one.may_write for one in access_list(path))
-    mode = _mode_of(path)
-    return mode is not None and bool(mode & stat.S_IWOTH)
-
-
-def _all_may_replace_in(folder: Path) -> bool:
-    """True if everybody can remove another's file there, and so put their own in its place."""
-    if sys.platform == "win32":
-        return any(one.is_everybody and one.may_replace for one in access_list(folder))
-    mode = _mode_of(folder)
-    return mode is not None and bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
-
-
-def _mode_of(path: Path) -> int | None:
-    """Return the permissions; None where there is nothing."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +222,7 @@ def _obstacle(setup: Setup) -> tuple[str, str] | None:
     Raises OSError.
     """
     outbox = setup.settings.staging.outbox
-    mount = mount_of(outbox)
+    mount = system.mount_of(outbox)
     if mount is not None and mount.is_network:
         text = f"{outbox} is on a network share ({mount.type}), where it is not known what other computers"
         return f"{text} have open", _WAIT_LONGER
@@ -281,7 +243,7 @@ def _shows_open_files(folder: Path) -> bool:
         return is_being_written(str(path))
     finally:
         os.close(descriptor)
-        change.unlink(path)
+        system.unlink(path)
 
 
 def _daemon_process(setup: Setup) -> _Process:

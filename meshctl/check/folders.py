@@ -19,8 +19,7 @@ from pathlib import Path
 from meshctl.check.finding import Finding, Missing, Place, Setup, error, note, ok, warning
 from meshctl.check.rights import who_we_are
 from meshctl.daemon.watcher import Watcher
-from meshctl.files import change
-from meshctl.files.mounts import mount_of
+from meshctl.platform import system
 from meshctl.sizes import size_text
 
 PROBE_NAME = ".meshctl-probe"
@@ -50,11 +49,11 @@ def try_out(folder: Path) -> float:
             created_at = os.fstat(descriptor).st_mtime
         finally:
             os.close(descriptor)
-        change.rename_new(str(first), str(second))
+        system.rename_new(str(first), str(second))
     finally:
         for path in (first, second):
             with contextlib.suppress(OSError):
-                change.unlink(path)
+                system.unlink(path)
     return created_at
 
 
@@ -183,7 +182,7 @@ def on_one_mount(one: Path, other: Path) -> bool:
 
 def _mount(path: Path) -> tuple[int, object]:
     folder = _existing(path)
-    return folder.stat().st_dev, mount_of(folder)
+    return folder.stat().st_dev, system.mount_of(folder)
 
 
 def _existing(path: Path) -> Path:
@@ -269,7 +268,7 @@ def check_watching(setup: Setup) -> Iterator[Finding]:
             if problem.errno in {errno.EMFILE, errno.ENOSPC}
             else f"{_POLL_ADVICE}.",
         )
-    mount = mount_of(staging.outbox) if os.path.isdir(staging.outbox) else None
+    mount = system.mount_of(staging.outbox) if os.path.isdir(staging.outbox) else None
     if mount is not None and mount.is_network:
         yield network_note(mount.type, staging.outbox, seconds)
 

@@ -7,114 +7,22 @@ Elsewhere than on Unix no users are known.
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
+from meshctl.platform import host
+from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Person
 
-READ, WRITE, SEARCH = 4, 2, 1
 # A wrong umask shows in every file, so some of the names are enough.
 _MOST_EXAMINED = 200
-
-# The commands of this system.
-if sys.platform == "win32":
-    START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"
-    START_BRIDGE, SCHEDULER = "meshctl service start --bridge", "the Task Scheduler"
-    KEEP_TIME = "w32tm /resync; w32tm /query /status shows whether it does."
-else:
-    START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"
-    START_BRIDGE, SCHEDULER = "systemctl enable --now meshctl-bridge@NAME", "cron"
-    KEEP_TIME = "timedatectl set-ntp true; timedatectl shows whether it does."
-
-if sys.platform != "win32":
-    import grp
-    import pwd
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A user of this system: name, user id, the id of the first group and those of all groups."""
-
-    name: str
-    user_id: int
-    group_id: int
-    group_ids: frozenset[int]
-
-    def may(self, status: os.stat_result, wanted: int) -> bool:
-        """True if the permissions grant `wanted`, a sum of READ, WRITE and SEARCH."""
-        if self.user_id == 0:
-            return True
-        if status.st_uid == self.user_id:
-            shift = 6
-        elif status.st_gid in self.group_ids:
-            shift = 3
-        else:
-            shift = 0
-        return (stat.S_IMODE(status.st_mode) >> shift) & wanted == wanted
-
-
-def ourselves() -> Person | None:
-    """Return the user that this process runs as."""
-    if sys.platform == "win32":
-        return None
-    user_id, group_id = os.geteuid(), os.getegid()
-    return Person(user_name(user_id), user_id, group_id, frozenset({group_id, *os.getgroups()}))
 
 
 def who_we_are() -> str:
     """Return how a sentence names the user that this process runs as."""
-    us = ourselves()
+    us = host.ourselves()
     return "This user" if us is None else f"User {us.name}"
-
-
-def person(user_id: int) -> Person | None:
-    """Return a user of the system, with the groups that the system lists; None for an unknown one."""
-    if sys.platform == "win32":
-        return None
-    try:
-        entry = pwd.getpwuid(user_id)
-    except KeyError:
-        return None
-    groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    return Person(entry.pw_name, user_id, entry.pw_gid, groups)
-
-
-def user_name(user_id: int) -> str:
-    """Return the name of a user, or the number where there is no name."""
-    if sys.platform == "win32":
-        return str(user_id)
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return f"number {user_id}"
-
-
-def group_name(group_id: int) -> str:
-    """Return the name of a group, or the number where there is no name."""
-    if sys.platform == "win32":
-        return str(group_id)
-    try:
-        return grp.getgrgid(group_id).gr_name
-    except KeyError:
-        return f"number {group_id}"
-
-
-def group_number(name: str) -> int | None:
-    """Return the id of a group, None where there is no such group."""
-    if sys.platform == "win32":
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
-
-
-def runs_as_root() -> bool:
-    """True if this process runs as root."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def check_group(setup: Setup) -> Iterator[Finding]:
@@ -122,7 +30,7 @@ def check_group(setup: Setup) -> Iterator[Finding]:
     name = setup.settings.mailbox.group
     if name is None:
         return
-    number = group_number(name)
+    number = host.group_number(name)
     us = _daemon_user(setup)
     if number is None:
         yield error(
@@ -151,12 +59,12 @@ def check_client_rights(setup: Setup) -> Iterator[Finding]:
     # The bridge runs as we do, and what it cannot do with our files is in its own log.
     if setup.settings.bridge.environment is None:
         owner_id = in_folder.stat().st_uid
-        client = person(owner_id)
+        client = host.person(owner_id)
         if client is None:
             yield note(
                 "client.user",
-                f"{in_folder} belongs to user {user_name(owner_id)}, whom this system does not know; so it is"
-                " not known whether the MESH Client can read our files.",
+                f"{in_folder} belongs to user {host.user_name(owner_id)}, whom this system does not know; so"
+                " it is not known whether the MESH Client can read our files.",
                 "After the first message, look at the permissions of the files in OUT.",
             )
         else:
@@ -169,9 +77,9 @@ def check_client_rights(setup: Setup) -> Iterator[Finding]:
 def _can_take(client: Person, out_folder: Path) -> Finding:
     status = out_folder.stat()
     sticky = status.st_mode & stat.S_ISVTX and client.user_id not in {0, status.st_uid}
-    if client.may(status, READ | WRITE | SEARCH) and not sticky:
+    if client.may(status, MAY_READ | MAY_WRITE | MAY_SEARCH) and not sticky:
         return ok("client.takes", f"{client.name} can take pairs out of {out_folder}.")
-    owner, group = user_name(status.st_uid), group_name(status.st_gid)
+    owner, group = host.user_name(status.st_uid), host.group_name(status.st_gid)
     permissions = f"permissions {stat.S_IMODE(status.st_mode):04o}, owner {owner}, group {group}"
     why = "the sticky bit lets only their owner remove them" if sticky else permissions
     return error(
@@ -190,7 +98,7 @@ def _can_read(client: Person, setup: Setup) -> Finding:
         return ok("client.reads", f"{client.name} can read our files in OUT.")
     if mode & stat.S_IRGRP and group_id in client.group_ids:
         return ok("client.reads", f"{client.name} can read our files in OUT, by group.")
-    group = "group unknown" if group_id is None else f"their group {group_name(group_id)}"
+    group = "group unknown" if group_id is None else f"their group {host.group_name(group_id)}"
     return error(
         "client.reads",
         f"User {client.name}, as whom the MESH Client seems to run, will not be able to read our files in"
@@ -208,7 +116,7 @@ def _we_can_read(in_folder: Path) -> Iterator[Finding]:
         return
     effective = os.access in os.supports_effective_ids
     closed = sum(not os.access(name, os.R_OK, effective_ids=effective) for name in names)
-    us = ourselves()
+    us = host.ourselves()
     if closed and us is not None:
         yield error(
             "rights.reports",
@@ -229,13 +137,13 @@ def _we_can_read(in_folder: Path) -> Iterator[Finding]:
 def _daemon_user(setup: Setup) -> Person | None:
     """Return the daemon's user: the owner of the state folder; before there is one, this user."""
     state = setup.settings.state.folder
-    return person(state.stat().st_uid) if os.path.isdir(state) else ourselves()
+    return host.person(state.stat().st_uid) if os.path.isdir(state) else host.ourselves()
 
 
 def _group_of_our_files(setup: Setup) -> int | None:
     mailbox = setup.settings.mailbox
     if mailbox.group is not None:
-        return group_number(mailbox.group)
+        return host.group_number(mailbox.group)
     if os.path.isdir(mailbox.out_folder):
         status = mailbox.out_folder.stat()
         # What is created in a folder with the setgid bit gets the folder's group.

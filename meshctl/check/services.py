@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import try_out
-from meshctl.check.rights import KEEP_TIME, SCHEDULER, START_DAEMON, who_we_are
+from meshctl.check.rights import who_we_are
 from meshctl.daemon.lock import holder_of, is_running
 from meshctl.errors import MeshctlError
 from meshctl.files.owner import ForeignFolderError, owner_of
@@ -26,10 +26,11 @@ from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.reads import exists, fact, snapshot
 from meshctl.ledger.records import MAILBOX_FACT
 from meshctl.ledger.services import FIRST_KEY_FACT, KEY_FINGERPRINT_FACT
+from meshctl.platform import host
 from meshctl.sizes import span_text
 
 _OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
-_NTP_ADVICE = f"Let the system keep time by NTP: {KEEP_TIME}"
+_NTP_ADVICE = f"Let the system keep time by NTP: {host.KEEP_TIME}"
 _SANE_YEARS = range(2025, 2100)
 _CLOSE = timedelta(seconds=2)
 _NEWEST = "SELECT updated_at FROM messages ORDER BY message_id DESC LIMIT 1"
@@ -54,7 +55,7 @@ def check_daemon(setup: Setup) -> Iterator[Finding]:
         yield note(
             "daemon",
             "No daemon is running, so nothing is sent at present.",
-            f"Start it: {START_DAEMON}, or meshctl run. Nothing to do if {SCHEDULER} calls"
+            f"Start it: {host.START_DAEMON}, or meshctl run. Nothing to do if {host.SCHEDULER} calls"
             " meshctl run --once.",
         )
 

@@ -9,9 +9,9 @@ import click
 
 from meshctl.bridge.connect import connect, require_extra
 from meshctl.check.exposure import warn_of_root
-from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
+from meshctl.platform.systemd import Service
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog, has_terminal

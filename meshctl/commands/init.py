@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from meshctl.check.access_lists import close_command
 from meshctl.errors import ConfigError
+from meshctl.platform import host
 from meshctl.settings.client_config import choose_client
 from meshctl.settings.layout import (
     PLACEHOLDER_ID,
@@ -137,7 +137,7 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
             f" ReadWritePaths={mailbox.client.interface_root}"
         )
     if instance is not None and sys.platform == "win32":
-        steps.append(f"Close it to other users: {close_command(layout.settings_file.parent)}")
+        steps.append(f"Close it to other users: {host.close_command(layout.settings_file.parent)}")
     steps.append(f"meshctl -c {file} check")
     if instance is None:
         steps.append(f"meshctl -c {file} run")

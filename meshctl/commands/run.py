@@ -7,9 +7,9 @@ import click
 
 from meshctl.check.exposure import refuse_world_writable, warn_of_root
 from meshctl.daemon.daemon import Daemon
-from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
+from meshctl.platform.systemd import Service
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of

@@ -1,7 +1,9 @@
 """`meshctl service`: the daemon as a Windows service."""
 
+import logging
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,15 +13,18 @@ import click
 
 from meshctl.commands.bridge import connected_bridge
 from meshctl.commands.run import make_daemon
-from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError
+from meshctl.journal.events import event_and_fields
+from meshctl.journal.log_file import logfmt_fields
+from meshctl.platform.common import RELOAD, STOP
+from meshctl.platform.systemd import Service
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
 # What it needs is there on Windows alone.
-_service: Any = import_module("meshctl.daemon.windows_service") if find_spec("win32service") else None
+_service: Any = import_module("meshctl.platform.service") if find_spec("win32service") else None
 
 _EPILOG = epilog(
     {
@@ -125,7 +130,15 @@ def host(ctx: click.Context, bridge: bool) -> None:
     """Be the service; the service manager starts this."""
     settings = _settings(ctx, None)
     work = _be_bridge if bridge else _be_daemon
-    _service.host(_name(settings, bridge), lambda signals, service: work(settings, signals, service))
+    with closing(Signals()) as signals:
+        requests = {STOP: signals.stop, RELOAD: signals.reload}
+        name = _name(settings, bridge)
+        _service.host(name, requests, _event_text, lambda service: work(settings, signals, service))
+
+
+def _event_text(record: logging.LogRecord) -> str:
+    event, fields = event_and_fields(record)
+    return f"{event}{logfmt_fields(fields)}"
 
 
 def _be_daemon(settings: Settings, signals: Signals, service: Service) -> None:

@@ -7,19 +7,15 @@ shell line; it gets one event as JSON on its standard input, and what it prints 
 import contextlib
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Collection
 from threading import Condition, Thread
 from typing import Final
 
 from meshctl.journal.events import Alert, Journal, error_fields
+from meshctl.platform import host
 from meshctl.settings.model import AlertSettings
-
-if sys.platform == "win32":
-    from meshctl.daemon.windows import Job
 
 MOST_WAITING: Final = 10_000
 """So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
@@ -152,25 +148,18 @@ class _Command:
     """The command as a process, which ends with all its children."""
 
     def __init__(self, arguments: list[str], hidden: Collection[str]) -> None:
-        flags = 0
-        if sys.platform == "win32":
-            self._job = Job()
-            # No window opens when the daemon itself has none.
-            flags = subprocess.CREATE_NO_WINDOW
+        self._tree = host.ProcessTree()
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_without_secrets(hidden),
-            # A group of its own; nothing on Windows, which has jobs in its place.
+            # A process group of its own; nothing on Windows, which has jobs in its place.
             start_new_session=True,
-            creationflags=flags,
+            creationflags=self._tree.creation_flags,
         )
-        if sys.platform == "win32":
-            # One that has ended already has no need of it.
-            with contextlib.suppress(OSError):
-                self._job.add(self._process.pid)
+        self._tree.add(self._process.pid)
 
     def tell(self, data: bytes, timeout_seconds: float) -> int:
         """Hand it `data` and wait for its end; return its exit code.
@@ -185,14 +174,10 @@ class _Command:
         if self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                self._job.end()
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._tree.end()
+            self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
         """Let go of it; what it has left running goes on."""
-        if sys.platform == "win32":
-            self._job.close()
+        self._tree.close()

@@ -13,16 +13,16 @@ from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, single_instan
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.retry import RetriedParts
 from meshctl.daemon.session import End, Session
-from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.owner import ForeignFolderError, claim
-from meshctl.files.safe_open import ignore_lease_breaks
 from meshctl.journal.events import Alert, Journal
 from meshctl.journal.log_file import configure_log
 from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
 from meshctl.ledger.services import open_services
 from meshctl.outbound.recover import complete
+from meshctl.platform import system
+from meshctl.platform.systemd import Service
 from meshctl.settings.model import Settings
 
 _LAST_ALERTS_SECONDS = 3.0
@@ -194,7 +194,7 @@ class Daemon:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with single_instance(folder, Clock().now()) as lock:
             if threading.current_thread() is threading.main_thread():
-                ignore_lease_breaks()
+                system.ignore_lease_breaks()
             with self._signals.listen(folder):
                 yield lock
 

@@ -7,9 +7,7 @@ both are set up.
 
 import os
 import re
-import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,10 +18,8 @@ from filelock import FileLock, Timeout
 from meshctl.clock import iso
 from meshctl.errors import MeshctlError
 from meshctl.files.durable import replace_file
+from meshctl.platform import host
 from meshctl.settings.model import MailboxSettings
-
-if sys.platform == "win32":
-    from meshctl.daemon.windows import RELOAD, ask, is_alive
 
 _LOCK_NAME, _HOLDER_NAME = "lock", "holder"
 _NOTE_MODE = 0o644
@@ -136,15 +132,7 @@ def seems_running(state_folder: Path) -> bool:
         return False
     if match["host"] != socket.gethostname():
         return True
-    if sys.platform == "win32":
-        return is_alive(int(match["process"]))
-    try:
-        os.kill(int(match["process"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return host.is_alive(int(match["process"]))
 
 
 def is_running(state_folder: Path) -> bool:
@@ -160,21 +148,6 @@ def is_running(state_folder: Path) -> bool:
         return True
 
 
-def _holds(process: int, lock: Path) -> bool:
-    """True if a process holds a lock, as the kernel has it: what a file says may be anybody's word.
-
-    Where the kernel does not tell, only who owns the lock may believe the file: he can signal his own alone.
-    """
-    status = os.stat(lock)
-    try:
-        locks = Path("/proc/locks").read_text(encoding="ascii")
-    except OSError:
-        return sys.platform != "win32" and os.geteuid() == status.st_uid != 0
-    # Not by the device, too: btrfs and overlays show another one to stat(2).
-    held = re.compile(rf"^\d+: FLOCK +\S+ +WRITE {process} [^ ]*:{status.st_ino} ", re.MULTILINE)
-    return held.search(locks) is not None
-
-
 def ask_to_reload(state_folder: Path) -> None:
     """Ask the daemon of a state folder to read its settings again.
 
@@ -185,13 +158,7 @@ def ask_to_reload(state_folder: Path) -> None:
             f"No daemon works on {state_folder}. It reads the settings when it starts: meshctl run."
         )
     try:
-        if sys.platform == "win32":
-            asked = ask(state_folder, RELOAD)
-        else:
-            process = holder_process(state_folder)
-            asked = process is not None and _holds(process, state_folder / _LOCK_NAME)
-            if process is not None and asked:
-                os.kill(process, signal.SIGHUP)
+        asked = host.ask_to_reload(state_folder, state_folder / _LOCK_NAME, holder_process(state_folder))
     except (PermissionError, ProcessLookupError):
         asked = False
     if not asked:

@@ -12,7 +12,6 @@ from enum import Enum, auto
 from meshctl.daemon.lock import InstanceLock
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.retry import RetriedParts
-from meshctl.daemon.systemd import Service
 from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
 from meshctl.errors import MeshctlError
@@ -22,6 +21,7 @@ from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.services import Services, keep_clock, keep_keys
 from meshctl.outbound.outbox import NextTurn
 from meshctl.outbound.pipeline import OutboundPipeline
+from meshctl.platform.systemd import Service
 from meshctl.settings.model import Settings
 
 _AT_ONCE_SECONDS = 0.0

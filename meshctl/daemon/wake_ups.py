@@ -8,14 +8,14 @@ wait, it ends at once as well. There the daemon also listens to two named events
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from meshctl.daemon.windows import RELOAD, STOP, listening
+from meshctl.platform import host
+from meshctl.platform.common import RELOAD, STOP
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGBREAK")
 _RELOADING = ("SIGHUP",)
@@ -83,6 +83,6 @@ class Signals:
                 for name in names:
                     if hasattr(signal, name):
                         signal.signal(getattr(signal, name), handler)
-            if sys.platform == "win32" and state_folder is not None:
-                undo.enter_context(listening(state_folder, {STOP: self.stop, RELOAD: self.reload}))
+            if state_folder is not None:
+                undo.enter_context(host.listening(state_folder, {STOP: self.stop, RELOAD: self.reload}))
             yield

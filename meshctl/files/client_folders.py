@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from meshctl.files import change
 from meshctl.files.durable import sync_file, sync_folder
+from meshctl.platform import system
 
 _CONTROL, _DATA = ".ctl", ".dat"
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
@@ -111,7 +111,7 @@ class ClientFolders:
     def take(self, stem: str) -> TakenPair | None:
         """Take a pair out of OUT; None if its control file is no longer there."""
         try:
-            change.rename(f"{self._out}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_CONTROL}")
+            system.rename(f"{self._out}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_CONTROL}")
         except FileNotFoundError:
             return None
         pair = self._pair(stem)
@@ -131,17 +131,17 @@ class ClientFolders:
         decided = f"{self._decided[outcome]}/{pair.stem}{_CONTROL}"
         if control is None:
             # Not even its time may change before the rename: the fingerprint is made of it.
-            change.rename(pair.control, decided)
+            system.rename(pair.control, decided)
             self._sync(self._decided[outcome])
             return
         final = self._write_next(control)
         os.utime(final, (finish_at, finish_at))
         if self._durable:
             sync_file(final)
-        change.rename(final, decided)
+        system.rename(final, decided)
         # Before the file that it takes the place of may go.
         self._sync(self._decided[outcome])
-        change.rename(pair.control, self._spare)
+        system.rename(pair.control, self._spare)
 
     def decided(self) -> list[DecidedPair]:
         """Return the pairs that are decided upon and not finished."""
@@ -158,37 +158,37 @@ class ClientFolders:
         home = self._homes[pair.outcome]
         with suppress(FileNotFoundError):
             # Still there after a kill in the midst of deciding.
-            change.rename(f"{self._taken}/{pair.stem}{_CONTROL}", self._spare)
+            system.rename(f"{self._taken}/{pair.stem}{_CONTROL}", self._spare)
         if home is None:
-            change.unlink_if_there(data)
+            system.unlink_if_there(data)
             # A payload that outlived its control file would never be looked at again.
             self._sync(self._taken)
-            change.unlink(control)
+            system.unlink(control)
             self._sync(self._decided[pair.outcome])
             return
         with suppress(FileNotFoundError):
-            change.rename(data, f"{home}/{pair.stem}{_DATA}")
+            system.rename(data, f"{home}/{pair.stem}{_DATA}")
         self._sync(home, self._taken)
-        change.rename(control, f"{home}/{pair.stem}{_CONTROL}")
+        system.rename(control, f"{home}/{pair.stem}{_CONTROL}")
         self._sync(home, self._decided[pair.outcome])
 
     def deliver(self, stem: str, control: str, data: str | None) -> None:
         """Move a message, or a report (no `data`), into IN under `stem`: payload first, control file last."""
         if data is not None:
             try:
-                change.rename(data, f"{self._inbox}/{stem}{_DATA}")
+                system.rename(data, f"{self._inbox}/{stem}{_DATA}")
             except FileNotFoundError:
                 # After a kill between these two renames, the payload is in IN already; else IN is missing.
                 if os.path.lexists(data):
                     raise
             self._sync(self._inbox)
-        change.rename(control, f"{self._inbox}/{stem}{_CONTROL}")
+        system.rename(control, f"{self._inbox}/{stem}{_CONTROL}")
         self._sync(self._inbox)
 
     def _pair(self, stem: str) -> TakenPair:
         control, data = f"{self._taken}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_DATA}"
         with suppress(FileNotFoundError):
-            change.rename(f"{self._out}/{stem}{_DATA}", data)
+            system.rename(f"{self._out}/{stem}{_DATA}", data)
         status = os.stat(control, follow_symlinks=False)
         fingerprint = f"{stem} {status.st_ino} {status.st_mtime_ns}"
         return TakenPair(stem, control, data, status.st_mtime, fingerprint)
@@ -207,12 +207,12 @@ class ClientFolders:
         """
         with suppress(FileNotFoundError):
             if os.stat(self._spare, follow_symlinks=False).st_nlink > 1:
-                change.unlink(self._spare)
+                system.unlink(self._spare)
         try:
-            descriptor = change.open_file(self._spare, _WRITE_FLAGS, 0o644)
+            descriptor = system.open_file(self._spare, _WRITE_FLAGS, 0o644)
         except PermissionError:
-            change.unlink(self._spare)
-            descriptor = change.open_file(self._spare, _WRITE_FLAGS, 0o644)
+            system.unlink(self._spare)
+            descriptor = system.open_file(self._spare, _WRITE_FLAGS, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(control)
         return self._spare

@@ -9,21 +9,19 @@ is FlushFileBuffers, writes NTFS's journal up to that file's own name. What may 
 a file that was removed: as where a folder was not synced, the next start removes it again.
 """
 
-import ctypes
 import errno
 import os
 import re
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from meshctl.files import change
-from meshctl.files.folder import CREATE, READ, Folder
+from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular
+from meshctl.platform import system
 
 # Below this many files and folders, syncing each is quicker than waiting for the whole file system.
 _FEW = 8
@@ -34,13 +32,11 @@ _PROBE_NAME, _PROBE_BYTES, _PROBE_MODE = ".meshctl-probe-file", 4096, 0o600
 # Of `replace_file`, while others do the same.
 _MOST_TRIES = 20
 
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
 
 def sync_file(path: str | Path, folder: Folder | None = None) -> None:
     """Make the content of a file durable; with `folder`, `path` is a name in it."""
-    flags = os.O_RDWR if os.name == "nt" else os.O_RDONLY
-    descriptor = change.open_file(path, flags) if folder is None else folder.open(str(path), flags)
+    flags = system.SYNC
+    descriptor = system.open_file(path, flags) if folder is None else folder.open(str(path), flags)
     try:
         with naming(path):
             os.fsync(descriptor)
@@ -50,26 +46,9 @@ def sync_file(path: str | Path, folder: Folder | None = None) -> None:
 
 def sync_folder(folder: str | Path | Folder) -> None:
     """Make the names in a folder durable; on Windows they are already."""
-    if os.name == "nt":
-        return
-    if isinstance(folder, Folder):
-        _sync_names(int(folder.place), folder.path)
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _sync_names(descriptor, folder)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_names(descriptor: int, path: str | Path) -> None:
-    try:
-        with naming(path):
-            os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems do not know fsync on folders; there is nothing better to do there.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
+    place, path = (folder.place, folder.path) if isinstance(folder, Folder) else (folder, folder)
+    with naming(path):
+        system.sync_names(place)
 
 
 def make_folders(path: str, mode: int) -> None:
@@ -105,7 +84,9 @@ def barrier(
         return
     for folder in folders:
         sync_folder(folder)
-    _start_writeback(files)
+    # All before waiting for the first, so that the disk sees one long queue.
+    for file in files:
+        system.start_writeback(file)
     for file in files:
         sync_file(file)
     for name in names:
@@ -117,7 +98,7 @@ def barrier(
 
 def _sync_if_possible(path: str) -> None:
     """Make a file of somebody else's durable, without waiting for anything that he holds. Raises OSError."""
-    descriptor = change.open_file(path, os.O_RDWR if os.name == "nt" else READ)
+    descriptor = system.open_file(path, system.READ | system.SYNC)
     try:
         os.fsync(descriptor)
     finally:
@@ -129,13 +110,13 @@ def takes_files(folder: str) -> bool:
     probe = f"{folder}/{_PROBE_NAME}"
     try:
         # A crash may have left one.
-        change.unlink_if_there(probe)
+        system.unlink_if_there(probe)
         write_new(probe, bytes(_PROBE_BYTES), _PROBE_MODE)
     except OSError:
         return False
     finally:
         with suppress(OSError):
-            change.unlink(probe)
+            system.unlink(probe)
     return True
 
 
@@ -146,12 +127,9 @@ def write_new(path: str, data: bytes, mode: int) -> None:
 
 def write_pieces(path: str, pieces: Iterable[bytes], mode: int) -> None:
     """Write a file that must not exist yet, piece by piece; not durable until a barrier."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = change.open_file(path, flags, mode)
+    descriptor = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        if sys.platform != "win32":
-            # The umask has had its say in open(); the configured mode is what the MESH Client needs.
-            os.fchmod(descriptor, mode)
+        system.set_mode(descriptor, mode)
         for piece in pieces:
             with naming(path):
                 write_all(descriptor, piece)
@@ -175,8 +153,7 @@ def copy_new(source: str, target: str, mode: int) -> None:
         open_regular(source) as reader,
         open(target, "xb", opener=lambda p, _: os.open(p, flags, mode)) as writer,
     ):
-        if sys.platform != "win32":
-            os.fchmod(writer.fileno(), mode)
+        system.set_mode(writer.fileno(), mode)
         shutil.copyfileobj(reader, writer, _COPY_CHUNK_BYTES)
 
 
@@ -185,17 +162,17 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
 
     `temporary` is a name in the target's folder; what a crash left of it is replaced.
     """
-    change.unlink_if_there(temporary)
+    system.unlink_if_there(temporary)
     status = os.lstat(source)
     try:
         copy_new(source, temporary, stat.S_IMODE(status.st_mode))
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
         sync_file(temporary)
-        change.rename(temporary, target)
+        system.rename(temporary, target)
     except OSError:
         # What a full disk has no room for must not take the room of others.
         with suppress(OSError):
-            change.unlink(temporary)
+            system.unlink(temporary)
         raise
     sync_folder(os.path.dirname(target))
 
@@ -203,12 +180,12 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
 def move(source: str, target: str, temporary: str) -> None:
     """Rename a file; to another file system, copy it whole (see `copy_whole`) before it goes here."""
     try:
-        change.rename(source, target)
+        system.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         copy_whole(source, target, temporary)
-        change.unlink(source)
+        system.unlink(source)
 
 
 def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
@@ -216,10 +193,10 @@ def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
 
     `temporary` is a name in the same folder; what a crash left of it is replaced.
     """
-    change.unlink_if_there(temporary)
+    system.unlink_if_there(temporary)
     write_new(temporary, data, mode)
     sync_file(temporary)
-    change.rename(temporary, path)
+    system.rename(temporary, path)
     sync_folder(os.path.dirname(path))
 
 
@@ -247,32 +224,9 @@ def _one_a_device(folders: Collection[str | Folder]) -> list[str | Folder]:
 
 
 def _sync_file_system(folder: str | Folder) -> bool:
-    if _libc is None or not hasattr(_libc, "syncfs"):
-        return False
-    place = folder.place if isinstance(folder, Folder) else folder
-    descriptor = os.dup(place) if isinstance(place, int) else os.open(place, os.O_RDONLY)
-    try:
-        if _libc.syncfs(descriptor) == 0:
-            return True
-        number = ctypes.get_errno()
-        if number in (errno.ENOSYS, errno.EINVAL):
-            return False
-        # A disk that cannot take the data must be heard: success here would be a promise not kept.
-        raise OSError(number, os.strerror(number), str(getattr(folder, "path", folder)))
-    finally:
-        os.close(descriptor)
-
-
-def _start_writeback(files: Sequence[str]) -> None:
-    """Start writing all files before waiting for the first, so that the disk sees one long queue."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
+    place, path = (folder.place, folder.path) if isinstance(folder, Folder) else (folder, folder)
+    with naming(path):
+        return system.sync_file_system(place)
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
@@ -297,21 +251,20 @@ def _remove_left_over(path: Path) -> None:
         for name in os.listdir(path.parent):
             if pattern.fullmatch(name):
                 with suppress(OSError):
-                    change.unlink(path.with_name(name))
+                    system.unlink(path.with_name(name))
 
 
 def _replace_once(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = change.open_file(temporary, CREATE, 0o600)
+    descriptor = system.open_file(temporary, system.CREATE, 0o600)
     try:
         try:
             write_all(descriptor, data)
-            if sys.platform != "win32":
-                os.fchmod(descriptor, mode)
+            system.set_mode(descriptor, mode)
         finally:
             os.close(descriptor)
-        change.rename(temporary, path)
+        system.rename(temporary, path)
     except BaseException:
         with suppress(OSError):
-            change.unlink(temporary)
+            system.unlink(temporary)
         raise

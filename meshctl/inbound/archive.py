@@ -17,7 +17,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import BinaryIO
 
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.safe_open import is_there, open_regular
 from meshctl.inbound.evidence import (
     UnreadableAcknowledgementError,
@@ -30,6 +30,7 @@ from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder, found
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import ARCHIVE_FROM_FACT
 from meshctl.ledger.services import Services
+from meshctl.platform import system
 
 _TEMPORARY_PREFIX = ".meshctl-"
 _FOLDER_MODE = 0o750
@@ -55,7 +56,7 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
             for source, target, taken in moves:
                 with suppress(FileNotFoundError):
                     # The same content is there: a move was cut short after its copy, or the file came again.
-                    change.unlink(source) if taken else _move(source, target)
+                    system.unlink(source) if taken else _move(source, target)
             return
 
 
@@ -74,7 +75,7 @@ def finish_move(control_path: str, folder: str) -> bool:
             return True
         if _is_same(control_path, target):
             # From another file system: the crash came between the copy and the removal of the original.
-            change.unlink_if_there(control_path)
+            system.unlink_if_there(control_path)
             return True
     return False
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from meshctl.errors import Rejection
-from meshctl.files import change
-from meshctl.files.safe_open import OPEN_SAFELY
 from meshctl.inbound.folders import fault_text
 from meshctl.journal.masking import mask_numbers
 from meshctl.ledger.keys import Keys
@@ -29,6 +27,7 @@ from meshctl.mesh.states import UNREADABLE_ID, Evidence, State
 from meshctl.mesh.use_cases import Resolution, resolution_of
 from meshctl.payload.facts import MessageFacts, ResponseFacts
 from meshctl.payload.reader import read_payload
+from meshctl.platform import system
 
 _REPORT_REACHES = {
     Effect.COLLECTED: State.COLLECTED,
@@ -215,7 +214,7 @@ def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
 
 
 def _facts(path: str) -> MessageFacts | None:
-    descriptor = change.open_file(path, OPEN_SAFELY)
+    descriptor = system.open_file(path, system.READ)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

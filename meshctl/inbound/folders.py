@@ -18,13 +18,13 @@ from itertools import islice
 from typing import Final
 
 from meshctl.clock import Clock
-from meshctl.files import change
 from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
-from meshctl.files.safe_open import OPEN_SAFELY, is_there
+from meshctl.files.safe_open import is_there
 from meshctl.journal.events import error_fields
 from meshctl.ledger import reads
 from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
+from meshctl.platform import system
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
@@ -355,7 +355,7 @@ class ControlReader:
                 raise
             if error.errno in _NOT_A_FILE:
                 return _not_a_file()
-            if change.is_held_open(error):
+            if system.is_held_open(error):
                 return Unread(UnreadReason.UNFINISHED)
             # Rights may be given yet, a network share may come back: whoever calls looks again later.
             reason = f"It cannot be read: {reason_of(error)}."
@@ -364,7 +364,7 @@ class ControlReader:
             return Unread(UnreadReason.UNREADABLE, fault_text(error))
 
     def _read(self, path: str) -> Read | Unread:
-        descriptor = change.open_file(path, OPEN_SAFELY)
+        descriptor = system.open_file(path, system.READ)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

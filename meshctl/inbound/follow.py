@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.files.item_error import is_general
-from meshctl.files.safe_open import is_there, lying_since_ns
+from meshctl.files.safe_open import is_there
 from meshctl.inbound.evidence import LEFT_OUT, evidence_of_failed, evidence_of_sent, is_delay
 from meshctl.inbound.folders import (
     BATCH,
@@ -41,6 +41,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.message_id import is_message_id
 from meshctl.mesh.states import Evidence, State
+from meshctl.platform import system
 from meshctl.settings.model import MailboxSettings, Settings
 
 _CONTROL_END, _PAYLOAD_END = ".ctl", ".dat"
@@ -293,7 +294,7 @@ def lone_parts(out: Path) -> list[LonePart]:
             status = os.lstat(path)
         except FileNotFoundError:
             continue
-        since = max(status.st_mtime, lying_since_ns(str(path), status) / 1e9)
+        since = max(status.st_mtime, system.arrived_ns(str(path), status) / 1e9)
         found.append(LonePart(name, name.lower().endswith(_CONTROL_END), since))
     return found
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from meshctl.files import change
 from meshctl.files.durable import takes_files
 from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
 from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in
@@ -61,6 +60,7 @@ from meshctl.mesh.states import State
 from meshctl.outbound.drop import place_data
 from meshctl.outbound.names import NameRules
 from meshctl.payload.itk3 import ResponseIds, write_response
+from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 # A report with one of these has been logged as unmatched, or was matched.
@@ -295,7 +295,7 @@ class InFolder:
         except OSError as error:
             if is_general(error):
                 raise
-            if isinstance(error, FileNotFoundError) or change.is_held_open(error):
+            if isinstance(error, FileNotFoundError) or system.is_held_open(error):
                 batch.next_looks[name] = SOON
             else:
                 reason = f"Its payload cannot be read: {reason_of(error)}."

@@ -28,7 +28,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from meshctl.files import change
 from meshctl.journal.events import (
     LOGGER_NAME,
     EventRecord,
@@ -41,6 +40,7 @@ from meshctl.journal.events import (
     journal,
 )
 from meshctl.journal.masking import mask_numbers
+from meshctl.platform import system
 
 # Our own ids and digests, and words from settings and tables: masking could only cost time or spoil them.
 UNMASKED_KEYS = frozenset(
@@ -288,9 +288,9 @@ class LogFile(logging.Handler):
             folder.mkdir(mode=0o700)
             folder.chmod(0o700)
         try:
-            self._descriptor = change.open_file(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
+            self._descriptor = system.open_file(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            self._descriptor = change.open_file(self._path, _OPEN_FLAGS)
+            self._descriptor = system.open_file(self._path, _OPEN_FLAGS)
         else:
             self._path.chmod(mode)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
@@ -319,19 +319,19 @@ class LogFile(logging.Handler):
 
     def _shift_old_files(self) -> None:
         # On Windows this fails while somebody holds the log; then the old ones stay where they are.
-        change.rename(self._path, self._path)
+        system.rename(self._path, self._path)
         beyond = itertools.takewhile(
             Path.exists, (rotated_name(self._path, number) for number in itertools.count(self._keep + 1))
         )
         for path in beyond:
-            change.unlink(path)
+            system.unlink(path)
         for number in range(self._keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
-                change.rename(rotated_name(self._path, number), rotated_name(self._path, number + 1))
+                system.rename(rotated_name(self._path, number), rotated_name(self._path, number + 1))
         if self._keep:
-            change.rename(self._path, rotated_name(self._path, 1))
+            system.rename(self._path, rotated_name(self._path, 1))
         else:
-            change.unlink(self._path)
+            system.unlink(self._path)
 
     def _pause(self, now: float, error: OSError) -> None:
         self._release()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from meshctl.files import change
 from meshctl.journal.log_file import logfmt_fields, rotated_name
 from meshctl.journal.masking import escape_unprintable
+from meshctl.platform import system
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -141,7 +141,7 @@ def _files_after(path: Path, last: BinaryIO | None) -> list[BinaryIO]:
 def _open(path: Path) -> BinaryIO | None:
     try:
         # So that on Windows the log can be rotated meanwhile.
-        return os.fdopen(change.open_file(path, os.O_RDONLY), "rb")
+        return os.fdopen(system.open_file(path, os.O_RDONLY), "rb")
     except FileNotFoundError:
         return None
 

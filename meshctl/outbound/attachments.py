@@ -5,11 +5,12 @@ import stat
 from collections.abc import Collection
 
 from meshctl.errors import Rejection
-from meshctl.files.folder import READ, Folder
+from meshctl.files.folder import Folder
 from meshctl.files.item_error import is_general
 from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
+from meshctl.platform import system
 
 
 class Attachments:
@@ -69,7 +70,7 @@ class Attachments:
 def _read(folder: Folder, sidecar: str) -> tuple[Collection[str], os.stat_result | None]:
     """Return the names that a sidecar has for attachments, and its status; none if it cannot be read."""
     try:
-        descriptor = folder.open(sidecar, READ)
+        descriptor = folder.open(sidecar, system.READ)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

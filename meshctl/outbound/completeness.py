@@ -17,10 +17,9 @@ and fill it later.
 """
 
 import os
-import sys
 from collections.abc import Callable, Collection
 
-from meshctl.files.safe_open import lying_since_ns
+from meshctl.platform import system
 
 _MOST_OURS = 4096
 
@@ -107,6 +106,5 @@ class Completeness:
 
 def mark_of(folder: str, name: str, status: os.stat_result) -> int:
     """Return what stays the same for as long as nobody touches a file."""
-    # Windows calls the time of creation a change time; the real one has to be asked for.
-    changed_ns = lying_since_ns(f"{folder}/{name}", status) if sys.platform == "win32" else status.st_ctime_ns
+    changed_ns = system.arrived_ns(f"{folder}/{name}", status)
     return hash((name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed_ns))

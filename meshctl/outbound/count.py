@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshctl.files.safe_open import lying_since_ns
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import SetAside
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, NameKind, NameRules
+from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 STAMPS_READ: Final = 2000
@@ -129,6 +129,6 @@ def _tally(
             continue
         speaks_for_itself = name in sidecars or name.lower().endswith(_MESSAGE_ENDS)
         waiting += status.st_mtime > written_since or (
-            not speaks_for_itself and lying_since_ns(str(folder / name), status) > come_since * 1e9
+            not speaks_for_itself and system.arrived_ns(str(folder / name), status) > come_since * 1e9
         )
     return OutboxTally(len(payloads) - waiting, waiting + lone_sidecars)

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import BinaryIO, Final
 
-from meshctl.files import change, durable
-from meshctl.files.safe_open import OPEN_SAFELY
+from meshctl.files import durable
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, numbered
+from meshctl.platform import system
 
 HIDDEN_PREFIX: Final = ".meshctl-"
 """What the names of files on their way begin with; scans ignore them."""
@@ -38,7 +38,7 @@ def place(
     `check` hears of folder and hidden name once the copy is complete; what it raises puts an end to it, and
     nothing stays behind. Raises Rejection for a name, numbered or not, that is never sent; OSError.
     """
-    with open(source, "rb", opener=lambda path, _: change.open_file(path, OPEN_SAFELY)) as reader:
+    with open(source, "rb", opener=lambda path, _: system.open_file(path, system.READ)) as reader:
         return _place(reader, folder, name, sidecar, names, check)
 
 
@@ -68,7 +68,7 @@ def _placed_as(
     """Try to place the file under one name; False when that is taken."""
     hidden = f"{folder}/{HIDDEN_PREFIX}{name}"
     try:
-        descriptor = change.open_file(hidden, _NEW, _MODE)
+        descriptor = system.open_file(hidden, _NEW, _MODE)
     except FileExistsError:
         return False
     try:
@@ -84,7 +84,7 @@ def _placed_as(
     except FileExistsError:
         return False
     finally:
-        change.unlink_if_there(hidden)
+        system.unlink_if_there(hidden)
     durable.sync_folder(folder)
     return True
 
@@ -94,11 +94,11 @@ def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
     if sidecar is not None:
         _show_sidecar(target + SIDECAR_SUFFIX, sidecar)
     try:
-        change.rename_new(hidden, target)
+        system.rename_new(hidden, target)
     finally:
         if sidecar is not None and os.path.lexists(hidden):
             # The file did not get there, and another one of that name must not find our sidecar.
-            change.unlink_if_there(target + SIDECAR_SUFFIX)
+            system.unlink_if_there(target + SIDECAR_SUFFIX)
 
 
 def _show_sidecar(target: str, sidecar: bytes) -> None:
@@ -107,9 +107,9 @@ def _show_sidecar(target: str, sidecar: bytes) -> None:
     try:
         durable.write_new(hidden, sidecar, _MODE)
         durable.sync_file(hidden)
-        change.rename_new(hidden, target)
+        system.rename_new(hidden, target)
     finally:
-        change.unlink_if_there(hidden)
+        system.unlink_if_there(hidden)
 
 
 def _is_taken(folder: str, name: str) -> bool:

@@ -32,8 +32,7 @@ from typing import BinaryIO, Final
 
 from meshctl.errors import ConfigError
 from meshctl.files import durable
-from meshctl.files.change import unlink_if_there
-from meshctl.files.folder import CREATE, Folder
+from meshctl.files.folder import Folder
 from meshctl.files.item_error import is_general
 from meshctl.files.safe_open import open_regular
 from meshctl.ledger.records import NewMessage, Reason
@@ -42,6 +41,7 @@ from meshctl.outbound.cautions import log_cautions
 from meshctl.outbound.letter import ROW_NAME, ChangedError, FileIdentity, Letter, LetterFolder
 from meshctl.outbound.rejected import RejectedFolder, log_rejected
 from meshctl.payload.itk3 import Readable
+from meshctl.platform import system
 from meshctl.settings.model import MailboxSettings
 from meshctl.sizes import size_text
 
@@ -271,9 +271,9 @@ class HandOff:
             place = placed(letter)
             try:
                 for name, _ in letter.names:
-                    unlink_if_there(place.path_of(name))
+                    system.unlink_if_there(place.path_of(name))
                 if letter.row is not None:
-                    unlink_if_there(place.path_of(ROW_NAME))
+                    system.unlink_if_there(place.path_of(ROW_NAME))
             except OSError as error:
                 stuck.append((place, error))
             else:
@@ -287,7 +287,7 @@ class HandOff:
         pieces: "Iterable[bytes | KernelCopy]",
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        descriptor = self._out.open(name, CREATE, self._mode)
+        descriptor = self._out.open(name, system.CREATE, self._mode)
         try:
             if sys.platform != "win32":
                 # The umask has had its say in open(); the configured mode is what the MESH Client needs.

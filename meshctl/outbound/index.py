@@ -26,8 +26,8 @@ from typing import Final, Protocol
 
 from meshctl.clock import iso
 from meshctl.errors import Rejection
-from meshctl.files import change, durable
-from meshctl.files.folder import READ, Folder
+from meshctl.files import durable
+from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
 from meshctl.outbound.letter import (
@@ -47,6 +47,7 @@ from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, is_index
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.index import CORRECT_ROWS, Row, match_rows, read_index
+from meshctl.platform import system
 
 _ROW_END: Final = ".row"
 _EXPLANATION: Final = "explanation"
@@ -213,7 +214,7 @@ class Indexes:
         row = read_row(path)
         kept_in = f"{self._work.indexes}/{self._new_name(place.use_case)}"
         os.mkdir(kept_in, _PRIVATE)
-        change.rename(path, f"{kept_in}/{row.number}{_ROW_END}")
+        system.rename(path, f"{kept_in}/{row.number}{_ROW_END}")
         self._find_rows(kept_in, place.use_case)
 
     def report_gone(self, folder: Folder, use_case: str | None) -> None:
@@ -232,7 +233,7 @@ class Indexes:
             ]
             self._publish(index, self._explanation(index, len(told), told))
             for row, _ in rows:
-                change.unlink_if_there(row.path)
+                system.unlink_if_there(row.path)
                 self.used(use_case, row.file)
 
     def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Rejection | None:
@@ -319,7 +320,7 @@ class Indexes:
         for _, name, status in [] if _IS_NEVER_REUSED else given:
             if not beside.is_complete(name, status) and len(self._held) < _MOST_HELD:
                 with suppress(OSError):
-                    descriptor = folder.open(name, READ)
+                    descriptor = folder.open(name, system.READ)
                     if inode_of(os.fstat(descriptor)) == inode_of(status):
                         self._held[use_case, name] = descriptor
                     else:
@@ -386,17 +387,17 @@ class Indexes:
         """Steps 2 and 3, from wherever they were broken off."""
         path = f"{self._work.indexes}/{place}"
         if os.path.lexists(f"{self._work.indexes}/.{place}"):
-            change.rename(f"{self._work.indexes}/.{place}", path)
+            system.rename(f"{self._work.indexes}/.{place}", path)
             durable.sync_folder(self._work.indexes)
         index = next((name for name in os.listdir(path) if is_index(name)), None)
         if index is not None:
             with suppress(FileNotFoundError):
                 self._publish(index, Path(f"{path}/{_EXPLANATION}").read_bytes())
-            change.unlink_if_there(f"{path}/{_EXPLANATION}")
+            system.unlink_if_there(f"{path}/{_EXPLANATION}")
             durable.sync_folder(path)
-            change.unlink(f"{path}/{index}")
+            system.unlink(f"{path}/{index}")
             durable.sync_folder(path)
-        change.unlink_if_there(f"{path}/{_EXPECTED}")
+        system.unlink_if_there(f"{path}/{_EXPECTED}")
         self._find_rows(path, use_case)
 
     def _find_rows(self, path: str, use_case: str | None) -> None:
@@ -471,8 +472,8 @@ def _is_expected(path: str, index: str) -> bool:
 
 def _remove(folder: str) -> None:
     for name in os.listdir(folder):
-        change.unlink(f"{folder}/{name}")
-    change.rmdir(folder)
+        system.unlink(f"{folder}/{name}")
+    system.rmdir(folder)
 
 
 def _digest(row: Row) -> bytes:

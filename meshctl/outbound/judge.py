@@ -21,9 +21,7 @@ from itertools import starmap
 from typing import Final, Protocol
 
 from meshctl.errors import Rejection
-from meshctl.files import change
-from meshctl.files.folder import READ, Folder
-from meshctl.files.safe_open import BeingWrittenError, check_nobody_writes
+from meshctl.files.folder import Folder
 from meshctl.journal.events import error_fields
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
@@ -46,6 +44,8 @@ from meshctl.outbound.wrap import Caution, check_document_size, document_caution
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import load_content, read_content, read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
+from meshctl.platform import system
+from meshctl.platform.common import BeingWrittenError
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
@@ -371,12 +371,12 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
     Raises BeingWrittenError when somebody is known to write to it, FileNotFoundError when it is another one.
     """
     try:
-        descriptor = folder.open(name, READ)
+        descriptor = folder.open(name, system.READ)
     except BlockingIOError:
         # Somebody holds a lease on it.
         raise BeingWrittenError(errno.EAGAIN, "being written", f"{folder.path}/{name}") from None
     except PermissionError as error:
-        if change.is_held_open(error):
+        if system.is_held_open(error):
             raise
         kind = "sidecar" if is_sidecar(name) else "file"
         raise Rejection(
@@ -393,7 +393,7 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
         if not stat.S_ISREG(opened.st_mode):
             raise _not_a_file(opened)
         _check_same(opened, status)
-        check_nobody_writes(descriptor, f"{folder.path}/{name}")
+        system.check_nobody_writes(descriptor, f"{folder.path}/{name}")
         yield descriptor
     except OSError as error:
         # What goes wrong with an open file says of which only so.

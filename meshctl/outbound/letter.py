@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from meshctl.errors import ConfigError, Rejection
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
@@ -33,6 +33,7 @@ from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, wor
 from meshctl.outbound.wrap import Attached, Caution
 from meshctl.payload.facts import Content, Reading
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
+from meshctl.platform import system
 
 ROW_NAME = ".row"
 _LETTERS, _INDEXES, _CLOCK = "letters", "indexes", ".clock"
@@ -105,7 +106,7 @@ def mark_of_file(status: os.stat_result) -> tuple[int, ...]:
 
 def read_row(path: str) -> KeptRow:
     """Return a kept row. Raises OSError."""
-    with open(path, "rb", opener=change.open_file) as file:
+    with open(path, "rb", opener=system.open_file) as file:
         held: dict[str, Any] = json.loads(file.read(_ROW_BYTES))
     return KeptRow(
         path,
@@ -282,12 +283,12 @@ class LetterFolder:
         """Remove what was dropped, and what is ours beside it. Raises OSError."""
         with suppress(FileNotFoundError):
             for name in os.listdir(self.path):
-                change.unlink(self.path_of(name))
+                system.unlink(self.path_of(name))
 
     def close(self) -> None:
         """Remove the folder, which is empty. Raises OSError."""
         with suppress(FileNotFoundError):
-            change.rmdir(self.path)
+            system.rmdir(self.path)
 
 
 class WorkFolder:
@@ -302,7 +303,7 @@ class WorkFolder:
         """Make the folders if they are missing. Raises OSError; ConfigError for those of an older meshctl."""
         for name in OLD_WORK_NAMES:
             try:
-                change.rmdir(f"{self.path}/{name}")
+                system.rmdir(f"{self.path}/{name}")
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -330,13 +331,13 @@ class WorkFolder:
         """Return what time the file system has, by the stamp of a new file; a share has its server's."""
         probe = f"{self.path}/{_CLOCK}"
         # A crash may have left one.
-        change.unlink_if_there(probe)
-        descriptor = change.open_file(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        system.unlink_if_there(probe)
+        descriptor = system.open_file(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             return os.fstat(descriptor).st_mtime_ns
         finally:
             os.close(descriptor)
-            change.unlink(probe)
+            system.unlink(probe)
 
 
 _FOLDER_NAME = re.compile(r"([A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6})(?:\.(.+))?")
@@ -356,7 +357,7 @@ def take(letter: Letter, source: Folder, place: LetterFolder, note: Callable[[st
     """
     try:
         if letter.row is not None:
-            change.rename(letter.row.path, place.path_of(ROW_NAME))
+            system.rename(letter.row.path, place.path_of(ROW_NAME))
         for name, identity in letter.names:
             source.take(name, place.path_of(name))
             check_same(place.path_of(name), identity)
@@ -395,7 +396,7 @@ def put_back(
                 source.take(name, place.path_of(name))
         return False
     if row is not None and os.path.lexists(place.path_of(ROW_NAME)):
-        change.rename(place.path_of(ROW_NAME), row)
+        system.rename(place.path_of(ROW_NAME), row)
     place.empty()
     place.close()
     return True

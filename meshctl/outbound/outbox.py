@@ -16,10 +16,8 @@ from typing import NamedTuple
 
 from meshctl.clock import Clock
 from meshctl.errors import Rejection
-from meshctl.files import change
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import NAME_ADVICE
-from meshctl.files.safe_open import lying_since_ns
 from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.attachments import Attachments
@@ -28,6 +26,7 @@ from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
+from meshctl.platform import system
 from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
@@ -358,7 +357,7 @@ class Outbox:
             return None
         except OSError as error:
             # A name so long that no sidecar could stand beside it has none.
-            if change.is_name_too_long(error) and len(os.fsencode(name)) > _LONGEST_WITH_SIDECAR:
+            if system.is_name_too_long(error) and len(os.fsencode(name)) > _LONGEST_WITH_SIDECAR:
                 return None
             raise
 
@@ -390,7 +389,7 @@ class Outbox:
         return True
 
     def _time_left(self, source: Source, name: str, status: os.stat_result) -> float:
-        lying_since = lying_since_ns(f"{source.folder.path}/{name}", status)
+        lying_since = system.arrived_ns(f"{source.folder.path}/{name}", status)
         return self._sidecar_wait_seconds - self._age(source, name, status, lying_since)
 
     def _age(self, source: Source, name: str, status: os.stat_result, stamp_ns: int) -> float:

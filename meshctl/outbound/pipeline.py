@@ -7,10 +7,8 @@ from functools import partial
 from itertools import islice
 
 from meshctl.errors import Rejection
-from meshctl.files import change
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import ROOM_ADVICE
-from meshctl.files.safe_open import BeingWrittenError
 from meshctl.ledger.services import Services
 from meshctl.outbound.handoff import ROOM_MATTERS_BYTES, HandOff, is_told_otherwise, placed
 from meshctl.outbound.index import Indexes
@@ -33,6 +31,8 @@ from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.index import INDEX_BYTES
 from meshctl.payload.sidecar import payload_differs
+from meshctl.platform import system
+from meshctl.platform.common import BeingWrittenError
 from meshctl.settings.model import Settings
 
 # What is waiting goes at once, however little. In a backlog batches grow, so that each wait for the disk
@@ -239,7 +239,7 @@ class OutboundPipeline:
         except BeingWrittenError:
             pass
         except OSError as error:
-            if not change.is_held_open(error):
+            if not system.is_held_open(error):
                 name = _attachment_of(letter, error)
                 status = letter.status if name is None else None
                 self._set_aside.note(name or letter.name, letter.use_case, error, status)
@@ -374,7 +374,7 @@ class OutboundPipeline:
                 # A power cut may have undone its move alone.
                 letter.row = self._indexes.row_of(place.use_case, name, status)
                 if letter.row is not None:
-                    change.rename(letter.row.path, place.path_of(ROW_NAME))
+                    system.rename(letter.row.path, place.path_of(ROW_NAME))
                     self._indexes.used(place.use_case, name)
             letter.place = place
             if not self._set_aside.rests(name, place.use_case, status):

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
@@ -47,6 +47,7 @@ from meshctl.outbound.rejected import RejectedFolder, log_rejected, rejected_row
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
+from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 
@@ -166,7 +167,7 @@ class Recovery:
         if place.payload() is not None:
             handoff.discard(place.message_id, payload_too=True)
             if explanation is not None:
-                change.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
+                system.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
             return True
         if handoff.is_prepared(place.message_id) and handoff.has_shown_payload(place.message_id):
             # The ledger was lost after what was dropped had been removed. A hidden payload proves nothing:
@@ -179,7 +180,7 @@ class Recovery:
             handoff.finish_rejections([place])
             return False
         if explanation is not None:
-            change.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
+            system.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
         if not place.names() and not os.path.lexists(place.path_of(".row")):
             place.empty()
             place.close()
@@ -195,7 +196,7 @@ class Recovery:
         try:
             json.loads(Path(path).read_bytes())
         except ValueError:
-            change.unlink(path)
+            system.unlink(path)
             return None
         return name
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
-from meshctl.files import change, durable
+from meshctl.files import durable
 from meshctl.files.safe_open import open_regular
 from meshctl.journal.events import about_message
 from meshctl.journal.masking import mask_file_name
@@ -35,6 +35,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, numbered
+from meshctl.platform import system
 
 _CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
@@ -62,7 +63,7 @@ class RejectedFolder:
         attached = [mask_file_name(each.name, letter.words_to_mask) for each in letter.attachments]
         told = _explanation(letter.message_id, letter.shown_name, rejection, at, attached)
         path = place.path_of(f".{self._free_name(letter.name)}{ERROR_SUFFIX}")
-        change.unlink_if_there(path)
+        system.unlink_if_there(path)
         durable.write_new(path, told, _FILE_MODE)
         return path
 
@@ -94,7 +95,7 @@ class RejectedFolder:
             target = f"{self.folder}/{name}{ERROR_SUFFIX}"
             if _is_same_content(source, target):
                 # From another file system, by a run that was interrupted; no other has its message id.
-                change.unlink(source)
+                system.unlink(source)
                 return
             self._move(source, (each + ERROR_SUFFIX for each in numbered(name)))
 
@@ -114,7 +115,7 @@ class RejectedFolder:
     def explain(self, name: str, explanation: bytes) -> None:
         """Put an explanation here that belongs to no letter, beside those of the same name."""
         temporary = f"{self.folder}/{_TEMPORARY_PREFIX}explanation"
-        change.unlink_if_there(temporary)
+        system.unlink_if_there(temporary)
         durable.write_new(temporary, explanation, _FILE_MODE)
         durable.sync_file(temporary)
         self._move(temporary, (each + ERROR_SUFFIX for each in numbered(_fitting(name))))
@@ -155,7 +156,7 @@ class RejectedFolder:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.startswith(_TEMPORARY_PREFIX):
-                    change.unlink(entry.path)
+                    system.unlink(entry.path)
 
     def _is_there(self, name: str) -> bool:
         return os.path.lexists(f"{self.folder}/{name}")
@@ -185,10 +186,10 @@ class RejectedFolder:
             except FileExistsError:
                 if is_copy(place.path_of(payload), f"{self.folder}/{name}"):
                     # From another file system, by a run that was interrupted.
-                    change.unlink(place.path_of(payload))
+                    system.unlink(place.path_of(payload))
                     return name
                 free = self._free_name(payload)
-                change.rename(
+                system.rename(
                     place.path_of(f".{name}{ERROR_SUFFIX}"), place.path_of(f".{free}{ERROR_SUFFIX}")
                 )
                 name = free
@@ -203,7 +204,7 @@ class RejectedFolder:
                 _move_new(source, target)
             except FileExistsError:
                 if is_copy(source, target):
-                    change.unlink(source)
+                    system.unlink(source)
                     return
             else:
                 return
@@ -215,7 +216,7 @@ class RejectedFolder:
             target = f"{self.folder}/{name}{SIDECAR_SUFFIX}"
             data = read_row(row).sidecar
             durable.replace_whole(target, data, _FILE_MODE, f"{self.folder}/{_TEMPORARY_PREFIX}sidecar")
-            change.unlink(row)
+            system.unlink(row)
 
 
 def rejected_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
@@ -311,14 +312,14 @@ def _fitting(name: str) -> str:
 def _move_new(source: str, target: str) -> None:
     """Move a file, to another file system as a copy, never over one. Raises FileExistsError, OSError."""
     try:
-        change.rename_new(source, target)
+        system.rename_new(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
         _copy(source, target)
-        change.unlink(source)
+        system.unlink(source)
 
 
 def _copy(source: str, target: str) -> None:

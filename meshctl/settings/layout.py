@@ -17,7 +17,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from meshctl.errors import ConfigError
-from meshctl.files import change, durable
+from meshctl.files import durable
+from meshctl.platform import system
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.load import FILE_NAME
 from meshctl.settings.model import SECTIONS
@@ -171,18 +172,18 @@ def _make_folder(folder: Path, mode: int, owner: str | None) -> None:
 def _keep(file: Path) -> Path:
     """Rename the settings file out of the way and return its new name."""
     kept = next(name for n in count(1) if not (name := file.with_name(f"{file.name}.old-{n}")).exists())
-    change.rename(file, kept)
+    system.rename(file, kept)
     return kept
 
 
 def _write(file: Path, text: bytes, group: str | None) -> None:
     temporary = file.with_name(f".{file.name}.new")
-    change.unlink_if_there(temporary)
+    system.unlink_if_there(temporary)
     durable.write_new(str(temporary), text, _SETTINGS_MODE)
     durable.sync_file(temporary)
     if group is not None:
         _give(temporary, None, group)
-    change.rename(temporary, file)
+    system.rename(temporary, file)
 
 
 def _give(path: Path, user: str | None, group: str) -> None:

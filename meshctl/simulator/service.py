@@ -13,7 +13,6 @@ from pathlib import Path
 
 from meshctl import clock
 from meshctl.errors import MeshctlError, Rejection
-from meshctl.files import change
 from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.journal.masking import mask_file_name
@@ -25,6 +24,7 @@ from meshctl.mesh.control_file import (
 )
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
+from meshctl.platform import system
 from meshctl.settings.model import MailboxSettings
 from meshctl.simulator.mesh import Arrival, SimulatedMesh
 
@@ -67,7 +67,7 @@ class Schedule:
                 self._by_stem[stem] = Delivery(int(due), stem, f"{path}{_CONTROL}", f"{path}{_DATA}")
             elif f"{base}{_CONTROL}" not in names:
                 # Begun by a process that was killed; its pair is judged again.
-                change.unlink(f"{self._folder}/{name}")
+                system.unlink(f"{self._folder}/{name}")
 
     def __len__(self) -> int:
         return len(self._by_stem)
@@ -80,16 +80,16 @@ class Schedule:
         if former := self._by_stem.pop(stem, None):
             for path in (former.control, former.data):
                 if path is not None:
-                    change.unlink_if_there(path)
+                    system.unlink_if_there(path)
         name = f"{self._folder}/{due_ms:0{_DUE_DIGITS}d}_{stem}"
         data = None if payload is None else f"{name}{_DATA}"
         if data is not None and isinstance(payload, bytes):
             _write(data, payload)
         elif data is not None and isinstance(payload, str):
-            change.unlink_if_there(data)
-            change.link(payload, data)
+            system.unlink_if_there(data)
+            system.link(payload, data)
         _write(f"{self._folder}/.part", control)
-        change.rename(f"{self._folder}/.part", f"{name}{_CONTROL}")
+        system.rename(f"{self._folder}/.part", f"{name}{_CONTROL}")
         self._by_stem[stem] = Delivery(due_ms, stem, f"{name}{_CONTROL}", data)
 
     def due(self, now_ms: int) -> list[Delivery]:

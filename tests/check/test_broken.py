@@ -13,10 +13,9 @@ from meshctl.check import exposure
 from meshctl.check.finding import Severity
 from meshctl.check.folders import network_note
 from meshctl.clock import iso
-from meshctl.files import mounts
-from meshctl.files.mounts import mount_of
 from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.records import SET_ASIDE_FACT
+from meshctl.platform import system
 from tests.check.broken import Broken
 from tests.check.broken_access import ACCESS
 from tests.check.broken_client import CLIENT
@@ -284,7 +283,7 @@ def test_inotify_limits(checked: CheckedSite) -> None:
     assert "max_user_instances" in found["watching"].advice
 
 
-def test_a_network_share(tmp_path: Path) -> None:
+def test_a_network_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kind of a mount is read from the kernel's table, and a share's events are not relied on."""
     table = tmp_path / "mountinfo"
     table.write_text(
@@ -292,7 +291,9 @@ def test_a_network_share(tmp_path: Path) -> None:
         f"40 22 0:50 / {str(tmp_path).replace('t', chr(92) + '164')} rw shared:9 - cifs //srv/mesh rw\n"
     )
 
-    mount = mount_of(tmp_path, table)
+    monkeypatch.setattr(system, "MOUNT_TABLE", table)
+
+    mount = system.mount_of(tmp_path)
 
     assert mount is not None
     assert (mount.point, mount.type, mount.is_network) == (str(tmp_path), "cifs", True)
@@ -312,7 +313,7 @@ def test_writers_on_a_share_are_not_known(checked: CheckedSite, monkeypatch: pyt
     """What other computers have open on a share nobody tells us, so there only a longer quiet time helps."""
     table = checked.site.root / "mountinfo"
     table.write_text(f"40 22 0:50 / {checked.site.outbox.resolve()} rw - nfs4 server:/mesh rw\n")
-    monkeypatch.setattr(mounts, "TABLE", table)
+    monkeypatch.setattr(system, "MOUNT_TABLE", table)
 
     finding = checked.failing()["watching.writers"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.daemon.systemd import Service
+from meshctl.platform.systemd import Service
 from tests.payloads import pdf
 from tests.site import make_site, sidecar
 

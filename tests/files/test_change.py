@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.files import change, durable
+from meshctl.files import durable
+from meshctl.platform import system
 from tests.windows.holder import held
 
 
@@ -18,10 +19,10 @@ def test_a_new_name_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"b")
 
     with pytest.raises(FileExistsError):
-        change.rename_new(str(tmp_path / "a"), str(tmp_path / "b"))
+        system.rename_new(str(tmp_path / "a"), str(tmp_path / "b"))
     assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"a", b"b"]
 
-    change.rename_new(str(tmp_path / "a"), str(tmp_path / "c"))
+    system.rename_new(str(tmp_path / "a"), str(tmp_path / "c"))
     assert (tmp_path / "c").read_bytes() == b"a"
     assert not (tmp_path / "a").exists()
 
@@ -31,7 +32,7 @@ def test_a_rename_replaces(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"new")
     (tmp_path / "b").write_bytes(b"old")
 
-    change.rename(tmp_path / "a", tmp_path / "b")
+    system.rename(tmp_path / "a", tmp_path / "b")
 
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
     assert (tmp_path / "b").read_bytes() == b"new"
@@ -41,12 +42,12 @@ def test_what_is_not_there_need_not_be_removed(tmp_path: Path) -> None:
     """A file goes, once; a folder is no file."""
     (tmp_path / "a").touch()
 
-    change.unlink_if_there(tmp_path / "a")
-    change.unlink_if_there(tmp_path / "a")
+    system.unlink_if_there(tmp_path / "a")
+    system.unlink_if_there(tmp_path / "a")
 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match=r"."):
-        change.unlink_if_there(tmp_path)
+        system.unlink_if_there(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows refuses to rename what is open")
@@ -56,12 +57,12 @@ def test_it_waits_for_who_has_a_file_open(tmp_path: Path, held: str) -> None:
     (tmp_path / "source").write_bytes(b"new")
     (tmp_path / "target").write_bytes(b"old")
     with (tmp_path / held).open("rb"), pytest.raises(PermissionError):
-        change.rename(tmp_path / "source", tmp_path / "target")
+        system.rename(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"old"
 
     reader = (tmp_path / held).open("rb")
     threading.Timer(0.2, reader.close).start()
-    change.rename(tmp_path / "source", tmp_path / "target")
+    system.rename(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"new"
 
 
@@ -74,8 +75,8 @@ def test_a_read_only_file_is_replaced_synced_and_removed(tmp_path: Path) -> None
 
     durable.sync_file(tmp_path / "source")
     (tmp_path / "source").chmod(0o400)
-    change.rename(tmp_path / "source", tmp_path / "target")
-    change.unlink(tmp_path / "gone")
+    system.rename(tmp_path / "source", tmp_path / "target")
+    system.unlink(tmp_path / "gone")
 
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
     assert (tmp_path / "target").read_bytes() == b"source"
@@ -87,12 +88,12 @@ def test_it_opens_what_somebody_lets_go_of(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
     with held(path), pytest.raises(PermissionError) as caught:
-        change.open_file(path, os.O_RDONLY)
-    assert change.is_held_open(caught.value)
+        system.open_file(path, os.O_RDONLY)
+    assert system.is_held_open(caught.value)
 
     with ExitStack() as hold:
         hold.enter_context(held(path))
         threading.Timer(0.2, hold.pop_all().close).start()
-        descriptor = change.open_file(path, os.O_RDONLY)
+        descriptor = system.open_file(path, os.O_RDONLY)
     assert os.read(descriptor, 100) == b"content"
     os.close(descriptor)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import meshctl
-from meshctl.files import mounts
 from meshctl.files.safe_open import is_being_written
+from meshctl.platform import system
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases")
 _US, _DROPPER, _WRITER = "65533", "65534", "65532"
@@ -38,7 +38,7 @@ def test_what_a_share_says_is_no_answer(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "letter.pdf"
     device = path.parent.stat().st_dev
     table = tmp_path / "mountinfo"
-    monkeypatch.setattr(mounts, "TABLE", table)
+    monkeypatch.setattr(system, "MOUNT_TABLE", table)
 
     with path.open("wb"):
         told = {}

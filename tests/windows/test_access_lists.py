@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.check.access_lists import access_list, close_command
+from meshctl.platform import host
 from tests.check.access import ALL, READ, let_in
 from tests.site import Site, make_site
 
@@ -21,14 +21,14 @@ def site(tmp_path: Path) -> Site:
 
 def test_what_everybody_may_do_is_told(site: Site) -> None:
     """A reader cannot write, a writer can."""
-    assert not [entry for entry in access_list(site.outbox) if entry.is_everybody]
+    assert not [entry for entry in host.access_list(site.outbox) if entry.is_everybody]
 
     let_in(site.outbox, READ)
-    (entry,) = [entry for entry in access_list(site.outbox) if entry.is_everybody]
+    (entry,) = [entry for entry in host.access_list(site.outbox) if entry.is_everybody]
     assert (entry.may_read, entry.may_write, entry.may_replace) == (True, False, False)
 
     let_in(site.outbox, ALL)
-    (entry,) = [entry for entry in access_list(site.outbox) if entry.is_everybody]
+    (entry,) = [entry for entry in host.access_list(site.outbox) if entry.is_everybody]
     assert (entry.may_read, entry.may_write, entry.may_replace) == (True, True, True)
 
 
@@ -56,4 +56,4 @@ def test_check_says_who_may_read_the_key(site: Site) -> None:
 
 def test_a_path_with_blanks_is_quoted() -> None:
     """The command can be copied as it is."""
-    assert close_command(Path(r"C:\mesh out")).startswith(r'icacls "C:\mesh out" /inheritance:d')
+    assert host.close_command(Path(r"C:\mesh out")).startswith(r'icacls "C:\mesh out" /inheritance:d')

@@ -84,7 +84,7 @@ def test_in_a_virtual_environment_its_packages_are_found(monkeypatch: pytest.Mon
     """The service is the base Python with the environment's packages."""
     monkeypatch.setattr(sys, "prefix", r"C:\\venv")
     monkeypatch.setattr(sys, "_base_executable", sys.executable, raising=False)
-    service: Any = import_module("meshctl.daemon.windows_service")
+    service: Any = import_module("meshctl.platform.service")
 
     command = service.command_line(["--version"])
 

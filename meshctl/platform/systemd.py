@@ -14,8 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from meshctl.journal.masking import escape_unprintable
-
 _STATUS_EVERY_SECONDS = 5.0
 _SECOND_IN_USEC = 1_000_000
 # How much longer systemd is to wait for the start, said again while the first turn goes on.
@@ -87,7 +85,7 @@ class Service:
         self._status_at = self._monotonic()
         self._obstacles = tuple(obstacles)
         text = f"Blocked: {' '.join(obstacles)}" if obstacles else counts()
-        return [f"STATUS={escape_unprintable(text)[:_LONGEST_STATUS]}"]
+        return [f"STATUS={_printable(text)[:_LONGEST_STATUS]}"]
 
     def _say(self, *lines: str) -> bool:
         """Send one datagram; return whether it went out."""
@@ -100,6 +98,11 @@ class Service:
         except OSError:
             return False
         return True
+
+
+def _printable(text: str) -> str:
+    """Return `text` with control characters as `\\x1b`: a line of its own would be a message of its own."""
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
 
 
 def _address(named: str) -> str | None:

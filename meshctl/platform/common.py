@@ -1,0 +1,69 @@
+"""What both `posix` and `windows` return and raise."""
+
+import re
+import stat
+from dataclasses import dataclass
+from os import stat_result
+
+MAY_READ, MAY_WRITE, MAY_SEARCH = 4, 2, 1
+
+STOP, RELOAD = "stop", "reload"
+"""What a daemon can be asked from another process."""
+
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|fuse\.(?:sshfs|glusterfs|rclone|s3fs)"
+)
+
+
+class BeingWrittenError(OSError):
+    """Somebody has the file open for writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount: where it is mounted, its file system's type, and the device number of its files."""
+
+    point: str
+    type: str
+    device: str
+
+    @property
+    def is_network(self) -> bool:
+        """True if other computers can write there without this one's kernel knowing."""
+        return _NETWORK.fullmatch(self.type) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user of this system: name, user id, the id of the first group and those of all groups."""
+
+    name: str
+    user_id: int
+    group_id: int
+    group_ids: frozenset[int]
+
+    def may(self, status: stat_result, wanted: int) -> bool:
+        """True if the permissions grant `wanted`, a sum of MAY_READ, MAY_WRITE and MAY_SEARCH.
+
+        Access lists beyond the nine permission bits are not seen.
+        """
+        if self.user_id == 0:
+            return True
+        if status.st_uid == self.user_id:
+            shift = 6
+        elif status.st_gid in self.group_ids:
+            shift = 3
+        else:
+            shift = 0
+        return (stat.S_IMODE(status.st_mode) >> shift) & wanted == wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one account or group, by its security identifier, may do with a file or folder on Windows."""
+
+    sid: str
+    is_everybody: bool
+    may_read: bool
+    may_write: bool
+    may_replace: bool

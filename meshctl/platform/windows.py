@@ -1,0 +1,368 @@
+"""Files and folders on Windows. `posix` has the same names.
+
+A file that is open cannot be renamed, replaced or removed unless whoever has it open allows it, and the MESH
+Client, a virus scanner or an indexer may have it open at any time. Each call here waits for them, a second at
+most, and then raises PermissionError with nothing done: the caller's step is left for its next turn.
+
+As on POSIX, a rename takes the place of a file that has the name already. It is durable when the call
+returns (MOVEFILE_WRITE_THROUGH).
+"""
+
+import sys
+
+assert sys.platform == "win32"
+
+import ctypes
+import errno
+import msvcrt
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from ctypes.wintypes import BOOL, DWORD, HANDLE, INT, LPCWSTR, LPVOID
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from meshctl.platform.common import BeingWrittenError, Mount
+
+READ: Final = os.O_RDONLY | os.O_BINARY
+"""How to open a file of somebody else's."""
+CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_BINARY
+"""How to make a file that must not exist yet."""
+SYNC: Final = os.O_RDWR
+"""How to open a file for fsync."""
+NO_FOLLOW: Final = 0
+
+NEVER_REUSES_NUMBERS: bool = True
+"""Whether the file system never gives the number of a file to another one, as NTFS."""
+
+_kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+_CALLS: tuple[tuple[Any, ...], ...] = (
+    (_kernel.MoveFileExW, BOOL, LPCWSTR, LPCWSTR, DWORD),
+    (_kernel.CreateFileW, HANDLE, LPCWSTR, DWORD, DWORD, LPVOID, DWORD, DWORD, HANDLE),
+    (_kernel.SetFileInformationByHandle, BOOL, HANDLE, INT, LPVOID, DWORD),
+    (_kernel.GetFileInformationByHandleEx, BOOL, HANDLE, INT, LPVOID, DWORD),
+    (_kernel.CloseHandle, BOOL, HANDLE),
+)
+for _function, _result, *_arguments in _CALLS:
+    _function.restype, _function.argtypes = _result, _arguments
+
+_REPLACE_EXISTING, _WRITE_THROUGH = 0x1, 0x8
+_GENERIC_READ, _GENERIC_WRITE, _LIST = 0x80000000, 0x40000000, 0x1
+_READ_ATTRIBUTES, _WRITE_ATTRIBUTES = 0x80, 0x100
+# While we have a file open, others may do all but what Windows never allows.
+_SHARE_READ, _SHARE_WRITE, _SHARE_DELETE = 0x1, 0x2, 0x4
+_SHARE_ALL = _SHARE_READ | _SHARE_WRITE | _SHARE_DELETE
+_CREATE_NEW, _CREATE_ALWAYS, _OPEN_EXISTING, _OPEN_ALWAYS, _TRUNCATE = 1, 2, 3, 4, 5
+_NORMAL, _LINKS_THEMSELVES, _FOLDERS_TOO = 0x80, 0x00200000, 0x02000000
+# Of a reparse tag: it stands for another place. Others (files in a cloud, deduplicated ones) do not.
+_IS_SURROGATE = 0x20000000
+_BASIC_INFORMATION = 0
+# Windows counts in 100 ns, from 1601.
+_UNIX_EPOCH = 116_444_736_000_000_000
+
+_PATIENCE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.002, 0.05
+# Access is denied (also: the target is open, or about to be removed), sharing violation, lock violation.
+_SHARING, _DENIED = frozenset({32, 33}), 5
+# File, path not found; name wrong, name too long.
+_NOT_FOUND, _TOO_LONG = (2, 3), (123, 206)
+_HELD_OPEN = _SHARING | {_DENIED}
+
+_T = TypeVar("_T")
+
+
+class _BasicInformation(ctypes.Structure):
+    """The times (creation, access, write, change; set to 0, one stays) and attributes of a file."""
+
+    _fields_ = (("times", ctypes.c_longlong * 4), ("attributes", DWORD))
+
+
+def _patiently(act: Callable[[], _T], read_only: str | Path | None = None) -> _T:
+    """Try again while somebody has a file open. One that is `read_only` is made writable."""
+    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return act()
+        except PermissionError as error:
+            if error.winerror not in _HELD_OPEN or time.monotonic() > give_up_at:
+                raise
+            if error.winerror == _DENIED and read_only is not None:
+                # The attribute "read-only" forbids to remove, replace and sync a file.
+                with suppress(OSError):
+                    os.chmod(read_only, stat.S_IREAD | stat.S_IWRITE)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def rename(source: str | Path, target: str | Path) -> None:
+    """Give a file another name, in the place of what has it. Raises OSError."""
+    _patiently(lambda: _move_file(source, target, _REPLACE_EXISTING | _WRITE_THROUGH), target)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename without replacing. Raises FileExistsError, OSError."""
+    _patiently(lambda: _move_file(source, target, _WRITE_THROUGH))
+
+
+def _move_file(source: str | Path, target: str | Path, flags: int) -> None:
+    sys.audit("os.rename", str(source), str(target), -1, -1)
+    if not _kernel.MoveFileExW(str(source), str(target), flags):
+        error = _last_error(source, target)
+        # Windows may call a target that cannot be "not found", as it does a source that has gone.
+        if error.winerror in (*_NOT_FOUND, *_TOO_LONG) and _could_be_moved(source, target):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(target))
+        raise error
+
+
+def _could_be_moved(source: str | Path, target: str | Path) -> bool:
+    return os.path.lexists(source) and os.path.isdir(os.path.dirname(os.path.abspath(target)))
+
+
+def _last_error(*paths: str | Path) -> OSError:
+    number = ctypes.get_last_error()
+    first, second = (*map(str, paths), None)[:2]
+    return OSError(0, ctypes.FormatError(number), first, number, second)
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name; a link is not followed. Raises OSError."""
+    os.link(source, target)
+
+
+def unlink(path: str | Path) -> None:
+    """Remove a file, also one that is read-only; its other names then stay so. Raises OSError."""
+    try:
+        os.unlink(path)
+    except PermissionError:
+        with _other_names_kept(path):
+            _patiently(lambda: os.unlink(path), path)
+
+
+@contextmanager
+def _other_names_kept(path: str | Path) -> Iterator[None]:
+    """Give a read-only file its attribute back in the end, if it has another name then.
+
+    The attribute is the file's, not the name's, and a file that has it cannot be removed by any name.
+    """
+    status = os.lstat(path)
+    if not status.st_file_attributes & stat.FILE_ATTRIBUTE_READONLY or status.st_nlink == 1:
+        yield
+        return
+    handle = _open_handle(path, _WRITE_ATTRIBUTES, _SHARE_ALL, _OPEN_EXISTING, _LINKS_THEMSELVES)
+    try:
+        yield
+    finally:
+        kept = _BasicInformation(attributes=status.st_file_attributes)
+        _kernel.SetFileInformationByHandle(
+            handle, _BASIC_INFORMATION, ctypes.byref(kept), ctypes.sizeof(kept)
+        )
+        _kernel.CloseHandle(handle)
+
+
+def unlink_if_there(path: str | Path) -> None:
+    """Remove a file, if there is one. Raises OSError."""
+    with suppress(FileNotFoundError):
+        unlink(path)
+
+
+def rmdir(path: str | Path) -> None:
+    """Remove an empty folder. Raises OSError."""
+    _patiently(lambda: os.rmdir(path))
+
+
+def open_file(path: str | Path, flags: int, mode: int = 0o777) -> int:
+    """Return a descriptor of a file, opened as os.open does, never in text mode. Raises OSError."""
+    del mode
+    # os.open does not say why a file is denied, nor lets others rename and remove it.
+    sys.audit("open", str(path), None, flags)
+    for_writing = path if flags & (os.O_WRONLY | os.O_RDWR) else None
+    handle = _patiently(lambda: _create_file(path, flags), for_writing)
+    return msvcrt.open_osfhandle(handle, flags | os.O_BINARY)
+
+
+def _create_file(path: str | Path, flags: int) -> int:
+    access = _GENERIC_WRITE if flags & (os.O_WRONLY | os.O_RDWR) else _GENERIC_READ
+    if flags & os.O_RDWR:
+        access |= _GENERIC_READ
+    if flags & os.O_CREAT:
+        how = _CREATE_NEW if flags & os.O_EXCL else _CREATE_ALWAYS if flags & os.O_TRUNC else _OPEN_ALWAYS
+    else:
+        how = _TRUNCATE if flags & os.O_TRUNC else _OPEN_EXISTING
+    try:
+        return _open_handle(path, access, _SHARE_ALL, how, _NORMAL)
+    except PermissionError:
+        if os.path.isdir(path):
+            # Opening a folder is denied, though nobody holds it.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
+        raise
+
+
+def _open_handle(path: str | Path, access: int, shared: int, how: int, flags: int) -> int:
+    handle: int = _kernel.CreateFileW(str(path), access, shared, None, how, flags, None)
+    if handle == HANDLE(-1).value:
+        raise _last_error(path)
+    return handle
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Do nothing: files inherit the rights of their folder."""
+    del descriptor, mode
+
+
+def read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
+    """Read from a place in a file; moves its position."""
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, most_bytes)
+
+
+def is_name_too_long(error: OSError) -> bool:
+    """True if a call failed since no file can have such a name."""
+    return error.winerror in _TOO_LONG
+
+
+def is_held_open(error: OSError) -> bool:
+    """True if a call failed since somebody has the file open: it can be tried again."""
+    return error.winerror in _SHARING
+
+
+def arrived_ns(path: str, status: os.stat_result) -> int:
+    """Return when a file arrived in its folder: a rename sets that time, and nobody can fake it.
+
+    What `status` has as its change time is when the file was made, and stays over a rename.
+    """
+    try:
+        handle = _open_handle(
+            path, _READ_ATTRIBUTES, _SHARE_ALL, _OPEN_EXISTING, _FOLDERS_TOO | _LINKS_THEMSELVES
+        )
+    except OSError:
+        return status.st_ctime_ns
+    info = _BasicInformation()
+    is_known = _kernel.GetFileInformationByHandleEx(
+        handle, _BASIC_INFORMATION, ctypes.byref(info), ctypes.sizeof(info)
+    )
+    _kernel.CloseHandle(handle)
+    changed: int = info.times[3]
+    return (changed - _UNIX_EPOCH) * 100 if is_known and changed else status.st_ctime_ns
+
+
+def ignore_lease_breaks() -> None:
+    """Do nothing: there are no leases here."""
+
+
+def check_nobody_writes(descriptor: int, path: str) -> None:
+    """Raise BeingWrittenError if somebody has a file open for writing, here or through a share.
+
+    An open that forbids writing fails then.
+    """
+    del descriptor
+    try:
+        handle = _open_handle(path, _GENERIC_READ, _SHARE_READ | _SHARE_DELETE, _OPEN_EXISTING, 0)
+    except OSError as error:
+        if is_held_open(error):
+            raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
+        return
+    _kernel.CloseHandle(handle)
+
+
+class OpenFolder:
+    """A folder held open: the handle does not share deletion, so nobody can rename or replace the folder.
+
+    What leads elsewhere (a link, a junction, a mount point) is not entered; calls then go by path.
+    """
+
+    def __init__(self, path: str, name: str | None = None, parent: "OpenFolder | None" = None) -> None:
+        """Open a folder by its path, which has the `name` in `parent`. Raises OSError.
+
+        A name that leads elsewhere raises NotADirectoryError; links in the path of a folder that the settings
+        name are the administrator's own, and are followed.
+        """
+        del parent
+        self.path = path
+        flags = _FOLDERS_TOO | (_LINKS_THEMSELVES if name is not None else 0)
+        shared = _SHARE_READ | _SHARE_WRITE
+        self._handle = _open_handle(path, _LIST | _READ_ATTRIBUTES, shared, _OPEN_EXISTING, flags)
+        status = os.lstat(path) if name is not None else os.stat(path)
+        if not stat.S_ISDIR(status.st_mode) or (name is not None and status.st_reparse_tag & _IS_SURROGATE):
+            self.close()
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+    @property
+    def place(self) -> str:
+        """Return what the folder is for calls that take one."""
+        return self.path
+
+    def close(self) -> None:
+        """Close the folder."""
+        _kernel.CloseHandle(self._handle)
+
+    @contextmanager
+    def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Go through the entries of the folder."""
+        with os.scandir(self.path) as entries:
+            yield entries
+
+    def status_of(self, entry: os.DirEntry[str]) -> os.stat_result:
+        """Return the status of an entry, not of what a link leads to. Raises OSError."""
+        # What a folder knows of its files on Windows is neither all nor the newest.
+        return self.status(entry.name)
+
+    def status(self, name: str) -> os.stat_result:
+        """Return a file's status, not that of what a link leads to. Raises OSError."""
+        return os.lstat(self._path_of(name))
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """Open a file. Raises OSError."""
+        path = self._path_of(name)
+        if flags & os.O_CREAT:
+            return open_file(path, flags, mode)
+        # Without waiting: many that cannot be opened must not hold up those that can. They are tried again.
+        sys.audit("open", path, None, flags)
+        return msvcrt.open_osfhandle(_create_file(path, flags), flags | os.O_BINARY)
+
+    def take(self, name: str, target: str) -> None:
+        """Move a file out of here, to a path in a folder of ours. Raises OSError."""
+        rename(self._path_of(name), target)
+
+    def put(self, source: str, name: str) -> None:
+        """Move a file in here, never in the place of another. Raises FileExistsError, OSError."""
+        rename_new(source, self._path_of(name))
+
+    def rename(self, name: str, other: str) -> None:
+        """Give a file another name here, in the place of what has it. Raises OSError."""
+        rename(self._path_of(name), self._path_of(other))
+
+    def unlink(self, name: str) -> None:
+        """Remove a file. Raises OSError."""
+        unlink(self._path_of(name))
+
+    def is_writable(self) -> bool:
+        """True if files can be put here and taken out, as far as the system says."""
+        return os.access(self.path, os.W_OK)
+
+    def _path_of(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+
+def sync_names(place: str | Path | int) -> None:
+    """Do nothing: a rename is durable when it returns, and fsync of a file makes its own name durable."""
+    del place
+
+
+def sync_file_system(place: str | int) -> bool:
+    """Return False: Windows can make one file durable only."""
+    del place
+    return False
+
+
+def start_writeback(path: str) -> None:
+    """Do nothing: Windows writes when it likes."""
+    del path
+
+
+def mount_of(path: Path) -> Mount | None:
+    """Return None: nothing is known of mounts here."""
+    del path
+    return None
