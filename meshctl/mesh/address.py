@@ -54,7 +54,7 @@ class NhsNumberCheck(StrEnum):
 
 
 class DateOfBirthFormat(StrEnum):
-    """How a date of birth is written in the routing string; which one, the table of use cases says."""
+    """How a date of birth is written in the routing string; the table of use cases says which."""
 
     DDMMYYYY = "DDMMYYYY"
     YYYYMMDD = "YYYYMMDD"
@@ -62,7 +62,7 @@ class DateOfBirthFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Patient:
-    """A patient as endpoint lookup wants them; each value has passed its check below."""
+    """A patient for endpoint lookup; each value has passed its check below."""
 
     nhs_number: str
     date_of_birth: date
@@ -82,14 +82,14 @@ def check_nhs_number(text: str, check: NhsNumberCheck) -> str:
     digits = text.translate(_SEPARATORS)
     if not digits:
         raise _nhs_number_rejection("The NHS number is empty.")
-    # str.isdigit and \d let other scripts' digits through, which MESH does not.
+    # str.isdigit and \d accept the digits of other scripts; MESH does not.
     if not (digits.isascii() and digits.isdigit()):
         raise _nhs_number_rejection("The NHS number holds a character that is not a digit.")
     if check is NhsNumberCheck.OFF:
         return digits
     if len(digits) != _NHS_NUMBER_DIGITS:
         raise _nhs_number_rejection(f"The NHS number has {len(digits)} digits instead of ten.")
-    # Ten zeros pass Mod 11, and are what systems write when they know no number.
+    # Ten zeros pass Mod 11, and systems write them for an unknown number.
     if check is NhsNumberCheck.MOD11 and (digits == _PLACEHOLDER or not is_valid(digits)):
         raise _nhs_number_rejection("The NHS number fails its check digit (Mod 11).")
     return digits
@@ -98,7 +98,7 @@ def check_nhs_number(text: str, check: NhsNumberCheck) -> str:
 def check_date_of_birth(text: str, today: date) -> date:
     """Return the date that `text` gives as YYYY-MM-DD; `today` is the date where the sender is.
 
-    FHIR also allows YYYY and YYYY-MM, by which MESH can route nothing.
+    FHIR also allows YYYY and YYYY-MM, but MESH cannot route by those.
 
     Raises:
         Rejection: `date_of_birth_invalid`, for anything but a whole, real date up to `today`.
@@ -121,14 +121,14 @@ def check_date_of_birth(text: str, today: date) -> date:
 def check_surname(text: str) -> str:
     """Return the surname as PDS holds it: without the blanks around it, with ASCII apostrophes and hyphens.
 
-    Spaces, hyphens, apostrophes and accents within it are fine; an underscore would break the routing
-    string that MESH splits at underscores.
+    Spaces, hyphens, apostrophes and accents within it are allowed; an underscore would break the routing
+    string, which MESH splits at underscores.
 
     Raises:
         Rejection: `surname_invalid`, for an empty or too long surname, an underscore, a control character.
 
     """
-    # Before trimming: a line break is a sign of a broken export even at the end.
+    # Before trimming: a line break is the sign of a broken export, even at the end.
     if not text.isprintable() and any(_is_control(character) for character in text):
         raise _surname_rejection("The surname holds a line break or another control character.")
     surname = plain_surname(text)
@@ -144,7 +144,7 @@ def check_surname(text: str) -> str:
 
 
 def plain_surname(text: str) -> str:
-    """Return a surname with the apostrophes, hyphens and blanks that PDS has, each accent in its letter."""
+    """Return a surname with the apostrophes, hyphens and blanks that PDS has, and composed accents (NFC)."""
     return unicodedata.normalize("NFC", text).translate(_PLAIN).strip()
 
 
@@ -199,10 +199,10 @@ def split_gp_provider(text: str) -> tuple[str, str, str] | None:
 
 
 def read_date_of_birth(text: str) -> date:
-    """Return the date that a routing string writes, in whichever format. Raises ValueError for no date.
+    """Return the date in a routing string, in either format. Raises ValueError for no date.
 
-    One format is never taken for the other: read in the wrong one, a date of birth has a thirteenth month
-    or later, or a year long before 1850.
+    The formats cannot be confused: read in the wrong one, a date of birth has a month above 12 or a year
+    before 1850.
     """
     if len(text) != _DATE_DIGITS or not (text.isascii() and text.isdigit()):
         raise ValueError("not a date of eight digits")
@@ -214,7 +214,7 @@ def read_date_of_birth(text: str) -> date:
 
 
 def _write_date(day: date, date_of_birth_format: DateOfBirthFormat) -> str:
-    # Not strftime: its %Y leaves years before 1000 without their zeros on Linux.
+    # On Linux, strftime's %Y writes years before 1000 without their zeros.
     if date_of_birth_format is DateOfBirthFormat.YYYYMMDD:
         return f"{day.year:04}{day.month:02}{day.day:02}"
     return f"{day.day:02}{day.month:02}{day.year:04}"

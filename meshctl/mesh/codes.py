@@ -1,8 +1,8 @@
 """What a report or an acknowledgement says about a message, in plain words, and what to do about it.
 
-The codes themselves are data (`codes.toml`). Reading one never fails: an unknown code comes back as it
-stands, and what it does to the message is then judged by its status alone. Free text from a file is
-never passed on; a Description may hold anything.
+The codes themselves are data (`codes.toml`). Reading one never fails: an unknown code is returned as it is,
+and its effect on the message is judged by its status alone. Free text from a file is never passed on; a
+Description may hold anything.
 """
 
 import re
@@ -26,7 +26,7 @@ _EVENTS: Final = ("COLLECT", "TRANSFER", "SEND", "RECEIVE")
 _ITK3_WORDS: Final = ("ITK", "ITK3")
 _HTTP_CODE = re.compile(r"HTTP-[1-5][0-9]{2}")
 _EPL_CODE = re.compile(r"EPL[-_ ]?([0-9]{3})")
-# Wide enough for any code or event to come, too narrow for an NHS number or a name with its title.
+# Wide enough for any future code or event, too narrow for an NHS number or a name with its title.
 _CODE_SHAPE = re.compile(r"(?!.*[0-9]{7})[A-Z0-9][A-Z0-9._-]{0,15}")
 _EVENT_SHAPE = re.compile(r"[A-Z][A-Z_-]{0,19}")
 _UNREADABLE = "unreadable"
@@ -85,17 +85,17 @@ class CodeMeaning:
 
     @property
     def final(self) -> bool:
-        """Whether nothing more can come of the message: it failed."""
+        """True if the message has failed for good."""
         return self.effect in _FINAL
 
     @property
     def level(self) -> Acknowledgement | None:
-        """The acknowledgement that this is, positive or negative; None for a report."""
+        """Return the level of the acknowledgement, positive or negative; None for a report."""
         return _LEVEL_BY_EFFECT.get(self.effect)
 
     @property
     def label(self) -> str:
-        """Event, status and code in one line, as a person would quote them."""
+        """Return event, status and code in one line, as a person would quote them."""
         return " ".join(part for part in (self.event, self.status, self.code) if part)
 
 
@@ -111,8 +111,8 @@ class _Tables:
 def explain_report(event: str, status: str, code: str) -> CodeMeaning:
     """Return what a status record says; the three strings as found in the file.
 
-    Spellings seen in the wild are understood: `Transfer to DTS Server`, `Success`, `0`. An unknown code
-    with the status ERROR means that the message failed, with any other status it is a note.
+    Other spellings that have been seen are understood: `Transfer to DTS Server`, `Success`, `0`. An unknown
+    code with the status ERROR means that the message failed, with any other status it is a note.
     """
     tables = _tables()
     event = _normal_event(event)
@@ -122,8 +122,8 @@ def explain_report(event: str, status: str, code: str) -> CodeMeaning:
     if meaning is None and _HTTP_CODE.fullmatch(code):
         meaning = replace(tables.http, event=event or tables.http.event, code=code)
     if meaning is None and (event not in _EVENTS or _EPL_CODE.fullmatch(code)):
-        # Without its event a code still tells when it means one thing only. Those of endpoint lookup are no
-        # other event's, and come under TRANSFER too (mesh-sandbox).
+        # A code that means one thing only is understood without its event. The codes of endpoint lookup
+        # belong to one event, but mesh-sandbox reports them under TRANSFER too.
         same = [row for row in tables.reports.values() if (row.status, row.code) == (status, code)]
         meaning = same[0] if len(same) == 1 else None
     return meaning if meaning is not None else _unknown_report(event, status, code)
@@ -133,8 +133,8 @@ def explain_response(code: str, response_code: str = "") -> CodeMeaning:
     """Return what an ITK3 acknowledgement says.
 
     `code` is that of the OperationOutcome, `response_code` MessageHeader.response.code (`ok`,
-    `transient-error`, `fatal-error`), which gives the sign of a code that is unknown or missing; its
-    level is that of its prefix.
+    `transient-error`, `fatal-error`), which says whether an unknown or missing code is positive; the prefix
+    of the code gives its level.
     """
     tables = _tables()
     code = code.strip()
@@ -178,7 +178,7 @@ def all_codes() -> list[CodeMeaning]:
 
 def _normal_event(event: str) -> str:
     event = event.strip().upper()
-    # "Transfer to DTS Server" in the user guide's own SENT example: the first word tells.
+    # "Transfer to DTS Server" in the user guide's own SENT example: the first word counts.
     first_word = event.partition(" ")[0]
     if first_word in _EVENTS:
         return first_word
@@ -215,7 +215,7 @@ def _unknown_report(event: str, status: str, code: str) -> CodeMeaning:
     else:
         effect = Effect.NOTE
         meaning = "A report without an error, whose code is not in meshctl's table; it changes nothing."
-        advice = "Look the code up in the MESH documentation if it comes more often."
+        advice = "Look the code up in the MESH documentation if it comes again."
     return CodeMeaning(event, status, code, effect, meaning, advice, known=False)
 
 
@@ -225,7 +225,7 @@ def _unknown_response(code: str, response_code: str) -> CodeMeaning:
     if positive is None:
         effect, status = Effect.NOTE, ""
         meaning = "An acknowledgement that is neither positive nor negative by any code meshctl knows."
-        advice = "Ask the recipient what it means; the message goes on being awaited."
+        advice = "Ask the recipient what it means; meshctl keeps waiting for an acknowledgement."
     elif level is not None:
         effect, status = _ACKNOWLEDGEMENTS[level, positive], SUCCESS if positive else ERROR
         sign = "positive" if positive else "negative"
@@ -233,8 +233,8 @@ def _unknown_response(code: str, response_code: str) -> CodeMeaning:
         advice = "Nothing to do." if positive else "Ask the recipient what the code means."
     elif positive:
         effect, status = Effect.NOTE, SUCCESS
-        meaning = "A positive acknowledgement without a code that says of what."
-        advice = "Ask the recipient for the code; the message goes on being awaited."
+        meaning = "A positive acknowledgement without a code, so its level is not known."
+        advice = "Ask the recipient for the code; meshctl keeps waiting for an acknowledgement."
     else:
         effect, status = Effect.FAILED, ERROR
         meaning = "A negative acknowledgement without a code that says why."

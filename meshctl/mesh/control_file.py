@@ -1,15 +1,16 @@
-"""The control file (`.ctl`): its model, and the one place that knows its tags, order, limits and Y/N.
+"""Control files (`.ctl`) and reports: the one place that knows their tags, order, limits and Y/N. Pure.
 
-Written UTF-8 without an XML declaration: the published GP Connect example has none, and UTF-8 is what
-XML means without one. Read in every shape seen in the wild. Reading never follows an entity, a DTD or
-the network, and no error text quotes what a file holds: To_DTS and Subject carry patient data.
+Written UTF-8 without an XML declaration: the published GP Connect example has none, and UTF-8 is what XML
+means without one. Read in every form that has been seen. Reading never follows an entity, a DTD or the
+network, and no error text quotes what a file holds: To_DTS and Subject carry patient data.
 """
 
 import html
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 from lxml import etree
 
@@ -21,7 +22,6 @@ from meshctl.sizes import size_text
 
 CONTROL_FILE_MAX_BYTES: Final = 1_048_576
 """A control file holds a few hundred bytes; anything above this is not one and is not parsed."""
-
 
 _ROOT = "DTSControl"
 _STATUS_TAG = "StatusRecord"
@@ -73,8 +73,9 @@ MAX_CHARACTERS: Final = {
 _KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
 _KNOWN_IN_STATUS: Final = frozenset(tag.lower() for tag, _ in _STATUS_TAGS)
 _SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
-# What stands in XML in another way. A reader would take a carriage return for a line feed.
+# Characters that XML needs escaped; a reader would take a bare carriage return for a line feed.
 _ESCAPED: Final = re.compile("[&<>\r]")
+_FLAGS: Final = ("compress", "allow_chunking", "encrypted", "is_compressed")
 _FLAG_BY_TEXT: Final = {"Y": True, "y": True, "N": False, "n": False}
 
 
@@ -92,7 +93,7 @@ class ControlFileError(MeshctlError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StatusRecord:
-    """What happened to a message: in SENT and in reports, never on sending. Strings as found."""
+    """What happened to a message: in SENT and in reports, never on sending. Texts as found."""
 
     date_time: str = ""
     event: str = ""
@@ -105,7 +106,7 @@ class StatusRecord:
 class ControlFile:
     """One control file. The defaults are those of a data message on its way out.
 
-    A flag that is None has no element in the file. `is_compressed` goes with `compress` on sending,
+    A flag that is None has no element in the file. `is_compressed` equals `compress` on sending,
     as in the GP Connect example, although the client guide calls it "not applicable" there.
     """
 
@@ -131,7 +132,7 @@ class ControlFile:
 
     @property
     def is_report(self) -> bool:
-        """Whether this is a report on a message rather than a message."""
+        """True if this is a report on a message rather than a message."""
         return self.message_type.lower() == "report"
 
 
@@ -190,27 +191,9 @@ def read_control_file(data: bytes) -> ControlFile:
     if _local_name(root) != _ROOT.lower():
         raise ControlFileError(f"The file is XML, but its root element is not {_ROOT}.")
     texts = _texts(root, _KNOWN)
-    return ControlFile(
-        version=texts.get("version", ""),
-        address_type=texts.get("addresstype", ""),
-        message_type=texts.get("messagetype", ""),
-        from_dts=texts.get("from_dts", ""),
-        to_dts=texts.get("to_dts", ""),
-        from_esmtp=texts.get("from_esmtp", ""),
-        to_esmtp=texts.get("to_esmtp", ""),
-        subject=texts.get("subject", ""),
-        local_id=texts.get("localid", ""),
-        dts_id=texts.get("dtsid", ""),
-        partner_id=texts.get("partnerid", ""),
-        compress=_flag(texts, "compress"),
-        allow_chunking=_flag(texts, "allowchunking"),
-        encrypted=_flag(texts, "encrypted"),
-        workflow_id=texts.get("workflowid", ""),
-        process_id=texts.get("processid", ""),
-        data_checksum=texts.get("datachecksum", ""),
-        is_compressed=_flag(texts, "iscompressed"),
-        status=_status(root),
-    )
+    values: dict[str, Any] = {field: texts.get(tag.lower(), "") for tag, field in _TAGS}
+    flags = {field: _FLAG_BY_TEXT.get(values[field]) for field in _FLAGS}
+    return ControlFile(**values | flags, status=_status(root))
 
 
 def _parse(data: bytes) -> etree._Element:
@@ -251,10 +234,6 @@ def _texts(parent: etree._Element, known: frozenset[str]) -> dict[str, str]:
     return texts
 
 
-def _flag(texts: dict[str, str], name: str) -> bool | None:
-    return _FLAG_BY_TEXT.get(texts.get(name, ""))
-
-
 def _status(root: etree._Element) -> StatusRecord | None:
     records = [element for element in root if _local_name(element) == _STATUS_TAG.lower()]
     if not records:
@@ -262,13 +241,7 @@ def _status(root: etree._Element) -> StatusRecord | None:
     if len(records) > 1:
         raise ControlFileError(f"The control file has more than one {_STATUS_TAG}.")
     texts = _texts(records[0], _KNOWN_IN_STATUS)
-    return StatusRecord(
-        date_time=texts.get("datetime", ""),
-        event=texts.get("event", ""),
-        status=texts.get("status", ""),
-        status_code=texts.get("statuscode", ""),
-        description=texts.get("description", ""),
-    )
+    return StatusRecord(**{field: texts.get(tag.lower(), "") for tag, field in _STATUS_TAGS})
 
 
 def _local_name(element: etree._Element) -> str:
@@ -279,20 +252,20 @@ def write_report(about: ControlFile | None, mailbox_id: str, dts_id: str, status
     """Return a report on a message of a mailbox.
 
     `about` is None for one whose control file cannot be read, or for a report on the client itself; `dts_id`
-    is empty before MESH has given the message an id. Raises ControlFileError where the message itself is not
-    what a control file can be.
+    is empty before MESH has given the message an id. Raises ControlFileError where a value of the message
+    does not fit a control file.
     """
-    told = about or ControlFile(from_dts=mailbox_id, to_dts=mailbox_id, subject="", workflow_id="")
+    about = about or ControlFile(from_dts=mailbox_id, to_dts=mailbox_id, subject="", workflow_id="")
     return write_control_file(
         ControlFile(
             address_type="ALL",
             message_type=_REPORT,
-            from_dts=told.from_dts,
-            to_dts=told.to_dts,
-            subject=told.subject,
-            local_id=told.local_id,
-            workflow_id=told.workflow_id,
-            process_id=told.process_id,
+            from_dts=about.from_dts,
+            to_dts=about.to_dts,
+            subject=about.subject,
+            local_id=about.local_id,
+            workflow_id=about.workflow_id,
+            process_id=about.process_id,
             dts_id=dts_id,
             compress=None,
             allow_chunking=None,
@@ -306,7 +279,8 @@ def write_report(about: ControlFile | None, mailbox_id: str, dts_id: str, status
 def expected_errors(control: ControlFile) -> list[CodeMeaning]:
     """Return the errors that MESH will report about a message with this control file, by code.
 
-    The version of the document in Version, as the GP Connect 2.x guides want it, passes.
+    Mailboxes, workflow registrations and PDS are not looked at, so no error here means nothing for certain.
+    The version of the document in Version, as the GP Connect 2.x guides want it, is accepted.
     """
     codes = []
     if not control.from_dts:
@@ -342,14 +316,8 @@ def _is_date(text: str) -> bool:
     """True if `text` is a date in either of the formats that documents prescribe."""
     if _EIGHT_DIGITS.fullmatch(text) is None:
         return False
-    day_first = f"{text[4:]}-{text[2:4]}-{text[:2]}"
-    year_first = f"{text[:4]}-{text[4:6]}-{text[6:]}"
-    return any(_exists(written) for written in (day_first, year_first))
-
-
-def _exists(written: str) -> bool:
-    try:
-        date.fromisoformat(written)
-    except ValueError:
-        return False
-    return True
+    for year_first in (text, f"{text[4:]}{text[2:4]}{text[:2]}"):
+        with suppress(ValueError):
+            date.fromisoformat(year_first)
+            return True
+    return False

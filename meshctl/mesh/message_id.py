@@ -12,15 +12,15 @@ _SHAPE = re.compile(r"[0-9]{20}_[0-9A-F]{6}")
 
 
 def new_message_id(now: datetime) -> str:
-    """Return a fresh message id for the instant `now` (an aware datetime)."""
+    """Return a new message id for the instant `now` (an aware datetime)."""
     at = now.astimezone(UTC)
-    # Not strftime, which takes longer than all the rest.
+    # strftime would take longer than all the rest.
     day, time = f"{at.year:04}{at.month:02}{at.day:02}", f"{at.hour:02}{at.minute:02}{at.second:02}"
     return f"{day}{time}{at.microsecond:06}_{secrets.token_hex(3).upper()}"
 
 
 def stamp_of(message_id: str) -> str:
-    """Return when an id was made, with or without a prefix, as digits that sort by time."""
+    """Return the time in an id, with or without a prefix, as digits that sort by time."""
     return message_id[-_ID_CHARACTERS:].partition("_")[0]
 
 

@@ -4,11 +4,11 @@ Every state but `rejected` lies on one ladder, and evidence only moves a message
 of reports and acknowledgements is the highest that any of them proves. So their order does not matter, a
 repeated one changes nothing, and a late one cannot undo what is known. `failed` is the top rung: an
 authority that says the message did not arrive is believed over one that only saw it pass, also when the
-message had been taken for completed.
+message had counted as completed.
 
-Not every failure is such an authority's. The client that could not transfer a message, and the bridge whose
+Not every failure comes from such an authority. A client that could not transfer a message, and a bridge whose
 upload broke off, do not know whether MESH has it; a recipient that could not read the id does not know which
-message it refuses. An answer of the recipient that names the message is believed over them.
+message it rejects. An acknowledgement that names the message is believed over them.
 """
 
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ _ANSWERED = frozenset({State.RECEIVED, State.COMPLETED})
 
 
 class Deadline(StrEnum):
-    """What has to come in time; the names are those of the settings."""
+    """What has to come in time, named as in the settings."""
 
     COLLECTED = "collected"
     SENT = "sent"
@@ -54,30 +54,31 @@ class Deadline(StrEnum):
 
 
 class Acknowledgement(StrEnum):
-    """The two levels at which a recipient may answer (ITK3 Message Distribution)."""
+    """The two levels of acknowledgement (ITK3 Message Distribution)."""
 
     INFRASTRUCTURE = "infrastructure"
     BUSINESS = "business"
 
 
 UNREADABLE_ID = "UNREADABLE"
-"""The event of an answer whose sender could not read the id of what it answers: which message is inferred."""
+"""The event of an acknowledgement whose sender could not read the message id: the message is inferred."""
 
 _UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED", UNREADABLE_ID})
 # MESH's own rejection of an upload, which the bridge reports under TRANSFER too.
-_REFUSED_BY_MESH = "HTTP-"
+_REJECTED_BY_MESH = "HTTP-"
 
 
 def is_unsure(event: str | None, code: str | None) -> bool:
     """True if a failure is the client's own, or inferred: the message may have arrived all the same."""
-    return event in _UNSURE_EVENTS and not (code or "").startswith(_REFUSED_BY_MESH)
+    return event in _UNSURE_EVENTS and not (code or "").startswith(_REJECTED_BY_MESH)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What is known of one message: its state, what was asked for, what is still awaited.
 
-    A failure `is_unsure` if it may have arrived all the same: then an answer is still awaited.
+    A failure `is_unsure` if the message may have arrived all the same: then an acknowledgement is still
+    awaited.
     """
 
     state: State
@@ -97,9 +98,9 @@ class Standing:
 class Evidence:
     """One thing that happened to a message.
 
-    `event` says what spoke (`COLLECT`, `TRANSFER`, `SEND`, `SENT`, `ITK3` …), `reaches` is the state that it
-    proves by itself, if any, and `acknowledges` the acknowledgement it is, when it is a positive one. `code`,
-    `text` and `advice` are for people and carry no patient data.
+    `event` says where it comes from (`COLLECT`, `TRANSFER`, `SEND`, `SENT`, `ITK3` …), `reaches` is the
+    state that it proves by itself, if any, and `acknowledges` its level, if it is a positive
+    acknowledgement. `code`, `text` and `advice` are for people and carry no patient data.
     """
 
     event: str
@@ -136,7 +137,7 @@ def advance(standing: Standing, evidence: Evidence) -> Standing:
         state = _higher(state, evidence.reaches)
     assumed = standing.assumed or (evidence.assumed and state is not standing.state)
     if evidence.acknowledges is not None:
-        # An answer proves delivery whatever else is still awaited; one that nobody asked for is not awaited.
+        # An acknowledgement proves delivery whatever else is still awaited, also one that nobody asked for.
         is_asked = evidence.acknowledges in standing.asked
         state = _higher(state, State.SENT if is_asked else State.RECEIVED)
         if standing.asked and not awaiting:

@@ -1,9 +1,9 @@
 """Templates for Subject and LocalId: `{names}` to fill in, `[segments]` to leave out.
 
-A bracketed segment disappears when a value in it is missing; outside brackets a missing value leaves
-nothing behind. A confidential document (Composition.confidentiality `R`) must show neither practice
-name nor ODS code in its Subject (GP Connect Messaging): its caller passes None for both. That rule is
-about the Subject; the ODS code in LocalId is the sending organisation's and stays.
+A bracketed segment is left out when a value in it is missing; outside brackets a missing value is left
+empty. A confidential document (Composition.confidentiality `R`) must show neither practice name nor ODS code
+in its Subject (GP Connect Messaging): the caller passes None for both. The ODS code in LocalId, which is the
+sending organisation's, stays.
 
 Rendered texts carry patient data. Nothing here logs them or puts them into an error text.
 """
@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"\{([^{}\[\]]*)\}|([{}\[\]])|([^{}\[\]]+)")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 _Segment = tuple[bool, tuple[tuple[bool, str], ...]]
-"""Whether it is bracketed, and its pieces: a literal text, or (True) a name."""
+"""True if it is bracketed, and its pieces: True with a name, False with a literal text."""
 
 
 def check_template(template: str) -> str:
@@ -61,7 +61,7 @@ def one_line(value: str | None) -> str:
     """Return a text without blanks around it, its line breaks and control characters as spaces."""
     if not value:
         return ""
-    # All that is taken out counts as unprintable, and few values have any.
+    # Few values need the substitution, and all its characters count as unprintable.
     return (value if value.isprintable() else _UNPRINTABLE.sub(" ", value)).strip()
 
 

@@ -1,7 +1,7 @@
 """Use cases: which workflow id, Subject and acknowledgements belong to which kind of message.
 
-The table that ships is `use_cases.toml`, each row with its source; settings lay a site's own rows over
-it. Nothing here chooses between two use cases that share an event: it returns both.
+The table that ships is `use_cases.toml`, each row with its source; a site's settings change and add rows.
+Two use cases may share an event; both are returned then.
 """
 
 import tomllib
@@ -18,12 +18,12 @@ _TABLE = Path(__file__).with_name("use_cases.toml")
 
 
 class Resolution(StrEnum):
-    """Who says that MESH finds the patient's registered practice for a workflow id."""
+    """The source for the claim that MESH finds the patient's registered practice for a workflow id."""
 
     LISTED = "listed"
     """NHS England's endpoint-lookup guide of July 2024 lists the workflow id."""
     CLAIMED = "claimed"
-    """At most the use case's own guide says so."""
+    """Only the use case's own guide says so, if any."""
 
 
 class PayloadForm(StrEnum):
@@ -35,15 +35,15 @@ class PayloadForm(StrEnum):
 
 
 class CutOffDocuments(StrEnum):
-    """What becomes of a document that was cut off, or that is not what its name says."""
+    """What happens to a document that was cut off, or that is not what its name says."""
 
     REJECT = "reject"
     WARN = "warn"
-    """It is sent, and a person is told."""
+    """It is sent, with a warning in the log and an alert."""
 
 
 class ConfidentialDocuments(StrEnum):
-    """What becomes of a document that is marked confidential."""
+    """What happens to a document that is marked confidential."""
 
     REJECT = "reject"
     SEND = "send"
@@ -64,10 +64,11 @@ class UseCase:
 
     `subject` and `local_id` are templates (`meshctl.mesh.subject`), `events` MessageHeader event codes,
     `version` the control file's. `other_ack_workflow_ids` are other spellings of `ack_workflow_id` that are
-    in use. `acknowledgements` is what to await when neither payload nor sidecar says: values of
-    `meshctl.mesh.states.Acknowledgement`. `ack_from` are mailboxes whose acknowledgements count beside that
-    which a letter went to. `requires` are the keys of a sidecar, named with dots, without which no message is
-    made around a document; the patient's are always required. `source` is the document that the row is from.
+    in use. `acknowledgements` are to be awaited when neither payload nor sidecar says which: values of
+    `meshctl.mesh.states.Acknowledgement`. `ack_from` are mailboxes whose acknowledgements count like those
+    of the mailbox that a letter went to. `requires` are the keys of a sidecar, named with dots, without
+    which no message is made around a document; the patient's are always required. `source` is the document
+    that the row is from.
     """
 
     name: str
@@ -96,7 +97,7 @@ class UseCase:
 
     @property
     def ack_workflow_ids(self) -> tuple[str, ...]:
-        """The workflow ids under which acknowledgements come, in every spelling."""
+        """Return the workflow ids under which acknowledgements come, in every spelling."""
         return (*((self.ack_workflow_id,) if self.ack_workflow_id else ()), *self.other_ack_workflow_ids)
 
 
@@ -108,13 +109,13 @@ def shipped_use_cases() -> dict[str, UseCase]:
 def use_case_for_event(event: str, use_cases: Mapping[str, UseCase]) -> tuple[str, ...]:
     """Return the names of the use cases that list a MessageHeader event code, in the table's order.
 
-    More than one means that the event does not tell (ITK007C: Send Document 1.x and 2.x).
+    More than one means that the event alone does not decide (ITK007C: Send Document 1.x and 2.x).
     """
     return tuple(name for name, use_case in use_cases.items() if event in use_case.events)
 
 
 def resolution_of(workflow_id: str) -> Resolution:
-    """Return whether MESH's own list has a workflow id, whichever use case it is sent under."""
+    """Return whether MESH's own list has a workflow id, whatever use case it is sent under."""
     rows = _shipped().values()
     return next((row.resolved_by_mesh for row in rows if row.workflow_id == workflow_id), Resolution.CLAIMED)
 
