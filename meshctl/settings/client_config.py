@@ -1,7 +1,7 @@
 """The MESH Client's own settings, `meshclient.cfg`: which mailboxes it serves, and with which flags.
 
-Never keeps or repeats the file's secrets (KeyStorePassword, AuthenticationKey, ClientAuthentication): only
-the elements named here are asked for. No DTD, no entities, and no text of the file in any error.
+The file's secrets (KeyStorePassword, AuthenticationKey, ClientAuthentication) are never kept or repeated:
+only the elements named here are read. No DTD, no entities, and no text of the file in any error.
 """
 
 import re
@@ -27,8 +27,8 @@ _ENCODING_ERRORS: Final = frozenset(
 class ClientConfig:
     """One mailbox of a MESH Client, as `meshclient.cfg` describes it (MESH client user guide).
 
-    A flag that the file does not set is None. `interface_root` is the text as found, since a client on
-    Windows says `C:\\MESH-DATA-HOME\\…` wherever the file is read.
+    A flag that the file does not set is None. `interface_root` is the text as found, since the file of a
+    client on Windows may be read elsewhere: `C:\\MESH-DATA-HOME\\…`.
     """
 
     mailbox_id: str
@@ -60,9 +60,9 @@ def read_client_config(file: Path) -> tuple[ClientConfig, ...]:
 
 
 def choose_client(file: Path, mailbox_id: str | None) -> ClientConfig:
-    """Return the mailbox `mailbox_id` of a `meshclient.cfg`, or its only one.
+    """Return the mailbox `mailbox_id` of a `meshclient.cfg`, or its only one if that is None.
 
-    Raises ConfigError as `read_client_config` does, and if there is no such mailbox or a choice to make.
+    Raises ConfigError as `read_client_config` does, and if there is no such mailbox or more than one.
     """
     clients = read_client_config(file)
     ids = ", ".join(client.mailbox_id for client in clients)
@@ -95,7 +95,7 @@ def _parse(file: Path, data: bytes) -> tuple[ClientConfig, ...]:
     try:
         root = etree.fromstring(data, safe_parser())
     except etree.XMLSyntaxError as error:
-        # Only the place of an error is told: its text may quote the file, which holds passwords.
+        # Only the line of an error is passed on: its text may quote the file, which holds passwords.
         if getattr(error, "code", None) in _ENCODING_ERRORS:
             raise ConfigError(f"{file}: written in a character encoding unknown here.") from None
         raise ConfigError(
@@ -103,7 +103,7 @@ def _parse(file: Path, data: bytes) -> tuple[ClientConfig, ...]:
             " Client."
         ) from None
     if root.getroottree().docinfo.internalDTD is not None:
-        raise ConfigError(f"{file}: holds a DTD, which no meshclient.cfg has; it is not read.")
+        raise ConfigError(f"{file}: has a DTD, which no meshclient.cfg has; it is not read.")
     if root.tag != "MESHConfig":
         raise ConfigError(
             f"{file}: not a meshclient.cfg; its root element is not MESHConfig."
@@ -135,5 +135,5 @@ def _text(element: etree._Element, tag: str) -> str:
 
 
 def _flag(text: str) -> bool | None:
-    """Read Y or N, in either case; anything else counts as not set."""
+    """Return the flag that Y or N, in either case, means; None for anything else."""
     return {"y": True, "n": False}.get(text.lower())

@@ -1,7 +1,9 @@
-"""The folders of one mailbox and its settings file, laid out the first time.
+"""The folders of a new mailbox and its settings file, as `meshctl init` makes them.
 
-Never changes a folder that is already there, and never overwrites settings unasked; replaced ones are kept
-under another name.
+An existing folder is never changed, and settings are never overwritten unasked; replaced ones are kept under
+another name. The settings file is made from the models: every key, explained, with its default. What a site
+has to say is live. Every other key is commented out and shows its default, so that taking the "#" away
+changes nothing yet.
 """
 
 import dataclasses
@@ -21,18 +23,17 @@ from meshctl.files import durable
 from meshctl.platform import system
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.load import FILE_NAME
-from meshctl.settings.model import SECTIONS
+from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS
 from meshctl.settings.types import Section, default_of, example_of, toml_value
 from meshctl.settings.use_cases import UseCaseSettings
 
-MAILBOX_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
 SERVICE_USER = "meshctl"
 PLACEHOLDER_ID = "YOURMAILBOX"
-"""What stands for a mailbox id that nobody has given yet."""
+"""Stands for a mailbox id that is not known yet."""
 _WIDTH = 100
 _USE_CASES_BEFORE = "reports"
 _HEAD = """\
-Settings of meshctl for one mailbox. A key behind "#" shows the value that holds without it.
+Settings of meshctl for one mailbox. Commented-out keys show their defaults.
 Paths are relative to this file. Keys ending in _seconds are numbers; other durations are written
 "90s", "30m", "1h30m", "2h" or "5d". Unknown keys are errors. MESHCTL_SECTION__KEY in the
 environment overrides a key, for example MESHCTL_LOG__LEVEL. "meshctl check" says what is wrong."""
@@ -68,7 +69,7 @@ class Mailbox:
 
 
 def folder_layout(folder: Path, mailbox: Mailbox) -> Layout:
-    """Lay everything under one folder, with settings that name no path: it can be moved as a whole."""
+    """Return the layout of everything under one folder; its settings are relative, so it can be moved."""
     folders = {folder: _SHARED, **_own_folders(folder), folder / "log": _PRIVATE}
     ours = Path("mailbox") / mailbox.mailbox_id
     values, remarks, problem = _mailbox_values(mailbox, ours)
@@ -78,7 +79,7 @@ def folder_layout(folder: Path, mailbox: Mailbox) -> Layout:
 
 
 def system_layout(name: str, mailbox: Mailbox, root: Path = Path("/")) -> Layout:
-    """Lay out for the service meshctl@NAME: settings in /etc/meshctl, data in /var/lib, log in /var/log.
+    """Return the layout of meshctl@NAME: settings in /etc/meshctl, data in /var/lib, log in /var/log.
 
     Outbox, work folder and mailbox share one parent: systemd mounts each writable path by itself, and a
     rename between two mounts fails (EXDEV). `root` is where the file system of the target begins.
@@ -119,7 +120,7 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
     try:
         text = settings_text(layout.values, layout.remarks).encode()
     except UnicodeEncodeError:
-        raise ConfigError("A name that is not UTF-8 cannot stand in TOML; rename that folder.") from None
+        raise ConfigError("TOML cannot hold a name that is not UTF-8; rename that folder.") from None
     try:
         for folder in layout.parents:
             _make_folder(folder, _PUBLIC, None)
@@ -143,7 +144,7 @@ def _own_folders(parent: Path) -> dict[Path, int]:
 
 
 def _mailbox_folders(mailbox: Path) -> dict[Path, int]:
-    return dict.fromkeys((mailbox.parent, mailbox, *(mailbox / n for n in MAILBOX_FOLDERS)), _SHARED)
+    return dict.fromkeys((mailbox.parent, mailbox, *(mailbox / name for name in CLIENT_FOLDERS)), _SHARED)
 
 
 def _mailbox_values(mailbox: Mailbox, ours: Path) -> tuple[dict[str, str | Path], dict[str, str], str | None]:
@@ -163,7 +164,7 @@ def _make_folder(folder: Path, mode: int, owner: str | None) -> None:
     if folder.is_dir():
         return
     folder.mkdir(parents=True)
-    # After mkdir, which the umask narrows: what programs need must not depend on who ran init.
+    # After mkdir, whose mode the umask narrows: the permissions must not depend on who ran init.
     folder.chmod(mode)
     if owner is not None:
         _give(folder, owner, owner)
@@ -187,7 +188,7 @@ def _write(file: Path, text: bytes, group: str | None) -> None:
 
 
 def _give(path: Path, user: str | None, group: str) -> None:
-    """Give what root has made to the service; a system without that user keeps it as it is."""
+    """Give what root has made to the service, on a system that has its user."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         with suppress(LookupError):
             shutil.chown(path, user, group)
@@ -224,7 +225,7 @@ def _key_lines(key: str, field: FieldInfo, value: str | Path | None) -> Iterator
 
 
 def _use_case_lines() -> Iterator[str]:
-    """Write a use case as an example: without these keys the shipped table holds."""
+    """Yield a use case as an example, commented out: the shipped table needs none of it."""
     yield from ("", "", "#[use_cases.local-report]", *_comment(_paragraphs(UseCaseSettings)))
     for key, field in UseCaseSettings.model_fields.items():
         yield from ("", *_comment(field.description or ""), f"#{key} = {example_of(field)}")

@@ -1,7 +1,8 @@
 """The settings of one mailbox: every section, key, default and explanation, once.
 
-The file that `init` writes, the checks and the error texts all come from these models. A relative path
-starts at the folder of the settings file. The models are frozen: a changed file makes new settings.
+The file that `init` writes, the checks, the error texts and the table in `meshctl/settings/README.md` all
+come from these models. A relative path starts at the folder of the settings file. The models are frozen: a
+changed file makes new settings.
 """
 
 import os
@@ -17,6 +18,9 @@ from meshctl.settings import types
 from meshctl.settings.client_config import ClientConfig
 from meshctl.settings.types import Section
 
+CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
+"""The MESH Client's folders in that of a mailbox."""
+
 
 class MailboxSettings(Section):
     """The mailbox: its id, and the folder in which the MESH Client serves it."""
@@ -27,7 +31,7 @@ class MailboxSettings(Section):
         examples=["X26ABC1"],
     )
     folder: Annotated[
-        types.SettingPath, types.Expected("the folder that holds IN and OUT, unless client_config says it")
+        types.SettingPath, types.Expected("the folder that holds IN and OUT, unless client_config names it")
     ] = Field(
         description="The mailbox's folder, the one that holds IN, OUT, SENT and FAILED. With client_config"
         " it may be left out: the client's InterfaceRoot is taken.",
@@ -64,61 +68,61 @@ class MailboxSettings(Section):
     )
     file_prefix: types.FilePrefix = Field(
         "",
-        description="What the names of our files in OUT begin with, before the message id. Empty: nothing.",
+        description="What the names of meshctl's files in OUT begin with. Empty: the message id alone.",
         examples=["letters-"],
     )
     file_mode: types.FileMode = Field(
         0o640,
-        description="The permissions of our files in OUT; the MESH Client must be able to read them.",
+        description="The permissions of meshctl's files in OUT; the MESH Client must be able to read them.",
         examples=["0640"],
     )
     group: types.OptionalGroupName = Field(
         None,
-        description="The group of our files in OUT, one that the MESH Client's user belongs to. Empty: the"
-        " group that the system gives them.",
+        description="The group of meshctl's files in OUT, one that the MESH Client's user belongs to. Empty:"
+        " the group that the system gives them.",
         examples=["mesh"],
     )
     _client: ClientConfig | None = PrivateAttr(None)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Take over what the loader read from the MESH Client's own settings."""
+        """Keep what the loader read from the MESH Client's own settings."""
         self._client = context.client if isinstance(context, types.Origin) else None
 
     @property
     def client(self) -> ClientConfig | None:
-        """The MESH Client's flags for this mailbox; None without `client_config`."""
+        """Return the MESH Client's flags for this mailbox; None without `client_config`."""
         return self._client
 
     @property
     def in_folder(self) -> Path:
-        """Where the MESH Client puts what arrives."""
+        """Return where the MESH Client puts what arrives."""
         return self.client_folder("IN")
 
     @property
     def out_folder(self) -> Path:
-        """Where the MESH Client takes pairs from."""
+        """Return where the MESH Client takes pairs from."""
         return self.client_folder("OUT")
 
     @property
     def sent_folder(self) -> Path:
-        """Where the MESH Client keeps pairs it has transferred, if SaveSent=Y."""
+        """Return where the MESH Client keeps pairs it has transferred, if SaveSent=Y."""
         return self.client_folder("SENT")
 
     @property
     def failed_folder(self) -> Path:
-        """Where the MESH Client puts pairs it could not process."""
+        """Return where the MESH Client puts pairs it could not process."""
         return self.client_folder("FAILED")
 
     @property
     def temp_folder(self) -> Path:
-        """The MESH Client's own folder; not ours to use."""
+        """Return the MESH Client's own folder, in which meshctl marks who serves the mailbox."""
         return self.client_folder("TEMP")
 
     def client_folder(self, name: str) -> Path:
-        """Return one of the MESH Client's folders by its name: IN, OUT, SENT, FAILED or TEMP."""
-        # Upper case on a default install, lower case in the user guide: what is there counts.
+        """Return one of CLIENT_FOLDERS by its name, in lower case where that is what exists."""
+        # A default install has upper case, the user guide lower case.
         upper, lower = self.folder / name, self.folder / name.lower()
-        # os.path, which takes a folder that we may not look into for one that is not there.
+        # os.path.exists is also False where the parent may not be read; Path.exists raises.
         return lower if os.path.exists(lower) and not os.path.exists(upper) else upper
 
 
@@ -133,7 +137,7 @@ class StagingSettings(Section):
     rejected: types.SettingPath = Field(
         Path("rejected"),
         validate_default=True,
-        description="What could not be sent comes here, with NAME.error.json beside it.",
+        description="Files that could not be sent come here, with NAME.error.json beside them.",
     )
     work: types.SettingPath = Field(
         Path(".work"),
@@ -142,21 +146,21 @@ class StagingSettings(Section):
     )
     watch: Annotated[Literal["events", "poll"], types.Expected('"events" or "poll"')] = Field(
         "events",
-        description='"events": the system says when something lands in the outbox, and the folder is looked'
-        ' through every rescan_seconds all the same. "poll": only that, for network shares.',
+        description='"events": the system reports new files in the outbox, and the folder is scanned every'
+        ' rescan_seconds too. "poll": only that, for network shares.',
     )
     quiet_seconds: types.Seconds = Field(
         2.0,
         description="A file written in place is complete when nobody has written to it for this long."
         " Files renamed into the outbox do not wait.",
     )
-    rescan_seconds: types.Seconds = Field(15.0, description="How often the folders are looked through.")
+    rescan_seconds: types.Seconds = Field(15.0, description="How often the folders are scanned.")
     sidecar_wait_seconds: types.Seconds = Field(
         300.0, description="How long a file that cannot be sent alone waits for its sidecar, NAME.meta.json."
     )
     default_use_case: types.OptionalUseCaseName = Field(
         None,
-        description="The use case of a file whose sidecar, folder and event do not say it. Empty: such a"
+        description="The use case of a file whose sidecar, folder and event do not name one. Empty: such a"
         " file is rejected.",
         examples=["send-document"],
     )
@@ -166,16 +170,16 @@ class StagingSettings(Section):
     max_document_bytes: types.DocumentBytes = Field(
         100_000_000,
         description="The largest message that is made around a document; larger ones are rejected. Practices"
-        " may answer 20015 to one of more than 5 MB, of which the log warns. 0: no limit.",
+        " may reject one of more than 5 MB (20015), of which the log warns. 0: no limit.",
     )
     cut_off_documents: Annotated[CutOffDocuments, types.Expected('"reject" or "warn"')] = Field(
         CutOffDocuments.REJECT,
         description='"reject" a PDF, TIFF, JPEG or RTF that was cut off, and a file that is not what its name'
-        ' says, or "warn": it is sent, log and alert tell.',
+        ' says, or "warn": it is sent, with a warning in the log and an alert.',
     )
     ignore: types.NameGlobs = Field(
         (),
-        description="Names that are never taken, beside those that meshctl knows: temporary, back-up, lock"
+        description="Names that are never taken, besides those that meshctl knows: temporary, back-up, lock"
         " and system files. * stands for any characters, ? for one; case does not matter.",
         examples=[["*.draft", "copy of *"]],
     )
@@ -187,12 +191,12 @@ class StagingSettings(Section):
 
 
 class RoutingSettings(Section):
-    """Routing to the patient's registered practice, for every use case that says nothing else."""
+    """Routing to the patient's registered practice, for every use case without a setting of its own."""
 
     nhs_number_check: Annotated[NhsNumberCheck, types.Expected('"mod11", "digits" or "off"')] = Field(
         NhsNumberCheck.MOD11,
         description='"mod11": ten digits and the check digit. "digits": ten digits. "off": any digits, for'
-        " test data; MESH answers a wrong number with EPL-152, hours later.",
+        " test data; MESH reports a wrong number as EPL-152, hours later.",
     )
     date_of_birth_format: Annotated[
         DateOfBirthFormat | None,
@@ -201,7 +205,7 @@ class RoutingSettings(Section):
     ] = Field(
         None,
         description="How To_DTS writes the date of birth, whatever the use case. Empty: as the use case's own"
-        " guide has it (`meshctl use-cases`). MESH answers the wrong one with EPL-154 for every patient.",
+        " guide has it (`meshctl use-cases`). MESH reports a wrong one as EPL-154 for every patient.",
         examples=["YYYYMMDD"],
     )
 
@@ -212,7 +216,7 @@ class ReportSettings(Section):
     archive: types.SettingPath = Field(
         Path("archive"),
         validate_default=True,
-        description="Reports and acknowledgements that were ours come here once recorded.",
+        description="Reports and acknowledgements of meshctl's messages come here once recorded.",
     )
     unmatched: Annotated[Literal["leave", "archive"], types.Expected('"leave" or "archive"')] = Field(
         "leave",
@@ -252,7 +256,7 @@ class DeadlineSettings(Section):
 
 
 class AlertSettings(Section):
-    """Alerts: a program of yours that hears of every failure and every missed deadline."""
+    """Alerts: a program of yours that is told of every failure and every missed deadline."""
 
     command: types.Arguments = Field(
         (),
@@ -303,14 +307,14 @@ class StateSettings(Section):
         validate_default=True,
         description="The ledger, the lock and the key. Back it up; nobody else may read it.",
     )
-    keep_days: types.Days = Field(90, description="How long the ledger keeps messages whose story has ended.")
+    keep_days: types.Days = Field(90, description="How long the ledger keeps messages in a final state.")
 
 
 class BridgeSettings(Section):
     """The bridge (`meshctl bridge`): serves the mailbox over the MESH API, instead of a MESH Client.
 
-    Where a secret is, says "file:PATH", "env:NAME" (an environment variable) or "credential:NAME" (a systemd
-    credential of the service). It never stands here itself.
+    Give a secret as "file:PATH", "env:NAME" (an environment variable) or "credential:NAME" (a systemd
+    credential of the service), never the secret itself.
     """
 
     environment: types.OptionalEnvironment = Field(
@@ -342,19 +346,19 @@ class BridgeSettings(Section):
     )
     ca_bundle: types.OptionalReference = Field(
         None,
-        description="Where the certificate authorities are that a MESH server is believed by, a PEM file."
-        " Empty: those of the environment, which come with mesh-client, and no others; for a URL those that"
-        " requests believes ($REQUESTS_CA_BUNDLE, else certifi).",
+        description="Where the certificate authorities of the MESH server are, a PEM file. Empty: those of"
+        " the environment, which come with mesh-client, and no others; for a URL those of requests"
+        " ($REQUESTS_CA_BUNDLE, else certifi).",
         examples=["file:/etc/meshctl/mesh-ca.pem"],
     )
     work: types.SettingPath = Field(
         Path(".bridge"),
         validate_default=True,
-        description="What is on its way between the mailbox and MESH. On the mailbox's file system; back it"
-        " up never, and let nobody else touch it: it is what keeps a message from going twice.",
+        description="What is on its way between the mailbox and MESH. On the mailbox's file system. Never"
+        " back it up, and let nobody else change it: it keeps a message from going twice.",
     )
     save_sent: types.Flag = Field(
-        True, description="Whether pairs that were sent are kept in SENT, as SaveSent of the MESH Client."
+        True, description="Whether sent pairs are kept in SENT, like SaveSent of the MESH Client."
     )
     poll: types.Duration = Field(timedelta(minutes=1), description="How often MESH is asked for messages.")
     chunk_bytes: types.ChunkBytes = Field(
@@ -362,11 +366,11 @@ class BridgeSettings(Section):
     )
     max_download_bytes: types.DownloadBytes = Field(
         2_000_000_000,
-        description="A message that is larger stays at MESH; a person is told, and it is tried again a day"
-        " later. MESH itself takes up to 20 GB.",
+        description="A message that is larger stays at MESH, with an alert, and is tried again a day later."
+        " MESH itself takes up to 20 GB.",
     )
     timeout: types.Duration = Field(
-        timedelta(minutes=1), description="How long MESH may keep silent in the middle of a call."
+        timedelta(minutes=1), description="How long MESH may be silent during a call."
     )
     log: types.SettingPath = Field(
         Path("log/bridge.log"),
@@ -376,14 +380,14 @@ class BridgeSettings(Section):
 
     @property
     def secret_variables(self) -> frozenset[str]:
-        """Return the environment variables that hold its secrets, or say where they are."""
-        told = (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
-        return frozenset(one.removeprefix("env:") for one in told if one and one.startswith("env:"))
+        """Return the environment variables that hold its secrets or their places."""
+        references = (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
+        return frozenset(one.removeprefix("env:") for one in references if one and one.startswith("env:"))
 
     def as_client(self, mailbox_id: str) -> ClientConfig | None:
-        """Return the bridge as the MESH Client that it stands for; None if it does not serve the mailbox.
+        """Return the bridge as the MESH Client that it replaces; None if it does not serve the mailbox.
 
-        It makes reports on failures alone; that MESH has a message, SENT shows.
+        It writes reports on failures only; SENT shows that MESH has a message.
         """
         if self.environment is None:
             return None
@@ -417,12 +421,12 @@ class Settings(Section):
 
     @property
     def own_folders(self) -> tuple[Path, ...]:
-        """Return the folders, beside that of the state, whose content no other mailbox may take up."""
+        """Return the folders, besides that of the state, which no other mailbox may use."""
         return self.staging.work, self.reports.archive
 
     @property
     def client(self) -> ClientConfig | None:
-        """The flags of whoever serves the mailbox: the bridge, else the MESH Client; None if not known."""
+        """Return the flags of the bridge, else of the MESH Client; None if not known."""
         return self.bridge.as_client(self.mailbox.id) or self.mailbox.client
 
 

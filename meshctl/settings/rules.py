@@ -1,8 +1,8 @@
-"""The rules between settings (folders keep apart, use cases are defined), and how a fault is told.
+"""The rules between settings (folders are apart), and the text of a fault.
 
-Looks at the file system only to see through symbolic links; changes nothing. Each rule needs only the
-sections it is about, so a wrong key elsewhere does not hide what it finds. A fault never quotes a long
-value, nor anything of `[alerts]` and `[bridge]`, where somebody may have put a password.
+The file system is read only to resolve symbolic links. Each rule needs only the sections it is about, so a
+wrong key elsewhere does not hide what it finds. A fault never quotes a long value, nor anything of `[alerts]`
+and `[bridge]`, where somebody may have put a password.
 """
 
 import difflib
@@ -12,20 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from meshctl.settings.model import (
-    SECTIONS,
-    BridgeSettings,
-    LogSettings,
-    MailboxSettings,
-    MetricsSettings,
-    ReportSettings,
-    StagingSettings,
-    StateSettings,
-)
+from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS, MailboxSettings
 from meshctl.settings.types import ExplainedError, Section, example_of, expected_of
 
 _LONGEST_QUOTE = 60
@@ -34,13 +25,13 @@ _UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
 
 @dataclass(frozen=True, slots=True)
 class SettingFault:
-    """One thing wrong: the dotted key it is about, and a sentence."""
+    """One fault: the dotted key it is about, and a sentence."""
 
     key: str
     text: str
 
     def line(self, sources: Mapping[str, str]) -> str:
-        """Write the fault; `sources` names the environment variable behind a key that came from one."""
+        """Return the fault as a line; `sources` has the variables of keys that the environment sets."""
         variable = sources.get(self.key.partition("[")[0])
         return f"{self.key}{f' (from {variable})' if variable else ''}: {self.text}"
 
@@ -51,7 +42,7 @@ def section_faults(name: str, model: type[Section], error: ValidationError) -> l
 
 
 def unknown_key(key: str, known: Iterable[str], elsewhere: Mapping[str, Iterable[str]]) -> str:
-    """Return what to say of an unknown key: the nearest known one, or the section in `elsewhere` with it."""
+    """Return the fault of an unknown key, naming the nearest known one or its section in `elsewhere`."""
     known = list(known)
     near = nearest(key, known)
     if near:
@@ -63,12 +54,12 @@ def unknown_key(key: str, known: Iterable[str], elsewhere: Mapping[str, Iterable
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that `word` is most likely a misspelling of."""
+    """Return the one of `known` that `word` most likely misspells."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def found(value: object) -> str:
-    """Describe a value that was found in the file, as TOML names it."""
+    """Return a description of a value in the file, as TOML names it."""
     if isinstance(value, str) and len(value) > _LONGEST_QUOTE:
         return f"a text of {len(value)} characters"
     if isinstance(value, str | bool | int | float):
@@ -98,23 +89,31 @@ def _fault(name: str, model: type[Section], detail: Any) -> SettingFault:
     return SettingFault(dotted, f"found {quoted}; {expected}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+# Every folder that files are put into or taken from, besides those of the MESH Client.
+_FOLDERS = (
+    ("staging", "outbox"),
+    ("staging", "rejected"),
+    ("staging", "work"),
+    ("reports", "archive"),
+    ("reports", "deliver"),
+    ("state", "folder"),
+    ("bridge", "work"),
+)
+_FILES = (("log", "file"), ("bridge", "log"), ("metrics", "textfile"))
+
+
+class _Folder(NamedTuple):
     key: str
+    name: str
     path: Path
     real: Path
-    child: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.child} of {self.key}" if self.child else self.key
 
 
 def folder_faults(sections: Mapping[str, Section]) -> list[SettingFault]:
     """Return where two folders are one, or one lies within another.
 
-    A folder inside the outbox would be taken for a use case, an outbox inside `rejected` would send what
-    was refused, and what lies in IN or OUT belongs to the MESH Client.
+    A folder inside the outbox would count as a use case, an outbox inside `rejected` would send what was
+    rejected, and what lies in IN or OUT belongs to the MESH Client.
     """
     faults = []
     for one, other in combinations(_folders(sections), 2):
@@ -122,78 +121,55 @@ def folder_faults(sections: Mapping[str, Section]) -> list[SettingFault]:
             continue
         if one.real == other.real:
             faults.append(SettingFault(one.key, f"is one folder with {other.name}, {other.path}"))
-        elif other.real in one.real.parents:
-            faults.append(_inside(one, other))
-        elif one.real in other.real.parents:
-            faults.append(_inside(other, one))
+        for inner, outer in ((one, other), (other, one)):
+            if outer.real in inner.real.parents:
+                text = f"{inner.path} lies inside {outer.name}, {outer.path}; keep them apart"
+                faults.append(SettingFault(inner.key, text))
     return faults
 
 
 def file_faults(file: Path, sections: Mapping[str, Section]) -> list[SettingFault]:
-    """Return where the settings file, the log or the metrics lie where files are moved or taken."""
-    files = {"the settings file": file}
-    if isinstance(log := sections.get("log"), LogSettings):
-        files["log.file"] = log.file
-    if isinstance(bridge := sections.get("bridge"), BridgeSettings):
-        files["bridge.log"] = bridge.log
-    metrics = sections.get("metrics")
-    if isinstance(metrics, MetricsSettings) and metrics.textfile is not None:
-        files["metrics.textfile"] = metrics.textfile
-    one_log = [
-        SettingFault("bridge.log", f"is one file with log.file, {path}; two programs cannot share a log")
-        for name, path in files.items()
-        if name == "bridge.log" and path.resolve() == files.get("log.file", file).resolve()
-    ]
-    return one_log + [
+    """Return where the settings file, a log or the metrics lie in a folder that files are moved through."""
+    paths = {f"{name}.{key}": _path(sections, name, key) for name, key in _FILES}
+    files = {"the settings file": file, **{name: path for name, path in paths.items() if path is not None}}
+    faults = [
         SettingFault(folder.key, f"{folder.path} holds {name}; keep them apart")
         for name, path in files.items()
         for folder in _folders(sections)
         if folder.key != "state.folder" and folder.real in path.resolve().parents
     ]
+    log, bridge_log = files.get("log.file"), files.get("bridge.log")
+    if log is not None and bridge_log is not None and bridge_log.resolve() == log.resolve():
+        text = f"is one file with log.file, {bridge_log}; two programs cannot share a log"
+        faults.insert(0, SettingFault("bridge.log", text))
+    return faults
 
 
-# With what says nothing: their defaults.
+# With the values that mean nothing is set.
 _POSIX_ONLY = {"file_mode": "0640", "group": ""}
 
 
 def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
     """Return what is set and means nothing on this system."""
-    faults: list[SettingFault] = []
     mailbox = document.get("mailbox")
-    if sys.platform == "win32" and isinstance(mailbox, dict):
-        text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
-        told = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
-        faults += [SettingFault(f"mailbox.{key}", text) for key in told]
-    return faults
-
-
-def _inside(inner: _Folder, outer: _Folder) -> SettingFault:
-    return SettingFault(inner.key, f"{inner.path} lies inside {outer.name}, {outer.path}; keep them apart")
+    if sys.platform != "win32" or not isinstance(mailbox, dict):
+        return []
+    text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
+    used = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
+    return [SettingFault(f"mailbox.{key}", text) for key in used]
 
 
 def _folders(sections: Mapping[str, Section]) -> list[_Folder]:
-    """Return the folders that files are put into or taken from; ours first, as faults are told about them."""
-    paths: list[tuple[str, Path | None, str]] = []
-    for section in sorted(sections.values(), key=lambda section: isinstance(section, MailboxSettings)):
-        match section:
-            case StagingSettings():
-                paths.append(("staging.outbox", section.outbox, ""))
-                paths.append(("staging.rejected", section.rejected, ""))
-                paths.append(("staging.work", section.work, ""))
-            case ReportSettings():
-                paths.append(("reports.archive", section.archive, ""))
-                paths.append(("reports.deliver", section.deliver, ""))
-            case StateSettings():
-                paths.append(("state.folder", section.folder, ""))
-            case BridgeSettings():
-                paths.append(("bridge.work", section.work, ""))
-            case MailboxSettings():
-                theirs = (
-                    section.in_folder,
-                    section.out_folder,
-                    section.sent_folder,
-                    section.failed_folder,
-                    section.temp_folder,
-                )
-                paths.extend(("mailbox.folder", path, path.name) for path in theirs)
-    return [_Folder(key, path, path.resolve(), child) for key, path, child in paths if path is not None]
+    """Return the folders that files are put into or taken from; meshctl's own first: faults name those."""
+    own = [(f"{name}.{key}", _path(sections, name, key)) for name, key in _FOLDERS]
+    folders = [_Folder(key, key, path, path.resolve()) for key, path in own if path is not None]
+    if isinstance(mailbox := sections.get("mailbox"), MailboxSettings):
+        paths = [mailbox.client_folder(name) for name in CLIENT_FOLDERS]
+        key = "mailbox.folder"
+        folders += [_Folder(key, f"{path.name} of {key}", path, path.resolve()) for path in paths]
+    return folders
+
+
+def _path(sections: Mapping[str, Section], name: str, key: str) -> Path | None:
+    path = getattr(sections.get(name), key, None)
+    return path if isinstance(path, Path) else None

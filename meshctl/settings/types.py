@@ -1,7 +1,7 @@
-"""The types of a setting's value: how each is checked, and how it is explained.
+"""The types of a setting's value: how each is checked, explained, and written as TOML.
 
 An `Expected` in an annotation is the text that a person sees when the value is wrong. Nothing here reads a
-file; relative paths start at the folder of the settings file, which comes in as `Origin`.
+file; relative paths start at the folder of the settings file, which the validation context (`Origin`) names.
 """
 
 import json
@@ -36,7 +36,7 @@ _LINE = r"^[^\x00-\x1f\x7f]+$"
 
 ENVIRONMENTS = ("live", "integration", "sandbox")
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-"""This computer: over http no other MESH is reached, and no proxy is asked for it."""
+"""This computer: only its MESH may be reached over http, and never through a proxy."""
 _REFERENCES = '"file:PATH", "env:NAME" or "credential:NAME"'
 _KINDS = ("file", "env", "credential")
 
@@ -48,7 +48,7 @@ DURATION_RULE = 'a duration of days, hours, minutes and seconds, such as "5d", "
 
 
 class Section(BaseModel):
-    """What all sections share: unknown keys are refused, values stay as read, errors quote no input."""
+    """What all sections share: unknown keys are errors, values are frozen, errors quote no input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -65,19 +65,19 @@ class Expected:
 
 
 class ExplainedError(ValueError):
-    """A fault of a value whose text is fit for the user as it stands."""
+    """A fault of a value, with a text for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What surrounds the settings: the folder relative paths start at, and the MESH Client's own settings."""
+    """Context for validation: the folder that relative paths start at, and the MESH Client's own settings."""
 
     folder: Path
     client: ClientConfig | None = None
 
 
 def anchored(value: object, info: ValidationInfo) -> Path:
-    """Make a path absolute, seen from the folder of the settings file; `~` is the user's home."""
+    """Return a path as an absolute one, from the folder of the settings file; `~` is the user's home."""
     text = str(value) if isinstance(value, str | Path) else ""
     if not text.strip() or not text.isprintable():
         raise ValueError("not a path")
@@ -88,14 +88,14 @@ def anchored(value: object, info: ValidationInfo) -> Path:
     except RuntimeError:
         raise ValueError("no home folder") from None
     if not path.is_absolute():
-        # As D:drop, which on Windows means a folder of whoever asks.
+        # Such as D:drop on Windows, which is relative to the current folder of drive D.
         raise ValueError("not a path")
-    # Only the file system can say what ".." after a symbolic link means.
+    # What ".." after a symbolic link means depends on the file system.
     return path.resolve() if ".." in path.parts else path
 
 
 def none_if_empty(value: object) -> object:
-    """Read an empty text as "none": TOML has no null, and each key that allows it says so."""
+    """Return None for an empty text: TOML has no null."""
     return None if value == "" else value
 
 
@@ -106,9 +106,9 @@ def _metrics_file(path: Path | None) -> Path | None:
 
 
 def _mode(value: object) -> int:
-    """Read permissions such as "0640": the owner reads and writes, nobody executes, no stranger writes.
+    """Return permissions such as "0640": the owner reads and writes, nobody executes, others do not write.
 
-    A number is refused: nobody can tell whether 640 was meant octal.
+    A number is an error: nobody can tell whether 640 was meant octal.
     """
     if not isinstance(value, str) or len(value) not in {3, 4} or not set(value) <= set("01234567"):
         raise ValueError("not an octal text")
@@ -125,14 +125,14 @@ def _mailbox_id(text: str) -> str:
 
 
 def _name_glob(glob: str) -> str:
-    """Refuse a glob that would leave nothing to be sent."""
+    """Raise ExplainedError for a glob that would leave nothing to be sent."""
     if not glob.strip("*?"):
         raise ExplainedError("this would ignore every file")
     return glob
 
 
 def _template(template: str) -> str:
-    """Check a template as the mesh package does, and pass its explanation on."""
+    """Return a template that the mesh package accepts; raise ExplainedError with its explanation."""
     try:
         return check_template(template)
     except ValueError as error:
@@ -140,7 +140,7 @@ def _template(template: str) -> str:
 
 
 def _local_id_template(template: str) -> str:
-    """Check the template of a LocalId, which other than a Subject ends up in the ledger and in reports."""
+    """Return the template of a LocalId, which, unlike a Subject, is kept in the ledger and in reports."""
     for name in ("patient_name", "nhs_number", "title"):
         if f"{{{name}}}" in template:
             raise ExplainedError(f"a local id must not tell who the patient is, so it cannot hold {{{name}}}")
@@ -148,7 +148,7 @@ def _local_id_template(template: str) -> str:
 
 
 def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a program by a relative path: it would depend on where meshctl was started."""
+    """Raise ExplainedError for a relative path to a program: it would depend on where meshctl was started."""
     if arguments and Path(arguments[0]).name != arguments[0] and not Path(arguments[0]).is_absolute():
         raise ExplainedError("name the program by its absolute path, or by its name alone")
     return arguments
@@ -156,12 +156,12 @@ def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 def _without_repeats(items: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(items)) < len(items):
-        raise ExplainedError("one of them is there twice")
+        raise ExplainedError("one of them occurs twice")
     return items
 
 
 def _list(value: object) -> object:
-    """Take a list as a tuple: settings do not change."""
+    """Return a list as a tuple: settings are frozen."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -177,26 +177,25 @@ def _environment(text: str) -> str:
         raise ValueError("neither an environment nor a URL")
     if url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
         raise ExplainedError(
-            "over http everybody on the way can read the messages; only a MESH of this computer"
-            " (localhost) may be reached so"
+            "over http everybody on the way can read the messages; only a MESH of this computer (localhost)"
+            " may be reached over http"
         )
     return text.rstrip("/")
 
 
 def _reference(text: str, info: ValidationInfo) -> str:
-    """Check that a text says where a secret is, and make the path of a file absolute."""
+    """Return a reference to a secret, with the path of a file made absolute."""
     kind, _, name = text.partition(":")
     if kind not in _KINDS or not name.strip():
-        raise ExplainedError(
-            "a secret does not stand in the settings; say where it is to be read, as " + _REFERENCES
-        )
+        raise ExplainedError(f"the settings do not hold secrets; give the place of this one as {_REFERENCES}")
     return f"file:{anchored(name, info)}" if kind == "file" else text
 
 
 def parse_duration(text: object) -> timedelta:
-    """Return the duration that `text` writes, above zero and at most ten years.
+    """Return the duration that `text` means, above zero and at most ten years.
 
-    Raises ValueError, with a text fit for the user, for anything else.
+    Raises ValueError, with a text for the user, for anything else: also for a bare number, as nobody can tell
+    whether 90 means seconds or minutes.
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) and text.isascii() else None
     if match is None:
@@ -211,7 +210,7 @@ def parse_duration(text: object) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write `duration`, whole seconds, as settings do; `parse_duration` reads it back."""
+    """Return `duration`, whole seconds, as settings write it; `parse_duration` reads it back."""
     rest = int(duration.total_seconds())
     parts = []
     for unit, size in _UNIT_SECONDS.items():
@@ -355,7 +354,7 @@ Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$"),
     AfterValidator(_reference),
-    Expected(f"where it is to be read, as {_REFERENCES}"),
+    Expected(f"the place of the secret, as {_REFERENCES}"),
 ]
 OptionalEnvironment = Annotated[Environment | None, BeforeValidator(none_if_empty)]
 OptionalReference = Annotated[Reference | None, BeforeValidator(none_if_empty)]
@@ -375,7 +374,7 @@ OptionalWorkflowId = Annotated[WorkflowId | None, BeforeValidator(none_if_empty)
 
 
 def toml_value(value: object) -> str:
-    """Write a text, path, number, truth value or list as TOML; None as the empty text that means it."""
+    """Return a text, path, number, truth value or list as TOML, None as the empty text that stands for it."""
     match value:
         case None:
             return '""'

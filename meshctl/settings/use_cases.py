@@ -16,7 +16,7 @@ from meshctl.settings.types import Section
 
 USE_CASES = "use_cases"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-# No folder of Windows can be called so.
+# Windows reserves these names.
 _DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
 
 
@@ -27,16 +27,16 @@ class UseCaseSettings(Section):
     """
 
     workflow_id: types.WorkflowId | None = Field(
-        None, description="The workflow id that payloads travel under.", examples=["LOCAL_REPORT"]
+        None, description="The workflow id of payloads.", examples=["LOCAL_REPORT"]
     )
     ack_workflow_id: types.OptionalWorkflowId = Field(
         None,
-        description="The workflow id that acknowledgements come back under. Empty: none come.",
+        description="The workflow id of acknowledgements. Empty: none come.",
         examples=["LOCAL_REPORT_ACK"],
     )
     events: types.EventCodes | None = Field(
         None,
-        description="The MessageHeader events that tell this use case: codes, or eventUri in R4.",
+        description="The MessageHeader events of this use case: codes, or eventUri in R4.",
         examples=[["LOCAL01D"]],
     )
     subject: types.SubjectTemplate | None = Field(
@@ -64,7 +64,7 @@ class UseCaseSettings(Section):
     )
     acknowledgements: types.Acknowledgements | None = Field(
         None,
-        description="Which acknowledgements to await when neither payload nor sidecar says it.",
+        description="Which acknowledgements to await when neither payload nor sidecar says which.",
         examples=[["infrastructure", "business"]],
     )
     payload: Annotated[PayloadForm | None, types.Expected('"itk3-document" or "as dropped"')] = Field(
@@ -78,19 +78,19 @@ class UseCaseSettings(Section):
     )
     ack_from: types.MailboxIds | None = Field(
         None,
-        description="Mailboxes whose acknowledgements count beside that of the mailbox a letter went to.",
+        description="Mailboxes whose acknowledgements count like those of the mailbox a letter went to.",
         examples=[["X26ABC3"]],
     )
     confidential: Annotated[ConfidentialDocuments | None, types.Expected('"reject" or "send"')] = Field(
         None,
-        description="What becomes of a document that is marked confidential (Composition.confidentiality R or"
+        description="What happens to a document that is marked confidential (Composition.confidentiality R or"
         ' V, confidential in the sidecar): "reject", as Send Document 2.0.2 wants it, or "send".',
         examples=["reject"],
     )
     answer_responses: types.Flag | None = Field(
         None,
-        description="Whether a response that asks for an infrastructure response of its own (InfAckRequested)"
-        " gets one. GP Connect does not ask.",
+        description="Whether a response that asks for an infrastructure response (InfAckRequested) gets one."
+        " GP Connect does not ask.",
         examples=[True],
     )
     nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(
@@ -102,7 +102,7 @@ class UseCaseSettings(Section):
 
 
 def is_use_case_name(text: str) -> bool:
-    """True if a use case can be called `text`: its name is also a sub-folder of the outbox."""
+    """True if `text` can be the name of a use case, which is also that of a sub-folder of the outbox."""
     return _NAME.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
 
 
@@ -151,9 +151,9 @@ def merge_use_cases(
     routing: RoutingSettings,
     staging: StagingSettings,
 ) -> dict[str, UseCase]:
-    """Return the table in force; an addition without a workflow id must have been refused before.
+    """Return the table in force; `use_case_faults` must have found nothing.
 
-    What [use_cases.NAME] says counts first, then [routing] and [staging], then the shipped row.
+    [use_cases.NAME] counts first, then [routing] and [staging], then the shipped row.
     """
     for_all: dict[str, Any] = {
         "nhs_number_check": routing.nhs_number_check,

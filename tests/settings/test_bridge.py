@@ -84,7 +84,7 @@ def test_a_secret_itself_is_refused_and_not_repeated(tmp_path: Path, key: str, l
     """A secret in the settings is a fault that tells where secrets belong, and does not hold it."""
     (line,) = faults(tmp_path, f'{MINIMAL}[bridge]\n{key} = "{literal}"\n')
 
-    assert line.startswith(f"bridge.{key}: found a wrong value: a secret does not stand in the settings")
+    assert line.startswith(f"bridge.{key}: found a wrong value: the settings do not hold secrets")
     assert '"file:PATH", "env:NAME" or "credential:NAME"' in line
     assert "Tr0ub4dor" not in line
 

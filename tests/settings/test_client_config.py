@@ -111,7 +111,7 @@ def test_a_bad_poll_period_counts_as_not_set(tmp_path: Path) -> None:
         ("<MESHConfig><Client><ClientIdentity> </ClientIdentity></Client></MESHConfig>", "names no mailbox"),
         (
             '<!DOCTYPE MESHConfig [<!ENTITY a SYSTEM "file:///etc/passwd">]><MESHConfig>&a;</MESHConfig>',
-            "holds a DTD",
+            "has a DTD",
         ),
         ('<?xml version="1.0" encoding="klingon"?><MESHConfig/>', "encoding"),
         ("<MESHConfig>" + " " * 1_000_001, "too large"),
