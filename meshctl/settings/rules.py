@@ -152,11 +152,11 @@ _POSIX_ONLY = {"file_mode": "0640", "group": ""}
 def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
     """Return what is set and means nothing on this system."""
     mailbox = document.get("mailbox")
-    if sys.platform != "win32" or not isinstance(mailbox, dict):
-        return []
-    text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
-    used = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
-    return [SettingFault(f"mailbox.{key}", text) for key in used]
+    if sys.platform == "win32" and isinstance(mailbox, dict):
+        text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
+        used = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
+        return [SettingFault(f"mailbox.{key}", text) for key in used]
+    return []
 
 
 def _folders(sections: Mapping[str, Section]) -> list[_Folder]:
