@@ -35,7 +35,7 @@ from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
 from meshctl.files.owner import claim
 from meshctl.journal.events import Journal
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 
 POLICY = RetryPolicy("bridge", problem_of, longest_pause_seconds=300.0, logs_pause=True)
@@ -88,14 +88,14 @@ class Bridge:
         clients: Clients,
         journal: Journal,
         signals: Signals,
-        service: Service,
+        manager: ServiceManager,
     ) -> None:
         self._settings = settings
         self._clients = clients
         self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
         journal = self._journal = journal.with_alerts(self._alerts.send)
         self._signals = signals
-        self._service = service
+        self._manager = manager
         self._sending: PairSender | None = None
         self._receiving: Receiver | None = None
         self._tracker = Tracker(clients.tracking, settings.state.folder, journal)
@@ -123,10 +123,10 @@ class Bridge:
             while not self._should_stop():
                 # Ready once MESH has answered, or is away.
                 if self._connected.is_set() or self._handshake.retried.problem is not None:
-                    self._service.turned(self._obstacles(), self._status)
+                    self._manager.turned(self._obstacles(), self._status)
                 self._break_off()
-                self._signals.wait(min(_OUT_EVERY_SECONDS, self._service.longest_wait_seconds))
-            self._service.stopping()
+                self._signals.wait(min(_OUT_EVERY_SECONDS, self._manager.longest_wait_seconds))
+            self._manager.stopping()
             self._journal.info("bridge.stopping")
             self._end(threads)
             self._alerts.close(_LAST_ALERTS_SECONDS)
@@ -196,7 +196,7 @@ class Bridge:
             pass
 
     def _should_stop(self) -> bool:
-        self._service.alive()
+        self._manager.alive()
         # Nothing is read again on SIGHUP: a terminal that has gone away ends the bridge.
         return self._signals.stop_requested or self._signals.reload_requested
 

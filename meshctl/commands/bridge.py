@@ -11,7 +11,7 @@ from meshctl.bridge.connect import connect, require_extra
 from meshctl.check.exposure import warn_of_root
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog, has_terminal
@@ -44,7 +44,7 @@ def command(ctx: click.Context, once: bool) -> None:
     """
     with (
         closing(Signals()) as signals,
-        connected_bridge(settings_of(ctx), signals, Service(os.environ)) as bridge,
+        connected_bridge(settings_of(ctx), signals, ServiceManager(os.environ)) as bridge,
     ):
         if once:
             bridge.run_once()
@@ -53,7 +53,7 @@ def command(ctx: click.Context, once: bool) -> None:
 
 
 @contextmanager
-def connected_bridge(settings: Settings, signals: Signals, service: Service) -> "Iterator[Bridge]":
+def connected_bridge(settings: Settings, signals: Signals, manager: ServiceManager) -> "Iterator[Bridge]":
     """Make the bridge of a mailbox, with its log in place. Raises ConfigError."""
     require_extra()
     # Only here: without the extra it cannot be imported.
@@ -63,4 +63,4 @@ def connected_bridge(settings: Settings, signals: Signals, service: Service) -> 
         log = settings.log.model_copy(update={"file": settings.bridge.log})
         journal = configure_log(log, to_terminal=has_terminal())
         warn_of_root(journal)
-        yield Bridge(settings, Clients(tracking, sending, receiving), journal, signals, service)
+        yield Bridge(settings, Clients(tracking, sending, receiving), journal, signals, manager)

@@ -9,7 +9,7 @@ from meshctl.check.exposure import refuse_world_writable, warn_of_root
 from meshctl.daemon.daemon import Daemon
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
@@ -43,7 +43,7 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
     shown as well.
     """
     with closing(Signals()) as signals:
-        daemon = make_daemon(settings_of(ctx), signals, Service(os.environ), allow_world_writable)
+        daemon = make_daemon(settings_of(ctx), signals, ServiceManager(os.environ), allow_world_writable)
         if once:
             daemon.run_once()
         else:
@@ -51,7 +51,7 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
 
 
 def make_daemon(
-    settings: Settings, signals: Signals, service: Service, allow_world_writable: bool = False
+    settings: Settings, signals: Signals, manager: ServiceManager, allow_world_writable: bool = False
 ) -> Daemon:
     """Return the daemon of a mailbox, with its log in place.
 
@@ -66,5 +66,5 @@ def make_daemon(
     journal = configure_log(checked(settings).log, to_terminal=has_terminal())
     warn_of_root(journal)
     return Daemon(
-        settings, lambda: checked(load_settings(settings.file, os.environ)), journal, signals, service
+        settings, lambda: checked(load_settings(settings.file, os.environ)), journal, signals, manager
     )

@@ -18,7 +18,7 @@ from meshctl.errors import ConfigError
 from meshctl.journal.events import event_and_fields
 from meshctl.journal.log_file import logfmt_fields
 from meshctl.platform.common import RELOAD, STOP
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
@@ -141,12 +141,12 @@ def _event_text(record: logging.LogRecord) -> str:
     return f"{event}{logfmt_fields(fields)}"
 
 
-def _be_daemon(settings: Settings, signals: Signals, service: Service) -> None:
-    make_daemon(settings, signals, service).run()
+def _be_daemon(settings: Settings, signals: Signals, manager: ServiceManager) -> None:
+    make_daemon(settings, signals, manager).run()
 
 
-def _be_bridge(settings: Settings, signals: Signals, service: Service) -> None:
-    with connected_bridge(settings, signals, service) as bridge:
+def _be_bridge(settings: Settings, signals: Signals, manager: ServiceManager) -> None:
+    with connected_bridge(settings, signals, manager) as bridge:
         bridge.run()
 
 

@@ -22,7 +22,7 @@ from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
 from meshctl.ledger.services import open_services
 from meshctl.outbound.recover import complete
 from meshctl.platform import system
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 
 _LAST_ALERTS_SECONDS = 3.0
@@ -41,13 +41,13 @@ class Daemon:
         load: Callable[[], Settings],
         journal: Journal,
         signals: Signals,
-        service: Service,
+        manager: ServiceManager,
     ) -> None:
         self._settings = settings
         self._load = load
         self._journal = journal.with_alerts(self._alert)
         self._signals = signals
-        self._service = service
+        self._manager = manager
         self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
         self._parts = RetriedParts(settings, self._journal)
         self._metrics = Metrics(settings, journal)
@@ -93,7 +93,7 @@ class Daemon:
             while end is End.RELOAD and not self._reload():
                 end = session.run()
             if end is End.STOP:
-                self._service.stopping()
+                self._manager.stopping()
                 self._journal.info("daemon.stopping")
         finally:
             session.close()
@@ -122,11 +122,11 @@ class Daemon:
                 raise attempts.error
             if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
                 after = End.LEDGER_DAMAGED
-            self._service.turned(self._parts.obstacles(), lambda: "")
+            self._manager.turned(self._parts.obstacles(), lambda: "")
             self._metrics.turned(None, self._parts)
             if self._signals.reload_requested and self._reload():
                 attempts = self._parts.ledger
-            self._signals.wait(min(attempts.pause_seconds or 0.0, self._service.longest_wait_seconds))
+            self._signals.wait(min(attempts.pause_seconds or 0.0, self._manager.longest_wait_seconds))
         return None
 
     def _begin(self, lock: InstanceLock, after: End | None) -> Session:
@@ -151,7 +151,7 @@ class Daemon:
                 lock,
                 self._parts,
                 self._signals,
-                self._service,
+                self._manager,
                 self._metrics,
             )
         except BaseException:
@@ -170,7 +170,7 @@ class Daemon:
     def _reload(self) -> bool:
         """Read the settings again; False when the old ones stay in force."""
         self._signals.reload_requested = False
-        self._service.reloading()
+        self._manager.reloading()
         try:
             settings = self._load()
             _check_unchanged(self._settings, settings)

@@ -21,7 +21,7 @@ from meshctl.ledger.database import Ailment, ailment_of
 from meshctl.ledger.services import Services, keep_clock, keep_keys
 from meshctl.outbound.outbox import NextTurn
 from meshctl.outbound.pipeline import OutboundPipeline
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 
 _AT_ONCE_SECONDS = 0.0
@@ -55,7 +55,7 @@ class Session:
         lock: InstanceLock,
         parts: RetriedParts,
         signals: Signals,
-        service: Service,
+        manager: ServiceManager,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class Session:
         self._parts = parts
         self._services = services
         self._signals = signals
-        self._service = service
+        self._manager = manager
         self._metrics = metrics
         self._backlog = False
         self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
@@ -79,7 +79,7 @@ class Session:
         """Work until told to stop or reload; the service manager hears of every finished turn."""
         while True:
             pause = self._turn()
-            self._service.turned(self._parts.obstacles(), self._standing)
+            self._manager.turned(self._parts.obstacles(), self._standing)
             self._metrics.turned(self._services.ledger.connection, self._parts)
             if self._signals.stop_requested:
                 return End.STOP
@@ -88,7 +88,7 @@ class Session:
             end = self._ledger_end()
             if end is not None:
                 return end
-            self._signals.wait(min(pause, self._service.longest_wait_seconds))
+            self._signals.wait(min(pause, self._manager.longest_wait_seconds))
 
     def run_once(self) -> None:
         """Do all that can be done now, waiting out `quiet_seconds` for files just written.
@@ -185,7 +185,7 @@ class Session:
 
     def _should_stop(self) -> bool:
         # Asked between batches, so a turn that takes long on much work is told from one that hangs.
-        self._service.alive()
+        self._manager.alive()
         return self._signals.stop_requested or self._has_lost_ledger_or_lock()
 
     def _send(self, arrivals: set[str]) -> NextTurn:

@@ -27,7 +27,7 @@ import win32service
 
 from meshctl.errors import MeshctlError
 from meshctl.platform.common import RELOAD, STOP
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 
 SOURCE = "meshctl"
 """What the Event Log calls us."""
@@ -134,7 +134,7 @@ def host(
     name: str,
     requests: Mapping[str, Callable[[], None]],
     text_of: Callable[[logging.LogRecord], str],
-    work: Callable[[Service], None],
+    work: Callable[[ServiceManager], None],
 ) -> None:
     """Do `work` as the process of a service. Raises MeshctlError if no service manager started it.
 
@@ -160,7 +160,7 @@ def host(
         service.end(0 if is_done else 1)
 
 
-class _HostedService(Service):
+class _HostedService(ServiceManager):
     """The service as the service manager knows it."""
 
     def __init__(self, name: str, requests: Mapping[str, Callable[[], None]]) -> None:

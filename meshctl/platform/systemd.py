@@ -22,8 +22,8 @@ _STILL_STARTING = f"EXTEND_TIMEOUT_USEC={_START_SECONDS * _SECOND_IN_USEC}"
 _LONGEST_STATUS = 300
 
 
-class Service:
-    """The service as systemd knows it; without systemd (no $NOTIFY_SOCKET) nothing is said to anybody."""
+class ServiceManager:
+    """Tells systemd how the service is doing; does nothing without systemd (no $NOTIFY_SOCKET)."""
 
     def __init__(self, environ: Mapping[str, str], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))

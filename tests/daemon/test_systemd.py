@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.platform.systemd import Service
+from meshctl.platform.systemd import ServiceManager
 from tests.payloads import pdf
 from tests.site import make_site, sidecar
 
@@ -73,9 +73,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def _service(manager: Manager, clock: Clock, **environ: str) -> Service:
+def _service(manager: Manager, clock: Clock, **environ: str) -> ServiceManager:
     watchdog = {"WATCHDOG_USEC": str(PERIOD_SECONDS * 1_000_000), "WATCHDOG_PID": str(os.getpid())}
-    return Service({"NOTIFY_SOCKET": manager.name, **watchdog, **environ}, clock)
+    return ServiceManager({"NOTIFY_SOCKET": manager.name, **watchdog, **environ}, clock)
 
 
 def _counts() -> str:
@@ -215,7 +215,7 @@ def test_nobody_listening_does_no_harm(manager: Manager, clock: Clock) -> None:
 
 def test_without_systemd_nothing_is_counted() -> None:
     """Without a notification socket the counts are not even asked for."""
-    service = Service({})
+    service = ServiceManager({})
 
     service.turned([], lambda: pytest.fail("counted for nobody"))
     service.alive()
