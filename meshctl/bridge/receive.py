@@ -84,7 +84,8 @@ class Receiver:
     """The receiving side of one mailbox.
 
     `inbox` is its IN, `work` the bridge's folder, on the same file system. `folders` are to be durable.
-    `should_stop` is asked between blocks of a download, which may take long.
+    `should_stop` is asked between blocks of a download, which may take long. Making one touches neither MESH
+    nor IN, and raises OSError.
     """
 
     def __init__(
@@ -118,13 +119,10 @@ class Receiver:
         self._failures: Counter[str] = Counter()
         self._listing: Iterator[object] | None = None
         self._download: Download | None = None
-        self._is_recovered = False
+        self._recover()
 
-    def recover(self) -> None:
-        """Find what was left unfinished; `step` finishes it. Touches neither MESH nor IN.
-
-        Raises OSError.
-        """
+    def _recover(self) -> None:
+        """Find what was left unfinished; `step` finishes it. Raises OSError."""
         for folder in (self._arriving, self._delivered, self._acknowledged):
             durable.make_folders(folder, _PRIVATE)
         self._noted = {name for name in os.listdir(self._delivered) if is_sane_id(name)}
@@ -140,7 +138,7 @@ class Receiver:
     def step(self) -> bool:
         """Receive one message, or finish receiving one; False when nothing is left until the next poll.
 
-        Raises BridgeFault when neither this message nor another can be received now.
+        Raises BridgeFault when neither this message nor another can be received now, StoppedError.
         """
         try:
             return self._step()
@@ -158,7 +156,7 @@ class Receiver:
         if not os.path.isdir(self._inbox):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._inbox)
         if not self._is_recovered:
-            self.recover()
+            self._recover()
         unfinished = self._noted - self._set_aside
         if unfinished:
             self._settle(min(unfinished))
@@ -197,8 +195,6 @@ class Receiver:
         try:
             headers = download.finish(self._client, self._should_stop)
             self._stage_control_file(message_id, headers)
-        except StoppedError:
-            return
         except DamagedError as error:
             self._leave(message_id, str(error))
         except TooMuchError as error:
@@ -211,7 +207,8 @@ class Receiver:
                 del self._failures[message_id]
             self._not_fetched(message_id, error)
         else:
-            self._note(message_id)
+            with open(f"{self._delivered}/{message_id}", "wb"):
+                self._noted.add(message_id)
             self._download = None
             del self._failures[message_id]
             self._deliver(message_id)
@@ -231,11 +228,6 @@ class Receiver:
         durable.write_new(path, control, _CONTROL_MODE)
         durable.sync_file(path)
         durable.sync_folder(self._arriving)
-
-    def _note(self, message_id: str) -> None:
-        with open(f"{self._delivered}/{message_id}", "wb"):
-            pass
-        self._noted.add(message_id)
 
     def _settle(self, message_id: str) -> None:
         """Take the steps after the note that have not been taken."""

@@ -87,7 +87,7 @@ class PairSender:
     """The sending side of one mailbox; `work` is the bridge's folder, on the mailbox's file system.
 
     `folders` are durable and have the same work folder. `should_stop` is asked in the midst of an upload,
-    which may take long.
+    which may take long. Making one touches neither MESH nor IN, and raises OSError.
     """
 
     def __init__(
@@ -119,16 +119,12 @@ class PairSender:
         self._restarts: Counter[str] = Counter()
         self._given_ids: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._must_look = True
+        self._recover()
 
-    def recover(self) -> None:
-        """Find what an earlier process left unfinished; `step` finishes it. Touches neither MESH nor IN.
-
-        Raises OSError.
-        """
-        self._look()
+    def _recover(self) -> None:
+        """Find what an earlier process left unfinished; `step` finishes it."""
+        unfinished = self._look()
         self._finisher.recover()
-        taken = self._folders.taken()
-        unfinished = {pair.stem for pair in taken} | {pair.stem for pair in self._decided}
         for stem in self._uploads.stems():
             if stem not in unfinished:
                 self._uploads.drop(stem)
@@ -138,7 +134,8 @@ class PairSender:
     def step(self) -> bool:
         """Do one thing for one pair; False when there is nothing to do now.
 
-        Raises BridgeFault when MESH or the disk is unavailable; other pairs may have their turn next.
+        Raises BridgeFault when MESH or the disk is unavailable; other pairs may have their turn next. Raises
+        StoppedError.
         """
         try:
             return self._step()
@@ -158,20 +155,19 @@ class PairSender:
             return False
         try:
             self._advance(pair)
-        except StoppedError:
-            return False
         except Exception:
             self._queue.set_back(pair)
             raise
         return True
 
-    def _look(self) -> None:
-        """See how far every pair is; after a fault of the disk that may have changed."""
+    def _look(self) -> set[str]:
+        """See how far every pair is, which a fault of the disk may have changed; return their stems."""
         self._decided = deque(self._folders.decided())
         taken = self._folders.taken()
         self._queue.restart(taken)
         self._out_of_step = {pair.stem for pair in taken}
         self._must_look = False
+        return self._out_of_step | {pair.stem for pair in self._decided}
 
     def _advance(self, pair: TakenPair) -> None:
         upload = self._uploads.get(pair.stem)

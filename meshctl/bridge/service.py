@@ -140,9 +140,11 @@ class Bridge:
                 self._signals.wait(_LOOK_SECONDS)
             self._end(threads)
             self._alerts.close(_LAST_ALERTS_SECONDS)
-        problems = [(part.retried.name, problem) for part in self._parts if (problem := part.retried.problem)]
-        if problems:
-            lines = (f"{name}: {one.text}. {one.advice or ''}".rstrip() for name, one in problems)
+        if lines := [
+            f"{part.retried.name}: {problem.text}. {problem.advice or ''}".rstrip()
+            for part in self._parts
+            if (problem := part.retried.problem) is not None
+        ]:
             raise MeshctlError("\n".join(lines))
 
     def _start(self, work: Callable[[Sequence[BridgePart]], None]) -> list[Thread]:
@@ -201,8 +203,8 @@ class Bridge:
         return self._signals.stop_requested or self._signals.reload_requested
 
     def _obstacles(self) -> list[str]:
-        retried = [part.retried for part in self._parts]
-        return [f"{one.name}: {one.obstacle}" for one in retried if one.obstacle is not None]
+        found = [(part.retried.name, part.retried.obstacle) for part in self._parts]
+        return [f"{name}: {obstacle}" for name, obstacle in found if obstacle is not None]
 
     def _status(self) -> str:
         return f"Serving {self._settings.mailbox.id} over the MESH API."
@@ -219,16 +221,12 @@ class Bridge:
 
     def _send(self) -> bool:
         if self._sending is None:
-            sending = self._open_sending()
-            sending.recover()
-            self._sending = sending
+            self._sending = self._open_sending()
         return self._sending.step()
 
     def _receive(self) -> bool:
         if self._receiving is None:
-            receiving = self._open_receiving()
-            receiving.recover()
-            self._receiving = receiving
+            self._receiving = self._open_receiving()
         return self._receiving.step()
 
     def _track(self) -> bool:

@@ -80,7 +80,7 @@ class Upload:
 
     @property
     def is_known_whole(self) -> bool:
-        """Whether MESH has said that it has all of it."""
+        """Whether MESH has all of it for certain."""
         return self.mesh_id is not None and self.chunks_sent >= self.chunks
 
 
@@ -135,8 +135,6 @@ _ASK: Final = ApiFault(
 _ODD_ANSWER: Final = ApiFault(
     FailureKind.UNSURE, "", "ANSWER", "MESH's answer to an upload says neither yes nor no"
 )
-
-
 _STOPPED: Final = ApiFault(
     FailureKind.UNSURE, "", "STOPPED", "the bridge was told to stop before MESH's answer was whole"
 )
@@ -220,9 +218,9 @@ def post_first(
     An id of `given_ids` is a late answer to an earlier message.
 
     Raises:
-        CallError: UNSURE if MESH may have it all the same, else it surely has not.
-        StoppedError: `should_stop` said so, before the payload was handed over; MESH has not got it.
-        OSError: the payload cannot be read; MESH has not got it.
+        CallError: UNSURE if MESH may have it all the same, else it surely does not.
+        StoppedError: `should_stop` said so, before the payload was handed over; MESH does not have it.
+        OSError: the payload cannot be read; MESH does not have it.
 
     """
     options: dict[str, Any] = {**headers.options}

@@ -208,7 +208,9 @@ class RetriedWork:
     @property
     def obstacle(self) -> str | None:
         """Return what is in the way; None if nothing is."""
-        return None if self.problem is None else self.problem.text
+        # Read once: in the bridge another thread may clear it meanwhile.
+        problem = self.problem
+        return None if problem is None else problem.text
 
     @property
     def wait_seconds(self) -> float:

@@ -11,8 +11,8 @@ import pytest
 
 from meshctl.bridge.answers import ApiFault, FailureKind, fault_of, fault_of_response, object_of
 from meshctl.bridge.client import BridgeClient
-from tests.bridge.far_ends import answering, asking_for_a_certificate, closed_port, listening
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, TestAuthority
+from tests.bridge.servers import answering, asking_for_a_certificate, closed_port, listening
 
 SUBJECT = "Richard Smith, 9990000042"
 Call = Callable[[BridgeClient], object]

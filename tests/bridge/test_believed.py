@@ -36,8 +36,8 @@ from tests.bridge.false_mesh import (
     page,
     stranger,
 )
-from tests.bridge.sending_site import LETTER as LETTER_CONTROL
-from tests.bridge.sending_site import STEM, SendingSite, finish
+from tests.bridge.mailbox import LETTER as LETTER_CONTROL
+from tests.bridge.mailbox import STEM, Mailbox, finish
 from tests.site import STOP_SECONDS, Daemon
 
 REDIRECTS = (300, 301, 302, 303, 304, 305, 307, 308)
@@ -60,12 +60,12 @@ def thief() -> Iterator[Stranger]:
 
 
 @pytest.fixture
-def mailbox(mesh: FalseMesh, tmp_path: Path) -> SendingSite:
+def mailbox(mesh: FalseMesh, tmp_path: Path) -> Mailbox:
     """A mailbox at that MESH."""
-    return SendingSite(tmp_path, mesh.url, timeout_seconds=5.0)
+    return Mailbox(tmp_path, mesh.url, timeout_seconds=5.0)
 
 
-def _try_to_receive(mailbox: SendingSite, turns: int = 6) -> list[str]:
+def _try_to_receive(mailbox: Mailbox, turns: int = 6) -> list[str]:
     """Take so many steps of receiving; return the faults."""
     faults = []
     with mailbox.receiving() as receiving:
@@ -77,7 +77,7 @@ def _try_to_receive(mailbox: SendingSite, turns: int = 6) -> list[str]:
     return faults
 
 
-def _check_sent_once(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def _check_sent_once(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """See that the letter is at MESH once and in SENT, with nothing left of it."""
     assert mesh.arrived == [b"a letter"]
     assert mailbox.everywhere() == {"SENT": [f"{STEM}.ctl", f"{STEM}.dat"]}
@@ -89,7 +89,7 @@ def _check_sent_once(mailbox: SendingSite, mesh: FalseMesh) -> None:
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("status", REDIRECTS)
 def test_a_letter_is_never_led_elsewhere(
-    mailbox: SendingSite, mesh: FalseMesh, thief: Stranger, status: int
+    mailbox: Mailbox, mesh: FalseMesh, thief: Stranger, status: int
 ) -> None:
     """A redirect of an upload leaves it unsure; the other host hears nothing, and MESH gets it once."""
     mesh.tamper(Call.SEND, Told(status, {"Location": f"{thief.url}/messageexchange/X26ABC1/outbox"}))
@@ -109,7 +109,7 @@ def test_a_letter_is_never_led_elsewhere(
 @pytest.mark.parametrize("status", REDIRECTS)
 @pytest.mark.parametrize("call", [Call.LIST, Call.FETCH, Call.ACKNOWLEDGE])
 def test_nothing_is_fetched_from_elsewhere(
-    mailbox: SendingSite, mesh: FalseMesh, thief: Stranger, call: Call, status: int
+    mailbox: Mailbox, mesh: FalseMesh, thief: Stranger, call: Call, status: int
 ) -> None:
     """A redirect on the way in is a fault for later; when MESH answers again the message comes once."""
     mesh.inbox[ID] = LETTER
@@ -129,7 +129,7 @@ def test_nothing_is_fetched_from_elsewhere(
 @pytest.mark.parametrize("status", [301, 302, 307])
 @pytest.mark.parametrize("call", [Call.SEND_CHUNK, Call.TRACK])
 def test_no_other_call_is_led_elsewhere(
-    mailbox: SendingSite, mesh: FalseMesh, thief: Stranger, call: Call, status: int
+    mailbox: Mailbox, mesh: FalseMesh, thief: Stranger, call: Call, status: int
 ) -> None:
     """Nor a further chunk, nor the question whether a message arrived."""
     mailbox.chunk_bytes = 5
@@ -158,9 +158,7 @@ _NOT_THE_MESSAGE = {
 
 
 @pytest.mark.parametrize("told", _NOT_THE_MESSAGE.values(), ids=list(_NOT_THE_MESSAGE))
-def test_what_is_not_the_message_is_not_taken_for_it(
-    mailbox: SendingSite, mesh: FalseMesh, told: Told
-) -> None:
+def test_what_is_not_the_message_is_not_taken_for_it(mailbox: Mailbox, mesh: FalseMesh, told: Told) -> None:
     """It does not come into IN, is not acknowledged and keeps no other away; MESH gives it later."""
     mesh.inbox |= {ID: LETTER, OTHER_ID: b"another letter"}
     mesh.tamper(Call.FETCH, lambda request: told if request.name == ID else None)
@@ -178,7 +176,7 @@ def test_what_is_not_the_message_is_not_taken_for_it(
 @pytest.mark.parametrize("status", [200, 400, 404, 405, 410, 411, 413, 414, 415, 417, 422, 451])
 @pytest.mark.parametrize("local_ids", [("A81001",) * 3, ("a", "b", "c")], ids=["one for all", "their own"])
 def test_a_page_in_the_place_of_mesh_refuses_nothing(
-    mailbox: SendingSite, mesh: FalseMesh, local_ids: tuple[str, ...], status: int
+    mailbox: Mailbox, mesh: FalseMesh, local_ids: tuple[str, ...], status: int
 ) -> None:
     """The pairs wait, none goes to FAILED, and each arrives once when MESH answers again.
 
@@ -203,7 +201,7 @@ def test_a_page_in_the_place_of_mesh_refuses_nothing(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 407, 413, 451])
 def test_a_page_that_hides_the_answer_of_mesh_doubles_nothing(
-    mailbox: SendingSite, mesh: FalseMesh, status: int
+    mailbox: Mailbox, mesh: FalseMesh, status: int
 ) -> None:
     """A proxy that passes a letter on and turns down MESH's answer: MESH is asked before it is sent again."""
     mesh.is_taken_anyway = True
@@ -221,7 +219,7 @@ def test_a_page_that_hides_the_answer_of_mesh_doubles_nothing(
 @pytest.mark.parametrize("status", [200, 400, 404, 410])
 @pytest.mark.parametrize("call", [Call.ACKNOWLEDGE, Call.TRACK, Call.LIST])
 def test_a_page_is_no_word_of_mesh_about_a_message(
-    mailbox: SendingSite, mesh: FalseMesh, call: Call, status: int
+    mailbox: Mailbox, mesh: FalseMesh, call: Call, status: int
 ) -> None:
     """It does not mean that MESH has forgotten a message, has not got one, or that the inbox is empty."""
     mesh.inbox[ID] = LETTER
@@ -245,7 +243,7 @@ def test_a_page_is_no_word_of_mesh_about_a_message(
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("status", [201, 203, 204, 205, 206, 299, 600, 999])
 @pytest.mark.parametrize("call", [Call.SEND, Call.LIST, Call.ACKNOWLEDGE])
-def test_mesh_has_few_ways_to_say_yes(mailbox: SendingSite, mesh: FalseMesh, call: Call, status: int) -> None:
+def test_mesh_has_few_ways_to_say_yes(mailbox: Mailbox, mesh: FalseMesh, call: Call, status: int) -> None:
     """A status that MESH never gives is nobody's yes; all is made up for."""
     mesh.inbox[ID] = LETTER
     mesh.tamper(call, Told.of({"message_id": OTHER_ID, "messages": []}, status))
@@ -260,13 +258,13 @@ def test_mesh_has_few_ways_to_say_yes(mailbox: SendingSite, mesh: FalseMesh, cal
     _check_sent_and_received(mailbox, mesh)
 
 
-def _check_sent_and_received(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def _check_sent_and_received(mailbox: Mailbox, mesh: FalseMesh) -> None:
     assert (mesh.arrived, set(mesh.acknowledged)) == ([b"a letter"], {ID})
     assert mailbox.data(ID) == LETTER
     assert mailbox.files("SENT") == [f"{STEM}.ctl", f"{STEM}.dat"]
 
 
-def test_a_late_answer_to_another_letter_is_none_to_this_one(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_a_late_answer_to_another_letter_is_none_to_this_one(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """An id that was given before leaves the second letter unsure; it is asked about, and sent once."""
     mailbox.put(f"{STEM}1", b"one", replace(LETTER_CONTROL, local_id="one"))
     mailbox.put(f"{STEM}2", b"two", replace(LETTER_CONTROL, local_id="two"))
@@ -281,7 +279,7 @@ def test_a_late_answer_to_another_letter_is_none_to_this_one(mailbox: SendingSit
     assert len(mailbox.files("SENT")) == 4
 
 
-def test_a_no_beside_an_id_is_a_no(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_a_no_beside_an_id_is_a_no(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """An answer of 202 that gives an id and MESH's error is MESH's error."""
     said = {"message_id": ID, "errorEvent": "SEND", "errorCode": "12", "errorDescription": PATIENT[1]}
     mesh.tamper(Call.SEND, Told.of(said, 202))
@@ -293,7 +291,7 @@ def test_a_no_beside_an_id_is_a_no(mailbox: SendingSite, mesh: FalseMesh) -> Non
     assert mailbox.files("SENT") == []
 
 
-def test_what_mesh_says_of_a_letter_is_in_its_report_alone(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_what_mesh_says_of_a_letter_is_in_its_report_alone(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """MESH's words may repeat the letter's; the log has what its code means."""
     detail = {"event": "SEND", "code": "12", "msg": f"nobody is called {PATIENT[1]}"}
     mesh.tamper(Call.SEND, Told.of({"internal_id": "1", "detail": [detail]}, 417))
@@ -309,7 +307,7 @@ def test_what_mesh_says_of_a_letter_is_in_its_report_alone(mailbox: SendingSite,
     assert PATIENT[1] in status.description
 
 
-def test_one_letter_that_mesh_does_not_finish_lets_others_pass(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_one_letter_that_mesh_does_not_finish_lets_others_pass(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """A letter that MESH forgets after its first chunk, each time, begins anew at longer and longer times."""
     mailbox.chunk_bytes = 5
     mesh.tamper(Call.SEND_CHUNK, Told.of({"internal_id": "1", "detail": [{"msg": "?", "code": "20"}]}, 404))
@@ -323,9 +321,7 @@ def test_one_letter_that_mesh_does_not_finish_lets_others_pass(mailbox: SendingS
     assert len(mesh.calls(Call.SEND)) <= 4
 
 
-def test_a_message_that_cannot_be_acknowledged_lets_others_pass(
-    mailbox: SendingSite, mesh: FalseMesh
-) -> None:
+def test_a_message_that_cannot_be_acknowledged_lets_others_pass(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """After three tries; it is told to MESH when MESH answers again, and is not received twice."""
     mesh.inbox |= {ID: LETTER, OTHER_ID: b"another letter"}
     mesh.tamper(Call.ACKNOWLEDGE, lambda request: page(500) if request.name == ID else None)
@@ -340,7 +336,7 @@ def test_a_message_that_cannot_be_acknowledged_lets_others_pass(
     assert len([one for one in mesh.calls(Call.FETCH) if one.name == ID]) == 1
 
 
-def test_a_message_that_is_denied_lets_others_pass(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_a_message_that_is_denied_lets_others_pass(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """MESH, which listed it with the same key, or who stands before it, keeps one back: the next comes."""
     mesh.inbox |= {ID: LETTER, OTHER_ID: b"another letter"}
     mesh.tamper(Call.FETCH, lambda request: page(403) if request.name == ID else None)
@@ -370,7 +366,7 @@ _ODD_LISTS = {
 
 
 @pytest.mark.parametrize("told", _ODD_LISTS.values(), ids=list(_ODD_LISTS))
-def test_a_list_that_is_none_is_no_empty_inbox(mailbox: SendingSite, mesh: FalseMesh, told: Told) -> None:
+def test_a_list_that_is_none_is_no_empty_inbox(mailbox: Mailbox, mesh: FalseMesh, told: Told) -> None:
     """It is a fault that says that this is not MESH; the message comes when MESH lists it again."""
     mesh.inbox[ID] = LETTER
     mesh.tamper(Call.LIST, told)
@@ -382,7 +378,7 @@ def test_a_list_that_is_none_is_no_empty_inbox(mailbox: SendingSite, mesh: False
     assert mailbox.names() == [f"{ID}.ctl", f"{ID}.dat"]
 
 
-def test_ids_that_are_none_are_left_and_told_of_once(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_ids_that_are_none_are_left_and_told_of_once(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """Objects, numbers and paths among the ids keep no message behind them away."""
     mesh.inbox |= {ID: LETTER, OTHER_ID: b"more"}
     odd = [{"id": 1}, 7, None, ["x"], "../../etc/passwd", "9990000042", True]
@@ -397,7 +393,7 @@ def test_ids_that_are_none_are_left_and_told_of_once(mailbox: SendingSite, mesh:
     assert "9990000042" not in mailbox.log_text()
 
 
-def test_no_more_than_some_odd_ids_are_told_of(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_no_more_than_some_odd_ids_are_told_of(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """A thousand of them do not fill the log; the last that is told of says so."""
     mesh.tamper(Call.LIST, Told.of({"messages": [f"odd/{number}" for number in range(1000)]}))
 
@@ -424,7 +420,7 @@ def test_no_more_than_some_odd_ids_are_told_of(mailbox: SendingSite, mesh: False
     ],
 )
 def test_the_next_page_is_never_another_hosts(
-    mailbox: SendingSite, mesh: FalseMesh, thief: Stranger, link: object
+    mailbox: Mailbox, mesh: FalseMesh, thief: Stranger, link: object
 ) -> None:
     """A link that leads elsewhere is not followed; what was listed before it is received."""
     if isinstance(link, str):
@@ -439,7 +435,7 @@ def test_the_next_page_is_never_another_hosts(
     assert all(request.path.startswith("/") for request in mesh.requests)
 
 
-def test_a_list_ends_at_a_page_without_a_new_id(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_a_list_ends_at_a_page_without_a_new_id(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """Pages that lead to themselves are asked for twice, and the poll is over."""
     mesh.inbox[ID] = LETTER
     own = "/messageexchange/X26ABC1/inbox?continue=1"
@@ -454,7 +450,7 @@ def test_a_list_ends_at_a_page_without_a_new_id(mailbox: SendingSite, mesh: Fals
 # Too much.
 
 
-def test_a_control_answer_that_unpacks_to_a_gigabyte(mailbox: SendingSite, mesh: FalseMesh) -> None:
+def test_a_control_answer_that_unpacks_to_a_gigabyte(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """It is read to some megabytes, whatever it is the answer to."""
     mesh.inbox[ID] = LETTER
     bomb = Told(200, {"Content-Encoding": "gzip"}, _zeros(1 << 30))
@@ -483,9 +479,7 @@ _TOO_MUCH = {
 
 
 @pytest.mark.parametrize("told", _TOO_MUCH.values(), ids=list(_TOO_MUCH))
-def test_a_message_that_is_too_much_is_left_for_a_day(
-    mailbox: SendingSite, mesh: FalseMesh, told: Told
-) -> None:
+def test_a_message_that_is_too_much_is_left_for_a_day(mailbox: Mailbox, mesh: FalseMesh, told: Told) -> None:
     """Nothing of it stays on the disk, it is not fetched at each poll, a person is told, others arrive."""
     mailbox.most_bytes = 1_000_000
     mesh.inbox |= {ID: LETTER, OTHER_ID: LETTER}
@@ -505,9 +499,7 @@ def test_a_message_that_is_too_much_is_left_for_a_day(
 
 
 @pytest.mark.parametrize("chunks", [20_001, 999_999_999])
-def test_a_message_with_more_chunks_than_there_can_be(
-    mailbox: SendingSite, mesh: FalseMesh, chunks: int
-) -> None:
+def test_a_message_with_more_chunks_than_there_can_be(mailbox: Mailbox, mesh: FalseMesh, chunks: int) -> None:
     """It is left after its first answer."""
     mesh.inbox |= {ID: LETTER}
     headers = {"Mex-MessageID": ID, "Mex-Chunk-Range": f"1:{chunks}"}
@@ -637,7 +629,7 @@ def test_the_proxy_gets_nothing_that_stays_on_this_computer(
 
 
 def test_the_keys_of_a_connection_are_written_nowhere(
-    mailbox: SendingSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mailbox: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """$SSLKEYLOGFILE is not heeded."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
@@ -654,7 +646,7 @@ def test_the_keys_of_a_connection_are_written_nowhere(
 @pytest.mark.parametrize("call", [Call.LIST, Call.FETCH, Call.SEND])
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_an_answer_that_dribbles_is_broken_off(
-    mailbox: SendingSite, mesh: FalseMesh, call: Call, part: str
+    mailbox: Mailbox, mesh: FalseMesh, call: Call, part: str
 ) -> None:
     """Each byte would begin a socket's time anew: whoever watches ends it, and it is made up for."""
     mesh.inbox[ID] = LETTER
@@ -760,7 +752,7 @@ def test_whatever_answers(
 ) -> None:
     """No message is lost, doubled or believed wrongly, and all is made up for when MESH answers."""
     with false_mesh() as mesh:
-        mailbox = SendingSite(tmp_path_factory.mktemp("site"), mesh.url, timeout_seconds=1.0)
+        mailbox = Mailbox(tmp_path_factory.mktemp("site"), mesh.url, timeout_seconds=1.0)
         busy = Call.SEND in tampered and tampered[Call.SEND].status in (425, 429, 503)
         mesh.is_taken_anyway = is_taken_anyway and not busy
         mesh.inbox[ID] = LETTER

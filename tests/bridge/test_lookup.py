@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.bridge.bridged_site import BridgedSite, bridged_site
-from tests.bridge.far_ends import answering, closed_port
 from tests.bridge.sandbox import Sandbox
+from tests.bridge.servers import answering, closed_port
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.bridge.far_ends import closed_port
+from tests.bridge.servers import closed_port
 from tests.readme_tables import BRIDGE_PAGE, ROOT, code_blocks, section
 
 CHECKOUT = ROOT

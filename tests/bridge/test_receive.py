@@ -8,7 +8,8 @@ import pytest
 import requests
 from mesh_client import AuthTokenGenerator
 
-from tests.bridge.receiving_site import MAILBOX_ID, ReceivingSite
+from meshctl.bridge.answers import StoppedError
+from tests.bridge.mailbox import MAILBOX_ID, Mailbox
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
 
 OTHER = "X26ABC2"
@@ -18,9 +19,9 @@ LONG = b"".join(f"{number**7:x}".encode() for number in range(40_000))
 
 
 @pytest.fixture
-def mailbox(sandbox: Sandbox, tmp_path: Path) -> Iterator[ReceivingSite]:
+def mailbox(sandbox: Sandbox, tmp_path: Path) -> Iterator[Mailbox]:
     """A mailbox with nothing in it, neither here nor at the sandbox."""
-    yield ReceivingSite(tmp_path, sandbox.url)
+    yield Mailbox(tmp_path, sandbox.url)
     with sandbox.client(MAILBOX_ID) as client:
         for message_id in client.list_messages():
             client.acknowledge_message(message_id)
@@ -38,7 +39,7 @@ def mailbox(sandbox: Sandbox, tmp_path: Path) -> Iterator[ReceivingSite]:
     ],
 )
 def test_a_payload_arrives_byte_for_byte(
-    sandbox: Sandbox, mailbox: ReceivingSite, payload: bytes, chunk_bytes: int, compress: bool
+    sandbox: Sandbox, mailbox: Mailbox, payload: bytes, chunk_bytes: int, compress: bool
 ) -> None:
     """However it was sent, the payload lies in IN as it was, beside its control file; MESH has been told."""
     with sandbox.client(OTHER) as client:
@@ -56,7 +57,7 @@ def test_a_payload_arrives_byte_for_byte(
     assert mailbox.said.lines[0].fields["size"] == len(payload)
 
 
-def test_one_gzip_stream_over_several_chunks(sandbox: Sandbox, mailbox: ReceivingSite) -> None:
+def test_one_gzip_stream_over_several_chunks(sandbox: Sandbox, mailbox: Mailbox) -> None:
     """A payload that was compressed as a whole and then cut into chunks is put together again."""
     packed = gzip.compress(LONG)
     at = len(packed) // 3
@@ -84,7 +85,7 @@ def test_one_gzip_stream_over_several_chunks(sandbox: Sandbox, mailbox: Receivin
     assert mailbox.data(message_id) == LONG
 
 
-def test_the_control_file_says_what_the_sender_said(sandbox: Sandbox, mailbox: ReceivingSite) -> None:
+def test_the_control_file_says_what_the_sender_said(sandbox: Sandbox, mailbox: Mailbox) -> None:
     """Sender, recipient, workflow id, subject and local id are those of the sender, accents included."""
     with sandbox.client(OTHER) as client:
         message_id = client.send_message(
@@ -112,7 +113,7 @@ def test_the_control_file_says_what_the_sender_said(sandbox: Sandbox, mailbox: R
     assert "Zo" not in str([line.fields for line in mailbox.said.lines])
 
 
-def test_a_report_is_a_control_file_alone(sandbox: Sandbox, mailbox: ReceivingSite) -> None:
+def test_a_report_is_a_control_file_alone(sandbox: Sandbox, mailbox: Mailbox) -> None:
     """A report has no payload, and says which message it is about, and what MESH says of it."""
     report_id = sandbox.report(
         MAILBOX_ID,
@@ -135,14 +136,15 @@ def test_a_report_is_a_control_file_alone(sandbox: Sandbox, mailbox: ReceivingSi
     assert sandbox.inbox(MAILBOX_ID) == []
 
 
-def test_a_stop_leaves_the_message_at_mesh(sandbox: Sandbox, mailbox: ReceivingSite) -> None:
+def test_a_stop_leaves_the_message_at_mesh(sandbox: Sandbox, mailbox: Mailbox) -> None:
     """Told to stop in the midst of a payload, it leaves IN alone; the next start gets the message whole."""
     with sandbox.client(OTHER) as client:
         message_id = client.send_message(MAILBOX_ID, LONG, max_chunk_size=100_000, workflow_id=WORKFLOW)
     asked = iter([False] * 5)
 
     with mailbox.receiving(lambda: next(asked, True)) as receiving:
-        assert receiving.step()
+        with pytest.raises(StoppedError):
+            receiving.step()
         assert mailbox.names() == []
         assert sandbox.message(message_id)["status"] == "Accepted"
     mailbox.receive()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from meshctl.bridge.answers import BridgeFault, FailureKind
+from tests.bridge.mailbox import Mailbox
 from tests.bridge.odd_mesh import Answer, OddMesh, odd_mesh, rejection
-from tests.bridge.receiving_site import ReceivingSite
 from tests.faults.faulty_site import mounted, needs_mounts
 
 ID = "20261122091502480113_7F3A9C"
@@ -33,9 +33,9 @@ def mesh() -> Iterator[OddMesh]:
 
 
 @pytest.fixture
-def mailbox(mesh: OddMesh, tmp_path: Path) -> ReceivingSite:
+def mailbox(mesh: OddMesh, tmp_path: Path) -> Mailbox:
     """A mailbox at that far end."""
-    return ReceivingSite(tmp_path, mesh.url)
+    return Mailbox(tmp_path, mesh.url)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def mailbox(mesh: OddMesh, tmp_path: Path) -> ReceivingSite:
         pytest.param(Answer(LETTER, status=206), id="a part that does not say which"),
     ],
 )
-def test_a_damaged_payload_stays_at_mesh(mesh: OddMesh, mailbox: ReceivingSite, answer: Answer) -> None:
+def test_a_damaged_payload_stays_at_mesh(mesh: OddMesh, mailbox: Mailbox, answer: Answer) -> None:
     """What is not whole is not put into IN and not acknowledged; it is told once, and others arrive."""
     mesh.hold(ID, Answer(answer.body, {**DATA, **answer.headers}, answer.status, None, answer.has_length))
     mesh.hold(OTHER_ID, Answer(LETTER, DATA))
@@ -73,7 +73,7 @@ def test_a_damaged_payload_stays_at_mesh(mesh: OddMesh, mailbox: ReceivingSite, 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}], ids=["plain", "gzip"])
 def test_a_body_that_breaks_off_is_asked_for_again(
-    mesh: OddMesh, mailbox: ReceivingSite, headers: dict[str, str]
+    mesh: OddMesh, mailbox: Mailbox, headers: dict[str, str]
 ) -> None:
     """A connection that ends before the announced length is trouble with the network: later, and whole."""
     body = PACKED if headers else LETTER
@@ -102,7 +102,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(
     ids=["busy", "bad gateway", "cut off"],
 )
 def test_a_download_goes_on_with_the_chunk_that_broke_off(
-    mesh: OddMesh, mailbox: ReceivingSite, trouble: Answer
+    mesh: OddMesh, mailbox: Mailbox, trouble: Answer
 ) -> None:
     """After a fault in a later chunk, the ones before it are not fetched again."""
     mesh.hold(ID, Answer(LETTER, {**DATA, "Mex-Chunk-Range": "1:3"}, 206))
@@ -129,7 +129,7 @@ def test_a_download_goes_on_with_the_chunk_that_broke_off(
         pytest.param(rejection(404), id="not there"),
     ],
 )
-def test_chunks_that_do_not_fit_stay_at_mesh(mesh: OddMesh, mailbox: ReceivingSite, second: Answer) -> None:
+def test_chunks_that_do_not_fit_stay_at_mesh(mesh: OddMesh, mailbox: Mailbox, second: Answer) -> None:
     """A payload is whole only if its chunks agree on how many they are, and all are there."""
     mesh.hold(ID, Answer(LETTER, {**DATA, "Mex-Chunk-Range": "1:3"}, 206))
     mesh.hold(ID, second, chunk=2)
@@ -141,7 +141,7 @@ def test_chunks_that_do_not_fit_stay_at_mesh(mesh: OddMesh, mailbox: ReceivingSi
     assert mailbox.said.events() == ["bridge.left"]
 
 
-def test_a_message_without_headers_arrives(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_a_message_without_headers_arrives(mesh: OddMesh, mailbox: Mailbox) -> None:
     """Headers that are missing, too long, or no text of XML keep no message from arriving."""
     mesh.hold(ID, Answer(LETTER))
     mesh.hold(OTHER_ID, Answer(LETTER, {"Mex-LocalID": "x" * 300, "Mex-Subject": "a\x01b", **DATA}))
@@ -172,9 +172,7 @@ def test_a_message_without_headers_arrives(mesh: OddMesh, mailbox: ReceivingSite
         "a\0b",
     ],
 )
-def test_an_id_that_is_no_file_name_is_left_alone(
-    mesh: OddMesh, mailbox: ReceivingSite, message_id: str
-) -> None:
+def test_an_id_that_is_no_file_name_is_left_alone(mesh: OddMesh, mailbox: Mailbox, message_id: str) -> None:
     """Such a message is neither fetched nor acknowledged nor written anywhere; the others arrive."""
     mesh.inbox.append(message_id)
     mesh.hold(ID, Answer(LETTER, DATA))
@@ -190,7 +188,7 @@ def test_an_id_that_is_no_file_name_is_left_alone(
     assert mailbox.said.events() == ["bridge.left", "bridge.received"]
 
 
-def test_all_pages_of_the_inbox(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_all_pages_of_the_inbox(mesh: OddMesh, mailbox: Mailbox) -> None:
     """What MESH lists on a second page arrives within the same poll."""
     ids = [f"20261122091502480113_{number:06X}" for number in range(12)]
     for message_id in ids:
@@ -203,7 +201,7 @@ def test_all_pages_of_the_inbox(mesh: OddMesh, mailbox: ReceivingSite) -> None:
 
 
 def test_one_message_that_mesh_cannot_give_does_not_hold_up_the_others(
-    mesh: OddMesh, mailbox: ReceivingSite
+    mesh: OddMesh, mailbox: Mailbox
 ) -> None:
     """A message that MESH fails to hand over again and again lets the others pass."""
     mesh.hold(ID, Answer(status=500))
@@ -219,7 +217,7 @@ def test_one_message_that_mesh_cannot_give_does_not_hold_up_the_others(
     assert mesh.acknowledged == [OTHER_ID]
 
 
-def test_a_message_that_is_gone_is_passed_over(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_a_message_that_is_gone_is_passed_over(mesh: OddMesh, mailbox: Mailbox) -> None:
     """What somebody else has collected between list and request is told, and the others arrive."""
     mesh.hold(ID, rejection(410))
     mesh.hold(OTHER_ID, Answer(LETTER, DATA))
@@ -232,7 +230,7 @@ def test_a_message_that_is_gone_is_passed_over(mesh: OddMesh, mailbox: Receiving
 
 @pytest.mark.parametrize(("status", "trouble"), [(503, FailureKind.LATER), (403, FailureKind.DENIED)])
 def test_an_acknowledgement_that_fails_is_made_up_for(
-    mesh: OddMesh, mailbox: ReceivingSite, status: int, trouble: FailureKind
+    mesh: OddMesh, mailbox: Mailbox, status: int, trouble: FailureKind
 ) -> None:
     """The message is not fetched again, also by the next process, and MESH is told once it can be."""
     mesh.hold(ID, Answer(LETTER, DATA))
@@ -254,7 +252,7 @@ def test_an_acknowledgement_that_fails_is_made_up_for(
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_an_acknowledgement_of_what_mesh_has_forgotten_is_done(
-    mesh: OddMesh, mailbox: ReceivingSite, status: int
+    mesh: OddMesh, mailbox: Mailbox, status: int
 ) -> None:
     """MESH's saying that there is no such message ends the matter: the message is in IN."""
     mesh.hold(ID, Answer(LETTER, DATA))
@@ -266,7 +264,7 @@ def test_an_acknowledgement_of_what_mesh_has_forgotten_is_done(
     assert mailbox.left_over() == []
 
 
-def test_an_acknowledgement_that_is_refused_is_told(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_an_acknowledgement_that_is_refused_is_told(mesh: OddMesh, mailbox: Mailbox) -> None:
     """A refused acknowledgement neither holds up the others nor brings the message a second time."""
     mesh.hold(ID, Answer(LETTER, DATA))
     mesh.acknowledging = rejection(400)
@@ -281,9 +279,7 @@ def test_an_acknowledgement_that_is_refused_is_told(mesh: OddMesh, mailbox: Rece
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_message_that_is_listed_again_comes_once(
-    mesh: OddMesh, mailbox: ReceivingSite, restarted: bool
-) -> None:
+def test_a_message_that_is_listed_again_comes_once(mesh: OddMesh, mailbox: Mailbox, restarted: bool) -> None:
     """A list older than the acknowledgement, or an id twice in one, brings no message a second time."""
     mesh.hold(ID, Answer(LETTER, DATA))
     mesh.inbox.append(ID)
@@ -305,7 +301,7 @@ def test_a_message_that_is_listed_again_comes_once(
     assert mailbox.said.events() == ["bridge.received"]
 
 
-def test_notes_of_acknowledged_messages_go_after_an_hour(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_notes_of_acknowledged_messages_go_after_an_hour(mesh: OddMesh, mailbox: Mailbox) -> None:
     """What MESH was told of long ago is forgotten; what it was told of lately is not."""
     for message_id in (ID, OTHER_ID):
         mesh.hold(message_id, Answer(LETTER, DATA))
@@ -319,7 +315,7 @@ def test_notes_of_acknowledged_messages_go_after_an_hour(mesh: OddMesh, mailbox:
     assert [path.name for path in notes.iterdir()] == [OTHER_ID]
 
 
-def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: Mailbox) -> None:
     """Without IN nothing is fetched and nothing made; once it is back, what waits arrives."""
     mesh.hold(ID, Answer(LETTER, DATA))
     mailbox.inbox.rmdir()
@@ -338,7 +334,7 @@ def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: ReceivingSite) ->
     assert mesh.acknowledged == [ID]
 
 
-def test_a_work_folder_that_goes_away_is_made_anew(mesh: OddMesh, mailbox: ReceivingSite) -> None:
+def test_a_work_folder_that_goes_away_is_made_anew(mesh: OddMesh, mailbox: Mailbox) -> None:
     """Whoever empties the work folder under a running bridge holds it up for one attempt."""
     mesh.hold(ID, Answer(LETTER, DATA))
     with mailbox.receiving() as receiving:
@@ -359,7 +355,7 @@ def test_a_full_disk(mesh: OddMesh, tmp_path: Path) -> None:
     payload = os.urandom(300_000)
     mesh.hold(ID, Answer(payload, DATA))
     with mounted(tmp_path / "disk", "size=400k"):
-        mailbox = ReceivingSite(tmp_path / "disk", mesh.url)
+        mailbox = Mailbox(tmp_path / "disk", mesh.url)
         filler = tmp_path / "disk" / "filler"
         filler.write_bytes(bytes(200_000))
         with mailbox.receiving() as receiving:
@@ -382,7 +378,7 @@ def test_a_message_that_the_disk_has_no_room_for(mesh: OddMesh, tmp_path: Path) 
     mesh.hold(ID, Answer(os.urandom(600_000), DATA))
     mesh.hold(OTHER_ID, Answer(LETTER, DATA))
     with mounted(tmp_path / "disk", "size=400k"):
-        mailbox = ReceivingSite(tmp_path / "disk", mesh.url)
+        mailbox = Mailbox(tmp_path / "disk", mesh.url)
         with mailbox.receiving() as receiving:
             for _ in range(3):
                 with pytest.raises(BridgeFault):

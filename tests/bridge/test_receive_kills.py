@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridge import forked
-from tests.bridge.receiving_site import MAILBOX_ID, ReceivingSite
+from tests.bridge.mailbox import MAILBOX_ID, Mailbox
 from tests.bridge.sandbox import Sandbox
 from tests.crash import strace
 from tests.crash.sweep import thinned
@@ -44,7 +44,7 @@ VARIANTS: dict[str, tuple[Arrival, ...]] = {
 class Place:
     """A new mailbox for one kill; what waits for it at MESH, payloads by message id, None for a report."""
 
-    mailbox: ReceivingSite
+    mailbox: Mailbox
     sandbox: Sandbox
     waiting: dict[str, bytes | None]
     taken: dict[str, bytes | None]
@@ -96,7 +96,7 @@ class Places:
 
     def new(self) -> Place:
         """Return a mailbox that has just begun, with the messages waiting at MESH."""
-        mailbox = ReceivingSite(self._folder / str(next(self._numbers)), self._sandbox.url)
+        mailbox = Mailbox(self._folder / str(next(self._numbers)), self._sandbox.url)
         waiting: dict[str, bytes | None] = {}
         with self._sandbox.client(OTHER) as client:
             for arrival in self._arrivals:

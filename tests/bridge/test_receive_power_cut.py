@@ -13,8 +13,8 @@ import pytest
 
 from meshctl.mesh.control_file import ControlFileError
 from tests.bridge import forked
+from tests.bridge.mailbox import Mailbox
 from tests.bridge.odd_mesh import Answer, odd_mesh
-from tests.bridge.receiving_site import ReceivingSite
 from tests.crash import strace
 from tests.crash.power_cut.disk import Disk
 from tests.crash.power_cut.states import CutState, cut_states
@@ -46,7 +46,7 @@ class Run:
         self._folder = folder
         self._variant = variant
         with odd_mesh() as mesh:
-            recorded = ReceivingSite(folder / "recorded", mesh.url)
+            recorded = Mailbox(folder / "recorded", mesh.url)
             self._root = recorded.root
             self._disk = Disk([self._root], is_ordered=is_ordered)
             for number, answer in enumerate(VARIANTS[variant], start=1):
@@ -93,7 +93,7 @@ class Run:
             else:
                 target.write_bytes(content)
         with odd_mesh() as mesh:
-            mailbox = ReceivingSite(root, mesh.url)
+            mailbox = Mailbox(root, mesh.url)
             if not is_told:
                 for number, answer in enumerate(VARIANTS[self._variant], start=1):
                     mesh.hold(ID, answer, chunk=number)
@@ -111,7 +111,7 @@ class Run:
                 return str(error)
         return None
 
-    def _judge_visible(self, mailbox: ReceivingSite) -> None:
+    def _judge_visible(self, mailbox: Mailbox) -> None:
         if f"{ID}.ctl" in mailbox.names():
             assert mailbox.control(ID).is_report == (self._variant == "report")
             assert mailbox.names() == self._names(), "a control file without its payload"

@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
+from meshctl.bridge.answers import StoppedError
 from meshctl.mesh.control_file import ControlFile, write_control_file
-from tests.bridge.receiving_site import MAILBOX_ID
+from tests.bridge.mailbox import LETTER, MAILBOX_ID, OTHER, STEM, Mailbox, arrived, finish
 from tests.bridge.sandbox import Sandbox
-from tests.bridge.sending_site import LETTER, OTHER, STEM, SendingSite, arrived, finish
 
 _SECRETS: Final = ("Quixworthy", "9990000042", "Outpatient")
 # Does not compress to next to nothing, so that a chunk is a chunk.
@@ -19,12 +19,12 @@ LONG: Final = b"".join(f"{number**7:x}".encode() for number in range(20_000))
 
 
 @pytest.fixture
-def mailbox(sandbox: Sandbox, tmp_path: Path) -> SendingSite:
+def mailbox(sandbox: Sandbox, tmp_path: Path) -> Mailbox:
     """A mailbox that sends to the sandbox."""
-    return SendingSite(tmp_path, sandbox.url)
+    return Mailbox(tmp_path, sandbox.url)
 
 
-def test_a_letter_is_sent(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_a_letter_is_sent(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """A pair ends in SENT with MESH's id and its record; MESH has what its control file says."""
     mailbox.put()
 
@@ -43,7 +43,7 @@ def test_a_letter_is_sent(mailbox: SendingSite, sandbox: Sandbox) -> None:
     assert told == (MAILBOX_ID, LETTER.workflow_id, "letter-17", LETTER.subject, f"{STEM}.dat")
 
 
-def test_without_save_sent_nothing_is_left(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_without_save_sent_nothing_is_left(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """With SaveSent=N a pair that was sent is gone."""
     mailbox.save_sent = False
     mailbox.put()
@@ -58,7 +58,7 @@ def test_without_save_sent_nothing_is_left(mailbox: SendingSite, sandbox: Sandbo
 @pytest.mark.parametrize("compress", [True, False, None])
 @pytest.mark.parametrize("chunk_bytes", [7_000, 50_000, len(LONG), 10**9])
 def test_payloads_arrive_as_they_were(
-    mailbox: SendingSite, sandbox: Sandbox, compress: bool | None, chunk_bytes: int
+    mailbox: Mailbox, sandbox: Sandbox, compress: bool | None, chunk_bytes: int
 ) -> None:
     """Compressed or not, in one piece or in chunks, the recipient gets the payload byte for byte."""
     mailbox.chunk_bytes = chunk_bytes
@@ -75,7 +75,7 @@ def test_payloads_arrive_as_they_were(
     assert is_smaller is (compress is True)
 
 
-def test_without_allow_chunking_a_payload_goes_in_one_piece(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_without_allow_chunking_a_payload_goes_in_one_piece(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """AllowChunking=N is kept to, whatever the size of a chunk."""
     mailbox.chunk_bytes = 50_000
     mailbox.put(data=LONG, control=replace(LETTER, allow_chunking=False))
@@ -88,7 +88,7 @@ def test_without_allow_chunking_a_payload_goes_in_one_piece(mailbox: SendingSite
     assert arrived(sandbox) == [LONG]
 
 
-def test_pairs_go_oldest_first(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_pairs_go_oldest_first(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """What was put into OUT first is sent first."""
     for number in (2, 0, 1):
         mailbox.put(f"letter-{number}", f"{number}".encode(), age_seconds=10 - number)
@@ -98,7 +98,7 @@ def test_pairs_go_oldest_first(mailbox: SendingSite, sandbox: Sandbox) -> None:
     assert arrived(sandbox) == [b"0", b"1", b"2"]
 
 
-def test_a_pair_that_has_just_appeared_is_left_alone(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_a_pair_that_has_just_appeared_is_left_alone(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """A control file younger than a second may still be written to."""
     mailbox.put(age_seconds=0)
 
@@ -128,7 +128,7 @@ def _written(control: ControlFile) -> bytes:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_mesh_refuses_is_failed_and_reported(mailbox: SendingSite, sandbox: Sandbox, case: str) -> None:
+def test_what_mesh_refuses_is_failed_and_reported(mailbox: Mailbox, sandbox: Sandbox, case: str) -> None:
     """A rejection puts the pair into FAILED and a report with event and code into IN; nothing is sent."""
     control, event_and_code = REFUSED[case]
     mailbox.put(control=_written(control))
@@ -147,7 +147,7 @@ def test_what_mesh_refuses_is_failed_and_reported(mailbox: SendingSite, sandbox:
     assert not [secret for secret in _SECRETS if secret in mailbox.log_text()]
 
 
-def test_a_refused_control_file_has_the_record(mailbox: SendingSite) -> None:
+def test_a_refused_control_file_has_the_record(mailbox: Mailbox) -> None:
     """In FAILED, too, the control file says why."""
     mailbox.put(control=replace(LETTER, to_dts="NOBODY7"))
 
@@ -157,7 +157,7 @@ def test_a_refused_control_file_has_the_record(mailbox: SendingSite) -> None:
     assert replace(mailbox.control_in("FAILED"), status=None) == replace(LETTER, to_dts="NOBODY7")
 
 
-def test_a_control_file_that_cannot_be_read_stays_as_it_is(mailbox: SendingSite) -> None:
+def test_a_control_file_that_cannot_be_read_stays_as_it_is(mailbox: Mailbox) -> None:
     """COLLECT 01: the pair goes to FAILED untouched, and the report tells it by its name."""
     mailbox.put(control=b"<DTSControl><To_DTS>Quix")
 
@@ -169,7 +169,7 @@ def test_a_control_file_that_cannot_be_read_stays_as_it_is(mailbox: SendingSite)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "link", "folder"])
-def test_a_payload_that_cannot_be_read_is_told(mailbox: SendingSite, sandbox: Sandbox, kind: str) -> None:
+def test_a_payload_that_cannot_be_read_is_told(mailbox: Mailbox, sandbox: Sandbox, kind: str) -> None:
     """COLLECT 02: no payload, an empty one, or something that is no file."""
     out = mailbox.root / "OUT"
     (mailbox.root / "secret").write_bytes(b"not for sending")
@@ -186,7 +186,7 @@ def test_a_payload_that_cannot_be_read_is_told(mailbox: SendingSite, sandbox: Sa
     assert sandbox.inbox(OTHER) == []
 
 
-def test_a_failing_pair_does_not_hold_up_others(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_a_failing_pair_does_not_hold_up_others(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """Each pair comes to its own end."""
     mailbox.put("broken", control=b"not xml", age_seconds=9)
     mailbox.put("nobody", control=replace(LETTER, to_dts="NOBODY7"), age_seconds=8)
@@ -205,7 +205,7 @@ def test_a_failing_pair_does_not_hold_up_others(mailbox: SendingSite, sandbox: S
     ids=["a number", "not UTF-8", "as long as can be"],
 )
 def test_a_name_that_others_chose_reaches_neither_mesh_nor_log(
-    mailbox: SendingSite, sandbox: Sandbox, stem: str
+    mailbox: Mailbox, sandbox: Sandbox, stem: str
 ) -> None:
     """A file name that may name a patient goes to MESH as a hash, and is masked in the log."""
     mailbox.put(stem)
@@ -219,7 +219,7 @@ def test_a_name_that_others_chose_reaches_neither_mesh_nor_log(
     assert "bridge.sent" in mailbox.log_text()
 
 
-def test_what_is_said_of_a_letter_holds_no_patient(mailbox: SendingSite) -> None:
+def test_what_is_said_of_a_letter_holds_no_patient(mailbox: Mailbox) -> None:
     """The log has the pair's name, MESH's id, the size; nothing of what the control file says."""
     mailbox.put()
 
@@ -229,9 +229,7 @@ def test_what_is_said_of_a_letter_holds_no_patient(mailbox: SendingSite) -> None
     assert not [secret for secret in (*_SECRETS, "letter-17", OTHER) if secret in mailbox.log_text()]
 
 
-def test_a_stop_in_the_midst_of_an_upload_sends_nothing_by_halves(
-    mailbox: SendingSite, sandbox: Sandbox
-) -> None:
+def test_a_stop_in_the_midst_of_an_upload_sends_nothing_by_halves(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """Told to stop, the upload breaks off at once; the next start sends the message, once."""
     mailbox.put(data=LONG, control=replace(LETTER, compress=False))
     asked = 0
@@ -241,8 +239,8 @@ def test_a_stop_in_the_midst_of_an_upload_sends_nothing_by_halves(
         asked += 1
         return asked > 3
 
-    with mailbox.sending(should_stop) as sending:
-        assert finish(sending) == []
+    with mailbox.sending(should_stop) as sending, pytest.raises(StoppedError):
+        finish(sending)
 
     assert asked == 4
     assert mailbox.everywhere() == {"work": [f"taken/{STEM}.ctl", f"taken/{STEM}.dat"]}
@@ -250,7 +248,7 @@ def test_a_stop_in_the_midst_of_an_upload_sends_nothing_by_halves(
     assert arrived(sandbox) == [LONG]
 
 
-def test_a_folder_that_is_missing_is_waited_for(mailbox: SendingSite, sandbox: Sandbox) -> None:
+def test_a_folder_that_is_missing_is_waited_for(mailbox: Mailbox, sandbox: Sandbox) -> None:
     """Without SENT a pair stays in the bridge's folder, sent once, until SENT is there again."""
     (mailbox.root / "SENT").rmdir()
     mailbox.put()
@@ -266,7 +264,7 @@ def test_a_folder_that_is_missing_is_waited_for(mailbox: SendingSite, sandbox: S
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_payload_without_rights_is_told(mailbox: SendingSite) -> None:
+def test_a_payload_without_rights_is_told(mailbox: Mailbox) -> None:
     """COLLECT 02: a file that the bridge may not read."""
     mailbox.put()
     (mailbox.root / "OUT" / f"{STEM}.dat").chmod(0)

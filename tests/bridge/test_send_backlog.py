@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from tests.bridge.bridged_site import bridged_site
+from tests.bridge.mailbox import arrived
 from tests.bridge.sandbox import Sandbox
-from tests.bridge.sending_site import arrived
 from tests.site import wait_until
 
 _SEED: Final = 20261122

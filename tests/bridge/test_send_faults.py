@@ -11,11 +11,10 @@ import pytest
 from meshctl.bridge.answers import BridgeFault, FailureKind
 from meshctl.bridge.client import BridgeClient
 from meshctl.mesh.control_file import ControlFile
-from tests.bridge.far_ends import answering, closed_port
+from tests.bridge.mailbox import LETTER, MAILBOX_ID, OTHER, STEM, Mailbox, arrived, finish
 from tests.bridge.proxy import Break, Proxy, proxy_to
-from tests.bridge.receiving_site import MAILBOX_ID
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
-from tests.bridge.sending_site import LETTER, OTHER, STEM, SendingSite, arrived, finish
+from tests.bridge.servers import answering, closed_port
 from tests.bridge.test_send import LONG
 
 _SENT: Final = {"SENT": [f"{STEM}.ctl", f"{STEM}.dat"]}
@@ -34,9 +33,9 @@ def proxy(sandbox: Sandbox) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def mailbox(proxy: Proxy, tmp_path: Path) -> SendingSite:
+def mailbox(proxy: Proxy, tmp_path: Path) -> Mailbox:
     """A mailbox that sends to the sandbox by the proxy."""
-    return SendingSite(tmp_path, proxy.url)
+    return Mailbox(tmp_path, proxy.url)
 
 
 def own(tmp_path: Path) -> ControlFile:
@@ -47,7 +46,7 @@ def own(tmp_path: Path) -> ControlFile:
 @pytest.mark.parametrize("where", [Break.ANSWER_LOST, Break.ANSWER_NEVER])
 @pytest.mark.parametrize("compress", [True, False])
 def test_a_lost_answer_is_asked_for(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path, where: Break, compress: bool
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path, where: Break, compress: bool
 ) -> None:
     """If MESH has a message whose answer was lost, it is not sent again, and SENT has its id."""
     mailbox.timeout_seconds = 1.0
@@ -64,7 +63,7 @@ def test_a_lost_answer_is_asked_for(
 
 
 def test_a_request_that_went_nowhere_is_sent_again(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """If MESH knows no message with this LocalId, it has not arrived: it is sent, and arrives once."""
     mailbox.put(control=own(tmp_path))
@@ -77,7 +76,7 @@ def test_a_request_that_went_nowhere_is_sent_again(
 
 
 def test_mesh_gets_time_before_a_no_is_believed(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """MESH may still be at work on what it was sent: a first 404 is no proof, and outlasts a restart."""
     mailbox.settle_seconds = 3600.0
@@ -96,7 +95,7 @@ def test_mesh_gets_time_before_a_no_is_believed(
 
 
 def test_one_in_doubt_lets_the_others_pass(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """While a message waits to be known of, those after it are sent."""
     mailbox.settle_seconds = 3600.0
@@ -123,7 +122,7 @@ DOUBTS: Final = {
 @pytest.mark.parametrize("where", [Break.ANSWER_LOST, Break.REQUEST_LOST])
 @pytest.mark.parametrize("case", DOUBTS)
 def test_what_mesh_cannot_tell_is_never_sent_again(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, where: Break, case: str
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, where: Break, case: str
 ) -> None:
     """Where LocalId tells no message from another, the pair is failed, reported and left to a person."""
     local_id, others = DOUBTS[case]
@@ -147,7 +146,7 @@ def test_what_mesh_cannot_tell_is_never_sent_again(
 
 
 def test_yesterdays_message_of_the_same_name_is_not_ours(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """A name and LocalId that come every day do not make yesterday's message of today's."""
     mailbox.put("daily", b"yesterday", own(tmp_path))
@@ -162,7 +161,7 @@ def test_yesterdays_message_of_the_same_name_is_not_ours(
 
 
 def test_the_enquiry_itself_may_fail(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """An enquiry that breaks off is made again; until it is answered nothing is sent."""
     mailbox.put(control=own(tmp_path))
@@ -179,7 +178,7 @@ def test_the_enquiry_itself_may_fail(
     assert arrived(sandbox) == [b"a letter"]
 
 
-def test_a_request_cut_short_leaves_no_doubt(mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox) -> None:
+def test_a_request_cut_short_leaves_no_doubt(mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox) -> None:
     """What was not handed over to the last byte cannot have been taken: it waits, and is sent anew."""
     mailbox.chunk_bytes = 10**9
     data = LONG * 40
@@ -194,7 +193,7 @@ def test_a_request_cut_short_leaves_no_doubt(mailbox: SendingSite, proxy: Proxy,
     assert arrived(sandbox) == [data]
 
 
-def test_a_failing_call_lets_the_others_pass(mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox) -> None:
+def test_a_failing_call_lets_the_others_pass(mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox) -> None:
     """A message whose upload fails has its next turn when another has got through."""
     mailbox.put("first", LONG * 40, replace(LETTER, compress=False), age_seconds=9)
     mailbox.put("second", b"second", age_seconds=8)
@@ -221,7 +220,7 @@ def test_no_message_goes_over_a_connection_that_was_idle(
 
 @pytest.mark.parametrize("compress", [True, False])
 def test_a_payload_that_becomes_shorter_is_not_sent_in_part(
-    mailbox: SendingSite, sandbox: Sandbox, compress: bool
+    mailbox: Mailbox, sandbox: Sandbox, compress: bool
 ) -> None:
     """If somebody cuts the payload under the bridge's hands, MESH gets no message of what is left."""
     mailbox.put(data=LONG, control=replace(LETTER, compress=compress))
@@ -247,7 +246,7 @@ def test_a_payload_that_becomes_shorter_is_not_sent_in_part(
 @pytest.mark.parametrize("number", [2, 3, 5])
 @pytest.mark.parametrize("where", [Break.ANSWER_LOST, Break.REQUEST_LOST])
 def test_chunks_are_sent_again(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, where: Break, number: int
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, where: Break, number: int
 ) -> None:
     """A chunk whose call failed is sent again if MESH lacks it; the message arrives once, whole."""
     mailbox.chunk_bytes = -(-len(LONG) // 5)
@@ -262,7 +261,7 @@ def test_chunks_are_sent_again(
 
 
 def test_a_first_chunk_that_mesh_has_is_gone_on_from(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """If the answer to the first of several chunks was lost, the others follow under the id it has."""
     mailbox.chunk_bytes = 50_000
@@ -275,7 +274,7 @@ def test_a_first_chunk_that_mesh_has_is_gone_on_from(
     assert arrived(sandbox) == [LONG]
 
 
-def test_chunks_keep_the_size_they_began_with(mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox) -> None:
+def test_chunks_keep_the_size_they_began_with(mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox) -> None:
     """A new chunk size in the settings does not make a mess of an upload under way."""
     mailbox.chunk_bytes = 50_000
     mailbox.put(data=LONG)
@@ -289,7 +288,7 @@ def test_chunks_keep_the_size_they_began_with(mailbox: SendingSite, proxy: Proxy
 
 
 def test_a_message_that_mesh_has_forgotten_is_sent_anew(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox
 ) -> None:
     """An upload that lacked chunks when MESH dropped it has reached nobody, and begins again."""
     mailbox.chunk_bytes = 50_000
@@ -306,7 +305,7 @@ def test_a_message_that_mesh_has_forgotten_is_sent_anew(
 
 
 def test_a_message_that_mesh_has_forgotten_whole_is_not(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox
 ) -> None:
     """If the last chunk may have arrived before MESH forgot the message, nobody can know: UNSURE."""
     mailbox.chunk_bytes = -(-len(LONG) // 2)
@@ -324,7 +323,7 @@ def test_a_message_that_mesh_has_forgotten_whole_is_not(
 
 
 def test_a_note_that_a_disk_has_spoilt_counts_as_doubt(
-    mailbox: SendingSite, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
+    mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """What a note cannot tell is asked of MESH."""
     mailbox.put(control=own(tmp_path))
@@ -342,7 +341,7 @@ def test_a_note_that_a_disk_has_spoilt_counts_as_doubt(
 def test_a_busy_mesh_has_not_taken_the_message(tmp_path: Path, status: int) -> None:
     """Too early, too many, not now: no doubt, and as long a pause as MESH asks for."""
     with answering(status, "Retry-After: 7\r\n") as url:
-        mailbox = SendingSite(tmp_path, url)
+        mailbox = Mailbox(tmp_path, url)
         mailbox.put()
 
         fault = mailbox.send()[0].fault
@@ -355,7 +354,7 @@ def test_a_busy_mesh_has_not_taken_the_message(tmp_path: Path, status: int) -> N
 def test_who_is_not_let_in_has_sent_nothing(tmp_path: Path, status: int) -> None:
     """Wrong password, key or certificate: nothing was taken, and no message is given up for it."""
     with answering(status, body='{"internal_id": "1", "message": "no"}') as url:
-        mailbox = SendingSite(tmp_path, url)
+        mailbox = Mailbox(tmp_path, url)
         mailbox.put()
 
         fault = mailbox.send()[0].fault
@@ -371,7 +370,7 @@ def test_who_is_not_let_in_has_sent_nothing(tmp_path: Path, status: int) -> None
 def test_an_odd_answer_leaves_doubt(tmp_path: Path, status: int, body: str) -> None:
     """An error somewhere on the way, or an answer that is none: the note stays, nothing is sent again."""
     with answering(status, "", body) as url:
-        mailbox = SendingSite(tmp_path, url)
+        mailbox = Mailbox(tmp_path, url)
         mailbox.put()
         mailbox.send()
 
@@ -382,7 +381,7 @@ def test_an_odd_answer_leaves_doubt(tmp_path: Path, status: int, body: str) -> N
 
 def test_without_a_network_most_pairs_stay_in_out(tmp_path: Path) -> None:
     """While MESH cannot be reached few pairs are taken, none is lost, none is in doubt."""
-    mailbox = SendingSite(tmp_path, closed_port())
+    mailbox = Mailbox(tmp_path, closed_port())
     for number in range(20):
         mailbox.put(f"letter-{number:02}", age_seconds=60 - number)
 
@@ -398,7 +397,7 @@ def test_without_a_network_most_pairs_stay_in_out(tmp_path: Path) -> None:
 def test_a_mesh_that_comes_back_gets_every_pair_once(tmp_path: Path) -> None:
     """Pairs put into OUT while MESH was down are all sent when it is there."""
     sandbox = Sandbox(tmp_path / "sandbox")
-    mailbox = SendingSite(tmp_path / "mailbox", sandbox.url)
+    mailbox = Mailbox(tmp_path / "mailbox", sandbox.url)
     for number in range(12):
         mailbox.put(f"letter-{number:02}", f"{number:02}".encode(), age_seconds=60 - number)
     with mailbox.sending() as sending:
@@ -418,7 +417,7 @@ def test_a_mesh_that_comes_back_gets_every_pair_once(tmp_path: Path) -> None:
 def test_a_mesh_that_is_stopped_amid_an_upload_gets_the_rest(tmp_path: Path) -> None:
     """Stopped between two chunks and started again, MESH is sent what it lacks: one message, whole."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
-        mailbox = SendingSite(tmp_path / "mailbox", sandbox.url, chunk_bytes=50_000)
+        mailbox = Mailbox(tmp_path / "mailbox", sandbox.url, chunk_bytes=50_000)
         mailbox.put(data=LONG)
         with mailbox.sending() as sending:
             for _ in range(3):

@@ -18,9 +18,9 @@ import pytest
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.mesh.message_id import new_message_id
 from tests.bridge import forked
-from tests.bridge.far_ends import answering
+from tests.bridge.mailbox import LETTER, OTHER, Mailbox
 from tests.bridge.sandbox import Sandbox
-from tests.bridge.sending_site import LETTER, OTHER, SendingSite
+from tests.bridge.servers import answering
 from tests.crash import strace
 from tests.crash.strace import Call
 from tests.crash.sweep import thinned
@@ -67,7 +67,7 @@ VARIANTS: Final[dict[str, tuple[Pair, ...]]] = {
 class Place:
     """A new mailbox for one kill, with the pairs to send by stem, and the reports taken out of its IN."""
 
-    mailbox: SendingSite
+    mailbox: Mailbox
     sandbox: Sandbox
     pairs: dict[str, Pair]
     reports: dict[str, str] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Places:
     def new(self) -> Place:
         """Return a mailbox that has just begun, with the pairs in OUT."""
         root = self._folder / str(next(self._numbers))
-        mailbox = SendingSite(
+        mailbox = Mailbox(
             root,
             self._sandbox.url,
             chunk_bytes=CHUNK_BYTES,

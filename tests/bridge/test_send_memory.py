@@ -10,13 +10,13 @@ from typing import Final
 import pytest
 
 from tests.bridge import forked
+from tests.bridge.mailbox import LETTER, OTHER, STEM, Mailbox
 from tests.bridge.sandbox import Sandbox
-from tests.bridge.sending_site import LETTER, OTHER, STEM, SendingSite
 
 _LARGE_BYTES: Final = 120_000_000
 
 
-def _peak_growth_bytes(mailbox: SendingSite, told: Path) -> None:
+def _peak_growth_bytes(mailbox: Mailbox, told: Path) -> None:
     """Send all, and write down by how much that made the process larger at its largest."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert mailbox.send() == []
@@ -38,7 +38,7 @@ def test_a_large_payload_takes_no_memory(
     sandbox: Sandbox, tmp_path: Path, compress: bool, allow_chunking: bool
 ) -> None:
     """A payload of 120 MB is sent with a few MB at most, in chunks or in one piece."""
-    mailbox = SendingSite(tmp_path / "mailbox", sandbox.url)
+    mailbox = Mailbox(tmp_path / "mailbox", sandbox.url)
     control = replace(LETTER, compress=compress, allow_chunking=allow_chunking)
     mailbox.put(control=control)
     os.truncate(mailbox.root / "OUT" / f"{STEM}.dat", _LARGE_BYTES)

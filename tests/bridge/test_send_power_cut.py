@@ -17,8 +17,8 @@ import pytest
 from meshctl.mesh.control_file import ControlFileError
 from meshctl.mesh.message_id import new_message_id
 from tests.bridge import forked
+from tests.bridge.mailbox import LETTER, OTHER, Mailbox
 from tests.bridge.sandbox import Sandbox
-from tests.bridge.sending_site import LETTER, OTHER, SendingSite
 from tests.crash import strace
 from tests.crash.power_cut.disk import Disk
 from tests.crash.power_cut.states import CutState, cut_states
@@ -128,7 +128,7 @@ class Run:
             return f"{type(error).__name__} {error}"
         return None
 
-    def _check_end(self, mailbox: SendingSite, stem: str) -> None:
+    def _check_end(self, mailbox: Mailbox, stem: str) -> None:
         """Check that the pair is where it belongs, whole, and told of once."""
         pair, report = [f"{stem}.ctl", f"{stem}.dat"], [f"{stem}.ctl"]
         if self._is_refused:
@@ -149,7 +149,7 @@ class Run:
         return Sender(root, far_end.url, chunk_bytes=self._chunk_bytes, save_sent=self._save_sent)
 
 
-class Sender(SendingSite):
+class Sender(Mailbox):
     """A mailbox that sends, as the work of a process."""
 
     def send_all(self) -> None:

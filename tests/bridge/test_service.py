@@ -11,8 +11,8 @@ import pytest
 
 from meshctl.settings.load import load_settings
 from tests.bridge.bridged_site import BridgedSite, bridged_site, wait_for_file
-from tests.bridge.far_ends import answering, closed_port
 from tests.bridge.sandbox import SHARED_KEY, Sandbox, TestAuthority
+from tests.bridge.servers import answering, closed_port
 from tests.site import STOP_SECONDS, wait_until
 
 

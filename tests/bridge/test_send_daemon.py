@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests.bridge.mailbox import OTHER, arrived
 from tests.bridge.proxy import Break, Proxy, proxy_to
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox
-from tests.bridge.sending_site import OTHER, arrived
 from tests.payloads import pdf
 from tests.site import Site, make_site, sidecar
 

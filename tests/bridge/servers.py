@@ -1,4 +1,4 @@
-"""Far ends that go wrong on purpose, as real servers on loopback: for what the sandbox never does."""
+"""Servers that go wrong on purpose, on loopback: for what the sandbox never does."""
 
 import socket
 import ssl
