@@ -1,4 +1,4 @@
-"""What must hold on a site whatever happened: each file once, no pair half, services and folders agree."""
+"""What must hold on a site whatever happened: each file once, no pair in part, services and folders agree."""
 
 import hashlib
 import os

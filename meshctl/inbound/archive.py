@@ -124,7 +124,7 @@ class Archive:
         return folder
 
     def finish_move(self, control_path: str) -> bool:
-        """Finish what a crash left half archived, on whatever day that was; return whether there was any.
+        """Finish what a crash left partly archived, on whatever day that was; return whether there was any.
 
         Raises OSError.
         """

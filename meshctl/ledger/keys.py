@@ -27,7 +27,7 @@ class Keys:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        # Taken in once: the key is half of the work for a short text.
+        # Hashed once: the key is half of the work for a short text.
         self._begun = blake2b(digest_size=_HASH_BYTES, key=key)
 
     @property

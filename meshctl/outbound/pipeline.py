@@ -1,4 +1,4 @@
-"""The outbound half of the daemon: everything between the outbox and OUT, put together from the settings."""
+"""The outbound part of the daemon: everything between the outbox and OUT, put together from the settings."""
 
 import errno
 import os

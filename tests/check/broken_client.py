@@ -123,7 +123,7 @@ CLIENT = (
         "pair stuck", lambda g: g.put_pair(), "OUT.stuck", ERROR, "1 pair has been in", "password", 3 * HOUR
     ),
     Broken(
-        "half a pair",
+        "one part of a pair",
         lambda g: (g.site.out / f"{OLD_STEM}.dat").touch(),
         "OUT.half",
         INFO,
@@ -132,7 +132,7 @@ CLIENT = (
         HOUR,
     ),
     Broken(
-        "half a pair that the client trips over",
+        "a part of a pair that the client trips over",
         lambda g: (g.site.out / f"{OLD_STEM}.ctl").touch(),
         "OUT.control_alone",
         WARNING,

@@ -78,7 +78,7 @@ def test_no_finding_tells_a_patient(checked: CheckedSite) -> None:
 
 
 def test_halves_of_pairs_are_named(checked: CheckedSite) -> None:
-    """Which half lies alone is told, ten of them at most, and of a whole pair nothing."""
+    """Names which part is alone, ten of them at most, and nothing of a whole pair."""
     checked.put_pair()
     (checked.site.out / "THEIRS.CTL").touch()
     for number in range(12):

@@ -1,7 +1,7 @@
 """A mailbox to test the inbound part on: real folders, a real ledger, a clock that can be put forward.
 
 A test enters messages, plays the MESH Client by writing into SENT, FAILED and IN, lets the daemon's inbound
-half take its turns, and judges by ledger, log, alerts and folders.
+part take its turns, and judges by ledger, log, alerts and folders.
 """
 
 import logging
@@ -231,7 +231,7 @@ class InboundSite:
             if work_left.next_look_seconds is None or work_left.next_look_seconds > _SOON_SECONDS:
                 return work_left
             self.clock.skipped_seconds += work_left.next_look_seconds
-        raise AssertionError("the inbound half never comes to rest")
+        raise AssertionError("the inbound part never comes to rest")
 
     def later(self, seconds: float) -> InboundNextTurn:
         """Put the clock forward and let the inbound part work."""

@@ -155,11 +155,11 @@ def test_acknowledgements_may_come_in_either_order(shared: InboundSite, first: s
     both = [POSITIVE_INFRASTRUCTURE[0], POSITIVE_BUSINESS[0]]
     second = next(code for code in both if code != first)
 
-    half = _live(shared, [Piece(codes=(first,))], (INFRASTRUCTURE, BUSINESS))
+    partly = _live(shared, [Piece(codes=(first,))], (INFRASTRUCTURE, BUSINESS))
     whole = _live(shared, [Piece(codes=(first,)), Piece(codes=(second,))], (INFRASTRUCTURE, BUSINESS))
 
-    assert half.state is (State.RECEIVED if first == "20013" else State.SENT)
-    assert half.awaiting == ((BUSINESS,) if first == "20013" else (INFRASTRUCTURE,))
+    assert partly.state is (State.RECEIVED if first == "20013" else State.SENT)
+    assert partly.awaiting == ((BUSINESS,) if first == "20013" else (INFRASTRUCTURE,))
     assert (whole.state, whole.awaiting) == (State.COMPLETED, ())
 
 
