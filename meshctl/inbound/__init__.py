@@ -1,1 +1,1 @@
-"""From what the MESH Client leaves in SENT, FAILED, OUT and IN to what is known of each message."""
+"""Follow each message by what the MESH Client leaves in SENT, FAILED, OUT and IN."""

@@ -1,4 +1,4 @@
-"""Whether the MESH Client is alive: pairs wait in OUT, and nothing shows that anybody takes them.
+"""Watch the MESH Client: it is stalled when pairs wait in OUT and nothing shows that it works.
 
 Signs of life are files that come into SENT, FAILED and IN, pairs that leave OUT, reports of the client about
 itself, and changes in TEMP. What was seen last is kept in the ledger, so that a restart neither forgets a
@@ -52,7 +52,7 @@ class ClientView:
 
 
 def client_view(fact: str | None) -> ClientView:
-    """Return what the ledger's fact says of the client."""
+    """Return the client's state from the ledger's fact about it."""
     try:
         kept = json.loads(fact or "{}")
         last_seen = kept["last_seen"]
@@ -117,9 +117,9 @@ class ClientHealth:
                 stamps[str(folder)] = os.stat(folder).st_mtime_ns
             except OSError:
                 continue
-        known = self._stamps_ns or {}
+        before = self._stamps_ns or {}
         for folder_name, stamp_ns in stamps.items():
-            if known.get(folder_name) != stamp_ns:
+            if before.get(folder_name) != stamp_ns:
                 self._note_sign(datetime.fromtimestamp(stamp_ns / _NANOSECONDS, UTC))
         self._stamps_ns = stamps
 

@@ -76,7 +76,7 @@ _EXPECTATIONS: Final = (
 
 @dataclass(slots=True)
 class _Progress:
-    """How far the messages of one deadline were looked at; `due` are those not yet flagged."""
+    """Up to which clock reading one deadline has been checked; `due` are messages not yet flagged."""
 
     until: float = float("-inf")
     due: deque[str] = field(default_factory=deque)

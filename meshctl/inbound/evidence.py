@@ -1,7 +1,7 @@
 """What a control file or an acknowledgement proves of its message.
 
-A control file in SENT, FAILED or IN proves what its status record says. Free text of a file is never taken
-over: what people read is the table's meaning of the code.
+A control file in SENT, FAILED or IN proves what its status record says. Free text of a file is never copied:
+what people read is the table's meaning of the code.
 
 Of an ITK3 acknowledgement the level is that of the code (prefix 1 and 2 infrastructure, 3 business), the sign
 that of the table, for an unknown code that of `response.code`. In ITK3 an `ok` without a code says nothing of
@@ -78,9 +78,9 @@ def is_delay(evidence: Evidence) -> bool:
 
 
 def evidence_of_report(control: ControlFile, workflow_id: str | None = None) -> Evidence:
-    """Return what a report proves. A delay, and what nobody knows the meaning of, is only noted.
+    """Return what a report proves. A delay, and a code without a meaning, is only noted.
 
-    `workflow_id` is that of the message, where it is known: reports may lack it.
+    `workflow_id` is that of the message: reports may lack it.
     """
     meaning = meaning_of(control)
     if meaning is None:
@@ -163,7 +163,7 @@ _ASKS = " It asks for an infrastructure response of its own."
 
 
 class UnreadableAcknowledgementError(Exception):
-    """The payload is no ITK3 response; the text says why and holds nothing of it."""
+    """The payload is no ITK3 response; the text gives the reason and holds nothing of the payload."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -189,7 +189,7 @@ class ReceivedAcknowledgement:
 def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     """Read the payload of an acknowledgement.
 
-    Raises UnreadableAcknowledgementError for what it is or holds, OSError for what the system says of it.
+    Raises UnreadableAcknowledgementError if it is no acknowledgement, OSError if the system cannot read it.
     """
     try:
         facts = _facts(path)
@@ -251,7 +251,7 @@ def _evidence_of_code(code: str, response: ResponseFacts) -> Evidence:
 
 
 def reference_keys(identifier: str, keys: Keys) -> list[bytes]:
-    """Return the keyed hashes under which the request may be known: systems change the case of a UUID."""
+    """Return the keyed hashes that the request's id may have: systems change the case of a UUID."""
     bare = identifier[len(_URN) :] if identifier.lower().startswith(_URN) else identifier
     if not bare:
         return []

@@ -33,7 +33,7 @@ BATCH: Final = 256
 SOON_SECONDS: Final = 1.0
 LATER_SECONDS: Final = 60.0
 
-# Network shares report wrong times of change; every so many rescans a folder is looked through all the same.
+# Network shares report wrong times of change, so every so many rescans a folder is looked through anyway.
 _RESCANS_PER_FULL_LOOK = 6
 # FAT stamps in steps of two seconds, the coarsest there is.
 _COARSEST_STAMP_SECONDS = 2.0
@@ -120,16 +120,16 @@ class SeenFiles:
 
         Raises LedgerError, sqlite3.Error; until the next restart they are remembered all the same.
         """
-        forgotten = []
+        without = []
         for name, outcome in outcomes.items():
             if outcome is None and not self._outcomes:
                 continue
             key = self._keys.of(name)
             if outcome is None:
-                forgotten.append(key)
+                without.append(key)
             elif self._outcomes.get(key) != outcome:
                 self._outcomes[key] = self._unsaved[key] = outcome
-        self._forget(forgotten)
+        self._forget(without)
         if self._unsaved:
             self._ledger.remember_files(self._folder, self._unsaved.items())
             self._unsaved.clear()
@@ -143,11 +143,11 @@ class SeenFiles:
         return {name_by_key[key]: outcome for key, outcome in self._outcomes.items()}
 
     def _forget(self, keys: Iterable[bytes]) -> None:
-        known = [key for key in keys if self._outcomes.pop(key, None) is not None]
-        for key in known:
+        forgotten = [key for key in keys if self._outcomes.pop(key, None) is not None]
+        for key in forgotten:
             self._unsaved.pop(key, None)
-        if known:
-            self._ledger.forget_files(self._folder, known)
+        if forgotten:
+            self._ledger.forget_files(self._folder, forgotten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,7 @@ class FolderScan:
 
     @property
     def next_look_seconds(self) -> float | None:
-        """Return in how many seconds there is something to look at, as far as is known."""
+        """Return in how many seconds there is something to look at, None if nothing is due."""
         waits = [self.poll.next_look_seconds]
         if self._waiting:
             waits.append(max(0.0, self._next_due - self._clock.monotonic()))
@@ -339,7 +339,7 @@ class ControlReader:
         self.patience_seconds = max(settings.staging.quiet_seconds, _LEAST_PATIENCE_SECONDS)
         # By path: size and time of change of a file that is no control file as long as they stay, and why.
         self._faulty: dict[str, tuple[int, int, str]] = {}
-        # By path: a time of change that lies in the future, and since when the file was seen unchanged.
+        # By path: a time of change in the future, and since when the file was seen unchanged.
         self._future: dict[str, tuple[int, float]] = {}
 
     def read(self, path: str) -> Read | Unread:

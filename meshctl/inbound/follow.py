@@ -1,7 +1,7 @@
 """SENT, FAILED and OUT: what the MESH Client kept, took, or left in pieces, and what that proves.
 
 SENT and FAILED hold other applications' pairs as well, and SENT may keep ours for ever: a control file is
-read only if its name is a message's and the ledger lacks what it could tell. Nothing is moved or changed
+read only if its name is a message's and the ledger lacks what it could prove. Nothing is moved or changed
 there, nor in OUT, which belongs to the client.
 """
 
@@ -50,24 +50,24 @@ _AT_MESH = frozenset({State.SENT, State.RECEIVED, State.COMPLETED, State.FAILED}
 
 @dataclass(frozen=True, slots=True)
 class KeptPairs:
-    """What a folder of kept pairs proves. `evidence` gets None for a file that cannot be read."""
+    """What a folder of kept pairs proves. `evidence` is called with None for a file that cannot be read."""
 
     label: str
-    is_known: Callable[[Candidate], bool]
+    is_recorded: Callable[[Candidate], bool]
     evidence: Callable[[ControlFile | None], Evidence | None]
     gives_mesh_id: bool
 
 
 SENT: Final = KeptPairs(
     "SENT",
-    is_known=lambda message: message.state in _AT_MESH and message.mesh_id is not None,
+    is_recorded=lambda message: message.state in _AT_MESH and message.mesh_id is not None,
     # A file that cannot be read is logged as unreadable, and the deadline for `sent` goes on running.
     evidence=lambda control: None if control is None else evidence_of_sent(control),
     gives_mesh_id=True,
 )
 FAILED: Final = KeptPairs(
     "FAILED",
-    is_known=lambda message: message.state is State.FAILED,
+    is_recorded=lambda message: message.state is State.FAILED,
     evidence=evidence_of_failed,
     gives_mesh_id=False,
 )
@@ -104,7 +104,7 @@ class KeptFolder:
         next_looks: dict[str, NextLook] = {}
         for name in names:
             message = messages.get(_stem(name))
-            if message is None or self._kept.is_known(message):
+            if message is None or self._kept.is_recorded(message):
                 next_looks[name] = DONE
             elif message.state is State.CLAIMED:
                 # Its hand-off was interrupted after the client had seen it, and is about to be finished.
@@ -151,7 +151,7 @@ def _stem(name: str) -> str:
 
 
 _REPLACED = (
-    "OUT was removed and made again while pairs lay in it; whether the MESH Client had them is not known."
+    "OUT was removed and made again while pairs were in it; nothing shows whether the MESH Client took them."
 )
 _REPLACED_ADVICE = (
     "Look for these pairs in SENT and in the client's log. Those that it did not take: meshctl resend ID."
@@ -256,9 +256,12 @@ PATIENCE_SECONDS: Final = 600.0
 _SEEN_LABEL = "OUT halves"
 _LOOK_EVERY_SECONDS = 60.0
 _CONTROL_TEXT = (
-    "A control file has lain in OUT without its payload for minutes: the MESH Client reports COLLECT 02."
+    "A control file has been in OUT without its payload for minutes: the MESH Client reports COLLECT 02."
 )
-_PAYLOAD_TEXT = "A payload of ours has lain in OUT without its control file for minutes: nobody takes it."
+_PAYLOAD_TEXT = (
+    "A payload of one of our messages has been in OUT without its control file for minutes: the MESH Client"
+    " does not take it."
+)
 _OUR_ADVICE = "See what became of the message (meshctl show ID); one that has not arrived: meshctl resend ID."
 _THEIR_ADVICE = (
     "Tell whoever put it there: the payload comes first, and stays until the client has taken both."

@@ -120,7 +120,7 @@ class InFolder:
             except OSError as error:
                 if is_general(error):
                     raise
-                text = f"It, or the payload beside it, cannot be looked at: {reason_of(error)}."
+                text = f"It, or the payload beside it, cannot be accessed: {reason_of(error)}."
                 self._set_aside(batch, name, text, advice_on(error))
         self._match(batch)
         self._recorder.record(batch.pieces)
@@ -186,7 +186,7 @@ class InFolder:
         batch.next_looks[name] = NextLook(outcome, again_seconds)
 
     def _log_once(self, batch: _Batch, name: str, notice: Step, outcomes: Collection[Outcome]) -> None:
-        """Log a file unless one of these outcomes says that it was logged."""
+        """Log a file unless its outcome is one of these, with which it was logged before."""
         if self.scan.outcome(name) not in outcomes:
             batch.notices.append(notice)
 
@@ -272,7 +272,7 @@ class InFolder:
         acknowledgement: ReceivedAcknowledgement,
         message: Candidate,
     ) -> None:
-        """Note what else an acknowledgement of a message calls for: log lines, and a response of ours."""
+        """Note what else an acknowledgement of a message calls for: log lines, and a response."""
         before = message.answered_by
         if sender is not None and before not in (None, sender) and message.to_mailbox is None:
             notice = partial(self._notices.other_mailbox, name, message.message_id, sender, before or "")
@@ -284,7 +284,7 @@ class InFolder:
             batch.notices.append(notice)
 
     def _read_acknowledgement(self, batch: _Batch, name: str, payload: str) -> ReceivedAcknowledgement | None:
-        """Return what a payload says; None, after noting what becomes of it, if it cannot be read."""
+        """Return an acknowledgement; None, after noting what becomes of it, if it cannot be read."""
         try:
             return read_acknowledgement(payload)
         except UnreadableAcknowledgementError as error:
@@ -361,10 +361,10 @@ class InFolder:
                 log(name)
                 moved.append(name)
         self.scan.note(dict.fromkeys(moved, GONE))
-        for name, refused in error_by_name.items():
+        for name, obstacle in error_by_name.items():
             if self.scan.outcome(name) != Outcome.IMMOVABLE:
-                text = f"It cannot be moved out of IN: {reason_of(refused)}."
-                self._notices.set_aside(name, text, advice_on(refused))
+                text = f"It cannot be moved out of IN: {reason_of(obstacle)}."
+                self._notices.set_aside(name, text, advice_on(obstacle))
         immovable = NextLook(Outcome.IMMOVABLE, again_seconds=LATER_SECONDS)
         self.scan.note(dict.fromkeys(error_by_name, immovable))
 

@@ -1,7 +1,7 @@
 """Decide what a control file in IN is, and which message it is about: never a guess.
 
 A report names its message by up to three ids. Those that point to a message must all point to the same one;
-an id that points to several, or to none, says nothing. A LocalId that is an ODS code says nothing either,
+an id that points to several, or to none, counts for nothing. So does a LocalId that is an ODS code,
 however many messages bear it (GP Connect wants the same code on all of them). `Matcher` asks the ledger for
 candidates; the decisions are pure. Other applications share mailboxes: what is not ours is left to them.
 """
@@ -37,11 +37,11 @@ _ODS_SHAPE = re.compile(r"(?=[A-Z0-9]*[A-Z])[A-Z0-9]{3,8}", re.IGNORECASE)
 
 
 class Doubt(StrEnum):
-    """Why no message is named."""
+    """Why no message is named; the value is the text for people."""
 
     UNKNOWN = "None of its ids belongs to a message."
     SEVERAL = "Several messages bear its LocalId."
-    ODS_CODE = "Its LocalId is an ODS code, which tells no message from another."
+    ODS_CODE = "Its LocalId is an ODS code, which many messages may bear."
     WORKFLOW = "Its LocalId belongs to a message of another workflow."
     CONTRADICTION = "Its ids belong to different messages."
     UNKNOWN_REFERENCE = "No message bears the id that it acknowledges."
@@ -56,7 +56,7 @@ class Doubt(StrEnum):
 class Identification:
     """What a report's ids found in the ledger.
 
-    `mesh_id` is the report's own; `local_id_identifies` tells whether its LocalId can mean one message.
+    `mesh_id` is the report's own; `local_id_identifies` if its LocalId can mean one message.
     """
 
     mesh_id: str | None
@@ -189,7 +189,7 @@ class ControlKind(Enum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReceivedReport:
-    """A report in IN: its file's stem and what the control file says."""
+    """A report in IN or the archive: its file's stem, and its control file."""
 
     stem: str
     control: ControlFile

@@ -28,7 +28,7 @@ class InboundNextTurn:
 
 
 class InboundPipeline:
-    """Follows messages until they have arrived, failed, or a person knows.
+    """Follows messages until they have arrived or failed, or a person was alerted.
 
     `should_stop` is asked between batches.
     """

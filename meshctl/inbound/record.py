@@ -1,7 +1,7 @@
 """Write evidence into the ledger, then log and alert what it changed: one line a change of state.
 
-The ledger comes first. A failure that it holds and that nobody may have heard of, because the process ended
-right then, is announced at the next start: better twice than never.
+The ledger comes first. A failure that is in the ledger and may not have been announced, because the process
+ended right then, is announced at the next start: better twice than never.
 
 Where every message of a workflow id fails with EPL-154, MESH may want the date of birth in its other form.
 The form that each workflow id is sent with, and since when, is kept in the ledger, so that messages of an
@@ -82,7 +82,7 @@ class Recorder:
         self._journal = services.journal
 
     def record(self, pieces: Sequence[FoundEvidence]) -> list[Change | None]:
-        """Record evidence in one transaction and announce what is new; None for a message that is unknown.
+        """Record evidence in one transaction and announce what is new; None for a message that it lacks.
 
         Raises LedgerError or sqlite3.Error; then nothing of it is recorded.
         """
@@ -283,15 +283,15 @@ class DateFormats:
 
     def __init__(self, use_cases: Mapping[str, UseCase], services: Services) -> None:
         self._services = services
-        known = _kept(services.ledger.fact(DATE_FORMATS_FACT))
+        kept = _kept(services.ledger.fact(DATE_FORMATS_FACT))
         now = services.clock.now()
         in_force: dict[str, DateFormat] = {}
         for use_case in use_cases.values():
-            before = known.get(use_case.workflow_id)
+            before = kept.get(use_case.workflow_id)
             is_same = before is not None and before.format is use_case.date_of_birth_format
             made = DateFormat(use_case.name, use_case.date_of_birth_format, now)
             in_force.setdefault(use_case.workflow_id, before if before is not None and is_same else made)
-        if in_force != known:
+        if in_force != kept:
             self._keep(in_force)
 
     def announce_doubts(self) -> None:

@@ -1,1 +1,1 @@
-"""The ledger: what is known of every message, in one SQLite file."""
+"""The ledger: every message and its history, in one SQLite file."""

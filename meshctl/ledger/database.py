@@ -40,7 +40,7 @@ class LedgerFormatError(LedgerError):
 
 
 class Ailment(Enum):
-    """What an error of SQLite says about the ledger."""
+    """What an error of SQLite means for the ledger."""
 
     PASSING = auto()
     """Locked or full: the next attempt may succeed."""
@@ -66,7 +66,7 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def ailment_of(error: Exception) -> Ailment | None:
-    """Return what an error says about the ledger, None when it is not about the ledger."""
+    """Return what an error means for the ledger, None when it is not about the ledger."""
     if isinstance(error, LedgerDamagedError):
         return Ailment.DAMAGED
     return _AILMENTS.get(primary_code(error), Ailment.STALE) if isinstance(error, sqlite3.Error) else None
@@ -110,7 +110,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 def _closed_on_error(path: Path, uri: str) -> Iterator[sqlite3.Connection]:
     """Connect, and leave nothing open when that or the block fails: then a daemon can set the file aside.
 
-    Raises LedgerError for what SQLite says.
+    Raises LedgerError for an error of SQLite.
     """
     with ExitStack() as on_error:
         try:
@@ -171,7 +171,7 @@ def _read_through(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
-    """Return an error of SQLite as one of ours, which says whether the file is damaged."""
+    """Return an error of SQLite as a LedgerError; as a LedgerDamagedError if the file is damaged."""
     # SQLite's own texts name tables and pages, never values.
     if ailment_of(error) is not Ailment.DAMAGED:
         return LedgerError(f"The ledger at {path} cannot be used: {error}.")

@@ -1,6 +1,6 @@
 """Keyed hashes: how the ledger finds a patient or an id again without holding it.
 
-The key lies in the state folder, readable by the owner only. Whoever has the ledger alone can neither read
+The key is in the state folder, readable by the owner only. Whoever has the ledger alone can neither read
 nor guess an NHS number from it.
 """
 
@@ -43,7 +43,7 @@ class Keys:
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells this key from another without giving it away."""
+        """Return a hash by which keys are compared without showing them."""
         return blake2b(b"fingerprint", digest_size=8, key=self._key).hexdigest()
 
 
@@ -69,5 +69,5 @@ def make_keys(path: Path) -> Keys:
 
 def write_keys(path: Path, keys: Keys) -> None:
     """Write a key to `path`, durably. Raises OSError."""
-    # Durable before the ledger says that it was written with this key.
+    # Durable before the ledger names this key as the one it was written with.
     durable.replace_whole(str(path), keys.secret, 0o600, f"{path}.new")

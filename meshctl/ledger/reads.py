@@ -170,7 +170,7 @@ def beginning(connection: sqlite3.Connection, text: str, limit: int) -> list[Mes
 
 
 def with_mesh_id(connection: sqlite3.Connection, mesh_id: str) -> list[Message]:
-    """Return the messages that MESH knows under this id."""
+    """Return the messages with this MESH id."""
     return _messages(connection, "SELECT * FROM messages WHERE mesh_id = ?", (mesh_id,))
 
 
@@ -362,7 +362,7 @@ def by_message_id(connection: sqlite3.Connection, message_ids: Collection[str]) 
 
 
 def by_mesh_id(connection: sqlite3.Connection, mesh_ids: Collection[str]) -> dict[str, list[Candidate]]:
-    """Return the messages that MESH knows under these ids, by MESH id."""
+    """Return the messages with these MESH ids, by MESH id."""
     found: dict[str, list[Candidate]] = {}
     for one in _candidates(connection, _BY_MESH_ID, json.dumps(list(mesh_ids))):
         found.setdefault(one.mesh_id or "", []).append(one)
@@ -425,7 +425,7 @@ def was_accepted(connection: sqlite3.Connection, workflow_id: str, since: dateti
 
 
 def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the ids of all messages whose pairs are in OUT as far as is known; as many as there are."""
+    """Yield the ids of all messages that are queued; as many as there are."""
     for row in connection.execute("SELECT message_id FROM messages WHERE state = 'queued'"):
         yield row[0]
 
@@ -463,7 +463,7 @@ def missed(
     """Return the messages that missed a deadline and were not flagged for it before; as many as there are.
 
     Their time began to run after `since` and not after `until`, readings of the steady clock: when MESH had
-    them, or with the hand-off where that is not known.
+    them, or with the hand-off where the ledger lacks that.
     """
     before_mesh_has_it = State.SENT not in waiting.states
     parameters = {

@@ -9,26 +9,26 @@ from meshctl.clock import iso
 from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State, is_unsure
 
 FOLDERS_READ_FACT = "folders_read_at"
-"""The fact that says when what the folders prove was entered; without it the ledger is a new one."""
+"""When what the folders prove was entered into the ledger; a ledger without this fact is new."""
 
 ARCHIVE_FROM_FACT = "archive_to_read_from"
-"""The fact that says from which day on, as `YYYY-MM-DD`, the archive must be read again; empty for none."""
+"""The day, as `YYYY-MM-DD`, from which on the archive must be read again; empty for none."""
 
 MAILBOX_FACT = "mailbox_id"
-"""The fact that says whose ledger it is."""
+"""The mailbox that the ledger belongs to."""
 
 CLOCK_JUMPS_FACT = "clock_jumps_seconds"
-"""The fact that keeps the sum of the clock's jumps."""
+"""The sum of the clock's jumps."""
 
 SET_ASIDE_FACT = "set_aside"
-"""The fact that lists the dropped files that cannot be handled for now, as JSON: an array of `SetAside`."""
+"""The dropped files that cannot be handled for now, as JSON: an array of `SetAside`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """A dropped file that is passed over until its fault is cleared; it keeps no other waiting.
 
-    `file` is masked; `folder` is the use case whose sub-folder it lies in, None in the outbox itself.
+    `file` is masked; `folder` is the use case whose sub-folder it is in, None for the outbox itself.
     """
 
     file: str
@@ -58,7 +58,7 @@ class Outcome(StrEnum):
     ACKNOWLEDGEMENT_UNREADABLE = "answer_unreadable"
     """An acknowledgement whose payload cannot be read."""
     UNUSABLE = "unusable"
-    """A pair that cannot be looked at, or one that is to be delivered and has no payload."""
+    """A pair that cannot be accessed, or one that is to be delivered and has no payload."""
     IMMOVABLE = "immovable"
     """Recorded and announced, but it cannot be moved out of IN."""
 
@@ -124,7 +124,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as the ledger knows it."""
+    """A message as it is in the ledger."""
 
     message_id: str
     file_name: str

@@ -1,8 +1,8 @@
 -- Instants are ISO 8601 UTC text. The *_clock columns are seconds of the steady clock (see meshctl/clock.py),
--- which deadlines are measured on. Columns that end in _key are keyed hashes: they find, they cannot tell.
+-- which deadlines are measured on. Columns that end in _key are keyed hashes: they find a value, they do not show it.
 --
 -- A message has a number, by which every other table names it: its id, a text, stands once. Where a message is
--- looked for by hash, eight bytes lead to it. Both keep the ledger small, and so as quick when it is large.
+-- looked for by hash, eight bytes lead to it. Both keep the ledger small and quick.
 
 CREATE TABLE messages (
     number           INTEGER PRIMARY KEY,

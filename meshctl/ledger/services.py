@@ -1,7 +1,7 @@
 """Open what every worker of the daemon writes with: ledger, key, clock and journal of a mailbox.
 
 A damaged ledger is set aside, never deleted, and a new one begun; the daemon then rebuilds what the folders
-prove. A lost key is replaced: what was hashed with the old one can no longer be found, and the log says so.
+prove. A lost key is replaced: what was hashed with the old one can no longer be found, and that is logged.
 """
 
 import os
@@ -104,21 +104,21 @@ def keep_clock(services: Services) -> None:
 
 
 def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
-    known = ledger.fact(KEY_FINGERPRINT_FACT)
+    fingerprint = ledger.fact(KEY_FINGERPRINT_FACT)
     try:
         keys = read_keys(path)
     except KeyMissingError:
         keys = make_keys(path)
-    if known == keys.fingerprint:
+    if fingerprint == keys.fingerprint:
         return keys
-    first = ledger.fact(FIRST_KEY_FACT) or known
-    if known is not None and first == keys.fingerprint:
+    first = ledger.fact(FIRST_KEY_FACT) or fingerprint
+    if fingerprint is not None and first == keys.fingerprint:
         journal.warning(
             "daemon.key_back",
             text="The key is again the one that the ledger was first written with.",
             advice="Nothing to do; what was sent with the other key meanwhile cannot be found by NHS number.",
         )
-    elif known is not None:
+    elif fingerprint is not None:
         journal.error(
             "daemon.key_changed",
             text="The key is not the one that the ledger was written with.",
@@ -131,7 +131,7 @@ def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file if it is missing, here, so that nobody else can read it whatever the umask says."""
+    """Make the file if it is missing, so that nobody else can read it whatever the umask is."""
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 

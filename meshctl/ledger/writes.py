@@ -167,7 +167,7 @@ class Ledger:
             )
 
     def forget_files(self, folder: str, name_keys: Iterable[bytes]) -> None:
-        """Forget files that no longer lie in the folder."""
+        """Forget files that are no longer in the folder."""
         with atomic(self.connection):
             self.connection.executemany(
                 "DELETE FROM seen_files WHERE folder = ? AND name_key = ?",
@@ -263,9 +263,9 @@ class Ledger:
             state is State.FAILED and is_unsure(row["reason_event"], row["reason_code"]),
         )
         after = advance(before, evidence)
-        learnt = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
-        is_known, step = self._history(number, evidence)
-        if is_known and after == before and learnt is None:
+        new_mesh_id = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
+        is_repeated, step = self._history(number, evidence)
+        if is_repeated and after == before and new_mesh_id is None:
             return Change(message_id, before, after, overdue, overdue, is_new=False)
         still_overdue = self._still_overdue(number, overdue, after)
         failed_now = after.state is State.FAILED and (
@@ -273,7 +273,7 @@ class Ledger:
         )
         parameters = {
             "number": number, "state": after.state.value, "awaiting": ",".join(after.awaiting),
-            "assumed": after.assumed, "mesh_id": learnt, "at": iso(at), "clock": clock,
+            "assumed": after.assumed, "mesh_id": new_mesh_id, "at": iso(at), "clock": clock,
             "overdue": still_overdue, "failed_now": failed_now, "mailbox": evidence.mailbox,
             "has_arrived": before.state is State.FAILED and after.state is not State.FAILED,
             "code": evidence.code, "event": evidence.event, "text": evidence.text, "advice": evidence.advice,
