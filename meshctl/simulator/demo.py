@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -42,9 +42,9 @@ _OUR_VARIABLES = "MESHCTL_"
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """One payload of the script: when it is dropped, and what must be known of it at the end.
+    """One payload of the script: when it is dropped, and what must become of it.
 
-    `file` is its path below `payloads/` and, just so, below the outbox. An outcome is `overdue`, or a final
+    `file` is its path below `payloads/`, and below the outbox. An outcome is `overdue`, or a final
     state with its reason's code: `completed`, `completed (assumed)`, `failed EPL-154`.
     """
 
@@ -54,7 +54,7 @@ class Drop:
 
     @property
     def name(self) -> str:
-        """Return the name under which the message is known."""
+        """Return the name that the ledger has of the file."""
         return self.file.rpartition("/")[2]
 
 
@@ -84,7 +84,7 @@ def copy_sample(sample: Path, folder: Path | None) -> Path:
             return set()
         return {name for name in names if name != _KEEPS_FOLDER and not os.path.isdir(f"{inside}/{name}")}
 
-    # Not their rights: an installed sample may be for reading only.
+    # Without their rights: an installed sample may be read-only.
     shutil.copytree(sample, target, ignore=left_behind, dirs_exist_ok=True, copy_function=shutil.copyfile)
     return target
 
@@ -95,7 +95,7 @@ def new_folder(folder: Path | None) -> Path:
     Raises MeshctlError when `folder` is there and not an empty folder.
     """
     if folder is None:
-        # Resolved, as a link would do for the demo but not for a person who compares paths.
+        # Resolved, for people who compare paths.
         return Path(tempfile.mkdtemp(prefix="meshctl-demo-")).resolve()
     target = folder.absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -112,49 +112,51 @@ def read_script(folder: Path) -> tuple[Drop, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A program that runs: what it is called, and the file with what it says."""
+    """A program that runs, its name, and the file with its output."""
 
     process: "subprocess.Popen[bytes]"
     name: str
-    said: Path
+    output: Path
 
     def check(self) -> None:
-        """Raise MeshctlError if the program has ended, with the last of what it said."""
+        """Raise MeshctlError if the program has ended, with its last words."""
         if self.process.poll() is not None:
-            last = self.said.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()[-2:]
+            last = (
+                self.output.read_text(encoding="utf-8", errors="backslashreplace").strip().splitlines()[-2:]
+            )
             raise MeshctlError(
                 f"{self.name} ended by itself with exit code {self.process.returncode}."
-                f" Its last words, from {self.said}: {' '.join(last) or 'none.'}"
+                f" Its last words, from {self.output}: {' '.join(last) or 'none.'}"
             )
 
 
 @contextmanager
-def running_meshctl(settings_file: Path, said: Path, *arguments: str) -> Iterator[Process]:
+def running_meshctl(settings: Settings, *arguments: str) -> Iterator[Process]:
     """Run a command of the very meshctl that plays the demo, installed or not, while the block lasts."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(_OUR_VARIABLES)}
     environ["PYTHONPATH"] = str(Path(meshctl.__file__).parents[1])
-    # What a demo does stays on this machine, whatever the way out of it is.
+    # A demo stays on this machine, even where a proxy leads out of it.
     environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), "*")
-    command = [sys.executable, "-m", "meshctl", "-c", str(settings_file), *arguments]
-    with running(f"meshctl {arguments[0]}", command, environ, said) as process:
+    command = [sys.executable, "-m", "meshctl", "-c", str(settings.file), *arguments]
+    output = settings.log.file.parent / f"{arguments[0]}.out"
+    with running(f"meshctl {arguments[0]}", command, environ, output) as process:
         yield process
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], environ: Mapping[str, str], said: Path) -> Iterator[Process]:
-    """Run a program in the folder of the file that takes what it says, while the block lasts."""
-    with ExitStack() as opened:
-        out = opened.enter_context(said.open("wb"))
+def running(name: str, command: Sequence[str], environ: Mapping[str, str], output: Path) -> Iterator[Process]:
+    """Run a program in the folder of its output while the block lasts."""
+    with output.open("wb") as out:
         process = subprocess.Popen(
             command,
-            cwd=said.parent,
+            cwd=output.parent,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
         )
         try:
-            yield Process(process, name, said)
+            yield Process(process, name, output)
         finally:
             process.terminate()
             try:
@@ -173,7 +175,7 @@ class DemoPart:
 
     @property
     def seen(self) -> frozenset[str]:
-        """Return the outcomes that the ledger tells of, in the words of the script."""
+        """Return the outcomes that are in the ledger, in the words of the script."""
         return frozenset() if self.message is None else frozenset(_outcomes(self.message))
 
     @property
@@ -184,7 +186,7 @@ class DemoPart:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is to be seen at one moment. `unexpected` counts messages that the script does not know."""
+    """What there is to see at one moment. `unexpected` counts messages that the script does not know."""
 
     elapsed_seconds: float
     parts: tuple[DemoPart, ...]
@@ -192,7 +194,7 @@ class Scene:
 
     @property
     def arrived(self) -> int:
-        """Return how many messages have come to the end that the script gives them."""
+        """Return how many messages ended as the script says."""
         return sum(not part.missing for part in self.parts)
 
     @property
@@ -210,40 +212,66 @@ class Demo:
         self.script = read_script(folder)
 
     def play(self) -> Generator[Scene, None, None]:
-        """Play the script, until all has come out as written or the time is over; the last scene tells.
+        """Play the script until everything came as written or the time is over, which the last scene shows.
 
         Raises MeshctlError when the daemon or the simulator ends by itself or does not start.
         """
         for drop in self.script:
             (self.settings.staging.outbox / drop.file).parent.mkdir(parents=True, exist_ok=True)
         rules = str(self._folder / RULES_NAME)
-        with self._running("simulate", "--rules", rules) as simulator, self._running("run") as daemon:
+        with (
+            running_meshctl(self.settings, "simulate", "--rules", rules) as simulator,
+            running_meshctl(self.settings, "run") as daemon,
+        ):
             await_ledger(self.settings, (simulator, daemon))
-            began = monotonic()
             to_drop = list(self.script)
-            while True:
-                elapsed = monotonic() - began
-                while to_drop and to_drop[0].at_seconds <= elapsed:
-                    self._drop(to_drop.pop(0))
-                scene = scene_of(self.settings, self.script, elapsed)
-                yield scene
-                if scene.as_written or elapsed > TIME_LIMIT_SECONDS:
-                    return
-                for process in (simulator, daemon):
-                    process.check()
-                sleep(_LOOK_SECONDS)
 
-    def _drop(self, drop: Drop) -> None:
-        """Bring a payload into the outbox the sure way: complete elsewhere, then renamed in."""
-        for end in (SIDECAR_SUFFIX, ""):
-            source = self._folder / PAYLOADS / f"{drop.file}{end}"
-            if source.exists():
-                shutil.copyfile(source, self._folder / ".dropping")
-                os.replace(self._folder / ".dropping", self.settings.staging.outbox / f"{drop.file}{end}")
+            def drop_due(elapsed_seconds: float) -> None:
+                while to_drop and to_drop[0].at_seconds <= elapsed_seconds:
+                    put_in(self.settings, to_drop[0].file, *payload_of(self._folder, to_drop[0]))
+                    del to_drop[0]
 
-    def _running(self, *arguments: str) -> AbstractContextManager[Process]:
-        said = self.settings.log.file.parent / f"{arguments[0]}.out"
-        return running_meshctl(self.settings.file, said, *arguments)
+            yield from scenes(self.settings, self.script, (simulator, daemon), drop_due, TIME_LIMIT_SECONDS)
+
+
+def payload_of(sample: Path, drop: Drop) -> tuple[bytes, bytes | None]:
+    """Return a payload of a sample, and its sidecar if it has one."""
+    payload = sample / PAYLOADS / drop.file
+    sidecar = payload.with_name(payload.name + SIDECAR_SUFFIX)
+    return payload.read_bytes(), sidecar.read_bytes() if sidecar.exists() else None
+
+
+def put_in(settings: Settings, name: str, data: bytes, sidecar: bytes | None) -> None:
+    """Bring a file with its sidecar into an outbox the safe way: complete elsewhere, then renamed in."""
+    elsewhere = settings.file.parent / ".dropping"
+    for end, content in ((SIDECAR_SUFFIX, sidecar), ("", data)):
+        if content is not None:
+            elsewhere.write_bytes(content)
+            os.replace(elsewhere, settings.staging.outbox / f"{name}{end}")
+
+
+def scenes(
+    settings: Settings,
+    script: Sequence[Drop],
+    processes: Sequence[Process],
+    act: Callable[[float], None],
+    limit_seconds: float,
+) -> Generator[Scene, None, None]:
+    """Yield a scene a moment, after `act` with the seconds since the start, until the script has come true.
+
+    Raises MeshctlError when a process ends by itself.
+    """
+    began = monotonic()
+    while True:
+        elapsed = monotonic() - began
+        act(elapsed)
+        scene = scene_of(settings, script, elapsed)
+        yield scene
+        if scene.as_written or elapsed > limit_seconds:
+            return
+        for process in processes:
+            process.check()
+        sleep(_LOOK_SECONDS)
 
 
 def scene_of(settings: Settings, script: Sequence[Drop], elapsed_seconds: float) -> Scene:
@@ -252,8 +280,8 @@ def scene_of(settings: Settings, script: Sequence[Drop], elapsed_seconds: float)
         messages = reads.select(connection, reads.Selection())
     newest = {message.file_name: message for message in reversed(messages)}
     parts = tuple(DemoPart(drop, newest.pop(drop.name, None)) for drop in script)
-    told = sum(part.message is not None for part in parts)
-    return Scene(elapsed_seconds, parts, len(messages) - told)
+    expected = sum(part.message is not None for part in parts)
+    return Scene(elapsed_seconds, parts, len(messages) - expected)
 
 
 def await_ledger(settings: Settings, processes: Sequence[Process]) -> None:
@@ -281,9 +309,6 @@ def _outcomes(message: Message) -> Iterator[str]:
     if any(entry.event == "DEADLINE" and entry.code for entry in message.history):
         yield "overdue"
     if message.state in FINAL:
-        said = [message.state.value]
-        if message.reason is not None and message.reason.code:
-            said.append(message.reason.code)
-        if message.assumed:
-            said.append("(assumed)")
-        yield " ".join(said)
+        code = message.reason.code if message.reason is not None else ""
+        assumed = "(assumed)" if message.assumed else ""
+        yield " ".join(filter(None, (message.state.value, code, assumed)))

@@ -1,7 +1,7 @@
-"""The demo over a MESH: a sender and a practice, each with adapter and bridge, and NHS England's sandbox.
+"""The demo over a MESH: a sender and a practice, each with daemon and bridge, and NHS England's sandbox.
 
-The practice's own system is played by a few lines here: it takes what its adapter delivers, and answers as
-the letter asks. Everything else is the real programs, as processes, which end with the demo.
+A few lines here play the practice's own system: it takes what its daemon delivers, and acknowledges as the
+letter asks. Everything else is the real programs, as processes, which end with the demo.
 """
 
 import json
@@ -9,33 +9,33 @@ import os
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from time import monotonic, sleep
 
+from meshctl import clock
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.mesh.codes import explain_response
 from meshctl.mesh.control_file import ControlFile, read_control_file
-from meshctl.outbound.names import SIDECAR_SUFFIX
 from meshctl.payload.reader import read_payload
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import Settings
 from meshctl.simulator.demo import (
-    PAYLOADS,
     Drop,
     Process,
     Scene,
     await_ledger,
+    payload_of,
+    put_in,
     read_script,
     running,
     running_meshctl,
     sample_folder,
-    scene_of,
+    scenes,
 )
 from meshctl.simulator.mesh import Request, acknowledgement
 
@@ -46,14 +46,14 @@ MISSING_SANDBOX = (
     " pip install 'meshctl[api]' mesh-sandbox uvicorn"
 )
 _PACKAGES = ("mesh_client", "mesh_sandbox", "uvicorn")
-# Of no organisation that there is.
+# No organisation has these.
 _ODS_CODES = {"sender": "Y99901", "practice": "Y99902"}
 _HOST = "127.0.0.1"
-# Of the sandbox, which opens them to everybody; nothing real is behind them.
+# The sandbox's own, known to everybody; nothing real is behind them.
 _SANDBOX_PASSWORD, _SANDBOX_KEY = "password", "key-of-the-demo"
 _START_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
-_ANSWERS = {"infrastructure": "20013", "business": "30001"}
+_CODES = {"infrastructure": "20013", "business": "30001"}
 _ARRIVED, _FILED = "arrived", "filed"
 
 
@@ -70,7 +70,7 @@ class Exchange:
         self._folder = folder
         self._port = _free_port()
         self._sample = sample_folder()
-        # What a practice acknowledges: in the other letters of the sample something goes wrong by its rules.
+        # Those that a practice acknowledges; the others go wrong by the sample's rules.
         self.script = tuple(
             drop for drop in read_script(self._sample) if drop.outcomes == frozenset({"completed"})
         )
@@ -80,7 +80,7 @@ class Exchange:
             (self.practice.file.parent / name).mkdir()
 
     def play(self) -> Generator[Scene, None, None]:
-        """Play it, until all letters are acknowledged or the time is over; the last scene tells.
+        """Play it until all letters are acknowledged or the time is over, which the last scene shows.
 
         Raises MeshctlError when a program ends by itself or does not start.
         """
@@ -88,25 +88,12 @@ class Exchange:
             processes = [stack.enter_context(self._sandbox())]
             self._await_sandbox(processes[0])
             for site in (self.sender, self.practice):
-                for command in ("run", "bridge"):
-                    said = site.log.file.parent / f"{command}.out"
-                    processes.append(stack.enter_context(running_meshctl(site.file, said, command)))
+                processes += [stack.enter_context(running_meshctl(site, each)) for each in ("run", "bridge")]
             for site in (self.sender, self.practice):
                 await_ledger(site, processes)
-            began = time.monotonic()
             for drop in self.script:
                 self._drop(drop)
-            while True:
-                elapsed = time.monotonic() - began
-                for control in sorted((self.practice.file.parent / _ARRIVED).glob("*.ctl")):
-                    self._answer(control)
-                scene = scene_of(self.sender, self.script, elapsed)
-                yield scene
-                if scene.as_written or elapsed > TIME_LIMIT_SECONDS:
-                    return
-                for process in processes:
-                    process.check()
-                time.sleep(_LOOK_SECONDS)
+            yield from scenes(self.sender, self.script, processes, self._acknowledge, TIME_LIMIT_SECONDS)
 
     def _site(self, name: str, mailbox_id: str, more: Mapping[str, Mapping[str, str | Path]]) -> Settings:
         """Make the folders and settings of one site."""
@@ -138,57 +125,52 @@ class Exchange:
         return running("mesh-sandbox", command, environ, self._folder / "mesh-sandbox.out")
 
     def _await_sandbox(self, sandbox: Process) -> None:
-        give_up_at = time.monotonic() + _START_SECONDS
+        give_up_at = monotonic() + _START_SECONDS
         while True:
             try:
                 socket.create_connection((_HOST, self._port), timeout=_START_SECONDS).close()
             except ConnectionError:
                 sandbox.check()
-                if time.monotonic() > give_up_at:
+                if monotonic() > give_up_at:
                     raise MeshctlError(f"The sandbox did not start within {_START_SECONDS:g} s.") from None
-                time.sleep(_LOOK_SECONDS)
+                sleep(_LOOK_SECONDS)
             else:
                 return
 
     def _drop(self, drop: Drop) -> None:
         """Drop a letter of the sample at the sender, for the practice's mailbox."""
-        payload = self._sample / PAYLOADS / drop.file
-        sidecar = payload.with_name(payload.name + SIDECAR_SUFFIX)
-        said = json.loads(sidecar.read_bytes()) if sidecar.exists() else {}
+        data, sidecar = payload_of(self._sample, drop)
+        keys = json.loads(sidecar) if sidecar else {}
         (self.sender.staging.outbox / drop.file).parent.mkdir(exist_ok=True)
-        self._put(self.sender, drop.file, payload.read_bytes(), {**said, "to_mailbox": PRACTICE})
+        put_in(self.sender, drop.file, data, json.dumps({**keys, "to_mailbox": PRACTICE}).encode())
 
-    def _put(self, site: Settings, name: str, data: bytes, said: Mapping[str, Any]) -> None:
-        """Bring a file with its sidecar into an outbox the sure way: complete elsewhere, then renamed in."""
-        for end, content in ((SIDECAR_SUFFIX, json.dumps(said).encode()), ("", data)):
-            elsewhere = self._folder / ".dropping"
-            elsewhere.write_bytes(content)
-            os.replace(elsewhere, site.staging.outbox / f"{name}{end}")
-
-    def _answer(self, path: Path) -> None:
-        """Do as a practice's system does: take a letter, and answer what it asks to be answered."""
-        control = read_control_file(path.read_bytes())
-        use_case = next(
-            name for name, use in self.practice.use_cases.items() if use.workflow_id == control.workflow_id
-        )
-        for number, answer in enumerate(_answers(control, path.with_suffix(".dat")), start=1):
-            said = {"use_case": use_case, "to_mailbox": control.from_dts}
-            self._put(self.practice, f"{path.stem}-answer-{number}.xml", answer, said)
-        for file in (path.with_suffix(".dat"), path):
-            shutil.move(file, path.parents[1] / _FILED / file.name)
+    def _acknowledge(self, _elapsed_seconds: float) -> None:
+        """Do as a practice's system does: take the letters, and acknowledge as they ask."""
+        for path in sorted((self.practice.file.parent / _ARRIVED).glob("*.ctl")):
+            control = read_control_file(path.read_bytes())
+            use_case = next(
+                name
+                for name, use in self.practice.use_cases.items()
+                if use.workflow_id == control.workflow_id
+            )
+            sidecar = json.dumps({"use_case": use_case, "to_mailbox": control.from_dts}).encode()
+            for number, data in enumerate(_acknowledgements(control, path.with_suffix(".dat")), start=1):
+                put_in(self.practice, f"{path.stem}-answer-{number}.xml", data, sidecar)
+            for file in (path.with_suffix(".dat"), path):
+                shutil.move(file, path.parents[1] / _FILED / file.name)
 
 
-def _answers(control: ControlFile, payload: Path) -> Iterator[bytes]:
+def _acknowledgements(control: ControlFile, payload: Path) -> Iterator[bytes]:
     """Return the acknowledgements that a letter asks for."""
     with payload.open("rb") as file:
         facts = read_payload(file.fileno(), payload.stat().st_size).facts
     if facts is None or not facts.references:
         return
     request = Request(facts.references[0], PRACTICE, control.from_dts, f"{control.workflow_id}_ACK")
-    for asked in facts.acknowledgements or ():
-        code = _ANSWERS[asked]
-        _, answer = acknowledgement(request, explain_response(code), f"{control.dts_id}{code}", time.time())
-        yield answer
+    at_seconds = clock.now().timestamp()
+    for level in facts.acknowledgements or ():
+        code = _CODES[level]
+        yield acknowledgement(request, explain_response(code), f"{control.dts_id}{code}", at_seconds)[1]
 
 
 def _free_port() -> int:
