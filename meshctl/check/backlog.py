@@ -15,9 +15,8 @@ from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.inbound.follow import PATIENCE_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.reads import count_set_aside, fact, set_aside
-from meshctl.outbound.count import without
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
-from meshctl.outbound.names import NameRules
+from meshctl.outbound.names import NameRules, without_set_aside
 from meshctl.platform import host, system
 from meshctl.settings.types import format_duration
 from meshctl.sizes import span_text
@@ -40,9 +39,8 @@ def check_outbox(setup: Setup) -> Iterator[Finding]:
     old = []
     for use_case in (None, *setup.settings.use_cases):
         ages = dict(_ages(staging.outbox / (use_case or ""), setup))
-        to_send = [
-            name for name in without(list(ages), aside, use_case) if not names.kind_of(name).is_ignored
-        ]
+        others = without_set_aside(list(ages), aside, use_case)
+        to_send = [name for name in others if not names.kind_of(name).is_ignored]
         old += [ages[name] for name in to_send if ages[name] > patience]
     if old:
         yield error(

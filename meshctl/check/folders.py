@@ -19,10 +19,11 @@ from pathlib import Path
 from meshctl.check.finding import Finding, Missing, Place, Setup, error, note, ok, warning
 from meshctl.check.rights import who_we_are
 from meshctl.daemon.watcher import Watcher
+from meshctl.files.durable import HIDDEN_PREFIX
 from meshctl.platform import system
 from meshctl.sizes import size_text
 
-PROBE_NAME = ".meshctl-probe"
+PROBE_NAME = f"{HIDDEN_PREFIX}probe"
 """How the names of our trial files begin: the daemon deletes them in `rejected/`, else ignores them."""
 
 _RIGHTS_ADVICE = (

@@ -13,8 +13,8 @@ from meshctl.errors import MeshctlError
 from meshctl.ledger import reads
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
+from meshctl.outbound.drop import kept_pair, name_again, sidecar_again
 from meshctl.outbound.names import NameRules
-from meshctl.outbound.resend import kept_pair, name_again, sidecar_again
 from meshctl.terminal.context import message_named, settings_of
 from meshctl.terminal.dropping import drop
 from meshctl.terminal.output import epilog

@@ -16,7 +16,7 @@ from meshctl.ledger import reads
 from meshctl.ledger.reads import count_set_aside
 from meshctl.ledger.records import SetAside
 from meshctl.mesh.states import State
-from meshctl.outbound.count import count_rejected, tally_outbox
+from meshctl.outbound.names import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.output import epilog, print_json

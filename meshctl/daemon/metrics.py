@@ -23,7 +23,7 @@ from meshctl.files.durable import replace_file
 from meshctl.inbound.client import CLIENT_FACT, ClientState, client_view
 from meshctl.journal.events import Journal, event_table
 from meshctl.ledger import reads
-from meshctl.outbound.count import count_rejected, tally_outbox
+from meshctl.outbound.names import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
 
 ALERT_EVENTS: Final = tuple(

@@ -27,7 +27,9 @@ from meshctl.platform import system
 _FEW = 8
 _COPY_CHUNK_BYTES = 1 << 20
 # As large as most reports are at most.
-_PROBE_NAME, _PROBE_BYTES, _PROBE_MODE = ".meshctl-probe-file", 4096, 0o600
+HIDDEN_PREFIX = ".meshctl-"
+"""The names of our temporary files begin with this; scans ignore them."""
+_PROBE_NAME, _PROBE_BYTES, _PROBE_MODE = f"{HIDDEN_PREFIX}probe-file", 4096, 0o600
 
 # Of `replace_file`, while others do the same.
 _MOST_TRIES = 20

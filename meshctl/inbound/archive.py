@@ -32,7 +32,6 @@ from meshctl.ledger.records import ARCHIVE_FROM_FACT
 from meshctl.ledger.services import Services
 from meshctl.platform import system
 
-_TEMPORARY_PREFIX = ".meshctl-"
 _FOLDER_MODE = 0o750
 _CHUNK_BYTES = 1 << 20
 _DAYS = "[0-9]*/[0-9]*/[0-9]*"
@@ -108,7 +107,7 @@ def _is_same_content(one: BinaryIO, other: BinaryIO) -> bool:
 
 def _move(source: str, target: str) -> None:
     folder, name = os.path.split(target)
-    durable.move(source, target, f"{folder}/{_TEMPORARY_PREFIX}{name}")
+    durable.move(source, target, f"{folder}/{durable.HIDDEN_PREFIX}{name}")
 
 
 class Archive:

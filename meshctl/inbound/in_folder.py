@@ -57,7 +57,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.codes import explain_response
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import State
-from meshctl.outbound.drop import place_data
+from meshctl.outbound.drop import Dropper
 from meshctl.outbound.names import NameRules
 from meshctl.payload.itk3 import ResponseIds, write_response
 from meshctl.platform import system
@@ -430,7 +430,7 @@ class Responses:
             at=self._services.clock.now(),
         )
         sidecar = {"use_case": message.use_case, "to_mailbox": mailbox_id, "subject": _SUBJECT}
-        place_data(data, str(outbox), name, json.dumps(sidecar).encode(), self._names)
+        Dropper(str(outbox), self._names).drop_data(data, name, json.dumps(sidecar).encode())
         self._services.journal.info(
             "ack.answered", message_id=message.message_id, recipient=mailbox_id, file=name
         )

@@ -1,13 +1,11 @@
-"""From what a file and its sidecar say to the control file that is written for it. Pure.
+"""From what a file and its sidecar say to the control file that is written for it. Pure: it reads no file.
 
 The payload speaks first; the sidecar adds what it lacks, and both must agree on the patient (GPCM-SD-038:
 surname, date of birth and NHS number in To_DTS are those of the Patient in the payload).
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple
 
 from meshctl.errors import Rejection
@@ -28,15 +26,20 @@ from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.subject import one_line, render
 from meshctl.mesh.use_cases import ConfidentialDocuments, PayloadForm, UseCase, use_case_for_event
-from meshctl.outbound.documents import check_documents
-from meshctl.outbound.wrap import Attached, Caution, FindEarlier, Wrapping, check_complete, wrapping_of
+from meshctl.outbound.document import (
+    Caution,
+    Dropped,
+    Wrapping,
+    check_complete,
+    check_documents,
+    wrapping_of,
+)
+from meshctl.outbound.names import MESSAGE_ID
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
 from meshctl.payload.itk3 import Envelope
 from meshctl.payload.sidecar import Sidecar, SidecarPatient
 from meshctl.settings.model import Settings
 
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
-_NO_SIDECAR = Sidecar()
 # No registered practice, not known, not applicable (NHS Data Dictionary, GENERAL MEDICAL PRACTICE CODE).
 _NO_PRACTICE = frozenset({"V81997", "V81998", "V81999", "X99998", "X99999"})
 _LEVELS = tuple(Acknowledgement)
@@ -80,73 +83,25 @@ class Draft:
     envelope: Envelope | None = None
 
 
-def compose(
-    facts: MessageFacts | None,
-    sidecar: Sidecar | None,
-    folder_use_case: str | None,
-    settings: Settings,
-    message_id: str,
-    today: date,
-    contents: Sequence[Attached] = (),
-    find_earlier: FindEarlier = lambda _message_id, _nhs_number: None,
-) -> Draft:
+def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     """Return the draft of a message.
-
-    `contents` say what a file without `facts` is, and what is attached to it; without them it stays as it is.
 
     Raises IncompleteError when something is missing that a sidecar could add, Rejection when it is wrong.
     """
-    sidecar = sidecar or _NO_SIDECAR
-    use_case = settings.use_cases[_choose_use_case(facts, sidecar, folder_use_case, settings)]
-    is_response = facts is not None and facts.event == _RESPONSE_EVENT
-    if sidecar.resend_of is not None and _MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
-        # It goes into ledger and log as it is, so it must be an id and nothing else.
-        raise Rejection(
-            "resend_of_invalid",
-            "The resend_of of the sidecar is not a message id.",
-            "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
-        )
-    wrapping = None
-    if facts is None and contents and use_case.payload is PayloadForm.ITK3_DOCUMENT:
-        wrapping = _wrapping(contents, sidecar, use_case, settings, message_id, today, find_earlier)
-        facts = wrapping.facts()
-    elif sidecar.document is not None:
-        raise Rejection(
-            "document_not_wrapped",
-            "The sidecar says what a document is, and the file is not sent as one: it is a message itself, or"
-            " its use case sends files as they are dropped.",
-            "Take `document` out of the sidecar, or choose another use case: 'meshctl use-cases --json' says"
-            " which make a message (payload).",
-        )
-    if facts is not None and facts.confidential and use_case.confidential is ConfidentialDocuments.REJECT:
-        raise Rejection(
-            "confidential_not_sent",
-            "The document is marked confidential, and confidential items are no longer sent under this use"
-            " case (Send Document 2.0.2, December 2024).",
-            "Get it to the practice another way; or take the mark off, if it does not belong there. See"
-            ' confidential in [use_cases.NAME] of the settings ("send").',
-        )
-    named = facts.patient if facts else None
-    _check_agreement(named, sidecar.patient, today)
-    check = use_case.nhs_number_check
-    cautions: tuple[Caution, ...] = ()
-    if sidecar.to_mailbox is not None:
-        to_dts = _check_mailbox(sidecar.to_mailbox)
-        nhs_number = _known_nhs_number(named, sidecar.patient, check)
-    elif is_response:
-        raise IncompleteError(
-            "response_without_mailbox",
-            "The file is an ITK3 response, which goes to a mailbox, and nothing says to which.",
-            "Add a sidecar with to_mailbox.",
-        )
-    else:
-        patient = _routed_patient(facts, sidecar.patient, check, today)
-        to_dts = gp_provider(patient, use_case.date_of_birth_format)
-        nhs_number = patient.nhs_number
-        cautions = surname_cautions(patient.surname)
-    cautions += check_documents(contents, use_case, is_wrapped=wrapping is not None)
+    sidecar = dropped.sidecar
+    use_case = settings.use_cases[_choose_use_case(dropped, settings)]
+    # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
+    today = now.astimezone().date()
+    _check_resend_of(sidecar)
+    wrapping = _wrapping(dropped, use_case, settings, now, today)
+    facts = wrapping.facts() if wrapping else dropped.facts
+    _check_may_be_confidential(facts, use_case)
+    _check_agreement(facts.patient if facts else None, sidecar.patient, today)
+    to_dts, nhs_number, cautions = _recipient(facts, sidecar, use_case, today)
+    cautions += check_documents(dropped.contents, use_case, is_wrapped=wrapping is not None)
     cautions += practice_cautions(facts)
-    values = _values(facts, sidecar, settings, use_case, nhs_number, message_id)
+    values = _values(facts, sidecar, use_case, settings)
+    values |= {"nhs_number": nhs_number, "message_id": dropped.message_id}
     subject, local_id = sidecar.subject, sidecar.local_id
     control = ControlFile(
         version=render(use_case.version, values),
@@ -157,14 +112,14 @@ def compose(
         compress=use_case.compress,
         allow_chunking=use_case.allow_chunking,
         is_compressed=use_case.compress,
-        workflow_id=_workflow_id(use_case, is_response=is_response),
+        workflow_id=_workflow_id(facts, use_case),
     )
     _check_lengths(control)
     details = LedgerDetails(
         use_case=use_case.name,
         workflow_id=control.workflow_id,
         local_id=control.local_id,
-        asked=_asked(facts, sidecar, use_case, is_response=is_response),
+        asked=_asked(facts, sidecar, use_case),
         nhs_number=nhs_number,
         references=facts.references if facts else (),
         resend_of=sidecar.resend_of,
@@ -172,36 +127,86 @@ def compose(
         document_version=wrapping.document.version if wrapping else None,
         to_mailbox=sidecar.to_mailbox,
     )
-    envelope = wrapping.envelope(control.subject) if wrapping else None
-    return Draft(control, details, cautions, envelope)
+    return Draft(control, details, cautions, wrapping.envelope(control.subject) if wrapping else None)
+
+
+def _check_resend_of(sidecar: Sidecar) -> None:
+    if sidecar.resend_of is not None and MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
+        # It goes into ledger and log as it is, so it must be an id and nothing else.
+        raise Rejection(
+            "resend_of_invalid",
+            "The resend_of of the sidecar is not a message id.",
+            "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
+        )
 
 
 def _wrapping(
-    contents: Sequence[Attached],
-    sidecar: Sidecar,
-    use_case: UseCase,
-    settings: Settings,
-    message_id: str,
-    today: date,
-    find_earlier: FindEarlier,
-) -> Wrapping:
-    # Without a word about it, the file waits for its sidecar.
-    if sidecar.patient is not None or sidecar.document is not None:
+    dropped: Dropped, use_case: UseCase, settings: Settings, now: datetime, today: date
+) -> Wrapping | None:
+    """Return the document that is to be sent within a message; None for a file that is sent as it is."""
+    sidecar = dropped.sidecar
+    if dropped.facts is None and dropped.contents and use_case.payload is PayloadForm.ITK3_DOCUMENT:
+        # Without a word about it, the file waits for its sidecar.
+        if sidecar.patient is not None or sidecar.document is not None:
+            check_complete(sidecar, use_case, settings)
+        elif sidecar.to_mailbox is not None:
+            raise IncompleteError(
+                "patient_missing",
+                "The file is sent within a message, and that needs the patient, also on its way to a"
+                " mailbox.",
+                "Add patient with nhs_number, date_of_birth and surname to the sidecar; or send the file as"
+                " it is: see payload in [use_cases.NAME].",
+            )
+        patient = _routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
         check_complete(sidecar, use_case, settings)
-    elif sidecar.to_mailbox is not None:
-        raise IncompleteError(
-            "patient_missing",
-            "The file is sent within a message, and that needs the patient, also on its way to a mailbox.",
-            "Add patient with nhs_number, date_of_birth and surname to the sidecar; or send the file as it"
-            " is: see payload in [use_cases.NAME].",
+        return wrapping_of(dropped, patient, use_case, settings, now)
+    if sidecar.document is not None:
+        raise Rejection(
+            "document_not_wrapped",
+            "The sidecar says what a document is, and the file is not sent as one: it is a message itself, or"
+            " its use case sends files as they are dropped.",
+            "Take `document` out of the sidecar, or choose another use case: 'meshctl use-cases --json' says"
+            " which make a message (payload).",
         )
-    patient = _routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
-    check_complete(sidecar, use_case, settings)
-    return wrapping_of(contents, sidecar, patient, use_case, settings, message_id, find_earlier)
+    return None
+
+
+def _check_may_be_confidential(facts: MessageFacts | None, use_case: UseCase) -> None:
+    if facts is not None and facts.confidential and use_case.confidential is ConfidentialDocuments.REJECT:
+        raise Rejection(
+            "confidential_not_sent",
+            "The document is marked confidential, and confidential items are no longer sent under this use"
+            " case (Send Document 2.0.2, December 2024).",
+            "Get it to the practice another way; or take the mark off, if it does not belong there. See"
+            ' confidential in [use_cases.NAME] of the settings ("send").',
+        )
+
+
+def _is_response(facts: MessageFacts | None) -> bool:
+    return facts is not None and facts.event == _RESPONSE_EVENT
+
+
+def _recipient(
+    facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, today: date
+) -> tuple[str, str | None, tuple[Caution, ...]]:
+    """Return To_DTS, the patient's NHS number if it is known, and why MESH may not find the practice."""
+    check = use_case.nhs_number_check
+    if sidecar.to_mailbox is not None:
+        named = facts.patient if facts else None
+        return _check_mailbox(sidecar.to_mailbox), _known_nhs_number(named, sidecar.patient, check), ()
+    if _is_response(facts):
+        raise IncompleteError(
+            "response_without_mailbox",
+            "The file is an ITK3 response, which goes to a mailbox, and nothing says to which.",
+            "Add a sidecar with to_mailbox.",
+        )
+    patient = _routed_patient(facts, sidecar.patient, check, today)
+    to_dts = gp_provider(patient, use_case.date_of_birth_format)
+    return to_dts, patient.nhs_number, surname_cautions(patient.surname)
 
 
 def surname_cautions(surname: str) -> tuple[Caution, ...]:
-    """Return what to tell of a surname that the header of the MESH API cannot carry; nothing of others."""
+    """Return a caution about a surname that the header of the MESH API cannot carry."""
     if fits_header(surname):
         return ()
     return (
@@ -215,7 +220,7 @@ def surname_cautions(surname: str) -> tuple[Caution, ...]:
 
 
 def practice_cautions(facts: MessageFacts | None) -> tuple[Caution, ...]:
-    """Return what to tell of a message that is addressed to no practice."""
+    """Return a caution about a message that names no real practice."""
     codes = sorted(_NO_PRACTICE.intersection(facts.practice_codes)) if facts else []
     if not codes:
         return ()
@@ -228,12 +233,10 @@ def practice_cautions(facts: MessageFacts | None) -> tuple[Caution, ...]:
     )
 
 
-def _choose_use_case(
-    facts: MessageFacts | None, sidecar: Sidecar, folder_use_case: str | None, settings: Settings
-) -> str:
-    chosen = sidecar.use_case or folder_use_case
+def _choose_use_case(dropped: Dropped, settings: Settings) -> str:
+    chosen = dropped.sidecar.use_case or dropped.use_case
     if chosen is None:
-        event = facts.event if facts else None
+        event = dropped.facts.event if dropped.facts else None
         by_event = use_case_for_event(event, settings.use_cases) if event else ()
         chosen = by_event[0] if len(by_event) == 1 else settings.staging.default_use_case
     if chosen is None:
@@ -289,11 +292,11 @@ def _routed_patient(
     surname = _either(given and given.surname, named and named.surname)
     missing = [
         what
-        for what, value in (
-            ("NHS number", nhs_number),
-            ("date of birth", date_of_birth),
-            ("surname", surname),
-        )
+        for what, value in {
+            "NHS number": nhs_number,
+            "date of birth": date_of_birth,
+            "surname": surname,
+        }.items()
         if value is None
     ]
     if nhs_number is None or date_of_birth is None or surname is None:
@@ -337,7 +340,7 @@ def _check_mailbox(mailbox_id: str) -> str:
 def _known_nhs_number(
     named: PatientFacts | None, given: SidecarPatient | None, check: NhsNumberCheck
 ) -> str | None:
-    """Return the patient's number for `find`, when the message does not need it for its way."""
+    """Return the patient's NHS number for `meshctl find`, of a message that is not addressed by it."""
     number = _either(given and given.nhs_number, named and named.nhs_number)
     if number is None:
         return None
@@ -367,8 +370,8 @@ def _check_lengths(control: ControlFile) -> None:
             )
 
 
-def _workflow_id(use_case: UseCase, *, is_response: bool) -> str:
-    if not is_response:
+def _workflow_id(facts: MessageFacts | None, use_case: UseCase) -> str:
+    if not _is_response(facts):
         return use_case.workflow_id
     if use_case.ack_workflow_id is None:
         raise Rejection(
@@ -379,26 +382,20 @@ def _workflow_id(use_case: UseCase, *, is_response: bool) -> str:
     return use_case.ack_workflow_id
 
 
-def _asked(
-    facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, *, is_response: bool
-) -> tuple[Acknowledgement, ...]:
+def _asked(facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase) -> tuple[Acknowledgement, ...]:
     if facts is not None and facts.acknowledgements is not None:
         asked = facts.acknowledgements
     elif sidecar.acknowledgements is not None:
         asked = sidecar.acknowledgements
     else:
-        asked = () if is_response else use_case.acknowledgements
+        asked = () if _is_response(facts) else use_case.acknowledgements
     return tuple(level for level in _LEVELS if level in asked)
 
 
 def _values(
-    facts: MessageFacts | None,
-    sidecar: Sidecar,
-    settings: Settings,
-    use_case: UseCase,
-    nhs_number: str | None,
-    message_id: str,
+    facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, settings: Settings
 ) -> dict[str, str | None]:
+    """Return what the templates of the use case may use, but for NHS number and message id."""
     named = facts.patient if facts else None
     given = sidecar.patient
     return {
@@ -406,13 +403,11 @@ def _values(
         "patient_name": sidecar.patient_name
         or (named.display_name if named else None)
         or (given.surname if given else None),
-        "nhs_number": nhs_number,
         "practice_name": (facts.practice_name if facts else None) or settings.mailbox.organisation,
         "ods_code": (facts.ods_code if facts else None) or settings.mailbox.ods_code,
         "version": str(sidecar.version)
         if sidecar.version is not None
         else (facts.document_version if facts else None) or "1",
-        "message_id": message_id,
     }
 
 

@@ -199,7 +199,7 @@ class Indexes:
         is_known = row.mark is not None or (use_case, name) in self._held or _IS_NEVER_REUSED
         return row if is_known else None
 
-    def used(self, use_case: str | None, name: str) -> None:
+    def forget_used(self, use_case: str | None, name: str) -> None:
         """Forget a row that has gone with its letter."""
         row = self._rows.pop((use_case, name), None)
         self._let_go(use_case, name)
@@ -234,7 +234,7 @@ class Indexes:
             self._publish(index, self._explanation(index, len(told), told))
             for row, _ in rows:
                 system.unlink_if_there(row.path)
-                self.used(use_case, row.file)
+                self.forget_used(use_case, row.file)
 
     def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Rejection | None:
         if (use_case, name) in self._disputed:

@@ -14,21 +14,29 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import starmap
 from typing import Final, Protocol
 
+from meshctl.clock import Clock
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
 from meshctl.journal.events import error_fields
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
+from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
 from meshctl.outbound.compose import AttachmentMissingError, compose
+from meshctl.outbound.document import (
+    Caution,
+    Dropped,
+    check_document_size,
+    document_cautions,
+    replaced_message_id,
+)
 from meshctl.outbound.letter import Attachment, FileIdentity, Letter, is_of_one_owner
 from meshctl.outbound.names import (
     ERROR_SUFFIX,
@@ -40,7 +48,6 @@ from meshctl.outbound.names import (
     is_index,
     is_sidecar,
 )
-from meshctl.outbound.wrap import Caution, check_document_size, document_cautions
 from meshctl.payload.facts import Reading
 from meshctl.payload.reader import load_content, read_content, read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
@@ -50,6 +57,7 @@ from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
 _rules = lru_cache(maxsize=1)(NameRules)
+_NO_SIDECAR: Final = Sidecar()
 KEPT_BYTES: Final = 64 * 1024
 """Of larger files the content is not kept while others are looked at."""
 
@@ -83,10 +91,11 @@ class Judge:
     """Judges the letters of one mailbox. A rejection is an outcome, not an error."""
 
     settings: Settings
+    clock: Clock = field(default_factory=Clock)
 
     def new_id(self) -> str:
         """Return a message id."""
-        return self.settings.mailbox.file_prefix + new_message_id(datetime.now(UTC))
+        return self.settings.mailbox.file_prefix + new_message_id(self.clock.now())
 
     def judge(
         self, folder: Folder, name: str, use_case: str | None, sidecar: Sidecar | None = None
@@ -199,18 +208,15 @@ class Judge:
             # One that is too large to be read here is compared while it is copied.
             sha256 = letter.reading.sha256 or letter.sidecar.sha256
             check_content(letter.sidecar, sha256, letter.reading.size_bytes)
-        # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
-        today = datetime.now(UTC).astimezone().date()
-        draft = compose(
-            letter.reading.facts if letter.reading else None,
-            letter.sidecar,
-            letter.use_case,
-            self.settings,
+        dropped = Dropped(
             letter.message_id,
-            today,
+            letter.reading.facts if letter.reading else None,
+            letter.sidecar or _NO_SIDECAR,
+            letter.use_case,
             letter.contents,
-            self._find_earlier,
+            self._earlier(letter),
         )
+        draft = compose(dropped, self.settings, self.clock.now())
         odd = letter.reading.oddities if letter.reading else ()
         letter.draft, letter.cautions = draft, (*draft.cautions, *starmap(Caution, odd))
         letter.control = write_control_file(draft.control)
@@ -270,13 +276,19 @@ class Judge:
         """True if a file may go with a letter, as it is of the same user, or is not there."""
         return not folder.has(name) or is_of_one_owner(letter.owner_status, folder.status(name))
 
-    def _find_earlier(self, message_id: str, nhs_number: str) -> WrappedMessage | None:
+    def _earlier(self, letter: Letter) -> WrappedMessage | None:
+        """Return the message that a document replaces, as the ledger knows it; None without one."""
+        message_id = replaced_message_id(letter.sidecar)
+        patient = letter.sidecar.patient if letter.sidecar else None
+        if message_id is None or patient is None or patient.nhs_number is None:
+            return None
         folder = self.settings.state.folder
         try:
+            # A number that is wrong is rejected before anybody asks for the message.
+            nhs_number = check_nhs_number(patient.nhs_number, NhsNumberCheck.OFF)
             with snapshot(folder) as connection:
-                patient_key = read_keys(folder / KEY_NAME).of(nhs_number)
-                return wrapped_message(connection, message_id, patient_key)
-        except (LedgerError, KeyMissingError):
+                return wrapped_message(connection, message_id, read_keys(folder / KEY_NAME).of(nhs_number))
+        except (LedgerError, KeyMissingError, Rejection):
             # Nothing was ever sent from here.
             return None
 

@@ -29,8 +29,8 @@ from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, words_to_mask
-from meshctl.outbound.wrap import Attached, Caution
+from meshctl.outbound.document import Attached, Caution
+from meshctl.outbound.names import ERROR_SUFFIX, MESSAGE_ID, SIDECAR_SUFFIX, is_sidecar, words_to_mask
 from meshctl.payload.facts import Content, Reading
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
 from meshctl.platform import system
@@ -154,9 +154,20 @@ class Letter:
         return self.sidecar_status or self.status
 
     @property
+    def folder(self) -> "LetterFolder":
+        """Return its own folder, once it was taken."""
+        assert self.place is not None  # noqa: S101 - asked of taken letters alone
+        return self.place
+
+    @property
     def sha256(self) -> str | None:
-        """Return the hash of the file, None where it was not read whole."""
+        """Return the hash of the file in hex, None where it was not read whole."""
         return self.reading.sha256 if self.reading else None
+
+    @property
+    def content_hash(self) -> bytes | None:
+        """Return the hash of the file as the ledger keeps it."""
+        return bytes.fromhex(self.sha256) if self.sha256 else None
 
     @property
     def words_to_mask(self) -> tuple[str, ...]:
@@ -340,7 +351,7 @@ class WorkFolder:
             system.unlink(probe)
 
 
-_FOLDER_NAME = re.compile(r"([A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6})(?:\.(.+))?")
+_FOLDER_NAME = re.compile(rf"({MESSAGE_ID.pattern})(?:\.(.+))?")
 
 
 def check_same(path: str, identity: FileIdentity) -> None:

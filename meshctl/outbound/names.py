@@ -1,4 +1,4 @@
-"""What the name of a dropped file says about it, and what in it says who the patient is.
+"""The names of dropped files: what each says about its file, and about the patient; counting files by name.
 
 The names that are no payloads are in names.toml.
 """
@@ -7,7 +7,10 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from enum import Enum, auto
 from fnmatch import translate
@@ -18,19 +21,30 @@ from typing import Final
 
 from meshctl.errors import Rejection
 from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.records import SetAside
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.sidecar import Sidecar
-from meshctl.settings.model import StagingSettings
+from meshctl.platform import system
+from meshctl.settings.model import Settings, StagingSettings
 
 SIDECAR_SUFFIX = ".meta.json"
 ERROR_SUFFIX = ".error.json"
 INDEX_SUFFIX = ".index.csv"
 
+MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
+"""A message id with the prefix that the settings may give it."""
+UNKNOWN_FILE: Final = "(lost with the ledger)"
+"""What the ledger has for a file name where it was rebuilt from the folders."""
+
+STAMPS_READ: Final = 2000
+"""Counting reads the time stamps of so many files at most; the rest counts as old."""
+
 _TABLE = Path(__file__).with_name("names.toml")
 # Characters that mean something in a glob.
 _MAGIC = re.compile(r"[*?[]")
 _PAIR_ENDS = (".dat", ".ctl")
-# What shells, Windows, control files or a reader of a log would take for something else.
+_MESSAGE_ENDS = (".xml", ".json")
+# Shells, Windows, control files or a reader of a log would misread these.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]|\.\.')
 _LONGEST_BYTES = 255 - len(SIDECAR_SUFFIX)
 _IS_WINDOWS: Final = sys.platform == "win32"
@@ -46,9 +60,9 @@ class NameKind(Enum):
     """How a name is treated."""
 
     UNFINISHED = auto()
-    """Never taken: a program is still writing it, or has died over it."""
+    """Never taken: a program is still writing it, or has died while it wrote."""
     LEFT_OVER = auto()
-    """Never taken: a back-up, a lock, a file of the system, or what the site's settings name."""
+    """Never taken: a back-up, a lock, a file of the system, or a name that the settings ignore."""
     SIDECAR = auto()
     PAYLOAD = auto()
 
@@ -88,7 +102,7 @@ class NameRules:
             )
 
     def check_named(self, name: str) -> None:
-        """Raise Rejection for a name, in a row of an index, that no payload beside the index can have."""
+        """Raise Rejection for a name in a row of an index that cannot be that of a payload beside it."""
         check_name(name)
         if not is_beside(name) or self.kind_of(name) is not NameKind.PAYLOAD or is_index(name):
             raise Rejection(
@@ -121,12 +135,12 @@ class _Globs:
 
 
 def is_sidecar(name: str) -> bool:
-    """True if a name is that of a sidecar; where names may differ in case alone, only in small letters."""
+    """True if a name is that of a sidecar; on POSIX only in small letters."""
     return os.path.normcase(name).endswith(SIDECAR_SUFFIX) and len(name) > len(SIDECAR_SUFFIX)
 
 
 def is_beside(name: str) -> bool:
-    """True if a name that somebody wrote means a file in the same folder: no path, drive or stream."""
+    """True if a name is a plain file name: no path, drive or stream."""
     return "/" not in name and not (_IS_WINDOWS and ("\\" in name or ":" in name))
 
 
@@ -164,15 +178,15 @@ def check_name(name: str) -> None:
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
-        raise _refused("The file's name is not valid UTF-8.") from None
+        raise _unsafe("The file's name is not valid UTF-8.") from None
     if _UNSAFE.search(name):
-        raise _refused("The file's name holds a control character, a quotation mark, a backslash or '..'.")
+        raise _unsafe("The file's name holds a control character, a quotation mark, a backslash or '..'.")
     if len(encoded) > _LONGEST_BYTES:
-        raise _refused(
+        raise _unsafe(
             f"The file's name is {len(encoded)} bytes long; at most {_LONGEST_BYTES} leave room for more."
         )
     if reason := unopenable(name):
-        raise _refused(reason)
+        raise _unsafe(reason)
     if name.lower().endswith(_PAIR_ENDS):
         raise Rejection(
             "control_file_by_hand",
@@ -182,20 +196,20 @@ def check_name(name: str) -> None:
 
 
 def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
-    """Return the values that must be masked where somebody else's file name repeats them."""
+    """Return the values that must be masked where a file name repeats them."""
     named = facts.patient if facts else None
-    said = sidecar.patient if sidecar else None
-    known: list[str] = []
-    for patient in (named, said):
+    given = sidecar.patient if sidecar else None
+    words: list[str] = []
+    for patient in (named, given):
         if patient is not None:
-            known += (
+            words += (
                 patient.nhs_number or "",
                 patient.surname or "",
                 *_date_spellings(patient.date_of_birth),
             )
-    for names in (named and named.display_name, sidecar and sidecar.patient_name, said and said.given):
-        known += (names or "").split()
-    return tuple([value for value in known if len(value) > 1])
+    for names in (named and named.display_name, sidecar and sidecar.patient_name, given and given.given):
+        words += (names or "").split()
+    return tuple([word for word in words if len(word) > 1])
 
 
 def _date_spellings(written: str | None) -> list[str]:
@@ -218,5 +232,112 @@ def numbered(name: str) -> Iterator[str]:
         yield f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
 
 
-def _refused(text: str) -> Rejection:
+def _unsafe(text: str) -> Rejection:
     return Rejection("file_name_unsafe", text, "Rename the file and drop it again.")
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxTally:
+    """How many files of the outbox are ready to be taken, wait to be complete, and are set aside."""
+
+    ready: int = 0
+    waiting: int = 0
+    set_aside: int = 0
+
+    def __add__(self, other: "OutboxTally") -> "OutboxTally":
+        return OutboxTally(
+            self.ready + other.ready, self.waiting + other.waiting, self.set_aside + other.set_aside
+        )
+
+
+def tally_outbox(settings: Settings, now_seconds: float, set_aside: Sequence[SetAside] = ()) -> OutboxTally:
+    """Count the files of the outbox and its use-case sub-folders; `set_aside` is the ledger's list.
+
+    Only names are read, and few time stamps, so that a full outbox costs a fraction of a second. So it is an
+    estimate. Waiting is a file written so recently that it may not be complete; a sidecar whose payload has
+    not come; and a file without a sidecar that does not end like a FHIR message (.xml, .json) and came so
+    recently that its sidecar may still come: only the daemon, which reads it, knows whether it needs one.
+    Every other payload is ready, to be sent or rejected at the daemon's next turn. A missing folder is empty.
+    """
+    staging = settings.staging
+    rules = NameRules(staging)
+    names, folders = _entries(staging.outbox)
+    since = (now_seconds - staging.quiet_seconds, now_seconds - staging.sidecar_wait_seconds)
+    total = OutboxTally(set_aside=len(set_aside))
+    total += _tally(staging.outbox, without_set_aside(names, set_aside, None), rules, *since)
+    for folder in folders:
+        use_case = os.path.normcase(folder)
+        if use_case in settings.use_cases:
+            path = staging.outbox / folder
+            # One that cannot be read is set aside, and counted as that.
+            with suppress(OSError):
+                total += _tally(
+                    path, without_set_aside(_entries(path)[0], set_aside, use_case), rules, *since
+                )
+    return total
+
+
+def without_set_aside(
+    names: Sequence[str], set_aside: Sequence[SetAside], use_case: str | None
+) -> Sequence[str]:
+    """Return the names of a folder without those of letters, and their sidecars, that are set aside there.
+
+    The folder is that of a use case, or with None the outbox itself.
+    """
+    letters = Counter(_letter(one.file) for one in set_aside if one.folder == use_case)
+    if not letters:
+        return names
+    passed_over = set()
+    # The list has masked names: if two look the same masked, it does not matter which one is left out.
+    for letter in sorted({_letter(name) for name in names}):
+        if letters[shown := mask_file_name(letter)] > 0:
+            letters[shown] -= 1
+            passed_over.add(letter)
+    return [name for name in names if _letter(name) not in passed_over]
+
+
+def _letter(name: str) -> str:
+    return name.removesuffix(SIDECAR_SUFFIX)
+
+
+def count_rejected(rejected: Path) -> int:
+    """Count the rejected letters: the files that have an explanation beside them."""
+    names = set(_entries(rejected)[0])
+    return sum(name + ERROR_SUFFIX in names for name in names)
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of files and of folders; none for a missing folder."""
+    files: list[str] = []
+    folders: list[str] = []
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            (folders if _is_folder(entry) else files).append(entry.name)
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _tally(
+    folder: Path, names: Iterable[str], rules: NameRules, written_since: float, come_since: float
+) -> OutboxTally:
+    kinds = {name: rules.kind_of(name) for name in names}
+    payloads = [name for name, kind in kinds.items() if kind is NameKind.PAYLOAD]
+    sidecars = {name[: -len(SIDECAR_SUFFIX)] for name, kind in kinds.items() if kind is NameKind.SIDECAR}
+    lone_sidecars = len(sidecars.difference(payloads))
+    waiting = 0
+    for name in payloads[:STAMPS_READ]:
+        try:
+            status = os.lstat(folder / name)
+        except OSError:
+            continue
+        speaks_for_itself = name in sidecars or name.lower().endswith(_MESSAGE_ENDS)
+        waiting += status.st_mtime > written_since or (
+            not speaks_for_itself and system.arrived_ns(str(folder / name), status) > come_since * 1e9
+        )
+    return OutboxTally(len(payloads) - waiting, waiting + lone_sidecars)

@@ -1,28 +1,28 @@
-"""The outbox and its use-case sub-folders: what lies there, and what of it is to be looked into now.
+"""The outbox and its use-case sub-folders: which files are to be judged now, and which must wait.
 
 The folders are the truth; events only say when to look. A complete file (see `completeness.py`) waits for its
-sidecar only if it cannot be sent without one. Nothing is moved here. What cannot be looked at, a folder or a
-file, is set aside and named; the others go on.
+sidecar only if it cannot be sent without one. A folder or a file that cannot be read is set aside and named;
+the others go on.
 """
 
 import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from meshctl.clock import Clock
 from meshctl.errors import Rejection
+from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import NAME_ADVICE
 from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
-from meshctl.outbound.attachments import Attachments
-from meshctl.outbound.completeness import Completeness
-from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
+from meshctl.outbound.completeness import Attachments, Completeness
+from meshctl.outbound.letter import FileIdentity, Letter, LetterFolder, is_of_one_owner, put_back
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
@@ -43,7 +43,7 @@ _SAME_TIME_NS = 500_000_000
 
 @dataclass(slots=True)
 class NextTurn:
-    """What a turn saw and could not do yet, and in how many seconds to look again."""
+    """How many files a turn left for the next one, and in how many seconds that is due; None for no hurry."""
 
     being_written: int = 0
     waiting: int = 0
@@ -105,10 +105,17 @@ class Outbox:
         self._ignored: dict[str, set[str]] = {}
         self._waiting: dict[str, FileIdentity] = {}
         self._sighted: dict[tuple[str, str], dict[str, int]] = {}
-        self._told_folders: set[str] = set()
+        self._logged_folders: set[str] = set()
         self.attachments = Attachments()
+        self.next_turn = NextTurn()
         # In this turn, by folder.
         self._has_index_in: dict[str, bool] = {}
+
+    def start_turn(self) -> None:
+        """Forget what belongs to one turn alone."""
+        self.next_turn = NextTurn()
+        self.attachments.start_turn()
+        self._has_index_in.clear()
 
     def note_file_clock(self, now_ns: int) -> None:
         """Note what time the outbox's file system has now: a share's server may not have ours."""
@@ -123,8 +130,6 @@ class Outbox:
     @contextmanager
     def opened(self) -> Iterator[list[Source]]:
         """Open the outbox and its use-case sub-folders for a turn. Raises OSError for the outbox itself."""
-        self.attachments.start_turn()
-        self._has_index_in.clear()
         with ExitStack() as stack:
             root = stack.enter_context(Folder(self.path))
             sources = [Source(root, None)]
@@ -147,6 +152,19 @@ class Outbox:
             yield sources
         self._forget_gone()
 
+    def put_back(self, place: LetterFolder) -> bool:
+        """Put a letter back to where it was dropped; False if it stays, as others have its names now."""
+        if place.use_case:
+            with suppress(FileExistsError):
+                os.mkdir(os.path.join(self.path, place.use_case))
+        with ExitStack() as stack:
+            source = stack.enter_context(Folder(self.path))
+            if place.use_case:
+                source = stack.enter_context(source.enter(place.use_case))
+            is_back = put_back(source, place, None, self.completeness.note_put_back)
+            durable.sync_folder(source)
+        return is_back
+
     def _is_sub_folder(self, entry: os.DirEntry[str]) -> bool:
         if os.path.normcase(entry.name) not in self._use_cases:
             return False
@@ -155,19 +173,19 @@ class Outbox:
         except OSError:
             return False
 
-    def ready(self, source: Source, next_turn: NextTurn) -> Iterator[Candidate]:
-        """Yield what in one folder is to be looked into now, oldest first.
+    def ready(self, source: Source) -> Iterator[Candidate]:
+        """Yield the files of one folder that are to be judged now, oldest first.
 
-        Raises OSError when the outbox itself cannot be gone through.
+        Raises OSError when the outbox itself cannot be read.
         """
         folder = source.folder
-        known = self._ignored.setdefault(folder.path, set())
-        lying: set[str] = set()
+        logged = self._ignored.setdefault(folder.path, set())
+        ignored: set[str] = set()
         try:
             with folder.entries() as entries:
                 while chunk := list(islice(entries, _SORTED_AT_ONCE)):
-                    for name, status in self._by_age(source, chunk, known, lying):
-                        candidate = self._candidate(source, name, status, next_turn)
+                    for name, status in self._by_age(source, chunk, logged, ignored):
+                        candidate = self._candidate(source, name, status)
                         if candidate is not None:
                             yield candidate
         except OSError as error:
@@ -175,25 +193,25 @@ class Outbox:
                 raise
             self._set_aside.note(os.path.basename(folder.path), None, error)
             return
-        self._ignored[folder.path] = lying
+        self._ignored[folder.path] = ignored
         self.completeness.finish_folder(folder.path)
 
-    def must_wait(self, source: Source, letter: Letter, next_turn: NextTurn) -> bool:
+    def must_wait(self, source: Source, letter: Letter) -> bool:
         """True if a letter that lacks a sidecar or an attachment has time left for it to come."""
         path = f"{source.folder.path}/{letter.name}"
         left = self._time_left(source, letter.name, letter.status)
         if left <= 0 and letter.may_get_sidecar and self._is_meant(source, letter):
             # For the turn after this one, by when the index was read.
-            next_turn.note_writing(self._soon)
+            self.next_turn.note_writing(self._soon)
             return True
         if left <= 0:
             return False
         if path not in self._waiting:
             self._log_waiting(letter)
         self._waiting[path] = letter.identity
-        next_turn.waiting += 1
+        self.next_turn.waiting += 1
         # An attachment that has come is complete only when nobody has written to it for a while.
-        next_turn.look_again_in(left if letter.may_get_sidecar else min(left, self._soon))
+        self.next_turn.look_again_in(left if letter.may_get_sidecar else min(left, self._soon))
         return True
 
     def beside(self, source: Source, index: str | None = None) -> "Neighbours":
@@ -204,9 +222,9 @@ class Outbox:
         """Look into a file again although it waited for a sidecar: a row of an index stands for one."""
         self._waiting.pop(f"{source.folder.path}/{name}", None)
 
-    def look_soon(self, next_turn: NextTurn) -> None:
+    def look_soon(self) -> None:
         """Note that somebody writes to a file that looked complete."""
-        next_turn.note_writing(self._soon)
+        self.next_turn.note_writing(self._soon)
 
     def belongs_to_another(self, source: Source, letter: Letter) -> bool:
         """True if a file without a sidecar goes with another one: it is not judged by itself."""
@@ -229,13 +247,13 @@ class Outbox:
         is_its_own = sidecar is not None and is_of_one_owner(letter.status, sidecar)
         return is_its_own or self._has_index(source)
 
-    def has_disputant(self, source: Source, letter: Letter, next_turn: NextTurn) -> bool:
+    def has_disputant(self, source: Source, letter: Letter) -> bool:
         """True if a letter with a row must wait for an index that was not read yet, and might dispute it."""
         left = self._time_left(source, letter.name, letter.status)
         if letter.row is None or left <= 0 or not self._has_index(source):
             return False
-        next_turn.waiting += 1
-        next_turn.look_again_in(min(left, self._soon))
+        self.next_turn.waiting += 1
+        self.next_turn.look_again_in(min(left, self._soon))
         return True
 
     def _has_index(self, source: Source) -> bool:
@@ -252,20 +270,20 @@ class Outbox:
         return self._has_index_in[folder.path]
 
     def _by_age(
-        self, source: Source, entries: list[os.DirEntry[str]], known: set[str], lying: set[str]
+        self, source: Source, entries: list[os.DirEntry[str]], logged: set[str], ignored: set[str]
     ) -> list[tuple[str, os.stat_result]]:
-        """Return the files that are not ignored, oldest first.
+        """Return the files that are not ignored, oldest first; add to `ignored` the names that are.
 
-        Ignored names that are `known`, or now are, go into `lying`.
+        Names that are `logged` are not logged again.
         """
         found = []
         for entry in entries:
             kind = self.names.kind_of(entry.name)
-            if kind.is_ignored and entry.name in known:
-                lying.add(entry.name)
+            if kind.is_ignored and entry.name in logged:
+                ignored.add(entry.name)
                 continue
             if reason := unopenable(entry.name):
-                # Not even looked at: its path may mean another file.
+                # Its status is not read either: its path may mean another file.
                 self._set_aside.note_reason(entry.name, source.use_case, reason, NAME_ADVICE)
                 continue
             try:
@@ -286,26 +304,24 @@ class Outbox:
                 if kind is NameKind.LEFT_OVER or (
                     self._age(source, entry.name, status, status.st_mtime_ns) > _UNFINISHED_SECONDS
                 ):
-                    lying.add(entry.name)
-                    known.add(entry.name)
+                    ignored.add(entry.name)
+                    logged.add(entry.name)
                     self._journal.info("file.name_ignored", file=mask_file_name(entry.name))
                 continue
             found.append((entry.name, status))
         found.sort(key=lambda item: item[1].st_mtime_ns)
         return found
 
-    def _candidate(
-        self, source: Source, name: str, status: os.stat_result, next_turn: NextTurn
-    ) -> Candidate | None:
+    def _candidate(self, source: Source, name: str, status: os.stat_result) -> Candidate | None:
         folder = source.folder
         if self._set_aside.rests(name, source.use_case, status):
             return None
         is_file = stat.S_ISREG(status.st_mode)
         missing = self.completeness.missing_seconds(folder.path, name, status) if is_file else 0.0
         if is_sidecar(name):
-            is_due = self._is_abandoned(source, name, status, next_turn)
+            is_due = self._is_abandoned(source, name, status)
             if is_due and missing > 0:
-                next_turn.note_writing(missing)
+                self.next_turn.note_writing(missing)
             return Candidate(name, status, None) if is_due and missing <= 0 else None
         try:
             sidecar = self._sidecar_status(source, name)
@@ -326,12 +342,12 @@ class Outbox:
             self._sight(source, name, status.st_ino)
         if missing > 0:
             if status.st_size or missing <= self._quiet_seconds:
-                next_turn.note_writing(missing)
+                self.next_turn.note_writing(missing)
             else:
-                next_turn.waiting += 1
-                next_turn.look_again_in(missing)
+                self.next_turn.waiting += 1
+                self.next_turn.look_again_in(missing)
             return None
-        if sidecar is None and self._still_waits(source, name, status, next_turn):
+        if sidecar is None and self._still_waits(source, name, status):
             return None
         return Candidate(name, status, sidecar)
 
@@ -361,7 +377,7 @@ class Outbox:
                 return None
             raise
 
-    def _is_abandoned(self, source: Source, name: str, status: os.stat_result, next_turn: NextTurn) -> bool:
+    def _is_abandoned(self, source: Source, name: str, status: os.stat_result) -> bool:
         """True if the payload of a sidecar has had its time to come."""
         try:
             if not stat.S_ISDIR(source.folder.status(name[: -len(SIDECAR_SUFFIX)]).st_mode):
@@ -373,19 +389,19 @@ class Outbox:
             return False
         left = self._time_left(source, name, status)
         if left > 0:
-            next_turn.waiting += 1
-            next_turn.look_again_in(left)
+            self.next_turn.waiting += 1
+            self.next_turn.look_again_in(left)
         return left <= 0
 
-    def _still_waits(self, source: Source, name: str, status: os.stat_result, next_turn: NextTurn) -> bool:
+    def _still_waits(self, source: Source, name: str, status: os.stat_result) -> bool:
         """True if a file that lacks its sidecar has time left; it is not read again."""
         if self._waiting.get(f"{source.folder.path}/{name}") != FileIdentity.of(status):
             return False
         left = self._time_left(source, name, status)
         if left <= 0:
             return False
-        next_turn.waiting += 1
-        next_turn.look_again_in(left)
+        self.next_turn.waiting += 1
+        self.next_turn.look_again_in(left)
         return True
 
     def _time_left(self, source: Source, name: str, status: os.stat_result) -> float:
@@ -417,9 +433,9 @@ class Outbox:
 
     def _log_folder(self, name: str) -> None:
         """Log once a sub-folder that is no use case; the explanation in `rejected/` is the memory."""
-        if name in self._told_folders:
+        if name in self._logged_folders:
             return
-        self._told_folders.add(name)
+        self._logged_folders.add(name)
         rejection = Rejection(
             "folder_ignored",
             "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",

@@ -1,4 +1,4 @@
-"""The outbound part of the daemon: everything between the outbox and OUT, put together from the settings."""
+"""The outbound part of the daemon: from the outbox to OUT, put together from its steps."""
 
 import errno
 import os
@@ -10,10 +10,9 @@ from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
 from meshctl.files.item_error import ROOM_ADVICE
 from meshctl.ledger.services import Services
-from meshctl.outbound.handoff import ROOM_MATTERS_BYTES, HandOff, is_told_otherwise, placed
+from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
 from meshctl.outbound.judge import Alone, Judge
-from meshctl.outbound.large_copy import LARGE_BYTES, LargeCopies
 from meshctl.outbound.letter import (
     ROW_NAME,
     ChangedError,
@@ -26,6 +25,13 @@ from meshctl.outbound.letter import (
 )
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_index
 from meshctl.outbound.outbox import Candidate, NextTurn, Outbox, Source
+from meshctl.outbound.pair import (
+    LARGE_BYTES,
+    ROOM_MATTERS_BYTES,
+    LargeCopies,
+    differs_from_sidecar,
+    opened_pairs,
+)
 from meshctl.outbound.recover import Recovery
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
@@ -51,8 +57,8 @@ _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 class OutboundPipeline:
     """Takes what is complete out of the outbox and hands it over.
 
-    `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is told
-    that there is a whole batch to do, perhaps more; `wake` calls for the next turn, from any thread.
+    `should_stop` is asked between batches, so that a stop never waits for a backlog; `on_backlog` is called
+    when there is a whole batch to do, perhaps more; `wake` asks for the next turn, from any thread.
     """
 
     def __init__(
@@ -75,8 +81,8 @@ class OutboundPipeline:
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected)
         self._set_aside = SetAside(services)
-        self._judge = Judge(settings)
-        self._copies = LargeCopies(lambda: Folder(str(settings.mailbox.out_folder)), self._handoff, wake)
+        self._judge = Judge(settings, services.clock)
+        self._copies = LargeCopies(settings.mailbox, wake)
         self.outbox = Outbox(
             settings.staging,
             settings.use_cases.keys(),
@@ -94,15 +100,7 @@ class OutboundPipeline:
             settings.staging.sidecar_wait_seconds,
         )
         self._recovery = Recovery(
-            self._work,
-            self._rejected,
-            self._indexes,
-            self.outbox.path,
-            services,
-            self._set_aside,
-            settings.use_cases,
-            self._client_has,
-            self.outbox.completeness.note_put_back,
+            settings, services, self.outbox, self._indexes, self._rejected, self._set_aside
         )
 
     def work(self, arrived: Collection[str] = (), written: Collection[str] = ()) -> NextTurn:
@@ -111,25 +109,26 @@ class OutboundPipeline:
         `arrived` are the paths that were renamed into place, `written` those that somebody writes to. Raises
         OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
         """
-        next_turn = NextTurn()
+        self.outbox.start_turn()
         self.outbox.completeness.note_events(arrived, written)
         self._work.make()
         self._rejected.make()
-        with Folder(str(self._settings.mailbox.out_folder)) as out:
-            handoff = self._handoff(out)
+        with opened_pairs(self._settings.mailbox) as pairs:
+            handoff = HandOff(pairs, self._work.letters, self._rejected, self._services)
             if self._needs_recovery:
-                self._recover(handoff, next_turn)
-            # Until the end of the turn: whatever breaks it off leaves letters behind.
+                self._recover(handoff)
+            # Until the end of the turn: an error in between leaves letters behind.
             self._needs_recovery = True
             self._compare_clocks()
             self._finish_copies(handoff)
             is_whole = True
             with self.outbox.opened() as sources:
                 for source in sources:
-                    is_whole = self._drain(source, handoff, next_turn) and is_whole
+                    is_whole = self._drain(source, handoff) and is_whole
                 for source in sources if is_whole else ():
                     self._indexes.report_gone(source.folder, source.use_case)
         self._needs_recovery = self._left_behind
+        next_turn = self.outbox.next_turn
         next_turn.copying = len(self._copies.in_hand)
         if is_whole:
             self._set_aside.finish_turn()
@@ -143,9 +142,6 @@ class OutboundPipeline:
         self._copies.close()
         self._indexes.close()
 
-    def _handoff(self, out: Folder) -> HandOff:
-        return HandOff(out, self._work.letters, self._settings.mailbox, self._rejected, self._services)
-
     def _compare_clocks(self) -> None:
         clock = self._services.clock
         now, jumps = clock.monotonic(), clock.jumps_seconds
@@ -153,34 +149,33 @@ class OutboundPipeline:
             self.outbox.note_file_clock(self._work.file_clock_ns())
             self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
 
-    def _drain(self, source: Source, handoff: HandOff, next_turn: NextTurn) -> bool:
-        """Hand over what is complete in one folder; False when a stop was asked for in between."""
-        candidates = self._without_indexes(source, handoff, next_turn)
+    def _drain(self, source: Source, handoff: HandOff) -> bool:
+        """Hand over what is complete in one folder; False if it was stopped before the end."""
+        candidates = self._without_indexes(source, handoff)
         for batch in _batches(candidates):
             is_backlog = len(batch) >= _FIRST_BATCH
             if is_backlog:
                 self._on_backlog()
             letters: list[Letter] = []
             for start in range(0, len(batch), _JUDGED_AT_ONCE):
-                judged = self._judge_all(source, batch[start : start + _JUDGED_AT_ONCE], next_turn)
-                for letter in judged:
-                    self._take(source, letter, handoff, next_turn, letters)
+                judged = self._judge_all(source, batch[start : start + _JUDGED_AT_ONCE])
+                letters += [letter for letter in judged if self._take(source, letter, handoff)]
             self._hand_over(letters, handoff, [source.folder])
             if is_backlog and self._should_stop():
                 return False
         return True
 
-    def _without_indexes(self, source: Source, handoff: HandOff, next_turn: NextTurn) -> Iterator[Candidate]:
-        """Yield what is complete but for indexes, whose rows are kept for their files on the way."""
-        for candidate in self.outbox.ready(source, next_turn):
+    def _without_indexes(self, source: Source, handoff: HandOff) -> Iterator[Candidate]:
+        """Yield what is complete without the indexes: their rows are kept for their files on the way."""
+        for candidate in self.outbox.ready(source):
             if is_index(candidate.name):
-                self._expand(source, candidate, handoff, next_turn)
+                self._expand(source, candidate, handoff)
                 # Its files may have been passed over in this turn already.
-                next_turn.note_writing(0.0)
+                self.outbox.next_turn.note_writing(0.0)
             else:
                 yield candidate
 
-    def _expand(self, source: Source, candidate: Candidate, handoff: HandOff, next_turn: NextTurn) -> None:
+    def _expand(self, source: Source, candidate: Candidate, handoff: HandOff) -> None:
         name, status = candidate.name, candidate.status
         try:
             data = self._judge.read_whole(source.folder, name, status, INDEX_BYTES)
@@ -192,34 +187,31 @@ class OutboundPipeline:
         except Rejection as rejection:
             self.outbox.forget_index(source, name)
             letter = Letter(self._judge.new_id(), name, source.use_case, status, rejection=rejection)
-            letters: list[Letter] = []
-            self._take(source, letter, handoff, next_turn, letters)
-            self._hand_over(letters, handoff, [source.folder])
+            if self._take(source, letter, handoff):
+                self._hand_over([letter], handoff, [source.folder])
         except (ChangedError, FileNotFoundError, BeingWrittenError):
-            self.outbox.look_soon(next_turn)
+            self.outbox.look_soon()
         except OSError as error:
             self._note_stuck(source, name, status, error)
 
-    def _judge_all(
-        self, source: Source, candidates: Collection[Candidate], next_turn: NextTurn
-    ) -> Iterator[Letter]:
-        """Yield the letters of which something is to become now: each step for all before the next."""
+    def _judge_all(self, source: Source, candidates: Collection[Candidate]) -> Iterator[Letter]:
+        """Yield the letters that are to be sent or rejected now: each step for all before the next."""
         folder, beside = source.folder, self.outbox.beside(source)
         found = [self._letter(source, candidate) for candidate in candidates]
-        letters = [each for each in found if not self.outbox.has_disputant(source, each, next_turn)]
+        letters = [each for each in found if not self.outbox.has_disputant(source, each)]
         steps: tuple[Callable[[Letter], bool], ...] = (
             partial(self._judge.look, folder),
             partial(self._judge.read, folder, beside=beside),
             self._judge.decide,
         )
         for step in steps:
-            letters = [letter for letter in letters if self._is_done(step, source, letter, next_turn)]
+            letters = [letter for letter in letters if self._is_done(step, source, letter)]
         for letter in letters:
-            if letter.may_wait and self.outbox.must_wait(source, letter, next_turn):
+            if letter.may_wait and self.outbox.must_wait(source, letter):
                 continue
             if letter.rejection is not None:
                 if self.outbox.belongs_to_another(source, letter):
-                    self.outbox.look_soon(next_turn)
+                    self.outbox.look_soon()
                     continue
                 self._judge.find_attachments(folder, letter)
             yield letter
@@ -229,9 +221,7 @@ class OutboundPipeline:
         row = None if sidecar_status else self._indexes.row_of(source.use_case, name, status)
         return Letter(self._judge.new_id(), name, source.use_case, status, sidecar_status, row)
 
-    def _is_done(
-        self, step: Callable[[Letter], bool], source: Source, letter: Letter, next_turn: NextTurn
-    ) -> bool:
+    def _is_done(self, step: Callable[[Letter], bool], source: Source, letter: Letter) -> bool:
         """Take a step with a letter; False when it cannot be taken now."""
         try:
             if step(letter):
@@ -244,55 +234,47 @@ class OutboundPipeline:
                 status = letter.status if name is None else None
                 self._set_aside.note(name or letter.name, letter.use_case, error, status)
                 return False
-        self.outbox.look_soon(next_turn)
+        self.outbox.look_soon()
         return False
 
-    def _take(
-        self,
-        source: Source,
-        letter: Letter,
-        handoff: HandOff,
-        next_turn: NextTurn,
-        letters: list[Letter],
-    ) -> None:
-        """Move a letter into its own folder, and prepare its pair; add it to those to be handed over."""
+    def _take(self, source: Source, letter: Letter, handoff: HandOff) -> bool:
+        """Move a letter into its own folder, and prepare its pair; True if it can be handed over."""
         if letter.rejection is None and not self._has_room(letter, handoff):
-            return
+            return False
         place = self._work.letter_folder(letter.message_id, letter.use_case)
         place.make()
         try:
             take(letter, source.folder, place, self.outbox.completeness.note_put_back)
         except (ChangedError, FileNotFoundError):
-            self.outbox.look_soon(next_turn)
-            self._left_behind |= os.path.lexists(place.path)
-            return
+            self.outbox.look_soon()
+            self._left_behind |= place.is_there
+            return False
         except OSError as error:
-            self._left_behind |= os.path.lexists(place.path)
+            self._left_behind |= place.is_there
             self._note_stuck(source, letter.name, letter.status, error)
-            return
+            return False
         self.outbox.completeness.forget_taken(source.folder.path, letter.name, letter.status)
         self._indexes.forget_missing(letter.use_case, letter.name)
         if letter.row is not None:
-            self._indexes.used(letter.use_case, letter.name)
-        if letter.rejection is not None or self._prepare(letter, handoff, next_turn):
-            letters.append(letter)
+            self._indexes.forget_used(letter.use_case, letter.name)
+        return letter.rejection is not None or self._prepare(letter, handoff)
 
     def _has_room(self, letter: Letter, handoff: HandOff) -> bool:
-        lacking = handoff.lacking_room(letter.sent_bytes, self._copies.in_hand_bytes)
+        lacking = handoff.pairs.lacking_room(letter.sent_bytes, self._copies.in_hand_bytes)
         if lacking is not None:
             self._set_aside.note_reason(letter.name, letter.use_case, lacking, ROOM_ADVICE, letter.status)
         return lacking is None
 
-    def _prepare(self, letter: Letter, handoff: HandOff, next_turn: NextTurn) -> bool:
-        """Write the pair of a letter that was taken; False when that goes on elsewhere, or cannot be."""
+    def _prepare(self, letter: Letter, handoff: HandOff) -> bool:
+        """Write the pair of a letter that was taken; False if that fails, or goes on beside the turns."""
         if letter.sent_bytes > LARGE_BYTES:
             self._copies.start(letter)
             return False
         try:
-            handoff.prepare(letter)
+            handoff.pairs.prepare(letter)
         except ChangedError:
             self._put_back(letter)
-            self.outbox.look_soon(next_turn)
+            self.outbox.look_soon()
             return False
         except OSError as error:
             if not _is_of_letter(error, letter):
@@ -304,11 +286,11 @@ class OutboundPipeline:
 
     def _hand_over(self, letters: Sequence[Letter], handoff: HandOff, sources: Sequence[Folder] = ()) -> None:
         for place, error in handoff.hand_over(letters, sources) if letters else ():
-            self._recovery.note_stuck(place, error)
+            self._set_aside.note_letter(place, error)
             self._left_behind = True
 
     def _put_back(self, letter: Letter) -> None:
-        if not self._recovery.put_back(placed(letter)):
+        if not self._recovery.put_back(letter.folder):
             self._left_behind = True
 
     def _finish_copies(self, handoff: HandOff) -> None:
@@ -318,7 +300,7 @@ class OutboundPipeline:
         for letter, error in done:
             if error is None:
                 continue
-            if isinstance(error, ChangedError) and is_told_otherwise(letter):
+            if isinstance(error, ChangedError) and differs_from_sidecar(letter):
                 letter.rejection = payload_differs()
                 self._hand_over([letter], handoff)
                 continue
@@ -329,7 +311,7 @@ class OutboundPipeline:
                 raise error
 
     def _note_stuck(self, source: Source, name: str, status: os.stat_result, error: OSError) -> None:
-        """Set a file aside that cannot be moved, or its sub-folder if it is about that.
+        """Set a file aside that cannot be moved, or its sub-folder if the error is about that.
 
         Raises the error if it is about neither.
         """
@@ -341,7 +323,7 @@ class OutboundPipeline:
         else:
             self._set_aside.note(name, source.use_case, error, status)
 
-    def _recover(self, handoff: HandOff, next_turn: NextTurn) -> None:
+    def _recover(self, handoff: HandOff) -> None:
         places, self._left_behind = self._recovery.recover(
             handoff, self._copies.in_hand, is_start=self._is_start
         )
@@ -349,13 +331,13 @@ class OutboundPipeline:
         for start in range(0, len(places), _JUDGED_AT_ONCE):
             letters = []
             for place in places[start : start + _JUDGED_AT_ONCE]:
-                letter = self._judge_again(place, handoff, next_turn)
+                letter = self._judge_again(place, handoff)
                 if letter is not None:
                     letters.append(letter)
             self._hand_over(letters, handoff)
 
-    def _judge_again(self, place: LetterFolder, handoff: HandOff, next_turn: NextTurn) -> Letter | None:
-        """Judge a letter that lies in its folder; None when nothing is to be handed over of it now."""
+    def _judge_again(self, place: LetterFolder, handoff: HandOff) -> Letter | None:
+        """Judge a letter that lies in its folder; None if it cannot be handed over now."""
         names = place.names()
         name = place.payload() or names[0]
         is_judged = False
@@ -375,7 +357,7 @@ class OutboundPipeline:
                 letter.row = self._indexes.row_of(place.use_case, name, status)
                 if letter.row is not None:
                     system.rename(letter.row.path, place.path_of(ROW_NAME))
-                    self._indexes.used(place.use_case, name)
+                    self._indexes.forget_used(place.use_case, name)
             letter.place = place
             if not self._set_aside.rests(name, place.use_case, status):
                 is_judged = self._judge.judge_letter(folder, letter, Alone())
@@ -386,13 +368,8 @@ class OutboundPipeline:
             return None
         if letter.may_wait and self._recovery.put_back(place):
             return None
-        is_ready = letter.rejection is not None or self._prepare(letter, handoff, next_turn)
+        is_ready = letter.rejection is not None or self._prepare(letter, handoff)
         return letter if is_ready else None
-
-    def _client_has(self, stem: str) -> bool:
-        """True if the MESH Client has kept the pair: it acted before a power cut undid our rename."""
-        folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
-        return any(os.path.lexists(folder / f"{stem}{end}") for folder in folders for end in (".ctl", ".dat"))
 
 
 def _attachment_of(letter: Letter, error: OSError) -> str | None:
@@ -406,7 +383,7 @@ def _is_of_letter(error: OSError, letter: Letter) -> bool:
     """True if an error while a pair was written is for the letter's sake: its own file, or its size."""
     is_large = letter.sent_bytes >= ROOM_MATTERS_BYTES
     is_room = error.errno in (errno.ENOSPC, errno.EDQUOT) and is_large
-    return is_room or str(error.filename or "").startswith(placed(letter).path)
+    return is_room or str(error.filename or "").startswith(letter.folder.path)
 
 
 def _batches(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:

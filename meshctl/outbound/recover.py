@@ -9,10 +9,9 @@
 | `claimed` | yes, and no payload | - | the client took it, and a power cut undid our rename: it was shown |
 | `claimed` | no | no | it was shown |
 | `rejected` | - | - | its way to `rejected/` is finished |
-| more | - | - | what is left of it is removed |
+| a later state | - | - | what is left of it is removed |
 
-Nothing is decided by the age of a file or by guessing. Here as in the hand-off the log speaks before the
-ledger.
+Nothing is decided by the age of a file or by guessing. As in the hand-off, the log comes before the ledger.
 
 Where the ledger itself was lost, the folders prove what can be known: a control file of ours in OUT is a
 message that waits; one in SENT or FAILED is a message that the client has dealt with, which the reading of
@@ -22,7 +21,7 @@ folder only for as long as no control file of it was shown.
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +29,6 @@ from pathlib import Path
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
 from meshctl.files import durable
-from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular, read_regular
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
 from meshctl.ledger.services import Services
@@ -41,9 +39,11 @@ from meshctl.mesh.states import Acknowledgement, State
 from meshctl.mesh.use_cases import UseCase
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
-from meshctl.outbound.letter import LetterFolder, WorkFolder, put_back
-from meshctl.outbound.names import ERROR_SUFFIX
-from meshctl.outbound.rejected import RejectedFolder, log_rejected, rejected_row
+from meshctl.outbound.letter import ROW_NAME, LetterFolder, WorkFolder
+from meshctl.outbound.names import ERROR_SUFFIX, UNKNOWN_FILE
+from meshctl.outbound.outbox import Outbox
+from meshctl.outbound.pair import Pairs
+from meshctl.outbound.rejected import RejectedFolder, explained_row, log_rejected
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
@@ -52,136 +52,111 @@ from meshctl.settings.model import Settings
 
 
 class Recovery:
-    """Finishes or takes back what is left of one mailbox.
-
-    `was_taken` tells whether the client has kept a message; `note` hears of each path in the outbox to which
-    something is put back.
-    """
+    """Finishes or takes back what an interrupted run of one mailbox has left."""
 
     def __init__(
         self,
-        work: WorkFolder,
-        rejected: RejectedFolder,
-        indexes: Indexes,
-        outbox: str,
+        settings: Settings,
         services: Services,
+        outbox: Outbox,
+        indexes: Indexes,
+        rejected: RejectedFolder,
         set_aside: SetAside,
-        use_cases: Mapping[str, UseCase],
-        was_taken: Callable[[str], bool],
-        note: Callable[[str], None],
     ) -> None:
-        self._work = work
-        self._rejected = rejected
-        self._indexes = indexes
-        self._outbox = outbox
+        self._settings = settings
+        self._work = WorkFolder(settings.staging.work)
         self._services = services
         self._ledger = services.ledger
         self._journal = services.journal
+        self._outbox = outbox
+        self._indexes = indexes
+        self._rejected = rejected
         self._set_aside = set_aside
-        self._use_cases = use_cases
-        self._was_taken = was_taken
-        self._note = note
 
     def recover(
         self, handoff: HandOff, in_hand: Collection[str], *, is_start: bool
     ) -> tuple[list[LetterFolder], bool]:
         """Finish or take back every letter but those `in_hand`; return those that must be judged again.
 
-        Also return whether one had to be left as it is, for its own sake. At the start it also looks for what
-        belongs to no letter. Raises OSError or LedgerError; run again later, it goes on where it stopped.
+        Also return whether a letter had to be left as it is, for its own sake. At the start it also looks for
+        what belongs to no letter. Raises OSError or LedgerError; called again, it goes on where it stopped.
         """
         if is_start:
             self._rejected.remove_temporary()
             self._indexes.recover()
+        pairs = handoff.pairs
         places = [place for place in self._work.left() if place.message_id not in in_hand]
         states = {place.message_id: self._ledger.state_of(place.message_id) for place in places}
         by_id = {place.message_id: place for place in places}
-        rejected = [place for place in places if states[place.message_id] is State.REJECTED]
         again = []
         for place in places:
             state = states[place.message_id]
             if state is None:
-                with self._guarding(place, handoff):
+                with self._guarding(place, pairs):
                     if self._is_to_be_judged(handoff, place):
                         again.append(place)
-            elif state is State.CLAIMED and self._was_not_prepared(handoff, place):
+            elif state is State.CLAIMED and self._was_not_prepared(pairs, place):
                 # What was prepared has gone: another folder is mounted as OUT now, say.
                 self._ledger.withdraw([place.message_id])
-                handoff.discard(place.message_id, payload_too=True)
-                self._tell([place.message_id], "taken_back")
+                pairs.discard(place.message_id, payload_too=True)
+                self._log_recovered([place.message_id], "taken_back")
                 again.append(place)
             elif state not in (State.CLAIMED, State.REJECTED):
                 place.empty()
                 place.close()
         self._finish(self._ledger.claimed_ids(), by_id, handoff)
+        rejected = [place for place in places if states[place.message_id] is State.REJECTED]
         for place, error in handoff.finish_rejections(rejected):
-            self.note_stuck(place, error)
+            self._set_aside.note_letter(place, error)
         if is_start:
             self._settle_strays(handoff, {*by_id, *in_hand})
         judged = {place.message_id for place in again}
         return again, any(place.is_there for place in places if place.message_id not in judged)
 
-    def note_stuck(self, place: LetterFolder, error: OSError) -> None:
-        """Set a letter aside that cannot be finished now."""
-        names = place.names()
-        name = place.payload() or (names[0] if names else place.message_id)
-        self._set_aside.note(name, place.use_case, error)
-
     def put_back(self, place: LetterFolder) -> bool:
         """Put a letter back to where it was dropped; False if it stays, as others have its names now."""
-        folder = os.path.join(self._outbox, place.use_case or "")
         self._indexes.take_back(place)
-        if place.use_case:
-            with suppress(FileExistsError):
-                os.mkdir(folder)
-        with Folder(self._outbox) as root:
-            source = root.enter(place.use_case) if place.use_case else root
-            try:
-                is_back = put_back(source, place, None, self._note)
-                durable.sync_folder(source)
-            finally:
-                if source is not root:
-                    source.close()
-        return is_back
+        return self._outbox.put_back(place)
 
     @contextmanager
-    def _guarding(self, place: LetterFolder, handoff: HandOff) -> Iterator[None]:
-        """Set a letter aside when the block fails for its sake; not when OUT takes no files at all."""
+    def _guarding(self, place: LetterFolder, pairs: Pairs) -> Iterator[None]:
+        """Set a letter aside if the block fails because of it; not if OUT takes no files at all."""
         try:
             yield
         except FileNotFoundError:
             pass
         except OSError as error:
-            if not handoff.takes_files():
+            if not durable.takes_files(pairs.out.path):
                 raise
-            self.note_stuck(place, error)
+            self._set_aside.note_letter(place, error)
 
-    def _was_not_prepared(self, handoff: HandOff, place: LetterFolder) -> bool:
-        """True if the file lies here, so that no control file was shown, and its pair is not in OUT."""
-        is_prepared = handoff.is_prepared(place.message_id) and handoff.has_payload(place.message_id)
+    def _was_not_prepared(self, pairs: Pairs, place: LetterFolder) -> bool:
+        """True if the file is in its folder, so no control file was shown, and its pair is not in OUT."""
+        is_prepared = pairs.is_prepared(place.message_id) and pairs.has_data(place.message_id)
         return place.payload() is not None and not is_prepared
 
     def _is_to_be_judged(self, handoff: HandOff, place: LetterFolder) -> bool:
         """Deal with a letter that the ledger does not know; True if it must be judged again."""
+        pairs = handoff.pairs
         explanation = self._whole_explanation(place)
         if place.payload() is not None:
-            handoff.discard(place.message_id, payload_too=True)
+            pairs.discard(place.message_id, payload_too=True)
             if explanation is not None:
                 system.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
             return True
-        if handoff.is_prepared(place.message_id) and handoff.has_shown_payload(place.message_id):
+        if pairs.is_prepared(place.message_id) and pairs.has_shown_data(place.message_id):
             # The ledger was lost after what was dropped had been removed. A hidden payload proves nothing:
             # OUT on another file system may have survived a power cut that undid the taking.
-            self._enter_rebuilt(handoff, place.message_id)
+            self._enter_rebuilt(pairs, place.message_id)
             return False
-        handoff.discard(place.message_id, payload_too=False)
+        pairs.discard(place.message_id, payload_too=False)
         if explanation is not None and os.path.lexists(f"{self._rejected.folder}/{explanation}"):
             self._enter_rejected(place, explanation)
             handoff.finish_rejections([place])
             return False
         if explanation is not None:
             system.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
-        if not place.names() and not os.path.lexists(place.path_of(".row")):
+        if not place.names() and not os.path.lexists(place.path_of(ROW_NAME)):
             place.empty()
             place.close()
             return False
@@ -202,77 +177,84 @@ class Recovery:
 
     def _enter_rejected(self, place: LetterFolder, name: str) -> None:
         content = json.loads(Path(place.path_of(f".{name}{ERROR_SUFFIX}")).read_bytes())
-        row = rejected_row(content, _size(f"{self._rejected.folder}/{name}"))
+        row = explained_row(content, _size(f"{self._rejected.folder}/{name}"))
         log_rejected(self._services, [row])
         self._ledger.enter([], [row])
 
     def _finish(self, message_ids: Sequence[str], places: dict[str, LetterFolder], handoff: HandOff) -> None:
-        """Show the pairs of claimed messages that were not shown, and note all of them."""
-        to_show = []
+        """Show the pairs of claimed messages that were not shown, and mark all of them as queued."""
+        pairs, to_show = handoff.pairs, []
         for message_id in message_ids:
-            if not handoff.is_prepared(message_id):
+            if not pairs.is_prepared(message_id):
                 continue
-            if handoff.has_payload(message_id):
-                handoff.show_payload(message_id)
+            if pairs.has_data(message_id):
+                # Its payload may have its name already.
+                with suppress(FileNotFoundError):
+                    pairs.show_data(message_id)
                 to_show.append(message_id)
                 continue
-            if not self._was_taken(message_id):
+            if not self._client_has(message_id):
                 self._journal.error("message.payload_missing", messages=1, folder="OUT")
-            handoff.discard(message_id, payload_too=False)
-        mine = [places[message_id] for message_id in message_ids if message_id in places]
-        for place in list(mine):
+            pairs.discard(message_id, payload_too=False)
+        emptied, stuck = [], set()
+        for place in (places[message_id] for message_id in message_ids if message_id in places):
             try:
                 place.empty()
             except OSError as error:
-                self.note_stuck(place, error)
-                mine.remove(place)
-                message_ids = [each for each in message_ids if each != place.message_id]
-                to_show = [each for each in to_show if each != place.message_id]
+                self._set_aside.note_letter(place, error)
+                stuck.add(place.message_id)
+            else:
+                emptied.append(place)
+        done = [message_id for message_id in message_ids if message_id not in stuck]
+        to_show = [message_id for message_id in to_show if message_id not in stuck]
         if to_show:
-            # Also what was done before is not taken on trust to be durable.
-            handoff.sync_out()
-            for place in mine:
+            # What was done before the interruption may not be durable either.
+            durable.sync_folder(pairs.out)
+            for place in emptied:
                 durable.sync_folder(place.path)
             handoff.show_controls(to_show)
-        if message_ids:
-            self._tell(message_ids, "handed_over")
-            handoff.mark_queued(message_ids)
-        for place in mine:
+        if done:
+            self._log_recovered(done, "handed_over")
+            handoff.mark_queued(done)
+        for place in emptied:
             place.close()
+
+    def _client_has(self, message_id: str) -> bool:
+        """True if the MESH Client has kept the pair: it acted before a power cut undid our rename."""
+        folders = (self._settings.mailbox.sent_folder, self._settings.mailbox.failed_folder)
+        files = [f"{folder}/{message_id}{end}" for folder in folders for end in (".ctl", ".dat")]
+        return any(map(os.path.lexists, files))
 
     def _settle_strays(self, handoff: HandOff, known: Collection[str]) -> None:
         """Deal with hidden files in OUT of which neither a folder nor the ledger knows."""
-        for message_id in sorted(handoff.prepared()):
-            if message_id in known:
-                continue
-            if self._ledger.knows(message_id):
-                handoff.discard(message_id, payload_too=False)
-            elif handoff.is_prepared(message_id) and handoff.has_shown_payload(message_id):
-                self._enter_rebuilt(handoff, message_id)
+        pairs = handoff.pairs
+        for message_id in sorted(pairs.prepared_ids() - set(known)):
+            is_known = self._ledger.knows(message_id)
+            if not is_known and pairs.is_prepared(message_id) and pairs.has_shown_data(message_id):
+                self._enter_rebuilt(pairs, message_id)
                 self._finish([message_id], {}, handoff)
             else:
-                handoff.discard(message_id, payload_too=False)
+                pairs.discard(message_id, payload_too=False)
 
-    def _enter_rebuilt(self, handoff: HandOff, message_id: str) -> None:
+    def _enter_rebuilt(self, pairs: Pairs, message_id: str) -> None:
         try:
-            control = read_control_file(handoff.read_control(message_id, CONTROL_FILE_MAX_BYTES + 1))
+            control = read_control_file(pairs.read_control(message_id, CONTROL_FILE_MAX_BYTES + 1))
         except ControlFileError:
             return
-        size_bytes = handoff.payload_size(message_id)
+        size_bytes = pairs.data_size(message_id)
         facts = None
-        with suppress(OSError), handoff.payload(message_id) as descriptor:
+        with suppress(OSError), pairs.opened_data(message_id) as descriptor:
             facts = _facts(descriptor, size_bytes)
-        row = _rebuilt_row(message_id, control, size_bytes, facts, self._use_cases, self._services)
+        row = _rebuilt_row(message_id, control, size_bytes, facts, self._settings.use_cases, self._services)
         self._ledger.enter([row])
-        self._tell([message_id], "rebuilt")
+        self._log_recovered([message_id], "rebuilt")
 
-    def _tell(self, message_ids: Sequence[str], outcome: str) -> None:
+    def _log_recovered(self, message_ids: Sequence[str], outcome: str) -> None:
         with self._journal.batch():
             for message_id in message_ids:
                 self._journal.warning("message.recovered", message_id=message_id, outcome=outcome)
 
 
-UNKNOWN_FILE = "(lost with the ledger)"
 _LONGEST_WAIT = timedelta(hours=6)
 _LONG_AGO = "1970-01-02T00:00:00Z"
 _BATCH = 256
@@ -297,7 +279,7 @@ def complete(settings: Settings, services: Services) -> int:
     refused = list(rejected.rows(services.ledger.knows, since))
     rows = list(_handed_over(settings, services, since))
     if rows or refused:
-        _tell_of_gap(services, len(rows) + len(refused), is_new=is_new)
+        _announce_gap(services, len(rows) + len(refused), is_new=is_new)
         if not is_new:
             services.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
     for start in range(0, len(rows), _BATCH):
@@ -312,7 +294,7 @@ def complete(settings: Settings, services: Services) -> int:
     return len(rows) + len(refused)
 
 
-def _tell_of_gap(services: Services, messages: int, *, is_new: bool) -> None:
+def _announce_gap(services: Services, messages: int, *, is_new: bool) -> None:
     text = f"The ledger lacked {messages} messages, which were entered from what the folders prove."
     advice = (
         "Reports and acknowledgements in archive/ are read again; look at 'meshctl list' for messages whose"

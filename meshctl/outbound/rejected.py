@@ -13,7 +13,6 @@ A restart finds the ledger's word and goes on with step 3; the explanation's own
 import errno
 import json
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,14 +33,13 @@ from meshctl.ledger.records import NewMessage, Reason
 from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
-from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX, is_sidecar, numbered
+from meshctl.outbound.names import ERROR_SUFFIX, MESSAGE_ID, SIDECAR_SUFFIX, is_sidecar, numbered
 from meshctl.platform import system
 
 _CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
 _TEMPORARY_PREFIX = ".meshctl-"
 _BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 _FOLDER_MODE, _FILE_MODE = 0o750, 0o640
 # A dot goes before it while it lies in the work folder.
 _LONGEST_NAME_BYTES = 254 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
@@ -58,11 +56,11 @@ class RejectedFolder:
         """Make the folder if it is missing. Raises OSError."""
         durable.make_folders(self.folder, _FOLDER_MODE)
 
-    def draft(self, letter: Letter, place: LetterFolder, rejection: Rejection, at: datetime) -> str:
+    def draft(self, letter: Letter, rejection: Rejection, at: datetime) -> str:
         """Step 1: write the explanation; return its path, for a barrier."""
         attached = [mask_file_name(each.name, letter.words_to_mask) for each in letter.attachments]
         told = _explanation(letter.message_id, letter.shown_name, rejection, at, attached)
-        path = place.path_of(f".{self._free_name(letter.name)}{ERROR_SUFFIX}")
+        path = letter.folder.path_of(f".{self._free_name(letter.name)}{ERROR_SUFFIX}")
         system.unlink_if_there(path)
         durable.write_new(path, told, _FILE_MODE)
         return path
@@ -143,13 +141,13 @@ class RejectedFolder:
         for path, content in self.explanations():
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
-            if not isinstance(message_id, str) or message_id in seen or not _MESSAGE_ID.fullmatch(message_id):
+            if not isinstance(message_id, str) or message_id in seen or not MESSAGE_ID.fullmatch(message_id):
                 continue
             if stamp_of(message_id) < since:
                 continue
             if not is_known(message_id) and os.path.lexists(payload):
                 seen.add(message_id)
-                yield rejected_row(content, os.lstat(payload).st_size)
+                yield explained_row(content, os.lstat(payload).st_size)
 
     def remove_temporary(self) -> None:
         """Remove what a crash left under names of ours."""
@@ -219,7 +217,7 @@ class RejectedFolder:
             system.unlink(row)
 
 
-def rejected_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
+def explained_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
     """Return the ledger's row of a refused file, from its explanation."""
     told = {key: str(content.get(key, "")) for key in ("message_id", "file", "at", "code", "text", "advice")}
     return NewMessage(
@@ -229,6 +227,18 @@ def rejected_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
         sha256=None,
         created_at=instant(told["at"]),
         reason=Reason(told["code"], "CHECK", told["text"], told["advice"]),
+    )
+
+
+def letter_row(letter: Letter, at: datetime, rejection: Rejection) -> NewMessage:
+    """Return the ledger's row of a rejected letter."""
+    return NewMessage(
+        message_id=letter.message_id,
+        file_name=letter.shown_name,
+        size_bytes=letter.status.st_size,
+        sha256=letter.content_hash,
+        created_at=at,
+        reason=Reason(rejection.code, "CHECK", rejection.text, rejection.advice),
     )
 
 

@@ -1,6 +1,6 @@
 """What cannot be handled now: each item is named once, left where it is, and tried again; the rest goes on.
 
-Which errors are an item's own: `files/item_error.py`. What is set aside stands in the ledger, so that
+Which errors are an item's own: `files/item_error.py`. What is set aside is in the ledger, so that
 `meshctl status` and `meshctl check` show it.
 """
 
@@ -16,7 +16,7 @@ from meshctl.files.item_error import advice_on, is_general, reason_of
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.ledger.services import Services
-from meshctl.outbound.letter import FileIdentity
+from meshctl.outbound.letter import FileIdentity, LetterFolder
 from meshctl.outbound.names import SIDECAR_SUFFIX
 
 RETRY_SECONDS: Final = 60.0
@@ -24,7 +24,7 @@ RETRY_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class _Item:
-    """One item that was set aside: why, since when, and when it is tried again."""
+    """An item that is set aside: why, since when, and when to try it again."""
 
     name: str
     reason: str
@@ -42,13 +42,13 @@ class SetAside:
         self._services = services
         self._items: dict[tuple[str | None, str], _Item] = {}
         self._written = services.ledger.fact(SET_ASIDE_FACT) or "[]"
-        # Of earlier runs: what is met again soon after the start is no news.
+        # From earlier runs: what is met again soon after the start is no news.
         self._earlier: list[dict[str, str]] = json.loads(self._written)
         self._earlier_until = services.clock.monotonic() + RETRY_SECONDS
 
     @contextmanager
     def guarding(self, name: str, use_case: str | None) -> Iterator[None]:
-        """Set an item aside when the block fails for its sake; one that has gone is nobody's fault."""
+        """Set an item aside if the block fails because of it; one that has gone is no error."""
         try:
             yield
         except FileNotFoundError:
@@ -59,17 +59,23 @@ class SetAside:
     def note(
         self, name: str, use_case: str | None, error: OSError, status: os.stat_result | None = None
     ) -> None:
-        """Set an item aside for an error. Raises the error if it is not the item's."""
+        """Set an item aside for an error. Raises the error if it is not the item's own."""
         if is_general(error):
             raise error
         self.note_reason(name, use_case, f"{reason_of(error)}.", advice_on(error), status)
 
     def note_folder(self, name: str, error: OSError) -> None:
-        """Set a use-case folder aside, and with it all that lies there. Raises the error if it is not its."""
+        """Set a use-case folder aside with its files. Raises the error if it is not the folder's own."""
         if is_general(error):
             raise error
         reason = f"The use-case folder cannot be used: {reason_of(error)}."
         self.note_reason(name, None, reason, advice_on(error))
+
+    def note_letter(self, place: LetterFolder, error: OSError) -> None:
+        """Set a letter aside that cannot be finished now. Raises the error if it is not the letter's own."""
+        names = place.names()
+        name = place.payload() or (names[0] if names else place.message_id)
+        self.note(name, place.use_case, error)
 
     def note_reason(
         self,
@@ -79,12 +85,12 @@ class SetAside:
         advice: str,
         status: os.stat_result | None = None,
     ) -> None:
-        """Set an item aside, and log and alert if that is news."""
+        """Set an item aside, and log and alert if it was not set aside before."""
         clock, key, shown = self._services.clock, _key(use_case, name), mask_file_name(name)
-        known = self._items.get(key)
-        since = known.since if known else self._since_earlier(shown, use_case, reason)
+        before = self._items.get(key)
+        since = before.since if before else self._since_earlier(shown, use_case, reason)
         self._items[key] = _Item(
-            known.name if known else name,
+            before.name if before else name,
             reason,
             advice,
             since or iso(clock.now()),
@@ -106,7 +112,7 @@ class SetAside:
         return None
 
     def rests(self, name: str, use_case: str | None, status: os.stat_result) -> bool:
-        """True if an item was set aside as it is now and is not to be tried again yet."""
+        """True if an item was set aside unchanged, and the time to try it again has not come."""
         item = self._items.get(_key(use_case, name))
         if item is None or item.identity != FileIdentity.of(status):
             return False
@@ -118,12 +124,12 @@ class SetAside:
         return _key(use_case, name) in self._items
 
     def retry_seconds(self) -> float | None:
-        """Return in how many seconds the next item is tried again; None without any."""
+        """Return in how many seconds to try the next item again; None if nothing is set aside."""
         now = self._services.clock.monotonic()
         return min((max(item.retry_clock - now, 0.0) for item in self._items.values()), default=None)
 
     def finish_turn(self) -> None:
-        """Forget what was not met again in this turn, and write down the rest. Raises sqlite3.Error."""
+        """Forget what this turn has not met again, and write the rest to the ledger. Raises sqlite3.Error."""
         self._items = {key: item for key, item in self._items.items() if item.is_current}
         shown = [
             {
@@ -137,10 +143,10 @@ class SetAside:
         ]
         for item in self._items.values():
             item.is_current = False
-        told = json.dumps(shown, ensure_ascii=False)
-        if told != self._written:
-            self._services.ledger.set_fact(SET_ASIDE_FACT, told)
-            self._written = told
+        written = json.dumps(shown, ensure_ascii=False)
+        if written != self._written:
+            self._services.ledger.set_fact(SET_ASIDE_FACT, written)
+            self._written = written
 
 
 def _key(use_case: str | None, name: str) -> tuple[str | None, str]:

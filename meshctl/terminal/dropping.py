@@ -12,11 +12,11 @@ from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.drop import place
+from meshctl.outbound.document import Caution
+from meshctl.outbound.drop import Dropper
 from meshctl.outbound.judge import Judge, sidecar_beside
 from meshctl.outbound.letter import Letter
 from meshctl.outbound.names import NameKind, NameRules, is_index
-from meshctl.outbound.wrap import Caution
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
 from meshctl.terminal.following import Followed
@@ -95,7 +95,8 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
         seen.append((letter, settings.mailbox.file_prefix + stamp))
 
     sidecar_data = sidecar_bytes(sidecar) if sidecar else None
-    placed_as = place(source, str(outbox), name, sidecar_data, NameRules(settings.staging), check)
+    dropper = Dropper(str(outbox), NameRules(settings.staging), check)
+    placed_as = dropper.drop_file(source, name, sidecar_data)
     letter, younger_than = seen[-1]
     return Followed(
         name=placed_as,

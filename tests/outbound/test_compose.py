@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -13,12 +13,13 @@ from meshctl.errors import Rejection
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.states import Acknowledgement
 from meshctl.outbound.compose import Draft, IncompleteError, compose
+from meshctl.outbound.document import Dropped
 from meshctl.payload.facts import MessageFacts, PatientFacts
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.model import Settings
 from tests.settings.loading import MINIMAL, load
 
-TODAY = date(2026, 11, 22)
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MESSAGE_ID = "20261122091502480113_7F3A9C"
 SMITH = PatientFacts("9990000042", "2001-02-14", "Smith", "Mr Brian Smith")
 LETTER = MessageFacts(
@@ -51,7 +52,7 @@ def _said(**keys: Any) -> Sidecar:
 def _compose(
     settings: Settings, facts: MessageFacts | None, sidecar: Sidecar | None = None, folder: str | None = None
 ) -> Draft:
-    return compose(facts, sidecar, folder, settings, MESSAGE_ID, TODAY)
+    return compose(Dropped(MESSAGE_ID, facts, sidecar or Sidecar(), folder), settings, NOW)
 
 
 def _refused(*arguments: Any, **more: Any) -> Rejection:
@@ -202,7 +203,7 @@ def test_the_address_is_the_patient_s_own(settings: Settings) -> None:
     """Whoever the patient is, To_DTS holds their number, date of birth and surname, and nothing else."""
 
     @given(
-        born=st.dates(date(1900, 1, 1), TODAY),
+        born=st.dates(date(1900, 1, 1), NOW.date()),
         surname=st.text(st.characters(categories=("Lu", "Ll"), max_codepoint=255), min_size=1, max_size=35),
     )
     def holds(born: date, surname: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from meshctl.errors import Rejection
 from meshctl.outbound.compose import Draft, compose
-from meshctl.outbound.wrap import Attached
+from meshctl.outbound.document import Attached, Dropped
 from meshctl.payload.reader import read_content
 from meshctl.payload.sidecar import read_sidecar
 from tests.commands.recorded import invoke
@@ -52,9 +52,8 @@ class Judge:
             assert content is not None
             contents.append(Attached(name, content))
         told = read_sidecar(json.dumps({**sidecar(), "use_case": use_case, **said}).encode())
-        return compose(
-            None, told, None, self.settings, "20261122091502480113_7F3A9C", date(2026, 11, 22), contents
-        )
+        dropped = Dropped("20261122091502480113_7F3A9C", None, told, None, contents)
+        return compose(dropped, self.settings, datetime(2026, 11, 22, 12, tzinfo=UTC))
 
     def code(self, *files: tuple[str, bytes], **said: Any) -> str:
         """Return the code of the rejection that is due."""

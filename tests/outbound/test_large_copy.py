@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.outbound.large_copy import LARGE_BYTES
+from meshctl.outbound.pair import LARGE_BYTES
 from tests.invariants import check_invariants
 from tests.outbound.cases import sparse
 from tests.payloads import pdf

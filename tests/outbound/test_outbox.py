@@ -13,7 +13,7 @@ import pytest
 from meshctl.clock import Clock
 from meshctl.journal.events import Journal
 from meshctl.ledger.services import Services, open_services
-from meshctl.outbound.outbox import NextTurn, Outbox
+from meshctl.outbound.outbox import Outbox
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.settings.model import StagingSettings
@@ -85,9 +85,10 @@ class Looked:
 
     def ready(self) -> list[str]:
         """Return the names of what is to be looked into, and keep what is left."""
-        self.left = NextTurn()
+        self.outbox.start_turn()
+        self.left = self.outbox.next_turn
         with self.outbox.opened() as sources:
-            return [one.name for one in self.outbox.ready(sources[0], self.left)]
+            return [one.name for one in self.outbox.ready(sources[0])]
 
     def ready_later(self) -> list[str]:
         """Return what is to be looked into when all has been quiet for long enough."""

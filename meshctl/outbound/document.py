@@ -1,22 +1,22 @@
-"""What the message around a document says: from sidecar and settings, checked, every fault named at once.
+"""Documents: whether a dropped one is whole, and what the message around it says. Pure.
 
-Which files are wrapped is the use case's property (`payload` in its row). The message itself is made by
-`payload/itk3.py`. Control file and message are made of the same values, so that they cannot disagree
-(GPCM-SD-038, -061, -091, -092, -117, -119).
+Which files are wrapped in a message is the use case's property (`payload` in its row); the message itself is
+written by `payload/itk3.py`. Control file and message are made of the same values, so that they
+cannot disagree (GPCM-SD-038, -061, -091, -092, -117, -119).
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
-from meshctl import clock
 from meshctl.errors import Rejection
 from meshctl.ledger.reads import WrappedMessage
 from meshctl.mesh.address import Patient
-from meshctl.mesh.use_cases import DocumentGuide, UseCase
+from meshctl.mesh.use_cases import CutOffDocuments, DocumentGuide, UseCase
+from meshctl.payload.document import JPEG, PDF, RTF, TIFF, named_type
 from meshctl.payload.facts import Content, MessageFacts, PatientFacts
 from meshctl.payload.itk3 import (
     ITK3_EVENT,
@@ -36,9 +36,8 @@ LARGE_BYTES: Final = 5_000_000
 """Above this a practice may answer 20015 (GP Connect Messaging)."""
 
 _REPORT_TITLE: Final = "Consultation report"
-
-FindEarlier = Callable[[str, str], WrappedMessage | None]
-"""Finds an earlier message by its message id, for a patient's NHS number; None where there is none."""
+_KINDS: Final = {PDF: "a PDF", TIFF: "a TIFF", JPEG: "a JPEG", RTF: "an RTF"}
+_OPEN_IT: Final = "Open the document; if it is not as it should be, send it again."
 
 
 class Caution(NamedTuple):
@@ -51,7 +50,7 @@ class Caution(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Wrapping:
-    """A document that is to be wrapped, and the ids of its message."""
+    """A document that is to be sent within a message, and the ids of that message."""
 
     document: Document
     ids: MessageIds
@@ -84,25 +83,32 @@ class Wrapping:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Attached:
-    """A further file of a document: its name beside it, and what it is."""
+    """A dropped document or one of its attachments: its name, and what kind of document it is."""
 
     name: str
     content: Content
 
 
-def wrapping_of(
-    contents: Sequence[Attached],
-    sidecar: Sidecar,
-    patient: Patient,
-    use_case: UseCase,
-    settings: Settings,
-    message_id: str,
-    find_earlier: FindEarlier,
-) -> Wrapping:
-    """Return what is to be wrapped, once `check_complete` has found nothing missing. Raises Rejection.
+class Dropped(NamedTuple):
+    """All that is known of a dropped file once it was read.
 
-    The first of `contents` is the dropped file itself.
+    `facts` are None for a file that is no message; `contents` then say what it is and what is attached to it,
+    itself first. `use_case` is that of its sub-folder, `earlier` the message that it replaces by message id.
     """
+
+    message_id: str
+    facts: MessageFacts | None
+    sidecar: Sidecar
+    use_case: str | None
+    contents: Sequence[Attached] = ()
+    earlier: WrappedMessage | None = None
+
+
+def wrapping_of(
+    dropped: Dropped, patient: Patient, use_case: UseCase, settings: Settings, now: datetime
+) -> Wrapping:
+    """Return the document to be wrapped; `check_complete` has found nothing missing. Raises Rejection."""
+    contents, sidecar = dropped.contents, dropped.sidecar
     kinds = [attached.content.content_type for attached in contents]
     if None in kinds:
         which = "The file" if kinds[0] is None else "An attachment"
@@ -117,7 +123,7 @@ def wrapping_of(
     organisation = Organisation(
         mailbox.ods_code or "", mailbox.organisation or "", mailbox.phone, mailbox.email
     )
-    replaced, version = _replaced(details, sidecar, patient, find_earlier)
+    replaced, version = _replaced(details, sidecar, dropped.earlier)
     is_report = use_case.document_guide is DocumentGuide.MESSAGING_1
     code, display = REPORT_OF_ENCOUNTER
     if details.type is not None:
@@ -125,7 +131,6 @@ def wrapping_of(
     title = _REPORT_TITLE if is_report else sidecar.title or details.title or display
     if details.confidential:
         _check_confidential((title, sidecar.subject or ""), organisation)
-    now = clock.now()
     document = Document(
         guide=use_case.document_guide,
         mailbox_id=mailbox.id,
@@ -139,9 +144,9 @@ def wrapping_of(
         written_at=now if details.date is None else _written_at(details.date),
         made_at=now,
         version=version,
-        sender_reference=details.sender_reference or message_id,
+        sender_reference=details.sender_reference or dropped.message_id,
         attachments=tuple(
-            # The first section is the document's own; the others are called as their files are.
+            # The first section has the title of the document; the others are named like their files.
             Attachment(attached.content.content_type or "", PurePath(attached.name).stem if number else title)
             for number, attached in enumerate(contents)
         ),
@@ -164,13 +169,55 @@ def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> N
 def document_cautions(contents: Iterable[Content], size_bytes: int) -> Iterator[Caution]:
     """Yield what may keep a practice from filing a document; `size_bytes` is the whole message's."""
     for problem in dict.fromkeys(problem for content in contents for problem in content.problems):
-        yield Caution(problem, "Open the document; if it is not as it should be, send it again.")
+        yield Caution(problem, _OPEN_IT)
     if size_bytes > LARGE_BYTES:
         yield Caution(
             f"The message around the document has {size_text(size_bytes)}; practices may refuse more than"
             f" {size_text(LARGE_BYTES)} (20015).",
             "Make the document smaller, by fewer colours say; max_document_bytes refuses such messages.",
         )
+
+
+def check_documents(
+    contents: Sequence[Attached], use_case: UseCase, *, is_wrapped: bool
+) -> tuple[Caution, ...]:
+    """Return what is doubtful about a file, the first of `contents`, and the documents attached to it.
+
+    Raises Rejection `document_kind` or `document_cut_off`, unless the use case sends such documents.
+    """
+    rejections = list(dict.fromkeys((each.code, each.text, each.advice) for each in _rejections(contents)))
+    if rejections and use_case.cut_off_documents is CutOffDocuments.REJECT:
+        raise Rejection(*rejections[0])
+    cautions = [Caution(text, _OPEN_IT, code) for code, text, _advice in rejections]
+    if contents and use_case.events and not is_wrapped and contents[0].content.content_type is None:
+        cautions.append(
+            Caution(
+                "The file is no FHIR message and no document, and its use case is one of FHIR messages: the"
+                " recipient's system may refuse it.",
+                "Look at the file and at its use case; if one of them is wrong, send the right file.",
+            )
+        )
+    return tuple(cautions)
+
+
+def _rejections(contents: Sequence[Attached]) -> Iterator[Rejection]:
+    for number, attached in enumerate(contents):
+        which = "An attachment" if number else "The file"
+        named, content = named_type(attached.name), attached.content
+        if named is not None and named != content.content_type:
+            yield Rejection(
+                "document_kind",
+                f"{which} is {_KINDS[named]} by its name, and its content is none.",
+                "Save the document as what its name says, or name it as what it is, and drop it again;"
+                ' cut_off_documents = "warn" sends it as it is.',
+            )
+        if content.cut_off is not None:
+            yield Rejection(
+                "document_cut_off",
+                f"{which} was cut off: {content.cut_off}.",
+                "Export or scan the document again, and drop it whole; if programs open it to its last page,"
+                ' cut_off_documents = "warn" sends it as it is.',
+            )
 
 
 def check_document_size(size_bytes: int, settings: Settings) -> None:
@@ -212,17 +259,28 @@ def _written_at(written: str) -> datetime:
         ) from None
 
 
+def replaced_message_id(sidecar: Sidecar | None) -> str | None:
+    """Return the message id of the message that a document replaces; None without one, or for a UUID."""
+    replaces = sidecar.document.replaces if sidecar and sidecar.document else None
+    return None if replaces is None or _uuid(replaces) is not None else replaces
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text.removeprefix("urn:uuid:"))
+    except ValueError:
+        return None
+
+
 def _replaced(
-    details: SidecarDocument, sidecar: Sidecar, patient: Patient, find_earlier: FindEarlier
+    details: SidecarDocument, sidecar: Sidecar, earlier: WrappedMessage | None
 ) -> tuple[uuid.UUID | None, int]:
     """Return the identifier of the message that is replaced, and the version of the new one."""
     if details.replaces is None:
         return None, _version(sidecar) or 1
-    try:
-        return uuid.UUID(details.replaces.removeprefix("urn:uuid:")), _version(sidecar) or 2
-    except ValueError:
-        pass
-    earlier = find_earlier(details.replaces, patient.nhs_number)
+    replaced = _uuid(details.replaces)
+    if replaced is not None:
+        return replaced, _version(sidecar) or 2
     if earlier is None:
         raise _not_replaceable("is no message that meshctl has made around a document")
     if not earlier.is_of_patient:
