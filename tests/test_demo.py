@@ -100,7 +100,6 @@ def test_script_shows_every_kind_of_ending(sample: Path) -> None:
 
 
 def test_settings_and_rules_of_the_sample_are_right(sample: Path) -> None:
-    """The sample's settings and rules load, and agree with its meshclient.cfg on the mailbox."""
     settings = load_settings(sample / "meshctl.toml", {})
     rules = load_rules(sample / RULES_NAME)
 
@@ -138,7 +137,6 @@ def test_pdfs_of_the_sample_are_whole(sample: Path) -> None:
 
 
 def test_copy_leaves_out_what_a_run_in_the_sample_left(sample: Path, tmp_path: Path) -> None:
-    """A sample that somebody has worked in is copied as it came."""
     (sample / "outbox" / "left-over.xml").write_bytes(b"x")
     (sample / PAYLOADS / "added.xml").write_bytes(b"x")
 

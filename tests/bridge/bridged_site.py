@@ -23,7 +23,7 @@ class BridgedSite(Site):
         return self.root / "log" / "bridge.log"
 
     def put(self, stem: str, data: bytes, *, to: str = "X26ABC2", **told: Any) -> None:
-        """Put a pair into OUT as the adapter does: payload first, control file last, by rename."""
+        """Put a pair into OUT as the daemon does: payload first, control file last, by rename."""
         given: dict[str, Any] = {"subject": "a letter", "workflow_id": WORKFLOW, "local_id": stem, **told}
         control = ControlFile(from_dts=MAILBOX_ID, to_dts=to, **given)
         for suffix, content in ((".dat", data), (".ctl", write_control_file(control))):

@@ -103,7 +103,7 @@ def test_statuses(status: int, calling: FailureKind, uploading: FailureKind) -> 
         {"internal_id": "1", "detail": [{"event": "SEND", "code": "12", "msg": "Unregistered to address"}]},
     ],
 )
-def test_mesh_refuses_in_its_own_words(status: int, body: object) -> None:
+def test_mesh_rejects_in_its_own_words(status: int, body: object) -> None:
     """Whatever its status, an answer that says an event, a code or a description is MESH's."""
     with answering(status, body=json.dumps(body)) as url:
         assert _fault(url, _send, uploading=True) == UNREGISTERED
@@ -120,14 +120,13 @@ def test_mesh_refuses_in_its_own_words(status: int, body: object) -> None:
         ("", None),
     ],
 )
-def test_a_pause_that_mesh_asks_for_is_told(header: str, seconds: float | None) -> None:
+def test_a_pause_that_mesh_asks_for_is_returned(header: str, seconds: float | None) -> None:
     """Retry-After comes out in seconds, at most an hour; what cannot be read counts as not said."""
     with answering(429, header) as url:
         assert _fault(url, lambda client: list(client.message_ids())).retry_after_seconds == seconds
 
 
 def test_a_pause_may_be_a_date() -> None:
-    """A Retry-After with a date to come is the time until then."""
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     with answering(503, f"Retry-After: {until}\r\n") as url:
         seconds = _fault(url, lambda client: list(client.message_ids())).retry_after_seconds
@@ -166,7 +165,7 @@ def test_an_answer_that_never_came_leaves_an_upload_unsure(
     assert (asked.kind, asked.code) == (FailureKind.LATER, code)
 
 
-def test_the_refusals_of_mesh(sandbox: Sandbox) -> None:
+def test_the_rejections_of_mesh(sandbox: Sandbox) -> None:
     """MESH's own event and code come through, and its words apart from what they mean."""
     assert _fault(sandbox.url, lambda client: _send(client, "NOBODY")) == UNREGISTERED
 
@@ -182,7 +181,6 @@ def test_the_first_version_of_the_api_is_understood() -> None:
 
 
 def test_a_wrong_password_is_denied(sandbox: Sandbox) -> None:
-    """A mailbox that MESH does not let in is DENIED, and the password is not told."""
     fault = _fault(sandbox.url, lambda client: list(client.message_ids()), password="wrong-one")
 
     assert fault.kind is FailureKind.DENIED
@@ -191,7 +189,7 @@ def test_a_wrong_password_is_denied(sandbox: Sandbox) -> None:
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("subject", ["Łukasz", "two\nlines", "小"])
-def test_header_texts_that_http_cannot_carry_are_refused(sandbox: Sandbox, subject: str) -> None:
+def test_header_texts_that_http_cannot_carry_are_rejected(sandbox: Sandbox, subject: str) -> None:
     """A text beyond Latin-1 or with a line break is refused before anything is sent, without quoting it."""
     fault = _fault(sandbox.url, lambda client: _send(client, subject=subject), uploading=True)
 

@@ -175,7 +175,7 @@ def test_what_is_not_the_message_is_not_taken_for_it(mailbox: Mailbox, mesh: Fal
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("status", [200, 400, 404, 405, 410, 411, 413, 414, 415, 417, 422, 451])
 @pytest.mark.parametrize("local_ids", [("A81001",) * 3, ("a", "b", "c")], ids=["one for all", "their own"])
-def test_a_page_in_the_place_of_mesh_refuses_nothing(
+def test_a_page_in_the_place_of_mesh_rejects_nothing(
     mailbox: Mailbox, mesh: FalseMesh, local_ids: tuple[str, ...], status: int
 ) -> None:
     """The pairs wait, none goes to FAILED, and each arrives once when MESH answers again.
@@ -378,7 +378,7 @@ def test_a_list_that_is_none_is_no_empty_inbox(mailbox: Mailbox, mesh: FalseMesh
     assert mailbox.names() == [f"{ID}.ctl", f"{ID}.dat"]
 
 
-def test_ids_that_are_none_are_left_and_told_of_once(mailbox: Mailbox, mesh: FalseMesh) -> None:
+def test_ids_that_are_none_are_left_and_logged_once(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """Objects, numbers and paths among the ids keep no message behind them away."""
     mesh.inbox |= {ID: LETTER, OTHER_ID: b"more"}
     odd = [{"id": 1}, 7, None, ["x"], "../../etc/passwd", "9990000042", True]
@@ -393,7 +393,7 @@ def test_ids_that_are_none_are_left_and_told_of_once(mailbox: Mailbox, mesh: Fal
     assert "9990000042" not in mailbox.log_text()
 
 
-def test_no_more_than_some_odd_ids_are_told_of(mailbox: Mailbox, mesh: FalseMesh) -> None:
+def test_no_more_than_some_odd_ids_are_logged(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """A thousand of them do not fill the log; the last that is told of says so."""
     mesh.tamper(Call.LIST, Told.of({"messages": [f"odd/{number}" for number in range(1000)]}))
 

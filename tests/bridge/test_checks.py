@@ -92,7 +92,6 @@ def test_without_a_bridge_nothing_is_said_of_one(bridged: CheckedSite) -> None:
 def test_a_certificate_is_warned_of_in_time(
     bridged: CheckedSite, later: timedelta, severity: Severity | None, text: str
 ) -> None:
-    """From 30 days before its end a certificate is a warning; after it, and before its time, an error."""
     found = _failing(bridged, later).get("bridge.certificate")
 
     assert (found.severity if found else None) is severity
@@ -117,7 +116,6 @@ def test_secrets_that_others_can_read(bridged: CheckedSite, name: str, mode: int
 
 
 def test_an_open_private_key(bridged: CheckedSite) -> None:
-    """The private key of the certificate is looked at like the other secrets."""
     (bridged.site.root / "ca" / "client.key").chmod(0o644)
 
     assert bridged.failing()["mode.bridge.private_key"].severity is Severity.ERROR
@@ -151,7 +149,6 @@ def test_secrets_of_the_service_are_not_judged(bridged: CheckedSite, reference: 
 
 
 def test_a_file_that_is_no_certificate(bridged: CheckedSite) -> None:
-    """A certificate file without a certificate is told as such."""
     found = _failing(bridged, certificate="file:password")
 
     assert "is not a certificate in PEM" in found["bridge.certificate"].text
@@ -213,7 +210,6 @@ def test_the_validity_is_what_the_certificate_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 20, 100, 300])
 def test_a_damaged_certificate_is_said_to_be_one(tmp_path: Path, cut: int) -> None:
-    """However a certificate is damaged, it is told, and nothing else goes wrong."""
     made = TestAuthority(tmp_path).issue("client")
     text = made.certificate.read_text()
     made.certificate.write_text(text[: 28 + cut] + text[text.index("-----END") :])

@@ -114,7 +114,6 @@ def test_the_proxy_of_the_environment_is_kept_to(tmp_path: Path, monkeypatch: py
 
 
 def test_secrets_are_hidden_from_repr(tmp_path: Path) -> None:
-    """Neither settings nor client show a secret."""
     settings = _settings(tmp_path, BRIDGE)
     with connect(settings, {"MESH_PASSWORD": "Tr0ub4dor", "MESH_KEY": "Tr0ub4dor"}) as client:
         assert "Tr0ub4dor" not in repr(settings) + repr(client)
@@ -178,7 +177,6 @@ def test_certificate_and_key_go_together(tmp_path: Path) -> None:
 
 
 def test_without_an_environment_there_is_no_connection(tmp_path: Path) -> None:
-    """Settings without [bridge] environment are told what to set."""
     assert 'set it to "live", "integration", "sandbox" or a URL' in _fault(tmp_path, {})
 
 

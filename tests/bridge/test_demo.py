@@ -73,7 +73,6 @@ def test_it_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> 
 
 
 def test_it_says_what_to_install(tmp_path: Path) -> None:
-    """Without the packages one plain line says what to install; exit code 2, and no folder is made."""
     (tmp_path / "hide").mkdir()
     (tmp_path / "hide" / "sitecustomize.py").write_text(
         "from importlib.machinery import PathFinder\n"

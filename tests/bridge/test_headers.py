@@ -95,7 +95,7 @@ REFUSED: Final = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_mesh_would_refuse_is_refused_with_its_code(case: str) -> None:
+def test_what_mesh_would_reject_is_rejected_with_its_code(case: str) -> None:
     """A control file that cannot become headers is refused with event and code, and no value is quoted."""
     control, event_and_code, text = REFUSED[case]
 
@@ -126,7 +126,7 @@ def test_what_is_sent_arrives_as_it_was(
 
 
 @given(to_dts=_ANY_TEXT, subject=_ANY_TEXT, local_id=_ANY_TEXT, workflow_id=_ANY_TEXT, stem=_ANY_TEXT)
-def test_whatever_is_not_refused_http_can_carry(
+def test_whatever_is_not_rejected_http_can_carry(
     to_dts: str, subject: str, local_id: str, workflow_id: str, stem: str
 ) -> None:
     """No text gets past the check that requests or Latin-1 would then choke on, or that adds a header."""
@@ -149,7 +149,7 @@ def test_any_headers_become_a_control_file(headers: dict[str, str], message_id: 
     assert read_control_file(written) == control
 
 
-def test_an_arrived_letter_is_told_as_the_mesh_client_does() -> None:
+def test_an_arrived_letter_has_the_control_file_of_the_mesh_client() -> None:
     """A data message has its own id in DTSId and a record that it was transferred."""
     control = arrived_control_file(
         {
@@ -224,7 +224,6 @@ def test_a_message_that_says_nothing_of_itself_is_not_lost() -> None:
 
 @pytest.mark.parametrize("stem", ["letters-20261122113000123456_A1B2C3", STEM])
 def test_a_message_id_is_the_file_name(stem: str) -> None:
-    """A pair of the adapter's is told by its own name."""
     assert mex_file_name(stem, "1") == f"{stem}.dat"
 
 
@@ -239,7 +238,6 @@ def test_a_stem_that_may_come_again_gets_a_hash(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", ["999 000 0042 Smith", "9990000042", "Zoë", "x" * 201, "\udcff", "a/b", "-"])
 def test_a_stem_that_may_name_a_patient_goes_as_a_hash(stem: str) -> None:
-    """A name that others chose, and that may name a patient, is told by a hash alone."""
     name = mex_file_name(stem, "1")
 
     assert len({name, mex_file_name(f"{stem}2", "1"), mex_file_name(stem, "2")}) == 3

@@ -25,7 +25,6 @@ def test_mailboxes_are_printed_a_line_each(site: BridgedSite) -> None:
 
 
 def test_json_is_one_document(site: BridgedSite) -> None:
-    """--json prints what was asked and the mailboxes found."""
     ended = site.meshctl("lookup", "X27", "TEST_WORKFLOW_ACK", "--json")
 
     assert ended.exit_code == 0

@@ -67,7 +67,6 @@ def _part(
 
 
 def test_steps_follow_each_other_until_there_is_none() -> None:
-    """After a step another may follow at once; when there was none, the next look is a minute later."""
     work, clock = Worked(True, True, False, True), SteppedClock()
     part = _part(work, clock)
 
@@ -77,7 +76,7 @@ def test_steps_follow_each_other_until_there_is_none() -> None:
     assert part.turn()
 
 
-def test_failures_wait_ever_longer_and_are_said_once(said: Callable[[], list[Entry]]) -> None:
+def test_failures_wait_ever_longer_and_are_logged_once(said: Callable[[], list[Entry]]) -> None:
     """While the same thing is in the way it is said once, with growing pauses; then that it goes on."""
     work, clock = Worked(AWAY, AWAY, AWAY, True), SteppedClock()
     part, pauses = _part(work, clock), []
@@ -111,7 +110,7 @@ def test_failures_wait_ever_longer_and_are_said_once(said: Callable[[], list[Ent
     ],
     ids=["away", "denied", "disk", "ours"],
 )
-def test_what_is_in_the_way_is_told(
+def test_what_is_in_the_way_is_logged(
     said: Callable[[], list[Entry]], error: Exception, event: str, text: str, advice: str
 ) -> None:
     """What will pass is a warning, what a person has to mend an error, with advice; no patient is told."""
@@ -140,7 +139,6 @@ def test_the_unforeseen_stops_nothing_and_tells_no_value(said: Callable[[], list
 
 
 def test_a_pause_that_mesh_asks_for_is_kept_to() -> None:
-    """With a Retry-After of two minutes nothing is asked before they are over."""
     work, clock = Worked(BUSY, True), SteppedClock()
     part = _part(work, clock)
     part.turn()
@@ -167,7 +165,6 @@ def test_looking_again_does_not_undercut_a_pause() -> None:
 def test_a_stop_in_the_midst_of_a_step_is_no_failure_and_no_success(
     said: Callable[[], list[Entry]],
 ) -> None:
-    """A step that was stopped neither clears what is in the way nor is logged."""
 
     def work() -> bool:
         raise next(outcomes)

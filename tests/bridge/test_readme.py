@@ -1,4 +1,4 @@
-"""The README's way over the MESH API, its lines run as they stand: sandbox, bridge, adapter, a letter."""
+"""The README's way over the MESH API, its lines run as they stand: sandbox, bridge, daemon, a letter."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def _terminal(script: str, environ: dict[str, str], said: Path) -> Iterator[None
 
 
 def test_a_letter_is_delivered_and_acknowledged(tmp_path: Path) -> None:
-    """With sandbox, bridge and adapter in three terminals, the letter ends as completed."""
+    """With sandbox, bridge and daemon in three terminals, the letter ends as completed."""
     url = closed_port()
     told = section(BRIDGE_PAGE.read_text(encoding="utf-8"), "Try it against NHS England's sandbox")
     # What a test cannot share with others: the port, and folders with fixed names.

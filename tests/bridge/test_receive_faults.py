@@ -203,7 +203,6 @@ def test_all_pages_of_the_inbox(mesh: OddMesh, mailbox: Mailbox) -> None:
 def test_one_message_that_mesh_cannot_give_does_not_hold_up_the_others(
     mesh: OddMesh, mailbox: Mailbox
 ) -> None:
-    """A message that MESH fails to hand over again and again lets the others pass."""
     mesh.hold(ID, Answer(status=500))
     mesh.hold(OTHER_ID, Answer(LETTER, DATA))
 
@@ -264,8 +263,7 @@ def test_an_acknowledgement_of_what_mesh_has_forgotten_is_done(
     assert mailbox.left_over() == []
 
 
-def test_an_acknowledgement_that_is_refused_is_told(mesh: OddMesh, mailbox: Mailbox) -> None:
-    """A refused acknowledgement neither holds up the others nor brings the message a second time."""
+def test_an_acknowledgement_that_is_rejected_is_logged(mesh: OddMesh, mailbox: Mailbox) -> None:
     mesh.hold(ID, Answer(LETTER, DATA))
     mesh.acknowledging = rejection(400)
 
@@ -334,7 +332,7 @@ def test_a_missing_inbox_is_never_made(mesh: OddMesh, mailbox: Mailbox) -> None:
     assert mesh.acknowledged == [ID]
 
 
-def test_a_work_folder_that_goes_away_is_made_anew(mesh: OddMesh, mailbox: Mailbox) -> None:
+def test_a_work_folder_that_goes_away_is_made_again(mesh: OddMesh, mailbox: Mailbox) -> None:
     """Whoever empties the work folder under a running bridge holds it up for one attempt."""
     mesh.hold(ID, Answer(LETTER, DATA))
     with mailbox.receiving() as receiving:

@@ -1,6 +1,6 @@
 """Killed at any system call while it receives, the bridge loses, doubles and leaves half nothing.
 
-After each kill it is started again until all is quiet. In between another application, as the adapter would,
+After each kill it is started again until all is quiet. In between another application, as the daemon would,
 may take what has arrived out of IN: that must not bring it back.
 """
 

@@ -37,7 +37,7 @@ def told(site: WholeSite, event: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_missing_inbox_is_told_once(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_missing_inbox_is_logged_once(tmp_path: Path, sandbox: Sandbox) -> None:
     """Without IN the bridge says so once, keeps trying and makes none; with it what waits arrives."""
     site = make_whole_site(tmp_path / "b", sandbox, B)
     site.environ["MESHCTL_LOG__LEVEL"] = "DEBUG"
@@ -60,7 +60,7 @@ def test_a_missing_inbox_is_told_once(tmp_path: Path, sandbox: Sandbox) -> None:
 
 @needs_mounts
 @pytest.mark.slow
-def test_a_full_disk_is_told_once(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_full_disk_is_logged_once(tmp_path: Path, sandbox: Sandbox) -> None:
     """With the mailbox's disk full nothing is acknowledged; with room again the message arrives."""
     with mounted(tmp_path / "b", "size=2m"):
         site = make_whole_site(tmp_path / "b", sandbox, B)
@@ -113,7 +113,7 @@ def test_killed_again_and_again(tmp_path: Path, sandbox: Sandbox, count: int, ki
 
 
 def put(site: WholeSite, stem: str, payload: bytes) -> None:
-    """Put a pair into OUT, as the adapter does; its local id is its own."""
+    """Put a pair into OUT, as the daemon does; its local id is its own."""
     control = ControlFile(from_dts=A, to_dts=B, subject="", workflow_id="TEST", local_id=stem)
     hidden = site.out / f".{stem}"
     for ending, data in ((".dat", payload), (".ctl", write_control_file(control))):

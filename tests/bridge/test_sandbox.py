@@ -40,7 +40,6 @@ def test_reports_and_events_can_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_over_tls_a_client_certificate_is_asked_for(tmp_path: Path) -> None:
-    """With an authority the sandbox answers a client with a certificate, and no other."""
     authority = TestAuthority(tmp_path / "ca")
     with Sandbox(tmp_path / "sandbox", authority=authority) as sandbox:
         assert sandbox.inbox("X26ABC1") == []

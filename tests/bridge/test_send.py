@@ -44,7 +44,6 @@ def test_a_letter_is_sent(mailbox: Mailbox, sandbox: Sandbox) -> None:
 
 
 def test_without_save_sent_nothing_is_left(mailbox: Mailbox, sandbox: Sandbox) -> None:
-    """With SaveSent=N a pair that was sent is gone."""
     mailbox.save_sent = False
     mailbox.put()
 
@@ -89,7 +88,6 @@ def test_without_allow_chunking_a_payload_goes_in_one_piece(mailbox: Mailbox, sa
 
 
 def test_pairs_go_oldest_first(mailbox: Mailbox, sandbox: Sandbox) -> None:
-    """What was put into OUT first is sent first."""
     for number in (2, 0, 1):
         mailbox.put(f"letter-{number}", f"{number}".encode(), age_seconds=10 - number)
 
@@ -128,7 +126,7 @@ def _written(control: ControlFile) -> bytes:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_mesh_refuses_is_failed_and_reported(mailbox: Mailbox, sandbox: Sandbox, case: str) -> None:
+def test_what_mesh_rejects_is_failed_and_reported(mailbox: Mailbox, sandbox: Sandbox, case: str) -> None:
     """A rejection puts the pair into FAILED and a report with event and code into IN; nothing is sent."""
     control, event_and_code = REFUSED[case]
     mailbox.put(control=_written(control))
@@ -147,8 +145,7 @@ def test_what_mesh_refuses_is_failed_and_reported(mailbox: Mailbox, sandbox: San
     assert not [secret for secret in _SECRETS if secret in mailbox.log_text()]
 
 
-def test_a_refused_control_file_has_the_record(mailbox: Mailbox) -> None:
-    """In FAILED, too, the control file says why."""
+def test_a_rejected_control_file_has_the_record(mailbox: Mailbox) -> None:
     mailbox.put(control=replace(LETTER, to_dts="NOBODY7"))
 
     mailbox.send()
@@ -169,7 +166,7 @@ def test_a_control_file_that_cannot_be_read_stays_as_it_is(mailbox: Mailbox) -> 
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "link", "folder"])
-def test_a_payload_that_cannot_be_read_is_told(mailbox: Mailbox, sandbox: Sandbox, kind: str) -> None:
+def test_a_payload_that_cannot_be_read_is_reported(mailbox: Mailbox, sandbox: Sandbox, kind: str) -> None:
     """COLLECT 02: no payload, an empty one, or something that is no file."""
     out = mailbox.root / "OUT"
     (mailbox.root / "secret").write_bytes(b"not for sending")
@@ -187,7 +184,6 @@ def test_a_payload_that_cannot_be_read_is_told(mailbox: Mailbox, sandbox: Sandbo
 
 
 def test_a_failing_pair_does_not_hold_up_others(mailbox: Mailbox, sandbox: Sandbox) -> None:
-    """Each pair comes to its own end."""
     mailbox.put("broken", control=b"not xml", age_seconds=9)
     mailbox.put("nobody", control=replace(LETTER, to_dts="NOBODY7"), age_seconds=8)
     mailbox.put("fine", b"fine", age_seconds=7)
@@ -207,7 +203,6 @@ def test_a_failing_pair_does_not_hold_up_others(mailbox: Mailbox, sandbox: Sandb
 def test_a_name_that_others_chose_reaches_neither_mesh_nor_log(
     mailbox: Mailbox, sandbox: Sandbox, stem: str
 ) -> None:
-    """A file name that may name a patient goes to MESH as a hash, and is masked in the log."""
     mailbox.put(stem)
 
     assert mailbox.send() == []
@@ -219,7 +214,7 @@ def test_a_name_that_others_chose_reaches_neither_mesh_nor_log(
     assert "bridge.sent" in mailbox.log_text()
 
 
-def test_what_is_said_of_a_letter_holds_no_patient(mailbox: Mailbox) -> None:
+def test_what_is_logged_of_a_letter_holds_no_patient(mailbox: Mailbox) -> None:
     """The log has the pair's name, MESH's id, the size; nothing of what the control file says."""
     mailbox.put()
 
@@ -264,7 +259,7 @@ def test_a_folder_that_is_missing_is_waited_for(mailbox: Mailbox, sandbox: Sandb
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_payload_without_rights_is_told(mailbox: Mailbox) -> None:
+def test_a_payload_without_rights_is_reported(mailbox: Mailbox) -> None:
     """COLLECT 02: a file that the bridge may not read."""
     mailbox.put()
     (mailbox.root / "OUT" / f"{STEM}.dat").chmod(0)

@@ -1,4 +1,4 @@
-"""The adapter reads what the bridge left of its letters: each ends in the state that MESH's answer means."""
+"""The daemon reads what the bridge left of its letters: each ends in the state that MESH's answer means."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def site(tmp_path: Path, proxy: Proxy) -> Site:
 
 
 def follow(site: Site, **said: Any) -> dict[str, Any]:
-    """Drop a letter, let adapter and bridge work one after the other, and return what is known of it."""
+    """Drop a letter, let daemon and bridge work one after the other, and return what is known of it."""
     site.place("letter.pdf", _LETTER, sidecar=sidecar(**said))
     site.run_once()
     assert site.meshctl("bridge", "--once").exit_code == 0
@@ -50,7 +50,7 @@ def follow(site: Site, **said: Any) -> dict[str, Any]:
 
 
 def known(site: Site) -> dict[str, Any]:
-    """Let the adapter work, and return what is known of the only message then."""
+    """Let the daemon work, and return what is known of the only message then."""
     site.run_once()
     (message_id,) = site.messages()
     shown: dict[str, Any] = json.loads(site.meshctl("show", message_id, "--json").stdout)
@@ -58,7 +58,6 @@ def known(site: Site) -> dict[str, Any]:
 
 
 def test_a_letter_that_mesh_took_is_sent(site: Site, sandbox: Sandbox) -> None:
-    """The message is `sent`, with the id that it has at MESH."""
     shown = follow(site, to_mailbox=OTHER)
 
     assert (shown["state"], shown["mesh_id"]) == ("sent", sandbox.inbox(OTHER)[0])
@@ -73,7 +72,7 @@ def test_a_letter_that_mesh_took_is_sent(site: Site, sandbox: Sandbox) -> None:
     ],
     ids=["unregistered", "beyond Latin-1"],
 )
-def test_a_letter_that_mesh_refused_is_failed(
+def test_a_letter_that_mesh_rejected_is_failed(
     site: Site, said: dict[str, Any], event: str, code: str
 ) -> None:
     """The report in IN marks the message `failed`, with event and code, and is archived."""

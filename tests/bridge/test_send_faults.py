@@ -287,7 +287,7 @@ def test_chunks_keep_the_size_they_began_with(mailbox: Mailbox, proxy: Proxy, sa
     assert arrived(sandbox) == [LONG]
 
 
-def test_a_message_that_mesh_has_forgotten_is_sent_anew(
+def test_a_message_that_mesh_has_forgotten_is_sent_again(
     mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox
 ) -> None:
     """An upload that lacked chunks when MESH dropped it has reached nobody, and begins again."""
@@ -395,7 +395,6 @@ def test_without_a_network_most_pairs_stay_in_out(tmp_path: Path) -> None:
 
 
 def test_a_mesh_that_comes_back_gets_every_pair_once(tmp_path: Path) -> None:
-    """Pairs put into OUT while MESH was down are all sent when it is there."""
     sandbox = Sandbox(tmp_path / "sandbox")
     mailbox = Mailbox(tmp_path / "mailbox", sandbox.url)
     for number in range(12):

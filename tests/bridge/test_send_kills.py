@@ -73,7 +73,7 @@ class Place:
     reports: dict[str, str] = field(default_factory=dict)
 
     def take_reports(self) -> None:
-        """Take every report out of IN, as the adapter does; none may come twice."""
+        """Take every report out of IN, as the daemon does; none may come twice."""
         for path in self.mailbox.inbox.iterdir():
             control = read_control_file(path.read_bytes())
             assert control.is_report
@@ -298,7 +298,7 @@ def test_calls_that_fail(sandbox: Sandbox, tmp_path: Path, variant: str, error: 
 
 
 @needs_strace
-def test_what_was_refused_before_a_kill_may_be_taken_after_it(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_what_was_rejected_before_a_kill_may_be_taken_after_it(sandbox: Sandbox, tmp_path: Path) -> None:
     """A rejection that a kill kept from coming out is forgotten, report and all: MESH is asked anew."""
     place = Places(sandbox, tmp_path, "letter").new()
     far_end = place.mailbox.url

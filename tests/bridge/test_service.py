@@ -55,7 +55,6 @@ def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sa
 
 @pytest.mark.slow
 def test_over_tls_with_a_client_certificate(tmp_path: Path) -> None:
-    """The whole way works over TLS, with a certificate of our own and the test's authority."""
     authority = TestAuthority(tmp_path / "ca")
     mine = authority.issue("client")
     with Sandbox(tmp_path / "sandbox", authority=authority) as sandbox:
@@ -97,7 +96,6 @@ def test_mesh_away_and_back(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mesh_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
-    """A bridge that starts before MESH can be reached connects as soon as it can."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
         sandbox.stop()
         site = bridged_site(tmp_path / "site", sandbox.url)
@@ -220,7 +218,6 @@ def test_a_stop_in_the_midst_of_an_upload(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_goes_away_ends_it(tmp_path: Path, sandbox: Sandbox) -> None:
-    """SIGHUP ends it in order, as SIGTERM does: it reads nothing again."""
     site = bridged_site(tmp_path, sandbox.url)
     with site.bridge() as bridge:
         bridge.wait_for_event("bridge.connected")
@@ -288,7 +285,7 @@ def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path, sandbo
 
 
 def test_its_log_is_a_file_of_its_own(tmp_path: Path, sandbox: Sandbox) -> None:
-    """Bridge and adapter write two files, so that neither rotates the other's; `logs --bridge` reads it."""
+    """Bridge and daemon write two files, so that neither rotates the other's; `logs --bridge` reads it."""
     site = bridged_site(tmp_path, sandbox.url)
     site.meshctl("bridge", "--once")
 
@@ -314,7 +311,6 @@ def test_wrong_secrets_end_it_before_it_begins(tmp_path: Path) -> None:
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("command", [("bridge",), ("lookup", "X26", "TEST_WORKFLOW")])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Where mesh-client is not installed, one plain line says what to install; exit code 2."""
     site = bridged_site(tmp_path / "site", "sandbox")
     # As if it were not installed: Python does not find it on any path.
     (tmp_path / "hide").mkdir()

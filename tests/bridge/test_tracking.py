@@ -152,7 +152,7 @@ def test_a_damaged_file_of_answers_is_no_answer(sandbox: Sandbox, site: Site, co
 
 
 def test_there_may_be_no_ledger(sandbox: Sandbox, site: Site) -> None:
-    """Before the adapter has first run there is nothing to ask after."""
+    """Before the daemon has first run there is nothing to ask after."""
     assert ask(sandbox, site) == 0
 
 

@@ -1,4 +1,4 @@
-"""Two sites, each with adapter and bridge, and one MESH between them: letters go, acknowledgements come."""
+"""Two sites, each with daemon and bridge, and one MESH between them: letters go, acknowledgements come."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A site with adapter and bridge, both as real processes, whose mailbox is at a sandbox."""
+"""A site with daemon and bridge, both as real processes, whose mailbox is at a sandbox."""
 
 import hashlib
 import random
@@ -42,7 +42,7 @@ class WholeSite(Site):
 
     @contextmanager
     def at_work(self) -> Iterator[tuple[Daemon, Daemon]]:
-        """Run adapter and bridge while the block lasts."""
+        """Run daemon and bridge while the block lasts."""
         with ExitStack() as stack:
             yield stack.enter_context(self.daemon()), stack.enter_context(self.bridge())
 

@@ -33,7 +33,6 @@ def test_pair_moves_to_sent_under_its_own_name(simulated: SimulatedMailbox) -> N
 
 
 def test_save_sent_no_leaves_nothing(simulated: SimulatedMailbox) -> None:
-    """With SaveSent=N a pair that was sent is gone."""
     simulated.write_rules("[client]\nsave_sent = false\ncollect_report = false")
     simulated.put("letter-1", replace(MESSAGE, workflow_id="LOCAL"))
     simulated.run()
@@ -114,7 +113,7 @@ def test_missing_payload_goes_to_failed(simulated: SimulatedMailbox, kind: str) 
         (replace(MESSAGE, to_dts=f"GPPROVIDER_{NHS_NUMBER}_1402_Smith"), "EPL-154"),
     ],
 )
-def test_what_mesh_refuses_at_once_goes_to_failed(
+def test_what_mesh_rejects_at_once_goes_to_failed(
     simulated: SimulatedMailbox, control: ControlFile, code: str
 ) -> None:
     """Version, addresses and NHS number are checked as MESH does; the record in FAILED says what is wrong."""
@@ -185,7 +184,6 @@ def test_delayed_pair_is_with_the_client_until_it_is_transferred(simulated: Simu
 
 
 def test_poll_report_is_about_the_client(simulated: SimulatedMailbox) -> None:
-    """With PollReport=Y each poll leaves a RECEIVE report."""
     simulated.write_rules("[client]\npoll_report = true")
     simulator = simulated.start(speed=1)
     simulator.step()

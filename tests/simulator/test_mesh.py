@@ -105,7 +105,6 @@ def test_acknowledgements_come_as_the_rule_says(
 
 
 def test_acknowledgements_may_overtake_each_other(simulated: SimulatedMailbox) -> None:
-    """A rule can let the business acknowledgement come before the infrastructure one."""
     simulated.write_rules(f'{QUIET}[[rules]]\ninfrastructure_ack_after = "3000d"\nbusiness_ack_after = "1s"')
     simulated.put_itk3("letter-1")
     simulator = simulated.start()

@@ -38,7 +38,6 @@ def test_documented_example_shows_every_key_with_its_default(tmp_path: Path) -> 
 
 
 def test_sample_rules_are_valid() -> None:
-    """The rules that ship with the sample mailbox can be read."""
     rules = load_rules(SAMPLE)
 
     assert len(rules.rules) >= 6
@@ -46,11 +45,10 @@ def test_sample_rules_are_valid() -> None:
 
 
 def test_no_file_means_that_all_goes_well() -> None:
-    """Without rules the defaults hold."""
     assert load_rules(None).rules == ()
 
 
-def test_all_faults_are_told_at_once_with_key_expectation_and_example(tmp_path: Path) -> None:
+def test_all_faults_come_at_once_with_key_expectation_and_example(tmp_path: Path) -> None:
     """Each wrong or unknown key has a line that says what was expected."""
     text = """
 [client]
@@ -102,7 +100,6 @@ def test_wrong_shapes_are_faults_not_crashes(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("content", [b"[[rules", b"\xff\xfe"])
 def test_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes) -> None:
-    """A file that cannot be read as TOML is named in the error."""
     file = tmp_path / "rules.toml"
     file.write_bytes(content)
 
@@ -111,6 +108,5 @@ def test_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes) -> Non
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    """A rules file that is not there is an error of usage."""
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_rules(tmp_path / "none.toml")

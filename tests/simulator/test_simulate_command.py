@@ -48,7 +48,6 @@ def test_once_takes_what_is_there_and_ends(simulated: SimulatedMailbox) -> None:
 
 
 def test_what_was_to_come_comes_in_a_later_run(simulated: SimulatedMailbox) -> None:
-    """Answers that a run has not delivered are delivered by the next, when their time has come."""
     simulated.write_rules('[timing]\ninfrastructure_ack = "1s"\nbusiness_ack = "1s"')
     simulated.put_itk3("letter-1")
     simulate(simulated, "--once", "--rules", str(simulated.rules), *FAST)
@@ -58,7 +57,6 @@ def test_what_was_to_come_comes_in_a_later_run(simulated: SimulatedMailbox) -> N
 
 
 def test_wrong_rules_end_with_exit_code_2(simulated: SimulatedMailbox) -> None:
-    """Faults in the rules are told before anything is taken."""
     simulated.write_rules("[[rules]]\nerror = 1")
     simulated.put("letter-1")
     result = simulate(simulated, "--once", "--rules", str(simulated.rules))
@@ -68,7 +66,7 @@ def test_wrong_rules_end_with_exit_code_2(simulated: SimulatedMailbox) -> None:
     assert simulated.names("OUT") == ["letter-1.ctl", "letter-1.dat"]
 
 
-def test_mailbox_that_a_client_has_served_is_refused(simulated: SimulatedMailbox) -> None:
+def test_mailbox_that_a_client_has_served_is_not_served(simulated: SimulatedMailbox) -> None:
     """The simulator does not take the letters of a live mailbox, unless told that it is one for tests."""
     mailbox = simulated.settings.mailbox
     work_folder(mailbox).rmdir()
@@ -86,7 +84,6 @@ def test_mailbox_that_a_client_has_served_is_refused(simulated: SimulatedMailbox
 
 
 def test_only_one_may_serve_a_mailbox(simulated: SimulatedMailbox) -> None:
-    """Where a bridge or another simulator serves the mailbox, the simulator says who, and does nothing."""
     mailbox = simulated.settings.mailbox
     with serving(mailbox, "the bridge"):
         result = simulate(simulated, "--once", *FAST)
@@ -107,7 +104,7 @@ def test_signal_ends_it_in_order(simulated: SimulatedMailbox, number: signal.Sig
     assert output.endswith("ended, with 0 deliveries still to come\n")
 
 
-def test_folder_that_is_gone_is_said_once_and_waited_for(simulated: SimulatedMailbox) -> None:
+def test_folder_that_is_gone_is_printed_once_and_waited_for(simulated: SimulatedMailbox) -> None:
     """A mailbox whose OUT vanishes, as shares do, is served again when it is back."""
     with start(simulated) as process:
         assert process.stdout is not None
