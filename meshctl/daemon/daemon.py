@@ -1,9 +1,17 @@
-"""The life of the daemon process: lock, services, sessions, reload, stop."""
+"""The daemon: its lock, its services, its turns, reload and stop.
 
+Each turn does everything that is due: the outbox, then the client's folders. Turns follow each other as
+events, waiting files and the rescan demand, and no turn relies on an event having come. A session of turns
+ends with a stop, a reload, or a ledger that has to be opened again.
+"""
+
+import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from functools import partial
 
 from meshctl import __version__
@@ -12,24 +20,212 @@ from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, single_instance
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.retry import RetriedParts
-from meshctl.daemon.session import End, Session
 from meshctl.daemon.wake_ups import Signals
+from meshctl.daemon.watcher import Watcher
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.owner import ForeignFolderError, claim
+from meshctl.inbound.pipeline import InboundPipeline
 from meshctl.journal.events import Alert, Journal
 from meshctl.journal.log_file import configure_log
+from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
-from meshctl.ledger.services import open_services
+from meshctl.ledger.services import Services, keep_clock, keep_keys, open_services
+from meshctl.outbound.outbox import NextTurn
+from meshctl.outbound.pipeline import OutboundPipeline
 from meshctl.outbound.recover import complete
 from meshctl.platform import system
 from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 
 _LAST_ALERTS_SECONDS = 3.0
-# Nothing but a person can mend these, and the daemon must not go on meanwhile.
-_ENDING = (AlreadyRunningError, LedgerFormatError, ForeignFolderError)
-# Nobody waits for a run that is to end by itself, and no later turn would send what is left.
+# Nobody waits for a run that ends by itself, and no later turn would send what is left.
 _ALERTS_OF_ONE_RUN_SECONDS = 300.0
+# Only a person can resolve these, and the daemon must not go on meanwhile.
+_ENDING = (AlreadyRunningError, LedgerFormatError, ForeignFolderError)
+_AT_ONCE_SECONDS = 0.0
+# The copying of a large message wakes the loop when it is done; this is for when it does not.
+_COPY_SECONDS = 1.0
+
+
+class End(Enum):
+    """Why a session of turns ended."""
+
+    STOP = auto()
+    RELOAD = auto()
+    LEDGER_GONE = auto()
+    """The file of the ledger or of the lock was removed or replaced."""
+    LEDGER_STALE = auto()
+    """The ledger has to be opened again to be usable."""
+    LEDGER_DAMAGED = auto()
+    """The ledger is no longer a whole database."""
+
+
+_ENDS = {Ailment.STALE: End.LEDGER_STALE, Ailment.DAMAGED: End.LEDGER_DAMAGED}
+
+
+class Session:
+    """The work on one mailbox under one set of settings, for as long as `lock` is held."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Services,
+        lock: InstanceLock,
+        parts: RetriedParts,
+        signals: Signals,
+        manager: ServiceManager,
+    ) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._parts = parts
+        self._services = services
+        self._signals = signals
+        self._manager = manager
+        self._backlog = False
+        self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
+        self._watch_problem: str | None = None
+        self._outgoing = OutboundPipeline(
+            settings, services, self._should_stop, self._on_backlog, signals.wake
+        )
+        self._incoming = InboundPipeline(settings, services, self._should_stop)
+        self._outbound, self._inbound = parts.outbound, parts.inbound
+        self._clock_is_kept = True
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """Return the ledger's connection."""
+        return self._services.ledger.connection
+
+    def turn(self) -> float:
+        """Do what is due; return how many seconds later the next turn is due if no event comes before."""
+        self._notice_clock()
+        self._backlog = False
+        arrivals = self.watch()
+        next_turn = self._outbound.run(lambda: self._send(arrivals))
+        inbound = self._inbound.run(self._incoming.work)
+        if self._backlog or (inbound is not None and inbound.busy):
+            return _AT_ONCE_SECONDS
+        waits = [
+            self._settings.staging.rescan_seconds,
+            next_turn.seconds if next_turn else None,
+            inbound.next_look_seconds if inbound else None,
+            self._outbound.pause_seconds,
+            self._inbound.pause_seconds,
+        ]
+        return min(wait for wait in waits if wait is not None)
+
+    def run_once(self) -> None:
+        """Do all that can be done now, waiting out `quiet_seconds` for files just written.
+
+        Raises MeshctlError when a folder, the disk or the ledger blocks the work.
+        """
+        clock = self._services.clock
+        quiet = self._settings.staging.quiet_seconds
+        give_up_at: float | None = None
+        while True:
+            self._backlog = False
+            next_turn = self._outbound.run(self._outgoing.work)
+            inbound = self._inbound.run(self._incoming.work)
+            if obstacles := self._parts.obstacles():
+                raise MeshctlError(" ".join(obstacles))
+            if next_turn is None or inbound is None or self._signals.stop_requested:
+                return
+            if self._backlog or inbound.busy:
+                continue
+            if next_turn.copying:
+                self._signals.wait(_COPY_SECONDS)
+                continue
+            if give_up_at is None:
+                give_up_at = clock.monotonic() + 2 * quiet + 0.5
+            if not next_turn.being_written or clock.monotonic() > give_up_at:
+                return
+            self._signals.wait(min(next_turn.seconds or quiet, quiet))
+
+    def watch(self) -> set[str]:
+        """Watch the folders that exist, and return what was renamed into place in them."""
+        if self._watcher is None:
+            return set()
+        mailbox = self._settings.mailbox
+        folders: list[str] = []
+        # While a part is blocked, events would only cost scans.
+        if self._inbound.obstacle is None:
+            followed = (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder)
+            folders += [str(folder) for folder in followed]
+        if self._outbound.obstacle is None:
+            try:
+                folders += self._outgoing.outbox.paths()
+            except OSError:
+                folders.append(self._outgoing.outbox.path)
+        problem = self._watcher.watch(folders)
+        self._log_watch(None if problem is None else os.strerror(problem.errno or 0))
+        return self._watcher.arrivals()
+
+    def ledger_end(self) -> End | None:
+        """Return why the ledger has to be opened again, None if it need not be."""
+        if self._has_lost_ledger_or_lock():
+            return End.LEDGER_GONE
+        with contextlib.suppress(OSError):
+            keep_keys(self._settings.state.folder, self._services)
+        ends = {_ENDS.get(ailment) for error in self._parts.errors() if (ailment := ailment_of(error))}
+        return next((end for end in (End.LEDGER_DAMAGED, End.LEDGER_STALE) if end in ends), None)
+
+    def status(self) -> str:
+        """Return for `systemctl status` how many messages there are, by state."""
+        try:
+            counts, overdue = reads.counts_by_state(self.connection), reads.count_overdue(self.connection)
+        except sqlite3.Error:
+            return "At work; the ledger cannot be read."
+        shown = [f"{count} {state.value}" for state, count in counts.items() if count]
+        return f"At work. Messages: {', '.join(shown) or 'none yet'}; {overdue} overdue."
+
+    def close(self) -> None:
+        """Stop watching and copying, and close the ledger."""
+        self._outgoing.close()
+        if self._watcher is not None:
+            self._watcher.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._services.ledger.close()
+
+    def _send(self, arrivals: set[str]) -> NextTurn:
+        if not self._clock_is_kept:
+            keep_clock(self._services)
+            self._clock_is_kept = True
+        written = self._watcher.being_written() if self._watcher is not None else ()
+        return self._outgoing.work(arrivals, written)
+
+    def _should_stop(self) -> bool:
+        # Asked between batches: shows that a long turn goes on and does not hang.
+        self._manager.alive()
+        return self._signals.stop_requested or self._has_lost_ledger_or_lock()
+
+    def _on_backlog(self) -> None:
+        """Pause the watches while there is more to do than events could add."""
+        self._backlog = True
+        if self._watcher is not None:
+            self._watcher.pause()
+
+    def _has_lost_ledger_or_lock(self) -> bool:
+        """True if the ledger or the lock was removed or replaced."""
+        return not (self._services.ledger.is_in_place() and self._lock.is_held())
+
+    def _notice_clock(self) -> None:
+        jump = self._services.clock.notice_jump()
+        if jump is not None:
+            self._services.journal.warning("daemon.clock_jumped", seconds=round(jump))
+            self._clock_is_kept = False
+
+    def _log_watch(self, problem: str | None) -> None:
+        journal = self._services.journal
+        if problem is not None and problem != self._watch_problem:
+            journal.warning(
+                "daemon.watch_lost",
+                text=problem,
+                advice="Files are still found every rescan_seconds. Raise fs.inotify.max_user_watches or "
+                'max_user_instances, or set watch = "poll".',
+            )
+        elif problem is None and self._watch_problem is not None:
+            journal.info("daemon.watch_restored")
+        self._watch_problem = problem
 
 
 class Daemon:
@@ -55,13 +251,13 @@ class Daemon:
     def run(self) -> None:
         """Work until SIGTERM.
 
-        Raises AlreadyRunningError, LedgerFormatError, ForeignFolderError; OSError at the start only. Whatever
-        else stands in the way is waited for.
+        Raises AlreadyRunningError, LedgerFormatError, ForeignFolderError; OSError at the start only. Retries
+        on any other error.
         """
         with self._alone() as lock:
             session, end = self._begin_patiently(lock), End.STOP
             if session is not None:
-                # Who reads this line and drops a file must find us listening.
+                # Whoever reads this line and drops a file must find its folder watched.
                 session.watch()
             self._journal.info("daemon.started", version=__version__, mailbox=self._settings.mailbox.id)
             try:
@@ -73,7 +269,7 @@ class Daemon:
             self._journal.info("daemon.stopped")
 
     def run_once(self) -> None:
-        """Do all that can be done now. Raises MeshctlError when something stood in the way."""
+        """Do all that can be done now. Raises MeshctlError when something blocks the work."""
         with self._alone() as lock:
             try:
                 self._work_once(lock, after=None)
@@ -87,16 +283,16 @@ class Daemon:
                 self._alerts.close(_ALERTS_OF_ONE_RUN_SECONDS)
 
     def _work(self, session: Session) -> End:
-        """Run a session until the services have to be opened anew, and close it and them."""
+        """Do the turns of a session until the services have to be opened again; close them."""
         try:
-            end = session.run()
+            end = self._turns(session)
             while end is End.RELOAD and not self._reload():
-                end = session.run()
+                end = self._turns(session)
             if end is End.STOP:
                 self._manager.stopping()
                 self._journal.info("daemon.stopping")
         finally:
-            session.close()
+            self._close(session)
         if end is End.LEDGER_GONE:
             self._journal.error(
                 "daemon.ledger_gone",
@@ -104,15 +300,33 @@ class Daemon:
             )
         return end
 
+    def _turns(self, session: Session) -> End:
+        while True:
+            pause_seconds = session.turn()
+            self._manager.turned(self._parts.obstacles(), session.status)
+            self._metrics.turned(session.connection, self._parts)
+            if self._signals.stop_requested:
+                return End.STOP
+            if self._signals.reload_requested:
+                return End.RELOAD
+            end = session.ledger_end()
+            if end is not None:
+                return end
+            self._signals.wait(min(pause_seconds, self._manager.longest_wait_seconds))
+
     def _work_once(self, lock: InstanceLock, after: End | None) -> None:
         session = self._begin(lock, after)
         try:
             session.run_once()
         finally:
-            session.close()
+            self._close(session)
+
+    def _close(self, session: Session) -> None:
+        self._metrics.turned(session.connection, self._parts, at_once=True)
+        session.close()
 
     def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
-        """Begin a session as soon as the services can be opened; None when told to stop before."""
+        """Begin a session as soon as the services can be opened; return None if a stop comes first."""
         attempts = self._parts.ledger
         while not self._signals.stop_requested:
             session = attempts.run(partial(self._begin, lock, after))
@@ -135,40 +349,28 @@ class Daemon:
         Raises AlreadyRunningError, ForeignFolderError, LedgerError, OSError, sqlite3.Error.
         """
         folder = self._settings.state.folder
-        # Not its parents: a share that is away must not come into being on the disk below.
+        # Not its parents: a share that is away must not be made on the disk below.
         folder.mkdir(mode=0o700, exist_ok=True)
         lock.hold()
-        self._claim_folders()
+        for own in self._settings.own_folders:
+            claim(own, self._settings.mailbox.id)
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
         services = open_services(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
-            # One that was put back from a back-up, now or while nobody ran, may lack what was sent since.
+            # A ledger that was restored from a back-up lacks what was sent since.
             complete(self._settings, services)
             self._parts.forget_errors()
-            return Session(
-                self._settings,
-                services,
-                lock,
-                self._parts,
-                self._signals,
-                self._manager,
-                self._metrics,
-            )
+            return Session(self._settings, services, lock, self._parts, self._signals, self._manager)
         except BaseException:
             services.ledger.close()
             raise
-
-    def _claim_folders(self) -> None:
-        """Have each folder of ours say whose it is. Raises ForeignFolderError."""
-        for folder in self._settings.own_folders:
-            claim(folder, self._settings.mailbox.id)
 
     def _alert(self, alert: Alert) -> None:
         self._metrics.count_alert(alert.event)
         self._alerts.send(alert)
 
     def _reload(self) -> bool:
-        """Read the settings again; False when the old ones stay in force."""
+        """Read the settings again; return False if the old ones stay in force."""
         self._signals.reload_requested = False
         self._manager.reloading()
         try:
@@ -180,7 +382,7 @@ class Daemon:
         self._metrics.retire(settings)
         self._metrics = Metrics(settings, self._journal)
         self._settings = settings
-        # What was in the way under the old settings need not be under the new ones.
+        # What blocked the work under the old settings may not do so under the new ones.
         self._parts = RetriedParts(settings, self._journal)
         self._alerts.close(_LAST_ALERTS_SECONDS)
         self._alerts = Alerts(settings.alerts, self._journal, settings.bridge.secret_variables)
