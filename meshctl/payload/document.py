@@ -1,8 +1,8 @@
 """What kind of document an opaque file is, and whether its end was cut off.
 
-Judged by its bytes, of which as many are read as the format needs, in pieces, and at most `_MOST_READ_BYTES`
-of one file: time and memory stay bounded whatever was dropped. What a document says is never decoded, and it
-is not examined for faults: it is cut off where its own structure says that more should follow.
+Judged by its bytes, read in pieces, as many as the format needs and at most `_MOST_READ_BYTES` of one file:
+time and memory stay bounded whatever was dropped. The content of a document is never decoded, and it is not
+searched for faults: it is cut off where its own structure says that more should follow.
 """
 
 import codecs
@@ -17,7 +17,7 @@ from meshctl.payload.facts import Content
 from meshctl.payload.kind import Form, form_of
 
 ReadAt = Callable[[int, int], bytes]
-"""Reads at most so many bytes of a file, the first argument, from a place on; fewer only at its end."""
+"""Read at most so many bytes of a file (the first argument), from an offset on; fewer only at its end."""
 
 PDF: Final = "application/pdf"
 TIFF: Final = "image/tiff"
@@ -40,28 +40,28 @@ _BEGINNINGS: Final = {
     b"\xff\xd8\xff": JPEG,
     b"{\\rtf": RTF,
 }
-# A PDF may begin and end with other bytes; PDF readers look so far (ISO 32000-1, annex H.3).
+# Other bytes may stand before and behind a PDF; PDF readers search so far (ISO 32000-1, annex H.3).
 _PDF_WITHIN_BYTES: Final = 1024
 _NO_TEXT: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 _MOST_READ_BYTES: Final = 64 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
-# A step through a file costs at least this, so that millions of small ones are not taken.
+# Each read counts as at least this many bytes, which limits the number of small ones.
 _STEP_BYTES: Final = 1024
-# What says of a PDF that it is whole, or encrypted, stands near its end.
+# The end mark of a PDF, and its mark of encryption, are near the end of the file.
 _TAIL_BYTES: Final = 16 * 1024
-# Systems that write in blocks fill the last one up; CP/M's end of file is still met.
+# Systems that write in blocks fill up the last one; CP/M's end of file is still in use.
 _PADDING: Final = b"\0 \t\r\n\f\x1a"
 _MOST_PADDING_BYTES: Final = 1024 * 1024
 
 
 def named_type(name: str) -> str | None:
-    """Return the content type that a file's name speaks of; None for names that tell none of ours."""
+    """Return the content type that the ending of a file's name stands for; None for any other ending."""
     return _ENDINGS.get(PurePath(name).suffix.lower())
 
 
 def content_of(head: bytes, size_bytes: int, read_at: ReadAt) -> Content:
-    """Return what an opaque file is that begins with `head`: all of it, or its first MiB."""
+    """Return what kind of document an opaque file is; `head` is all of it, or its first MiB."""
     file = _File(size_bytes, read_at)
     for beginning, content_type in _BEGINNINGS.items():
         if head.startswith(beginning):
@@ -88,11 +88,11 @@ def _is_text(head: bytes, *, is_whole: bool) -> bool:
 
 
 class _TooLongError(Exception):
-    """More of a file would have to be read than one file may cost."""
+    """More of a file would have to be read than is allowed."""
 
 
 class _File:
-    """A file as it is looked at, piece by piece."""
+    """A file that is read piece by piece, up to a limit."""
 
     def __init__(self, size_bytes: int, read_at: ReadAt) -> None:
         self.size_bytes = size_bytes
@@ -126,7 +126,7 @@ class _File:
         return None
 
     def tail(self) -> "_Tail":
-        """Return the last of the file but for padding."""
+        """Return the end of the file without padding."""
         end = self.size_bytes
         while end > 0 and self.size_bytes - end < _MOST_PADDING_BYTES:
             start = max(0, end - _PIECE_BYTES)
@@ -147,7 +147,7 @@ class _File:
 
 
 class _Tail(NamedTuple):
-    """The last of a file but for padding: the bytes, and where in the file they end."""
+    """The end of a file without padding: the bytes, and where in the file they end."""
 
     data: bytes
     end: int
@@ -155,7 +155,7 @@ class _Tail(NamedTuple):
 
 _EOF: Final = b"%%EOF"
 _FIRST_PAGE_END: Final = re.compile(rb"/Linearized\b[^>]*/E\s+(\d{1,15})\b")
-# How an update begins, as far as it goes: "12 0 obj", or its cross-reference table.
+# The beginning of an update, perhaps incomplete: "12 0 obj", or its cross-reference table.
 _UPDATE_BEGINS: Final = re.compile(
     rb"[1-9]\d{0,9}(?:\s+(?:\d{1,5}(?:\s+(?:o(?:b(?:j.*)?)?)?)?)?)?\Z|xref|trailer|startxref", re.DOTALL
 )
@@ -169,9 +169,9 @@ def _pdf_problems(head: bytes, tail: bytes) -> Iterator[str]:
 
 
 def _cut_off_pdf(head: bytes, tail: _Tail) -> str | None:
-    """Return why a PDF is no whole one.
+    """Return how a PDF shows that it is cut off, or None.
 
-    A little junk behind its end is let pass, as PDF readers do; an update (ISO 32000-1, 7.5.6) must end too.
+    A little junk behind its end is accepted, as by PDF readers; an update (ISO 32000-1, 7.5.6) must end too.
     """
     before, end, after = tail.data.rpartition(_EOF)
     if not end or len(after) > _PDF_WITHIN_BYTES:
@@ -183,7 +183,7 @@ def _cut_off_pdf(head: bytes, tail: _Tail) -> str | None:
         or _UPDATE_WITHIN.search(after)
     ):
         return "a later change to the PDF has no end (%%EOF)"
-    # A linearised PDF has an end before its first page, too, whose end it tells (ISO 32000-1, annex F.3).
+    # A linearised PDF also has an end mark before its first page, and says where that page ends (annex F.3).
     end_at = tail.end - len(tail.data) + len(before)
     first_page = _FIRST_PAGE_END.search(head, 0, 2 * _PDF_WITHIN_BYTES)
     if first_page and end_at == head.find(_EOF) and end_at < int(first_page[1]):
@@ -191,16 +191,16 @@ def _cut_off_pdf(head: bytes, tail: _Tail) -> str | None:
     return None
 
 
-# Those that begin a segment, and the end; the codes below are nobody's, so noise (ITU-T T.81, B.1.1.3).
+# The markers of segments and of the end; lower codes are reserved, so noise (ITU-T T.81, B.1.1.3).
 _JPEG_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 _END_OF_IMAGE, _START_OF_SCAN = b"\xd9", b"\xda"
 
 
 def _cut_off_jpeg(file: _File) -> str | None:
-    """Return why a JPEG is no whole one: its segments are followed to the end marker.
+    """Return how a JPEG shows that it is cut off, or None: its segments are followed to the end marker.
 
-    What is within a segment, such as a small image with an end of its own, is stepped over. What comes behind
-    the end marker is not looked at: cameras append films there, scanners zeros.
+    The inside of a segment, such as a small image with its own end marker, is skipped. What follows the end
+    marker is ignored: cameras append films there, scanners zeros.
     """
     at, has_image = 2, False
     try:
@@ -223,7 +223,7 @@ _RTF_WORD_BYTES: Final = 16
 
 
 def _cut_off_rtf(file: _File) -> str | None:
-    """Return why an RTF is no whole one: a brace is open where it ends."""
+    """Return how an RTF shows that it is cut off, or None: a brace is open where it ends."""
     try:
         return "the RTF ends within a group: a brace is open" if _open_braces(file) > 0 else None
     except _TooLongError:
@@ -236,7 +236,7 @@ def _open_braces(file: _File) -> int:
         piece = file.part(at, _PIECE_BYTES)
         if not piece:
             break
-        # A backslash that is left begins a control word, which must not be cut in two by the piece's end.
+        # A remaining backslash begins a control word, which the end of the piece must not cut in two.
         piece = _RTF_ESCAPED.sub(b"__", piece)
         cut = piece.rfind(b"\\", max(1, len(piece) - _RTF_WORD_BYTES))
         if cut > 0 and at + len(piece) < file.size_bytes:
@@ -247,11 +247,11 @@ def _open_braces(file: _File) -> int:
             piece = piece[: binary.end()]
         opened += piece.count(b"{") - piece.count(b"}")
         at += len(piece) + skipped
-    # Bytes that were announced and did not come lack their closing brace too.
+    # Where announced binary data are missing, their closing brace is missing too.
     return opened
 
 
-# How many bytes a value of each type of a field takes (TIFF 6.0 and BigTIFF).
+# The bytes of a value, by type of field (TIFF 6.0 and BigTIFF).
 _TIFF_TYPES: Final = {
     **dict.fromkeys((1, 2, 6, 7), 1),
     **dict.fromkeys((3, 8), 2),
@@ -259,16 +259,16 @@ _TIFF_TYPES: Final = {
     **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
 }
 _TIFF_NUMBERS: Final = {3: "H", 4: "I", 16: "Q"}
-# Where the parts of an image begin, and how long each is: strips, tiles.
+# The tags with the offsets and the lengths of the parts of an image: strips, tiles.
 _TIFF_PARTS: Final = ((273, 279), (324, 325))
-# Tags from here on are private: what their values mean is not ours to say.
+# Tags from here on are private: their values may mean anything.
 _TIFF_PRIVATE_TAG: Final = 32768
 _TIFF_MOST_FIELDS: Final = 65535
 _TIFF_AT_ONCE: Final = 8192
 
 
 class _Values(NamedTuple):
-    """The values of a field of a directory: what each looks like, how many there are, where the first is."""
+    """The values of a field of a directory: `struct` form, number, and offset of the first."""
 
     form: str
     amount: int
@@ -276,7 +276,7 @@ class _Values(NamedTuple):
 
 
 class _Tiff:
-    """A TIFF as it is looked at. BigTIFF differs in how wide its places and counts are."""
+    """A TIFF. BigTIFF differs in the width of its offsets and counts."""
 
     def __init__(self, file: _File) -> None:
         self._file = file
@@ -289,28 +289,28 @@ class _Tiff:
         self._entry = struct.Struct(f"{self._order}HH{self._place}")
 
     def cut_off(self) -> str | None:
-        """Return why it is no whole one: a directory, or what that tells of, lies beyond its end."""
+        """Return how it shows that it is cut off, or None: a directory or its data lie beyond the end."""
         at, seen = self._number_at(self._place, self._first_at), set[int]()
         if not at:
-            return "the TIFF has no directory: whoever wrote it had not done"
+            return "the TIFF has no directory: it was not written to its end"
         while at and at not in seen:
             seen.add(at)
             count = self._number_at(self._number, at) or 0
             first_at = at + struct.calcsize(self._number)
             entry_bytes = self._entry.size + self._place_bytes
-            # A directory of zeros is room that was taken beforehand and never written to.
+            # A directory of zeros is space that was reserved and never written to.
             if not count or first_at + count * entry_bytes > self._file.size_bytes:
                 return "a directory of the TIFF lies beyond its end"
             if count > _TIFF_MOST_FIELDS:
                 raise _TooLongError
-            if not self._is_all_there(first_at, count, entry_bytes):
+            if not self._is_complete(first_at, count, entry_bytes):
                 return "a page of the TIFF goes on beyond its end"
             at = self._number_at(self._place, first_at + count * entry_bytes)
             if at is None:
                 return "the TIFF ends before it says whether a page follows"
         return None
 
-    def _is_all_there(self, first_at: int, count: int, entry_bytes: int) -> bool:
+    def _is_complete(self, first_at: int, count: int, entry_bytes: int) -> bool:
         """True if the values of a directory, and the parts of its image, lie within the file."""
         fields: dict[int, _Values] = {}
         entries = self._file.part(first_at, count * entry_bytes)
@@ -332,7 +332,7 @@ class _Tiff:
         )
 
     def _ends_at(self, starts: _Values, sizes: _Values | None) -> int:
-        """Return where the last part of an image ends, as far as is told."""
+        """Return where the last part of an image ends; where it begins, if no lengths are given."""
         farthest = 0
         for first in range(0, starts.amount, _TIFF_AT_ONCE):
             begin = self._numbers(starts, first)
@@ -341,7 +341,7 @@ class _Tiff:
         return farthest
 
     def _numbers(self, values: _Values, first: int) -> tuple[int, ...]:
-        """Return some of the values of a field, from the `first` on."""
+        """Return up to _TIFF_AT_ONCE of the values of a field, from the `first` on."""
         width = struct.calcsize(values.form)
         count = max(0, min(_TIFF_AT_ONCE, values.amount - first))
         data = self._file.part(values.at + first * width, count * width)

@@ -1,7 +1,7 @@
-"""What one dropped file says about itself: the values that addressing and matching need.
+"""What one file says about itself: the values that addressing and matching need.
 
-Promises never to judge: values are as the sender wrote them, checks belong to `meshctl.mesh`. No record shows
-its content in a repr, so that neither a traceback nor a log line can carry a patient.
+Values are as the sender wrote them, unchecked; checks belong to `meshctl.mesh`. No record shows its content
+in a repr, so that neither a traceback nor a log line can name a patient.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SEVERAL_NHS_NUMBERS = "several_nhs_numbers"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PatientFacts:
-    """The patient a message is about, each part None where the message does not give it.
+    """The patient of a message, each value None where the message does not give it.
 
     `date_of_birth` is as written and may be `1957` or `1957-01`, which FHIR allows and MESH cannot route.
     `display_name` is for the Subject: "Mr Richard Smith".
@@ -26,11 +26,11 @@ class PatientFacts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ResponseFacts:
-    """What an ITK3 response (event ITK008M) answers, and how.
+    """What an ITK3 response (event ITK008M) is about, and what it says.
 
     `identifier` names the request by one of its `MessageFacts.references`; it is empty where the sender left
     it out. `response_code` is `ok`, `transient-error` or `fatal-error`; `codes` are the ITK3 codes in the
-    OperationOutcome, in order. `is_r4` if it is a response of R4, which need not have such codes.
+    OperationOutcome, in order. `is_r4` for a response of R4, which may have no such codes.
     """
 
     identifier: str
@@ -44,11 +44,11 @@ class MessageFacts:
     """What a FHIR message says about its handling, its document and its patient.
 
     `event` is the code of the header's event, or an R4 header's eventUri. `references` are the ids by which
-    an answer can refer back: the Bundle's identifier, the Bundle's id, the MessageHeader's id.
+    a response can refer to it: the Bundle's identifier, the Bundle's id, the MessageHeader's id.
     `acknowledgements` are those requested ("infrastructure", "business"), None where the message says nothing
-    about either. `practice_name` and `ods_code` are the document's custodian's, else the sender's.
+    about either. `practice_name` and `ods_code` are those of the document's custodian, else of the sender.
     `patient_problem` says why `patient` is None although there are candidates: `SEVERAL_PATIENTS` (and the
-    document's subject tells none of them apart) or `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
+    document's subject names none of them) or `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
     `practice_codes` are the ODS codes of the patient's practice and of the receiver.
     """
 
@@ -71,8 +71,8 @@ class MessageFacts:
 class Content:
     """What kind of document an opaque file is; `content_type` is None for one that no practice can file.
 
-    `problems` are what is odd about it and may keep the recipient from showing it: sentences. `cut_off` says
-    of a file that is not whole how that is seen: a clause. No content is quoted.
+    `problems` are sentences about what may keep the recipient from showing it. `cut_off` is a clause that
+    says how a file shows that it is not whole. No content is quoted.
     """
 
     content_type: str | None
@@ -84,9 +84,9 @@ class Content:
 class Reading:
     """The outcome of reading one file.
 
-    `facts` is None for an opaque file, which only a sidecar can address, and whose `content` is told.
-    `sha256` is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are what a
-    recipient's system may refuse a message for that can be read here, each with what to do: sentences.
+    `facts` is None for an opaque file, which only a sidecar can address; it has `content` instead. `sha256`
+    is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are reasons for which
+    a recipient's system may reject a message that is readable here, each with what to do: sentences.
     """
 
     facts: MessageFacts | None

@@ -20,10 +20,10 @@ from meshctl.payload.kind import broken_json, broken_xml, looks_like_message, to
 from meshctl.safe_xml import NOT_XML, safe_parser
 
 VALUE_CHARS: Final = 1000
-"""No value that routes or names anything is this long; trimmed attachments always are longer."""
+"""No value that routes or names anything is longer; a trimmed attachment always is."""
 
 Tree = dict[str, list[Any]]
-"""By name: a list of texts where the outline has a value, otherwise of further trees; never an empty one."""
+"""By name: a list of texts where the outline has a value, otherwise of further trees; never empty."""
 Outline = Mapping[str, "Outline | None"]
 
 _VALUE: Final = None
@@ -88,7 +88,7 @@ FOCUS_KINDS: Final = (
     "MedicationRequest",
     "CommunicationRequest",
 )
-"""What an R4 message without a document is about; each names its patient as `subject`, a Task as `for`."""
+"""The subjects of an R4 message without a document; each has its patient in `subject`, a Task in `for`."""
 
 _RESOURCES: Final[dict[str, Outline | None]] = {
     "MessageHeader": _MESSAGE_HEADER,
@@ -106,7 +106,7 @@ BUNDLE: Final[Outline] = {
 }
 _RESOURCES["Bundle"] = BUNDLE
 RESOURCE_KINDS: Final = frozenset(_RESOURCES)
-"""The types of the resources of which anything is read."""
+"""The types of the resources that are read."""
 
 RESOURCE_SLOTS: Final = frozenset({"resource", "contained"})
 """Elements whose child is a whole resource, named by its type."""
@@ -115,7 +115,7 @@ _NOTHING: Final[Tree] = {}
 
 
 def value_of(written: str) -> str | None:
-    """Return a value as the tree has it, None for one that is left out."""
+    """Return a value as it is in the tree, None for one that is left out."""
     return None if len(written) > VALUE_CHARS else written.strip() or None
 
 
@@ -146,10 +146,11 @@ _UNREAD: Final[_Object] = {}
 
 
 def read_json(data: bytes | bytearray) -> Tree | None:
-    """Return the tree of a FHIR Bundle, None for anything else that is, or is not, JSON.
+    """Return the tree of a FHIR Bundle, None for anything else, JSON or not.
 
-    Raises Rejection `payload_json_broken` for what names itself a FHIR Bundle and is not sound JSON, and lets
-    RecursionError through for nesting beyond reason.
+    A message is read strictly: a key given twice, an invalid number or a character that FHIR does not allow
+    is rejected, as two readers could understand two things. Raises Rejection `payload_json_broken` for what
+    begins like a FHIR Bundle and is not sound JSON, RecursionError for excessive nesting.
     """
     reading = _Strictly()
     try:
@@ -167,7 +168,7 @@ def read_json(data: bytes | bytearray) -> Tree | None:
 
 
 class _Strictly:
-    """Hooks for the standard parser, which by itself keeps the last of two equal keys and takes NaN."""
+    """Hooks for the standard parser, which by itself keeps the last of two equal keys and accepts NaN."""
 
     def __init__(self) -> None:
         self.repeated_key = False
@@ -176,7 +177,7 @@ class _Strictly:
         made = dict(pairs)
         if len(made) != len(pairs):
             self.repeated_key = True
-        # Nothing is read of other resources, and a large message is mostly those.
+        # Other resources are not read, and a large message consists mostly of those.
         kind = made.get("resourceType")
         is_unread = isinstance(kind, str) and kind not in RESOURCE_KINDS
         return _UNREAD if is_unread or made.get("resource") is _UNREAD else made
@@ -226,7 +227,7 @@ Wanted = Mapping[str, "tuple[str, Wanted | None]"]
 
 
 def _by_tag(outline: Outline, made: dict[int, dict[str, tuple[str, Wanted | None]]]) -> Wanted:
-    """Spell an outline, which may hold itself, in tags with namespace, so that reading only compares."""
+    """Return an outline, which may contain itself, by tags with namespace, so that reading only compares."""
     if id(outline) not in made:
         wanted = made[id(outline)] = {}
         for name, inner in outline.items():
@@ -247,19 +248,19 @@ def read_xml(data: bytes) -> Tree | None:
         root = etree.fromstring(data, _PARSER)
     except etree.XMLSyntaxError as error:
         line, column = error.position
-        raise refused(error, f" at line {line}, column {column}") from None
+        raise _rejection_of(error, f" at line {line}, column {column}") from None
     return _xml_tree(root, WANTED) if root.tag == ROOT else None
 
 
-def refused(error: etree.XMLSyntaxError, where: str = "") -> Rejection:
-    """Return the rejection that a parser's error amounts to; `where` begins with a blank or is empty."""
+def _rejection_of(error: etree.XMLSyntaxError, where: str = "") -> Rejection:
+    """Return the rejection for a parser's error; `where` begins with a blank or is empty."""
     if _is_excess(error):
         return too_complex("It is nested more than 256 levels deep, or one text in it is over 10 MB.")
     return broken_xml(where)
 
 
 def _is_excess(error: etree.XMLSyntaxError) -> bool:
-    """True if a limit of libxml2 was met; before 2.13, which Windows has, it says so in other ways."""
+    """True if a limit of libxml2 was exceeded; before 2.13, as on Windows, it has other codes for that."""
     code = getattr(error, "code", None)
     if code == etree.ErrorTypes.ERR_ATTRIBUTE_NOT_FINISHED:
         return str(error.msg).startswith("AttValue length too long")
@@ -268,7 +269,7 @@ def _is_excess(error: etree.XMLSyntaxError) -> bool:
 
 def _xml_tree(element: etree._Element, wanted: Wanted) -> Tree:
     tree: Tree = {}
-    # Of all the ways in which lxml lets one go through an element, that from one to the next is the quickest.
+    # getnext is the fastest way of lxml to go through the children of an element.
     child = element[0] if len(element) else None
     while child is not None:
         found = wanted.get(child.tag)
@@ -292,17 +293,20 @@ def _xml_tree(element: etree._Element, wanted: Wanted) -> Tree:
 
 _MOST_KEPT: Final = 50_000
 _MOST_ELEMENTS: Final = 5_000_000
-# libxml2 holds back a tag until it is complete, and by itself tens of megabytes of it.
+# libxml2 keeps an incomplete tag in memory, by itself up to tens of megabytes.
 _MOST_BYTES_BETWEEN_TAGS: Final = 10_000_000
 
 
 class XmlStream:
-    """Takes the XML of one file in pieces and gives back its tree."""
+    """The XML of one file, read in pieces into a tree.
+
+    Memory does not grow with the file: only what the outline names is kept, and no entry of another resource.
+    """
 
     def __init__(self) -> None:
         self._outliner = _Outliner()
         self._bytes_since_tag = 0
-        # The stubs ask for `data` and `comment` too; without them lxml spares the calls.
+        # The stubs want `data` and `comment` too; without them lxml does not make those calls.
         self._parser = safe_parser(cast("etree.ParserTarget", self._outliner), for_speed=True)
 
     def feed(self, piece: bytes) -> bool:
@@ -314,7 +318,7 @@ class XmlStream:
         try:
             self._parser.feed(piece)
         except etree.XMLSyntaxError as error:
-            raise refused(error) from None
+            raise _rejection_of(error) from None
         except _AnotherKindError:
             return False
         if self._outliner.elements > _MOST_ELEMENTS:
@@ -330,16 +334,16 @@ class XmlStream:
         try:
             self._parser.close()
         except etree.XMLSyntaxError as error:
-            raise refused(error) from None
+            raise _rejection_of(error) from None
         return self._outliner.root
 
 
 class _AnotherKindError(Exception):
-    """The XML is no FHIR Bundle, or the Bundle no message."""
+    """The XML is not a FHIR Bundle, or the Bundle is not a message."""
 
 
 class _Outliner:
-    """The parser's target: builds the tree, and counts its way through what is not wanted."""
+    """The parser's target: builds the tree, and counts the depth of elements that are not wanted."""
 
     def __init__(self) -> None:
         self.root: Tree = {}
@@ -391,15 +395,15 @@ class _Outliner:
         if is_first and bundle is self.root and text(bundle, "type") != "message":
             if "MessageHeader" not in part(entry, "resource"):
                 raise _AnotherKindError
-        # Whether the first entry is a MessageHeader matters, so a first one keeps its place.
+        # The first entry stays, since it matters whether that is a MessageHeader.
         elif not is_first and not part(entry, "resource"):
             bundle["entry"].pop()
             self._kept = kept_before
 
     def close(self) -> None:
-        """Has nothing left to do; the parser asks for it."""
+        """Do nothing; the parser calls it."""
 
 
 def _attribute(attributes: Mapping[str, str], name: str) -> str:
-    # Told to resolve no entities, libxml2 writes every `&` in what it hands to a target as `&#38;`.
+    # Without resolving entities, libxml2 gives every `&` to a target as `&#38;`.
     return attributes.get(name, "").replace("&#38;", "&")

@@ -1,12 +1,12 @@
 """An index `NAME.index.csv`: a sidecar for many files, a row each. Pure: what its bytes say, row by row.
 
-The first row names the columns: `file`, and keys of a sidecar with dots (`patient.nhs_number`), with commas,
-semicolons or tabs between them. An empty cell says nothing. A row that cannot become a sidecar is refused
-alone; what its sidecar says is judged with its file, like any other.
+The first row names the columns: `file`, and keys of a sidecar with dots (`patient.nhs_number`), separated by
+commas, semicolons or tabs. An empty cell leaves the key out. A row that cannot become a sidecar is rejected
+alone; its sidecar is checked with its file, like any other.
 
-Whatever is cut off must not pass for whole: half a surname or half a mailbox id sends a letter to somebody
-else. Of a last row without a line end nobody can tell whether it is whole, so it is refused, although some
-programs write such rows; so is a row with fewer cells than there are columns. No rejection quotes a value.
+What is cut off must not count as whole: half a surname or half a mailbox id sends a letter to somebody else.
+A last row without a line end may be incomplete, so it is rejected, although some programs write such rows;
+so is a row with fewer cells than there are columns. No rejection quotes a value.
 """
 
 import codecs
@@ -27,16 +27,16 @@ from meshctl.errors import Rejection
 from meshctl.payload.sidecar import INDEX_COLUMNS, KEYS, nested
 
 INDEX_BYTES: Final = 64 * 1024 * 1024
-"""So large an index may be."""
+"""The largest index that is read."""
 
 CORRECT_ROWS: Final = "Correct the rows, and drop them with their files in a new index."
-"""What to do about rows that are refused."""
+"""What to do about rejected rows."""
 
 _FILE: Final = "file"
 _SEPARATORS: Final = (",", ";", "\t")
 _MOST_ROWS: Final = 100_000
 _MOST_ROW_CHARACTERS: Final = 1024 * 1024
-# No value of a patient that a sidecar may have is longer.
+# No value of a patient in a sidecar may be longer.
 _MOST_MASKED: Final = 255
 _LINE_ENDS: Final = ("\n", "\r")
 # Stands for a character of which only some bytes are there.
@@ -52,8 +52,8 @@ _OF_PATIENT: Final = frozenset(name for name, key in KEYS.items() if key.names_p
 class Row:
     """A row: its number, the file that it is about, and the sidecar that it becomes, or a rejection.
 
-    `file` is empty where the row does not tell all of the name. `words_to_mask` are what it says of the
-    patient, which a file's name may repeat.
+    `file` is empty where the row may not have the whole name. `words_to_mask` are its values of the patient,
+    which a file's name may repeat.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Row:
 
 
 def read_index(data: bytes, check_file: Callable[[str], None]) -> list[Row]:
-    """Return the rows of an index, but for blank ones, numbered as a spreadsheet does.
+    """Return the rows of an index without the blank ones, numbered as in a spreadsheet.
 
     `check_file` raises Rejection for a name that a row must not be about. Raises Rejection
     `index_unusable` when the index cannot be used as a whole.
@@ -76,18 +76,24 @@ def read_index(data: bytes, check_file: Callable[[str], None]) -> list[Row]:
         rows = list(_rows(_records(text, _separator_of(text)), check_file))
     except csv.Error:
         raise _unusable(
-            "is no CSV: its quotes do not match, or a cell is far too long",
-            "Write it by a program that knows CSV.",
+            "is not CSV: its quotes do not match, or a cell is far too long",
+            "Write it with a program that knows CSV.",
         ) from None
-    often = Counter(_same_name(row.file) for row in rows)
-    return [_refused_if_twice(row, often) for row in rows]
+    counts = Counter(_same_name(row.file) for row in rows)
+    twice = Rejection("index_file_twice", "The index names the file in several rows.", CORRECT_ROWS)
+    return [
+        replace(row, sidecar=b"", rejection=twice)
+        if row.rejection is None and counts[_same_name(row.file)] > 1
+        else row
+        for row in rows
+    ]
 
 
 def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Row, str | Rejection]]:
-    """Yield each row with the name, of those beside the index, of the file that it is about, or a rejection.
+    """Yield each row with the name of its file, one of those beside the index, or with a rejection.
 
-    That is the file of exactly that name, else the only one whose name the system, or Unicode's composed
-    form, takes for the same.
+    That is the file of exactly that name, else the only one whose name is the same to the system, or in
+    Unicode's composed form.
     """
     there = frozenset(names)
     alike: dict[str, list[str]] = {}
@@ -107,7 +113,7 @@ def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Ro
 
 
 class _Record(NamedTuple):
-    """A record of the CSV that is not blank. `is_cut`: nothing shows that its last cell is whole."""
+    """A record of the CSV that is not blank. `is_cut` if its last cell may be incomplete."""
 
     number: int
     cells: list[str]
@@ -115,17 +121,17 @@ class _Record(NamedTuple):
 
 
 class _Lines:
-    """The lines that the CSV's reader takes, counted for each record."""
+    """The lines for the CSV reader, counted for each record."""
 
     def __init__(self, text: str) -> None:
-        # As they are: a line end within quotes is part of a cell.
+        # Line ends unchanged: one within quotes is part of a cell.
         self._lines = io.StringIO(text, newline="")
         self.newest = ""
         self.are_over = False
         self.begin_record()
 
     def begin_record(self) -> None:
-        """Count anew."""
+        """Begin to count the lines of the next record."""
         self.of_record = self._characters = 0
 
     def __iter__(self) -> "_Lines":
@@ -155,7 +161,7 @@ def _text_of(data: bytes) -> str:
 
 
 def _separator_of(text: str) -> str:
-    """Return what separates the cells: the first separator by which the first row names a column `file`."""
+    """Return the first separator with which the first row has a column `file`."""
     beginning = text[:_MOST_ROW_CHARACTERS]
     for separator in _SEPARATORS:
         with suppress(csv.Error, Rejection):
@@ -176,7 +182,7 @@ def _records(text: str, separator: str) -> Iterator[_Record]:
         except StopIteration:
             return
         except csv.Error:
-            # Quotes that stay open over lines may have swallowed rows; within the last line they are cut off.
+            # Quotes open over several lines may hide rows; open in the last line, they are cut off.
             if not lines.are_over or lines.of_record > 1:
                 raise
             cells, is_cut = next(csv.reader([lines.newest], delimiter=separator)), True
@@ -189,9 +195,9 @@ def _records(text: str, separator: str) -> Iterator[_Record]:
 def _rows(records: Iterator[_Record], check_file: Callable[[str], None]) -> Iterator[Row]:
     header = next(records, None)
     if header is None:
-        raise _unusable("is empty", "Its first row names the columns.")
+        raise _unusable("is empty", "Its first row must name the columns.")
     if header.is_cut:
-        raise _unusable("ends within its first row", "Write it whole; a line end is at the end of each row.")
+        raise _unusable("ends within its first row", "Write all of it, with a line end behind each row.")
     columns = _columns_of(header.cells)
     for many, record in enumerate(records):
         if many == _MOST_ROWS:
@@ -208,7 +214,7 @@ def _columns_of(cells: Sequence[str]) -> list[str]:
         raise _unusable("has no column `file`", "Its first row names the columns; `file` says which file.")
     unknown = [number for number, name in enumerate(columns, start=1) if name not in (_FILE, *INDEX_COLUMNS)]
     if unknown:
-        # What a column is called may be anything, a patient's name too.
+        # The name of a column may be anything, even a patient's name.
         raise _unusable(
             f"has columns that it may not have: {', '.join(map(str, unknown[:10]))}",
             f"The first row may have file, {', '.join(INDEX_COLUMNS)}.",
@@ -226,7 +232,7 @@ def _row(record: _Record, columns: list[str], most_cells: int, check_file: Calla
     if record.is_cut and len(record.cells) <= columns.index(_FILE) + 1:
         # Half a name may be another file's.
         file = ""
-    # Also of a row that is refused, whatever is wrong with it: its explanation names the file.
+    # Also of a rejected row, whatever is wrong with it: its explanation names the file.
     words = [
         word
         for column, cell in cells.items()
@@ -280,22 +286,15 @@ def _value(column: str, cell: str) -> str | bool | int:
         if not _NUMBER.fullmatch(cell):
             raise Rejection(
                 "index_number_invalid",
-                f"The cell under {column} is no whole number, written as digits alone.",
+                f"The cell under {column} is not a whole number in digits alone.",
                 CORRECT_ROWS,
             )
         return int(cell)
     return cell
 
 
-def _refused_if_twice(row: Row, often: Counter[str]) -> Row:
-    if row.rejection is not None or often[_same_name(row.file)] == 1:
-        return row
-    rejection = Rejection("index_file_twice", "The index names the file in several rows.", CORRECT_ROWS)
-    return replace(row, sidecar=b"", rejection=rejection)
-
-
 def _same_name(name: str) -> str:
-    """Return what is the same for names that mean one file: macOS writes an accent as a character."""
+    """Return a form that is equal for all names of one file: macOS writes an accent as a character."""
     return os.path.normcase(unicodedata.normalize("NFC", name))
 
 
@@ -303,20 +302,21 @@ def _not_found(alike: Sequence[str], *, is_other_case: bool) -> Rejection:
     if alike:
         return Rejection(
             "index_file_ambiguous",
-            "Several files beside the index have names that differ only in how accents are stored, none of"
-            " them as in the row.",
+            "Several files beside the index have names that differ only in how accents are stored, and none"
+            " of them is exactly that in the row.",
             "Rename the files so that their names differ, and drop them with a new index.",
         )
     if is_other_case:
         return Rejection(
             "index_file_missing",
-            "No file of that name lies beside the index, only one whose name differs in case. The row will"
-            " not be used for a file that comes later.",
+            "There is no file of that name beside the index, only one whose name differs in case. The row"
+            " will not be used for a file that comes later.",
             "Write the name in the row as the file has it, and drop the row in a new index.",
         )
     return Rejection(
         "index_file_missing",
-        "No file of that name lies beside the index. The row will not be used for a file that comes later.",
+        "There is no file of that name beside the index. The row will not be used for a file that comes"
+        " later.",
         "Drop the file first, and then a new index with its row.",
     )
 

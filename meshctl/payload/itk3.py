@@ -3,7 +3,7 @@
 A practice's system files an ITK3 message (FHIR STU3) whose document Bundle holds Composition, attachment,
 author, custodian and patient; it cannot file a bare PDF. Numbers in comments are those of GP Connect
 Messaging 1.3 (GPCM-SD-n). Entries stand in the order of its published example, elements in the order of FHIR,
-which the example breaks in places: a validator refuses it there.
+which the example breaks in places: a validator rejects it there.
 
 A message is made in pieces, with places for the base64 of the attachments, so that a large document is never
 held in memory.
@@ -13,7 +13,7 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -29,7 +29,7 @@ from meshctl.mesh.use_cases import DocumentGuide
 from meshctl.payload.sidecar import SidecarAuthor, SidecarDocument, SidecarPatient
 
 REPORT_OF_ENCOUNTER: Final = ("371531000", "Report of clinical encounter")
-"""The SNOMED code and name of a document whose kind nobody gives (GPCM-SD-115)."""
+"""The SNOMED code and name of a document whose sidecar gives no type (GPCM-SD-115)."""
 
 ITK3_EVENT: Final = "ITK007C"
 """The MessageHeader event of GP Connect Send Document (GPCM-SD-047)."""
@@ -54,7 +54,7 @@ _CHUNK_BYTES: Final = 3 << 18
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Organisation:
-    """The organisation that sends the document and keeps it."""
+    """The organisation that sends the document and is its custodian."""
 
     ods_code: str
     name: str
@@ -64,7 +64,7 @@ class Organisation:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Attachment:
-    """A file in a document, by what it is: its content is streamed."""
+    """A file in a document, without its content, which is streamed."""
 
     content_type: str
     title: str
@@ -72,7 +72,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Document:
-    """All that a message says. `subject` is the control file's; `version` counts from 1.
+    """The content of a message. `subject` is the control file's; `version` counts from 1.
 
     `patient` is checked. What needs no check is taken from `patient_details` and `details`, which are
     `patient` and `document` of the sidecar. `replaces` names the message whose document this one replaces, by
@@ -111,7 +111,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class MessageIds:
-    """The ids of one message, each new. An answer refers to one of the first three."""
+    """The ids of one message, each new. A response refers to one of the first three."""
 
     identifier: UUID
     bundle: UUID
@@ -126,23 +126,14 @@ class MessageIds:
 
     @classmethod
     def new(cls, attachments: int) -> "MessageIds":
-        """Return ids that nobody else has, for a message with so many attachments."""
-        return cls(
-            identifier=uuid4(),
-            bundle=uuid4(),
-            header=uuid4(),
-            sender=uuid4(),
-            document=uuid4(),
-            composition=uuid4(),
-            author=uuid4(),
-            custodian=uuid4(),
-            patient=uuid4(),
-            attachments=tuple(uuid4() for _ in range(attachments)),
-        )
+        """Return new ids for a message with so many attachments."""
+        names = (one.name for one in fields(cls) if one.name != "attachments")
+        ids = {name: uuid4() for name in names}
+        return cls(**ids, attachments=tuple(uuid4() for _ in range(attachments)))
 
 
 class Readable(Protocol):
-    """What bytes can be read from."""
+    """An open file, or anything else that bytes can be read from."""
 
     def read(self, most_bytes: int, /) -> bytes:
         """Return the next bytes, none at the end."""
@@ -151,7 +142,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Envelope:
-    """A message but for the base64 of its attachments: what stands before, between and after them."""
+    """A message without the base64 of its attachments: the bytes before, between and after them."""
 
     pieces: tuple[bytes, ...]
 
@@ -249,7 +240,7 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
     _reference(composition, "subject", ids.patient)  # 120
     _put(composition, "date", _instant(document.written_at))  # 116
     if document.author is None:
-        # FHIR wants an author; without a person it is named by what it is called alone.
+        # FHIR wants an author; without a person it is the organisation, by its name alone.
         _put(_put(composition, "author"), "display", document.organisation.name)
     else:
         _reference(composition, "author", ids.author)  # 121
@@ -368,12 +359,12 @@ def _instant(at: datetime) -> str:
 
 
 def _mark(identity: UUID) -> str:
-    # Not to be guessed by whoever writes a title: the id is new.
+    # The author of a title cannot guess it, since the id is new.
     return f"content-of-{identity}"
 
 
 class ResponseIds(NamedTuple):
-    """The ids in a response: UUIDs."""
+    """The ids in a response, UUIDs."""
 
     bundle: str
     header: str
@@ -381,7 +372,7 @@ class ResponseIds(NamedTuple):
 
     @classmethod
     def of(cls, seed: str) -> "ResponseIds":
-        """Return the ids that belong to a text: a response made twice, as after a kill, is the same."""
+        """Return the ids for a text: a response that is made again after a kill has the same."""
         digest = hashlib.sha384(seed.encode()).digest()
         return cls(*(str(uuid.UUID(bytes=digest[start : start + 16])) for start in (0, 16, 32)))
 

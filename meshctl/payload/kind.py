@@ -1,10 +1,10 @@
-"""What a file is, judged by how it begins (XML, JSON, or a thing not read), and whether it may be parsed.
+"""What a file is, judged by its beginning (XML, JSON or opaque), and whether it may be parsed.
 
 XML is passed on only once everything before its root element has been seen, however long, so that no parser
-ever meets a DOCTYPE. Promises never to decode, expand or keep content.
+ever gets a DOCTYPE. No content is decoded, expanded or kept.
 
-Every rejection of this package but the sidecar's is worded here: no text quotes content; at most it says
-where.
+All rejections of this package but those of sidecar and index are worded here: none quotes content; at most it
+names a line and column.
 """
 
 import re
@@ -17,7 +17,7 @@ from meshctl.sizes import size_text
 _BLANK: Final = b" \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ENCODING: Final = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]{0,40})["']""")
-# Encodings in which markup is ASCII, so that looking for it in bytes finds what a parser would find.
+# Encodings in which markup is ASCII: a search in the bytes finds what a parser would find.
 _READABLE: Final = frozenset(
     {b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"}
 )
@@ -33,7 +33,7 @@ _LONGEST_PROLOG_BYTES: Final = 4 * 1024 * 1024
 
 
 class Form(Enum):
-    """What a file looks like."""
+    """What a file looks like; an opaque one is not parsed."""
 
     XML = auto()
     JSON = auto()
@@ -41,15 +41,15 @@ class Form(Enum):
 
 
 def form_of(head: bytes) -> Form:
-    """Return what a file is that begins with `head`, which holds all of it or at least its first KiB.
+    """Return what a file looks like; `head` holds all of it or at least its first KiB.
 
     Raises Rejection `payload_encoding` for XML and FHIR messages in UTF-16 or UTF-32.
     """
     if b"\0" in head[:2] or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        _refuse_wide_message(head[: 64 * 1024])
+        _check_not_wide_message(head[: 64 * 1024])
         return Form.OPAQUE
     if head.startswith(b"{\\rtf"):
-        # It begins as JSON does.
+        # RTF begins like JSON.
         return Form.OPAQUE
     first = head.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)[:1]
     return {b"<": Form.XML, b"{": Form.JSON}.get(first, Form.OPAQUE)
@@ -65,7 +65,8 @@ def looks_like_message(head: bytes) -> bool:
     return _MESSAGE_HINT.search(head[:1024].decode("latin-1")) is not None
 
 
-def _refuse_wide_message(head: bytes) -> None:
+def _check_not_wide_message(head: bytes) -> None:
+    """Raise Rejection for XML or a FHIR message in UTF-16 or UTF-32."""
     for encoding in _WIDE:
         content = head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n")
         is_markup = content[:1] == "<" and not content[:9].casefold().startswith(("<html", "<!doctype"))
@@ -74,12 +75,7 @@ def _refuse_wide_message(head: bytes) -> None:
 
 
 class Prolog:
-    """Reads what stands before the root element of XML, in pieces; the first has 1 KiB or is all there is.
-
-    `feed` returns Form.XML once the root element is reached and may be parsed, Form.OPAQUE for HTML, and None
-    while that is open. It raises Rejection `payload_dtd` for a DOCTYPE and `payload_encoding` for an encoding
-    in which markup could hide. What is not XML at all is left for the parser to refuse.
-    """
+    """What stands before the root element of XML, in pieces; the first has 1 KiB or is the whole file."""
 
     def __init__(self) -> None:
         self._seen_bytes = 0
@@ -88,7 +84,11 @@ class Prolog:
         self._is_html = False
 
     def feed(self, data: bytes) -> Form | None:
-        """Take the next bytes."""
+        """Take the next bytes; return Form.XML at the root element, Form.OPAQUE for HTML, None before either.
+
+        Raises Rejection: `payload_dtd` for a DOCTYPE, `payload_encoding` for an encoding in which markup
+        could hide, `payload_too_complex`. What is not XML at all is left for the parser to reject.
+        """
         if not self._seen_bytes:
             _check_declared_encoding(data)
             data = data.removeprefix(_BYTE_ORDER_MARK)
@@ -130,7 +130,7 @@ class Prolog:
     def _root(self, start: bytes) -> Form:
         tag = _TAG_NAME.match(start)
         name = tag[1] if tag else b""
-        # HTML needs no sidecar's leave to be opaque, but a message is not made HTML by saying so.
+        # HTML is opaque, but a message does not become HTML by a DOCTYPE that says so.
         if self._is_html and name == b"Bundle":
             raise dtd()
         return Form.OPAQUE if self._is_html or name.lower() == b"html" else Form.XML
@@ -153,7 +153,7 @@ def empty() -> Rejection:
 
 
 def changed() -> Rejection:
-    """Return the rejection of a file whose size is not what it was."""
+    """Return the rejection of a file whose size has changed."""
     return Rejection(
         "payload_changed",
         "The file changed while it was read.",
@@ -175,7 +175,7 @@ def dtd() -> Rejection:
     return Rejection(
         "payload_dtd",
         "The file is XML with a DTD (a DOCTYPE), and XML with a DTD is not read.",
-        "FHIR messages have none: have the system that made the file leave the DOCTYPE out.",
+        "FHIR messages have none: have the system that made the file omit the DOCTYPE.",
     )
 
 
@@ -189,7 +189,7 @@ def broken_xml(where: str = "") -> Rejection:
 
 
 def broken_json(what: str) -> Rejection:
-    """Return the rejection of a FHIR message in JSON that `what`, a verb and the rest of the sentence."""
+    """Return the rejection of a FHIR message in JSON; `what` is a verb and the rest of the sentence."""
     return Rejection(
         "payload_json_broken",
         f"The file begins like a FHIR message in JSON but {what}.",
@@ -202,5 +202,5 @@ def too_complex(why: str) -> Rejection:
     return Rejection(
         "payload_too_complex",
         f"The file is too large in structure to be read. {why}",
-        "Send it in parts, or have the system that made it leave out what the document does not need.",
+        "Send it in parts, or have the system that made it omit what the document does not need.",
     )

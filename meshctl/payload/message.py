@@ -18,7 +18,7 @@ from meshctl.payload.facts import (
 )
 from meshctl.payload.fhir import FOCUS_KINDS, Tree, part, parts, text, texts
 
-# Urls are absolute or, as in FHIR's own examples, end in the name alone.
+# A url is absolute or, as in FHIR's own examples, the name alone.
 _HANDLING = re.compile(r"(?:.*[/#:])?Extension-ITK-MessageHandling-[0-9]+/?", re.IGNORECASE)
 _HANDLING_PART = re.compile(r"(?:.*[/#:])?(InfAckRequested|BusAckRequested)/?")
 _ACKNOWLEDGEMENTS = {"InfAckRequested": "infrastructure", "BusAckRequested": "business"}
@@ -35,7 +35,7 @@ _ITK_CODE = re.compile(r"[123][0-9]{4}")
 _VERSION_NUMBER = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument-versionNumber"
 # N normal, R restricted, V very restricted (HL7 v3 Confidentiality, which Composition.confidentiality takes).
 _CONFIDENTIAL = frozenset({"R", "V"})
-# The NHS number's OID is what HL7 v3 and CDA converters put there.
+# Converters from HL7 v3 and CDA write the NHS number's OID.
 _NHS_NUMBER_SYSTEMS = frozenset(
     {
         "https://fhir.nhs.uk/id/nhs-number",
@@ -51,7 +51,7 @@ _FORMER_USES = frozenset({"old", "maiden"})
 
 @dataclass(slots=True, repr=False)
 class Resource:
-    """One resource of a message: its type, the fullUrl of its entry (or an empty text), and where it stands.
+    """One resource of a message: its type, the fullUrl of its entry (or an empty text), and its place.
 
     `home` identifies the Bundle that holds it, or, where `contained`, the resource that holds it.
     """
@@ -64,7 +64,7 @@ class Resource:
 
 
 def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
-    """Return what the Bundle says, None if it is not a message; `today` is an ISO date.
+    """Return the facts of a Bundle, None if it is not a message; `today` is an ISO date.
 
     It is a message if its type says so and it has a MessageHeader, or if its first entry is one.
     """
@@ -115,7 +115,7 @@ def _is_first(header: Resource, bundle: Tree) -> bool:
 
 
 def _compositions(header: Resource, resources: Sequence[Resource]) -> list[Resource]:
-    """Return the Compositions of the documents in the header's focus, without any: all there are."""
+    """Return the Compositions of the documents in the header's focus, or all if there are none."""
     focused = []
     for focus in parts(header.tree, "focus"):
         reference = text(focus, "reference") or ""
@@ -127,7 +127,7 @@ def _compositions(header: Resource, resources: Sequence[Resource]) -> list[Resou
 
 
 def _focus_subjects(header: Resource, resources: Sequence[Resource]) -> list[tuple[Tree, int]]:
-    """Return the patients' places in what a message without a document is about, each with its Bundle."""
+    """Return the subjects in the focus of a message without a document, each with its Bundle."""
     return [
         (part(one.tree, "subject") or part(one.tree, "for"), one.home)
         for focus in parts(header.tree, "focus")
@@ -137,13 +137,13 @@ def _focus_subjects(header: Resource, resources: Sequence[Resource]) -> list[tup
 
 
 def _event(header: Tree) -> str | None:
-    """Return what kind of message it is: `event` in STU3, `eventCoding` or else `eventUri` in R4."""
+    """Return the event of a message: `event` in STU3, `eventCoding` or else `eventUri` in R4."""
     stu3, r4 = part(header, "event"), part(header, "eventCoding")
     return text(stu3, "code") or text(r4, "code") or text(header, "eventUri")
 
 
 def _organisation(document: Sequence[Resource], header: Resource, resources: Sequence[Resource]) -> Tree:
-    """Return the document's custodian, without one the message's sender."""
+    """Return the document's custodian, or else the message's sender."""
     asked = [(part(one.tree, "custodian"), one) for one in document]
     for element, holder in [*asked, (part(header.tree, "sender"), header)]:
         reference = text(element, "reference") or ""
@@ -155,7 +155,7 @@ def _organisation(document: Sequence[Resource], header: Resource, resources: Seq
 
 
 def _practice_codes(header: Resource, resources: Sequence[Resource]) -> Iterator[str]:
-    """Yield the ODS codes of the patients' practices, and of who is to receive the message."""
+    """Yield the ODS codes of the patients' practices, and of the receivers of the message."""
     named = [(part, one) for one in resources if one.kind == "Patient" for part in parts(one.tree, _PRACTICE)]
     receivers = [header.tree, *parts(header.tree, "destination")]
     named += [(receiver, header) for one in receivers for receiver in parts(one, "receiver")]
@@ -182,10 +182,10 @@ def _references(bundle: Tree, header: Resource) -> tuple[str, ...]:
 
 
 def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
-    """Return what the handling extension asks for, None where it is silent on both.
+    """Return the acknowledgements that the handling extension asks for, None where it names neither.
 
-    ITK3 Message Distribution: the extension's url is absolute and versioned; its parts' urls are names,
-    absolute in what some senders write.
+    ITK3 Message Distribution: the extension's url is absolute and versioned; the urls of its parts are names,
+    which some senders write as absolute ones.
     """
     asked: dict[str, bool] = {}
     for extension in parts(header, "extension"):
@@ -199,7 +199,7 @@ def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
 
 
 def _document_version(document: Tree) -> str | None:
-    """Return the version that FHIR's own extension gives; Composition has no element for it."""
+    """Return the version in FHIR's own extension; Composition has no element for it."""
     for extension in parts(document, "extension"):
         if text(extension, "url") == _VERSION_NUMBER:
             return text(extension, "valueString")
@@ -231,12 +231,12 @@ def _itk_codes(resources: Iterable[Resource]) -> Iterator[str]:
 
 
 def resolve(reference: str, kind: str, resources: Sequence[Resource], home: int) -> list[Resource]:
-    """Return the resources of type `kind` that `reference`, made in the Bundle `home`, means best.
+    """Return the resources of type `kind` that `reference`, made in the Bundle `home`, fits best.
 
-    Exact spelling goes before a difference in case, the same Bundle before others, as one id may occur in
-    two. More than one are returned only where nothing tells them apart.
+    Exact spelling counts more than a difference in case, the same Bundle more than others, as one id may
+    occur in two. Several are returned only where they fit equally well.
     """
-    # The usual case, and there is no better match.
+    # The usual case, and the best match.
     beside = [one for one in resources if one.full_url == reference and one.kind == kind and one.home == home]
     if beside and reference and not reference.startswith("#"):
         return beside
@@ -253,7 +253,7 @@ def resolve(reference: str, kind: str, resources: Sequence[Resource], home: int)
 
 
 def _match(reference: str, resource: Resource) -> int:
-    """Return how well a reference fits a resource: 4 to the letter, 1 just about, 0 not at all."""
+    """Return how well a reference fits a resource: from 4, exactly, to 0, not at all."""
     resource_id = text(resource.tree, "id") or ""
     if resource.contained or reference.startswith("#"):
         return 4 if resource.contained and resource_id and reference == f"#{resource_id}" else 0
@@ -272,7 +272,7 @@ def _match(reference: str, resource: Resource) -> int:
 
 
 def _target(reference: str) -> tuple[str, str]:
-    """Split `Patient/1`, `https://…/Patient/1/_history/2`, `urn:uuid:1` or `1` into type (if said) and id."""
+    """Split `Patient/1`, `https://…/Patient/1/_history/2`, `urn:uuid:1` or `1` into type, if any, and id."""
     if reference[:4].casefold() == "urn:":
         return "", reference.rpartition(":")[2]
     before, _, target = reference.partition("/_history/")[0].rstrip("/").rpartition("/")
@@ -282,10 +282,10 @@ def _target(reference: str) -> tuple[str, str]:
 def choose_patient(
     subjects: Sequence[tuple[Tree, int]], resources: Sequence[Resource], today: str
 ) -> tuple[PatientFacts | None, str | None]:
-    """Return the patient that the documents' subjects mean, or why there is none.
+    """Return the patient that the documents' subjects refer to, or the problem why there is none.
 
     `subjects` are the documents' subject elements, each with the number of its Bundle; `today` is an ISO
-    date, by which ended names are told. GPCM-SD-038: it is this Patient's details that route the message.
+    date, for names that have ended. GPCM-SD-038: the details of this Patient route the message.
     """
     everyone = [resource for resource in resources if resource.kind == "Patient"]
     chosen: list[Resource] = []
@@ -302,15 +302,14 @@ def choose_patient(
 
 
 def _subjects_patients(subject: Tree, home: int, everyone: Sequence[Resource]) -> list[Resource]:
-    """Return the patients that a subject means: by reference, else by an NHS number given in its place."""
+    """Return the patients that a subject refers to: by reference, else by an NHS number."""
     reference = text(subject, "reference")
     if reference is not None:
         return resolve(reference, "Patient", everyone, home)
     wanted = {_digits(number) for number in _nhs_numbers(parts(subject, "identifier"))}
     if not wanted:
         return []
-    # A subject that is known by a number nobody here has is one more patient, so nobody here is chosen over
-    # it.
+    # A subject with a number that no Patient here has is one more patient, so none of these is chosen.
     named = [
         one for one in everyone if wanted & {_digits(n) for n in _nhs_numbers(parts(one.tree, "identifier"))}
     ]
@@ -347,7 +346,7 @@ def _digits(number: str) -> str:
 
 
 def _current_name(names: Sequence[Tree], today: str) -> Tree:
-    """Return the official name, else the first one in use, else whatever there is."""
+    """Return the official name, else the first one in use, else the first."""
     in_use = [one for one in names if text(one, "use") not in _FORMER_USES and not _ended(one, today)]
     candidates = in_use or names
     official = (name for name in candidates if text(name, "use") == "official")
@@ -355,7 +354,7 @@ def _current_name(names: Sequence[Tree], today: str) -> Tree:
 
 
 def _ended(item: Tree, today: str) -> bool:
-    """True if a name or identifier is over; a period includes its last day, month or year."""
+    """True if a name or identifier has ended; a period includes its last day, month or year."""
     end = (text(part(item, "period"), "end") or "")[: len("YYYY-MM-DD")]
     return bool(end) and end < today[: len(end)]
 

@@ -1,25 +1,23 @@
-"""Reads one dropped file: its facts if it is a FHIR message, its SHA-256, and whether it may be read at all.
+"""Read one file: its facts if it is a FHIR message, its SHA-256, and whether it may be read at all.
 
 Memory and time stay bounded whatever was dropped: up to `SMALL_BYTES` a file is read whole, above that in
-pieces. Promises never to quote content in an error, never to expand an entity or fetch anything, and never to
-write.
+pieces. No error quotes content, no entity is expanded, nothing is fetched or written.
 
-Of a large file the middle of each attached document is left out, so that a parser sees little of it. A piece
-is trimmed only if all of it is base64 (and its line ends, as each format may escape them). Both its ends
-stay, which keeps any value longer than `VALUE_CHARS`, so that no value that matters is altered
-unseen. In place of the middle goes one character that the format allows within values and comments, and
-nowhere in markup: leaving something out never makes a file well-formed that was not.
+The middle of each attached document in a large file is left out, so that the parser gets little of it. A
+piece is trimmed only if all of it is base64 (and its line ends, as each format may escape them). Both its
+ends stay, so the value stays longer than `VALUE_CHARS`, and no value that matters is changed. In place of
+the middle goes one character that the format allows within values and comments, and nowhere in markup: so
+trimming never makes a broken file well-formed.
 """
 
 import codecs
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
+from meshctl import clock
 from meshctl.errors import Rejection
 from meshctl.payload.document import content_of
 from meshctl.payload.facts import MessageFacts, Reading
@@ -35,6 +33,7 @@ from meshctl.payload.kind import (
     too_complex,
 )
 from meshctl.payload.message import message_facts
+from meshctl.platform import system
 from meshctl.sizes import size_text
 
 SMALL_BYTES: Final = 1024 * 1024
@@ -43,22 +42,22 @@ _PIECE_BYTES: Final = 256 * 1024
 _BUNDLE_HINT: Final = re.compile(rb'"resourceType"[ \t\r\n]{0,99}:[ \t\r\n]{0,99}"Bundle"')
 _HINT_BYTES: Final = 256
 _BEGINS_WITH_MARK: Final = (
-    "The message begins with a byte order mark, at which some receiving systems refuse it (10009).",
+    "The message begins with a byte order mark, for which some receiving systems reject it (10009).",
     "Have the sending system write UTF-8 without a byte order mark.",
 )
 _IS_JSON: Final = (
-    "The message is in JSON; receiving systems need read XML only (ITK3), and some refuse it (10009).",
-    "Have the sending system write XML, unless the recipient is known to take JSON.",
+    "The message is in JSON; receiving systems need to read only XML (ITK3), and some reject JSON (10009).",
+    "Have the sending system write XML, unless the recipient is known to accept JSON.",
 )
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
 def read_payload(descriptor: int, size_bytes: int, *, hash_always: bool = False) -> Reading:
-    """Read the regular file open at `descriptor` from its start, wherever its position is.
+    """Return what the regular file open at `descriptor` says, read from its start.
 
-    A small file that begins with `<` must be well-formed XML, unless it is HTML; a large one that is no FHIR
-    message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and has no
-    SHA-256, unless with `hash_always`.
+    A small file that begins with `<` must be well-formed XML, unless it is HTML; a large one that is not a
+    FHIR message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and
+    has no SHA-256, unless with `hash_always`.
 
     Raises Rejection: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
     `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
@@ -76,7 +75,9 @@ def load_content(descriptor: int, size_bytes: int) -> bytes:
     if size_bytes == 0:
         raise empty()
     data = b""
-    while len(data) < size_bytes and (piece := _read_at(descriptor, size_bytes + 1 - len(data), len(data))):
+    while len(data) < size_bytes and (
+        piece := system.read_at(descriptor, size_bytes + 1 - len(data), len(data))
+    ):
         data += piece
     if len(data) != size_bytes:
         raise changed()
@@ -100,13 +101,6 @@ def _too_deep() -> Rejection:
     return too_complex("It is nested hundreds of levels deep.")
 
 
-def _read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, most_bytes, at)
-    os.lseek(descriptor, at, os.SEEK_SET)
-    return os.read(descriptor, most_bytes)
-
-
 def _tree_of(data: bytes) -> Tree | None:
     form = form_of(data)
     if form is Form.JSON:
@@ -121,13 +115,13 @@ def _tree_of(data: bytes) -> Tree | None:
 
 
 def _facts(tree: Tree | None) -> MessageFacts | None:
-    return None if tree is None else message_facts(tree, datetime.now(UTC).date().isoformat())
+    return None if tree is None else message_facts(tree, clock.now().date().isoformat())
 
 
 def _read_large(descriptor: int, size_bytes: int, *, hash_always: bool) -> Reading:
-    head = _read_at(descriptor, SMALL_BYTES, 0)
+    head = system.read_at(descriptor, SMALL_BYTES, 0)
     if head.isspace():
-        # What begins behind so many blanks might be a message, about anybody.
+        # Behind so many blanks there might be a message, about anybody.
         raise too_complex("It begins with more than 1 MB of blanks.")
     form = form_of(head)
     sha256 = hashlib.sha256()
@@ -140,7 +134,9 @@ def _read_large(descriptor: int, size_bytes: int, *, hash_always: bool) -> Readi
     facts = _facts(tree)
     content = None
     if facts is None:
-        content = content_of(head, size_bytes, lambda most_bytes, at: _read_at(descriptor, most_bytes, at))
+        content = content_of(
+            head, size_bytes, lambda most_bytes, at: system.read_at(descriptor, most_bytes, at)
+        )
     if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING and not hash_always:
         return Reading(None, None, size_bytes, content)
     for _ in pieces:
@@ -149,7 +145,7 @@ def _read_large(descriptor: int, size_bytes: int, *, hash_always: bool) -> Readi
 
 
 def _oddities(head: bytes) -> tuple[tuple[str, str], ...]:
-    """Return what is odd about how a message is written: receivers that follow the guide refuse it."""
+    """Return what is odd about how a message is written, for which some receivers reject it."""
     odd = [_BEGINS_WITH_MARK] if head.startswith(codecs.BOM_UTF8) else []
     if form_of(head) is Form.JSON:
         odd.append(_IS_JSON)
@@ -157,10 +153,10 @@ def _oddities(head: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def _names_a_bundle(descriptor: int) -> bool:
-    """True if JSON names itself a FHIR Bundle anywhere in as much of it as is worth hashing."""
+    """True if JSON has the resourceType Bundle anywhere in its first OPAQUE_BYTES_WORTH_HASHING."""
     before = b""
     for at in range(0, OPAQUE_BYTES_WORTH_HASHING, _PIECE_BYTES):
-        piece = _read_at(descriptor, _PIECE_BYTES, at)
+        piece = system.read_at(descriptor, _PIECE_BYTES, at)
         if _BUNDLE_HINT.search(before + piece):
             return True
         if not piece:
@@ -172,7 +168,7 @@ def _names_a_bundle(descriptor: int) -> bool:
 def _pieces(descriptor: int, size_bytes: int, see: Callable[[bytes], None]) -> Iterator[bytes]:
     """Yield the whole file in pieces, each shown to `see` first."""
     at = 0
-    while piece := _read_at(descriptor, _PIECE_BYTES, at):
+    while piece := system.read_at(descriptor, _PIECE_BYTES, at):
         at += len(piece)
         see(piece)
         yield piece
@@ -209,7 +205,7 @@ _EDGE_BYTES: Final = VALUE_CHARS + 24
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a format writes a base64 value: `escapes` are what may stand for its characters and line ends."""
+    """How a format writes a base64 value: `escapes` may stand for its characters and line ends."""
 
     alphabet: bytes
     escapes: tuple[tuple[bytes, bytes], ...]
@@ -247,7 +243,7 @@ JSON: Final = Dialect(
 
 
 class Trimmer:
-    """Passes the pieces of one file on; what `trim` and at last `rest` return is what there is to parse."""
+    """Trims the pieces of one file; parse what `trim` and in the end `rest` return."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -262,7 +258,7 @@ class Trimmer:
         piece, self._held = (piece, b"") if cut < 0 else (piece[:cut], piece[cut:])
         plain = piece
         if piece.translate(None, dialect.alphabet):
-            # An escape in use is in use often, so the first KiB shows which ones are worth a pass.
+            # An escape that is used is used often, so the first KiB shows which ones to replace.
             start = piece[:_EDGE_BYTES]
             for escape, meaning in dialect.escapes:
                 if escape in start:
@@ -274,5 +270,5 @@ class Trimmer:
         return plain[:_EDGE_BYTES] + dialect.mark + plain[-_EDGE_BYTES:]
 
     def rest(self) -> bytes:
-        """Return what was held back at the end of the file."""
+        """Return the bytes held back until the end of the file."""
         return self._held

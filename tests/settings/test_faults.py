@@ -29,7 +29,7 @@ from tests.settings.loading import MINIMAL, faults, load
             'id = "X26ABC1"',
             (
                 "mailbox.folder: missing; expected the folder that holds IN and OUT, unless client_config"
-                ' says it, for example folder = "/MESH-DATA-HOME/X26ABC1"'
+                ' names it, for example folder = "/MESH-DATA-HOME/X26ABC1"'
             ),
         ),
         (
