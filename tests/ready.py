@@ -1,8 +1,8 @@
 """meshctl as a process that is ready at once: one that has loaded it and nothing else, and forks.
 
-Python's start and imports are most of the processor time of a test that runs a few commands. What is forked
-is the whole command from its arguments on. Windows cannot fork: there one process runs the commands that a
-test's worker asks for, one after the other. Daemons, and what a test runs itself, start as users start them.
+Python's start and imports are most of the processor time of a test. What is forked is the whole command from
+its arguments on. Windows cannot fork: there one process runs the commands that a test's worker asks for, one
+after the other, and daemons start as users start them.
 """
 
 import json
@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +33,8 @@ _LOADED = (
     "commands.show",
     "bridge.connect",
 )
+_POLL_SECONDS = 0.005
+_MOST_FILES = 64
 _TOP = Path(__file__).parent.parent
 
 
@@ -48,9 +52,9 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], seconds: int) -> t
     server, folder = _server()
     assert server.stdin is not None
     assert server.stdout is not None
-    out, err = Path(folder.name, "out"), Path(folder.name, "err")
+    outputs = _outputs(Path(folder.name))
     request = {"arguments": arguments, "environ": dict(environ), "seconds": seconds, "cwd": os.getcwd()}
-    server.stdin.write(json.dumps({**request, "out": str(out), "err": str(err)}).encode() + b"\n")
+    server.stdin.write(json.dumps({**request, **outputs}).encode() + b"\n")
     server.stdin.flush()
     # Forked, it ends itself.
     too_long = Timer(seconds, server.kill)
@@ -62,7 +66,67 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], seconds: int) -> t
         server.communicate()
         _server.cache_clear()
         raise AssertionError(f"meshctl {' '.join(arguments)} was ended, or took its process with it")
-    return int(answer), out.read_bytes(), err.read_bytes()
+    return int(answer), Path(outputs["out"]).read_bytes(), Path(outputs["err"]).read_bytes()
+
+
+class Started:
+    """A command that was forked and goes on: what a test asks of a `subprocess.Popen`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.pid = int((folder / "pid").read_text())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        if self.returncode is None:
+            with suppress(FileNotFoundError):
+                self.returncode = int((self._folder / "code").read_text())
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once it has ended. Raises subprocess.TimeoutExpired."""
+        ends_at = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if ends_at is not None and timeout is not None and time.monotonic() > ends_at:
+                raise subprocess.TimeoutExpired("meshctl", timeout)
+            time.sleep(_POLL_SECONDS)
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Return what it printed once it has ended. Raises subprocess.TimeoutExpired."""
+        self.wait(timeout)
+        return (self._folder / "out").read_bytes(), (self._folder / "err").read_bytes()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, if it runs."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        self.send_signal(signal.SIGKILL)
+
+
+def start(arguments: Sequence[str], environ: Mapping[str, str]) -> Started:
+    """Start `meshctl ARGUMENTS`, which goes on; whoever starts it ends it."""
+    server, parent = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    folder = Path(tempfile.mkdtemp(dir=parent.name))
+    request = {"arguments": arguments, "environ": dict(environ), "keep_in": str(folder), "cwd": os.getcwd()}
+    server.stdin.write(json.dumps({**request, **_outputs(folder)}).encode() + b"\n")
+    server.stdin.flush()
+    assert server.stdout.readline(), "the process that forks has ended"
+    return Started(folder)
+
+
+def _outputs(folder: Path) -> dict[str, str]:
+    return {"out": str(folder / "out"), "err": str(folder / "err")}
 
 
 @cache
@@ -81,6 +145,11 @@ def _serve() -> None:
     with open(os.dup(0), encoding="utf-8") as requests, open(os.dup(1), "w", encoding="ascii") as answers:
         for line in requests:
             asked = json.loads(line)
+            if keep_in := asked.pop("keep_in", None):
+                _keep(asked, Path(keep_in))
+                answers.write("0\n")
+                answers.flush()
+                continue
             seconds = asked.pop("seconds")
             if sys.platform == "win32":
                 code = run_here(**asked)
@@ -97,6 +166,32 @@ def _serve() -> None:
                 code = os.waitstatus_to_exitcode(status)
             answers.write(f"{code}\n")
             answers.flush()
+
+
+def _keep(asked: dict[str, Any], folder: Path) -> None:
+    """Fork a command that goes on, and a process that notes in `folder` which it is and how it ended."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    keeper = os.fork()
+    if keeper:
+        # It has forked once more, and ends at once.
+        os.waitpid(keeper, 0)
+        return
+    told, tell = os.pipe()
+    if os.fork():
+        os.read(told, 1)
+        os._exit(0)
+    process_id = os.fork()
+    if process_id == 0:
+        # All that this process has open beside its output, which the command gets anew.
+        os.closerange(3, _MOST_FILES)
+        os._exit(run_here(**asked))
+    (folder / "pid").write_text(str(process_id))
+    os.write(tell, b"1")
+    _, status = os.waitpid(process_id, 0)
+    (folder / "code.new").write_text(str(os.waitstatus_to_exitcode(status)))
+    (folder / "code.new").rename(folder / "code")
+    os._exit(0)
 
 
 def run_here(arguments: list[str], environ: dict[str, str], cwd: str, out: str, err: str) -> Any:

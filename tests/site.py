@@ -85,11 +85,15 @@ class Explanation:
 
 @dataclass
 class Site:
-    """One mailbox with everything around it. `dropped` grows with every file that is dropped through it."""
+    """One mailbox with everything around it. `dropped` grows with every file that is dropped through it.
+
+    With `forks`, daemons are forked from a process that has meshctl loaded already.
+    """
 
     root: Path
     environ: dict[str, str] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
+    forks: bool = sys.platform != "win32"
 
     @property
     def settings_file(self) -> Path:
@@ -212,8 +216,11 @@ class Site:
 
     def start(self, *arguments: str) -> "Daemon":
         """Start a command that goes on; whoever starts it ends it."""
+        command = self.command(*arguments)
+        if self.forks and command[:3] == [*_PROGRAM] and ready.is_possible(self.environ):
+            return Daemon(self, ready.start(command[3:], self.process_environ()))
         process = subprocess.Popen(
-            self.command(*arguments),
+            command,
             env=self.process_environ(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -303,7 +310,7 @@ class Daemon:
     """A daemon that runs on a site."""
 
     site: Site
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | ready.Started"
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = HANG_SECONDS) -> None:
         """Return once the condition holds; fail when the time is over or the daemon has ended before."""
@@ -382,7 +389,7 @@ class Daemon:
         if self.process.poll() is None and not _has_been_asked(self.site.state):
             self.process.terminate()
         out, error = self.process.communicate(timeout=seconds)
-        return Finished.of(self.process.returncode, out, error)
+        return Finished.of(self.process.wait(), out, error)
 
 
 def _has_been_asked(state_folder: Path) -> bool:

@@ -117,6 +117,8 @@ def day(tmp_path: Path) -> Day:
             stdout=out,
             stderr=out,
         )
+    # What is looked at is its own command line and environment.
+    site.forks = False
     daemon = site.start("run")
     try:
         _wait_for_the_end_of_the_day(kept, daemon)

@@ -94,7 +94,8 @@ def make_whole_site(
     root: Path, sandbox: Sandbox, mailbox_id: str, authority: TestAuthority | None = None, **bridge: Any
 ) -> WholeSite:
     """Make a site whose bridge serves `mailbox_id` at the sandbox, over TLS if there is an authority."""
-    site = WholeSite(make_site(root).root)
+    # Their memory is measured, and is to hold no other's libraries.
+    site = WholeSite(make_site(root).root, forks=False)
     site.environ |= {"MESH_PASSWORD": PASSWORD, "MESH_KEY": SHARED_KEY}
     bridge = {"environment": sandbox.url, **_BRIDGE, **bridge}
     if authority is not None:

@@ -96,6 +96,7 @@ def test_stand_in_killed_again_and_again(site: FaultySite) -> None:
 def test_very_many_files(site: FaultySite, files: int) -> None:
     """An outbox with so many files is worked off; the first pair comes at once, memory is bounded."""
     drop_backlog(site, files)
+    site.forks = False
     with site.daemon() as daemon:
         daemon.wait_for_pairs(1)
         daemon.wait_for(lambda: _is_empty(site.outbox / "send-document"), "an empty outbox", 600.0)
