@@ -15,7 +15,6 @@ what that can hold, for no message may be lost over its headers.
 
 import os
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
@@ -41,9 +40,7 @@ _SLOWEST_BYTES_A_SECOND: Final = 1000
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _CHUNK_RANGE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _PARTIAL: Final = 206
-_APPEND: Final = (
-    os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-)
+_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | system.NO_FOLLOW
 # As for the files of OUT: a patient's letter is for the mailbox's users and their group.
 _MODE: Final = 0o640
 
@@ -127,9 +124,7 @@ class Download:
         unzip = self._unzip.copy()
         descriptor = system.open_file(self._path, _APPEND, _MODE)
         with durable.naming(self._path), os.fdopen(descriptor, "wb") as file:
-            if sys.platform != "win32":
-                # The umask has had its say in open().
-                os.fchmod(descriptor, _MODE)
+            system.set_mode(descriptor, _MODE)
             file.truncate(self.size_bytes)
             begun_at, size_bytes = monotonic(), self.size_bytes
             checked_bytes = size_bytes
@@ -161,10 +156,9 @@ class Download:
 
 def _check_room(file: BinaryIO) -> None:
     """Raise TooMuchError if the disk has no more room than others need."""
-    if hasattr(os, "statvfs"):
-        left = os.fstatvfs(file.fileno())
-        if left.f_bavail * left.f_frsize < _RESERVE_BYTES:
-            raise TooMuchError(f"the disk has less than {size_text(_RESERVE_BYTES)} left; make room")
+    free_bytes = system.free_bytes(file.fileno())
+    if free_bytes is not None and free_bytes < _RESERVE_BYTES:
+        raise TooMuchError(f"the disk has less than {size_text(_RESERVE_BYTES)} left; make room")
 
 
 class _Unzip:

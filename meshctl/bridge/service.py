@@ -9,8 +9,6 @@ A stop ends uploads and downloads between two blocks. A thread that still waits 
 seconds is left behind, as if it had been killed.
 """
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +33,7 @@ from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
 from meshctl.files.owner import claim
 from meshctl.journal.events import Journal
+from meshctl.platform import host
 from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
 
@@ -283,7 +282,7 @@ class Bridge:
         """Make the work folder, for this mailbox. Raises ConfigError if it belongs to another."""
         work, mailbox_id = self._settings.bridge.work, self._settings.mailbox.id
         work.mkdir(mode=_PRIVATE, exist_ok=True)
-        if sys.platform != "win32" and (work.is_symlink() or work.stat().st_uid != os.geteuid()):
+        if not host.is_own_folder(work):
             raise ConfigError(
                 f"bridge.work: {work} belongs to another user, or is a link. Remove it once its messages are"
                 " settled, or run the bridge as its owner."

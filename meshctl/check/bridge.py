@@ -82,7 +82,7 @@ def _closed(bridge: BridgeSettings, environ: Mapping[str, str]) -> Iterator[Find
     """Check the permissions of the files that hold secrets."""
     for setting in _SECRETS:
         path = _file_of(bridge, setting, environ)
-        mode = None if path is None else _mode_of(path)
+        mode = None if path is None else host.mode_of(path)
         if path is None or mode is None:
             continue
         name = f"mode.bridge.{setting}"
@@ -185,12 +185,3 @@ def _running(setup: Setup) -> Finding:
             " meshctl bridge --once.",
         )
     return ok(name, f"The mailbox is served by {server}.")
-
-
-def _mode_of(path: Path) -> int | None:
-    if os.name == "nt":
-        return None
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return None

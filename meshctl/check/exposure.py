@@ -12,7 +12,6 @@ nobody gives to whoever runs `meshctl check`: so the capabilities examined are t
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -184,7 +183,7 @@ def check_writers(setup: Setup) -> Iterator[Finding]:
     name, staging = "watching.writers", setup.settings.staging
     if not os.path.isdir(staging.outbox):
         return
-    if sys.platform == "win32":
+    if system.KNOWS_ALL_WRITERS:
         yield ok(name, f"Windows says of every file in {staging.outbox} whether it is still being written.")
         return
     try:
@@ -253,7 +252,7 @@ def _daemon_process(setup: Setup) -> _Process:
         process_id = holder_process(state) if is_running(state) else None
         if process_id is not None and (process := _process(str(process_id))) is not None:
             return process
-    return _process("self") or _Process(os.geteuid(), os.geteuid() == 0)
+    return _process("self") or _Process(host.user_id(), host.is_root())
 
 
 def _process(process_id: str) -> _Process | None:

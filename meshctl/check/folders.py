@@ -143,7 +143,7 @@ def _accessible(path: Path, wanted: int) -> bool:
 
 
 def _is_read_only(path: Path) -> bool:
-    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return system.is_read_only(path)
 
 
 def _reason(problem: OSError) -> str:
@@ -242,11 +242,7 @@ def _left(limits: _Limits, place: str, amount: int, text: str) -> Finding:
 
 def _free(folder: Path) -> tuple[int, int | None]:
     """Return the bytes and inodes left for ordinary users; None where inodes are not counted."""
-    if not hasattr(os, "statvfs"):
-        return shutil.disk_usage(folder).free, None
-    left = os.statvfs(folder)
-    # File systems that create inodes as needed (btrfs, network shares) say 0 of 0.
-    return left.f_bavail * left.f_frsize, left.f_favail if left.f_files else None
+    return shutil.disk_usage(folder).free, system.free_inodes(folder)
 
 
 def check_watching(setup: Setup) -> Iterator[Finding]:

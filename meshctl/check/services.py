@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import try_out
@@ -252,7 +251,7 @@ def check_alerts(setup: Setup) -> Iterator[Finding]:
             f"The alert command {program} does not exist (alerts.command).",
             "Correct the path in [alerts] command, or install the program.",
         )
-    elif os.name != "nt" and Path(found).stat().st_mode & stat.S_IWOTH:
+    elif (host.mode_of(found) or 0) & stat.S_IWOTH:
         yield error(
             "alerts",
             f"Everybody on this computer can change the alert command {found}, which runs as meshctl's user.",

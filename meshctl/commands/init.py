@@ -19,7 +19,7 @@ from meshctl.settings.layout import (
 )
 from meshctl.settings.load import SYSTEM_FILE
 from meshctl.settings.types import MailboxId
-from meshctl.terminal.output import epilog, quoted
+from meshctl.terminal.output import epilog
 
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
 _EPILOG = epilog(
@@ -120,7 +120,7 @@ def _report(layout: Layout, mailbox: Mailbox, kept: Path | None, instance: str |
 
 
 def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
-    file = quoted(layout.settings_file)
+    file = host.quoted(layout.settings_file)
     steps = []
     if mailbox.mailbox_id == PLACEHOLDER_ID:
         steps.append(f"Change [mailbox] id: {PLACEHOLDER_ID} only stands for the id of your MESH mailbox.")

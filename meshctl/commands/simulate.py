@@ -1,6 +1,5 @@
 """`meshctl simulate`: simulates MESH Client, MESH and practice; nothing leaves this machine."""
 
-import os
 import select
 import signal
 import sys
@@ -68,13 +67,13 @@ class _Screen:
 
     def _is_read(self) -> bool:
         """True if a write would go through; a reader that keeps up is waited for."""
-        if os.name == "nt" or sys.stdout.isatty():
+        if sys.stdout.isatty():
             return True
         patience = 0.0 if self._left_out else _PATIENCE_SECONDS
         try:
             return bool(select.select([], [sys.stdout], [], patience)[1])
         except (OSError, ValueError):
-            # What is no file of the system's cannot fill up.
+            # What is no file of the system's cannot fill up; on Windows a pipe cannot be asked.
             return True
 
 

@@ -24,7 +24,7 @@ from meshctl.files.durable import sync_file, sync_folder
 from meshctl.platform import system
 
 _CONTROL, _DATA = ".ctl", ".dat"
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | system.NO_FOLLOW
 
 
 class PairOutcome(StrEnum):

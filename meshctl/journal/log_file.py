@@ -160,7 +160,7 @@ MAX_WAITING_BYTES = 1 << 20
 _MAX_BATCH_BYTES = 1 << 18
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
-_OPEN_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_OPEN_FLAGS = os.O_RDWR | os.O_APPEND | system.NO_FOLLOW
 
 
 def rotated_name(path: Path, number: int) -> Path:

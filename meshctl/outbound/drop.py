@@ -35,7 +35,6 @@ from meshctl.settings.model import MailboxSettings, Settings
 
 # The daemon may run as another user of the outbox's group; nobody else may read a patient's letter.
 _MODE: Final = 0o640
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _COPY_CHUNK_BYTES: Final = 1 << 20
 _PLAIN_ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
 # What masking puts where it cuts a long name.
@@ -78,7 +77,7 @@ class Dropper:
         target = f"{self.folder}/{name}"
         hidden = f"{self.folder}/{HIDDEN_PREFIX}{name}"
         try:
-            descriptor = system.open_file(hidden, _NEW, _MODE)
+            descriptor = system.open_file(hidden, system.CREATE, _MODE)
         except FileExistsError:
             return False
         try:

@@ -57,8 +57,6 @@ _MOST_HELD, _MOST_MISSING = 200, 100_000
 # No file has a longer one.
 _LONGEST_NAME = 255
 _EXPECTED: Final = "expected"
-# NTFS never gives the number of a file to another one.
-_IS_NEVER_REUSED: Final = os.name == "nt"
 
 
 # Why a row, or an index, is not used: by code, the text and the advice.
@@ -196,7 +194,7 @@ class Indexes:
         row = self._rows.get((use_case, name))
         if row is None or not row.is_for(status) or (use_case, name) in self._disputed:
             return None
-        is_known = row.mark is not None or (use_case, name) in self._held or _IS_NEVER_REUSED
+        is_known = row.mark is not None or (use_case, name) in self._held or system.NEVER_REUSES_NUMBERS
         return row if is_known else None
 
     def forget_used(self, use_case: str | None, name: str) -> None:
@@ -317,7 +315,7 @@ class Indexes:
         beside: BesideIndex,
     ) -> None:
         """Keep the files open that are still being written: their inodes go to no other file then."""
-        for _, name, status in [] if _IS_NEVER_REUSED else given:
+        for _, name, status in [] if system.NEVER_REUSES_NUMBERS else given:
             if not beside.is_complete(name, status) and len(self._held) < _MOST_HELD:
                 with suppress(OSError):
                     descriptor = folder.open(name, system.READ)

@@ -17,7 +17,6 @@ import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from meshctl.outbound.document import Attached, Caution
 from meshctl.outbound.names import ERROR_SUFFIX, MESSAGE_ID, SIDECAR_SUFFIX, is_sidecar, words_to_mask
 from meshctl.payload.facts import Content, Reading
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
-from meshctl.platform import system
+from meshctl.platform import host, system
 
 ROW_NAME = ".row"
 _LETTERS, _INDEXES, _CLOCK = "letters", "indexes", ".clock"
@@ -228,10 +227,7 @@ def is_of_one_owner(one: os.stat_result, other: os.stat_result) -> bool:
     Who drops beside others could otherwise give their letters a sidecar, or have their pages sent with his.
     Windows does not tell whose a file is.
     """
-    if sys.platform == "win32":
-        return True
-    owners = {one.st_uid, other.st_uid}
-    return len(owners) == 1 or not owners.isdisjoint((0, os.geteuid()))
+    return one.st_uid == other.st_uid or host.is_trusted(one) or host.is_trusted(other)
 
 
 class ChangedError(Exception):

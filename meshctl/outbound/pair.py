@@ -14,7 +14,6 @@ folder, and the ledger does not know it: a restart judges it again.
 import errno
 import hashlib
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,12 +27,9 @@ from meshctl.files.folder import Folder
 from meshctl.files.safe_open import open_regular
 from meshctl.outbound.letter import ChangedError, FileIdentity, Letter
 from meshctl.payload.itk3 import Readable
-from meshctl.platform import system
+from meshctl.platform import host, system
 from meshctl.settings.model import MailboxSettings
 from meshctl.sizes import size_text
-
-if sys.platform != "win32":
-    import grp
 
 LARGE_BYTES: Final = 64 << 20
 """A larger message is written beside all other work."""
@@ -69,10 +65,9 @@ class Pairs:
 
     def lacking_room(self, size_bytes: int, in_hand_bytes: int) -> str | None:
         """Return why a message of that size does not fit into OUT beside those in hand; None if it does."""
-        if size_bytes < ROOM_MATTERS_BYTES or not hasattr(os, "statvfs"):
+        if size_bytes < ROOM_MATTERS_BYTES or (out_bytes := system.free_bytes(self.out.place)) is None:
             return None
-        left = os.statvfs(self.out.place)
-        free_bytes = left.f_bavail * left.f_frsize - in_hand_bytes
+        free_bytes = out_bytes - in_hand_bytes
         if free_bytes >= size_bytes + RESERVE_BYTES:
             return None
         return (
@@ -173,13 +168,7 @@ class Pairs:
     ) -> None:
         descriptor = self.out.open(name, system.CREATE, self._mode)
         try:
-            if sys.platform != "win32":
-                # open() has applied the umask; the MESH Client needs the configured mode.
-                os.fchmod(descriptor, self._mode)
-                # Asked for only where it changes something: the hardened service may not call chown at all,
-                # and has the right group from folders with the setgid bit.
-                if self._group_id is not None and os.fstat(descriptor).st_gid != self._group_id:
-                    os.fchown(descriptor, -1, self._group_id)
+            system.set_mode(descriptor, self._mode, self._group_id)
             with durable.naming(f"{self.out.path}/{name}"):
                 for number, piece in enumerate(pieces, 1):
                     if isinstance(piece, KernelCopy):
@@ -207,12 +196,10 @@ def _hidden(message_id: str, end: str) -> str:
 def _group_id(group: str | None) -> int | None:
     if group is None:
         return None
-    if sys.platform == "win32":
-        raise ConfigError("mailbox.group cannot be used on Windows. Take it out of the settings.")
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise ConfigError(f"mailbox.group: there is no group {group!r} on this system.") from None
+    number = host.group_number(group)
+    if number is None:
+        raise ConfigError(f"mailbox.group: there is no group {group!r} on this system.")
+    return number
 
 
 class _JudgedFile:

@@ -34,7 +34,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
 from meshctl.outbound.names import ERROR_SUFFIX, MESSAGE_ID, SIDECAR_SUFFIX, is_sidecar, numbered
-from meshctl.platform import system
+from meshctl.platform import host, system
 
 _CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
@@ -124,7 +124,7 @@ class RejectedFolder:
         for entry in os.scandir(self.folder):
             if not entry.name.endswith(ERROR_SUFFIX) or not entry.is_file(follow_symlinks=False):
                 continue
-            if sys.platform != "win32" and entry.stat().st_uid not in (0, os.geteuid()):
+            if not host.is_trusted(entry.stat()):
                 # Whoever drops files may have written it.
                 continue
             # An old explanation that was itself dropped, with all of `rejected/` say, is a refused file.

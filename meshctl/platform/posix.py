@@ -34,13 +34,15 @@ _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 NEVER_REUSES_NUMBERS: bool = False
 """Whether the file system never gives the number of a file to another one."""
+KNOWS_ALL_WRITERS: bool = False
+"""Whether `check_nobody_writes` knows of every file whether somebody still writes to it."""
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
 _UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EMLINK})
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
-rename, unlink, rmdir, open_file = os.rename, os.unlink, os.rmdir, os.open
+rename, unlink, rmdir, open_file, read_at = os.rename, os.unlink, os.rmdir, os.open, os.pread
 
 
 def link(source: str, target: str) -> None:
@@ -91,14 +93,13 @@ def unlink_if_there(path: str | Path) -> None:
         unlink(path)
 
 
-def set_mode(descriptor: int, mode: int) -> None:
-    """Give an open file exactly this mode: open() takes away what the umask says."""
+def set_mode(descriptor: int, mode: int, group_id: int | None = None) -> None:
+    """Give an open file exactly this mode, which open() has reduced by the umask, and this group."""
     os.fchmod(descriptor, mode)
-
-
-def read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
-    """Read from a place in a file."""
-    return os.pread(descriptor, most_bytes, at)
+    # Asked for only where it changes something: the hardened service may not call chown at all, and has the
+    # right group from folders with the setgid bit.
+    if group_id is not None and os.fstat(descriptor).st_gid != group_id:
+        os.fchown(descriptor, -1, group_id)
 
 
 def is_name_too_long(error: OSError) -> bool:
@@ -283,6 +284,24 @@ def start_writeback(path: str) -> None:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
+
+
+def free_bytes(place: str | int) -> int | None:
+    """Return how much a file system has left for ordinary users, by a folder or an open file of it."""
+    left = os.statvfs(place)
+    return left.f_bavail * left.f_frsize
+
+
+def free_inodes(folder: Path) -> int | None:
+    """Return how many inodes a file system has left; None where they are not counted."""
+    left = os.statvfs(folder)
+    # File systems that create inodes as needed (btrfs, network shares) say 0 of 0.
+    return left.f_favail if left.f_files else None
+
+
+def is_read_only(folder: Path) -> bool:
+    """True if a folder's file system is mounted read-only."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 MOUNT_TABLE = Path("/proc/self/mountinfo")

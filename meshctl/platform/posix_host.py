@@ -21,6 +21,11 @@ HAS_MODES: bool = True
 """Whether files have permissions, a group and an owner."""
 
 
+def user_id() -> int:
+    """Return the number of the user that this process runs as."""
+    return os.geteuid()
+
+
 def is_root() -> bool:
     """True if this process runs as root."""
     return os.geteuid() == 0
@@ -29,6 +34,11 @@ def is_root() -> bool:
 def is_trusted(status: os.stat_result) -> bool:
     """True if a file belongs to this process's user or root."""
     return status.st_uid in (0, os.geteuid())
+
+
+def is_own_folder(folder: Path) -> bool:
+    """True if a folder belongs to this process's user and is no link."""
+    return not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
 
 
 def ourselves() -> Person | None:

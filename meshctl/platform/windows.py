@@ -36,6 +36,8 @@ NO_FOLLOW: Final = 0
 
 NEVER_REUSES_NUMBERS: bool = True
 """Whether the file system never gives the number of a file to another one, as NTFS."""
+KNOWS_ALL_WRITERS: bool = True
+"""Whether `check_nobody_writes` knows of every file whether somebody still writes to it."""
 
 _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
 _CALLS: tuple[tuple[Any, ...], ...] = (
@@ -207,9 +209,9 @@ def _open_handle(path: str | Path, access: int, shared: int, how: int, flags: in
     return handle
 
 
-def set_mode(descriptor: int, mode: int) -> None:
+def set_mode(descriptor: int, mode: int, group_id: int | None = None) -> None:
     """Do nothing: files inherit the rights of their folder."""
-    del descriptor, mode
+    del descriptor, mode, group_id
 
 
 def read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
@@ -360,6 +362,24 @@ def sync_file_system(place: str | int) -> bool:
 def start_writeback(path: str) -> None:
     """Do nothing: Windows writes when it likes."""
     del path
+
+
+def free_bytes(place: str | int) -> int | None:
+    """Return None: what is left is not asked for here; a write that has no room fails."""
+    del place
+    return None
+
+
+def free_inodes(folder: Path) -> int | None:
+    """Return None: there are no inodes here."""
+    del folder
+    return None
+
+
+def is_read_only(folder: Path) -> bool:
+    """Return False: it is not known here."""
+    del folder
+    return False
 
 
 def mount_of(path: Path) -> Mount | None:

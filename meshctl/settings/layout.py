@@ -7,7 +7,6 @@ changes nothing yet.
 """
 
 import dataclasses
-import os
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from meshctl.errors import ConfigError
 from meshctl.files import durable
-from meshctl.platform import system
+from meshctl.platform import host, system
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.load import FILE_NAME
 from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS
@@ -189,7 +188,7 @@ def _write(file: Path, text: bytes, group: str | None) -> None:
 
 def _give(path: Path, user: str | None, group: str) -> None:
     """Give what root has made to the service, on a system that has its user."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    if host.is_root():
         with suppress(LookupError):
             shutil.chown(path, user, group)
 

@@ -9,7 +9,6 @@ guessed.
 import os
 import re
 import stat
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from meshctl.errors import ConfigError
 from meshctl.mesh.use_cases import shipped_use_cases
+from meshctl.platform import host
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, StagingSettings
 from meshctl.settings.rules import (
@@ -43,8 +43,7 @@ from meshctl.settings.use_cases import (
 
 CONFIG_VARIABLE = "MESHCTL_CONFIG"
 FILE_NAME = "meshctl.toml"
-_SYSTEM = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData") if sys.platform == "win32" else "/etc")
-SYSTEM_FILE = _SYSTEM / "meshctl" / FILE_NAME
+SYSTEM_FILE = host.SETTINGS_FOLDER / FILE_NAME
 
 # The name of a setting or the header of a section.
 _NAME = re.compile(r"\s*(\[+[\w.\"' -]+\]+|[\w.\"'-]+(?=\s*=))")
@@ -133,10 +132,9 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
 
 def _read(file: Path, *, of_others: bool) -> bytes:
     with file.open("rb") as opened:
-        if not of_others and sys.platform != "win32":
-            status = os.fstat(opened.fileno())
-            owners = {status.st_uid, file.lstat().st_uid}
-            if not owners <= {os.geteuid(), 0} or status.st_mode & stat.S_IWOTH:
+        if not of_others:
+            is_trusted = all(map(host.is_trusted, (os.fstat(opened.fileno()), file.lstat())))
+            if not is_trusted or (host.mode_of(opened.fileno()) or 0) & stat.S_IWOTH:
                 raise ConfigError(
                     f"{file} belongs to another user, or anybody may write it. Settings of the current folder"
                     " count only if they are yours or root's alone; if you trust these, name them with -c."

@@ -7,7 +7,6 @@ and `[bridge]`, where somebody may have put a password.
 
 import difflib
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from meshctl.platform import host
 from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS, MailboxSettings
 from meshctl.settings.types import ExplainedError, Section, example_of, expected_of
 
@@ -152,7 +152,7 @@ _POSIX_ONLY = {"file_mode": "0640", "group": ""}
 def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
     """Return what is set and means nothing on this system."""
     mailbox = document.get("mailbox")
-    if sys.platform == "win32" and isinstance(mailbox, dict):
+    if not host.HAS_MODES and isinstance(mailbox, dict):
         text = "Windows has no such rights: files in OUT inherit those of their folder; leave it out"
         used = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
         return [SettingFault(f"mailbox.{key}", text) for key in used]

@@ -3,7 +3,6 @@
 Never shows more of a message than the ledger holds, so no patient data.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +16,9 @@ from rich.text import Text
 
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import LADDER, State
+from meshctl.platform import host
 from meshctl.settings.model import Settings
 from meshctl.simulator.demo import DemoPart, Scene
-from meshctl.terminal.output import quoted
 from meshctl.terminal.views import OVERDUE_STYLE, STYLES, plain_text, state_text
 
 _REFRESHES_PER_SECOND = 8
@@ -75,11 +74,10 @@ def print_summary(scene: Scene, settings: Settings, console: Console, folder: Pa
         console.print(Text(f"Not expected: {scene.unexpected} more messages than were dropped.", style="red"))
     console.print()
     folder = folder or settings.file.parent
-    file = quoted(settings.file)
+    file = host.quoted(settings.file)
     console.print(f"Log:         {settings.log.file}", soft_wrap=True)
     console.print(f"Look at it:  meshctl -c {file} logs", soft_wrap=True)
-    remove = "rmdir /s /q" if sys.platform == "win32" else "rm -r"
-    console.print(f"Remove it:   {remove} {quoted(folder)}", soft_wrap=True)
+    console.print(f"Remove it:   {host.REMOVE_FOLDER} {host.quoted(folder)}", soft_wrap=True)
 
 
 def print_opening(folder: Path, parts: int, console: Console) -> None:

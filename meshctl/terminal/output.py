@@ -4,8 +4,6 @@ Tables are in `meshctl.terminal.views`, which takes longer to load.
 """
 
 import json
-import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -52,11 +50,6 @@ def _plain(value: object) -> object:
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(f"no JSON for a {type(value).__name__}")
-
-
-def quoted(path: PurePath) -> str:
-    """Return a path as it is typed into this system's shell."""
-    return subprocess.list2cmdline([str(path)]) if sys.platform == "win32" else shlex.quote(str(path))
 
 
 def has_terminal() -> bool:
