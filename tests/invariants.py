@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from meshctl.errors import Rejection
-from meshctl.files.safe_open import read_regular
+from meshctl.files.reading import read_regular
 from meshctl.mesh.message_id import is_message_id
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
 from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in, documents_in

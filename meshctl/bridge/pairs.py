@@ -21,7 +21,7 @@ from meshctl import clock
 from meshctl.bridge.upload import MexHeaders, Uploads
 from meshctl.files import durable
 from meshctl.files.client_folders import ClientFolders, DecidedPair, PairOutcome, TakenPair
-from meshctl.files.safe_open import open_regular, read_regular
+from meshctl.files.reading import open_regular, read_regular
 from meshctl.journal.masking import mask_numbers
 from meshctl.mesh.codes import ERROR, SUCCESS
 from meshctl.mesh.control_file import (

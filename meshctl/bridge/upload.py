@@ -43,7 +43,7 @@ from meshctl.bridge.answers import (
 )
 from meshctl.bridge.client import BridgeClient
 from meshctl.files import durable
-from meshctl.files.safe_open import open_regular
+from meshctl.files.reading import open_regular
 from meshctl.platform import system
 
 # Short: the name of a pair may fill all that a file system allows, and had four characters after it.

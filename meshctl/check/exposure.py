@@ -21,7 +21,7 @@ from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import PROBE_NAME
 from meshctl.daemon.lock import holder_process, is_running
 from meshctl.errors import ConfigError
-from meshctl.files.safe_open import is_being_written
+from meshctl.files.reading import is_being_written
 from meshctl.journal.events import Journal
 from meshctl.ledger.keys import KEY_NAME
 from meshctl.platform import host, system

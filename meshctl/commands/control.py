@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
-from meshctl.files.safe_open import open_regular
+from meshctl.files.reading import open_regular
 from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.payload.sidecar import Sidecar
 from meshctl.terminal.context import settings_of

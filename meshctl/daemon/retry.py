@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from meshctl.clock import Clock
 from meshctl.errors import MeshctlError
-from meshctl.files.item_error import is_general
+from meshctl.files.reading import is_general
 from meshctl.journal.events import FieldValue, Journal, error_fields
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.database import LEDGER_NAME, primary_code

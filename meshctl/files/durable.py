@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from meshctl.files.folder import Folder
-from meshctl.files.safe_open import open_regular
+from meshctl.files.reading import open_regular
 from meshctl.platform import system
 
 # Below this many files and folders, syncing each is quicker than waiting for the whole file system.

@@ -10,7 +10,7 @@ from typing import Final
 
 from meshctl.errors import ConfigError
 from meshctl.files.durable import replace_whole
-from meshctl.files.safe_open import read_regular
+from meshctl.files.reading import read_regular
 
 OWNER_NAME: Final = ".mailbox"
 _TEMPORARY: Final = ".mailbox.new"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from meshctl.files import durable
-from meshctl.files.safe_open import is_there, open_regular
+from meshctl.files.reading import is_there, open_regular
 from meshctl.inbound.evidence import (
     UnreadableAcknowledgementError,
     evidence_of_report,

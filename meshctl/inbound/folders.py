@@ -18,8 +18,7 @@ from itertools import islice
 from typing import Final
 
 from meshctl.clock import Clock
-from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
-from meshctl.files.safe_open import is_there
+from meshctl.files.reading import NOT_A_FILE_ADVICE, advice_on, is_general, is_there, reason_of
 from meshctl.journal.events import error_fields
 from meshctl.ledger import reads
 from meshctl.ledger.services import Services

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshctl.files.item_error import is_general
-from meshctl.files.safe_open import is_there
+from meshctl.files.reading import is_general, is_there
 from meshctl.inbound.evidence import LEFT_OUT, evidence_of_failed, evidence_of_sent, is_delay
 from meshctl.inbound.folders import (
     BATCH,

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from meshctl.files.durable import takes_files
-from meshctl.files.item_error import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
+from meshctl.files.reading import NOT_A_FILE_ADVICE, advice_on, is_general, reason_of
 from meshctl.inbound.archive import Archive, finish_move, make_folder, move_in
 from meshctl.inbound.evidence import (
     ReceivedAcknowledgement,

@@ -7,7 +7,7 @@ A file is complete when
     its stamps say counts for nothing: copiers set them before they copy, and shares show those of the first
     write until the last;
 (c) and, in both cases, nobody is known to have it open for writing: neither the kernel (see
-    `files/safe_open.py`) nor an event that told of a write which no closing has followed.
+    `files/reading.py`) nor an event that told of a write which no closing has followed.
 
 Where (c) has no answer, as for what other computers write to a share, a writer that closes its file and
 pauses for longer than `quiet_seconds` cannot be told from one that is done.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection
 
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
-from meshctl.files.item_error import is_general
+from meshctl.files.reading import is_general
 from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar

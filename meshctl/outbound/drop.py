@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.files import durable
 from meshctl.files.durable import HIDDEN_PREFIX
-from meshctl.files.safe_open import read_regular
+from meshctl.files.reading import read_regular
 from meshctl.journal.masking import MASK
 from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider

@@ -22,7 +22,7 @@ from datetime import datetime
 
 from meshctl.files import durable
 from meshctl.files.folder import Folder
-from meshctl.files.item_error import is_general
+from meshctl.files.reading import is_general
 from meshctl.journal.events import about_message
 from meshctl.ledger.records import NewMessage
 from meshctl.ledger.services import Services

@@ -18,7 +18,7 @@ from meshctl.clock import Clock
 from meshctl.errors import Rejection
 from meshctl.files import durable
 from meshctl.files.folder import Folder
-from meshctl.files.item_error import NAME_ADVICE
+from meshctl.files.reading import NAME_ADVICE
 from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.completeness import Attachments, Completeness

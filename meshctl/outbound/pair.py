@@ -24,7 +24,7 @@ from typing import BinaryIO, Final
 from meshctl.errors import ConfigError
 from meshctl.files import durable
 from meshctl.files.folder import Folder
-from meshctl.files.safe_open import open_regular
+from meshctl.files.reading import open_regular
 from meshctl.outbound.letter import ChangedError, FileIdentity, Letter
 from meshctl.payload.itk3 import Readable
 from meshctl.platform import host, system

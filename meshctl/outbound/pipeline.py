@@ -8,7 +8,7 @@ from itertools import islice
 
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
-from meshctl.files.item_error import ROOM_ADVICE
+from meshctl.files.reading import ROOM_ADVICE
 from meshctl.ledger.services import Services
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes

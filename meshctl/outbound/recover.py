@@ -29,7 +29,7 @@ from pathlib import Path
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
 from meshctl.files import durable
-from meshctl.files.safe_open import open_regular, read_regular
+from meshctl.files.reading import open_regular, read_regular
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
 from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider

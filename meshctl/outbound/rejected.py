@@ -26,7 +26,7 @@ from typing import Any
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
 from meshctl.files import durable
-from meshctl.files.safe_open import open_regular
+from meshctl.files.reading import open_regular
 from meshctl.journal.events import about_message
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import NewMessage, Reason

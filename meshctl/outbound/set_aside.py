@@ -1,6 +1,6 @@
 """What cannot be handled now: each item is named once, left where it is, and tried again; the rest goes on.
 
-Which errors are an item's own: `files/item_error.py`. What is set aside is in the ledger, so that
+Which errors are an item's own: `files/reading.py`. What is set aside is in the ledger, so that
 `meshctl status` and `meshctl check` show it.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshctl.clock import iso
-from meshctl.files.item_error import advice_on, is_general, reason_of
+from meshctl.files.reading import advice_on, is_general, reason_of
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.ledger.services import Services

@@ -14,7 +14,7 @@ from pathlib import Path
 from meshctl import clock
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
-from meshctl.files.safe_open import open_regular, read_regular
+from meshctl.files.reading import open_regular, read_regular
 from meshctl.journal.masking import mask_file_name
 from meshctl.mesh.control_file import (
     CONTROL_FILE_MAX_BYTES,

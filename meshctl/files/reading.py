@@ -1,4 +1,4 @@
-"""Opening what others put into a folder, safely, and asking whether they still write to it.
+"""Reading what others put into a folder: opened safely, perhaps still being written, and what an error means.
 
 No link is followed, and no FIFO's writer waited for.
 
@@ -7,6 +7,9 @@ read lease on a file is granted only while nobody has it open for writing, so as
 back at once answers the question for local writers. For another user's files it is granted only to who has
 CAP_LEASE. On Windows an open that forbids writing fails while somebody writes. Elsewhere, on network shares
 and on file systems without leases there is no answer, and the quiet time alone decides.
+
+An error at one file or folder concerns that item alone, and keeps no other waiting. Only what says nothing
+about an item (too many open files, no memory) concerns the whole process.
 """
 
 import errno
@@ -15,10 +18,34 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from meshctl.platform import system
 from meshctl.platform.common import BeingWrittenError
+
+NOT_A_FILE_ADVICE: Final = "Move it away, and have whoever puts it there write an ordinary file."
+NAME_ADVICE: Final = "Give it, and what goes with it, a short, plain name; it is then tried again by itself."
+ROOM_ADVICE: Final = "Free space there, or make the file smaller; it is then tried again by itself."
+_GENERAL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_RIGHTS: Final = (
+    "Let the user that meshctl runs as read it, and move it out of its folder; it is then tried again by"
+    " itself."
+)
+_ADVICE: Final = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "Mount the file system for writing; it is then tried again by itself.",
+    errno.EXDEV: "Put it on the file system of the outbox and the work folder, under one mount of it.",
+    errno.ENAMETOOLONG: NAME_ADVICE,
+    errno.EINVAL: NAME_ADVICE,
+    errno.EILSEQ: NAME_ADVICE,
+    errno.ELOOP: NOT_A_FILE_ADVICE,
+    errno.ENOSPC: ROOM_ADVICE,
+    errno.EDQUOT: ROOM_ADVICE,
+}
+_OTHERWISE: Final = (
+    "Look into the system's own log: disk, network or share fail. It is tried again by itself."
+)
 
 
 @contextmanager
@@ -58,3 +85,18 @@ def is_being_written(path: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def is_general(error: OSError) -> bool:
+    """True if the whole process suffers from this, and not one item."""
+    return error.errno in _GENERAL
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the system says is wrong, without the path."""
+    return os.strerror(error.errno or 0)
+
+
+def advice_on(error: OSError) -> str:
+    """Return what to do about an error that one item meets."""
+    return _ADVICE.get(error.errno or 0, _OTHERWISE)

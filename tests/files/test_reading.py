@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import meshctl
-from meshctl.files.safe_open import is_being_written
+from meshctl.files.reading import is_being_written
 from meshctl.platform import system
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases")
 _US, _DROPPER, _WRITER = "65533", "65534", "65532"
 # What the shipped unit gives the daemon.
 _WITH_CAP_LEASE = ("--inh-caps=-all,+lease", "--ambient-caps=-all,+lease", "--bounding-set=-all,+lease")
-_ASK = "import sys; from meshctl.files import safe_open; print(safe_open.is_being_written(sys.argv[1]))"
+_ASK = "import sys; from meshctl.files import reading; print(reading.is_being_written(sys.argv[1]))"
 
 
 @linux
