@@ -1,1 +1,1 @@
-"""The daemon as a process: its sessions, lock, retries, wake-ups, alerts, metrics."""
+"""The daemon as a process: its loop, lock, retries, wake-ups, alerts, metrics."""

@@ -1,7 +1,7 @@
-"""Running the alert command: one process at a time, in a thread of its own, each for a limited time.
+"""The alert command: one process at a time, in a thread of its own, each for a limited time.
 
-Nothing here ever raises into its caller or holds the daemon up. The command is an argument list, never a
-shell line; it gets one event as JSON on its standard input, and what it prints is thrown away.
+Nothing here raises into its caller or delays the daemon. The command is an argument list, never a shell line;
+it gets one event as JSON on its standard input, and what it prints is discarded.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from meshctl.platform import host
 from meshctl.settings.model import AlertSettings
 
 MOST_WAITING: Final = 10_000
-"""So many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
+"""How many alerts wait at most; of more, the oldest are dropped, and the log says how many."""
 
 # Where systemd puts the credentials of a service.
 _CREDENTIALS: Final = ("CREDENTIALS_DIRECTORY",)
@@ -26,9 +26,9 @@ _ADVICE: Final = "Try the command of [alerts] by hand, with an event on its stan
 
 
 class Alerts:
-    """The alert command of one mailbox; without a command every alert is dropped in silence.
+    """Runs the alert command of one mailbox; does nothing without a command.
 
-    `hidden` are the environment variables that hold secrets, and which the command does not get.
+    `hidden` are the environment variables that hold secrets; the command does not get them.
     """
 
     def __init__(self, settings: AlertSettings, journal: Journal, hidden: Collection[str] = ()) -> None:
@@ -41,11 +41,11 @@ class Alerts:
         self._is_closing = self._has_given_up = False
         self._process: _Command | None = None
         self._thread: Thread | None = None
-        # Guards everything above, and tells the thread of new alerts.
+        # Guards everything above, and wakes the thread for new alerts.
         self._changed = Condition()
 
     def send(self, alert: Alert) -> None:
-        """Have the command run for an alert, after those that wait already."""
+        """Run the command for an alert, after those that wait already; returns at once."""
         if not self._command:
             return
         data = json.dumps(alert.as_json(), default=str).encode() + b"\n"
@@ -61,7 +61,7 @@ class Alerts:
                 self._thread = self._new_thread()
 
     def close(self, timeout: float) -> None:
-        """Let what waits be sent for up to `timeout` seconds, then end the command and drop the rest."""
+        """Send what waits for up to `timeout` seconds, then end the command and drop the rest."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -78,14 +78,14 @@ class Alerts:
             if self._process is not None:
                 self._process.end()
         thread.join(1.0)
-        self._tell("The daemon stopped before these alerts were sent.", unsent=unsent)
+        self._log("The daemon stopped before these alerts were sent.", unsent=unsent)
 
     def _new_thread(self) -> Thread | None:
         thread = Thread(target=self._work, name="alerts", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            # The system has no thread left; the next alert tries again, and this one waits.
+            # The system has no thread left; this alert waits, and the next one tries again.
             return None
         return thread
 
@@ -99,37 +99,37 @@ class Alerts:
                 data = self._waiting.popleft()
                 dropped, self._dropped = self._dropped, 0
             if dropped:
-                self._tell(
+                self._log(
                     "More alerts came than the command could take; the oldest are lost.", dropped=dropped
                 )
             self._run(data)
 
     def _run(self, data: bytes) -> None:
-        """Run the command once; whatever goes wrong is only told of."""
+        """Run the command once; whatever goes wrong is only logged."""
         try:
             command = _Command(self._command, self._hidden)
         except (OSError, ValueError) as error:
-            self._tell(_reason(error))
+            self._log(_reason(error))
             return
         with self._changed:
             self._process = command
         try:
-            exit_code = command.tell(data, self._timeout_seconds)
+            exit_code = command.run(data, self._timeout_seconds)
         except subprocess.TimeoutExpired:
             command.end()
-            self._tell(f"The command took longer than {self._timeout_seconds:g} s and was ended.")
+            self._log(f"The command took longer than {self._timeout_seconds:g} s and was ended.")
         except (OSError, ValueError) as error:
             command.end()
-            self._tell(_reason(error))
+            self._log(_reason(error))
         else:
             if exit_code != 0 and not self._has_given_up:
-                self._tell("The command failed.", exit_code=exit_code)
+                self._log("The command failed.", exit_code=exit_code)
         finally:
             with self._changed:
                 self._process = None
             command.close()
 
-    def _tell(self, text: str, **more: int) -> None:
+    def _log(self, text: str, **more: int) -> None:
         self._journal.warning("daemon.alert_failed", text=text, **more, advice=_ADVICE)
 
 
@@ -140,7 +140,7 @@ def _reason(error: Exception) -> str:
 
 
 def _without_secrets(hidden: Collection[str]) -> dict[str, str]:
-    """Return the environment without what may lead to a secret of the service."""
+    """Return the environment without what leads to a secret of the service."""
     return {name: value for name, value in os.environ.items() if name not in {*hidden, *_CREDENTIALS}}
 
 
@@ -155,14 +155,14 @@ class _Command:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_without_secrets(hidden),
-            # A process group of its own; nothing on Windows, which has jobs in its place.
+            # A process group of its own; no effect on Windows, which has jobs instead.
             start_new_session=True,
             creationflags=self._tree.creation_flags,
         )
         self._tree.add(self._process.pid)
 
-    def tell(self, data: bytes, timeout_seconds: float) -> int:
-        """Hand it `data` and wait for its end; return its exit code.
+    def run(self, data: bytes, timeout_seconds: float) -> int:
+        """Write `data` to its standard input and wait for its end; return its exit code.
 
         Raises subprocess.TimeoutExpired, OSError, ValueError.
         """
@@ -179,5 +179,5 @@ class _Command:
         self._process.wait()
 
     def close(self) -> None:
-        """Let go of it; what it has left running goes on."""
+        """Release its handles; processes that it left running go on."""
         self._tree.close()

@@ -15,9 +15,8 @@ from enum import Enum, auto
 from functools import partial
 
 from meshctl import __version__
-from meshctl.clock import Clock
 from meshctl.daemon.alerts import Alerts
-from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, single_instance
+from meshctl.daemon.lock import AlreadyRunningError, InstanceLock
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.retry import RetriedParts
 from meshctl.daemon.wake_ups import Signals
@@ -194,7 +193,7 @@ class Session:
         return self._outgoing.work(arrivals, written)
 
     def _should_stop(self) -> bool:
-        # Asked between batches: shows that a long turn goes on and does not hang.
+        # Asked between batches, which shows systemd that a long turn does not hang.
         self._manager.alive()
         return self._signals.stop_requested or self._has_lost_ledger_or_lock()
 
@@ -394,7 +393,7 @@ class Daemon:
     def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with single_instance(folder, Clock().now()) as lock:
+        with InstanceLock(folder) as lock:
             if threading.current_thread() is threading.main_thread():
                 system.ignore_lease_breaks()
             with self._signals.listen(folder):

@@ -1,8 +1,8 @@
 """The locks: one daemon a state folder, and one server a mailbox.
 
-Whoever comes second is told who is there. The second lock keeps a bridge and a simulator from doing the
-MESH Client's job on the same folders at once. A MESH Client knows nothing of it; `meshctl check` tells when
-both are set up.
+Whoever comes second learns who holds the lock. The second lock keeps a bridge and a simulator from doing the
+MESH Client's job on the same folders at once. A MESH Client does not know it; `meshctl check` reports a
+client beside a bridge.
 """
 
 import os
@@ -10,12 +10,12 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
-from meshctl.clock import iso
+from meshctl.clock import iso, now
 from meshctl.errors import MeshctlError
 from meshctl.files.durable import replace_file
 from meshctl.platform import host
@@ -31,17 +31,24 @@ class AlreadyRunningError(MeshctlError):
 
 
 class InstanceLock:
-    """The lock of a state folder, and beside it who holds it."""
+    """The lock of a state folder, and a file beside it that says who holds it."""
 
-    def __init__(self, state_folder: Path, started_at: datetime) -> None:
+    def __init__(self, state_folder: Path) -> None:
         self._folder = state_folder
         self._path = state_folder / _LOCK_NAME
-        self._started_at = started_at
+        self._started_at = now()
         self._lock = FileLock(self._path, timeout=0, mode=0o600)
         self._identity: tuple[int, int] | None = None
 
+    def __enter__(self) -> Self:
+        self.hold()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def hold(self) -> None:
-        """Take the lock, at once, also when its file was removed or replaced since.
+        """Take the lock; take it again if its file was removed or replaced. Does not wait.
 
         Raises AlreadyRunningError, OSError.
         """
@@ -56,13 +63,13 @@ class InstanceLock:
                 "Stop it first, or give this mailbox a state folder of its own."
             ) from None
         self._identity = _identity(self._path)
-        _write_down(
+        _write_holder(
             self._folder / _HOLDER_NAME,
             f"process {os.getpid()} on {socket.gethostname()} since {iso(self._started_at)}",
         )
 
     def is_held(self) -> bool:
-        """True if the lock is ours, and its file still is what another daemon would try to lock."""
+        """True if we hold the lock, and its file is still the one that another daemon would try to lock."""
         if not self._lock.is_locked:
             return False
         try:
@@ -70,26 +77,15 @@ class InstanceLock:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            # Somebody has withdrawn our rights, say: what cannot be looked at has not been taken from us.
+            # A file that we may not look at, for want of rights say, is not gone.
             return True
 
     def release(self) -> None:
-        """Let others have the folder. What was removed under us is theirs already."""
+        """Release the lock. A lock file that was replaced belongs to somebody else already."""
         if self.is_held():
             with suppress(OSError):
                 (self._folder / _HOLDER_NAME).unlink()
         self._lock.release(force=True)
-
-
-@contextmanager
-def single_instance(state_folder: Path, started_at: datetime) -> Iterator[InstanceLock]:
-    """Hold the lock of a state folder. Raises AlreadyRunningError, at once."""
-    lock = InstanceLock(state_folder, started_at)
-    lock.hold()
-    try:
-        yield lock
-    finally:
-        lock.release()
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -98,24 +94,23 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def holder_of(state_folder: Path) -> str:
-    """Return who holds the lock, as they wrote it down."""
-    return _written_down(state_folder / _HOLDER_NAME) or "unknown process"
+    """Return who holds the lock of a state folder, by what the holder wrote beside it."""
+    return _read_holder(state_folder / _HOLDER_NAME) or "unknown process"
 
 
 def holder_process(state_folder: Path) -> int | None:
-    """Return the process that wrote itself down; None if nobody did, or somebody on another machine."""
+    """Return the id of the process that `holder_of` names; None if there is none on this machine."""
     match = _HOLDER.match(holder_of(state_folder))
     return int(match["process"]) if match is not None and match["host"] == socket.gethostname() else None
 
 
-def _write_down(path: Path, text: str) -> None:
-    """Tell people: a full disk must not keep anything from starting."""
+def _write_holder(path: Path, text: str) -> None:
+    # For people only: a full disk must not keep anything from starting.
     with suppress(OSError):
         replace_file(path, f"{text}\n".encode(errors="replace"), _NOTE_MODE)
 
 
-def _written_down(path: Path) -> str:
-    """Return what was told to people, nothing if it cannot be read."""
+def _read_holder(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -123,9 +118,9 @@ def _written_down(path: Path) -> str:
 
 
 def seems_running(state_folder: Path) -> bool:
-    """True if the process that wrote itself down lives; another machine's is believed to.
+    """True if the process that `holder_of` names is alive; on other machines it is assumed to be.
 
-    Does not touch the lock, so it can be asked again and again while a daemon may be starting.
+    Does not touch the lock, so it may be called repeatedly while a daemon may be starting.
     """
     match = _HOLDER.match(holder_of(state_folder))
     if match is None:
@@ -137,12 +132,14 @@ def seems_running(state_folder: Path) -> bool:
 
 def is_running(state_folder: Path) -> bool:
     """True if a daemon holds the lock, without disturbing it."""
-    path = state_folder / _LOCK_NAME
-    if not path.exists():
+    return _is_locked(state_folder / _LOCK_NAME)
+
+
+def _is_locked(path: Path) -> bool:
+    if not os.path.exists(path):
         return False
-    lock = FileLock(path, timeout=0)
     try:
-        with lock:
+        with FileLock(path, timeout=0):
             return False
     except Timeout:
         return True
@@ -151,7 +148,7 @@ def is_running(state_folder: Path) -> bool:
 def ask_to_reload(state_folder: Path) -> None:
     """Ask the daemon of a state folder to read its settings again.
 
-    Raises MeshctlError if there is none, or it cannot be reached from here.
+    Raises MeshctlError if none runs, or if it cannot be asked from here.
     """
     if not is_running(state_folder):
         raise MeshctlError(
@@ -173,12 +170,12 @@ _SERVER_LOCK, _SERVER = "serving.lock", "serving"
 
 @contextmanager
 def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
-    """Hold a mailbox as `who` ("the bridge"), in its TEMP folder, which is made if it is missing.
+    """Lock a mailbox for `who` ("the bridge"), in its TEMP folder, which is made if it is missing.
 
-    Raises MeshctlError, at once, if it is held; OSError, also if the mailbox's folder is not there.
+    Raises MeshctlError at once if it is locked; OSError, also if the mailbox's folder does not exist.
     """
     folder = mailbox.temp_folder
-    # Not its parents: a share that is away must not come into being on the disk below.
+    # Not its parents: a share that is away must not be made on the disk below.
     folder.mkdir(mode=0o750, exist_ok=True)
     holder = folder / _SERVER
     lock = FileLock(folder / _SERVER_LOCK, timeout=0)
@@ -196,7 +193,7 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
             ) from None
         raise
     try:
-        _write_down(holder, f"{who}, process {os.getpid()} on {socket.gethostname()}")
+        _write_holder(holder, f"{who}, process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         with suppress(OSError):
@@ -205,19 +202,13 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
 
 
 def server_of(mailbox: MailboxSettings) -> str | None:
-    """Return who holds a mailbox ("the bridge, process 17 on mesh1"), None if nobody does.
+    """Return who has locked a mailbox ("the bridge, process 17 on mesh1"), None if nobody has.
 
-    Leaves the lock as it is. Raises OSError if it may not be looked at.
+    Raises OSError if the lock may not be looked at.
     """
     folder = mailbox.temp_folder
-    if not os.path.exists(folder / _SERVER_LOCK):
-        return None
-    try:
-        with FileLock(folder / _SERVER_LOCK, timeout=0):
-            return None
-    except Timeout:
-        return _written_server(folder)
+    return _written_server(folder) if _is_locked(folder / _SERVER_LOCK) else None
 
 
 def _written_server(folder: Path) -> str:
-    return _written_down(folder / _SERVER) or "unknown"
+    return _read_holder(folder / _SERVER) or "unknown"

@@ -1,8 +1,8 @@
-"""What the outside tells the daemon: stop (SIGTERM, Ctrl-C), read the settings again (SIGHUP), look now.
+"""What wakes the loop: a stop (SIGTERM, Ctrl-C), a reload (SIGHUP), an event from the file system.
 
-Handlers only set flags. The loop waits at a socket, into which the interpreter itself writes when a signal
-comes: so a signal that arrives just before the wait ends it, and on Windows, where no signal interrupts a
-wait, it ends at once as well. There the daemon also listens to two named events, as there is no SIGHUP.
+Signal handlers only set flags. The loop waits on a socket that the interpreter itself writes to when a signal
+comes: a signal just before the wait ends it, and so does one on Windows, where no signal interrupts a wait.
+There two named events take the place of SIGHUP.
 """
 
 import select
@@ -34,7 +34,7 @@ class Signals:
 
     def wake(self) -> None:
         """Wake the loop; safe from any thread and from a signal handler."""
-        # One that is full wakes it as well.
+        # A full socket wakes it as well.
         with suppress(BlockingIOError):
             self._waker.send(b"\0")
 
@@ -46,25 +46,25 @@ class Signals:
                 pass
 
     def close(self) -> None:
-        """Let go of the sockets; nothing may be asked any more."""
+        """Close the sockets; `wake` and `wait` must not be called after."""
         self._woken.close()
         self._waker.close()
 
     def stop(self) -> None:
-        """Have the loop end; safe from any thread and from a signal handler."""
+        """Ask the loop to stop; safe from any thread and from a signal handler."""
         self.stop_requested = True
         self.wake()
 
     def reload(self) -> None:
-        """Have the loop read the settings again; safe from any thread and from a signal handler."""
+        """Ask the loop to read the settings again; safe from any thread and from a signal handler."""
         self.reload_requested = True
         self.wake()
 
     @contextmanager
     def listen(self, state_folder: Path | None = None) -> Iterator[None]:
-        """Heed signals while the block lasts; outside the main thread, which alone may, do nothing.
+        """Handle signals while the block lasts; a no-op outside the main thread.
 
-        On Windows those who know `state_folder` can ask for a stop or a reload (see `meshctl reload`).
+        On Windows whoever knows `state_folder` can ask for a stop or a reload (see `meshctl reload`).
         """
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -1,12 +1,12 @@
-"""Wake-ups from the file system. An event only says "go and look"; what it says is never the truth.
+"""File-system events. An event only says "go and look"; the folder is the truth.
 
-Two things an event knows that a folder does not. One is that a file was renamed into place, and so is
-complete. Windows tells that only of a file that had another name in the same folder; of one that comes from
-elsewhere it tells that it was made, as of every new file, but not that it was written to as well. The
-other, on Linux, is that a file was written to and not closed yet.
+Two things an event shows that a folder does not. One is that a file was renamed into place, and so is
+complete. Windows reports a rename only within a folder; a file that is moved in from elsewhere is reported as
+created, like every new file, but not as written to. The other, on Linux, is that a file was written to and
+has not been closed yet.
 
-During a backlog only writes and closings are listened to: ten thousand renames, most of them our own, would
-cost more to hear of than to find.
+During a backlog only writes and closings are watched: ten thousand renames, most of them our own, would cost
+more to hear of than to find.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 _MOST_ARRIVALS = 4096
-# What says who writes; nothing that meshctl does in a watched folder is among it.
+# What writers do; meshctl itself does none of it in a watched folder.
 _OF_WRITERS: list[type[FileSystemEvent]] = [FileModifiedEvent, FileClosedEvent]
-# By then it has been told that a file that was made has also been written to.
+# By then Windows has reported whether a file that was created has also been written to.
 _SETTLED_SECONDS = 0.02
 _STOP_SECONDS = 1.0
 
@@ -40,8 +40,8 @@ if sys.platform == "linux":
     from watchdog.observers.inotify import InotifyObserver
     from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
-    # A file that leaves a folder holds up every later event for this long, in case it turns up in another
-    # watched folder. We take files out of the outbox all day, and do not care where they went.
+    # A file that leaves a folder delays every later event for this long, in case it appears in another
+    # watched folder. We take files out of the outbox all day, and need not know where they went.
     InotifyMoveEventGrouper.delay = 0
     _EVENTS: list[type[FileSystemEvent]] = [
         FileMovedEvent,
@@ -53,7 +53,7 @@ if sys.platform == "linux":
     ]
 
     def _new_observer() -> BaseObserver:
-        # Full events: a rename from an unwatched folder is told as a move, not as a creation.
+        # Full events: a rename from an unwatched folder is reported as a move, not as a creation.
         return InotifyObserver(generate_full_events=True)
 
 else:
@@ -61,7 +61,7 @@ else:
 
     _EVENTS = [FileMovedEvent, FileCreatedEvent, FileModifiedEvent, DirCreatedEvent, DirMovedEvent]
 
-    # On Windows what happens is told only once nothing more has happened for so long.
+    # Windows reports events only once nothing more has happened for so long.
     _GATHERING_SECONDS = 0.05
 
     def _new_observer() -> BaseObserver:
@@ -76,26 +76,26 @@ class _Watch:
 
 
 class Watcher(FileSystemEventHandler):
-    """Watches folders, not what lies below them, and calls `wake` when something happens in one."""
+    """Watches folders, without their sub-folders, and calls `wake` when something happens in one."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._observer: BaseObserver | None = None
         self._watches: dict[str, _Watch] = {}
         self._arrivals: set[str] = set()
-        self._made: set[str] = set()
+        self._created: set[str] = set()
         self._written: set[str] = set()
         self._settling: Timer | None = None
         self._guard = Lock()
 
     def watch(self, folders: Iterable[str]) -> OSError | None:
-        """Watch exactly these folders, those made anew as well; return why one could not be watched."""
+        """Watch exactly these folders, also one that was replaced; return why one cannot be watched."""
         wanted = {folder: _inode(folder) for folder in folders}
         narrow = {}
-        for folder, known in list(self._watches.items()):
-            if wanted.get(folder) != known.inode:
+        for folder, watched in list(self._watches.items()):
+            if wanted.get(folder) != watched.inode:
                 self._drop(folder)
-            elif known.is_narrow:
+            elif watched.is_narrow:
                 narrow[folder] = self._watches.pop(folder)
         problem: OSError | None = None
         for folder, inode in wanted.items():
@@ -104,21 +104,21 @@ class Watcher(FileSystemEventHandler):
                     self._add(folder, inode)
                 except OSError as error:
                     problem = error
-        for known in narrow.values():
-            self._unschedule(known)
+        for watched in narrow.values():
+            self._unschedule(watched)
         return problem
 
     def pause(self) -> None:
-        """Hear only who writes, until `watch` is called; whoever calls this looks through the folders."""
-        for folder, known in list(self._watches.items()):
-            if not known.is_narrow:
-                # The new watch stands before the old one goes: no closing of a file is missed.
+        """Watch only writes and closings until `watch` is called; the caller looks through the folders."""
+        for folder, watched in list(self._watches.items()):
+            if not watched.is_narrow:
+                # The new watch is added before the old one is removed: no closing of a file is missed.
                 with contextlib.suppress(OSError):
-                    self._add(folder, known.inode, is_narrow=True)
-                if self._watches[folder] is known:
+                    self._add(folder, watched.inode, is_narrow=True)
+                if self._watches[folder] is watched:
                     self._drop(folder)
                 else:
-                    self._unschedule(known)
+                    self._unschedule(watched)
 
     def arrivals(self) -> set[str]:
         """Return the paths that were renamed into place since the last call."""
@@ -127,14 +127,14 @@ class Watcher(FileSystemEventHandler):
         return arrivals
 
     def being_written(self) -> frozenset[str]:
-        """Return the paths that were written to and not closed since, as far as events have told."""
+        """Return the paths that were written to and not closed since, as far as events show."""
         with self._guard:
             return frozenset(self._written)
 
     def close(self) -> None:
         """Stop all threads."""
         if self._observer is not None:
-            # The library's threads wait for each other without a limit; we do not wait for them without one.
+            # The library's threads wait for each other without a limit; we do not.
             stopping = Thread(target=self._observer.stop, name="watches", daemon=True)
             stopping.start()
             stopping.join(_STOP_SECONDS)
@@ -149,7 +149,7 @@ class Watcher(FileSystemEventHandler):
         if sys.platform == "linux" and not isinstance(event, DirCreatedEvent | DirMovedEvent):
             self._note_writing(event)
         if sys.platform == "linux" and isinstance(event, FileModifiedEvent | FileDeletedEvent):
-            # The closing wakes; each write would be too often.
+            # The closing wakes the loop; every write would be too often.
             return
         if isinstance(event, FileMovedEvent):
             if not event.dest_path:
@@ -158,10 +158,10 @@ class Watcher(FileSystemEventHandler):
                 if len(self._arrivals) < _MOST_ARRIVALS:
                     self._arrivals.add(_path(event.dest_path))
         elif sys.platform == "win32" and isinstance(event, FileCreatedEvent):
-            self._note_made(_path(event.src_path))
+            self._note_created(_path(event.src_path))
         elif sys.platform == "win32" and isinstance(event, FileModifiedEvent):
             with self._guard:
-                self._made.discard(_path(event.src_path))
+                self._created.discard(_path(event.src_path))
                 self._arrivals.discard(_path(event.src_path))
         self._wake()
 
@@ -175,29 +175,29 @@ class Watcher(FileSystemEventHandler):
             was_written = source in self._written
             self._written.discard(source)
             if event.dest_path:
-                # Its writer may write on under the new name.
+                # Its writer may go on writing under the new name.
                 target = _path(event.dest_path)
                 (self._written.add if was_written else self._written.discard)(target)
 
-    def _note_made(self, path: str) -> None:
+    def _note_created(self, path: str) -> None:
         with self._guard:
-            if len(self._made) < _MOST_ARRIVALS:
-                self._made.add(path)
+            if len(self._created) < _MOST_ARRIVALS:
+                self._created.add(path)
             self._await_settling()
 
     def _await_settling(self) -> None:
-        """Have what was made looked at a little later; whoever calls this holds the guard."""
-        if self._made and self._settling is None:
-            self._settling = Timer(_SETTLED_SECONDS, self._settle, [frozenset(self._made)])
+        """Look at new files a little later; the caller holds the guard."""
+        if self._created and self._settling is None:
+            self._settling = Timer(_SETTLED_SECONDS, self._settle, [frozenset(self._created)])
             self._settling.daemon = True
             self._settling.start()
 
-    def _settle(self, made: frozenset[str]) -> None:
-        """Take for renamed into place what was made a while ago and has not been written to since."""
-        with_content = {path for path in made if _size(path)}
+    def _settle(self, created: frozenset[str]) -> None:
+        """Count as renamed into place the files that were created a moment ago and not written to since."""
+        with_content = {path for path in created if _size(path)}
         with self._guard:
-            self._arrivals |= with_content & self._made
-            self._made -= made
+            self._arrivals |= with_content & self._created
+            self._created -= created
             self._settling = None
             self._await_settling()
         self._wake()
@@ -212,22 +212,22 @@ class Watcher(FileSystemEventHandler):
         self._watches[folder] = _Watch(watch, inode, is_narrow)
 
     def _drop(self, folder: str) -> None:
-        known = self._watches.pop(folder)
+        watched = self._watches.pop(folder)
         prefix = f"{folder}/"
         with self._guard:
-            # Nobody will tell of their closing.
+            # Their closing will not be seen.
             self._written = {path for path in self._written if not path.startswith(prefix)}
-        self._unschedule(known)
+        self._unschedule(watched)
 
-    def _unschedule(self, known: _Watch) -> None:
+    def _unschedule(self, watched: _Watch) -> None:
         if self._observer is not None:
             with contextlib.suppress(KeyError, OSError):
-                self._observer.unschedule(known.watch)
+                self._observer.unschedule(watched.watch)
 
 
-def _path(told: str | bytes) -> str:
-    """Return a path as the folders are looked through: a folder as it was given, then "/" and a name."""
-    return "/".join(os.path.split(os.fsdecode(told)))
+def _path(event_path: str | bytes) -> str:
+    """Return a path as scans make it: a folder as it was given, then "/" and a name."""
+    return "/".join(os.path.split(os.fsdecode(event_path)))
 
 
 def _size(path: str) -> int:

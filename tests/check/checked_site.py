@@ -16,7 +16,7 @@ import pytest
 import meshctl
 from meshctl.check.all_checks import run_checks
 from meshctl.check.finding import Finding
-from meshctl.daemon.lock import single_instance
+from meshctl.daemon.lock import InstanceLock
 from meshctl.journal.events import journal
 from meshctl.ledger.records import NewMessage
 from meshctl.ledger.services import Services, open_services
@@ -60,7 +60,7 @@ class CheckedSite:
         self.site.log_file.touch(0o600)
         self.services: Services = open_services(self.site.state, "X26ABC1", journal)
         self._lock = ExitStack()
-        self._lock.enter_context(single_instance(self.site.state, _BEFORE))
+        self._lock.enter_context(InstanceLock(self.site.state))
         undo.callback(self.stop)
         # What Wine makes is open to everybody, whatever the folder above it says.
         for path in (self.site.state, self.site.state / "key", self.site.log_file):

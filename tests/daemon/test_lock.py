@@ -6,12 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from meshctl.daemon.lock import ask_to_reload, seems_running, serving, single_instance
+from meshctl.daemon.lock import InstanceLock, ask_to_reload, seems_running, serving
 from meshctl.errors import MeshctlError
 from tests.settings.loading import MINIMAL, load
 
@@ -23,7 +22,7 @@ def _holder(folder: Path, text: str) -> None:
 def test_nobody_runs_where_nobody_wrote_himself_down(tmp_path: Path) -> None:
     """Before the first start, and after the daemon has ended, it does not seem to run."""
     before = seems_running(tmp_path)
-    with single_instance(tmp_path, datetime(2026, 11, 22, 9, 15, tzinfo=UTC)):
+    with InstanceLock(tmp_path):
         meanwhile = seems_running(tmp_path)
 
     assert (before, meanwhile, seems_running(tmp_path)) == (False, True, False)
@@ -55,10 +54,9 @@ def test_an_unreadable_note_is_nobody(tmp_path: Path) -> None:
 _WAITING = "import sys; print('up', flush=True); sys.stdin.read()"
 _HOLDING = f"""
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from meshctl.daemon.lock import single_instance
-with single_instance(Path(sys.argv[1]), datetime.now(UTC)):
+from meshctl.daemon.lock import InstanceLock
+with InstanceLock(Path(sys.argv[1])):
     {_WAITING}
 """
 
@@ -99,7 +97,7 @@ def test_who_serves_is_not_written_through_a_link(tmp_path: Path) -> None:
 
     with serving(mailbox, "the bridge"):
         assert "the bridge" in (mailbox.temp_folder / "serving").read_text()
-    with single_instance(tmp_path / "state", datetime(2026, 11, 22, 9, 15, tzinfo=UTC)):
+    with InstanceLock(tmp_path / "state"):
         assert seems_running(tmp_path / "state")
 
     assert (tmp_path / "key").read_text() == "secret"
