@@ -48,6 +48,7 @@ def test_none_found_ends_with_1(site: BridgedSite, ods_code: str, workflow_id: s
     assert json.loads(document.stdout)["mailboxes"] == []
 
 
+@pytest.mark.slow
 def test_mesh_that_cannot_be_asked(tmp_path: Path) -> None:
     """Without MESH, or with one that lets nobody in, the reason is told and the exit code is 1."""
     away = bridged_site(tmp_path / "away", closed_port()).meshctl("lookup", "X26", "TEST_WORKFLOW2")
@@ -62,6 +63,7 @@ def test_mesh_that_cannot_be_asked(tmp_path: Path) -> None:
     assert "its answer cannot be understood" in odd.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("arguments", [("", "W"), ("X26", " "), ("X26", "Wörk"), ("X26\n", "W\x1b")])
 def test_what_is_no_code_is_wrong_usage(site: BridgedSite, arguments: tuple[str, str]) -> None:
     """Blank or unprintable codes are wrong usage, told without asking MESH."""

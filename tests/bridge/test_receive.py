@@ -27,6 +27,7 @@ def mailbox(sandbox: Sandbox, tmp_path: Path) -> Iterator[Mailbox]:
             client.acknowledge_message(message_id)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("payload", "chunk_bytes", "compress"),
     [

@@ -38,6 +38,7 @@ def mailbox(mesh: OddMesh, tmp_path: Path) -> Mailbox:
     return Mailbox(tmp_path, mesh.url)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "answer",
     [

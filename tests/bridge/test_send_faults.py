@@ -193,6 +193,7 @@ def test_a_request_cut_short_leaves_no_doubt(mailbox: Mailbox, proxy: Proxy, san
     assert arrived(sandbox) == [data]
 
 
+@pytest.mark.slow
 def test_a_failing_call_lets_the_others_pass(mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox) -> None:
     """A message whose upload fails has its next turn when another has got through."""
     mailbox.put("first", LONG * 40, replace(LETTER, compress=False), age_seconds=9)
@@ -394,6 +395,7 @@ def test_without_a_network_most_pairs_stay_in_out(tmp_path: Path) -> None:
     assert "bridge.unsure" not in mailbox.said.events()
 
 
+@pytest.mark.slow
 def test_a_mesh_that_comes_back_gets_every_pair_once(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path / "sandbox")
     mailbox = Mailbox(tmp_path / "mailbox", sandbox.url)

@@ -137,6 +137,7 @@ def test_without_mesh_the_question_stays_open(sandbox: Sandbox, site: Site) -> N
         assert shown(site, message_id) is not None
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"a": 1}', b'{"a": {"mesh_id": "b"}}', b"\xff", b'{"a": null}']
 )

@@ -161,6 +161,7 @@ def test_the_limit_keeps_the_newest(site: Site) -> None:
         assert invoke(site, "list", "--limit", "60").stderr == ""
 
 
+@pytest.mark.slow
 def test_more_messages_than_one_query_for_histories_takes(site: Site) -> None:
     """Every message has its own history, however many are listed."""
     with recording(site) as recorder:

@@ -82,6 +82,7 @@ def test_a_thousand_messages_are_counted_on_a_small_page(busy: Site) -> None:
     assert (busy.root / "report.html").stat().st_size < 300_000
 
 
+@pytest.mark.slow
 def test_failures_are_told_by_code_with_advice(busy: Site) -> None:
     """Each code stands once, with how many it ended, its meaning, its advice and examples."""
     page = _page(busy, "--day", DAY.isoformat())

@@ -60,6 +60,7 @@ else:
     OPEN.append((_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 2770"))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("make_open", "text", "remedy"), OPEN)
 @pytest.mark.parametrize("once", [(), ("--once",)])
 def test_what_everybody_can_write_to_is_refused(

@@ -282,6 +282,7 @@ def test_wait_ends_with_1_when_it_failed(site: Site) -> None:
     assert stderr == "meshctl: 1 of 1 did not get through; 'meshctl show ID' says why.\n"
 
 
+@pytest.mark.slow
 def test_wait_tells_its_file_from_others_of_that_name(site: Site) -> None:
     """A message of the same name and content that came before is not taken for the one that is awaited."""
     letter = _file(site)
@@ -329,6 +330,7 @@ def test_a_terminal_shows_progress(site: Site) -> None:
     assert screen.process.returncode == 130
 
 
+@pytest.mark.slow
 def test_the_sidecar_is_never_later_than_its_payload(site: Site) -> None:
     """A daemon that looks all the time never meets a file of ours without its sidecar, nor half of one."""
     site.settle(staging={"sidecar_wait_seconds": 0.01, "quiet_seconds": 0.01, "rescan_seconds": 0.05})

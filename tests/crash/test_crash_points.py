@@ -45,6 +45,7 @@ def test_forked_process_makes_the_calls_of_the_command() -> None:
         assert len(forked.result()) > 100
 
 
+@pytest.mark.slow
 def test_forgotten_refusals_are_not_told_again() -> None:
     """A rejection that left the ledger after `keep_days` is not taken for one that a crash interrupted."""
     with pool_of_workers() as pool:

@@ -74,6 +74,7 @@ def test_a_daemon_ends_where_another_s_ledger_comes_in_its_place(site: Site, tmp
         daemon.process.communicate()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("folder", ["work", "archive"])
 def test_a_folder_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path, folder: str) -> None:
     """Letters in hand and an archive of another's are not taken up."""
@@ -152,6 +153,7 @@ def _received(site: Site, name: str, control: ControlFile, data: bytes | None = 
     temporary.rename(site.client_folder("IN") / f"{name}.ctl")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("lost", ["back-up", "all"])
 def test_the_answers_since_a_back_up_are_read_again(site: Site, tmp_path: Path, lost: str) -> None:
     """What failed stays failed, what was acknowledged is so, and no letter is taken for delivered."""

@@ -70,6 +70,7 @@ def test_a_stop_is_heard_between_batches(mailbox: InboundSite) -> None:
     assert len(mailbox.names("IN")) > 500
 
 
+@pytest.mark.slow
 def test_sent_is_worked_off_before_in(mailbox: InboundSite) -> None:
     """However many pairs come into SENT, no report is judged before all of them are known."""
     ids = mailbox.messages(600, local_id="A81001", in_out=False)

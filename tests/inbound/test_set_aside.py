@@ -28,6 +28,7 @@ no_file = pytest.mark.parametrize("make", NO_FILES, ids=lambda make: make.__name
 Make = Callable[[Path], None]
 
 
+@pytest.mark.sampled(6)
 @no_file
 @pytest.mark.parametrize("folder", ["IN", "SENT", "FAILED"])
 def test_a_control_file_that_is_none_stops_no_other(mailbox: InboundSite, make: Make, folder: str) -> None:

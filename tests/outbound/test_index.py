@@ -263,6 +263,7 @@ def test_a_file_with_a_sidecar_of_its_own_keeps_it(site: Site) -> None:
     assert site.control(site.stems()[0]).subject.startswith("Own for")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "data",
     [
@@ -289,6 +290,7 @@ def test_an_index_that_cannot_be_read_is_refused(site: Site, data: bytes) -> Non
     check_nothing_temporary(site)
 
 
+@pytest.mark.slow
 def test_a_great_many_rows(site: Site) -> None:
     """Each goes once."""
     numbers = range(1, _MANY + 1)

@@ -80,6 +80,7 @@ def little_room(site: Site) -> Iterator[None]:
     subprocess.run(["umount", "--lazy", str(site.out)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("little_room")
 def test_one_that_finds_no_room_stays(site: Site) -> None:
     """It is set aside, with its sidecar beside it; a small one goes."""

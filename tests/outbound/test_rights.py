@@ -89,6 +89,7 @@ def test_a_file_that_may_not_be_read_is_refused(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_file_that_cannot_be_moved_holds_up_nobody_else(site: Site) -> None:
     """A file that we may read and not take away stays with its sidecar, is told of, and others are sent."""

@@ -52,6 +52,7 @@ def test_a_file_renamed_into_place_is_sent_at_once(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_a_file_that_grows_slowly_is_never_taken_early(site: Site) -> None:
     """A file written piece by piece, closed in between, is taken whole once it has been quiet."""
     site.settle(staging={"quiet_seconds": 1.0, "rescan_seconds": 0.1})
@@ -137,6 +138,7 @@ def test_a_stamp_in_the_future_delays_a_file_by_its_quiet_time_only(site: Site) 
     check_invariants(site)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", ["renamed", "written"])
 @pytest.mark.parametrize("first", ["sidecar", "payload"])
 def test_a_sidecar_may_come_first_or_last(site: Site, way: str, first: str) -> None:
@@ -173,6 +175,7 @@ def test_a_payload_without_its_sidecar_is_refused_when_its_time_is_over(site: Si
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_a_sidecar_whose_payload_never_comes_is_refused(site: Site) -> None:
     """A sidecar alone waits as long as a payload would, and is then refused as it is."""
     said = sidecar_bytes(sidecar())
@@ -279,6 +282,7 @@ def test_a_folder_of_a_use_case_made_while_running_is_watched(site: Site) -> Non
     check_invariants(site)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "in-a-moment"])
 def test_the_outbox_may_vanish_and_come_back(site: Site, noticed: bool) -> None:
     """An outbox that is removed blocks the daemon, once said; made anew, it is served again."""
@@ -329,6 +333,7 @@ def test_thousands_of_files_moved_in_at_once_all_arrive_once(site: Site, watch: 
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_many_files_arrive_once_each(site: Site) -> None:
     """Many files renamed in one after the other while the daemon runs are all sent, once each."""
     with site.daemon() as daemon:

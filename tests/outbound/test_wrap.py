@@ -289,6 +289,7 @@ def test_attachments_leave_with_their_document(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("names", "code"),
     [

@@ -192,6 +192,7 @@ def test_hostile_documents_cost_little(data: bytes, said: str) -> None:
     assert os.times().user - before < 2.0
 
 
+@pytest.mark.slow
 def test_more_than_can_be_read_is_judged_by_its_end() -> None:
     """After so many steps, or bytes, the end alone tells."""
     jpeg = made_jpeg([b""] * 70_000, [b"image"])

@@ -96,6 +96,7 @@ def test_a_large_dtd_is_refused_before_it_is_parsed() -> None:
         assert rejection(data).code == "payload_dtd"
 
 
+@pytest.mark.slow
 def test_megabytes_of_comments_before_anything_are_refused() -> None:
     """Nobody writes five megabytes before the first element."""
     comments = b"<!-- x -->" * 500_000

@@ -222,6 +222,7 @@ def test_an_old_stamp_does_not_shorten_the_wait(tmp_path: Path) -> None:
         assert time.monotonic() - began >= QUIET_SECONDS
 
 
+@pytest.mark.slow
 def test_an_empty_file_is_called_empty_when_its_time_is_over(tmp_path: Path) -> None:
     """Until then its writer may have made it and not begun."""
     waiting = {**WAITING, "staging": {"quiet_seconds": 0.1, "sidecar_wait_seconds": 1.0}}

@@ -122,6 +122,7 @@ def _waiting(site: Site) -> set[str]:
     return {entry.values["file"] for entry in site.events("file.waiting")}
 
 
+@pytest.mark.slow
 def test_an_index_that_is_dropped_again_is_for_nothing(site: Site) -> None:
     """Its files have gone, and those that the scanner makes next are not meant. Both lists are kept."""
     names = ("scan-1.pdf", "scan-2.pdf")
@@ -206,6 +207,7 @@ def _killed_daemon(site: Site) -> Iterator[Daemon]:
         daemon.process.communicate()
 
 
+@pytest.mark.slow
 def test_a_file_that_replaces_the_one_beside_the_index_is_another(site: Site) -> None:
     """A row that waits for a file to be written is not for the one that takes its place."""
     with (

@@ -89,6 +89,7 @@ def _link(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "make",
     [_link, no_files.link_to_itself, no_files.fifo, no_files.bound_socket, no_files.folder],

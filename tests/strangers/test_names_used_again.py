@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.site import WRAPPING, documents_in, make_site, sidecar
 from tests.strangers.shared_site import SLOWLY, contents, dropping, make_shared_site, needs_slowness, pdf
 
@@ -45,7 +47,8 @@ def test_a_sidecar_may_say_what_its_file_is(tmp_path: Path) -> None:
 
 
 @needs_slowness
-def test_nothing_is_put_back_over_what_came_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_nothing_is_put_back_over_what_came_meanwhile(tmp_path: Path, runs: int) -> None:
     """A letter that cannot go now is put back, and a scanner has used its name again by then.
 
     Two kinds that are put back: one that changed while it was looked at, and one that waits for a page.
@@ -56,7 +59,7 @@ def test_nothing_is_put_back_over_what_came_meanwhile(tmp_path: Path) -> None:
     site.place_sidecar("restless.pdf", sidecar())
     names, restless = ["lacking.pdf", "restless.pdf"], ["restless.pdf"]
     with dropping(site.outbox, "occupy", names=names, restless=restless, pause=0.02) as dropper:
-        for _ in range(3):
+        for _ in range(runs):
             ended = site.meshctl("run", "--once", prefix=SLOWLY)
             assert (ended.exit_code, ended.stderr) == (0, "")
         made: list[str] = dropper.stop()
