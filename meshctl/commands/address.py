@@ -1,9 +1,8 @@
 """`meshctl address`: the routing string of one patient. Needs no settings and writes nothing."""
 
-from datetime import datetime
-
 import click
 
+from meshctl.clock import now as wall_clock
 from meshctl.errors import Rejection
 from meshctl.mesh.address import (
     DateOfBirthFormat,
@@ -21,7 +20,7 @@ from meshctl.terminal.context import settings_if_any
 from meshctl.terminal.dropping import print_cautions
 from meshctl.terminal.options import private
 
-# A refused file is dropped again; a refused command is typed again.
+# The rejection of a file says how to correct the file; here the command must be corrected.
 _ADVICE = {
     "nhs_number_invalid": "Correct --nhs-number, or give --no-check for test data.",
     "date_of_birth_invalid": "Give --date-of-birth in full as YYYY-MM-DD.",
@@ -37,13 +36,15 @@ _ADVICE = {
     "--date-of-birth", required=True, metavar="YYYY-MM-DD", callback=private, help="The whole date."
 )
 @click.option("--surname", required=True, callback=private, help="The family name, as PDS holds it.")
-@click.option("--no-check", is_flag=True, help="Take any NHS number of digits, as the published examples.")
+@click.option(
+    "--no-check", is_flag=True, help="Accept any ten digits, such as the NHS numbers of published examples."
+)
 @click.option(
     "--date-of-birth-format",
     type=click.Choice(DateOfBirthFormat),
-    help="How to write the date, instead of what --use-case says.",
+    help="How to write the date, whatever --use-case says.",
 )
-@click.option("--use-case", metavar="U", help="Write the date as this use case does; without it, DDMMYYYY.")
+@click.option("--use-case", metavar="U", help="Write the date as this use case does. Default: DDMMYYYY.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -56,19 +57,20 @@ def command(
 ) -> None:
     """Print the routing string of a patient (To_DTS, Mex-To).
 
-    With --use-case the settings count, if there are any: [use_cases.NAME], then [routing].
+    With --use-case the date's format is that of the settings, if there are any: [use_cases.NAME], then
+    [routing].
 
     Example: meshctl address --nhs-number "999 000 0042" --date-of-birth 2001-02-14 --surname Smith
 
-    Options show in the process list and the shell's history; where that matters, give - for each of the
-    three: it is asked for, or read from standard input, a line each.
+    Options are visible in the process list and the shell's history. To avoid that, give - for each of the
+    three: meshctl then asks for it, or reads it from standard input, a line each.
 
-    Exits 1 when one of the three cannot be right.
+    Exits with 1 when one of the three cannot be right.
     """
-    written_as = date_of_birth_format or _format_of(ctx, use_case)
+    date_format = date_of_birth_format or _format_of(ctx, use_case)
     check = NhsNumberCheck.OFF if no_check else NhsNumberCheck.MOD11
-    # The day where the sender is: a child born today was not born tomorrow in UTC.
-    today = datetime.now().astimezone().date()
+    # The local date: a child born today may already be born tomorrow in UTC.
+    today = wall_clock().astimezone().date()
     try:
         patient = Patient(
             nhs_number=check_nhs_number(nhs_number, check),
@@ -78,7 +80,7 @@ def command(
     except Rejection as rejection:
         raise Rejection(rejection.code, rejection.text, _ADVICE[rejection.code]) from None
     print_cautions(surname_cautions(patient.surname))
-    click.echo(gp_provider(patient, written_as))
+    click.echo(gp_provider(patient, date_format))
 
 
 def _format_of(ctx: click.Context, name: str | None) -> DateOfBirthFormat:
@@ -88,6 +90,6 @@ def _format_of(ctx: click.Context, name: str | None) -> DateOfBirthFormat:
     table = shipped_use_cases() if settings is None else settings.use_cases
     if name not in table:
         near = nearest(name, table)
-        hint = f"did you mean {near}?" if near else "see meshctl use-cases for those there are."
+        hint = f"did you mean {near}?" if near else "meshctl use-cases lists them."
         raise click.BadParameter(f"there is no such use case; {hint}", param_hint="--use-case")
     return table[name].date_of_birth_format

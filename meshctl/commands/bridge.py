@@ -1,4 +1,4 @@
-"""`meshctl bridge`: the MESH Client's job, over the MESH API."""
+"""`meshctl bridge`: what a MESH Client does, over the MESH API."""
 
 import os
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _EPILOG = epilog(
     {
-        "meshctl bridge": "until SIGTERM, beside meshctl run",
+        "meshctl bridge": "runs until SIGTERM, beside meshctl run",
         "meshctl bridge --once": "send and receive what there is now, then exit",
     },
     {
-        0: "it could do its work, also when MESH refused messages",
-        1: "MESH or a folder stood in the way, or the mailbox is served already",
+        0: "it could work, even if MESH rejected messages",
+        1: "MESH or a folder stopped it, or the mailbox is already served",
         2: "wrong settings or secrets, or the packages of meshctl[api] are missing",
     },
 )
@@ -36,11 +36,11 @@ _EPILOG = epilog(
 @click.option("--once", is_flag=True, help="Do all that can be done now, then exit.")
 @click.pass_context
 def command(ctx: click.Context, once: bool) -> None:
-    """Serve the mailbox over the MESH API, in place of a MESH Client.
+    """Serve the mailbox over the MESH API, instead of a MESH Client.
 
-    Takes pairs from OUT, sends them and puts them into SENT or FAILED; puts what arrives into IN. The
-    settings are those of [bridge]. Needs meshctl[api], and a MESH mailbox that no MESH Client serves. Logs
-    to a file of its own; at a terminal the lines are shown as well.
+    Takes pairs from OUT, sends them and moves them to SENT or FAILED; puts what arrives into IN. Its settings
+    are in [bridge]. Needs the packages of meshctl[api], and a mailbox that no MESH Client serves. Logs to a
+    file of its own; on a terminal the lines are shown as well.
     """
     with (
         closing(Signals()) as signals,
@@ -54,9 +54,9 @@ def command(ctx: click.Context, once: bool) -> None:
 
 @contextmanager
 def connected_bridge(settings: Settings, signals: Signals, manager: ServiceManager) -> "Iterator[Bridge]":
-    """Make the bridge of a mailbox, with its log in place. Raises ConfigError."""
+    """Return the bridge of a mailbox, with its log set up. Raises ConfigError."""
     require_extra()
-    # Only here: without the extra it cannot be imported.
+    # Imported here, because it cannot be imported without the extra.
     from meshctl.bridge.service import Bridge, Clients  # noqa: PLC0415
 
     with connect(settings) as tracking, connect(settings) as sending, connect(settings) as receiving:

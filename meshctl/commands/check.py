@@ -1,7 +1,6 @@
-"""`meshctl check`: whether everything is right, and what to do where it is not."""
+"""`meshctl check`: whether everything is set up right, and what to do where it is not."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import click
 from rich.table import Table
@@ -10,6 +9,7 @@ from rich.text import Text
 from meshctl.check.all_checks import run_checks
 from meshctl.check.finding import Finding, Severity, any_error
 from meshctl.check.settings import wrong_settings
+from meshctl.clock import now
 from meshctl.errors import ConfigError
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog, print_json
@@ -17,14 +17,14 @@ from meshctl.terminal.views import make_console, plain_text
 
 _EPILOG = epilog(
     {
-        "meshctl check": "what is wrong or unwise, each with what to do, then a summary",
-        "meshctl check --all": "what is in order as well",
-        "meshctl check --json": "all of it, for Nagios and the like",
-        "sudo -u meshctl meshctl -c FILE check": "as the user whose rights matter, the daemon's",
+        "meshctl check": "what is wrong or unwise, with what to do about it, then a summary",
+        "meshctl check --all": "also what is in order",
+        "meshctl check --json": "all of it, for a monitoring program such as Nagios",
+        "sudo -u meshctl meshctl -c FILE check": "as the daemon's user, whose rights matter",
     },
     {
         0: "no error was found; there may be warnings",
-        1: "an error was found: messages cannot pass, may be lost sight of, or be seen by others",
+        1: "an error was found: messages cannot pass, may be lost sight of, or seen by others",
         2: "wrong usage or settings",
     },
 )
@@ -33,7 +33,7 @@ _MARKS = {
     Severity.WARNING: ("WARNING", "yellow"),
     Severity.INFO: ("NOTE", "cyan"),
 }
-_RIGHT_MARK = ("OK", "green")
+_OK_MARK = ("OK", "green")
 _COUNTED = {
     Severity.ERROR: ("error", "errors"),
     Severity.WARNING: ("warning", "warnings"),
@@ -42,14 +42,14 @@ _COUNTED = {
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--all", "show_all", is_flag=True, help="Show what is in order as well.")
+@click.option("--all", "show_all", is_flag=True, help="Also show what is in order.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, show_all: bool, as_json: bool) -> None:
-    """Check whether everything is right, and say what to do where it is not.
+    """Check that everything is set up right, and say what to do where it is not.
 
-    Looks at settings, folders, rights, room, the MESH Client's flags and life, deadlines, clock and ledger.
-    Changes nothing, and may be run while the daemon runs.
+    Checks settings, folders, rights, free space, the MESH Client's flags and activity, deadlines, clock and
+    ledger. Changes nothing, and can be run while the daemon is running.
     """
     try:
         settings = settings_of(ctx)
@@ -58,7 +58,7 @@ def command(ctx: click.Context, show_all: bool, as_json: bool) -> None:
             _print_json([wrong_settings(problem)])
             ctx.exit(problem.exit_code)
         raise
-    findings = run_checks(settings, datetime.now(UTC))
+    findings = run_checks(settings, now())
     if as_json:
         _print_json(findings)
     else:
@@ -76,11 +76,11 @@ def _print(findings: list[Finding], *, show_all: bool) -> None:
     table.add_column(overflow="fold")
     for finding in findings:
         if show_all or not finding.ok:
-            mark, style = _RIGHT_MARK if finding.ok else _MARKS[finding.severity]
-            said = Text.assemble(plain_text(finding.name, "bold"), "  ", plain_text(finding.text))
+            mark, style = _OK_MARK if finding.ok else _MARKS[finding.severity]
+            cell = Text.assemble(plain_text(finding.name, "bold"), "  ", plain_text(finding.text))
             if finding.advice:
-                said.append("\n").append_text(plain_text(finding.advice, "dim"))
-            table.add_row(Text(mark, style=style), said)
+                cell.append("\n").append_text(plain_text(finding.advice, "dim"))
+            table.add_row(Text(mark, style=style), cell)
     console = make_console()
     if table.row_count:
         console.print(table)

@@ -17,16 +17,16 @@ from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {
-        "meshctl control report.xml": "a FHIR message that says it all, or a file with its sidecar beside it",
+        "meshctl control report.xml": "a FHIR message, or a file with its sidecar beside it",
         "meshctl control letter.pdf --nhs-number 9990000042 --date-of-birth 2001-02-14 --surname Smith": (
             "any other file"
         ),
         "meshctl control figures.csv --use-case extract --to-mailbox X26ABC2": "to a mailbox",
-        "meshctl control --payload letter.pdf | xmllint --format -": "the message that a practice would get",
+        "meshctl control --payload letter.pdf | xmllint --format -": "the message around the PDF",
     },
     {
         0: "printed",
-        1: "the file would be refused; the reason is that of rejected/NAME.error.json",
+        1: "the file would be rejected, with this reason in rejected/NAME.error.json",
         2: "wrong usage or settings",
     },
 )
@@ -35,21 +35,24 @@ _EPILOG = epilog(
 @click.command(epilog=_EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @sidecar_options
-@click.option("--payload", is_flag=True, help="Print the message around a document instead.")
+@click.option("--payload", is_flag=True, help="Print the ITK3 message around a document instead.")
 @click.pass_context
 def command(ctx: click.Context, file: Path, sidecar: Sidecar | None, payload: bool) -> None:
-    """Print the control file that would be written for FILE, were it dropped into the outbox.
+    """Print the control file that would be written if FILE were dropped into the outbox.
 
-    A sidecar beside FILE (FILE.meta.json) is honoured, and the options override it key by key. The message
-    id, where Subject or LocalId hold one, will be another. What is printed names the patient.
+    A sidecar beside FILE (FILE.meta.json) is used, and the options override it key by key. A message id in
+    Subject or LocalId will be different when FILE is sent. The output names the patient.
 
-    With --payload, print the ITK3 message that would be sent around FILE, a PDF say: its ids will be others.
+    With --payload, print the ITK3 message that would be sent around FILE, for example a PDF; its ids will be
+    different, too.
     """
     letter, _ = examine_beforehand(settings_of(ctx), file, sidecar)
     if payload:
         envelope = letter.draft.envelope if letter.draft else None
         if envelope is None:
-            raise MeshctlError(f"{mask_file_name(file.name)} would be sent as it is: no message is made.")
+            raise MeshctlError(
+                f"{mask_file_name(file.name)} would be sent as it is, without a message around it."
+            )
         with ExitStack() as opened:
             beside = [file.absolute().with_name(attached.name) for attached in letter.attachments]
             files = [opened.enter_context(open_regular(path)) for path in (file, *beside)]

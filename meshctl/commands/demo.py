@@ -25,17 +25,17 @@ from meshctl.terminal.views import make_console
 _EPILOG = epilog(
     {
         "meshctl demo": "in a new temporary folder, which is kept",
-        "meshctl demo --folder try": "in ./try, to look around in afterwards",
+        "meshctl demo --folder try": "in ./try, to look at afterwards",
         "meshctl demo --sandbox": "a letter from site to site over NHS England's own MESH sandbox",
     },
     {
-        0: "every message came out as it should",
+        0: "every message ended as it should",
         1: "one did not, or the folder is not empty",
         2: "wrong usage, or packages that --sandbox needs are missing",
         130: "interrupted",
     },
 )
-# What a closed terminal and a service manager send; the processes started here must not outlive the demo.
+# From a closed terminal or a service manager: the processes started here must not outlive the demo.
 _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 
 
@@ -44,21 +44,21 @@ _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
     "--folder",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Where to play it: a new or an empty folder. Else a new temporary one.",
+    help="Where to run it: a new or empty folder. Default: a new temporary folder.",
 )
 @click.option(
     "--sandbox",
     is_flag=True,
-    help="Two sites, each with daemon and bridge, over NHS England's mesh-sandbox on this machine.",
+    help="Use two sites, each with daemon and bridge, and NHS England's mesh-sandbox on this machine.",
 )
 def command(folder: Path | None, sandbox: bool) -> None:
     """Show a day of a mailbox in under a minute.
 
     The real daemon and a simulator of MESH Client, MESH and practices work on a copy of the sample mailbox,
-    whose days are seconds. Nothing leaves this machine, and no settings of yours are used. The folder with
+    in which a day takes seconds. Nothing leaves this machine, and your settings are not used. The folder with
     the log is kept; the last lines say where it is and how to remove it.
 
-    With --sandbox letters go over the MESH API from one site to another, and acknowledgements come back.
+    With --sandbox, letters go over the MESH API from one site to another, and acknowledgements come back.
     """
     for name in _ENDING_SIGNALS:
         if hasattr(signal, name):

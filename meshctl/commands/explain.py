@@ -1,6 +1,6 @@
 """`meshctl explain`: a control file, a report or a code in plain words. Needs no settings, writes nothing.
 
-What identifies a patient (To_DTS, Subject) is described, not shown: what explain prints ends up in tickets.
+What identifies a patient (To_DTS, Subject) is described, not shown, because the output ends up in tickets.
 """
 
 from pathlib import Path
@@ -19,12 +19,12 @@ from meshctl.mesh.use_cases import shipped_use_cases
 @click.command
 @click.argument("what", nargs=-1, required=True, metavar="FILE.ctl|CODE")
 def command(what: tuple[str, ...]) -> None:
-    """Say what a control file, a report or a code means, and what to do.
+    """Explain what a control file, a report or a code means, and what to do.
 
     Examples: meshctl explain EPL-154; meshctl explain SEND 17; meshctl explain itk 20013;
     meshctl explain mailbox/GP0001/IN/20261122091502480113_7F3A9C.ctl
 
-    Exits 1 when the file cannot be read or the code is unknown.
+    Exits with 1 when the file cannot be read or the code is unknown.
     """
     text = " ".join(what)
     is_file = text.lower().endswith(".ctl")
@@ -43,7 +43,7 @@ def _explain_code(text: str) -> list[str]:
 
 def _explain_file(path: Path) -> list[str]:
     control = read_control_file(_read(path))
-    lines = [_kind(control), *_fields(control), *_response(path)]
+    lines = [_kind(control), *_fields(control), *_acknowledgement(path)]
     if control.status is not None:
         status = control.status
         return [*lines, *_describe(explain_report(status.event, status.status, status.status_code))]
@@ -51,36 +51,36 @@ def _explain_file(path: Path) -> list[str]:
         return [*lines, "It has no StatusRecord, so it says nothing about the message."]
     errors = expected_errors(control)
     if not errors:
-        return [*lines, "Nothing in it that MESH would refuse."]
+        return [*lines, "MESH would not reject it."]
     return [
         *lines,
-        "MESH will refuse it:",
+        "MESH will reject it:",
         *(line for error in errors for line in _describe(error)),
     ]
 
 
-def _response(control_path: Path) -> list[str]:
-    """Return what the payload beside a control file says, if it is an ITK3 response."""
+def _acknowledgement(control_path: Path) -> list[str]:
+    """Return what the payload beside a control file says, if it is an acknowledgement."""
     payload = control_path.with_suffix(".dat")
     try:
-        answer = read_acknowledgement(str(payload)) if payload.is_file() else None
+        acknowledgement = read_acknowledgement(str(payload)) if payload.is_file() else None
     except (UnreadableAcknowledgementError, OSError):
         return []
-    if answer is None:
+    if acknowledgement is None:
         return []
     lines = ["  Its payload is an acknowledgement (ITK3 response):"]
-    for one in answer.evidence:
+    for one in acknowledgement.evidence:
         lines += [f"    ITK3 {one.code or 'without a code'}", f"      {one.text}", f"      {one.advice}"]
     return lines
 
 
 def _read(path: Path) -> bytes:
     try:
-        # Opening a FIFO would wait for ever.
+        # Opening a FIFO would block.
         if path.exists() and not path.is_file():
             raise MeshctlError("This is not a regular file. Give a control file (.ctl).")
         with path.open("rb") as file:
-            # One more than is ever parsed, so that the reader can tell that it is too large.
+            # One byte more than is ever parsed, so that the reader sees that it is too large.
             return file.read(CONTROL_FILE_MAX_BYTES + 1)
     except OSError as error:
         raise MeshctlError(f"The control file cannot be read: {error.strerror}.") from None
@@ -90,10 +90,10 @@ def _kind(control: ControlFile) -> str:
     if control.is_report:
         return "A report on a message."
     if control.status is not None:
-        return "A message with its status, as the MESH Client leaves it in SENT or delivers it."
+        return "A message with its status, as the MESH Client puts it into SENT or IN."
     if control.dts_id:
-        return "A message that MESH has taken."
-    return "A message on its way out."
+        return "A message that MESH has accepted."
+    return "A message that is still to be sent."
 
 
 def _fields(control: ControlFile) -> list[str]:
@@ -111,7 +111,7 @@ def _fields(control: ControlFile) -> list[str]:
 
 def _recipient(to_dts: str) -> str:
     if to_dts.startswith(GP_PROVIDER):
-        return "the patient's registered practice, by endpoint lookup (patient not shown)"
+        return "the patient's registered practice, by endpoint lookup (the patient is not shown)"
     return mask_file_name(to_dts)
 
 
@@ -121,13 +121,13 @@ def _workflow(workflow_id: str) -> str:
             return f"{workflow_id}: {use_case.name}"
         if workflow_id in use_case.ack_workflow_ids:
             return f"{workflow_id}: acknowledgement of {use_case.name}"
-    return f"{mask_file_name(workflow_id)}: not one that meshctl ships with" if workflow_id else ""
+    return f"{mask_file_name(workflow_id)}: not in meshctl's table" if workflow_id else ""
 
 
 def _describe(meaning: CodeMeaning) -> list[str]:
     return [
         meaning.label or "A status record without event, status and code",
         f"  {meaning.meaning}",
-        *(["  Final: nothing more will come of the message."] if meaning.final else []),
+        *(["  Final: the message's state will not change."] if meaning.final else []),
         f"  {meaning.advice}",
     ]

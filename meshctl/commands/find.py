@@ -1,4 +1,4 @@
-"""`meshctl find`: the messages about a patient, by a keyed hash of the NHS number; it is never printed."""
+"""`meshctl find`: the messages about a patient, by a keyed hash of the NHS number, which is never printed."""
 
 import click
 
@@ -19,8 +19,8 @@ _EPILOG = epilog(
         "meshctl find --nhs-number 9990000042 --json": "the same for a program, histories included",
     },
     {
-        0: "searched, even if nothing was found",
-        1: "this cannot be an NHS number, or ledger or key cannot be read",
+        0: "done, even if nothing was found",
+        1: "not an NHS number, or ledger or key cannot be read",
         2: "wrong usage or settings",
     },
 )
@@ -33,18 +33,18 @@ _STRICTEST_FIRST = tuple(NhsNumberCheck)
     required=True,
     metavar="N",
     callback=private,
-    help="The patient's; spaces and hyphens are fine. - asks for it, or reads it from standard input.",
+    help="The patient's NHS number; spaces and hyphens are fine. - asks for it, or reads standard input.",
 )
-@click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
+@click.option("--exact", is_flag=True, help="Show exact times (UTC), as in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
 @click.pass_context
 def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> None:
     """Find the messages about a patient, newest first.
 
-    The ledger holds no NHS numbers, only keyed hashes of them; the key lies in the state folder. Messages
-    that were refused before they were sent are not found: look for their files in rejected/.
+    The ledger holds no NHS numbers, only keyed hashes of them; the key is in the state folder. Files that
+    were rejected before they were sent are not found: look for them in rejected/.
 
-    Options show in the process list and the shell's history; where that matters, give - for the number.
+    Options are visible in the process list and the shell's history. To avoid that, give - for the number.
     """
     settings = settings_of(ctx)
     print_if_no_ledger(settings)
@@ -58,7 +58,7 @@ def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> 
 
 
 def _checked(nhs_number: str, settings: Settings) -> str:
-    """Return the digits, checked as leniently as any use case does: what was sent can be found."""
+    """Return the digits, checked as leniently as any use case does, so that what was sent can be found."""
     checks = {use_case.nhs_number_check for use_case in settings.use_cases.values()}
     try:
         return check_nhs_number(nhs_number, max(checks, key=_STRICTEST_FIRST.index))

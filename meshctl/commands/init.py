@@ -24,11 +24,11 @@ from meshctl.terminal.output import epilog
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
 _EPILOG = epilog(
     {
-        "meshctl init /srv/mesh --mailbox X26ABC1": "everything under /srv/mesh, mailbox folders included",
+        "meshctl init /srv/mesh --mailbox X26ABC1": "everything under /srv/mesh, with the mailbox's folders",
         "meshctl init /srv/mesh --client-config /MESH-APP-HOME/meshclient.cfg": "beside a MESH Client",
         "meshctl init --system letters --mailbox X26ABC1": "for the service meshctl@letters, as root",
     },
-    {0: "made", 2: "not made: wrong usage, settings that are already there, a folder that cannot be made"},
+    {0: "created", 2: "not created: wrong usage, existing settings, or a folder that cannot be created"},
 )
 
 
@@ -39,21 +39,21 @@ _EPILOG = epilog(
     "--client-config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The MESH Client's meshclient.cfg: mailbox id, folder and flags are taken from it, no secrets.",
+    help="The MESH Client's meshclient.cfg, to read mailbox id, folder and flags from, but no secrets.",
 )
-@click.option("--force", is_flag=True, help="Write new settings where there are some; the old are kept.")
+@click.option("--force", is_flag=True, help="Replace existing settings; a copy of them is kept.")
 @click.option(
     "--system",
     "instance",
     metavar="NAME",
-    help="Lay out for the service meshctl@NAME: /etc/meshctl, /var/lib/meshctl, /var/log/meshctl; on Windows"
+    help="Set up for the service meshctl@NAME: /etc/meshctl, /var/lib/meshctl, /var/log/meshctl; on Windows"
     r" %ProgramData%\meshctl\NAME.",
 )
 @click.option(
     "--root",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="With --system: put all of it below DIR, to build an image.",
+    help="With --system: create everything below DIR, to build an image.",
 )
 def command(
     folder: Path | None,
@@ -63,24 +63,24 @@ def command(
     instance: str | None,
     root: Path | None,
 ) -> None:
-    """Make the folders of a mailbox and a commented meshctl.toml, in DIR or here.
+    """Create the folders of a mailbox and a commented meshctl.toml, in DIR or the current folder.
 
-    With a meshclient.cfg the mailbox is where the MESH Client has it; without one, its folders are made
-    too. Folders that are there already stay as they are.
+    With --client-config the mailbox is where the MESH Client has it; without, the mailbox's folders are
+    created, too. Existing folders stay as they are.
     """
     mailbox = _mailbox(mailbox_id, client_config)
     if instance is None:
         if root is not None:
-            raise click.UsageError("--root goes with --system only.")
+            raise click.UsageError("--root can only be used with --system.")
         layout = folder_layout((folder or Path()).absolute(), mailbox)
     elif folder is not None:
-        raise click.UsageError("Give either DIR or --system.")
+        raise click.UsageError("Give either DIR or --system, not both.")
     elif not instance.replace("-", "").replace("_", "").isalnum() or not instance.isascii():
-        raise click.UsageError("--system takes a name of letters, digits, hyphens and underscores.")
+        raise click.UsageError("The NAME of --system may have letters, digits, hyphens and underscores.")
     elif sys.platform != "win32":
         layout = system_layout(instance, mailbox, (root or Path("/")).absolute())
     elif root is not None:
-        raise click.UsageError("--root goes with --system on Linux only.")
+        raise click.UsageError("--root can only be used with --system, and on Linux.")
     else:
         layout = folder_layout(SYSTEM_FILE.parent / instance, mailbox)
     kept = make_layout(layout, replace=force)
@@ -108,10 +108,10 @@ def _check_id(mailbox_id: str, source: str) -> None:
 
 
 def _report(layout: Layout, mailbox: Mailbox, kept: Path | None, instance: str | None) -> None:
-    """Print what was made, and what to do next."""
+    """Print what was created, and what to do next."""
     click.echo(f"Settings: {layout.settings_file}")
     if kept is not None:
-        click.echo(f"The old ones are kept as {kept}")
+        click.echo(f"A copy of the old settings: {kept}")
     for folder in layout.folders:
         click.echo(f"Folder:   {folder}")
     click.echo("\nNext:")
@@ -123,17 +123,17 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
     file = host.quoted(layout.settings_file)
     steps = []
     if mailbox.mailbox_id == PLACEHOLDER_ID:
-        steps.append(f"Change [mailbox] id: {PLACEHOLDER_ID} only stands for the id of your MESH mailbox.")
+        steps.append(f"Set [mailbox] id to the id of your MESH mailbox instead of {PLACEHOLDER_ID}.")
     if layout.problem is not None:
         steps.append(f"Set [mailbox] folder. {layout.problem}")
     elif mailbox.client is None:
         steps.append(
-            "Set [mailbox] folder to where your MESH Client has the mailbox, or let its InterfaceRoot be"
-            f" the one made here. To try without a client: meshctl -c {file} simulate"
+            "Set [mailbox] folder to where your MESH Client has the mailbox, or set its InterfaceRoot to the"
+            f" folder created here. To try without a client: meshctl -c {file} simulate"
         )
     elif instance is not None and sys.platform != "win32":
         steps.append(
-            f"Let the service reach the mailbox: systemctl edit meshctl@{instance}, [Service],"
+            f"Let the service access the mailbox: systemctl edit meshctl@{instance}, [Service],"
             f" ReadWritePaths={mailbox.client.interface_root}"
         )
     if instance is not None and sys.platform == "win32":

@@ -17,11 +17,15 @@ _DEFAULT_LIMIT = 50
 _EPILOG = epilog(
     {
         "meshctl list": f"the newest {_DEFAULT_LIMIT} messages",
-        "meshctl list --overdue": "what somebody should look after",
+        "meshctl list --overdue": "messages that somebody should look at",
         "meshctl list --state failed --state rejected --since 1d": "what went wrong since yesterday",
         "meshctl list --use-case send-document --limit 0 --json": "all of a use case, for a program",
     },
-    {0: "listed, even if no message fits", 1: "the ledger cannot be read", 2: "wrong usage or settings"},
+    {
+        0: "done, even if there is no such message",
+        1: "the ledger cannot be read",
+        2: "wrong usage or settings",
+    },
 )
 
 
@@ -31,7 +35,7 @@ _EPILOG = epilog(
     "states",
     type=click.Choice([state.value for state in State]),
     multiple=True,
-    help="Only messages in this state; may be given several times.",
+    help="Only messages in this state; can be given several times.",
 )
 @click.option("--overdue", is_flag=True, help="Only messages that have missed a deadline.")
 @click.option("--use-case", metavar="U", help="Only messages of this use case.")
@@ -39,7 +43,7 @@ _EPILOG = epilog(
     "--since",
     metavar="T",
     callback=parse_since,
-    help="Only messages created since: 90m, 2h, 1d, or 2026-11-22, 2026-11-22T09:15 (local time).",
+    help="Only messages created since then: 90m, 2h, 1d, or 2026-11-22, 2026-11-22T09:15 (local time).",
 )
 @click.option(
     "--limit",
@@ -47,9 +51,9 @@ _EPILOG = epilog(
     type=click.IntRange(min=0),
     default=_DEFAULT_LIMIT,
     show_default=True,
-    help="At most so many; 0 is all.",
+    help="At most so many messages; 0 for all.",
 )
-@click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
+@click.option("--exact", is_flag=True, help="Show exact times (UTC), as in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
 @click.pass_context
 def command(
@@ -79,11 +83,11 @@ def command(
         print_json([message.as_json() for message in shown])
         return
     if not shown:
-        click.echo("No message fits.")
+        click.echo("No such message.")
         return
     print_messages(shown, exact=exact)
     if len(found) > len(shown):
-        click.echo(f"There are more than these {limit}; --limit 0 lists all.", err=True)
+        click.echo(f"There are more than {limit} messages; --limit 0 lists all.", err=True)
 
 
 def _select(settings: Settings, selection: Selection) -> list[Message]:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient
 
 _EPILOG = epilog(
-    {"meshctl lookup A81001 TOC_FHIR_OP_ATTEN": "the mailbox to name as to_mailbox in a sidecar"},
+    {"meshctl lookup A81001 TOC_FHIR_OP_ATTEN": "the mailbox id to use as to_mailbox in a sidecar"},
     {
         0: "at least one mailbox was found",
-        1: "none was found, or MESH cannot be asked",
+        1: "none was found, or MESH could not be asked",
         2: "wrong usage, settings or secrets, or the packages of meshctl[api] are missing",
     },
 )
@@ -30,10 +30,10 @@ _EPILOG = epilog(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def command(ctx: click.Context, ods_code: str, workflow_id: str, as_json: bool) -> None:
-    """Ask MESH which mailboxes of an organisation take a workflow id.
+    """Ask MESH which mailboxes of an organisation accept a workflow id.
 
-    For organisations that are not the patient's registered practice: put the mailbox id into the sidecar as
-    to_mailbox. Needs [bridge] in the settings and meshctl[api].
+    For recipients other than the patient's registered practice: put the mailbox id into the sidecar as
+    to_mailbox. Needs [bridge] in the settings and the packages of meshctl[api].
     """
     for value, what in ((ods_code, "ODS code"), (workflow_id, "workflow id")):
         if not value.strip() or not value.isascii() or not value.isprintable():
@@ -49,15 +49,15 @@ def command(ctx: click.Context, ods_code: str, workflow_id: str, as_json: bool) 
             click.echo(f"{mailbox['mailbox_id']}  {mailbox['name'] or ''}".rstrip())
     if not found:
         click.echo(
-            f"meshctl: MESH knows no mailbox of {ods_code} that takes {workflow_id}. Check both; the workflow"
-            " id is spelt as in meshctl use-cases.",
+            f"meshctl: MESH knows no mailbox of {ods_code} that accepts {workflow_id}. Check both; meshctl"
+            " use-cases shows the workflow ids.",
             err=True,
         )
         ctx.exit(1)
 
 
 def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[dict[str, str | None]]:
-    # Only here: the connection has said what to install where they are missing.
+    # Imported here, after connect() has named packages that are missing.
     from requests import RequestException  # noqa: PLC0415
     from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
@@ -72,7 +72,7 @@ def _mailboxes(client: "BridgeClient", ods_code: str, workflow_id: str) -> list[
     except (RequestException, HTTPError) as error:
         raise MeshctlError(f"MESH cannot be asked: {fault_of(error).text}.") from None
     except (KeyError, TypeError, AttributeError):
-        raise MeshctlError("MESH was asked, and its answer cannot be understood.") from None
+        raise MeshctlError("MESH was asked, but its response cannot be read.") from None
 
 
 def _shown(text: object) -> str | None:

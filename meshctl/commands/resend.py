@@ -1,6 +1,6 @@
-"""`meshctl resend`: a failed or undelivered message again, as a new one tied to the old.
+"""`meshctl resend`: a failed or undelivered message again, as a new one that names the old.
 
-Payload and control file are those that the MESH Client has kept; they stay where they are.
+Payload and control file are the ones that the MESH Client has kept; they stay where they are.
 """
 
 import os
@@ -22,11 +22,11 @@ from meshctl.terminal.output import epilog
 _EPILOG = epilog(
     {
         "meshctl resend 20261122091502480113_7F3A9C": "send a failed or overdue message again",
-        "meshctl resend 2026112209150248 --force": "although it is neither, or was sent again before",
+        "meshctl resend 2026112209150248 --force": "even if it is neither, or was sent again before",
     },
     {
         0: "a copy is in the outbox",
-        1: "there is no such message, there is no need, or its payload is gone; nothing was done",
+        1: "no such message, no need to, or its payload is gone; nothing was done",
         2: "wrong usage or settings",
     },
 )
@@ -37,17 +37,16 @@ _EPILOG = epilog(
 @click.option(
     "--force",
     is_flag=True,
-    help="Also when it has not failed and is not overdue, has arrived, or was sent again before.",
+    help="Even if it has not failed and is not overdue, has arrived, or was sent again before.",
 )
 @click.pass_context
 def command(ctx: click.Context, named: str, force: bool) -> None:
     """Send a failed or undelivered message again, as a new one that names the old (resend_of).
 
-    The payload is taken from the MESH Client's SENT or FAILED folder, and goes to the same recipient under
-    the same use case and Subject. With SaveSent=N nothing is kept there: drop the file again instead. A
-    message that MESH refused for the patient's details (EPL-15x) needs them corrected: use meshctl send.
-    One that its recipient has acknowledged, or that lies in SENT and was not refused, needs --force: it has
-    arrived, or is about to.
+    The payload is copied from the MESH Client's SENT or FAILED folder, and sent to the same recipient with
+    the same use case and Subject. With SaveSent=N nothing is kept there: drop the file again instead. If MESH
+    rejected the message for the patient's details (EPL-15x), correct them and use meshctl send. A message
+    that was acknowledged, or that is in SENT and was not rejected, needs --force: it has arrived, or will.
     """
     settings = settings_of(ctx)
     with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
@@ -60,32 +59,36 @@ def command(ctx: click.Context, named: str, force: bool) -> None:
 
 
 def _check_need(connection: sqlite3.Connection, message: Message, sent_folder: Path, *, force: bool) -> None:
-    """Raise MeshctlError when the message must not be sent again, or need not and nobody insists."""
+    """Raise MeshctlError when the message must not be sent again, or, without `force`, need not be."""
     name = message.message_id
     if message.state is State.REJECTED:
         raise MeshctlError(
-            f"{name} was refused before it was sent. Correct its file in rejected/ and drop it again."
+            f"{name} was rejected before it was sent. Correct its file in rejected/ and drop it again."
         )
     if message.state is State.CLAIMED:
-        raise MeshctlError(f"{name} is still on its way to OUT: its payload lies in .work, for the daemon.")
+        raise MeshctlError(
+            f"{name} is still on its way to OUT: its payload is in .work, and the daemon will send it."
+        )
     if force:
         return
     if message.standing.is_answered or message.answered_by is not None:
         raise MeshctlError(
-            f"The recipient has acknowledged {name}: it has the message, and would get it twice. Ask the"
-            " recipient what became of it, or give --force."
+            f"The recipient has acknowledged {name}, so would get it twice. Ask the recipient what became of"
+            " it, or give --force."
         )
-    is_refused = message.state is State.FAILED and not message.standing.is_unsure
-    if not is_refused and os.path.lexists(sent_folder / f"{name}.ctl"):
+    is_rejected = message.state is State.FAILED and not message.standing.is_unsure
+    if not is_rejected and os.path.lexists(sent_folder / f"{name}.ctl"):
         raise MeshctlError(
-            f"{name} lies in {sent_folder}: MESH has it, and its recipient gets it when it asks, and would"
-            " get it twice. Ask the recipient, or give --force."
+            f"{name} is in {sent_folder}: MESH has it, and the recipient would get it twice. Ask the"
+            " recipient, or give --force."
         )
     if message.state is not State.FAILED and message.overdue is None:
-        raise MeshctlError(f"{name} is {message.state} and not overdue. --force sends it again all the same.")
+        raise MeshctlError(
+            f"{name} is {message.state} and not overdue. Give --force to send it again anyway."
+        )
     earlier = reads.resent_as(connection, name)
     if earlier:
         raise MeshctlError(
-            f"{name} was sent again before, as {', '.join(earlier)}. See 'meshctl show' on that one, or give "
-            "--force."
+            f"{name} was sent again before, as {', '.join(earlier)}. See 'meshctl show' for that one, or "
+            "give --force."
         )

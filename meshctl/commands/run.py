@@ -1,4 +1,4 @@
-"""`meshctl run`: the daemon."""
+"""`meshctl run`: the daemon; and `meshctl reload`, which makes it read its settings again."""
 
 import os
 from contextlib import closing
@@ -7,6 +7,7 @@ import click
 
 from meshctl.check.exposure import refuse_world_writable, warn_of_root
 from meshctl.daemon.daemon import Daemon
+from meshctl.daemon.lock import ask_to_reload
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
 from meshctl.platform.systemd import ServiceManager
@@ -17,14 +18,18 @@ from meshctl.terminal.output import epilog, has_terminal
 
 _EPILOG = epilog(
     {
-        "meshctl run": "until SIGTERM or Ctrl-C; meshctl reload has it read the settings again",
-        "meshctl run --once": "from cron: do what can be done now, then exit",
+        "meshctl run": "runs until SIGTERM or Ctrl-C",
+        "meshctl run --once": "for cron: do what can be done now, then exit",
     },
     {
-        0: "it could do its work, also when files were refused",
-        1: "something stood in the way",
+        0: "it could work, even if files were rejected",
+        1: "something stopped it",
         2: "wrong settings, or an outbox or settings file that everybody can write to",
     },
+)
+_RELOAD_EPILOG = epilog(
+    {"meshctl reload": "after a change of the settings; the log then has daemon.reloaded"},
+    {0: "the daemon was asked", 1: "no daemon is running, or you may not ask it", 2: "wrong settings"},
 )
 
 
@@ -33,14 +38,14 @@ _EPILOG = epilog(
 @click.option(
     "--allow-world-writable",
     is_flag=True,
-    help="Run although everybody on this computer can write to the outbox or the settings.",
+    help="Run even if everybody on this computer can write to the outbox or the settings.",
 )
 @click.pass_context
 def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
-    """Send what is dropped into the outbox, and follow it.
+    """Send what is dropped into the outbox, and track it until it is acknowledged.
 
-    Runs in the foreground and logs to the file that the settings name; at a terminal the lines are
-    shown as well.
+    Runs in the foreground and logs to the file that the settings name; on a terminal the lines are shown as
+    well.
     """
     with closing(Signals()) as signals:
         daemon = make_daemon(settings_of(ctx), signals, ServiceManager(os.environ), allow_world_writable)
@@ -50,12 +55,25 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
             daemon.run()
 
 
+@click.command(epilog=_RELOAD_EPILOG)
+@click.pass_context
+def reload(ctx: click.Context) -> None:
+    """Make the daemon read its settings again.
+
+    Wrong settings are reported here, and the daemon is not asked. The log names in daemon.reload_failed what
+    cannot change while it runs.
+    """
+    settings = settings_of(ctx)
+    ask_to_reload(settings.state.folder)
+    click.echo(f"The daemon reads {settings.file} again. The result is in the log: {settings.log.file}")
+
+
 def make_daemon(
     settings: Settings, signals: Signals, manager: ServiceManager, allow_world_writable: bool = False
 ) -> Daemon:
     """Return the daemon of a mailbox, with its log in place.
 
-    Raises ConfigError if everybody can write to the outbox or the settings, and that is not allowed.
+    Raises ConfigError if everybody can write to the outbox or the settings, unless that is allowed.
     """
 
     def checked(settings: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""`meshctl send`: files into the outbox the safe way, and on request followed until MESH has them."""
+"""`meshctl send`: files into the outbox safely, and with --wait followed until MESH has them."""
 
 import os
 from datetime import timedelta
@@ -20,20 +20,20 @@ from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {
-        "meshctl send report.xml": "a FHIR message that says it all, or a file with its sidecar beside it",
+        "meshctl send report.xml": "a FHIR message, or a file with its sidecar beside it",
         "meshctl send letter.pdf --nhs-number 9990000042 --date-of-birth 2001-02-14 --surname Smith": (
             "any other file; the options make its sidecar"
         ),
         "meshctl send letter.pdf --use-case send-document --nhs-number 9990000042 --date-of-birth 2001-02-14"
         " --surname Smith --author-name 'Dr Gary Pritchard' --document-type 823681000000100": (
-            "a PDF, within the ITK3 message that a practice can file; --replaces ID sends a newer version"
+            "a PDF in the ITK3 message that a practice can file; --replaces ID sends a newer version"
         ),
         "meshctl send *.csv --use-case extract --to-mailbox X26ABC2": "several files, to a mailbox",
-        "meshctl send report.xml --wait --timeout 30m": "and see what becomes of it",
+        "meshctl send report.xml --wait --timeout 30m": "wait until MESH has it",
     },
     {
         0: "the files are in the outbox; with --wait: MESH has them",
-        1: "a file would be refused, and none was put into the outbox; with --wait: rejected, failed, or "
+        1: "a file would be rejected, and none was put into the outbox; with --wait: rejected, failed, or "
         "not sent in time",
         2: "wrong usage or settings",
     },
@@ -51,7 +51,9 @@ def _timeout(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @sidecar_options
 @click.option("--wait", is_flag=True, help="Follow the files until MESH has them, or until Ctrl-C.")
-@click.option("--timeout", metavar="T", callback=_timeout, help="With --wait: no longer than 90s, 30m, 2h.")
+@click.option(
+    "--timeout", metavar="T", callback=_timeout, help="With --wait: at most this long: 90s, 30m, 2h."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array: file, path, message.")
 @click.pass_context
 def command(
@@ -62,16 +64,16 @@ def command(
     timeout: timedelta | None,
     as_json: bool,
 ) -> None:
-    """Copy files into the outbox the safe way, with what the options say as their sidecars.
+    """Copy files into the outbox safely, with a sidecar made from the options.
 
-    Each file is checked first, as the daemon will check it; if one of them would be refused, none is sent.
-    A sidecar beside a file (FILE.meta.json) goes along, and the options override it key by key. A name
-    that is taken gets a number. The files themselves stay where they are.
+    Each file is checked first, as the daemon will check it; if one of them would be rejected, none is sent.
+    A sidecar beside a file (FILE.meta.json) is used, and the options override it key by key. If a name is
+    already taken, a number is added. The files themselves stay where they are.
 
-    Options show in the process list and the shell's history; where that matters, write a sidecar instead.
+    Options are visible in the process list and the shell's history. To avoid that, write a sidecar instead.
     """
     if timeout is not None and not wait:
-        raise click.UsageError("--timeout goes with --wait.")
+        raise click.UsageError("--timeout can only be used with --wait.")
     settings = settings_of(ctx)
     sidecars = _checked(settings, files, sidecar)
     followed = []
@@ -81,33 +83,33 @@ def command(
             click.echo(escape_unprintable(f"{file} -> {settings.staging.outbox / followed[-1].name}"))
     in_time = not wait or follow(settings, followed, timeout, silent=as_json)
     if as_json:
-        print_json([_told(settings, *pair) for pair in zip(files, followed, strict=True)])
-    _judge(followed, timeout, in_time=in_time)
+        print_json([_as_json(settings, *pair) for pair in zip(files, followed, strict=True)])
+    _raise_if_lost(followed, timeout, in_time=in_time)
 
 
 def _checked(settings: Settings, files: tuple[Path, ...], sidecar: Sidecar | None) -> list[Sidecar | None]:
-    """Return each file's sidecar; raise when any file would be refused, naming every one of them."""
-    sidecars, refused = [], []
+    """Return each file's sidecar; raise MeshctlError, naming every file that would be rejected."""
+    sidecars, rejected = [], []
     for file in files:
         try:
-            if _lies_in(file, settings.staging.outbox):
+            if _is_in(file, settings.staging.outbox):
                 NameRules(settings.staging).check_taken(file.name)
                 raise click.UsageError(
-                    f"{mask_file_name(file.name)} lies in the outbox already; the daemon sends it from there."
+                    f"{mask_file_name(file.name)} is already in the outbox; the daemon sends it from there."
                 )
             sidecars.append(examine_beforehand(settings, file, sidecar)[1])
         except Rejection as rejection:
-            refused.append(f"{mask_file_name(file.name)}: {rejection}")
-    if refused:
-        raise MeshctlError("\n".join([*refused, "Nothing was put into the outbox."]))
+            rejected.append(f"{mask_file_name(file.name)}: {rejection}")
+    if rejected:
+        raise MeshctlError("\n".join([*rejected, "Nothing was put into the outbox."]))
     return sidecars
 
 
-def _lies_in(file: Path, outbox: Path) -> bool:
+def _is_in(file: Path, outbox: Path) -> bool:
     return Path(os.path.realpath(outbox)) in Path(os.path.realpath(file)).parents
 
 
-def _told(settings: Settings, file: Path, followed: Followed) -> dict[str, object]:
+def _as_json(settings: Settings, file: Path, followed: Followed) -> dict[str, object]:
     return {
         "file": file,
         "path": settings.staging.outbox / followed.name,
@@ -115,12 +117,12 @@ def _told(settings: Settings, file: Path, followed: Followed) -> dict[str, objec
     }
 
 
-def _judge(followed: list[Followed], timeout: timedelta | None, *, in_time: bool) -> None:
+def _raise_if_lost(followed: list[Followed], timeout: timedelta | None, *, in_time: bool) -> None:
     lost = sum(file.state in LOST for file in followed)
     if lost:
-        raise MeshctlError(f"{lost} of {len(followed)} did not get through; 'meshctl show ID' says why.")
+        raise MeshctlError(f"{lost} of {len(followed)} were rejected or failed; 'meshctl show ID' says why.")
     if not in_time and timeout is not None:
-        open_yet = sum(not file.is_decided for file in followed)
+        still_open = sum(not file.is_decided for file in followed)
         raise MeshctlError(
-            f"{open_yet} of {len(followed)} not sent within {format_duration(timeout)}; the daemon goes on."
+            f"{still_open} of {len(followed)} not sent within {format_duration(timeout)}; the daemon goes on."
         )

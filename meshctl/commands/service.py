@@ -23,16 +23,20 @@ from meshctl.settings.model import Settings
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
-# What it needs is there on Windows alone.
+# It needs what only Windows has.
 _service: Any = import_module("meshctl.platform.service") if find_spec("win32service") else None
 
 _EPILOG = epilog(
     {
-        r"meshctl service install -c D:\mesh\meshctl.toml": "as LocalSystem, started with Windows",
-        r'meshctl service install -c FILE --user "NT SERVICE\meshctl-ID"': "with the rights that you give",
-        "meshctl service start -c FILE": "and stop, status, remove; --bridge is for the bridge's",
+        r"meshctl service install -c D:\mesh\meshctl.toml": "as LocalSystem, starting with Windows",
+        r'meshctl service install -c FILE --user "NT SERVICE\meshctl-ID"': "as another account",
+        "meshctl service start -c FILE": "likewise stop, status, remove; with --bridge for the bridge",
     },
-    {0: "done; for status: it runs", 1: "it was refused, or does not run", 2: "wrong usage or settings"},
+    {
+        0: "done; status: it is running",
+        1: "Windows refused, or it is not running",
+        2: "wrong usage or settings",
+    },
 )
 _WITHOUT = (
     "meshctl service needs the package pywin32: pip install meshctl[windows]. Without it, let the Task"
@@ -44,12 +48,12 @@ _WITHOUT = (
 def command() -> None:
     """Run the daemon of a mailbox, or its bridge, as a Windows service.
 
-    The service is called meshctl-ID, or meshctl-bridge-ID. Windows starts it, and again when it fails;
-    warnings and errors are in the Event Log too.
+    The service is called meshctl-ID, or meshctl-bridge-ID. Windows starts it, and restarts it when it fails;
+    warnings and errors are also in the Event Log.
     """
     if sys.platform != "win32":
         raise click.UsageError(
-            "meshctl service is for Windows. Here systemd runs meshctl: see systemd/README.md."
+            "meshctl service is only for Windows. On Linux systemd runs meshctl: see systemd/README.md."
         )
 
 
@@ -60,16 +64,16 @@ _config = click.option(
     type=click.Path(path_type=Path),
     help="The settings file of the mailbox.",
 )
-_bridge = click.option("--bridge", is_flag=True, help="The service of the bridge.")
+_bridge = click.option("--bridge", is_flag=True, help="Use the service of the bridge.")
 
 
 @command.command()
 @_config
 @_bridge
-@click.option("--user", metavar="ACCOUNT", help="The account that it runs as. Else LocalSystem.")
+@click.option("--user", metavar="ACCOUNT", help="The account that it runs as. Default: LocalSystem.")
 @click.pass_context
 def install(ctx: click.Context, config: Path | None, bridge: bool, user: str | None) -> None:
-    """Install the service, to be started with Windows."""
+    """Install the service, which starts with Windows."""
     settings = _settings(ctx, config)
     password = None
     if user is not None and _service.needs_password(user):
@@ -81,7 +85,7 @@ def install(ctx: click.Context, config: Path | None, bridge: bool, user: str | N
 
 
 def _named(act: Callable[[str], None]) -> click.Command:
-    """Make a command of what is done with a service of a given name."""
+    """Make a command of a function that is given the service's name."""
 
     @command.command(act.__name__, help=act.__doc__)
     @_config
@@ -102,9 +106,9 @@ def remove(name: str) -> None:
 
 @_named
 def start(name: str) -> None:
-    """Start the service, and wait until it runs."""
+    """Start the service, and wait until it is running."""
     _service.start(name)
-    click.echo(f"{name} runs.")
+    click.echo(f"{name} is running.")
 
 
 @_named
@@ -116,7 +120,7 @@ def stop(name: str) -> None:
 
 @_named
 def status(name: str) -> None:
-    """Say whether the service runs."""
+    """Say whether the service is running."""
     state = _service.state(name)
     click.echo(f"{name} is {state}.")
     if state != "running":
@@ -127,13 +131,13 @@ def status(name: str) -> None:
 @_bridge
 @click.pass_context
 def host(ctx: click.Context, bridge: bool) -> None:
-    """Be the service; the service manager starts this."""
+    """Run as the service; only the service manager calls this."""
     settings = _settings(ctx, None)
-    work = _be_bridge if bridge else _be_daemon
+    run = _run_bridge if bridge else _run_daemon
     with closing(Signals()) as signals:
         requests = {STOP: signals.stop, RELOAD: signals.reload}
         name = _name(settings, bridge)
-        _service.host(name, requests, _event_text, lambda service: work(settings, signals, service))
+        _service.host(name, requests, _event_text, lambda service: run(settings, signals, service))
 
 
 def _event_text(record: logging.LogRecord) -> str:
@@ -141,17 +145,17 @@ def _event_text(record: logging.LogRecord) -> str:
     return f"{event}{logfmt_fields(fields)}"
 
 
-def _be_daemon(settings: Settings, signals: Signals, manager: ServiceManager) -> None:
+def _run_daemon(settings: Settings, signals: Signals, manager: ServiceManager) -> None:
     make_daemon(settings, signals, manager).run()
 
 
-def _be_bridge(settings: Settings, signals: Signals, manager: ServiceManager) -> None:
+def _run_bridge(settings: Settings, signals: Signals, manager: ServiceManager) -> None:
     with connected_bridge(settings, signals, manager) as bridge:
         bridge.run()
 
 
 def _settings(ctx: click.Context, config: Path | None) -> Settings:
-    """Return the settings, of -c here or before the command. Raises ConfigError."""
+    """Return the settings, of -c here or before "service". Raises ConfigError."""
     if _service is None:
         raise ConfigError(_WITHOUT)
     if config is not None:

@@ -1,4 +1,4 @@
-"""`meshctl show`: one message and its history. Reads the ledger, and what the bridge learnt from MESH."""
+"""`meshctl show`: one message and its history. Reads the ledger, and what MESH told the bridge."""
 
 import click
 
@@ -11,13 +11,13 @@ from meshctl.terminal.views import print_message
 
 _EPILOG = epilog(
     {
-        "meshctl show 20261122091502480113_7F3A9C": "all that is known of a message",
-        "meshctl show 2026112209150248 --exact": "the beginning of an id will do where it is the only one",
+        "meshctl show 20261122091502480113_7F3A9C": "everything about a message",
+        "meshctl show 2026112209150248 --exact": "the beginning of an id is enough if no other id begins so",
         "meshctl show 20261122091502480113_7F3A9C --json": "the same for a program",
     },
     {
         0: "shown",
-        1: "no message fits, several do, or there is no ledger yet",
+        1: "no such message, several, or no ledger yet",
         2: "wrong usage or settings",
     },
 )
@@ -25,19 +25,19 @@ _EPILOG = epilog(
 
 @click.command(epilog=_EPILOG)
 @click.argument("named", metavar="ID")
-@click.option("--exact", is_flag=True, help="Show times as the log does, not as so long ago.")
+@click.option("--exact", is_flag=True, help="Show exact times (UTC), as in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
     """Show one message and its history.
 
-    ID is the message id, the beginning of it, the name of a file of the pair, or the id that MESH gave.
+    ID is the message id, its beginning, the name of a file of the pair, or the id that MESH gave the message.
     """
     settings = settings_of(ctx)
     state_folder = settings.state.folder
     with snapshot(state_folder, settings.mailbox.id) as connection:
         message = message_named(connection, named)
-    # Of a message that is settled, an old answer would only mislead.
+    # For a message in a final state an old tracking result would only mislead.
     tracked = (
         None if message.state in FINAL else tracked_status(state_folder, message.message_id, message.mesh_id)
     )

@@ -25,9 +25,9 @@ _PATIENCE_SECONDS = 1.0
 
 _EPILOG = epilog(
     {
-        "meshctl simulate": "Deliver everything; acknowledge as the messages ask.",
-        "meshctl simulate --rules rules.toml --speed 3600": "An hour in a second, by these rules.",
-        "meshctl simulate --once": "Take what is in OUT, deliver what is due, and end.",
+        "meshctl simulate": "deliver everything; acknowledge as the messages ask",
+        "meshctl simulate --rules rules.toml --speed 3600": "an hour takes a second; with these rules",
+        "meshctl simulate --once": "take what is in OUT, deliver what is due, and end",
     },
     {
         0: "ended, by --once or a signal",
@@ -92,7 +92,7 @@ class _Screen:
     show_default=True,
     help="How many times faster than real time.",
 )
-@click.option("--once", is_flag=True, help="Do all that can be done now, then end.")
+@click.option("--once", is_flag=True, help="Do all that can be done now, then exit.")
 @click.option("--test-mailbox", is_flag=True, help="Serve a mailbox that has messages in IN, SENT or FAILED.")
 @click.pass_context
 def command(

@@ -1,7 +1,7 @@
-"""`meshctl status`: how things stand, in numbers. Reads ledger and folders, changes nothing.
+"""`meshctl status`: messages and files, counted. Reads ledger and folders, changes nothing.
 
-Must stay quick, so it asks the ledger's indexes, counts files by their names, and loads what draws tables
-only for people.
+Must stay quick: it uses the ledger's indexes, counts files by their names, and loads the code for tables
+only when it prints one.
 """
 
 import sys
@@ -28,7 +28,7 @@ _EPILOG = epilog(
         "meshctl status --json": "one JSON object, for a program",
     },
     {
-        0: "shown, also when something is overdue (see meshctl check) and before the first start",
+        0: "shown, even if something is overdue (see meshctl check), or before the first start",
         1: "ledger or folders cannot be read",
         2: "wrong usage or settings",
     },
@@ -36,30 +36,30 @@ _EPILOG = epilog(
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--watch", is_flag=True, help="Show it live, renewed every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Update it every second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
-    """Count messages by state; say what is overdue and whether the MESH Client is active.
+    """Count messages by state; show what is overdue and whether the MESH Client is active.
 
-    The outbox is counted by file names and times alone: "ready" is what the daemon takes at its next look,
-    "waiting" what is still being written or waits for its sidecar or its payload, "set aside" what the daemon
-    could not handle (meshctl check names it). The client's state is what the daemon saw last.
+    Files in the outbox are counted by name and time only: the daemon takes the "ready" ones at its next scan;
+    "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
+    could not handle (meshctl check names them). The client's state is what the daemon last saw.
     """
     if watch and as_json:
-        raise click.UsageError("Give either --watch or --json.")
+        raise click.UsageError("Give either --watch or --json, not both.")
     settings = settings_of(ctx)
     print_if_no_ledger(settings)
     if as_json:
         print_json(collect(settings))
         return
-    # Most of what this command takes to start; a program that wants JSON need not wait for it.
+    # Most of this command's start-up time, which a program that wants JSON is spared.
     from meshctl.terminal.views import print_status, watch_status  # noqa: PLC0415
 
     if not watch:
         print_status(settings, collect(settings))
     elif not sys.stdout.isatty():
-        raise click.UsageError("--watch needs a terminal; for a program there is --json.")
+        raise click.UsageError("--watch needs a terminal; programs can use --json.")
     else:
         watch_status(settings, lambda: collect(settings))
 

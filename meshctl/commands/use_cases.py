@@ -1,4 +1,4 @@
-"""`meshctl use-cases`: the table in force."""
+"""`meshctl use-cases`: the table of use cases, as the settings change it."""
 
 from dataclasses import asdict
 
@@ -12,7 +12,7 @@ from meshctl.terminal.views import print_table
 _EPILOG = epilog(
     {
         "meshctl use-cases": "the use cases, their workflow ids and events",
-        "meshctl use-cases --json": "all of each: Subject, LocalId, flags, and the document it is from",
+        "meshctl use-cases --json": "everything: Subject, LocalId, flags, and the document that defines it",
     },
     {0: "listed", 2: "the settings are wrong"},
 )
@@ -22,14 +22,13 @@ _EPILOG = epilog(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """List the use cases in force: the shipped table, with what [use_cases.NAME] in the settings changes.
+    """List the use cases: the table that meshctl ships with, as [use_cases.NAME] in the settings changes it.
 
-    Without settings it is the shipped table alone. A use case is named by a sub-folder of the outbox, by
-    the sidecar, by the message's event or by default_use_case.
+    Without settings it is the shipped table. A file's use case is chosen by its sub-folder of the outbox, its
+    sidecar, its message's event or default_use_case.
 
-    BORN is how To_DTS writes the date of birth. LOOKUP says whether MESH's own list has the workflow id
-    among those for which it finds the patient's registered practice: listed, or at most claimed by the use
-    case's own guide.
+    BORN is how To_DTS writes the date of birth. LOOKUP says whether MESH finds the patient's registered
+    practice for the workflow id: MESH's own list says so (listed), or only the use case's guide (claimed).
     """
     settings = settings_if_any(ctx)
     table = shipped_use_cases() if settings is None else settings.use_cases

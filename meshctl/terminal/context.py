@@ -1,4 +1,4 @@
-"""What commands share about one call: its settings, its ledger, the message that a person names."""
+"""The settings and the ledger of one call, and the message that a person names."""
 
 import os
 import sqlite3
@@ -33,7 +33,7 @@ def settings_of(ctx: click.Context) -> Settings:
 
 
 def settings_if_any(ctx: click.Context) -> Settings | None:
-    """Return the settings of this call, or None where none were named and none lie at the usual places.
+    """Return the settings of this call, or None where none were named and there are none in the usual places.
 
     Raises ConfigError if they are wrong.
     """
@@ -52,17 +52,17 @@ _PAIR_ENDS = (".ctl", ".dat")
 
 
 def print_if_no_ledger(settings: Settings) -> None:
-    """Print on stderr that nothing can be shown yet, where the daemon has never run."""
+    """Print on stderr that there is nothing to show yet, where the daemon has never run."""
     if not reads.exists(settings.state.folder):
         click.echo(
-            f"There is no ledger in {settings.state.folder} yet; it is made when 'meshctl run' first starts.",
+            f"There is no ledger in {settings.state.folder} yet; 'meshctl run' creates it.",
             err=True,
         )
 
 
 @contextmanager
 def ledger_if_any(settings: Settings) -> Iterator[sqlite3.Connection | None]:
-    """Open the ledger for reading, None when there is none yet. Raises LedgerError."""
+    """Open the ledger for reading; None if there is none yet. Raises LedgerError."""
     if not reads.exists(settings.state.folder):
         yield None
         return
@@ -71,10 +71,10 @@ def ledger_if_any(settings: Settings) -> Iterator[sqlite3.Connection | None]:
 
 
 def message_named(connection: sqlite3.Connection, named: str) -> Message:
-    """Return the message that `named` names, with its history.
+    """Return the message that `named` means, with its history.
 
-    It may be the id, its beginning where only one message begins so, the name of a file of the pair, or
-    the id that MESH gave the message. Raises MeshctlError when no message or more than one fits.
+    That is the id, the beginning of only one id, the name of a file of the pair, or the id that MESH gave the
+    message. Raises MeshctlError when there is no such message, or more than one.
     """
     wanted = named.strip()
     for end in _PAIR_ENDS:
@@ -86,12 +86,12 @@ def message_named(connection: sqlite3.Connection, named: str) -> Message:
     found = found or reads.beginning(connection, wanted, _SHOWN_CANDIDATES + 1)
     if len(found) == 1:
         return found[0]
-    # Somebody may have typed something else than an id: only what cannot be a patient's is repeated.
+    # Somebody may have typed something other than an id, so what may be a patient's is masked.
     shown = mask_file_name(wanted)
     if not found:
         raise MeshctlError(
-            f"There is no message {shown} in the ledger. See 'meshctl list', or 'meshctl find' by patient."
+            f"There is no message {shown} in the ledger. See 'meshctl list', or 'meshctl find' for a patient."
         )
     ids = [message.message_id for message in found[:_SHOWN_CANDIDATES]]
     more = " and more" if len(found) > len(ids) else ""
-    raise MeshctlError(f"{shown} may be any of these messages: {', '.join(ids)}{more}. Give the whole id.")
+    raise MeshctlError(f"{shown} can be any of these messages: {', '.join(ids)}{more}. Give the whole id.")

@@ -1,6 +1,6 @@
-"""What a person sees of the demo: messages moving at a terminal, a line a change elsewhere, the summary.
+"""What the demo prints: a live table on a terminal, a line for each change elsewhere, then a summary.
 
-Never shows more of a message than the ledger holds, so no patient data.
+Shows only what the ledger holds about a message, so no patient data.
 """
 
 from collections import Counter
@@ -43,24 +43,24 @@ def show_live(scenes: Iterable[Scene], console: Console) -> Scene | None:
 
 
 def print_plainly(scenes: Iterable[Scene], console: Console) -> Scene | None:
-    """Print a line for every change, for where nothing can change in place; return the last scene."""
-    told: dict[str, str] = {}
+    """Print a line for every change; return the last scene."""
+    printed: dict[str, str] = {}
     last: Scene | None = None
     for last in scenes:
         for part in last.parts:
             if part.message is None:
                 continue
-            says = state_text(part.message).plain
-            if told.get(part.drop.name) != says:
-                told[part.drop.name] = says
-                console.print(f"{last.elapsed_seconds:5.1f} s  {part.drop.name}: {says}")
+            state = state_text(part.message).plain
+            if printed.get(part.drop.name) != state:
+                printed[part.drop.name] = state
+                console.print(f"{last.elapsed_seconds:5.1f} s  {part.drop.name}: {state}")
     return last
 
 
 def print_summary(scene: Scene, settings: Settings, console: Console, folder: Path | None = None) -> None:
-    """Print what became of every message, what was expected and did not come, and where to look further.
+    """Print what became of every message, what is missing, and where to look further.
 
-    `folder` is what to remove afterwards, if it is not the folder of the settings.
+    `folder` is what to remove afterwards; default: the folder of the settings.
     """
     console.print()
     console.print(_counts(scene))
@@ -81,7 +81,7 @@ def print_summary(scene: Scene, settings: Settings, console: Console, folder: Pa
 
 
 def print_opening(folder: Path, parts: int, console: Console) -> None:
-    """Print what is about to happen."""
+    """Print what the demo does."""
     console.print(
         f"The daemon and a simulator of MESH work on a copy of the sample mailbox; {parts} files are dropped."
     )
@@ -90,7 +90,7 @@ def print_opening(folder: Path, parts: int, console: Console) -> None:
 
 
 def print_opening_over_sandbox(folder: Path, parts: int, console: Console) -> None:
-    """Print what is about to happen over the sandbox."""
+    """Print what the demo over the sandbox does."""
     console.print(
         "NHS England's MESH sandbox, a sender and a practice, each with daemon and bridge, start on this"
         f" machine; the sender sends {parts} letters, and the practice acknowledges them.",
@@ -120,7 +120,7 @@ def _moving(parts: Iterable[DemoPart]) -> Table:
 
 
 def _way(message: Message) -> Text:
-    """Draw how far a message has come, a mark for each step up to `completed`."""
+    """Draw how far a message has come: a mark for each step up to `completed`."""
     style = OVERDUE_STYLE if message.overdue is not None else STYLES.get(message.state, "cyan")
     if message.state not in _STEPS:
         return Text("x".ljust(len(_STEPS)), style=style)
@@ -132,9 +132,9 @@ def _counts(scene: Scene) -> Text:
     messages = [part.message for part in scene.parts if part.message is not None]
     counts = Counter(message.state for message in messages)
     overdue = sum(message.overdue is not None for message in messages)
-    said = [f"{counts[state]} {state.value}" for state in State if counts[state]]
-    said += [f"{overdue} overdue"] if overdue else []
-    return Text(f"After {scene.elapsed_seconds:.0f} s: {', '.join(said) or 'no message'}.", style="bold")
+    texts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+    texts += [f"{overdue} overdue"] if overdue else []
+    return Text(f"After {scene.elapsed_seconds:.0f} s: {', '.join(texts) or 'no message'}.", style="bold")
 
 
 def _ending(part: DemoPart, *, is_terminal: bool) -> Group:
@@ -142,16 +142,16 @@ def _ending(part: DemoPart, *, is_terminal: bool) -> Group:
     line = Text(f"  {part.drop.name}: ")
     message = part.message
     if message is None:
-        return Group(line.append("never seen", style="red"))
+        return Group(line.append("not taken", style="red"))
     line.append_text(state_text(message))
-    said: list[str | None] = []
+    texts: list[str | None] = []
     if message.reason is not None:
-        said = [message.reason.text, message.reason.advice]
+        texts = [message.reason.text, message.reason.advice]
     elif message.overdue is not None:
         awaited = " and ".join(message.awaiting)
-        said = [f"No {awaited} acknowledgement came in time; a person is told to look."]
-    texts = [plain_text(text) for text in said if text]
+        texts = [f"No {awaited} acknowledgement came in time; an alert says so."]
+    lines = [plain_text(text) for text in texts if text]
     if not is_terminal:
-        # Nothing wraps in a file, and padding would fill each line up with blanks.
-        return Group(line, *(Text(" " * _INDENT).append_text(text) for text in texts))
-    return Group(line, *(Padding(text, (0, 0, 0, _INDENT), expand=False) for text in texts))
+        # In a file nothing wraps, and padding would end each line in blanks.
+        return Group(line, *(Text(" " * _INDENT).append_text(text) for text in lines))
+    return Group(line, *(Padding(text, (0, 0, 0, _INDENT), expand=False) for text in lines))

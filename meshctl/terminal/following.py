@@ -1,7 +1,7 @@
-"""Following files that were put into the outbox until MESH has them, or somebody has to do something.
+"""Following files from the outbox until MESH has them, or they are rejected or fail.
 
-A file is found again in the ledger for certain: its name was free in the outbox before it came, so a message
-of that name is it if its id is younger. Ids are made when the daemon looks at a file.
+A file is certain to be found in the ledger: its name was free in the outbox before, so the message of that
+name with a younger id is the one. Ids are made when the daemon opens a file.
 """
 
 import sys
@@ -32,7 +32,7 @@ _PATIENCE_SECONDS = 3.0
 
 @dataclass(slots=True)
 class Followed:
-    """A file in the outbox: its name there, how the ledger will call it, and since when ids are younger."""
+    """A file in the outbox: its name there and in the ledger, and a stamp before its message id."""
 
     name: str
     file_name: str
@@ -42,16 +42,16 @@ class Followed:
 
     @property
     def state(self) -> State | None:
-        """Return the message's state, None while the daemon has not taken the file."""
+        """Return the message's state; None until the daemon has taken the file."""
         return self.message.state if self.message else None
 
     @property
     def is_decided(self) -> bool:
-        """True if waiting for it is over."""
+        """True if there is nothing more to wait for."""
         return self.state in ARRIVED or self.state in LOST
 
-    def told(self) -> str:
-        """Return what has become of the file, as a line for a person."""
+    def line(self) -> str:
+        """Return what has become of the file, for a person."""
         name = escape_unprintable(self.name)
         if self.message is None:
             return f"{name}: in the outbox"
@@ -65,15 +65,15 @@ class Followed:
 def follow(
     settings: Settings, followed: Sequence[Followed], timeout: timedelta | None, *, silent: bool
 ) -> bool:
-    """Wait until every file is decided, with progress; False when the time was over before.
+    """Wait until every file is decided, showing progress; return False if the time is up before.
 
-    Unless `silent`, a terminal shows a bar a file, anything else gets a line a change.
+    Unless `silent`, a terminal shows a bar for each file; otherwise each change is a line.
     """
     started = time.monotonic()
     has_hinted = False
-    with _shown(followed, silent=silent) as show:
+    with _progress(followed, silent=silent) as show:
         while True:
-            _look(settings, followed)
+            _update(settings, followed)
             show()
             if all(file.is_decided for file in followed):
                 return True
@@ -86,7 +86,7 @@ def follow(
             time.sleep(_LOOK_SECONDS)
 
 
-def _look(settings: Settings, followed: Sequence[Followed]) -> None:
+def _update(settings: Settings, followed: Sequence[Followed]) -> None:
     with ledger_if_any(settings) as connection:
         if connection is None:
             return
@@ -94,11 +94,11 @@ def _look(settings: Settings, followed: Sequence[Followed]) -> None:
             message.message_id: message
             for message in reads.entered_since(connection, min(file.younger_than for file in followed))
         }
-    known = {file.message.message_id for file in followed if file.message}
+    assigned = {file.message.message_id for file in followed if file.message}
     for file in followed:
         if file.message is None:
-            file.message = _first_of(file, [found[key] for key in found if key not in known])
-            known.update([file.message.message_id] if file.message else [])
+            file.message = _first_of(file, [found[key] for key in found if key not in assigned])
+            assigned.update([file.message.message_id] if file.message else [])
         else:
             file.message = found.get(file.message.message_id, file.message)
 
@@ -109,7 +109,7 @@ def _first_of(file: Followed, messages: Sequence[Message]) -> Message | None:
         for message in messages
         if message.file_name == file.file_name and message.message_id >= file.younger_than
     ]
-    # Two names that are masked alike are told apart by their content.
+    # Two names may look the same once masked; their content tells which is which.
     alike = [message for message in named if message.sha256 == file.sha256]
     return next(iter(alike), None)
 
@@ -117,13 +117,13 @@ def _first_of(file: Followed, messages: Sequence[Message]) -> Message | None:
 def _hint(settings: Settings, followed: Sequence[Followed]) -> None:
     if not any(file.message for file in followed) and not seems_running(settings.state.folder):
         click.echo(
-            "No daemon seems to be running here; the files lie in the outbox until 'meshctl run' takes them.",
+            "No daemon seems to be running; the files stay in the outbox until 'meshctl run' takes them.",
             err=True,
         )
 
 
 @contextmanager
-def _shown(followed: Sequence[Followed], *, silent: bool) -> Iterator[Callable[[], None]]:
+def _progress(followed: Sequence[Followed], *, silent: bool) -> Iterator[Callable[[], None]]:
     if silent:
         yield lambda: None
     elif sys.stdout.isatty():
@@ -144,10 +144,10 @@ def _shown(followed: Sequence[Followed], *, silent: bool) -> Iterator[Callable[[
         with progress:
             yield lambda: _draw(progress, bars, followed)
         for file in followed:
-            click.echo(file.told())
+            click.echo(file.line())
     else:
-        told = [""] * len(followed)
-        yield lambda: _tell(followed, told)
+        printed = [""] * len(followed)
+        yield lambda: _print_changes(followed, printed)
 
 
 def _draw(progress: Progress, bars: Sequence[TaskID], followed: Sequence[Followed]) -> None:
@@ -160,9 +160,9 @@ def _draw(progress: Progress, bars: Sequence[TaskID], followed: Sequence[Followe
         progress.update(bar, completed=reached, state=file.state or "in the outbox")
 
 
-def _tell(followed: Sequence[Followed], told: list[str]) -> None:
+def _print_changes(followed: Sequence[Followed], printed: list[str]) -> None:
     for number, file in enumerate(followed):
-        line = file.told()
-        if line != told[number]:
-            told[number] = line
+        line = file.line()
+        if line != printed[number]:
+            printed[number] = line
             click.echo(line)

@@ -19,13 +19,13 @@ _STEPS = ((86_400 * 2, 86_400, "d"), (3_600 * 2, 3_600, "h"), (60 * 2, 60, "min"
 def print_json(value: object) -> None:
     """Print `value` as one JSON document. Instants become ISO 8601 UTC, paths text.
 
-    ASCII only: a file name that is not UTF-8 must not break the document.
+    ASCII only, so that a file name that is not UTF-8 cannot break the document.
     """
     click.echo(json.dumps(value, indent=2, default=_plain))
 
 
 def relative_time(at: datetime, now: datetime) -> str:
-    """Return how long before or after `now` the instant `at` is: "just now", "5 min ago", "in 3 d"."""
+    """Return how long before or after `now` an instant is: "just now", "5 min ago", "in 3 d"."""
     seconds = (now - at).total_seconds()
     for least, size, unit in _STEPS:
         if abs(seconds) >= least:
@@ -35,7 +35,7 @@ def relative_time(at: datetime, now: datetime) -> str:
 
 
 def epilog(examples: Mapping[str, str], exit_codes: Mapping[int, str]) -> str:
-    """Return the end of a command's help: examples with what each does, then the exit codes."""
+    """Return the end of a command's help: examples with what each does, and exit codes."""
     lines = ["\b", "Examples:"]
     for line, meaning in examples.items():
         lines += [f"  {line}", f"      {meaning}"]
@@ -53,5 +53,5 @@ def _plain(value: object) -> object:
 
 
 def has_terminal() -> bool:
-    """True if a person sees what goes to standard error; a Windows service has none at all."""
+    """True if standard error is a terminal; a Windows service has no standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
