@@ -73,25 +73,22 @@ def test_every_command_explains_itself(name: str) -> None:
     assert result.exit_code == 0
     assert f"Usage: cli {name} " in result.output
     assert re.search(rf"Examples?:\s+meshctl {name}", result.output)
-    assert re.search(r"Exit codes:|Exits \d", result.output)
+    assert re.search(r"Exit codes:|Exits with \d", result.output)
 
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-x"], "meshctl: No such option '-x'.\nmeshctl --help shows how it is used.\n"),
+        (["-x"], "meshctl: No such option '-x'.\nSee meshctl --help.\n"),
         (
             ["use-case"],
-            (
-                "meshctl: No such command 'use-case'. Did you mean use-cases?\n"
-                "meshctl --help shows how it is used.\n"
-            ),
+            ("meshctl: No such command 'use-case'. Did you mean use-cases?\nSee meshctl --help.\n"),
         ),
-        (["zzz"], "meshctl: No such command 'zzz'.\nmeshctl --help shows how it is used.\n"),
+        (["zzz"], "meshctl: No such command 'zzz'.\nSee meshctl --help.\n"),
         (
             ["use-cases", "--xml"],
-            "meshctl: No such option '--xml'.\nmeshctl use-cases --help shows how it is used.\n",
+            "meshctl: No such option '--xml'.\nmeshctl use-cases See.\n",
         ),
     ],
 )

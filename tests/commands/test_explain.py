@@ -45,7 +45,7 @@ def test_code_is_explained_with_advice() -> None:
     assert _explain("EPL-154").splitlines() == [
         "SEND ERROR EPL-154",
         "  Endpoint lookup: MESH did not find this NHS number with this surname and date of birth on PDS.",
-        "  Final: nothing more will come of the message.",
+        "  Final: the message's state will not change.",
         (
             "  Check the demographics, correct the file, drop it again."
             " If every message ends like this, MESH may want the other date_of_birth_format."
@@ -81,13 +81,13 @@ def test_unknown_code_is_refused_without_repeating_it() -> None:
 def test_message_on_its_way_out_is_described(tmp_path: Path) -> None:
     """A sound control file: from, to, use case, and nothing that MESH would refuse."""
     assert _explain_file(tmp_path, MESSAGE).splitlines() == [
-        "A message on its way out.",
+        "A message that is still to be sent.",
         "  From      GP0001",
-        "  To        the patient's registered practice, by endpoint lookup (patient not shown)",
+        "  To        the patient's registered practice, by endpoint lookup (the patient is not shown)",
         "  Workflow  GPCONNECT_SEND_DOCUMENT: send-document",
         "  Subject   49 characters, not shown",
         "  Local id  A12345",
-        "Nothing in it that MESH would refuse.",
+        "MESH would not reject it.",
     ]
 
 
@@ -95,7 +95,7 @@ def test_errors_ahead_are_foretold(tmp_path: Path) -> None:
     """A control file that MESH will refuse says so with code and advice."""
     output = _explain_file(tmp_path, replace(MESSAGE, to_dts="GPPROVIDER_1234567890_09011955_Smith"))
 
-    assert "MESH will refuse it:\nSEND ERROR EPL-152\n" in output
+    assert "MESH will reject it:\nSEND ERROR EPL-152\n" in output
 
 
 def test_report_is_explained_by_its_status_record(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_report_is_explained_by_its_status_record(tmp_path: Path) -> None:
     output = _explain_file(tmp_path, report)
 
     assert output.startswith("A report on a message.\n")
-    assert "  Workflow  X: not one that meshctl ships with\n" in output
+    assert "  Workflow  X: not in meshctl's table\n" in output
     assert "  MESH id   20180808160418053343_B8CF9A\n" in output
     assert "\nSEND ERROR 14\n  Not delivered:" in output
 
@@ -126,7 +126,7 @@ def test_acknowledgement_names_the_use_case_it_answers(tmp_path: Path) -> None:
 
     output = _explain_file(tmp_path, received)
 
-    assert output.startswith("A message that MESH has taken.\n")
+    assert output.startswith("A message that MESH has accepted.\n")
     assert "TOC_FHIR_IP_DISCH_ACK: acknowledgement of inpatient-discharge" in output
 
 

@@ -89,7 +89,7 @@ def test_without_a_mailbox_id_a_placeholder_stands_and_is_named(tmp_path: Path) 
     result = _init(tmp_path)
 
     assert load_settings(tmp_path / "meshctl.toml", {}).mailbox.id == "YOURMAILBOX"
-    assert "1. Change [mailbox] id: YOURMAILBOX only stands for" in result.output
+    assert "1. Set [mailbox] id to the id of your MESH mailbox" in result.output
 
 
 def test_the_present_folder_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,9 +249,9 @@ def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch
     ("arguments", "expected"),
     [
         (["--mailbox", "x26"], "--mailbox: 'x26' is not a MESH mailbox id"),
-        (["--root", "r"], "--root goes with --system only"),
+        (["--root", "r"], "--root can only be used with --system"),
         (["d", "--system", "a"], "Give either DIR or --system"),
-        (["--system", "a/b"], "--system takes a name of letters"),
+        (["--system", "a/b"], "The NAME of --system may have letters"),
         (["--client-config", "nowhere.cfg"], "nowhere.cfg: cannot be read"),
     ],
 )

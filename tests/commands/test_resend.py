@@ -193,7 +193,7 @@ def test_an_overdue_message_may_go_again(site: Site) -> None:
         assert sent.resend().exit_code == 0
 
     assert in_sent.exit_code == 1
-    assert f"{sent.message_id} lies in {site.client_folder('SENT')}: MESH has it" in in_sent.stderr
+    assert f"{sent.message_id} is in {site.client_folder('SENT')}: MESH has it" in in_sent.stderr
 
 
 @pytest.mark.parametrize("level", list(Acknowledgement))
@@ -218,7 +218,7 @@ def test_what_needs_no_resend_is_refused_unless_forced(site: Site) -> None:
     forced = sent.resend("--force")
 
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert refused.stderr.startswith(f"meshctl: {sent.message_id} lies in ")
+    assert refused.stderr.startswith(f"meshctl: {sent.message_id} is in ")
     assert forced.exit_code == 0
 
 
@@ -254,7 +254,7 @@ def test_a_message_in_out_is_never_doubled(site: Site, force: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"), [(State.REJECTED, "rejected/"), (State.CLAIMED, "its payload lies in .work")]
+    ("state", "expected"), [(State.REJECTED, "rejected/"), (State.CLAIMED, "its payload is in .work")]
 )
 def test_what_was_never_handed_over_is_not_sent_again(site: Site, state: State, expected: str) -> None:
     """A rejected or claimed message is refused even with --force, saying where its file is."""

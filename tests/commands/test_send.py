@@ -322,7 +322,7 @@ def test_a_wrong_timeout_is_wrong_usage(site: Site, arguments: tuple[str, ...]) 
 def test_a_terminal_shows_progress(site: Site) -> None:
     """On a terminal the file has a line that moves, without a daemon there is a hint, and Ctrl-C ends it."""
     with on_terminal(site, "send", _file(site), *LETTER, "--wait") as screen:
-        shown = screen.read_until("No daemon seems to be running here")
+        shown = screen.read_until("No daemon seems to be running")
         screen.process.send_signal(signal.SIGINT)
         screen.read_all()
 

@@ -11,4 +11,4 @@ def test_elsewhere_it_names_systemd() -> None:
     result = CliRunner().invoke(cli, ["service", "status", "-c", "no.toml"])
 
     assert result.exit_code == 2
-    assert "meshctl service is for Windows. Here systemd runs meshctl" in result.output
+    assert "meshctl service is only for Windows. On Linux systemd runs meshctl" in result.output

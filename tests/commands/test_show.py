@@ -50,7 +50,7 @@ def test_an_ambiguous_beginning_names_the_candidates(site: Site) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"meshctl: 2026112209150248 may be any of these messages: {FIRST}, {SECOND}. Give the whole id.\n"
+        f"meshctl: 2026112209150248 can be any of these messages: {FIRST}, {SECOND}. Give the whole id.\n"
     )
 
 
@@ -62,7 +62,7 @@ def test_an_unknown_id_is_one_plain_line(site: Site) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"meshctl: There is no message {FIRST} in the ledger."
-        " See 'meshctl list', or 'meshctl find' by patient.\n"
+        " See 'meshctl list', or 'meshctl find' for a patient.\n"
     )
 
 
