@@ -22,6 +22,8 @@ from meshctl.settings.types import MailboxId
 from meshctl.terminal.output import epilog
 
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
+# Otherwise the service is one of Windows, whose folders have no fixed places.
+_HAS_SYSTEMD: bool = sys.platform != "win32"
 _EPILOG = epilog(
     {
         "meshctl init /srv/mesh --mailbox X26ABC1": "everything under /srv/mesh, with the mailbox's folders",
@@ -77,7 +79,7 @@ def command(
         raise click.UsageError("Give either DIR or --system, not both.")
     elif not instance.replace("-", "").replace("_", "").isalnum() or not instance.isascii():
         raise click.UsageError("The NAME of --system may have letters, digits, hyphens and underscores.")
-    elif sys.platform != "win32":
+    elif _HAS_SYSTEMD:
         layout = system_layout(instance, mailbox, (root or Path("/")).absolute())
     elif root is not None:
         raise click.UsageError("--root can only be used with --system, and on Linux.")
@@ -131,20 +133,20 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
             "Set [mailbox] folder to where your MESH Client has the mailbox, or set its InterfaceRoot to the"
             f" folder created here. To try without a client: meshctl -c {file} simulate"
         )
-    elif instance is not None and sys.platform != "win32":
+    elif instance is not None and _HAS_SYSTEMD:
         steps.append(
             f"Let the service access the mailbox: systemctl edit meshctl@{instance}, [Service],"
             f" ReadWritePaths={mailbox.client.interface_root}"
         )
-    if instance is not None and sys.platform == "win32":
+    if instance is not None and not _HAS_SYSTEMD:
         steps.append(f"Close it to other users: {host.close_command(layout.settings_file.parent)}")
     steps.append(f"meshctl -c {file} check")
     if instance is None:
         steps.append(f"meshctl -c {file} run")
-    elif sys.platform == "win32":
-        steps.append(f"meshctl service install -c {file}, then meshctl service start -c {file}")
-    else:
+    elif _HAS_SYSTEMD:
         steps.append(f"systemctl enable --now meshctl@{instance}")
+    else:
+        steps.append(f"meshctl service install -c {file}, then meshctl service start -c {file}")
     outbox = next(folder for folder in layout.folders if folder.name == "outbox")
     steps.append(f"Drop a file into {outbox}; meshctl -c {file} status shows what became of it.")
     return steps

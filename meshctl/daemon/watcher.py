@@ -52,6 +52,9 @@ if sys.platform == "linux":
         DirMovedEvent,
     ]
 
+    # Whether writes and closings are reported.
+    _TELLS_WRITERS: bool = True
+
     def _new_observer() -> BaseObserver:
         # Full events: a rename from an unwatched folder is reported as a move, not as a creation.
         return InotifyObserver(generate_full_events=True)
@@ -61,11 +64,16 @@ else:
 
     _EVENTS = [FileMovedEvent, FileCreatedEvent, FileModifiedEvent, DirCreatedEvent, DirMovedEvent]
 
+    _TELLS_WRITERS = False
     # Windows reports events only once nothing more has happened for so long.
     _GATHERING_SECONDS = 0.05
 
     def _new_observer() -> BaseObserver:
         return Observer(timeout=_GATHERING_SECONDS)
+
+
+# Windows reports a file renamed from an unwatched folder as created, without a write to it.
+_TELLS_ARRIVALS_AS_NEW: bool = sys.platform == "win32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +154,9 @@ class Watcher(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Note what was renamed into place, and wake the loop."""
-        if sys.platform == "linux" and not isinstance(event, DirCreatedEvent | DirMovedEvent):
+        if _TELLS_WRITERS and not isinstance(event, DirCreatedEvent | DirMovedEvent):
             self._note_writing(event)
-        if sys.platform == "linux" and isinstance(event, FileModifiedEvent | FileDeletedEvent):
+        if _TELLS_WRITERS and isinstance(event, FileModifiedEvent | FileDeletedEvent):
             # The closing wakes the loop; every write would be too often.
             return
         if isinstance(event, FileMovedEvent):
@@ -157,9 +165,9 @@ class Watcher(FileSystemEventHandler):
             with self._guard:
                 if len(self._arrivals) < _MOST_ARRIVALS:
                     self._arrivals.add(_path(event.dest_path))
-        elif sys.platform == "win32" and isinstance(event, FileCreatedEvent):
+        elif _TELLS_ARRIVALS_AS_NEW and isinstance(event, FileCreatedEvent):
             self._note_created(_path(event.src_path))
-        elif sys.platform == "win32" and isinstance(event, FileModifiedEvent):
+        elif _TELLS_ARRIVALS_AS_NEW and isinstance(event, FileModifiedEvent):
             with self._guard:
                 self._created.discard(_path(event.src_path))
                 self._arrivals.discard(_path(event.src_path))

@@ -157,7 +157,7 @@ def _was_put_beside_a_log(path: Path) -> bool:
     if not path.exists() or not log.exists() or log.stat().st_size == 0:
         return False
     status = path.stat()
-    # A copy may keep the time of the change; that it came here is in the other one.
+    # A copy may keep the time of the change; that it came here is in the other one, which Windows has not.
     put_at = status.st_mtime_ns if sys.platform == "win32" else max(status.st_mtime_ns, status.st_ctime_ns)
     return put_at > log.stat().st_mtime_ns
 

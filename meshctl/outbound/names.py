@@ -47,6 +47,7 @@ _MESSAGE_ENDS = (".xml", ".json")
 # Shells, Windows, control files or a reader of a log would misread these.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]|\.\.')
 _LONGEST_BYTES = 255 - len(SIDECAR_SUFFIX)
+# Here, and not in `platform`, since index and tests ask for the names of both systems.
 _IS_WINDOWS: Final = sys.platform == "win32"
 # What Windows does not allow in a name, a path's and a stream's separators among it.
 _NOT_IN_WINDOWS = re.compile(r'[\x00-\x1f<>:"/\\|?*]')

@@ -14,7 +14,6 @@ import errno
 import json
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -314,8 +313,7 @@ def _fitting(name: str) -> str:
         return name
     mark = blake2b(encoded, digest_size=4).hexdigest()
     kept = encoded[: _LONGEST_NAME_BYTES - 20]
-    # Windows has no name for half a character.
-    start = kept.decode(errors="ignore") if sys.platform == "win32" else os.fsdecode(kept)
+    start = system.name_of(kept)
     return f"{start}~{mark}"
 
 

@@ -102,6 +102,11 @@ def set_mode(descriptor: int, mode: int, group_id: int | None = None) -> None:
         os.fchown(descriptor, -1, group_id)
 
 
+def name_of(encoded: bytes) -> str:
+    """Return the file name that these bytes stand for, be they cut within a character."""
+    return os.fsdecode(encoded)
+
+
 def is_name_too_long(error: OSError) -> bool:
     """True if a call failed since no file can have such a name."""
     return error.errno == errno.ENAMETOOLONG

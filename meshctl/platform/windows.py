@@ -220,6 +220,11 @@ def read_at(descriptor: int, most_bytes: int, at: int) -> bytes:
     return os.read(descriptor, most_bytes)
 
 
+def name_of(encoded: bytes) -> str:
+    """Return the file name that these bytes stand for: Windows has no name for half a character."""
+    return encoded.decode(errors="ignore")
+
+
 def is_name_too_long(error: OSError) -> bool:
     """True if a call failed since no file can have such a name."""
     return error.winerror in _TOO_LONG

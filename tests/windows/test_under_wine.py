@@ -11,7 +11,10 @@ from tests.windows.rig import NoRigError, Rig, build
 # Two halves of about the same length.
 HALVES = (
     ("outbound", "strangers", "inbound", "payload"),
-    ("daemon", "commands", "windows", "check", "files", "journal", "mesh", "settings", "test_demo.py"),
+    (
+        *("daemon", "commands", "windows", "check", "platform", "files", "journal", "mesh", "settings"),
+        "test_demo.py",
+    ),
 )
 _SECONDS = 900
 
