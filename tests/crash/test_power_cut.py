@@ -1,6 +1,8 @@
 """After a power cut at any instant nothing is lost, doubled or half."""
 
+import re
 import subprocess
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from tests.crash.power_cut import ext4
 from tests.crash.power_cut.model import cut_power
 from tests.crash.variants import Variant
 from tests.crash.workers import fresh, named, pool_of_workers, without_client
+from tests.payloads import pdf
+from tests.site import make_site, sidecar
 
 OBSTACLE = strace.obstacle()
 EXT4_OBSTACLE = ext4.obstacle()
@@ -31,6 +35,39 @@ SAMPLED = (
 BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "unordered"])
 
 _SEED = 20261122
+# What a power cut can undo, or keep, of the hand-off of one letter.
+_STEPS = {
+    "take": r'renameat.*"letter\.pdf", .*/letters/\w+/letter\.pdf"',
+    "sync its folder": r"fsync.*/letters/\w+>",
+    "sync the letters": r"fsync.*/letters>",
+    "sync the outbox": r"fsync.*/outbox>",
+    "sync OUT": r"fsync.*/OUT>",
+    "sync the payload": r"fsync.*/OUT/\.\w+\.dat\.part>",
+    "sync the control file": r"fsync.*/OUT/\.\w+\.ctl\.part>",
+    "ledger": r"fdatasync.*/ledger\.sqlite-wal>",
+    "show the payload": r'renameat.*/OUT>, "\w+\.dat"',
+    "remove what was dropped": r"unlink.*/letters/\w+/letter\.pdf",
+    "show the control file": r'renameat.*/OUT>, "\w+\.ctl"',
+    "log": r"write.*/meshctl\.log>",
+    "close": r"rmdir.*/letters/\w+",
+}
+
+
+def test_each_step_of_a_hand_off_is_durable_before_the_next(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    site.run_once()
+    site.place("letter.pdf", pdf("of one patient"), sidecar=sidecar())
+
+    _, calls = process.record(site, (site.root,), tmp_path / "trace")
+
+    seen = [name for call in calls for name, step in _STEPS.items() if re.match(step, call.text)]
+    # SQLite begins a log with a sync of its own.
+    steps = [name for name, _ in groupby(seen)]
+    assert steps[steps.index("take") : steps.index("close") + 1] == [
+        "take", "sync its folder", "sync the letters", "sync the outbox", "sync OUT", "sync the payload",
+        "sync the control file", "ledger", "show the payload", "remove what was dropped", "sync OUT",
+        "sync its folder", "show the control file", "sync OUT", "log", "ledger", "close",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
