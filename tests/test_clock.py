@@ -1,7 +1,9 @@
 """Instants as text and back, and a clock that is set."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from zoneinfo import available_timezones
 
 import pytest
@@ -59,3 +61,16 @@ def test_no_file_is_old_by_a_jump_that_nobody_has_noticed(
     assert clock.age_seconds(changed_ns) == 0
     assert clock.notice_jump() == pytest.approx(seconds, abs=1)
     assert (clock.age_seconds(changed_ns) or 0) < 10
+
+
+def test_nobody_else_reads_the_wall_clock() -> None:
+    """There is one place where a test, or a person after a jump, has to look."""
+    package = Path(__file__).parents[1] / "meshctl"
+    readers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"datetime\.now|utcnow|time\.time\(|time_ns\(|date\.today", path.read_text("utf-8"))
+    }
+
+    # systemd wants the monotonic clock's nanoseconds.
+    assert readers - {"platform/systemd.py"} == {"clock.py"}

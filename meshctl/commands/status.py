@@ -5,12 +5,12 @@ only when it prints one.
 """
 
 import sys
-import time
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from meshctl.clock import now
 from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
 from meshctl.ledger.reads import count_set_aside
@@ -67,7 +67,7 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
 def collect(settings: Settings) -> dict[str, Any]:
     """Return the status as `--json` prints it. Raises LedgerError, OSError."""
     staging = settings.staging
-    now_seconds = time.time()
+    now_seconds = now().timestamp()
     reports_set_aside = 0
     status: dict[str, Any] = {
         "mailbox": settings.mailbox.id,

@@ -14,12 +14,12 @@ The life of a pair, by the files in the work folder:
 """
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from meshctl.clock import now
 from meshctl.files.durable import sync_file, sync_folder
 from meshctl.platform import system
 
@@ -93,7 +93,7 @@ class ClientFolders:
 
         Young ones are left alone, as the MESH Client does (ProcessingDelay): they may be half written.
         """
-        now = time.time()
+        now_seconds = now().timestamp()
         found: list[tuple[float, str]] = []
         with os.scandir(self._out) as entries:
             for entry in entries:
@@ -104,7 +104,7 @@ class ClientFolders:
                 with suppress(FileNotFoundError):
                     written_at = entry.stat(follow_symlinks=False).st_mtime
                     # A clock that was set back must not keep a pair for ever.
-                    if abs(now - written_at) >= min_age_seconds:
+                    if abs(now_seconds - written_at) >= min_age_seconds:
                         found.append((written_at, entry.name.removesuffix(_CONTROL)))
         return [stem for _, stem in sorted(found)]
 

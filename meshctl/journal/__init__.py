@@ -1,1 +1,1 @@
-"""The log: what is said, how a line looks, where it goes, and how it is read back."""
+"""The log: its events, how a line looks, where it goes, and how it is read back."""

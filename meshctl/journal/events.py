@@ -1,8 +1,8 @@
-"""What meshctl says in its log: the table of events, and the `Journal` through which all of it is said.
+"""The events of the log and the alerts: their table, and the `Journal` that logs them.
 
-Only events of the table (`events.toml`) are accepted, so that the README's table is whole. The journal is
-usable from import on: what is said before the log is configured is held back and written afterwards.
-It never carries an exception's text: texts quote values, and values are patients.
+Only events of the table (`events.toml`) are accepted, so that the table in the README is complete. The
+journal can be used from import on: what is logged before the log is configured is held back and written
+afterwards. It never carries an exception's text: texts quote values, and values are patients.
 """
 
 import errno
@@ -54,9 +54,9 @@ class EventRecord(logging.LogRecord):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What the alert command gets of an event that needs a person; without patient data, as the log.
+    """What the alert command gets of an event that needs a person; no patient data, as in the log.
 
-    `about` is its JSON beside event and time: what the event is about, and `text` and `advice` last.
+    `about` is its JSON without event and time: what the event is about, then `text` and `advice`.
     """
 
     event: str
@@ -126,7 +126,7 @@ def _kind(event: str) -> EventKind:
 class HeldBack(logging.Handler):
     """Keeps the newest `HELD_BACK_RECORDS` records until there is a log to write them to.
 
-    It sits at the root logger: without it, `logging` itself would print what libraries say, values and all.
+    It is attached to the root logger: without it, `logging` would print what libraries log, values included.
     """
 
     def __init__(self) -> None:
@@ -145,10 +145,10 @@ class HeldBack(logging.Handler):
 
 
 class Journal:
-    """The front to the log: `journal.info("message.queued", message_id=..., file=...)`.
+    """Logs events: `journal.info("message.queued", message_id=..., file=...)`.
 
-    A field that is None is left out. Raises ValueError for an event that is not in the table and for a
-    field named `at`, `level` or `event`, which every line has of its own.
+    A field that is None is left out. Raises ValueError for an event that is not in the table, and for a
+    field named `at`, `level` or `event`, which every line has already.
     """
 
     def __init__(self, logger: logging.Logger, send_alert: AlertSink | None = None) -> None:
@@ -189,7 +189,7 @@ class Journal:
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, /, **fields: FieldValue) -> None:
-        """Log what a person must act upon."""
+        """Log what a person must act on."""
         self._log(logging.ERROR, event, fields)
 
     @contextmanager
@@ -216,7 +216,7 @@ class Journal:
 
 
 def event_and_fields(record: logging.LogRecord) -> tuple[str, Fields]:
-    """Return what may be logged of a record; of a library's, its logger, place and error type alone."""
+    """Return what may be logged of a record; of a library's only its logger, place and error type."""
     if isinstance(record, EventRecord):
         return record.event, record.fields
     error = record.exc_info[1] if record.exc_info else None

@@ -1,8 +1,8 @@
 """The log file: how a line looks, where it goes, and how a process is set up to log.
 
-Whatever the values hold, a line is a single line whose keys are the ones given: a newline, a quote or an `=`
-in a value cannot forge a line or a key, and nothing like an NHS number leaves in a text value. Of a library's
-records only name, level and place are kept: their texts may quote paths and data.
+Whatever the values are, an event is one line with the keys given: a newline, a quote or an `=` in a value
+cannot forge a line or a key, and a text value shows nothing like an NHS number. Of a library's records only
+name, level and place are logged: their texts may quote paths and data.
 
 Logging never raises. Lines that cannot be written wait in memory up to a bound and follow later; a line then
 says how many were lost.
@@ -42,18 +42,18 @@ from meshctl.journal.events import (
 from meshctl.journal.masking import mask_numbers
 from meshctl.platform import system
 
-# Our own ids and digests, and words from settings and tables: masking could only cost time or spoil them.
+# Ids and digests made by meshctl, words of settings and tables: masking would cost time or spoil them.
 UNMASKED_KEYS = frozenset(
     {"message_id", "repeat_of", "resend_of", "sha256", "use_case", "workflow_id", "state"}
 )
 
-# Too short to hold a ten-digit number, so not worth looking through.
+# Too short for a ten-digit number, so not searched.
 _SHORT_CHARACTERS = 9
 _NEEDS_QUOTES = re.compile(r'[\s"=]')
 
 
 def iso_utc(at_seconds: float) -> str:
-    """Return the instant as `2026-11-22T09:15:02.481Z`; `at_seconds` counts from 1970, as `time.time()`."""
+    """Return the instant as `2026-11-22T09:15:02.481Z`; `at_seconds` counts from 1970."""
     whole_seconds, milliseconds = divmod(round(at_seconds * 1000), 1000)
     return f"{_second(whole_seconds)}.{milliseconds:03d}Z"
 
@@ -118,7 +118,7 @@ def _json_value(key: str, value: FieldValue) -> str | int | float | bool | list[
 
 
 def _printable(quoted: str) -> str:
-    """Escape what JSON would let through and a terminal or `splitlines()` would act upon."""
+    """Escape what JSON lets through and a terminal or `splitlines()` would act on."""
     if quoted.isprintable():
         return quoted
     return "".join(character if character.isprintable() else _escape(character) for character in quoted)

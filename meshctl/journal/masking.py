@@ -1,7 +1,7 @@
-"""Makes names and texts that others chose safe to log: no patient, no control character, no endless line.
+"""Make names and texts from outside safe to log: no patient, no control character, no endless line.
 
-Masking leans to the safe side: a digit run that merely could be an NHS number is masked; message ids and
-time stamps stay, because operators search for them. Nothing here reads a file or knows a patient.
+Masking errs on the safe side: digits that could be an NHS number are masked; message ids and time stamps
+stay, because operators search for them. Nothing here reads a file or knows a patient.
 """
 
 import re
@@ -18,7 +18,7 @@ _NUMBER = re.compile(
     rf"(?:(?<!\d)|(?<={_ESCAPED}))"
     rf"(?:(?P<run>\d{{11,}})|\d{{3}}{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}})(?!\d)"
 )
-# YYYYMMDDHHMM, then seconds and fractions: the stamps in our own, MESH's and DTS's message ids.
+# YYYYMMDDHHMM, then seconds and fractions: the stamps in the message ids of meshctl, MESH and DTS.
 _STAMP = re.compile(
     r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d\d{0,6})?"
 )

@@ -1,6 +1,6 @@
-"""Reads the log back: all its files in order, either format, across rotation; never writes.
+"""Read the log back: all its files in order, either format, across rotation; never write.
 
-What comes out is fit for a terminal, whoever wrote the file: unprintable characters are made visible.
+The result is safe for a terminal, whoever wrote the file: unprintable characters are made visible.
 """
 
 import itertools
@@ -25,9 +25,9 @@ _FIELD = re.compile(r' ([A-Za-z_]\w*)=("(?:[^"\\]|\\.)*"|[^\s"]*)')
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the log: `text` is its fields as logfmt, `values` the same taken apart.
+    """One line of the log: `text` is its fields as logfmt, `values` the same by key.
 
-    A line that is none of ours has an empty `at`, `level` and `event`, and stands in `text` whole.
+    A line that meshctl did not write has an empty `at`, `level` and `event`, and is in `text` as a whole.
     """
 
     at: str
@@ -37,7 +37,7 @@ class Entry:
     values: Mapping[str, str]
 
     def reaches(self, level: str) -> bool:
-        """True if the entry is of `level` or above; a line of no level is of none."""
+        """True if the entry is of `level` or above; never for a line without a level."""
         return self.level in LEVELS[LEVELS.index(level) :]
 
     def concerns(self, message_id: str) -> bool:
@@ -52,7 +52,7 @@ def parse_line(line: str) -> Entry:
 
 
 class LogReader:
-    """Reads the log at `path` and its rotated files, oldest first, and remembers how far it came."""
+    """Reads the log at `path` and its rotated files, oldest first, and remembers how far it has read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,10 +66,10 @@ class LogReader:
         self._opened.close()
 
     def new_lines(self) -> Iterator[str]:
-        """Yield the whole lines not read so far: at first the whole log, then what was appended since.
+        """Yield the whole lines not read so far: first the whole log, then what was appended since.
 
-        Follows rotations, however many there were meanwhile, and a log that is yet to come. Raises OSError
-        where a file is there and cannot be read.
+        Follows any number of rotations since, and a log that does not exist yet. Raises OSError if a file
+        exists and cannot be read.
         """
         if self._current is not None:
             yield from _whole_lines(self._current)
@@ -78,7 +78,7 @@ class LogReader:
         with ExitStack() as opened:
             for file in [opened.enter_context(file) for file in _files_after(self._path, self._current)]:
                 if self._current is not None:
-                    # What was appended between the last look and the rotation.
+                    # What was appended between the last read and the rotation.
                     yield from _whole_lines(self._current)
                 self._current = file
                 yield from _whole_lines(file)
@@ -117,7 +117,7 @@ def _parse_json(line: str) -> Entry | None:
 
 
 def _files_after(path: Path, last: BinaryIO | None) -> list[BinaryIO]:
-    """Open the log and its rotated files, oldest first, as far as they are newer than `last`.
+    """Open the log and its rotated files that are newer than `last`; return the oldest first.
 
     They are opened newest first: a rotation meanwhile shows one of them twice, and hides none.
     """
@@ -151,7 +151,7 @@ def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """True if `file` is still what has the log's name, or nothing has it."""
+    """True if the log's name still leads to `file`, or to nothing."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:

@@ -106,7 +106,7 @@ def count_overdue(connection: sqlite3.Connection) -> int:
 def oldest_queued_seconds(connection: sqlite3.Connection, now_seconds: float) -> float | None:
     """Return for how long the oldest pair has waited in OUT, None when none does.
 
-    `now_seconds` is the wall clock (`time.time()`); jumps of it that the daemon saw are left out.
+    `now_seconds` is the wall clock's, since 1970; jumps of it that the daemon saw are left out.
     """
     oldest = oldest_queued_clock(connection)
     if oldest is None:

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from meshctl.clock import now
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
@@ -91,7 +91,7 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
             raise MeshctlError("Somebody removed the file from the outbox before it was complete.")
         if letter.rejection is not None:
             raise letter.rejection
-        stamp = new_message_id(datetime.now(UTC)).partition("_")[0]
+        stamp = new_message_id(now()).partition("_")[0]
         seen.append((letter, settings.mailbox.file_prefix + stamp))
 
     sidecar_data = sidecar_bytes(sidecar) if sidecar else None

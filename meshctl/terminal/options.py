@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from meshctl.clock import now
 from meshctl.payload.sidecar import KEYS, Sidecar, SidecarDocumentType, SidecarPart, nested, read_sidecar
 from meshctl.settings.types import parse_duration
 
@@ -23,7 +24,7 @@ def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None)
     if value is None:
         return None
     try:
-        return datetime.now(UTC) - parse_duration(value)
+        return now() - parse_duration(value)
     except ValueError:
         pass
     try:
