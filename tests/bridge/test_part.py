@@ -13,24 +13,13 @@ from meshctl.errors import MeshctlError
 from meshctl.journal.events import Alert, AlertSink, held_back, journal
 from meshctl.journal.log_file import configure_log, release_log
 from meshctl.journal.reader import Entry, parse_line
+from tests.clock import stopped_clock
 from tests.settings.loading import MINIMAL, load
 
 AWAY = BridgeFault(ApiFault(FailureKind.LATER, "", "CONNECT", "MESH cannot be reached"))
 BUSY = BridgeFault(ApiFault(FailureKind.LATER, "", "HTTP-429", "MESH is busy", retry_after_seconds=120.0))
 DENIED = BridgeFault(ApiFault(FailureKind.DENIED, "", "HTTP-403", "MESH does not let this mailbox in"))
 FULL = OSError(28, "No space left on device", "/srv/IN/9990000042.dat")
-
-
-class SteppedClock(Clock):
-    """A clock that goes on when told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the seconds that were set."""
-        return self.seconds
 
 
 class Worked:
@@ -67,25 +56,25 @@ def _part(
 
 
 def test_steps_follow_each_other_until_there_is_none() -> None:
-    work, clock = Worked(True, True, False, True), SteppedClock()
+    work, clock = Worked(True, True, False, True), stopped_clock()
     part = _part(work, clock)
 
     assert [part.turn() for _ in range(4)] == [True, True, False, False]
     assert (work.calls, part.retried.wait_seconds) == (3, 60.0)
-    clock.seconds += 60
+    clock.ahead_seconds += 60
     assert part.turn()
 
 
 def test_failures_wait_ever_longer_and_are_logged_once(said: Callable[[], list[Entry]]) -> None:
     """While the same thing is in the way it is said once, with growing pauses; then that it goes on."""
-    work, clock = Worked(AWAY, AWAY, AWAY, True), SteppedClock()
+    work, clock = Worked(AWAY, AWAY, AWAY, True), stopped_clock()
     part, pauses = _part(work, clock), []
     for _ in range(3):
         assert not part.turn()
         pauses.append(part.retried.wait_seconds)
         assert part.retried.obstacle == "MESH cannot be reached"
         assert not part.turn()
-        clock.seconds += part.retried.wait_seconds
+        clock.ahead_seconds += part.retried.wait_seconds
 
     assert part.turn()
 
@@ -114,7 +103,7 @@ def test_what_is_in_the_way_is_logged(
     said: Callable[[], list[Entry]], error: Exception, event: str, text: str, advice: str
 ) -> None:
     """What will pass is a warning, what a person has to mend an error, with advice; no patient is told."""
-    part = _part(Worked(error), SteppedClock())
+    part = _part(Worked(error), stopped_clock())
 
     part.turn()
 
@@ -127,11 +116,11 @@ def test_what_is_in_the_way_is_logged(
 
 def test_the_unforeseen_stops_nothing_and_tells_no_value(said: Callable[[], list[Entry]]) -> None:
     """A fault of meshctl's own is told by kind and place, never by its text, and tried again."""
-    work, clock = Worked(ValueError("Smith, 9990000042"), True), SteppedClock()
+    work, clock = Worked(ValueError("Smith, 9990000042"), True), stopped_clock()
     part = _part(work, clock)
 
     part.turn()
-    clock.seconds += part.retried.wait_seconds
+    clock.ahead_seconds += part.retried.wait_seconds
 
     assert part.turn()
     assert [entry.event for entry in said()] == ["daemon.error", "bridge.blocked", "bridge.unblocked"]
@@ -139,13 +128,13 @@ def test_the_unforeseen_stops_nothing_and_tells_no_value(said: Callable[[], list
 
 
 def test_a_pause_that_mesh_asks_for_is_kept_to() -> None:
-    work, clock = Worked(BUSY, True), SteppedClock()
+    work, clock = Worked(BUSY, True), stopped_clock()
     part = _part(work, clock)
     part.turn()
 
-    clock.seconds += 120
+    clock.ahead_seconds += 120
     early = part.turn()
-    clock.seconds += 1
+    clock.ahead_seconds += 1
 
     assert not early
     assert part.turn()
@@ -154,7 +143,7 @@ def test_a_pause_that_mesh_asks_for_is_kept_to() -> None:
 def test_looking_again_does_not_undercut_a_pause() -> None:
     """`rest(0)` ends the wait for the next look, and no wait after a failure."""
     idle, failing = Worked(False, True), Worked(AWAY, True)
-    clock = SteppedClock()
+    clock = stopped_clock()
     for part in (resting := _part(idle, clock), pausing := _part(failing, clock)):
         part.turn()
         part.retried.rest(0)
@@ -170,10 +159,10 @@ def test_a_stop_in_the_midst_of_a_step_is_no_failure_and_no_success(
         raise next(outcomes)
 
     outcomes: Iterator[BaseException] = iter([AWAY, StoppedError()])
-    clock = SteppedClock()
+    clock = stopped_clock()
     part = _part(work, clock)
     part.turn()
-    clock.seconds += part.retried.wait_seconds
+    clock.ahead_seconds += part.retried.wait_seconds
 
     assert not part.turn()
     assert part.retried.obstacle == "MESH cannot be reached"
@@ -198,14 +187,14 @@ class Site:
     def __init__(self, error: Exception | None) -> None:
         self.work = Switched(error)
         self.alerts: list[Alert] = []
-        self._clock = SteppedClock()
+        self._clock = stopped_clock()
         self._part = _part(self.work, self._clock, 1.0, self.alerts.append)
 
     def live(self, seconds: int) -> None:
         """Let so much time pass, in turns of a second."""
         for _ in range(seconds):
             self._part.turn()
-            self._clock.seconds += 1
+            self._clock.ahead_seconds += 1
 
 
 @pytest.mark.parametrize(

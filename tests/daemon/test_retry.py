@@ -8,20 +8,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.clock import Clock
 from meshctl.daemon.retry import Pauses, RetriedWork, daemon_policy
 from meshctl.journal.events import Alert, journal
-
-
-class _SetClock(Clock):
-    """A clock whose pauses pass when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
+from tests.clock import stopped_clock
 
 
 def _full() -> None:
@@ -30,12 +19,12 @@ def _full() -> None:
 
 def _alerts_while(steps: list[tuple[float, Callable[[], object]]]) -> list[dict[str, object]]:
     """Run work at certain seconds; return the alerts that went out."""
-    clock = _SetClock()
+    clock = stopped_clock()
     alerts: list[Alert] = []
     policy = daemon_policy(["/srv/mesh/outbox"])
     attempts = RetriedWork("outbound", policy, clock, journal.with_alerts(alerts.append))
     for at_seconds, work in steps:
-        clock.seconds = at_seconds
+        clock.ahead_seconds = at_seconds
         attempts.run(work)
     return [alert.as_json() for alert in alerts]
 
@@ -63,16 +52,16 @@ def test_later_obstacle_is_alerted_again() -> None:
 
 def test_work_is_not_tried_before_its_pause_is_over() -> None:
     """Within ten minutes of an obstacle it is tried so often as pauses of up to a minute allow."""
-    clock = _SetClock()
+    clock = stopped_clock()
     attempts = RetriedWork("outbound", daemon_policy([]), clock, journal)
     tried: list[float] = []
 
     def fail() -> None:
-        tried.append(clock.seconds)
+        tried.append(clock.ahead_seconds)
         _full()
 
     for tenth in range(6000):
-        clock.seconds = tenth / 10
+        clock.ahead_seconds = tenth / 10
         attempts.run(fail)
 
     pauses = [after - before for before, after in pairwise(tried)]

@@ -9,11 +9,10 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from meshctl.clock import Clock
 from meshctl.inbound.pipeline import InboundNextTurn, InboundPipeline
 from meshctl.journal.events import Alert, EventRecord, Journal
 from meshctl.ledger import reads
@@ -26,6 +25,7 @@ from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_f
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Acknowledgement, State
 from meshctl.settings.load import load_settings
+from tests.clock import FakeClock
 from tests.payloads import make_response_xml
 
 MAILBOX_ID = "X26ABC1"
@@ -36,31 +36,6 @@ MESH_ID = "20260712103016418053_B8CF9A"
 _MOST_TURNS = 10_000
 # A folder rests for this long at most between two looks, if there is little in it.
 _SOON_SECONDS = 0.5
-
-
-class ForwardClock(Clock):
-    """A clock that goes as the machine's does, and can be put forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.skipped_seconds = 0.0
-
-    def now(self) -> datetime:
-        """Return the wall clock's instant."""
-        return super().now() + timedelta(seconds=self.skipped_seconds)
-
-    def monotonic(self) -> float:
-        """Return seconds that only go forward."""
-        return super().monotonic() + self.skipped_seconds
-
-    def steady(self) -> float:
-        """Return the seconds that deadlines are measured on."""
-        return super().steady() + self.skipped_seconds
-
-    def age_seconds(self, changed_ns: int) -> float | None:
-        """Return how long ago a file changed."""
-        age = super().age_seconds(changed_ns)
-        return None if age is None else age + self.skipped_seconds
 
 
 @dataclass(frozen=True)
@@ -90,7 +65,7 @@ class InboundSite:
     root: Path
     settings_text: str = ""
     client_config: str | None = None
-    clock: ForwardClock = field(default_factory=ForwardClock)
+    clock: FakeClock = field(default_factory=FakeClock)
     lines: list[Line] = field(default_factory=list)
     alerts: list[dict[str, object]] = field(default_factory=list)
 
@@ -230,12 +205,12 @@ class InboundSite:
                 continue
             if work_left.next_look_seconds is None or work_left.next_look_seconds > _SOON_SECONDS:
                 return work_left
-            self.clock.skipped_seconds += work_left.next_look_seconds
+            self.clock.ahead_seconds += work_left.next_look_seconds
         raise AssertionError("the inbound part never comes to rest")
 
     def later(self, seconds: float) -> InboundNextTurn:
         """Put the clock forward and let the inbound part work."""
-        self.clock.skipped_seconds += seconds
+        self.clock.ahead_seconds += seconds
         return self.turns()
 
     def row(self, message_id: str) -> Message:

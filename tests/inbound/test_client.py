@@ -124,7 +124,7 @@ def test_a_sign_while_the_daemon_was_down_counts(mailbox: InboundSite) -> None:
     _stall(mailbox)
     changed_at = mailbox.clock.now().timestamp() + HOUR
     os.utime(mailbox.folder("SENT"), (changed_at, changed_at))
-    mailbox.clock.skipped_seconds += HOUR + 60
+    mailbox.clock.ahead_seconds += HOUR + 60
 
     mailbox.restart()
     mailbox.turns()

@@ -11,26 +11,16 @@ import pytest
 
 from meshctl.journal.events import EventRecord, Fields
 from meshctl.journal.log_file import MAX_WAITING_BYTES, LogFile
+from tests.clock import FakeClock, stopped_clock
 from tests.modes import has_mode
 
 if sys.platform != "win32":
     import resource
 
 
-class Clock:
-    """A monotonic clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_seconds = 100.0
-
-    def __call__(self) -> float:
-        """Return the seconds shown."""
-        return self.now_seconds
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return stopped_clock()
 
 
 @pytest.fixture
@@ -40,8 +30,8 @@ def strict_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def log_file(path: Path, clock: Clock, rotate_bytes: int = 0, keep: int = 3) -> LogFile:
-    return LogFile(path, rotate_bytes=rotate_bytes, keep=keep, line=_text, monotonic=clock)
+def log_file(path: Path, clock: FakeClock, rotate_bytes: int = 0, keep: int = 3) -> LogFile:
+    return LogFile(path, rotate_bytes=rotate_bytes, keep=keep, line=_text, monotonic=clock.monotonic)
 
 
 def _text(_at_seconds: float, _level: str, event: str, fields: Fields) -> str:
@@ -54,7 +44,7 @@ def write(log: LogFile, *lines: str) -> None:
 
 
 @pytest.mark.usefixtures("strict_umask")
-def test_file_and_folder_are_private_whatever_the_umask(log_path: Path, clock: Clock) -> None:
+def test_file_and_folder_are_private_whatever_the_umask(log_path: Path, clock: FakeClock) -> None:
     """The log is 0600 in a folder of 0700 even under a umask of 0."""
     write(log_file(log_path, clock), "one")
 
@@ -62,7 +52,7 @@ def test_file_and_folder_are_private_whatever_the_umask(log_path: Path, clock: C
     assert has_mode(log_path.parent, 0o700)
 
 
-def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, clock: Clock) -> None:
+def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, clock: FakeClock) -> None:
     """Lines move on from file to file in order; only what exceeds `keep` goes."""
     log = log_file(log_path, clock, rotate_bytes=10, keep=2)
     for number in range(4):
@@ -74,7 +64,7 @@ def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, cloc
     assert not Path(f"{log_path}.3").exists()
 
 
-def test_keeping_no_old_file_begins_the_log_anew(log_path: Path, clock: Clock) -> None:
+def test_keeping_no_old_file_begins_the_log_anew(log_path: Path, clock: FakeClock) -> None:
     """With `keep` 0 the old lines go."""
     log = log_file(log_path, clock, rotate_bytes=10, keep=0)
     write(log, "line 1..")
@@ -84,7 +74,7 @@ def test_keeping_no_old_file_begins_the_log_anew(log_path: Path, clock: Clock) -
     assert log_path.read_text() == "line 2..\n"
 
 
-def test_rotated_file_hands_its_mode_on(log_path: Path, clock: Clock) -> None:
+def test_rotated_file_hands_its_mode_on(log_path: Path, clock: FakeClock) -> None:
     """A site that lets its log shipper read the log need not do so again after each rotation."""
     log = log_file(log_path, clock, rotate_bytes=10)
     write(log, "line 1..")
@@ -94,7 +84,7 @@ def test_rotated_file_hands_its_mode_on(log_path: Path, clock: Clock) -> None:
     assert has_mode(log_path, 0o640)
 
 
-def test_external_logrotate_is_followed(log_path: Path, clock: Clock) -> None:
+def test_external_logrotate_is_followed(log_path: Path, clock: FakeClock) -> None:
     """Once logrotate has moved the file, lines go to a new one under the old name."""
     log = log_file(log_path, clock)
     write(log, "one")
@@ -105,7 +95,7 @@ def test_external_logrotate_is_followed(log_path: Path, clock: Clock) -> None:
     assert Path(f"{log_path}.old").read_text() == "one\n"
 
 
-def test_line_torn_by_a_kill_is_ended_before_the_next(log_path: Path, clock: Clock) -> None:
+def test_line_torn_by_a_kill_is_ended_before_the_next(log_path: Path, clock: FakeClock) -> None:
     """A process killed in a line does not spoil the first line of the next one."""
     log_path.parent.mkdir()
     log_path.write_bytes(b"whole\nto")
@@ -115,14 +105,14 @@ def test_line_torn_by_a_kill_is_ended_before_the_next(log_path: Path, clock: Clo
 
 
 def test_missing_folder_is_told_once_and_lines_follow_later(
-    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lines wait while the log's folder is gone and are written, in order, once it is back."""
     path = tmp_path / "share" / "log" / "meshctl.log"
     log = log_file(path, clock)
     for _ in range(3):
         write(log, "one")
-        clock.now_seconds += 60
+        clock.ahead_seconds += 60
     said = capsys.readouterr().err
     path.parent.parent.mkdir()
     write(log, "two")
@@ -134,7 +124,7 @@ def test_missing_folder_is_told_once_and_lines_follow_later(
     assert path.read_text() == "one\none\none\ntwo\n"
 
 
-def test_retries_have_pauses_between_them(tmp_path: Path, clock: Clock) -> None:
+def test_retries_have_pauses_between_them(tmp_path: Path, clock: FakeClock) -> None:
     """A log that cannot be written is not tried again with every line."""
     path = tmp_path / "log" / "meshctl.log"
     path.parent.write_text("in the way")
@@ -145,13 +135,13 @@ def test_retries_have_pauses_between_them(tmp_path: Path, clock: Clock) -> None:
 
     assert not path.exists()
 
-    clock.now_seconds += 1
+    clock.ahead_seconds += 1
     write(log, "three")
 
     assert path.read_text() == "one\ntwo\nthree\n"
 
 
-def test_what_waits_is_written_at_the_end(tmp_path: Path, clock: Clock) -> None:
+def test_what_waits_is_written_at_the_end(tmp_path: Path, clock: FakeClock) -> None:
     """A process that ends before the pause is over writes its lines all the same, if it can by then."""
     blocked = tmp_path / "file"
     blocked.touch()
@@ -166,20 +156,22 @@ def test_what_waits_is_written_at_the_end(tmp_path: Path, clock: Clock) -> None:
     assert (blocked / "log").read_bytes() == b"one\ntwo\n"
 
 
-def test_what_exceeds_the_memory_bound_is_counted(tmp_path: Path, clock: Clock) -> None:
+def test_what_exceeds_the_memory_bound_is_counted(tmp_path: Path, clock: FakeClock) -> None:
     """Lines lost while the log could not be written leave a line that says how many."""
     path = tmp_path / "share" / "log" / "meshctl.log"
     log = log_file(path, clock)
     write(log, "x" * (MAX_WAITING_BYTES - 1))
     write(log, "a", "b")
     path.parent.parent.mkdir()
-    clock.now_seconds += 60
+    clock.ahead_seconds += 60
     write(log, "c")
 
     assert path.read_bytes().endswith(b"x\nlost 3\n")
 
 
-def test_full_disk_tears_no_line(log_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_tears_no_line(
+    log_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
     """When space ends in the middle of a line, the rest of it follows once there is space again."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     log = log_file(log_path, clock)
@@ -190,7 +182,7 @@ def test_full_disk_tears_no_line(log_path: Path, clock: Clock, capsys: pytest.Ca
         short = log_path.read_bytes()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    clock.now_seconds += 60
+    clock.ahead_seconds += 60
     write(log, "three")
 
     assert short == b"one\ntw"
@@ -199,7 +191,7 @@ def test_full_disk_tears_no_line(log_path: Path, clock: Clock, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_log_is_written_to_regular_files_only(log_path: Path, clock: Clock, kind: str) -> None:
+def test_log_is_written_to_regular_files_only(log_path: Path, clock: FakeClock, kind: str) -> None:
     """A link or a pipe under the log's name is neither followed nor waited for."""
     log_path.parent.mkdir()
     target = log_path.parent.parent / "elsewhere"
@@ -215,21 +207,21 @@ def test_log_is_written_to_regular_files_only(log_path: Path, clock: Clock, kind
 
 
 def test_folder_under_the_name_of_the_log_is_waited_away(
-    log_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+    log_path: Path, clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder where the log should be is told, and lines wait until it is gone."""
     log_path.mkdir(parents=True)
     log = log_file(log_path, clock)
     write(log, "one")
     log_path.rmdir()
-    clock.now_seconds += 60
+    clock.ahead_seconds += 60
     write(log, "two")
 
     assert f"cannot write the log {log_path}: " in capsys.readouterr().err
     assert log_path.read_bytes() == b"one\ntwo\n"
 
 
-def test_rotation_that_fails_does_not_stop_the_log(log_path: Path, clock: Clock) -> None:
+def test_rotation_that_fails_does_not_stop_the_log(log_path: Path, clock: FakeClock) -> None:
     """Where old files cannot be moved, the log grows on rather than falling silent."""
     log = log_file(log_path, clock, rotate_bytes=10, keep=1)
     (log_path.parent / "meshctl.log.1").mkdir(parents=True)
@@ -240,7 +232,7 @@ def test_rotation_that_fails_does_not_stop_the_log(log_path: Path, clock: Clock)
     assert log_path.read_text() == "line 1..\nline 2..\n"
 
 
-def test_fewer_old_files_to_keep_removes_the_others(log_path: Path, clock: Clock) -> None:
+def test_fewer_old_files_to_keep_removes_the_others(log_path: Path, clock: FakeClock) -> None:
     log = log_file(log_path, clock, rotate_bytes=10, keep=3)
     write(log, *(f"line {number}.." for number in range(4)))
     log.close()
@@ -250,7 +242,7 @@ def test_fewer_old_files_to_keep_removes_the_others(log_path: Path, clock: Clock
 
 
 def test_file_that_cannot_even_be_closed_ends_no_thread(
-    log_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    log_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logging raises into no caller: the line waits, and follows once the file can be opened again."""
     log = log_file(log_path, clock)
@@ -259,7 +251,7 @@ def test_file_that_cannot_even_be_closed_ends_no_thread(
         for name in ("write", "close"):
             broken.setattr(os, name, _stale)
         write(log, "two")
-    clock.now_seconds += 60
+    clock.ahead_seconds += 60
     write(log, "three")
 
     assert log_path.read_text() == "one\ntwo\nthree\n"

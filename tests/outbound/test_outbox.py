@@ -10,30 +10,15 @@ from typing import Any
 
 import pytest
 
-from meshctl.clock import Clock
 from meshctl.journal.events import Journal
 from meshctl.ledger.services import Services, open_services
 from meshctl.outbound.outbox import Outbox
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.settings.model import StagingSettings
+from tests.clock import FakeClock
 
 QUIET, WAIT = 2.0, 300.0
-
-
-class _SetClock(Clock):
-    """A clock that can be put forward."""
-
-    ahead_seconds = 0.0
-
-    def age_seconds(self, changed_ns: int) -> float | None:
-        """Return how long ago a file changed."""
-        age = time.time() + self.ahead_seconds - changed_ns / 1e9
-        return None if age < 0 else age
-
-    def monotonic(self) -> float:
-        """Return seconds that only go forward."""
-        return super().monotonic() + self.ahead_seconds
 
 
 class Told(Journal):
@@ -59,7 +44,7 @@ class Looked:
     folder: Path
     services: Services
     settings: dict[str, Any] = field(default_factory=dict)
-    clock: _SetClock = field(default_factory=_SetClock)
+    clock: FakeClock = field(default_factory=FakeClock)
     told: Told = field(default_factory=Told)
 
     def __post_init__(self) -> None:

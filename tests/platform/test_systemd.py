@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.platform.systemd import ServiceManager
+from tests.clock import FakeClock, stopped_clock
 from tests.payloads import pdf
 from tests.site import make_site, sidecar
 
@@ -49,16 +50,6 @@ class Manager:
         self._socket.close()
 
 
-class Clock:
-    """A monotonic clock that goes on when told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def manager() -> Iterator[Manager]:
     # Not tmp_path, which can be longer than the 108 bytes that a socket's path may have.
@@ -69,13 +60,13 @@ def manager() -> Iterator[Manager]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return stopped_clock()
 
 
-def _service(manager: Manager, clock: Clock, **environ: str) -> ServiceManager:
+def _service(manager: Manager, clock: FakeClock, **environ: str) -> ServiceManager:
     watchdog = {"WATCHDOG_USEC": str(PERIOD_SECONDS * 1_000_000), "WATCHDOG_PID": str(os.getpid())}
-    return ServiceManager({"NOTIFY_SOCKET": manager.name, **watchdog, **environ}, clock)
+    return ServiceManager({"NOTIFY_SOCKET": manager.name, **watchdog, **environ}, clock.monotonic)
 
 
 def _counts() -> str:
@@ -83,7 +74,7 @@ def _counts() -> str:
 
 
 def test_it_is_ready_after_the_first_turn_that_nothing_stood_in_the_way_of(
-    manager: Manager, clock: Clock
+    manager: Manager, clock: FakeClock
 ) -> None:
     """READY=1 comes once, after the first turn without an obstacle, and with the counts."""
     service = _service(manager, clock)
@@ -92,7 +83,7 @@ def test_it_is_ready_after_the_first_turn_that_nothing_stood_in_the_way_of(
     before = manager.heard()
     service.turned([], _counts)
     then = manager.heard()
-    clock.seconds += 10
+    clock.ahead_seconds += 10
     service.turned([], _counts)
 
     assert before == ["EXTEND_TIMEOUT_USEC=120000000", "STATUS=Blocked: No such folder: /srv/outbox"]
@@ -100,18 +91,18 @@ def test_it_is_ready_after_the_first_turn_that_nothing_stood_in_the_way_of(
     assert manager.heard() == ["WATCHDOG=1", "STATUS=3 queued"]
 
 
-def test_a_long_first_turn_asks_for_more_time(manager: Manager, clock: Clock) -> None:
+def test_a_long_first_turn_asks_for_more_time(manager: Manager, clock: FakeClock) -> None:
     """While it is not ready, signs of life extend the time to start, and feed no watchdog."""
     service = _service(manager, clock)
 
     for _ in range(5):
         service.alive()
-        clock.seconds += 20
+        clock.ahead_seconds += 20
 
     assert manager.heard() == ["EXTEND_TIMEOUT_USEC=120000000"] * 3
 
 
-def test_the_watchdog_is_fed_by_turns_alone(manager: Manager, clock: Clock) -> None:
+def test_the_watchdog_is_fed_by_turns_alone(manager: Manager, clock: FakeClock) -> None:
     """A loop that goes on feeds the watchdog well within its period; one that hangs does not."""
     service = _service(manager, clock)
     service.turned([], _counts)
@@ -119,11 +110,11 @@ def test_the_watchdog_is_fed_by_turns_alone(manager: Manager, clock: Clock) -> N
 
     fed_at = []
     for _ in range(200):
-        clock.seconds += 1
+        clock.ahead_seconds += 1
         service.alive()
         if "WATCHDOG=1" in manager.heard():
-            fed_at.append(clock.seconds)
-    clock.seconds += 10 * PERIOD_SECONDS
+            fed_at.append(clock.ahead_seconds)
+    clock.ahead_seconds += 10 * PERIOD_SECONDS
 
     assert max(b - a for a, b in itertools.pairwise(fed_at)) <= PERIOD_SECONDS / 2
     assert manager.heard() == []
@@ -143,24 +134,24 @@ def test_the_watchdog_is_fed_by_turns_alone(manager: Manager, clock: Clock) -> N
     ],
 )
 def test_the_loop_rests_no_longer_than_half_the_period(
-    manager: Manager, clock: Clock, environ: dict[str, str], seconds: float
+    manager: Manager, clock: FakeClock, environ: dict[str, str], seconds: float
 ) -> None:
     """The longest rest is half the watchdog's period; without a watchdog for us there is no limit."""
     assert _service(manager, clock, **environ).longest_wait_seconds == seconds
 
 
 def test_the_status_is_told_now_and_then_and_at_once_when_something_stands_in_the_way(
-    manager: Manager, clock: Clock
+    manager: Manager, clock: FakeClock
 ) -> None:
     """Counting costs, so turns in quick succession tell no status; a new obstacle is told without delay."""
     service = _service(manager, clock)
     service.turned([], _counts)
-    clock.seconds += 0.1
+    clock.ahead_seconds += 0.1
     service.alive()
     manager.heard()
 
     for _ in range(10):
-        clock.seconds += 0.1
+        clock.ahead_seconds += 0.1
         service.turned([], _counts)
     quiet = manager.heard()
     service.turned(["Disk full\x1b[2J\nREADY=1"], _counts)
@@ -169,7 +160,7 @@ def test_the_status_is_told_now_and_then_and_at_once_when_something_stands_in_th
     assert manager.heard() == ["STATUS=Blocked: Disk full\\x1b[2J\\x0aREADY=1"]
 
 
-def test_a_reload_ends_with_ready(manager: Manager, clock: Clock) -> None:
+def test_a_reload_ends_with_ready(manager: Manager, clock: FakeClock) -> None:
     """RELOADING=1 comes with the time that systemd asks for, READY=1 after the next turn; then STOPPING=1."""
     service = _service(manager, clock)
     service.turned([], _counts)
@@ -188,7 +179,7 @@ def test_a_reload_ends_with_ready(manager: Manager, clock: Clock) -> None:
     assert manager.heard()[0] == "STOPPING=1"
 
 
-def test_an_abstract_socket_is_reached(clock: Clock) -> None:
+def test_an_abstract_socket_is_reached(clock: FakeClock) -> None:
     """An address that begins with @ is one in the abstract name space."""
     manager = Manager(f"@meshctl-test-{os.getpid()}")
     try:
@@ -198,7 +189,7 @@ def test_an_abstract_socket_is_reached(clock: Clock) -> None:
         manager.close()
 
 
-def test_nobody_listening_does_no_harm(manager: Manager, clock: Clock) -> None:
+def test_nobody_listening_does_no_harm(manager: Manager, clock: FakeClock) -> None:
     """A manager that has gone is not waited for, and READY=1 is said again when it is back."""
     service = _service(manager, clock)
     manager.close()
