@@ -33,7 +33,7 @@ from meshctl.sizes import size_text
 _BLOCK_BYTES: Final = 1 << 16
 # MESH takes up to 20 GB; nobody cuts that into more pieces.
 _MOST_CHUNKS: Final = 20_000
-_ROOM_EVERY_BYTES: Final = 16 << 20
+_SPACE_EVERY_BYTES: Final = 16 << 20
 _RESERVE_BYTES: Final = 64 << 20
 _SLOW_SECONDS: Final = 120.0
 _SLOWEST_BYTES_A_SECOND: Final = 1000
@@ -92,7 +92,7 @@ class Download:
         while self.chunks_done < self._chunks:
             number = self.chunks_done + 1
             with client.retrieve_message_chunk(self.message_id, number) as response:
-                self._check_is_asked_for(response, number)
+                self._check_is_requested(response, number)
                 if number == 1:
                     self._headers = response.headers
                     if not self.has_payload:
@@ -111,11 +111,11 @@ class Download:
         """True if this is a message with a payload; a report has none."""
         return self._headers.get("Mex-MessageType", "").upper() != "REPORT"
 
-    def _check_is_asked_for(self, response: Response, number: int) -> None:
+    def _check_is_requested(self, response: Response, number: int) -> None:
         """Raise NotMeshError if an answer does not say that it is this message."""
         text = response.headers.get("Mex-MessageID")
         if text != self.message_id and (number == 1 or text is not None):
-            raise NotMeshError("what answered is not MESH: it is not the message that was asked for")
+            raise NotMeshError("what answered is not MESH: it is not the requested message")
 
     def _take(
         self, response: Response, number: int, waiting: Waiting, should_stop: Callable[[], bool]
@@ -133,8 +133,8 @@ class Download:
                     raise StoppedError
                 size_bytes += len(piece)
                 self._check_bounds(size_bytes, monotonic() - begun_at)
-                if size_bytes - checked_bytes > _ROOM_EVERY_BYTES:
-                    _check_room(file)
+                if size_bytes - checked_bytes > _SPACE_EVERY_BYTES:
+                    _check_space(file)
                     checked_bytes = size_bytes
                 file.write(piece)
             if size_bytes == self.size_bytes and number > 1:
@@ -154,23 +154,22 @@ class Download:
             raise TooMuchError("it comes too slowly, less than 1 kB a second")
 
 
-def _check_room(file: BinaryIO) -> None:
-    """Raise TooMuchError if the disk has no more room than others need."""
+def _check_space(file: BinaryIO) -> None:
+    """Raise TooMuchError if the disk has only the space left that others need."""
     free_bytes = system.free_bytes(file.fileno())
     if free_bytes is not None and free_bytes < _RESERVE_BYTES:
-        raise TooMuchError(f"the disk has less than {size_text(_RESERVE_BYTES)} left; make room")
+        raise TooMuchError(f"the disk has less than {size_text(_RESERVE_BYTES)} left; free some")
 
 
 class _Unzip:
-    """Undoes gzip in pieces of bounded size, also where one stream ends in another chunk than it began."""
+    """Decompresses gzip in pieces of limited size, also where a stream goes over several chunks."""
 
     def __init__(self) -> None:
-        # zlib's type has no name of its own.
         self._stream = zlib.decompressobj(_GZIP)
         self.is_between_streams = True
 
     def copy(self) -> "_Unzip":
-        """Return one that stands where this one does, and goes on by itself."""
+        """Return an independent one in the same state."""
         twin = _Unzip()
         twin._stream = self._stream.copy()
         twin.is_between_streams = self.is_between_streams
@@ -184,7 +183,7 @@ class _Unzip:
             try:
                 piece = self._stream.decompress(data, _BLOCK_BYTES)
             except zlib.error:
-                raise DamagedError("it is not the gzip that it is said to be") from None
+                raise DamagedError("it is not gzip, as its headers say") from None
             self.is_between_streams = self._stream.eof
             data = self._stream.unconsumed_tail or self._stream.unused_data
             if piece:
@@ -203,7 +202,7 @@ def _chunk_count(response: Response, number: int) -> int:
         raise DamagedError("its Mex-Chunk-Range cannot be read")
     this, chunks = map(int, match.groups())
     if this != number or chunks < this:
-        raise DamagedError("it is another chunk than was asked for")
+        raise DamagedError("it is not the requested chunk")
     if chunks > _MOST_CHUNKS:
         raise DamagedError("it says that it has more chunks than any message")
     return chunks
@@ -215,7 +214,7 @@ def _decoded(response: Response, unzip: _Unzip, waiting: Waiting) -> Iterator[by
         for block in _body(response, waiting):
             yield from unzip.pieces(block)
     elif encoding not in ("", "identity"):
-        raise DamagedError("it is encoded in a way that was not asked for")
+        raise DamagedError("its encoding was not requested")
     elif not unzip.is_between_streams:
         raise DamagedError("its gzip stream ends too early")
     else:
@@ -223,13 +222,13 @@ def _decoded(response: Response, unzip: _Unzip, waiting: Waiting) -> Iterator[by
 
 
 def _body(response: Response, waiting: Waiting) -> Iterator[bytes]:
-    """Yield the bytes of a body as they come. Raises DamagedError when their end is not the announced one."""
+    """Yield the bytes of a body as they come. Raises DamagedError if they are not as many as announced."""
     announced = response.headers.get("Content-Length")
     is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
     if announced is None and not is_chunked:
-        raise DamagedError("nothing tells where its body ends")
+        raise DamagedError("nothing says where its body ends")
     count = 0
-    # As they come: a block that is waited for until it is full may take a day.
+    # As they come: waiting until a block is full may take a day.
     while block := waiting.read(response, decode=False):
         count += len(block)
         yield block
@@ -237,7 +236,7 @@ def _body(response: Response, waiting: Waiting) -> Iterator[bytes]:
         # MESH takes no message without a body.
         raise DamagedError("it has no content")
     if not is_chunked and str(count) != announced:
-        raise DamagedError("its body has another length than was announced")
+        raise DamagedError("its body does not have the announced length")
 
 
 def _synced(file: BinaryIO) -> int:

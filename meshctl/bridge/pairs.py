@@ -107,7 +107,7 @@ def payload_size_bytes(path: str) -> int:
     except OSError as error:
         raise _unfit(error, _NO_DATA, "Data file is missing or inaccessible") from None
     if size_bytes == 0:
-        # MESH says so itself of an empty body; one that was compressed would not look empty.
+        # MESH rejects an empty body itself; a compressed one would not look empty.
         raise UnfitPairError(_NO_DATA, "Data file is empty.")
     return size_bytes
 
@@ -151,8 +151,8 @@ def mex_headers(control: ControlFile, file_name: str, mailbox_id: str) -> MexHea
 def mex_file_name(stem: str, fingerprint: str) -> str:
     """Return the Mex-FileName of a pair, by which MESH's answers name this message and no other.
 
-    The stem, where it is a message id, which nothing else is called. A stem that others chose may come again,
-    so it gets a hash of the pair's fingerprint; if it may name a patient, the hash stands alone.
+    A stem that is a message id is unique. Any other may come again, so it gets a hash of the fingerprint; if
+    it may name a patient, the hash stands alone.
     """
     is_plain = _PLAIN_STEM.fullmatch(stem) is not None and mask_numbers(stem) == stem
     if is_plain and _MESSAGE_ID.search(stem):

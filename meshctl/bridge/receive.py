@@ -9,7 +9,7 @@ A message goes through these steps. What is on disk after each of them is durabl
     5  MESH is told             an acknowledged message is deleted there
     6  work/acknowledged/ID     the note, moved; it goes an hour later
 
-The note is the point of no return. What a start finds tells what is to be done:
+The note is the point of no return. What a start finds says what to do:
 
     files in arriving/, no note          broken off before it; they are removed, MESH still has the message
     a note, and ID.ctl in arriving/      broken off before it was all in IN; the moves are finished

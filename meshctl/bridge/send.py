@@ -9,7 +9,7 @@ A pair goes through these steps. What is on disk after each of them is durable b
     5  the other chunks          each may be sent again; the note says how many MESH has
     6  SENT or FAILED            decided upon and finished (pairs.py); then the note goes
 
-What a start finds, or step 3 when it fails, tells what is to be done:
+What a start finds, or step 3 when it fails, says what to do:
 
     no note                nothing was sent: go on with step 2
     a note without an id   it may have arrived: MESH is asked (upload.py). If it is there, go on with step 4.

@@ -89,7 +89,7 @@ def _read_tracked(state_folder: Path) -> dict[str, Tracked]:
 
 
 def tracked_status(state_folder: Path, message_id: str, mesh_id: str | None) -> Tracked | None:
-    """Return what MESH last said about a message that it knows as `mesh_id`; None if nothing."""
+    """Return the last status of a message that MESH knows as `mesh_id`; None if there is none."""
     tracked = _read_tracked(state_folder).get(message_id)
     return tracked if tracked is not None and tracked.mesh_id == mesh_id else None
 

@@ -1,8 +1,8 @@
 """The demo: the real daemon and the simulator as processes on a copy of the sample mailbox.
 
 It drops the sample's payloads as its script says, and knows of the messages only what the ledger says, as any
-other program would. It shows nothing itself: it yields a scene each time somebody may want to look. It ends
-its processes, however it is left. Nothing is ever written into the sample itself.
+other program would. It shows nothing itself but yields scenes, and it ends its processes, however it is left.
+Nothing is ever written into the sample itself.
 """
 
 import os

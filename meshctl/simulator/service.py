@@ -177,7 +177,7 @@ class Simulator:
         verdict = self._mesh.judge(
             pair, _read_control(pair.control), lambda: _read_facts(pair.data), taken_at=_now()
         )
-        # What comes back first: once the pair is decided upon, nobody would make it again.
+        # First what comes back: once the pair is decided upon, it would never be made again.
         for arrival in verdict.arrivals:
             self._schedule_arrival(arrival)
         self._folders.decide(pair, verdict.outcome, verdict.control, verdict.finish_at)

@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import IO, Any, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.bridge.tracking import Tracked
 from meshctl.clock import iso
 from meshctl.clock import now as wall_clock
 from meshctl.journal.masking import escape_unprintable
@@ -27,6 +26,10 @@ from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 from meshctl.terminal.output import relative_time
+
+if TYPE_CHECKING:
+    # Nothing here but the view of a message needs the ledger.
+    from meshctl.bridge.tracking import Tracked
 
 STYLES = {
     State.REJECTED: "red",
@@ -144,7 +147,7 @@ def print_messages(messages: Sequence[Message], *, exact: bool) -> None:
     console.print(table)
 
 
-def print_message(message: Message, tracked: Tracked | None, *, exact: bool) -> None:
+def print_message(message: Message, tracked: "Tracked | None", *, exact: bool) -> None:
     """Print one message, what MESH says about it if it was asked, and its history."""
     now = wall_clock()
     fields = Table.grid(padding=(0, 2))
@@ -180,7 +183,7 @@ def time_text(at: datetime, now: datetime, *, exact: bool) -> Text:
 
 
 def _fields(
-    message: Message, tracked: Tracked | None, now: datetime, *, exact: bool
+    message: Message, tracked: "Tracked | None", now: datetime, *, exact: bool
 ) -> Iterable[tuple[str, Text]]:
     yield "Message", plain_text(message.message_id)
     yield "State", state_text(message)
