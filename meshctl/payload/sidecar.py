@@ -117,12 +117,18 @@ class SidecarPart(BaseModel):
 class SidecarPatient(SidecarPart):
     """Who the patient is, as written; `meshctl.mesh.address` checks it."""
 
-    nhs_number: Annotated[_Short | None, Option("--nhs-number N"), _Mark.NAMES_PATIENT] = Field(
-        None, description="The patient's NHS number; spaces and hyphens are fine.", examples=["999 000 0042"]
-    )
-    date_of_birth: Annotated[_Short | None, Option("--date-of-birth YYYY-MM-DD"), _Mark.NAMES_PATIENT] = (
-        Field(None, description="The patient's whole date of birth.", examples=["2001-02-14"])
-    )
+    nhs_number: Annotated[
+        _Short | None,
+        Option("--nhs-number N"),
+        _Mark.NAMES_PATIENT,
+        _Expected(f"{_TEXT.format(64)}, ten digits with or without blanks"),
+    ] = Field(None, description="The patient's NHS number; spaces and hyphens are fine.")
+    date_of_birth: Annotated[
+        _Short | None,
+        Option("--date-of-birth YYYY-MM-DD"),
+        _Mark.NAMES_PATIENT,
+        _Expected(f"{_TEXT.format(64)}, as YYYY-MM-DD"),
+    ] = Field(None, description="The patient's whole date of birth.")
     surname: Annotated[_Long | None, Option("--surname S"), _Mark.NAMES_PATIENT] = Field(
         None, description="The patient's family name, as PDS holds it."
     )

@@ -78,14 +78,12 @@ def _day_last(written: str) -> str:
     ["", "GP0001", "GPPROVIDER", "GPPROVIDER_1_2", "GPPROVIDER_1_2_A_B", "gpprovider_1_2_A", "X_1_2_A"],
 )
 def test_anything_else_is_no_routing_string(text: str) -> None:
-    """A mailbox id, too few or too many parts, and another first word do not count."""
     assert split_gp_provider(text) is None
 
 
 @pytest.mark.parametrize("written_as", list(DateOfBirthFormat))
 @given(born=st.dates(min_value=date(1850, 1, 1)))
 def test_a_date_is_read_as_it_is_written(written_as: DateOfBirthFormat, born: date) -> None:
-    """The date in a routing string comes back whole, whichever format it was written in."""
     routed = split_gp_provider(gp_provider(Patient("9990000042", born, "Smith"), written_as))
 
     assert routed is not None
@@ -130,5 +128,4 @@ def test_what_is_no_date_is_not_read(text: str) -> None:
     ],
 )
 def test_one_rule_for_mailbox_ids(text: str, is_one: bool) -> None:
-    """Three to 32 capital letters, digits, hyphens and underscores, a letter or digit first."""
     assert is_mailbox_id(text) is is_one

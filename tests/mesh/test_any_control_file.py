@@ -1,4 +1,4 @@
-"""Control files that are broken in every way there is: read, or refused without a word of what they hold."""
+"""Control files that are broken in every way there is: read, or rejected without a word of what they hold."""
 
 import re
 from typing import Final
@@ -47,14 +47,14 @@ def _outcome(data: bytes) -> ControlFile | None:
     try:
         return read_control_file(data)
     except ControlFileError as error:
-        told = f"{error} {error!r} {error.__cause__} {error.__context__ if error.__cause__ else ''}"
-        assert not [secret for secret in _SECRETS if secret in told]
-        assert not re.search(r"\d{10}", told)
+        shown = f"{error} {error!r} {error.__cause__} {error.__context__ if error.__cause__ else ''}"
+        assert not [secret for secret in _SECRETS if secret in shown]
+        assert not re.search(r"\d{10}", shown)
         return None
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 1500), st.integers(0, 200), st.binary(max_size=12))
-def test_a_damaged_control_file_is_read_or_refused(seed: bytes, at: int, cut: int, put: bytes) -> None:
+def test_a_damaged_control_file_is_read_or_rejected(seed: bytes, at: int, cut: int, put: bytes) -> None:
     """Bytes cut out and others put in never make the reader fail in another way, or quote."""
     _outcome(seed[:at] + put + seed[at + cut :])
 
@@ -63,7 +63,7 @@ def test_a_damaged_control_file_is_read_or_refused(seed: bytes, at: int, cut: in
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 1500), st.sampled_from(_MARKUP)), min_size=1, max_size=4),
 )
-def test_markup_in_odd_places_is_read_or_refused(seed: bytes, splices: list[tuple[int, bytes]]) -> None:
+def test_markup_in_odd_places_is_read_or_rejected(seed: bytes, splices: list[tuple[int, bytes]]) -> None:
     """Markup where it does not belong neither crashes the reader nor reaches a file or an entity."""
     for at, markup in splices:
         seed = seed[:at] + markup + seed[at:]
@@ -74,7 +74,7 @@ def test_markup_in_odd_places_is_read_or_refused(seed: bytes, splices: list[tupl
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 1500))
-def test_a_control_file_cut_short_is_refused(seed: bytes, length: int) -> None:
+def test_a_control_file_cut_short_is_rejected(seed: bytes, length: int) -> None:
     """Of a file that is still being written nothing is believed."""
     whole = _outcome(seed)
 

@@ -1,4 +1,4 @@
-"""Control files: golden examples both ways, every variant seen in the wild, and what is refused."""
+"""Control files: golden examples both ways, every variant seen in the wild, and what is rejected."""
 
 import contextlib
 from collections.abc import Callable
@@ -170,7 +170,6 @@ def test_every_variant_seen_in_the_wild_reads_the_same(variant: str) -> None:
 
 
 def test_declared_latin_1_is_read() -> None:
-    """A declared encoding is honoured."""
     assert read_control_file(_latin_1(SENT)).subject == "Extrait général"
 
 
@@ -201,7 +200,6 @@ def test_missing_elements_come_back_empty_and_flags_as_none() -> None:
 
 
 def test_report_without_status_record_has_none() -> None:
-    """A report may lack its StatusRecord; an empty one is still one."""
     report = b"<DTSControl><MessageType>Report</MessageType>%s</DTSControl>"
 
     assert read_control_file(report % b"").status is None
@@ -258,7 +256,7 @@ def _by_lxml(control: ControlFile) -> bytes:
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_any_text_is_written_as_lxml_writes_it(subject: str, local_id: str) -> None:
-    """What has to be escaped is, nothing else, and what XML cannot carry is refused as lxml refuses it."""
+    """What has to be escaped is, nothing else, and what XML cannot carry is rejected as lxml rejects it."""
     control = replace(CONSULTATION_REPORT, subject=subject, local_id=local_id)
     try:
         expected = _by_lxml(control)
@@ -270,8 +268,7 @@ def test_any_text_is_written_as_lxml_writes_it(subject: str, local_id: str) -> N
 
 
 @given(st.text(), st.sampled_from(["subject", "to_dts", "local_id", "workflow_id", "data_checksum"]))
-def test_any_text_is_written_or_refused_by_name(text: str, field: str) -> None:
-    """No value leaves the writer with another exception."""
+def test_any_text_is_written_or_rejected_by_name(text: str, field: str) -> None:
     control = _with(field, f"§{text}§")
 
     with contextlib.suppress(ControlFileError):
@@ -279,7 +276,7 @@ def test_any_text_is_written_or_refused_by_name(text: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x0b", "\x1b", "\ud800", "\ufffe", "\uffff"])
-def test_character_that_xml_cannot_carry_is_refused(character: str) -> None:
+def test_character_that_xml_cannot_carry_is_rejected(character: str) -> None:
     """XML 1.0 has no way to write these, so the element that holds one is named."""
     with pytest.raises(ControlFileError) as caught:
         write_control_file(replace(CONSULTATION_REPORT, subject=f"Letter{character}"))
@@ -314,7 +311,7 @@ def test_field_limits_hold_to_the_character(field: str, tag: str, limit: int) ->
     ("field", "tag"), [("from_dts", "From_DTS"), ("to_dts", "To_DTS"), ("workflow_id", "WorkflowId")]
 )
 def test_data_message_needs_sender_recipient_and_workflow(field: str, tag: str) -> None:
-    """MESH refuses a message without them, so none is written; a report may lack them."""
+    """MESH rejects a message without them, so none is written; a report may lack them."""
     control = _with(field, "")
 
     with pytest.raises(ControlFileError) as caught:
@@ -372,7 +369,7 @@ DTD = "The control file has a DTD, which is never read: it can hide entities."
         ),
     ],
 )
-def test_what_is_no_control_file_is_refused_without_a_quotation(data: bytes, text: str) -> None:
+def test_what_is_no_control_file_is_rejected_without_a_quotation(data: bytes, text: str) -> None:
     """Broken, hostile, doubtful and huge files end in one plain sentence."""
     with pytest.raises(ControlFileError) as caught:
         read_control_file(data)
@@ -381,7 +378,7 @@ def test_what_is_no_control_file_is_refused_without_a_quotation(data: bytes, tex
     assert caught.value.__cause__ is None
 
 
-def test_entity_bomb_is_refused_at_once() -> None:
+def test_entity_bomb_is_rejected_at_once() -> None:
     """A billion laughs cost nothing: entities are not expanded."""
     levels = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 20))
     bomb = (
@@ -393,14 +390,12 @@ def test_entity_bomb_is_refused_at_once() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """No input leaves the reader with another exception."""
+def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     with contextlib.suppress(ControlFileError):
         read_control_file(b"<DTSControl>" + data)
 
 
 def test_control_file_shows_nothing_in_its_repr() -> None:
-    """Subject and recipient carry patient data and stay out of tracebacks."""
     shown = repr(CONSULTATION_REPORT) + repr(SENT_MODEL.status)
 
     assert not any(secret in shown for secret in ("Smith", "1234567890", "Transferred"))

@@ -36,8 +36,7 @@ def test_valid_nhs_number_comes_back_as_ten_digits(number: str, separator: str) 
 
 
 @given(_valid_nhs_numbers(), st.integers(1, 9))
-def test_any_other_check_digit_is_refused(number: str, shift: int) -> None:
-    """Mod 11 finds every single wrong check digit."""
+def test_any_other_check_digit_is_rejected(number: str, shift: int) -> None:
     wrong = number[:9] + str((int(number[9]) + shift) % 10)
 
     with pytest.raises(Rejection, match="check digit"):
@@ -61,8 +60,7 @@ def test_any_other_check_digit_is_refused(number: str, shift: int) -> None:
         ("999000004²", "digits", "The NHS number holds a character that is not a digit."),
     ],
 )
-def test_wrong_nhs_number_is_refused_with_its_reason(written: str, check: str, text: str) -> None:
-    """Every way to be wrong has its own sentence under one code."""
+def test_wrong_nhs_number_is_rejected_with_its_reason(written: str, check: str, text: str) -> None:
     with pytest.raises(Rejection) as caught:
         check_nhs_number(written, NhsNumberCheck(check))
 
@@ -104,8 +102,7 @@ def test_whole_past_date_comes_back(day: date) -> None:
         ("2026-11-23", "The date of birth is in the future."),
     ],
 )
-def test_wrong_date_of_birth_is_refused_with_its_reason(written: str, text: str) -> None:
-    """A date of birth is whole, real and not in the future."""
+def test_wrong_date_of_birth_is_rejected_with_its_reason(written: str, text: str) -> None:
     with pytest.raises(Rejection) as caught:
         check_date_of_birth(written, TODAY)
 
@@ -134,7 +131,7 @@ def test_real_surnames_pass_and_are_trimmed(surname: str) -> None:
         ("N" * 36, "The surname has 36 characters; PDS holds at most 35."),
     ],
 )
-def test_wrong_surname_is_refused_with_its_reason(written: str, text: str) -> None:
+def test_wrong_surname_is_rejected_with_its_reason(written: str, text: str) -> None:
     """A surname must not break the routing string nor exceed what PDS holds."""
     with pytest.raises(Rejection) as caught:
         check_surname(written)
@@ -143,8 +140,7 @@ def test_wrong_surname_is_refused_with_its_reason(written: str, text: str) -> No
 
 
 @given(st.text())
-def test_no_refusal_quotes_what_it_refuses(text: str) -> None:
-    """Error texts carry no patient data, whatever was given."""
+def test_no_rejection_quotes_what_it_rejects(text: str) -> None:
     marked = f"§{text}_§"
     for check in (
         lambda: check_nhs_number(marked, NhsNumberCheck.MOD11),
@@ -158,7 +154,6 @@ def test_no_refusal_quotes_what_it_refuses(text: str) -> None:
 
 
 def test_patient_shows_nothing_in_its_repr() -> None:
-    """A patient in a traceback or a log line stays unnamed."""
     shown = repr(Patient("9990000042", date(2001, 2, 14), "Smith"))
 
     assert not any(secret in shown for secret in ("9990000042", "2001", "Smith"))

@@ -1,4 +1,4 @@
-"""What MESH will answer, told from the control file alone."""
+"""The errors that MESH will report, foreseen from the control file alone."""
 
 from dataclasses import replace
 from typing import Any
@@ -51,6 +51,6 @@ def test_sound_control_file_has_no_errors_ahead(change: dict[str, Any]) -> None:
         ({"workflow_id": "", "from_dts": "", "to_dts": ""}, ["07", "08", "17"]),
     ],
 )
-def test_every_foreseeable_error_is_told_by_its_code(change: dict[str, Any], codes: list[str]) -> None:
+def test_every_foreseeable_error_is_reported_by_its_code(change: dict[str, Any], codes: list[str]) -> None:
     """All errors at once, in the words of the code table."""
     assert codes == [error.code for error in expected_errors(replace(GOOD, **change))]

@@ -19,7 +19,6 @@ VALUES = {
 
 
 def test_all_values_fill_the_template() -> None:
-    """Names are replaced, brackets disappear."""
     rendered = render(TEMPLATE, VALUES)
 
     assert rendered == "Letter for Mr Brian Smith, seen at Oak Surgery, ODS code: A12345, version 2"

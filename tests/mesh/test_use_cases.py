@@ -52,7 +52,6 @@ def test_row_is_that_of_its_specification(
     born: DateOfBirthFormat,
     resolved: str,
 ) -> None:
-    """What a row says is what its documents say, and each row names its own."""
     row = shipped_use_cases()[name]
 
     assert (name, workflow_id, f"{workflow_id}_ACK") == (row.name, row.workflow_id, row.ack_workflow_id)
@@ -64,13 +63,11 @@ def test_row_is_that_of_its_specification(
 
 
 def test_table_has_no_other_rows() -> None:
-    """The table above is the whole table."""
     assert [row[0] for row in ROWS] == list(shipped_use_cases())
 
 
 @pytest.mark.parametrize("name", [row[0] for row in ROWS])
 def test_every_row_makes_a_control_file(name: str) -> None:
-    """Templates are valid and every workflow id fits its field."""
     row = shipped_use_cases()[name]
     for template in (row.subject, row.local_id):
         check_template(template)

@@ -89,7 +89,6 @@ def test_xml_and_json_of_one_message_give_the_same_facts(message: MadeMessage) -
 
 @given(_messages)
 def test_a_large_message_gives_the_same_facts_in_pieces(message: MadeMessage) -> None:
-    """Reading in pieces is the same reading."""
     small = make_bundle_xml(message)
     large = small.replace(b"</Bundle>", PADDING + b"</Bundle>", 1)
 
@@ -97,8 +96,7 @@ def test_a_large_message_gives_the_same_facts_in_pieces(message: MadeMessage) ->
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Whatever was dropped, the reader returns a Reading or raises one of its documented rejections."""
+def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     assert outcome(data) in CODES | {"opaque", "message"}
 
 
@@ -106,19 +104,17 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     st.sampled_from([b"<", b"{", b"<?xml", b"<!DOCTYPE", b"<!--", b"\xef\xbb\xbf<", b"<\0", b"\xff\xfe"]),
     st.binary(),
 )
-def test_any_bytes_after_a_beginning_are_read_or_refused(beginning: bytes, data: bytes) -> None:
-    """The same holds for what begins like something that is read."""
+def test_any_bytes_after_a_beginning_are_read_or_rejected(beginning: bytes, data: bytes) -> None:
     assert outcome(beginning + data) in CODES | {"opaque", "message"}
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 6000), st.integers(0, 40), st.binary(max_size=12))
-def test_a_damaged_message_is_read_or_refused(seed: bytes, at: int, cut: int, put: bytes) -> None:
-    """A message with some bytes cut out and others put in does not crash the reader."""
+def test_a_damaged_message_is_read_or_rejected(seed: bytes, at: int, cut: int, put: bytes) -> None:
     assert outcome(seed[:at] + put + seed[at + cut :]) in CODES | {"opaque", "message"}
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 300))
-def test_a_message_with_parts_moved_about_is_read_or_refused(
+def test_a_message_with_parts_moved_about_is_read_or_rejected(
     seed: bytes, at: int, to: int, length: int
 ) -> None:
     """Markup in odd places does not crash the reader."""
@@ -174,7 +170,7 @@ def _twisted(node: object, draw: Any) -> object:
 
 
 @given(st.data())
-def test_json_of_the_wrong_shape_is_read_or_refused(data: st.DataObject) -> None:
+def test_json_of_the_wrong_shape_is_read_or_rejected(data: st.DataObject) -> None:
     """Strings where objects belong, and the other way round, do not crash the reader."""
     bundle: Json = MadeMessage(filler_bytes=8).bundle()
     twisted = {name: _twisted(value, data.draw) for name, value in bundle.items() if name != "resourceType"}

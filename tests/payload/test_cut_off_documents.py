@@ -1,4 +1,4 @@
-"""Documents whose end did not come, told by their own structure from those that are whole."""
+"""Documents whose end is missing: their own structure shows it."""
 
 import os
 from pathlib import Path
@@ -40,21 +40,21 @@ def content(data: bytes) -> Content:
 
 
 def is_cut_off(data: bytes) -> bool:
-    """True if a file is told as cut off, in words that quote nothing of it."""
-    told = content(data).cut_off
-    assert told is None or told.isascii()
-    return told is not None
+    """True if a file counts as cut off, in words that quote nothing of it."""
+    reason = content(data).cut_off
+    assert reason is None or reason.isascii()
+    return reason is not None
 
 
 @given(st.one_of(PDFS, JPEGS, RTFS, TIFFS))
-def test_a_whole_document_is_never_told_as_cut_off(made: Made) -> None:
+def test_a_whole_document_is_never_reported_as_cut_off(made: Made) -> None:
     """With whatever stands behind it, or without."""
     assert not is_cut_off(made.data)
     assert not is_cut_off(made.data[: made.end])
 
 
 @given(st.one_of(PDFS, JPEGS, RTFS, TIFFS), st.floats(0, 1, exclude_max=True))
-def test_a_part_of_a_document_is_always_told_as_cut_off(made: Made, part: float) -> None:
+def test_a_part_of_a_document_is_always_reported_as_cut_off(made: Made, part: float) -> None:
     """Wherever it was cut, but where an earlier version of it was whole."""
     length = BEGINNING_BYTES + int((made.end - BEGINNING_BYTES) * part)
     cut = made.data[:length]
@@ -83,7 +83,6 @@ def test_a_part_of_a_document_is_always_told_as_cut_off(made: Made, part: float)
     ],
 )
 def test_every_place_to_cut_is_found(made: Made) -> None:
-    """At each byte, from where the kind of the file can be told."""
     places = (
         *range(BEGINNING_BYTES, made.end, 1 + made.end // 4000),
         *range(max(BEGINNING_BYTES, made.end - 100), made.end),
@@ -147,15 +146,15 @@ def test_junk_behind_a_pdf_is_let_pass(junk: bytes) -> None:
 @pytest.mark.parametrize(
     "begun", ["1", "12 ", "12 0", "12 0 o", "12 0 obj <<", "x", "xref\n0 1", "trail", "% by X\n4 0 obj"]
 )
-def test_a_change_that_has_only_begun_is_told(begun: str) -> None:
+def test_a_change_that_has_only_begun_is_reported(begun: str) -> None:
     """The PDF as it was before is whole; what was added to it, a signature or a page, is not."""
-    told = content(pdf("a letter") + begun.encode()).cut_off
+    reason = content(pdf("a letter") + begun.encode()).cut_off
 
-    assert told is not None
-    assert "later change" in told
+    assert reason is not None
+    assert "later change" in reason
 
 
-def test_a_tiff_whose_writer_had_not_done_is_told() -> None:
+def test_a_tiff_whose_writer_had_not_done_is_reported() -> None:
     """Room that was taken beforehand, and the first directory's place still to come."""
     whole = tiff("a scan")
 
@@ -214,7 +213,6 @@ def test_more_than_can_be_read_is_judged_by_its_end() -> None:
     )
 )
 def test_nothing_makes_it_fail(data: bytes) -> None:
-    """Whatever comes after the beginning."""
     assert content(data).content_type is not None
 
 

@@ -1,4 +1,4 @@
-"""Files that are broken, disguised or made to hurt: each is refused in a plain sentence, or opaque."""
+"""Files that are broken, disguised or made to hurt: each is rejected in a plain sentence, or opaque."""
 
 import pytest
 
@@ -47,7 +47,6 @@ QUADRATIC = (
     ids=lambda data: data[:24].decode("latin-1"),
 )
 def test_xml_with_a_dtd_is_not_read(data: bytes) -> None:
-    """A DOCTYPE is refused wherever it hides, at once and without expanding anything."""
     assert rejection(data).code == "payload_dtd"
 
 
@@ -94,12 +93,11 @@ def test_html_is_opaque(data: bytes) -> None:
     ],
     ids=lambda data: data[:24].decode("latin-1"),
 )
-def test_broken_xml_is_refused(data: bytes) -> None:
-    """What begins with < must be well-formed to the end."""
+def test_broken_xml_is_rejected(data: bytes) -> None:
     assert rejection(data).code == "payload_xml_broken"
 
 
-def test_the_place_of_a_fault_is_told() -> None:
+def test_the_place_of_a_fault_is_reported() -> None:
     """Line and column of the first fault are in the text, the content there is not."""
     text = rejection(f"<a>\n  <{CANARY}>\n</a>".encode()).text
 
@@ -108,8 +106,8 @@ def test_the_place_of_a_fault_is_told() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
-def test_messages_in_wide_encodings_are_refused(encoding: str) -> None:
-    """FHIR in UTF-16 or UTF-32 is refused with its own code, with and without a byte order mark."""
+def test_messages_in_wide_encodings_are_rejected(encoding: str) -> None:
+    """FHIR in UTF-16 or UTF-32 is rejected with its own code, with and without a byte order mark."""
     for data in (make_bundle_xml(), make_bundle_json(), b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"):
         if not (data.startswith(b"<!DOCTYPE")):
             assert rejection(data.decode().encode(encoding)).code == "payload_encoding"
@@ -125,7 +123,7 @@ def test_other_text_in_wide_encodings_is_opaque(encoding: str) -> None:
 @pytest.mark.parametrize(
     "name", ["UTF-7", "utf-16", "UTF-16LE", "UCS-4", "IBM037", "shift_jis", "ISO-2022-JP", ""]
 )
-def test_encodings_in_which_markup_could_hide_are_refused(name: str) -> None:
+def test_encodings_in_which_markup_could_hide_are_rejected(name: str) -> None:
     """A declared encoding whose bytes may not mean what they seem to is not read."""
     data = f'<?xml version="1.0" encoding="{name}"?><!-- x --><a/>'.encode()
 
@@ -159,7 +157,7 @@ def test_utf_7_without_a_declaration_is_opaque() -> None:
     ],
     ids=lambda data: data[:24].decode("latin-1"),
 )
-def test_broken_json_messages_are_refused(data: bytes) -> None:
+def test_broken_json_messages_are_rejected(data: bytes) -> None:
     """JSON that names itself a FHIR Bundle must be sound, unambiguous JSON."""
     assert rejection(data).code == "payload_json_broken"
 
@@ -215,8 +213,7 @@ def test_everything_else_is_opaque(data: bytes) -> None:
     assert reading.sha256 is not None
 
 
-def test_an_empty_file_is_refused() -> None:
-    """Nothing can be sent of a file without content."""
+def test_an_empty_file_is_rejected() -> None:
     assert rejection(b"").code == "payload_empty"
 
 
@@ -229,13 +226,13 @@ def test_an_empty_file_is_refused() -> None:
         (b'{"resourceType":"Bundle","a":' + b"[" * 100_000, "payload_too_complex"),
     ],
 )
-def test_nesting_beyond_reason_is_refused(data: bytes, code: str) -> None:
+def test_nesting_beyond_reason_is_rejected(data: bytes, code: str) -> None:
     """Ten thousand levels end in a rejection, not in a crash."""
     assert rejection(data).code == code
 
 
 def test_bundles_within_bundles_do_not_exhaust_the_stack() -> None:
-    """Bundles nested hundreds of times are read or refused."""
+    """Bundles nested hundreds of times are read or rejected."""
     opening = b'{"resourceType":"Bundle","type":"message","entry":[{"resource":'
     for depth in (50, 200, 320, 5_000):
         data = opening * depth + b'{"resourceType":"MessageHeader"}' + b"}]}" * depth
@@ -267,7 +264,7 @@ def test_a_megabyte_made_to_hurt_takes_little(data: bytes) -> None:
 
 
 @in_both_formats
-def test_refusals_carry_nothing_of_the_content(make: Make) -> None:
+def test_rejections_carry_nothing_of_the_content(make: Make) -> None:
     """Neither text nor advice nor the exception's context quotes what stands in the file."""
     data = make(title=CANARY)
     damaged = [data[:end] for end in range(len(data) // 2, len(data) - 2, 97)]
@@ -276,12 +273,11 @@ def test_refusals_carry_nothing_of_the_content(make: Make) -> None:
     ]
 
     for one in damaged:
-        refused = rejection(one)
-        assert CANARY not in f"{refused} {refused.text} {refused.advice} {refused.args}"
-        assert refused.__cause__ is None
-        assert refused.__suppress_context__ or refused.__context__ is None
+        rejected = rejection(one)
+        assert CANARY not in f"{rejected} {rejected.text} {rejected.advice} {rejected.args}"
+        assert rejected.__cause__ is None
+        assert rejected.__suppress_context__ or rejected.__context__ is None
 
 
 def test_xml_1_1_reads_like_1_0() -> None:
-    """An XML 1.1 declaration alone changes nothing."""
     assert facts(make_bundle_xml().replace(b'version="1.0"', b'version="1.1"', 1)).event == "ITK007C"

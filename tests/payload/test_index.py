@@ -1,4 +1,4 @@
-"""What an index says: each row whole or refused, whoever wrote it, and which file each is about."""
+"""What an index says: each row whole or rejected, whoever wrote it, and which file each is about."""
 
 import csv
 import io
@@ -83,7 +83,7 @@ def _unusable(data: bytes | str) -> str:
         ("", {}),
     ],
 )
-def test_each_row_is_whole_or_refused_alone(rows: str, codes: dict[int, str | None]) -> None:
+def test_each_row_is_whole_or_rejected_alone(rows: str, codes: dict[int, str | None]) -> None:
     """A rejection is of the row that is at fault, whose number is that of a spreadsheet."""
     assert _codes(HEAD + rows) == codes
 
@@ -120,7 +120,7 @@ def test_the_first_row_tells_the_separator(separator: str, before: str) -> None:
 
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "text"),
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf\r\n\r\n", "is empty"),
@@ -142,9 +142,8 @@ def test_the_first_row_tells_the_separator(separator: str, before: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_index_that_cannot_be_used_as_a_whole_says_why(data: bytes, told: str) -> None:
-    """None of its rows is used."""
-    assert _unusable(data).startswith(f"The index {told}")
+def test_an_index_that_cannot_be_used_as_a_whole_says_why(data: bytes, text: str) -> None:
+    assert _unusable(data).startswith(f"The index {text}")
 
 
 def test_cells_become_the_keys_of_a_sidecar() -> None:
@@ -177,14 +176,13 @@ def test_a_cut_off_name_is_nobodys() -> None:
 
 @pytest.mark.parametrize("last", ["2.pdf,Zo", ""])
 def test_a_row_that_ends_within_a_character_is_cut_off(last: str) -> None:
-    """The rest is read, and the row is told, even where nothing else of it is there."""
+    """The rest is read, and the row is reported, even where nothing else of it is there."""
     rows = _read(f"{HEAD}1.pdf,Smith,Letter\r\n{last}ë".encode()[:-1])
 
     assert [row.rejection and row.rejection.code for row in rows] == [None, "index_row_cut_off"]
 
 
-def test_no_refusal_quotes_a_value() -> None:
-    """What is wrong is told by columns and numbers; the words of the patient go along to be masked."""
+def test_no_rejection_quotes_a_value() -> None:
     number = synthetic_nhs_number(5)
     head = "file,patient.nhs_number,patient.surname,patient.verified,size_bytes\r\n"
     rows = _read(
@@ -192,16 +190,16 @@ def test_no_refusal_quotes_a_value() -> None:
         f"4.pdf,{number},Smith,,1,Smith\r\n5.pdf,{number},Smith"
     )
 
-    told = "".join(str(row.rejection) for row in rows)
+    errors = "".join(str(row.rejection) for row in rows)
     assert all(row.rejection for row in rows)
-    assert number not in told + repr(rows)
-    assert "Smith" not in told + repr(rows)
+    assert number not in errors + repr(rows)
+    assert "Smith" not in errors + repr(rows)
     assert {number, "Smith"} <= set(rows[0].words_to_mask)
     assert _unusable(f"file,Smith\r\n{number},x\r\n") == "The index has columns that it may not have: 2."
 
 
 @given(st.dictionaries(st.sampled_from(INDEX_COLUMNS), st.text('=,"\r\n a1é', max_size=20), max_size=8))
-def test_any_row_becomes_a_sidecar_or_is_refused(cells: dict[str, str]) -> None:
+def test_any_row_becomes_a_sidecar_or_is_rejected(cells: dict[str, str]) -> None:
     """Quotes, commas and line ends in cells are the reader's affair."""
     [row] = _read(_written([("file", *cells), ("1.pdf", *cells.values())]))
 
@@ -307,7 +305,7 @@ def test_a_row_finds_its_file(named: str, names: list[str], found: str) -> None:
     assert (outcome if isinstance(outcome, str) else outcome.code) == found
 
 
-def test_a_row_whose_file_is_not_there_is_told_that_it_never_will_be() -> None:
+def test_a_row_whose_file_is_not_there_is_reported_that_it_never_will_be() -> None:
     """The file of a later day may have its name, and be about somebody else."""
     [row] = _read("file\r\n1.pdf\r\n")
 
@@ -319,7 +317,7 @@ def test_a_row_whose_file_is_not_there_is_told_that_it_never_will_be() -> None:
 
 
 @pytest.mark.parametrize("there", ["Scan.PDF", IN_PARTS.upper()])
-def test_a_name_that_differs_in_case_alone_is_told_as_that(
+def test_a_name_that_differs_in_case_alone_is_reported_as_that(
     monkeypatch: pytest.MonkeyPatch, there: str
 ) -> None:
     """It is another file where names may differ so, and the one that is meant where they may not."""
@@ -327,17 +325,17 @@ def test_a_name_that_differs_in_case_alone_is_told_as_that(
 
     on_posix, of_windows = posixpath.normcase, ntpath.normcase
     monkeypatch.setattr(os.path, "normcase", on_posix)
-    [(_, told)] = match_rows([row], [there])
+    [(_, rejection)] = match_rows([row], [there])
     monkeypatch.setattr(os.path, "normcase", of_windows)
     [(_, on_windows)] = match_rows([row], [there])
 
-    assert isinstance(told, Rejection)
-    assert told.code == "index_file_missing"
-    assert "only one whose name differs in case" in told.text
+    assert isinstance(rejection, Rejection)
+    assert rejection.code == "index_file_missing"
+    assert "only one whose name differs in case" in rejection.text
     assert on_windows == there
 
 
-def test_a_refused_row_finds_nothing() -> None:
+def test_a_rejected_row_finds_nothing() -> None:
     """It is yielded with its own rejection, in its place."""
     rows = _read(HEAD + "1.pdf,Smith\r\n2.pdf,Jones,x\r\n3.pdf,=,x\r\n")
 

@@ -200,7 +200,6 @@ def test_any_content_comes_out_as_it_went_in(content: bytes, subject: str) -> No
 
 
 def test_two_messages_have_no_id_in_common() -> None:
-    """Each id is new."""
     one, other = MessageIds.new(1), MessageIds.new(1)
 
     assert len({getattr(ids, name) for ids in (one, other) for name in one.__slots__}) == 20

@@ -1,4 +1,4 @@
-"""Files over a megabyte: the same facts in little memory, floods refused, opaque ones barely read."""
+"""Files over a megabyte: the same facts in little memory, floods rejected, opaque ones barely read."""
 
 import hashlib
 import os
@@ -81,14 +81,14 @@ def test_large_values_come_back_to_the_letter(make: Make) -> None:
 
 
 @in_both_formats
-def test_a_large_message_cut_short_is_refused(make: Make) -> None:
+def test_a_large_message_cut_short_is_rejected(make: Make) -> None:
     """A message whose end is missing is broken, also if what is missing is the attachment's end."""
     data = make(filler_bytes=3 * MEGABYTE)
 
     assert {outcome(data[:-9]), outcome(data[:2_000_000])} <= {"payload_xml_broken", "payload_json_broken"}
 
 
-def test_a_large_dtd_is_refused_before_it_is_parsed() -> None:
+def test_a_large_dtd_is_rejected_before_it_is_parsed() -> None:
     """A DOCTYPE that comes after a megabyte of comments, in pieces of any cut, is found."""
     for length in range(1024 * 1024 - 12, 1024 * 1024 + 3):
         data = b"<!--" + b"x" * length + b"--><!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"
@@ -97,7 +97,7 @@ def test_a_large_dtd_is_refused_before_it_is_parsed() -> None:
 
 
 @pytest.mark.slow
-def test_megabytes_of_comments_before_anything_are_refused() -> None:
+def test_megabytes_of_comments_before_anything_are_rejected() -> None:
     """Nobody writes five megabytes before the first element."""
     comments = b"<!-- x -->" * 500_000
 
@@ -136,7 +136,7 @@ def test_structure_nobody_asked_for_passes_by() -> None:
     ],
     ids=["patients", "names", "attribute", "text", "blanks"],
 )
-def test_floods_are_refused(flood: str) -> None:
+def test_floods_are_rejected(flood: str) -> None:
     """Tens of thousands of patients, or values of over 10 MB that are no documents, are not read."""
     data = make_bundle_xml().decode()
 
@@ -144,7 +144,7 @@ def test_floods_are_refused(flood: str) -> None:
 
 
 @pytest.mark.slow
-def test_millions_of_elements_are_refused() -> None:
+def test_millions_of_elements_are_rejected() -> None:
     """What nobody asked for may be much, but not without end."""
     flood = "<entry><resource><Basic>" + "<a/>" * 5_000_000 + "</Basic></resource></entry>"
     data = make_bundle_xml().decode().replace("</Bundle>", flood + "</Bundle>", 1)
@@ -152,7 +152,7 @@ def test_millions_of_elements_are_refused() -> None:
     assert rejection(data.encode()).code == "payload_too_complex"
 
 
-def test_much_json_beside_the_attachments_is_refused() -> None:
+def test_much_json_beside_the_attachments_is_rejected() -> None:
     """JSON is held in memory, so there is a limit to it."""
     flood = b', {"x": "%s"}' % (b"*" * 900) * 20_000
 
@@ -225,7 +225,7 @@ def test_a_large_opaque_file_is_hashed_when_somebody_asks(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("size_bytes", [10, 3_000_000])
 @pytest.mark.parametrize("difference", [-1, 1])
-def test_a_file_that_changes_under_the_reader_is_refused(
+def test_a_file_that_changes_under_the_reader_is_rejected(
     tmp_path: Path, size_bytes: int, difference: int
 ) -> None:
     """A size that is no longer what it was means that somebody is still writing."""

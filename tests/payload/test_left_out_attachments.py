@@ -30,7 +30,7 @@ LINES = "\r\n".join(DOCUMENT[at : at + 76] for at in range(0, len(DOCUMENT), 76)
 def test_base64_is_left_out_however_it_is_written(make: Make, written: str) -> None:
     """Line ends and escapes as XML and JSON libraries write them do not bring the document into the parser.
 
-    libxml2 refuses a value of over 10 MB, so this would be refused if the document were not left out.
+    libxml2 rejects a value of over 10 MB, so this would be rejected if the document were not left out.
     """
     data = attached(make, written)
     tracemalloc.start()
@@ -108,7 +108,7 @@ def _hidden(filler: str, middle: str) -> str:
     ],
 )
 def test_a_fault_that_is_left_out_is_still_a_fault(before: str, run: str, after: str) -> None:
-    """XML whose only fault stands where base64 is left out is refused, and without the fault it is read."""
+    """XML whose only fault stands where base64 is left out is rejected, and without the fault it is read."""
     data = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run}{after}".encode(), 1)
     sound = make_bundle_xml().replace(b"<Patient>", f"<Patient>{before}{run[0] * 9}{after}".encode(), 1)
 

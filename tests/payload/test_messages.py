@@ -137,7 +137,6 @@ def test_the_version_comes_from_the_extension_made_for_it(make: Make) -> None:
 
 @in_both_formats
 def test_missing_parts_are_none(make: Make) -> None:
-    """A message that leaves everything optional out is still read."""
     found = facts(
         make(
             event=None,
@@ -221,7 +220,6 @@ def test_a_prefixed_namespace_is_the_same_namespace() -> None:
 
 
 def test_a_byte_order_mark_is_accepted() -> None:
-    """UTF-8 with a byte order mark reads like UTF-8 without."""
     mark = b"\xef\xbb\xbf"
 
     assert facts(mark + make_bundle_xml()).event == "ITK007C"
@@ -229,14 +227,12 @@ def test_a_byte_order_mark_is_accepted() -> None:
 
 
 def test_latin_1_is_read_as_declared() -> None:
-    """XML that declares ISO-8859-1 is read in it."""
     data = make_bundle_xml(title="Rétablissement").decode().replace("UTF-8", "ISO-8859-1")
 
     assert facts(data.encode("latin-1")).title == "Rétablissement"
 
 
 def test_comments_and_instructions_do_not_matter() -> None:
-    """Comments and processing instructions anywhere leave the facts as they are."""
     data = make_bundle_xml().replace(b'<title value="C', b'<!-- no --><?x y?><title value="C')
     data = (
         data.replace(b"<Bundle ", b"<?xml-stylesheet href='x'?><!-- before --><Bundle ", 1)
@@ -276,7 +272,6 @@ def test_a_response_may_leave_things_out() -> None:
 
 
 def test_other_codings_are_not_itk_codes() -> None:
-    """Of an OperationOutcome only ITK3 response codes are taken."""
     bundle = response_bundle(request_id="x", codes=("20013",))
     coding = {"system": "https://fhir.nhs.uk/STU3/CodeSystem/Spine-ErrorOrWarningCode-1", "code": "INVALID"}
     bundle["entry"][1]["resource"]["issue"][0]["details"]["coding"].insert(0, coding)
@@ -289,7 +284,6 @@ def test_other_codings_are_not_itk_codes() -> None:
 
 @in_both_formats
 def test_facts_show_nothing_in_a_repr(make: Make) -> None:
-    """No fact's repr carries a value of the message."""
     found = facts(make())
 
     response = facts(make_response_xml(request_id="request-seven")).response
@@ -340,7 +334,7 @@ def test_the_practice_that_a_message_is_for_is_read(where: str) -> None:
         (b"\xef\xbb\xbf" + make_bundle_json(), ["byte order mark", "JSON"]),
     ],
 )
-def test_what_some_recipients_refuse_of_a_message_is_told(data: bytes, words: list[str]) -> None:
+def test_what_some_recipients_reject_of_a_message_is_reported(data: bytes, words: list[str]) -> None:
     """XML is what ITK3 wants, and without a byte order mark."""
     oddities = read(data).oddities
 

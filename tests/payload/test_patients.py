@@ -75,7 +75,6 @@ def test_several_patients_and_no_telling_subject_is_a_problem(make: Make, subjec
 @in_both_formats
 @pytest.mark.parametrize("subject", [None, "urn:uuid:nobody-here"])
 def test_a_single_patient_needs_no_subject(make: Make, subject: str | None) -> None:
-    """The only Patient of a message is the one it is about."""
     assert patient(make(patients=(BABY,), subject=subject)).surname == "Baker"
 
 
@@ -160,7 +159,6 @@ def test_a_document_nested_deeper_is_found() -> None:
 
 @in_both_formats
 def test_a_contained_patient_is_found(make: Make) -> None:
-    """A Patient inside the Composition is the subject if the reference says so."""
     contained = MadePatient(surname="Contained", resource_id="inside").resource()
     changes: Json = {"contained": [contained], "subject": {"reference": "#inside"}}
 
@@ -217,7 +215,6 @@ def test_nhs_numbers_are_known_under_old_and_new_systems(make: Make, system: str
 
 @in_both_formats
 def test_other_identifiers_are_no_nhs_number(make: Make) -> None:
-    """A hospital number, even of ten digits, is never taken for an NHS number."""
     hospital = {"system": "https://example.org/hospital-number", "value": synthetic_nhs_number(5)}
 
     assert patient(make(patients=(MadePatient(identifiers=(hospital,)),))).nhs_number is None
@@ -294,7 +291,7 @@ def test_the_display_name_is_what_the_subject_shows(make: Make, name: Json, show
 @in_both_formats
 @pytest.mark.parametrize("date_of_birth", ["1980", "1980-02", "1980-02-30", "2999-01-01", "09/01/1957"])
 def test_dates_of_birth_pass_as_written(make: Make, date_of_birth: str) -> None:
-    """The reader does not judge a date; what is partial or impossible is refused where it is used."""
+    """The reader does not judge a date; what is partial or impossible is rejected where it is used."""
     assert patient(make(patients=(MadePatient(date_of_birth=date_of_birth),))).date_of_birth == date_of_birth
 
 

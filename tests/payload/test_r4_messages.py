@@ -48,7 +48,6 @@ both_formats = pytest.mark.parametrize("write", [as_xml, _json], ids=["xml", "js
     ],
 )
 def test_the_event_is_the_coding_s_code_or_the_uri(write: Write, event: Json, expected: str | None) -> None:
-    """eventCoding.code counts, else eventUri; a header without either has no event."""
     facts = read(write(referral_bundle(event=event)))
 
     assert facts.event == expected

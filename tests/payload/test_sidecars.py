@@ -36,10 +36,10 @@ WHOLE: dict[str, Any] = {
 def _rejection(data: bytes | dict[str, Any]) -> Rejection:
     with pytest.raises(Rejection) as caught:
         read_sidecar(data if isinstance(data, bytes) else json.dumps(data).encode())
-    refused = caught.value
-    assert refused.__cause__ is None
-    assert refused.__suppress_context__ or refused.__context__ is None
-    return refused
+    rejected = caught.value
+    assert rejected.__cause__ is None
+    assert rejected.__suppress_context__ or rejected.__context__ is None
+    return rejected
 
 
 def test_a_whole_sidecar_is_read() -> None:
@@ -73,7 +73,6 @@ def test_every_key_may_be_left_out_or_null(key: str) -> None:
 
 @pytest.mark.parametrize("version", [0, 1, 999_999_999, "1", "2.1", "v3"])
 def test_a_version_is_a_number_or_text(version: int | str) -> None:
-    """Versions pass as they were written."""
     assert read_sidecar(json.dumps({"version": version}).encode()).version == version
 
 
@@ -85,7 +84,6 @@ def test_acknowledgements_keep_their_order_and_repeat_nothing() -> None:
 
 
 def test_a_byte_order_mark_is_accepted() -> None:
-    """Notepad's UTF-8 is UTF-8."""
     assert read_sidecar(b"\xef\xbb\xbf" + json.dumps(WHOLE).encode()).use_case == "send-document"
 
 
@@ -109,27 +107,26 @@ def test_a_byte_order_mark_is_accepted() -> None:
     ],
     ids=lambda value: str(value[:20]),
 )
-def test_what_is_not_json_is_refused(data: bytes, text: str) -> None:
+def test_what_is_not_json_is_rejected(data: bytes, text: str) -> None:
     """The rejection says in a sentence what keeps the sidecar from being JSON, and where."""
-    refused = _rejection(data)
+    rejected = _rejection(data)
 
-    assert (refused.code, refused.text) == ("sidecar_not_json", text)
+    assert (rejected.code, rejected.text) == ("sidecar_not_json", text)
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b"1", b'"x"', b"true"])
-def test_json_that_is_no_object_is_refused(data: bytes) -> None:
-    """A sidecar is an object."""
+def test_json_that_is_no_object_is_rejected(data: bytes) -> None:
     assert _rejection(data).code == "sidecar_not_object"
 
 
 def test_a_sidecar_has_a_size_limit() -> None:
-    """A mebibyte is enough; a byte more is refused."""
+    """A mebibyte is enough; a byte more is rejected."""
     assert read_sidecar(b" " * (SIDECAR_BYTES - 2) + b"{}") == Sidecar()
     assert _rejection(b" " * (SIDECAR_BYTES - 1) + b"{}").code == "sidecar_too_large"
 
 
 @pytest.mark.parametrize(
-    ("sidecar", "told"),
+    ("sidecar", "fault"),
     [
         ({"pateint": {}}, "`pateint` is not a key it may have (is `patient` meant?)"),
         ({"useCase": "x"}, "`useCase` is not a key it may have (is `use_case` meant?)"),
@@ -143,12 +140,11 @@ def test_a_sidecar_has_a_size_limit() -> None:
         ({"patient": {"surname": "x", "1957-01-09": 1}}, "key 2 of `patient` is not a key it may have"),
     ],
 )
-def test_an_unknown_key_is_named(sidecar: dict[str, Any], told: str) -> None:
-    """A misspelt key is an error that says which key, and which one may be meant."""
-    refused = _rejection(sidecar)
+def test_an_unknown_key_is_named(sidecar: dict[str, Any], fault: str) -> None:
+    rejected = _rejection(sidecar)
 
-    assert refused.code == "sidecar_unknown_key"
-    assert refused.text == f"The sidecar cannot be used: {told}."
+    assert rejected.code == "sidecar_unknown_key"
+    assert rejected.text == f"The sidecar cannot be used: {fault}."
 
 
 @pytest.mark.parametrize("where", ["top", "patient"])
@@ -169,12 +165,12 @@ def test_a_key_that_looks_like_a_number_is_not_named(where: str) -> None:
         (b'{"9990000042": 1, "9990000042": 2}', "a key"),
     ],
 )
-def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
+def test_a_key_given_twice_is_rejected(data: bytes, key: str) -> None:
     """Two readers could take two things from it, so neither is taken."""
-    refused = _rejection(data)
+    rejected = _rejection(data)
 
-    assert refused.code == "sidecar_duplicate_key"
-    assert refused.text == f"The sidecar gives {key} twice in one object."
+    assert rejected.code == "sidecar_duplicate_key"
+    assert rejected.text == f"The sidecar gives {key} twice in one object."
 
 
 @pytest.mark.parametrize(
@@ -218,13 +214,13 @@ def test_a_key_given_twice_is_refused(data: bytes, key: str) -> None:
 )
 def test_a_wrong_value_says_what_is_expected(key: str, value: object, expected: str) -> None:
     """The rejection names the key and what it takes, never what it was given."""
-    refused = _rejection({key: value})
+    rejected = _rejection({key: value})
 
-    assert refused.code == "sidecar_wrong_value"
-    assert refused.text.startswith(f"The sidecar cannot be used: {expected}")
+    assert rejected.code == "sidecar_wrong_value"
+    assert rejected.text.startswith(f"The sidecar cannot be used: {expected}")
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     """Several faults make one rejection, unknown keys first; of very many the first five and the number."""
     both = _rejection({"title": 1, "use_csae": "x", "version": 1.5})
     many = _rejection({f"key{'x' * n}": 1 for n in range(20)})
@@ -235,7 +231,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_a_line_end_in_a_surname_is_left_for_its_own_check() -> None:
-    """The sidecar passes on what the check of the surname can refuse more plainly."""
+    """The sidecar passes on what the check of the surname can reject more plainly."""
     patient = read_sidecar(b'{"patient": {"surname": "Smi\\nth"}}').patient
 
     assert patient is not None
@@ -243,7 +239,6 @@ def test_a_line_end_in_a_surname_is_left_for_its_own_check() -> None:
 
 
 def test_a_sidecar_shows_nothing_in_a_repr() -> None:
-    """Neither repr nor str of a sidecar or its patient carries a value."""
     sidecar = read_sidecar(json.dumps(WHOLE).encode())
 
     shown = f"{sidecar!r} {sidecar} {sidecar.patient!r} {sidecar.patient}"
@@ -290,15 +285,13 @@ _near = st.dictionaries(st.sampled_from(list(WHOLE)) | st.text(max_size=12), _js
 
 
 @given(st.binary(max_size=200) | _json.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Whatever lies there as a sidecar, the reader returns a Sidecar or raises a Rejection."""
+def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     with contextlib.suppress(Rejection):
         assert isinstance(read_sidecar(data), Sidecar)
 
 
 @given(_near, st.text("bcdfghjklmnpqrstvwxz", min_size=12, max_size=20))
-def test_no_refusal_quotes_a_value(said: dict[str, Any], canary: str) -> None:
-    """Wherever a value stands, the rejection of its sidecar does not contain it."""
+def test_no_rejection_quotes_a_value(said: dict[str, Any], canary: str) -> None:
     planted = {**said, "patient": {"surname": [canary], "nhs_number": canary * 10}, "title": {"x": canary}}
 
     assert canary not in str(_rejection(planted))

@@ -32,7 +32,6 @@ def test_without_the_section_there_is_no_bridge(tmp_path: Path) -> None:
     ],
 )
 def test_environments(tmp_path: Path, written: str, read: str | None) -> None:
-    """An environment is one of three names, or a URL."""
     assert load(tmp_path, f'{MINIMAL}[bridge]\nenvironment = "{written}"\n').bridge.environment == read
 
 
@@ -52,7 +51,7 @@ def test_environments(tmp_path: Path, written: str, read: str | None) -> None:
     ],
 )
 def test_wrong_environments(tmp_path: Path, written: str, reason: str) -> None:
-    """What is neither a name nor a safe URL is refused, and not repeated: there may be a password in it."""
+    """What is neither a name nor a safe URL is rejected, and not repeated: there may be a password in it."""
     (line,) = faults(tmp_path, f'{MINIMAL}[bridge]\nenvironment = "{written}"\n')
 
     assert line.startswith("bridge.environment: found a wrong value")
@@ -80,7 +79,7 @@ def test_references(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("literal", ["Tr0ub4dor", "file:", "env: ", "pass:Tr0ub4dor", "FILE:/etc/Tr0ub4dor"])
 @pytest.mark.parametrize("key", ["password", "shared_key", "private_key"])
-def test_a_secret_itself_is_refused_and_not_repeated(tmp_path: Path, key: str, literal: str) -> None:
+def test_a_secret_itself_is_rejected_and_not_repeated(tmp_path: Path, key: str, literal: str) -> None:
     """A secret in the settings is a fault that tells where secrets belong, and does not hold it."""
     (line,) = faults(tmp_path, f'{MINIMAL}[bridge]\n{key} = "{literal}"\n')
 
@@ -89,8 +88,8 @@ def test_a_secret_itself_is_refused_and_not_repeated(tmp_path: Path, key: str, l
     assert "Tr0ub4dor" not in line
 
 
-def test_a_secret_in_the_environment_is_refused_too(tmp_path: Path) -> None:
-    """MESHCTL_BRIDGE__PASSWORD is a setting like others: it names a place, and a secret in it is not told."""
+def test_a_secret_in_the_environment_is_rejected_too(tmp_path: Path) -> None:
+    """MESHCTL_BRIDGE__PASSWORD is a setting like others: a secret in it is not shown."""
     (line,) = faults(tmp_path, MINIMAL, {"MESHCTL_BRIDGE__PASSWORD": "Tr0ub4dor"})
 
     assert line.startswith("bridge.password (from MESHCTL_BRIDGE__PASSWORD): found a wrong value")

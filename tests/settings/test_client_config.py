@@ -1,4 +1,4 @@
-"""The MESH Client's meshclient.cfg: what is taken from it, what never is, and what is refused."""
+"""The MESH Client's meshclient.cfg: what is taken from it, what never is, and what is rejected."""
 
 import sys
 from datetime import timedelta
@@ -49,7 +49,6 @@ def _file(folder: Path, text: str | bytes) -> Path:
 
 
 def test_each_client_element_is_a_mailbox(tmp_path: Path) -> None:
-    """Every Client element gives one mailbox, with its flags; a flag that is not Y or N is not set."""
     clients = read_client_config(_file(tmp_path, TWO_MAILBOXES))
 
     assert clients == (
@@ -77,7 +76,6 @@ def test_each_client_element_is_a_mailbox(tmp_path: Path) -> None:
 
 
 def test_secrets_stay_in_the_file(tmp_path: Path) -> None:
-    """No password or key of the file is in what is read from it."""
     shown = repr(read_client_config(_file(tmp_path, TWO_MAILBOXES)))
 
     assert not [secret for secret in SECRETS if secret in shown]
@@ -117,8 +115,8 @@ def test_a_bad_poll_period_counts_as_not_set(tmp_path: Path) -> None:
         ("<MESHConfig>" + " " * 1_000_001, "too large"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, text: str, expected: str) -> None:
-    """What is not a meshclient.cfg is refused with the reason and the file's path, and none of its text."""
+def test_other_files_are_rejected(tmp_path: Path, text: str, expected: str) -> None:
+    """What is not a meshclient.cfg is rejected with the reason and the file's path, and none of its text."""
     file = _file(tmp_path, text)
 
     with pytest.raises(ConfigError) as caught:
@@ -130,13 +128,11 @@ def test_other_files_are_refused(tmp_path: Path, text: str, expected: str) -> No
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A file that cannot be read is named with the system's reason and the remedy."""
     with pytest.raises(ConfigError, match=r"nowhere.cfg: cannot be read \(No such file or directory\)"):
         read_client_config(tmp_path / "nowhere.cfg")
 
 
 def test_the_named_mailbox_is_chosen(tmp_path: Path) -> None:
-    """Of several mailboxes the named one is chosen, and none is guessed."""
     file = _file(tmp_path, TWO_MAILBOXES)
 
     assert choose_client(file, "X26ABC2").mailbox_id == "X26ABC2"
@@ -146,7 +142,7 @@ def test_the_named_mailbox_is_chosen(tmp_path: Path) -> None:
         choose_client(file, "X26ABC3")
 
 
-def test_a_folder_of_another_system_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_another_system_is_rejected(tmp_path: Path) -> None:
     """A path with a drive names no folder on Linux, nor one without on Windows: the person has to say it."""
     posix, windows = read_client_config(_file(tmp_path, TWO_MAILBOXES))
     ours, other = (windows, posix) if sys.platform == "win32" else (posix, windows)

@@ -1,4 +1,4 @@
-"""Durations in settings: what they mean, what is refused, and that they read back."""
+"""Durations in settings: what they mean, what is rejected, and that they read back."""
 
 from datetime import timedelta
 
@@ -22,7 +22,6 @@ from meshctl.settings.types import format_duration, parse_duration
     ],
 )
 def test_units_add_up(text: str, expected: timedelta) -> None:
-    """Days, hours, minutes and seconds are read in that order and add up."""
     assert expected == parse_duration(text)
 
 
@@ -46,22 +45,21 @@ def test_units_add_up(text: str, expected: timedelta) -> None:
         "9999999999s",
     ],
 )
-def test_other_texts_are_refused(value: str) -> None:
+def test_other_texts_are_rejected(value: str) -> None:
     """A duration has units, in order, without blanks or fractions, above zero and at most ten years."""
     with pytest.raises(ValueError, match="expected a duration"):
         parse_duration(value)
 
 
 @pytest.mark.parametrize("value", [90, 1.5, True, None, ["5s"], timedelta(seconds=5)])
-def test_a_bare_number_is_refused(value: object) -> None:
-    """A value without a unit is refused, whatever its type: nobody can tell seconds from minutes."""
+def test_a_bare_number_is_rejected(value: object) -> None:
+    """A value without a unit is rejected, whatever its type: nobody can tell seconds from minutes."""
     with pytest.raises(ValueError, match="expected a duration"):
         parse_duration(value)
 
 
 @given(st.integers(min_value=1, max_value=3660 * 86_400))
 def test_written_durations_read_back(seconds: int) -> None:
-    """What format_duration writes, parse_duration reads as the same duration."""
     duration = timedelta(seconds=seconds)
 
     assert duration == parse_duration(format_duration(duration))

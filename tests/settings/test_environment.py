@@ -93,7 +93,7 @@ def test_other_variables_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_fault_names_the_variable(tmp_path: Path) -> None:
-    """A wrong value from the environment is told with the variable that it came from."""
+    """A wrong value from the environment is reported with the variable that it came from."""
     lines = faults(tmp_path, MINIMAL, {"MESHCTL_STAGING__QUIET_SECONDS": "soon"})
 
     assert lines == [

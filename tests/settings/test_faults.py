@@ -42,7 +42,6 @@ from tests.settings.loading import MINIMAL, faults, load
     ],
 )
 def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None:
-    """A missing or wrong key of [mailbox] is told in full."""
     assert faults(tmp_path, f"[mailbox]\n{text}\n") == [expected]
 
 
@@ -133,7 +132,6 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
     ],
 )
 def test_faults_of_other_sections(tmp_path: Path, text: str, expected: str) -> None:
-    """A wrong, unknown or missing key of another section is told in full."""
     assert faults(tmp_path, f"{MINIMAL}{text}\n") == [expected]
 
 
@@ -177,12 +175,12 @@ def test_faults_of_other_sections(tmp_path: Path, text: str, expected: str) -> N
     ],
 )
 def test_one_wrong_value_is_one_fault(tmp_path: Path, text: str) -> None:
-    """Wrong types, blank texts and values out of range are refused, a line each, never mended."""
+    """Wrong types, blank texts and values out of range are rejected, a line each, never corrected."""
     assert len(faults(tmp_path, f"{text}\n")) == 1
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
-    """Faults of several sections, of rules between them and of the environment are told together."""
+    """Faults of several sections, of rules between them and of the environment are reported together."""
     lines = faults(
         tmp_path,
         '[mailbox]\nid = "X26ABC1"\n[staging]\nwatch = "event"\nrejected = "outbox/rejected"\n'
@@ -201,7 +199,6 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
 
 
 def test_the_headline_counts(tmp_path: Path) -> None:
-    """The first line names the file and how many settings are wrong."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, f'{MINIMAL}[staging]\nwatch = "x"\nquiet_seconds = 0\n')
 

@@ -38,7 +38,6 @@ def test_defaults_are_laid_beside_the_file(tmp_path: Path) -> None:
 
 
 def test_defaults_of_other_keys(tmp_path: Path) -> None:
-    """The other defaults are the documented ones."""
     settings = load(tmp_path, MINIMAL)
 
     assert settings.mailbox.file_mode == 0o640
@@ -65,7 +64,6 @@ def test_defaults_of_other_keys(tmp_path: Path) -> None:
 
 
 def test_values_are_read(tmp_path: Path) -> None:
-    """Texts, numbers, durations and lists come out as what they mean."""
     settings = load(
         tmp_path,
         MINIMAL
@@ -81,7 +79,6 @@ def test_values_are_read(tmp_path: Path) -> None:
 
 
 def test_rights_are_read(tmp_path: Path) -> None:
-    """A mode is octal, and a group a name."""
     mailbox = load(tmp_path, MINIMAL + 'file_mode = "0660"\ngroup = "mesh"\n').mailbox
 
     assert (mailbox.file_mode, mailbox.group) == (0o660, "mesh")
@@ -132,7 +129,6 @@ def test_mailbox_folders_are_taken_as_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["watch", "outbox", "quiet_seconds"])
 def test_settings_do_not_change(tmp_path: Path, key: str) -> None:
-    """Loaded settings are frozen."""
     settings = load(tmp_path, MINIMAL)
 
     with pytest.raises(ValidationError, match="frozen"):
@@ -176,8 +172,8 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: p
         ('[mailbox]\nid = "ü"\n'.encode("latin-1"), "not in UTF-8"),
     ],
 )
-def test_bad_toml_is_told_with_its_line(tmp_path: Path, data: bytes, expected: str) -> None:
-    """A file that is no TOML is refused with the line and the usual remedy."""
+def test_bad_toml_is_reported_with_its_line(tmp_path: Path, data: bytes, expected: str) -> None:
+    """A file that is no TOML is rejected with the line and the usual remedy."""
     file = tmp_path / "meshctl.toml"
     file.write_bytes(data)
 
@@ -189,7 +185,6 @@ def test_bad_toml_is_told_with_its_line(tmp_path: Path, data: bytes, expected: s
 
 
 def test_a_file_from_windows_is_read(tmp_path: Path) -> None:
-    """A byte order mark and CRLF line ends are accepted."""
     file = tmp_path / "meshctl.toml"
     file.write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
 
@@ -228,7 +223,7 @@ def test_the_own_folder_beats_the_client_config(tmp_path: Path) -> None:
     ],
 )
 def test_a_client_config_that_does_not_fit_is_one_fault(tmp_path: Path, mailbox: str, expected: str) -> None:
-    """What the client's settings cannot supply is told once, not again as missing keys."""
+    """What the client's settings cannot supply is reported once, not again as missing keys."""
     more = "<Client><ClientIdentity>X26ABC2</ClientIdentity></Client>"
     (tmp_path / "meshclient.cfg").write_text(CLIENT_CONFIG.format(root=FOREIGN_ROOT, more=more))
 

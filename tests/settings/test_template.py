@@ -24,7 +24,6 @@ def _uncommented(text: str) -> str:
 
 
 def test_the_file_loads_as_written(tmp_path: Path) -> None:
-    """The written file is a valid settings file with the essentials in it."""
     settings = _load(tmp_path, settings_text(ESSENTIALS, {}))
 
     assert settings.mailbox.id == "X26ABC1"
@@ -32,7 +31,6 @@ def test_the_file_loads_as_written(tmp_path: Path) -> None:
 
 
 def test_every_key_is_in_the_file() -> None:
-    """Every section and key of the models is in the file, live or commented."""
     document = tomllib.loads(_uncommented(settings_text(ESSENTIALS, {})))
 
     use_case = document.pop("use_cases")["local-report"]
@@ -55,7 +53,6 @@ def test_taking_the_comment_signs_away_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    """Above every key stands a comment that says what it is."""
     lines = settings_text(ESSENTIALS, {}).splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"#?[a-z_]+ = ", line)]
 

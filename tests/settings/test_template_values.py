@@ -22,7 +22,7 @@ def test_values_read_back(value: object) -> None:
     assert value == tomllib.loads(f"value = {toml_value(value)}")["value"]
 
 
-def test_other_values_are_refused() -> None:
+def test_other_values_are_rejected() -> None:
     """A value that TOML has no form for is a fault of the program, not silently a text."""
     with pytest.raises(TypeError, match="no TOML for a set"):
         toml_value({1})
