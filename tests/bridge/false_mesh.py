@@ -80,7 +80,7 @@ class Request:
 
 @dataclass
 class FalseMesh:
-    """The far end. `arrived` is what it took, with `is_taken_anyway` also where it answers badly."""
+    """A server. `arrived` is what it took, with `is_taken_anyway` also where it answers badly."""
 
     url: str = ""
     inbox: dict[str, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A far end that answers as a test wants: whatever ids, headers, bodies and lengths, over real HTTP."""
+"""A server that answers as a test wants: whatever ids, headers, bodies and lengths, over real HTTP."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ def rejection(status: int, text: str = "Message does not exist") -> Answer:
 
 @dataclass
 class OddMesh:
-    """The far end: the answers to requests for `ID` or `ID/CHUNK`, each list used up from its front.
+    """The server: the answers to requests for `ID` or `ID/CHUNK`, each list used up from its front.
 
     The last answer of a list stays. Acknowledged messages leave the inbox.
     """

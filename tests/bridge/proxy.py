@@ -1,4 +1,4 @@
-"""A proxy between a bridge and its far end that breaks connections where a test wants: real faults."""
+"""A proxy between a bridge and its server that breaks connections where a test wants: real faults."""
 
 import re
 import socket
@@ -18,7 +18,7 @@ class Break(Enum):
     """Where a connection breaks."""
 
     ANSWER_LOST = auto()
-    """The request reaches the far end, its answer does not come back: the connection is reset."""
+    """The request reaches the server, its answer does not come back: the connection is reset."""
     ANSWER_NEVER = auto()
     """The same, but nothing ends: the client waits until it gives up."""
     REQUEST_LOST = auto()
@@ -47,9 +47,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(far_end: str) -> Iterator[Proxy]:
-    """Run a proxy to the far end while the block lasts."""
-    address = urlsplit(far_end)
+def proxy_to(target: str) -> Iterator[Proxy]:
+    """Run a proxy to the server while the block lasts."""
+    address = urlsplit(target)
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = Proxy(f"http://localhost:{server.getsockname()[1]}")
         workers: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""NHS England's MESH sandbox as a test's far end: the real program, in its own process, on loopback.
+"""NHS England's MESH sandbox as the MESH of tests: the real program, in its own process, on loopback.
 
 It serves three mailboxes, X26ABC1 to X26ABC3, checks tokens as MESH does, and keeps what it was sent in a
 folder, so that it can be stopped and started again. With a `TestAuthority` it speaks TLS and asks for a
@@ -137,7 +137,7 @@ class Sandbox:
             time.sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
-        """End it at once, whatever it is doing: as if the far end lost power."""
+        """End it at once, whatever it is doing: as if it lost power."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(_STOP_SECONDS)

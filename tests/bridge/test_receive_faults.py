@@ -27,14 +27,14 @@ DATA = {"Mex-MessageType": "DATA", "Mex-From": "X26ABC2", "Mex-To": "X26ABC1", "
 
 @pytest.fixture
 def mesh() -> Iterator[OddMesh]:
-    """A far end that answers as told."""
+    """A server that answers as told."""
     with odd_mesh() as running:
         yield running
 
 
 @pytest.fixture
 def mailbox(mesh: OddMesh, tmp_path: Path) -> Mailbox:
-    """A mailbox at that far end."""
+    """A mailbox at that server."""
     return Mailbox(tmp_path, mesh.url)
 
 

@@ -301,7 +301,7 @@ def test_calls_that_fail(sandbox: Sandbox, tmp_path: Path, variant: str, error: 
 def test_what_was_rejected_before_a_kill_may_be_taken_after_it(sandbox: Sandbox, tmp_path: Path) -> None:
     """A rejection that a kill kept from coming out is forgotten, report and all: MESH is asked anew."""
     place = Places(sandbox, tmp_path, "letter").new()
-    far_end = place.mailbox.url
+    mesh_url = place.mailbox.url
     with answering(417, body='{"errorEvent": "SEND", "errorCode": "12", "errorDescription": "no"}') as url:
         place.mailbox.url = url
         unsettled = Places(sandbox, tmp_path / "recorded", "letter").new()
@@ -313,7 +313,7 @@ def test_what_was_rejected_before_a_kill_may_be_taken_after_it(sandbox: Sandbox,
         assert forked.run_until(place.send, deciding)
         assert any("reports/" in name for name in place.mailbox.left_over())
 
-    place.mailbox.url = far_end
+    place.mailbox.url = mesh_url
     place.start_until_quiet()
 
     assert place.reports == {}

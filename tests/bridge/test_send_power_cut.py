@@ -35,7 +35,7 @@ BOTH_KINDS = pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered"
 
 
 @dataclass(frozen=True)
-class FarEnds:
+class Sandboxes:
     """A sandbox that the recorded runs send to, and one that knows nothing of their messages."""
 
     used: Sandbox
@@ -43,27 +43,27 @@ class FarEnds:
 
 
 @pytest.fixture(scope="module")
-def far_ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarEnds]:
+def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
     """Two sandboxes for all cuts."""
     with (
         Sandbox(tmp_path_factory.mktemp("used")) as used,
         Sandbox(tmp_path_factory.mktemp("unused")) as unused,
     ):
-        yield FarEnds(used, unused)
+        yield Sandboxes(used, unused)
 
 
 class Run:
     """One run of one variant that nobody disturbed, recorded with all that it did to its disk."""
 
-    def __init__(self, far_ends: FarEnds, folder: Path, variant: str) -> None:
-        self._far_ends = far_ends
+    def __init__(self, sandboxes: Sandboxes, folder: Path, variant: str) -> None:
+        self._sandboxes = sandboxes
         self._folder = folder
         self._stem = new_message_id(datetime.now(UTC))
         self._is_refused = variant == "refused"
         self.judged = 0
         self._save_sent = variant != "SaveSent=N"
         self._chunk_bytes = len(_DATA) // 3 if variant == "chunks" else 10**9
-        self._recorded = self._mailbox("recorded", far_ends.used)
+        self._recorded = self._mailbox("recorded", sandboxes.used)
         to_dts = "NOBODY7" if self._is_refused else OTHER
         self._recorded.put(self._stem, _DATA, replace(LETTER, to_dts=to_dts, local_id=self._stem))
         self._disks = {kind: Disk([self._recorded.root], is_ordered=kind) for kind in (True, False)}
@@ -104,13 +104,13 @@ class Run:
 
     def _problem_after(self, state: CutState, *, is_uploaded: bool) -> str | None:
         """Start the bridge on what a cut left, until it is quiet, and judge."""
-        far_end = self._far_ends.used if is_uploaded else self._far_ends.unused
+        sandbox = self._sandboxes.used if is_uploaded else self._sandboxes.unused
         # What MESH has not got bears a name that MESH has not got from an earlier cut either.
         stem = self._stem if is_uploaded else new_message_id(datetime.now(UTC))
         root = self._folder / os.urandom(6).hex()
         _lay_out(state, self._recorded.root, root, (self._stem, stem))
-        mailbox = self._mailbox(root.name, far_end)
-        known = set(far_end.inbox(OTHER))
+        mailbox = self._mailbox(root.name, sandbox)
+        known = set(sandbox.inbox(OTHER))
         try:
             for folder in ("SENT", "FAILED"):
                 for control in (root / folder).glob("*.ctl"):
@@ -118,9 +118,9 @@ class Run:
             for _ in range(_STARTS):
                 assert forked.run(mailbox.send_all) == 0
             self._check_end(mailbox, stem)
-            come = [one for one in far_end.inbox(OTHER) if one not in known]
+            come = [one for one in sandbox.inbox(OTHER) if one not in known]
             assert len(come) == (not is_uploaded and not self._is_refused), "not once at MESH"
-            with far_end.client(OTHER) as client:
+            with sandbox.client(OTHER) as client:
                 for message_id in come:
                     assert client.retrieve_message(message_id).read() == _DATA
                     client.acknowledge_message(message_id)
@@ -144,9 +144,9 @@ class Run:
         for data in mailbox.root.glob("*/*.dat"):
             assert data.read_bytes() == _DATA
 
-    def _mailbox(self, name: str, far_end: Sandbox) -> "Sender":
+    def _mailbox(self, name: str, sandbox: Sandbox) -> "Sender":
         root = self._folder / name
-        return Sender(root, far_end.url, chunk_bytes=self._chunk_bytes, save_sent=self._save_sent)
+        return Sender(root, sandbox.url, chunk_bytes=self._chunk_bytes, save_sent=self._save_sent)
 
 
 class Sender(Mailbox):
@@ -178,9 +178,9 @@ def _lay_out(state: CutState, original: Path, root: Path, renamed: tuple[str, st
         pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(300)]),
     ],
 )
-def test_cuts(far_ends: FarEnds, tmp_path: Path, variant: str, is_ordered: bool, most: int) -> None:
+def test_cuts(sandboxes: Sandboxes, tmp_path: Path, variant: str, is_ordered: bool, most: int) -> None:
     """After a cut that either kind of file system allows, nothing is broken."""
-    run = Run(far_ends, tmp_path, variant)
+    run = Run(sandboxes, tmp_path, variant)
 
     assert run.wrong(most, is_ordered=is_ordered) == []
     assert run.judged > 20
@@ -188,6 +188,6 @@ def test_cuts(far_ends: FarEnds, tmp_path: Path, variant: str, is_ordered: bool,
 
 @pytest.mark.slow
 @BOTH_KINDS
-def test_the_model_notices_missing_syncs(far_ends: FarEnds, tmp_path: Path, is_ordered: bool) -> None:
+def test_the_model_notices_missing_syncs(sandboxes: Sandboxes, tmp_path: Path, is_ordered: bool) -> None:
     """Without the syncs the model finds faults, so it can find them."""
-    assert Run(far_ends, tmp_path, "letter").wrong(25, is_ordered=is_ordered, without_syncs=True)
+    assert Run(sandboxes, tmp_path, "letter").wrong(25, is_ordered=is_ordered, without_syncs=True)
