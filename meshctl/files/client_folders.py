@@ -1,15 +1,15 @@
 """The MESH Client's side of a mailbox: takes pairs from OUT, leaves them in SENT or FAILED, delivers to IN.
 
-Shared by the simulator and the bridge. Knows folders and file names, and
-nothing of what a message says or where it goes. Each step is one rename, and a process killed between two of
-them loses and doubles nothing: what was begun is found again in the work folder, which must be on the
-mailbox's file system. Durable against a power cut only if asked to be; never for two processes at once.
+Shared by the simulator and the bridge. Knows folders and file names, and nothing of what a message says or
+where it goes. Each step is one rename, and a process killed between two of them loses and doubles nothing: a
+pair that it had begun is found again in the work folder, which must be on the mailbox's file system. Durable
+against a power cut only if asked to be; never for two processes at once.
 
 The life of a pair, by the files in the work folder:
 
-    taken/STEM.ctl, taken/STEM.dat   taken from OUT, not decided upon
+    taken/STEM.ctl, taken/STEM.dat   taken from OUT, not decided
     sent/STEM.ctl or failed/STEM.ctl decided: the control file as it will be in SENT or FAILED, whose time
-                                     of change says when it is to be finished; the payload is still in taken/
+                                     of change says when to finish the pair; the payload is still in taken/
     nothing                          finished
 """
 
@@ -51,7 +51,7 @@ class TakenPair:
 
 @dataclass(frozen=True, slots=True, order=True)
 class DecidedPair:
-    """A pair that is to be finished at `finish_at`, in seconds from 1970."""
+    """A decided pair, to be finished at `finish_at`, in seconds from 1970."""
 
     finish_at: float
     stem: str

@@ -4,9 +4,9 @@
 for a batch is far cheaper. It also waits for what other programs have written there, so a few files are
 synced one by one instead.
 
-Windows can do neither to a folder. There a rename is durable when it returns (see `change`), and fsync, which
-is FlushFileBuffers, writes NTFS's journal up to that file's own name. What may come back after a power cut is
-a file that was removed: as where a folder was not synced, the next start removes it again.
+Windows can do neither to a folder. There a rename is durable when it returns (see `platform.windows`), and
+fsync, which is FlushFileBuffers, writes NTFS's journal up to that file's own name. A file that was removed
+may come back after a power cut: as where a folder was not synced, the next start removes it again.
 """
 
 import errno
@@ -26,9 +26,9 @@ from meshctl.platform import system
 # Below this many files and folders, syncing each is quicker than waiting for the whole file system.
 _FEW = 8
 _COPY_CHUNK_BYTES = 1 << 20
-# As large as most reports are at most.
 HIDDEN_PREFIX = ".meshctl-"
 """The names of our temporary files begin with this; scans ignore them."""
+# Most reports are no larger.
 _PROBE_NAME, _PROBE_BYTES, _PROBE_MODE = f"{HIDDEN_PREFIX}probe-file", 4096, 0o600
 
 # Of `replace_file`, while others do the same.
@@ -54,7 +54,7 @@ def sync_folder(folder: str | Path | Folder) -> None:
 
 
 def make_folders(path: str, mode: int) -> None:
-    """Make a folder, and what is missing above it, so that no power cut takes them with what they hold."""
+    """Make a folder, and those missing above it, durable before anything is put into them."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path) or os.curdir
@@ -75,10 +75,10 @@ def barrier(
 ) -> None:
     """Return when these files and the names in these folders are durable; `within`, names in a folder.
 
-    `others` are files of somebody else's: as far as the system lets us.
+    `others` are files of other users: an error at one is ignored.
 
     Names come first, and together: on btrfs and f2fs a sync of one file may make its own new name durable,
-    and a file must not come to lie in its letter's folder before its sidecar does.
+    and a file must not be in its letter's folder before its sidecar is.
     """
     inside, names = within or (None, ())
     many = len(files) + len(names) + len(others) + len(folders)
@@ -99,7 +99,7 @@ def barrier(
 
 
 def _sync_if_possible(path: str) -> None:
-    """Make a file of somebody else's durable, without waiting for anything that he holds. Raises OSError."""
+    """Make another user's file durable, without waiting for a FIFO or a lease of theirs. Raises OSError."""
     descriptor = system.open_file(path, system.READ | system.SYNC)
     try:
         os.fsync(descriptor)
@@ -108,7 +108,7 @@ def _sync_if_possible(path: str) -> None:
 
 
 def takes_files(folder: str) -> bool:
-    """True if a small file can be written in a folder: what one file meets there is then its own affair."""
+    """True if a small file can be written in a folder: an error at one file then concerns that file alone."""
     probe = f"{folder}/{_PROBE_NAME}"
     try:
         # A crash may have left one.
@@ -162,7 +162,7 @@ def copy_new(source: str, target: str, mode: int) -> None:
 def copy_whole(source: str, target: str, temporary: str) -> None:
     """Copy a file, its mode and its times to a name that it has only when it is complete; durable on return.
 
-    `temporary` is a name in the target's folder; what a crash left of it is replaced.
+    `temporary` is a name in the target's folder; a file that a crash left there is replaced.
     """
     system.unlink_if_there(temporary)
     status = os.lstat(source)
@@ -172,7 +172,7 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
         sync_file(temporary)
         system.rename(temporary, target)
     except OSError:
-        # What a full disk has no room for must not take the room of others.
+        # On a full disk half a copy must not take the room of others.
         with suppress(OSError):
             system.unlink(temporary)
         raise
@@ -193,7 +193,7 @@ def move(source: str, target: str, temporary: str) -> None:
 def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
     """Write `data` to `path`, which may exist and is never seen half written; durable on return.
 
-    `temporary` is a name in the same folder; what a crash left of it is replaced.
+    `temporary` is a name in the same folder; a file that a crash left there is replaced.
     """
     system.unlink_if_there(temporary)
     write_new(temporary, data, mode)
@@ -204,7 +204,7 @@ def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Let an error of an open file name the file: what is told to a person must say where."""
+    """Add the name of an open file to its OSErrors, so that messages say which file."""
     try:
         yield
     except OSError as error:
@@ -214,7 +214,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _one_a_device(folders: Collection[str | Folder]) -> list[str | Folder]:
-    # A folder in another of these was made there by us, on the same device: it need not be asked.
+    # We made a folder within another of these, on the same device: no need to ask for its device.
     paths = {folder for folder in folders if isinstance(folder, str)}
     folders = [each for each in folders if isinstance(each, Folder) or os.path.dirname(each) not in paths]
     return list(
@@ -234,20 +234,23 @@ def _sync_file_system(folder: str | Folder) -> bool:
 def replace_file(path: Path, data: bytes, mode: int) -> None:
     """Write `data` to `path`, which may exist, with the permissions `mode`; not durable. Raises OSError.
 
-    For what can be made again, and for several processes at once. Others may write in the folder: nothing of
-    theirs is written through, and what has the name, be it a link, is replaced.
+    For content that can be made again, and for several processes at once. Others may write in the folder: no
+    link of theirs is followed, and whatever has the name, be it a link, is replaced.
     """
-    for _ in range(_MOST_TRIES):
+    for tries_left in reversed(range(_MOST_TRIES)):
         _remove_left_over(path)
-        # Another process that does the same may take ours for left over.
-        with suppress(FileNotFoundError):
+        try:
             _replace_once(path, data, mode)
+        except FileNotFoundError:
+            # Another process that does the same may have taken our temporary file for a left-over one.
+            if not tries_left:
+                raise
+        else:
             return
-    _replace_once(path, data, mode)
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove what earlier processes, which did not come to the end of it, left of `replace_file`."""
+    """Remove the temporary files of processes that ended within `replace_file`."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
     with suppress(OSError):
         for name in os.listdir(path.parent):

@@ -1,7 +1,8 @@
-"""A folder that others can write to, held open: no step goes by a path that they can lead elsewhere.
+"""A folder that others can write to, held open: no step uses a path that they could redirect.
 
 Whoever may write to the outbox may at any time put a link in the place of a sub-folder, or another folder in
-the place of this one. So a folder is opened once, and everything in it is done by that handle.
+the place of this one. So a folder is opened once, and everything in it is done by that handle (see
+`OpenFolder` of each system).
 """
 
 import errno
@@ -17,8 +18,8 @@ class Folder(system.OpenFolder):
     """An open folder; `path` is for people to read. Every name is one of a file in it."""
 
     def enter(self, name: str) -> "Folder":
-        """Open a folder in this one. Raises OSError, NotADirectoryError for what leads elsewhere."""
-        # As a look through the folder names it, and so events do.
+        """Open a folder in this one. Raises NotADirectoryError for what leads elsewhere, OSError."""
+        # The path has the form that scans and events use.
         return Folder(os.path.join(self.path, name), name, self)
 
     def check_in_place(self) -> None:

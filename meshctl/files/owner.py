@@ -1,7 +1,7 @@
-"""Whose a folder is: state that one mailbox has, and that no other may take up, says so in a file of its own.
+"""Which mailbox a folder belongs to: a file in it names the one mailbox that may use it.
 
-Folders are copied, moved and put back from back-ups by hand, and one that lands in the place of another
-mailbox's would have its letters sent and its messages followed there.
+Folders are copied, moved and restored from back-ups by hand. In the place of another mailbox's folder, its
+letters would be sent, and its messages followed, for the wrong mailbox.
 """
 
 from contextlib import suppress
@@ -19,28 +19,28 @@ _MOST_BYTES: Final = 200
 
 
 class ForeignFolderError(ConfigError):
-    """A folder, or the ledger, is another mailbox's."""
+    """A folder, or the ledger, belongs to another mailbox."""
 
     def __init__(self, what: str, owner: str, mailbox_id: str) -> None:
         super().__init__(
-            f"{what} belongs to the mailbox {owner}, not to {mailbox_id}. Put it back to where it belongs, or"
-            " name another in the settings."
+            f"{what} belongs to the mailbox {owner}, not to {mailbox_id}. Put it back where it belongs, or"
+            " name another one in the settings."
         )
 
 
 def owner_of(folder: Path) -> str | None:
-    """Return the id of the mailbox that a folder says it belongs to; None if it does not say."""
+    """Return the id of the mailbox that a folder belongs to; None if it does not say."""
     try:
-        told = read_regular(folder / OWNER_NAME, _MOST_BYTES)
+        content = read_regular(folder / OWNER_NAME, _MOST_BYTES)
     except OSError:
         return None
-    return told.decode(errors="replace").strip() or None
+    return content.decode(errors="replace").strip() or None
 
 
 def claim(folder: Path, mailbox_id: str) -> None:
-    """Have a folder that is there say whose it is. Raises ForeignFolderError if it is another mailbox's.
+    """Mark an existing folder as a mailbox's. Raises ForeignFolderError if it belongs to another mailbox.
 
-    What cannot be written or read keeps nothing from going on: it is a guard against a mistake.
+    A mark that cannot be written or read stops nothing: it is a guard against a mistake.
     """
     owner = owner_of(folder)
     if owner is None and folder.is_dir():

@@ -2,11 +2,10 @@
 
 No link is followed, and no FIFO's writer waited for.
 
-Quiet is not complete: a writer that pauses longer than `quiet_seconds` would be taken for done. On Linux a
-read lease on a file is granted only while nobody has it open for writing, so asking for one and giving it
-back at once answers the question for local writers. For another user's files it is granted only to who has
-CAP_LEASE. On Windows an open that forbids writing fails while somebody writes. Elsewhere, on network shares
-and on file systems without leases there is no answer, and the quiet time alone decides.
+Quiet is not complete: a writer that pauses longer than `quiet_seconds` would be taken for done. Linux tells
+by a read lease whether a local program has a file open for writing (of another user's file only with
+CAP_LEASE), Windows by an open that forbids writing. Elsewhere, on network shares and on file systems without
+leases it is not known, and the quiet time alone decides.
 
 An error at one file or folder concerns that item alone, and keeps no other waiting. Only what says nothing
 about an item (too many open files, no memory) concerns the whole process.
@@ -50,7 +49,7 @@ _OTHERWISE: Final = (
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file to read it. Raises OSError; so does anything that is no file, links included."""
+    """Open a file to read it. Raises OSError, also for anything that is no regular file, links included."""
     with open(path, "rb", opener=lambda name, _: system.open_file(name, system.READ)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -58,13 +57,13 @@ def open_regular(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def read_regular(path: str | Path, most_bytes: int) -> bytes:
-    """Return the first bytes of a file, so many at most. Raises OSError as `open_regular` does."""
+    """Return at most the first `most_bytes` of a file. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(most_bytes)
 
 
 def is_there(path: str) -> bool:
-    """True if there is anything of this name, be it a link that leads nowhere. Raises OSError if unknown."""
+    """True if anything has this name, be it a link that leads nowhere. Raises OSError if unknown."""
     try:
         os.lstat(path)
     except FileNotFoundError:

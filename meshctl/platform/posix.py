@@ -1,7 +1,7 @@
-"""Files and folders on POSIX systems; some of it Linux alone. `windows` has the same names.
+"""Files and folders on POSIX systems, in part on Linux only. `windows` has the same names.
 
-A call that moves a file goes through here, since on Windows others may hold the file open for a moment.
-Whether a rename is durable depends on the sync of its folder (see `meshctl.files.durable`).
+Every call that moves or removes a file of ours goes through here, since on Windows other programs may hold
+the file open for a moment. A rename is durable once its folder is synced (see `meshctl.files.durable`).
 """
 
 import sys
@@ -24,9 +24,9 @@ from meshctl.platform.common import BeingWrittenError, Mount
 
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 READ: Final = os.O_RDONLY | os.O_NONBLOCK | _SAFE
-"""How to open a file of somebody else's: no link is followed, no FIFO's writer waited for."""
+"""How to open another user's file: no link is followed, no FIFO's writer waited for."""
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
-"""How to make a file that must not exist yet."""
+"""How to create a file that must not exist yet."""
 SYNC: Final = os.O_RDONLY
 """How to open a file for fsync."""
 NO_FOLLOW: Final = os.O_NOFOLLOW
@@ -53,9 +53,9 @@ def link(source: str, target: str) -> None:
 def rename_new(source: str, target: str, target_folder: int | None = None) -> None:
     """Rename without replacing. Raises FileExistsError, OSError.
 
-    With `target_folder`, an open folder, `target` is a name in it. Where the file system cannot do that
-    in one step, a link does the same; to those who watch the folder that does not look like a rename, so
-    the file then waits for `quiet_seconds`.
+    With `target_folder`, an open folder, `target` is a name in it. Where the file system cannot do that in
+    one step, a hard link does the same; watchers of the folder do not see it as a rename, so the file then
+    waits for `quiet_seconds`.
     """
     if _renamed_by_kernel(source, target, target_folder):
         return
@@ -108,12 +108,12 @@ def name_of(encoded: bytes) -> str:
 
 
 def is_name_too_long(error: OSError) -> bool:
-    """True if a call failed since no file can have such a name."""
+    """True if a call failed because no file can have such a name."""
     return error.errno == errno.ENAMETOOLONG
 
 
 def is_held_open(error: OSError) -> bool:
-    """Return False: a file that somebody has open can still be opened, renamed and removed."""
+    """Return False: POSIX has no such locks."""
     del error
     return False
 
@@ -141,7 +141,7 @@ def check_nobody_writes(descriptor: int, path: str) -> None:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except BlockingIOError:
             if _is_on_network(os.fstat(descriptor)):
-                # NFS and SMB say the same when the server gave us no delegation or oplock, for good maybe.
+                # NFS and SMB refuse too when the server gave us no delegation or oplock, perhaps for good.
                 return
             raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
         except OSError:
@@ -151,7 +151,10 @@ def check_nobody_writes(descriptor: int, path: str) -> None:
 
 
 class OpenFolder:
-    """A folder held open; each call names it and a file in it, so that nobody can lead the call elsewhere."""
+    """A folder held open; each call names it and a file in it, so that nobody can redirect the call.
+
+    `path` is for messages to people. Every `name` is that of a file in the folder.
+    """
 
     def __init__(self, path: str, name: str | None = None, parent: "OpenFolder | None" = None) -> None:
         """Open a folder by its path, or by its name in `parent`. Raises OSError.
@@ -201,21 +204,21 @@ class OpenFolder:
             raise self._located(error, name) from None
 
     def take(self, name: str, target: str) -> None:
-        """Move a file out of here, to a path in a folder of ours. Raises OSError."""
+        """Move a file to a path in a folder of ours. Raises OSError."""
         try:
             os.rename(name, target, src_dir_fd=self._handle)
         except OSError as error:
             raise self._located(error, name) from None
 
     def put(self, source: str, name: str) -> None:
-        """Move a file in here, never in the place of another. Raises FileExistsError, OSError."""
+        """Move a file in here without replacing another. Raises FileExistsError, OSError."""
         try:
             rename_new(source, name, self._handle)
         except OSError as error:
             raise self._located(error, name) from None
 
     def rename(self, name: str, other: str) -> None:
-        """Give a file another name here, in the place of what has it. Raises OSError."""
+        """Rename a file here, replacing a file that has the name. Raises OSError."""
         try:
             os.rename(name, other, src_dir_fd=self._handle, dst_dir_fd=self._handle)
         except OSError as error:
@@ -275,7 +278,7 @@ def sync_file_system(place: str | int) -> bool:
         number = ctypes.get_errno()
         if number in (errno.ENOSYS, errno.EINVAL):
             return False
-        # A disk that cannot take the data must be heard: success here would be a promise not kept.
+        # A disk that cannot take the data must not pass for success.
         raise OSError(number, os.strerror(number))
     finally:
         os.close(descriptor)

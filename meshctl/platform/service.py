@@ -1,7 +1,8 @@
-"""meshctl as a Windows service: installed, removed, started, stopped, asked; and the process that it is.
+"""meshctl as a Windows service: install, remove, start, stop and query it, and run as its process.
 
-One service a mailbox, meshctl-ID, and one for its bridge, meshctl-bridge-ID. The service manager starts it
-with Windows and again when it fails. Warnings and errors go to the Event Log as well, under `meshctl`.
+Each mailbox has one service, meshctl-ID, and one for its bridge, meshctl-bridge-ID. The service manager
+starts it with Windows, and again when it fails. Warnings and errors go to the Event Log as well, under
+`meshctl`.
 
 The service manager speaks to a process in a thread of its own; the work goes on in the main thread.
 """
@@ -30,7 +31,7 @@ from meshctl.platform.common import RELOAD, STOP
 from meshctl.platform.systemd import ServiceManager
 
 SOURCE = "meshctl"
-"""What the Event Log calls us."""
+"""Our name in the Event Log."""
 RELOAD_CONTROL = 128
 """The control code that has the daemon read its settings again: sc control NAME 128."""
 _STATES: Mapping[int, str] = {
@@ -41,13 +42,13 @@ _STATES: Mapping[int, str] = {
 }
 _ADVICE: Mapping[int, str] = {
     5: "Only an administrator may do that: run it in a shell opened with Run as administrator.",
-    1056: "It runs already.",
-    1057: "Windows knows no such account, or the password is wrong.",
-    1060: "There is no such service: meshctl service install makes it.",
+    1056: "It is already running.",
+    1057: "Windows has no such account, or the password is wrong.",
+    1060: "There is no such service; meshctl service install creates it.",
     1069: "The account cannot log on as a service: the password is wrong, or it lacks that right"
     " (secpol.msc, Local Policies, User Rights Assignment).",
-    1072: "It was removed, and goes when the last program that looks at it is closed (services.msc).",
-    1073: "It is installed already: meshctl service remove removes it.",
+    1072: "It was removed, and disappears when the last program that shows it is closed (services.msc).",
+    1073: "It is installed already; meshctl service remove removes it.",
 }
 _NOT_ACTIVE = 1062
 # Accounts of the system itself, and of those managed by it, have no password.
@@ -55,7 +56,7 @@ _WITHOUT_PASSWORD = ("NT AUTHORITY\\", "NT SERVICE\\")
 _MESSAGES = r"%SystemRoot%\System32\EventCreate.exe"
 _WAIT_SECONDS, _LOOK_SECONDS = 60.0, 0.1
 _CONNECT_SECONDS = 30.0
-# How long the service manager is to wait for the next sign of life.
+# How long the service manager waits for the next sign of life.
 _HINT_MILLISECONDS = 20_000
 _SIGN_SECONDS = 1.0
 _RESTART_MILLISECONDS = (5_000, 5_000, 60_000)
@@ -76,7 +77,7 @@ def needs_password(user: str) -> bool:
 
 def install(name: str, arguments: Sequence[str], user: str | None, password: str | None) -> None:
     """Install a service that runs `meshctl ARGUMENTS` when Windows starts. Raises MeshctlError."""
-    with _speaking_of(name), _held(_manager()) as manager:
+    with _naming(name), _held(_manager()) as manager:
         service = win32service.CreateService(
             manager,
             name,
@@ -101,20 +102,20 @@ def install(name: str, arguments: Sequence[str], user: str | None, password: str
 def remove(name: str) -> None:
     """Stop and remove a service. Raises MeshctlError."""
     stop(name)
-    with _speaking_of(name), _opened(name) as service:
+    with _naming(name), _opened(name) as service:
         win32service.DeleteService(service)
 
 
 def start(name: str) -> None:
     """Start a service and wait until it runs. Raises MeshctlError."""
-    with _speaking_of(name), _opened(name) as service:
+    with _naming(name), _opened(name) as service:
         win32service.StartService(service, None)
         _wait_for(service, name, win32service.SERVICE_RUNNING)
 
 
 def stop(name: str) -> None:
     """Stop a service and wait until it has ended. Raises MeshctlError."""
-    with _speaking_of(name), _opened(name) as service:
+    with _naming(name), _opened(name) as service:
         try:
             win32service.ControlService(service, win32service.SERVICE_CONTROL_STOP)
         except pywintypes.error as error:
@@ -125,7 +126,7 @@ def stop(name: str) -> None:
 
 def state(name: str) -> str:
     """Return "running", "stopped", "starting" or "stopping". Raises MeshctlError."""
-    with _speaking_of(name), _opened(name) as service:
+    with _naming(name), _opened(name) as service:
         number = win32service.QueryServiceStatus(service)[1]
         return _STATES.get(number, f"in state {number}")
 
@@ -148,7 +149,7 @@ def host(
     servicemanager.PrepareToHostSingle(lambda _arguments: SimpleNamespace(SvcRun=service.run))
     Thread(target=service.connect, name="service manager", daemon=True).start()
     if not service.has_begun.wait(_CONNECT_SECONDS) or service.problem:
-        raise MeshctlError("This is for the service manager alone: meshctl service start.")
+        raise MeshctlError("Only the service manager runs this command. Use: meshctl service start.")
     is_done = False
     try:
         work(service)
@@ -170,7 +171,7 @@ class _HostedService(ServiceManager):
         self._handle = 0
         self._state = win32service.SERVICE_START_PENDING
         self._signs = 0
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
         self.problem = False
         self.has_begun, self._has_ended = Event(), Event()
 
@@ -183,31 +184,31 @@ class _HostedService(ServiceManager):
             self.has_begun.set()
 
     def run(self) -> None:
-        """Be what the service manager has started, until the end."""
+        """Run as the service that the service manager has started, until the end."""
         self._handle = servicemanager.RegisterServiceCtrlHandler(self._name, self._on_control, True)
         self._report(win32service.SERVICE_START_PENDING)
         self.has_begun.set()
         self._has_ended.wait()
 
     def end(self, exit_code: int) -> None:
-        """Tell the service manager that all is over."""
+        """Report that the service has ended."""
         self._report(win32service.SERVICE_STOPPED, exit_code)
         self._has_ended.set()
 
     def alive(self) -> None:
-        """Tell the service manager that start or stop goes on; may be called as often as one likes."""
+        """Report that start or stop goes on; may be called at any rate."""
         is_running = self._state == win32service.SERVICE_RUNNING
-        if not is_running and time.monotonic() - self._told_at >= _SIGN_SECONDS:
+        if not is_running and time.monotonic() - self._reported_at >= _SIGN_SECONDS:
             self._report(self._state)
 
     def turned(self, obstacles: Sequence[str], counts: Callable[[], str]) -> None:
-        """Tell the service manager of the first turn: what stands in the way is waited for."""
+        """Report the first turn as the end of the start, even if an obstacle is being retried."""
         del obstacles, counts
         if self._state == win32service.SERVICE_START_PENDING:
             self._report(win32service.SERVICE_RUNNING)
 
     def stopping(self) -> None:
-        """Tell the service manager that the stop has begun."""
+        """Report that the stop has begun."""
         self._report(win32service.SERVICE_STOP_PENDING)
 
     def _on_control(self, control: int, _kind: int, _data: object) -> None:
@@ -223,7 +224,7 @@ class _HostedService(ServiceManager):
             win32service.SERVICE_STOP_PENDING,
         }
         self._signs = self._signs + 1 if is_pending and state == self._state else 0
-        self._state, self._told_at = state, time.monotonic()
+        self._state, self._reported_at = state, time.monotonic()
         accepted = 0
         if state == win32service.SERVICE_RUNNING:
             accepted = win32service.SERVICE_ACCEPT_STOP | win32service.SERVICE_ACCEPT_SHUTDOWN
@@ -266,8 +267,8 @@ class _EventLog(logging.Handler):
 def command_line(arguments: Sequence[str]) -> list[str]:
     """Return what runs `meshctl ARGUMENTS` as one process.
 
-    The Python of a virtual environment only starts another one, of which the service manager knows
-    nothing. So the other one is started, and told where the environment's packages are.
+    The Python of a virtual environment only starts another one, of which the service manager knows nothing.
+    So the other one is started, with the environment's packages added.
     """
     if sys.prefix == sys.base_prefix:
         return [sys.executable, "-m", "meshctl", *arguments]
@@ -277,9 +278,9 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 
 
 def _describe(service: Any) -> None:
-    """Say what the service is for, and have it restarted when it fails."""
+    """Set the service's description, and have it restarted when it fails."""
     for what, value in (
-        (win32service.SERVICE_CONFIG_DESCRIPTION, "Sends what is dropped over NHS MESH (meshctl)."),
+        (win32service.SERVICE_CONFIG_DESCRIPTION, "Sends dropped files over NHS MESH (meshctl)."),
         (win32service.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, True),
         (
             win32service.SERVICE_CONFIG_FAILURE_ACTIONS,
@@ -302,9 +303,9 @@ def _wait_for(service: Any, name: str, wanted: int) -> None:
     give_up_at = time.monotonic() + _WAIT_SECONDS
     while (now := win32service.QueryServiceStatus(service)[1]) != wanted:
         if now == win32service.SERVICE_STOPPED or time.monotonic() > give_up_at:
-            told = _STATES.get(now, f"in state {now}")
+            state = _STATES.get(now, f"in state {now}")
             raise MeshctlError(
-                f"{name} is {told}. The log of meshctl and the Event Log (source {SOURCE}) say why."
+                f"{name} is {state}. See the log of meshctl and the Event Log (source {SOURCE})."
             )
         time.sleep(_LOOK_SECONDS)
 
@@ -331,7 +332,7 @@ def _opened(name: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _speaking_of(name: str) -> Iterator[None]:
+def _naming(name: str) -> Iterator[None]:
     try:
         yield
     except pywintypes.error as error:

@@ -1,11 +1,11 @@
 """Telling systemd how the service is doing: starting, ready, at work, reloading, stopping (sd_notify(3)).
 
-Our own few lines, because what there is does not fit: sdnotify has had no release since 2017 and has no
+Our own few lines, because no library fits: sdnotify has had no release since 2017 and has no
 types; systemd-python needs a compiler and libsystemd; systemd-watchdog measures on the wall clock, which
 somebody may set back a day, and cannot say that the service reloads or stops.
 
-A watchdog that is fed by a thread of its own proves only that threads run. Here the loop itself says that it
-goes on, after each turn and between the batches of a long one. Nothing here raises or waits: a service
+A watchdog fed by a thread of its own proves only that threads run. Here the loop itself reports that it goes
+on, after each turn and between the batches of a long one. Nothing here raises or waits: a service
 manager that does not listen must not keep a letter from being sent.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 _STATUS_EVERY_SECONDS = 5.0
 _SECOND_IN_USEC = 1_000_000
-# How much longer systemd is to wait for the start, said again while the first turn goes on.
+# How much longer systemd waits for the start; sent again while the first turn goes on.
 _START_SECONDS = 120
 _STILL_STARTING = f"EXTEND_TIMEOUT_USEC={_START_SECONDS * _SECOND_IN_USEC}"
 _LONGEST_STATUS = 300
@@ -41,7 +41,7 @@ class ServiceManager:
         return float("inf") if self._period is None else self._period / 2
 
     def alive(self) -> None:
-        """Notify systemd that the loop goes on; may be called as often as one likes."""
+        """Notify systemd that the loop goes on; may be called at any rate."""
         now = self._monotonic()
         every = (self._period or float("inf")) / 4 if self._is_ready else _START_SECONDS / 4
         if self._address is None or now - self._alive_at < every:

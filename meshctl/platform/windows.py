@@ -1,11 +1,11 @@
 """Files and folders on Windows. `posix` has the same names.
 
-A file that is open cannot be renamed, replaced or removed unless whoever has it open allows it, and the MESH
-Client, a virus scanner or an indexer may have it open at any time. Each call here waits for them, a second at
-most, and then raises PermissionError with nothing done: the caller's step is left for its next turn.
+A file that is open cannot be renamed, replaced or removed unless the program that has it open allows it, and
+the MESH Client, a virus scanner or an indexer may have it open at any time. Each call here waits for at most
+a second, and then raises PermissionError with nothing done: the caller's next turn repeats the step.
 
-As on POSIX, a rename takes the place of a file that has the name already. It is durable when the call
-returns (MOVEFILE_WRITE_THROUGH).
+As on POSIX, a rename replaces a file that has the name already. It is durable when the call returns
+(MOVEFILE_WRITE_THROUGH).
 """
 
 import sys
@@ -27,9 +27,9 @@ from typing import Any, Final, TypeVar
 from meshctl.platform.common import BeingWrittenError, Mount
 
 READ: Final = os.O_RDONLY | os.O_BINARY
-"""How to open a file of somebody else's."""
+"""How to open another user's file."""
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_BINARY
-"""How to make a file that must not exist yet."""
+"""How to create a file that must not exist yet."""
 SYNC: Final = os.O_RDWR
 """How to open a file for fsync."""
 NO_FOLLOW: Final = 0
@@ -82,7 +82,7 @@ class _BasicInformation(ctypes.Structure):
 
 
 def _patiently(act: Callable[[], _T], read_only: str | Path | None = None) -> _T:
-    """Try again while somebody has a file open. One that is `read_only` is made writable."""
+    """Retry while another program has a file open. A file given as `read_only` is made writable."""
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -100,7 +100,7 @@ def _patiently(act: Callable[[], _T], read_only: str | Path | None = None) -> _T
 
 
 def rename(source: str | Path, target: str | Path) -> None:
-    """Give a file another name, in the place of what has it. Raises OSError."""
+    """Rename a file, replacing one that has the name. Raises OSError."""
     _patiently(lambda: _move_file(source, target, _REPLACE_EXISTING | _WRITE_THROUGH), target)
 
 
@@ -113,7 +113,7 @@ def _move_file(source: str | Path, target: str | Path, flags: int) -> None:
     sys.audit("os.rename", str(source), str(target), -1, -1)
     if not _kernel.MoveFileExW(str(source), str(target), flags):
         error = _last_error(source, target)
-        # Windows may call a target that cannot be "not found", as it does a source that has gone.
+        # Windows may say "not found" of a target that cannot be made, as it does of a missing source.
         if error.winerror in (*_NOT_FOUND, *_TOO_LONG) and _could_be_moved(source, target):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(target))
         raise error
@@ -226,12 +226,12 @@ def name_of(encoded: bytes) -> str:
 
 
 def is_name_too_long(error: OSError) -> bool:
-    """True if a call failed since no file can have such a name."""
+    """True if a call failed because no file can have such a name."""
     return error.winerror in _TOO_LONG
 
 
 def is_held_open(error: OSError) -> bool:
-    """True if a call failed since somebody has the file open: it can be tried again."""
+    """True if a call failed because the file is locked by another program: it can be retried."""
     return error.winerror in _SHARING
 
 
@@ -330,15 +330,15 @@ class OpenFolder:
         return msvcrt.open_osfhandle(_create_file(path, flags), flags | os.O_BINARY)
 
     def take(self, name: str, target: str) -> None:
-        """Move a file out of here, to a path in a folder of ours. Raises OSError."""
+        """Move a file to a path in a folder of ours. Raises OSError."""
         rename(self._path_of(name), target)
 
     def put(self, source: str, name: str) -> None:
-        """Move a file in here, never in the place of another. Raises FileExistsError, OSError."""
+        """Move a file in here without replacing another. Raises FileExistsError, OSError."""
         rename_new(source, self._path_of(name))
 
     def rename(self, name: str, other: str) -> None:
-        """Give a file another name here, in the place of what has it. Raises OSError."""
+        """Rename a file here, replacing a file that has the name. Raises OSError."""
         rename(self._path_of(name), self._path_of(other))
 
     def unlink(self, name: str) -> None:
