@@ -156,6 +156,8 @@ class LineFormatter(logging.Formatter):
 
 
 MAX_WAITING_BYTES = 1 << 20
+# Seeing whether logrotate has moved the file takes longer than writing a line.
+LOOK_EVERY_SECONDS = 1.0
 # A batch of this size is written although it has not ended.
 _MAX_BATCH_BYTES = 1 << 18
 _FIRST_PAUSE_SECONDS = 1.0
@@ -197,7 +199,8 @@ class LogFile(logging.Handler):
         # A short write left the end of a line waiting; nothing else may come between.
         self._is_within_line = False
         self._pause_seconds = 0.0
-        self._next_try_at = self._next_rotation_at = float("-inf")
+        self._next_try_at = self._next_rotation_at = self._next_look_at = float("-inf")
+        self._size_bytes = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or keep it for the end of the batch."""
@@ -207,7 +210,7 @@ class LogFile(logging.Handler):
         else:
             self._waiting += line
         if not self._batches or len(self._waiting) > _MAX_BATCH_BYTES:
-            self.flush()
+            self._try_to_write()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -220,26 +223,18 @@ class LogFile(logging.Handler):
             with self._locked():
                 self._batches -= 1
                 if not self._batches:
-                    self.flush()
+                    self._try_to_write()
 
     def flush(self) -> None:
         """Write what waits, unless the file could not be written a moment ago."""
         with self._locked():
-            now = self._monotonic()
-            if now < self._next_try_at:
-                return
-            try:
-                self._write_waiting(now)
-            except OSError as error:
-                self._pause(now, error)
-            else:
-                self._pause_seconds = 0.0
+            self._try_to_write()
 
     def close(self) -> None:
         """Write what waits, if that can be done now, and close the file; a later record opens it again."""
         with self._locked():
             self._next_try_at = float("-inf")
-            self.flush()
+            self._try_to_write()
             self._release()
         super().close()
 
@@ -251,6 +246,17 @@ class LogFile(logging.Handler):
         finally:
             self.release()
 
+    def _try_to_write(self) -> None:
+        now = self._monotonic()
+        if now < self._next_try_at:
+            return
+        try:
+            self._write_waiting(now)
+        except OSError as error:
+            self._pause(now, error)
+        else:
+            self._pause_seconds = 0.0
+
     def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -259,8 +265,9 @@ class LogFile(logging.Handler):
                 os.close(descriptor)
 
     def _write_waiting(self, now: float) -> None:
-        if self._descriptor >= 0 and not self._still_ours():
-            self._release()
+        if self._descriptor >= 0 and now >= self._next_look_at:
+            self._next_look_at = now + LOOK_EVERY_SECONDS
+            self._follow_moves()
         while self._waiting or self._lost_lines:
             if not self._waiting:
                 gap = EventRecord(logging.WARNING, "daemon.log_gap", {"lines": self._lost_lines})
@@ -271,8 +278,15 @@ class LogFile(logging.Handler):
             if self._is_full():
                 self._rotate(now)
             written = os.write(self._descriptor, self._waiting)
-            self._is_within_line = not self._waiting[:written].endswith(b"\n")
+            self._size_bytes += written
+            self._is_within_line = not self._waiting.endswith(b"\n", 0, written)
             del self._waiting[:written]
+
+    def _follow_moves(self) -> None:
+        if self._still_ours():
+            self._size_bytes = os.fstat(self._descriptor).st_size
+        else:
+            self._release()
 
     def _still_ours(self) -> bool:
         """True unless logrotate, or another process with the same log, has moved the file."""
@@ -293,25 +307,29 @@ class LogFile(logging.Handler):
             self._descriptor = system.open_file(self._path, _OPEN_FLAGS)
         else:
             self._path.chmod(mode)
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         if not self._is_within_line:
-            _end_torn_line(self._descriptor)
+            _end_torn_line(self._descriptor, status.st_size)
+        self._size_bytes = status.st_size
 
     def _is_full(self) -> bool:
-        if not self._rotate_bytes or self._is_within_line:
+        if not self._rotate_bytes or self._is_within_line or not self._size_bytes:
             return False
-        size_bytes = os.fstat(self._descriptor).st_size
-        return size_bytes > 0 and size_bytes + len(self._waiting) > self._rotate_bytes
+        return self._size_bytes + len(self._waiting) > self._rotate_bytes
 
     def _rotate(self, now: float) -> None:
         if now < self._next_rotation_at:
             return
         mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+        # Another process with the same log may have rotated it a moment ago.
+        is_ours = self._still_ours()
         # First, as Windows renames no file that is open.
         self._release()
         try:
-            self._shift_old_files()
+            if is_ours:
+                self._shift_old_files()
         except OSError:
             # Better a log file too long than none: append on, and try to rotate again later.
             self._next_rotation_at = now + _LONGEST_PAUSE_SECONDS
@@ -345,9 +363,9 @@ class LogFile(logging.Handler):
         self._next_try_at = now + self._pause_seconds
 
 
-def _end_torn_line(descriptor: int) -> None:
-    """End the line that an earlier process was killed in, so that ours does not continue it."""
-    if os.lseek(descriptor, 0, os.SEEK_END):
+def _end_torn_line(descriptor: int, size_bytes: int) -> None:
+    """End the line that an earlier process was killed in, so that the next does not continue it."""
+    if size_bytes:
         os.lseek(descriptor, -1, os.SEEK_END)
         if os.read(descriptor, 1) != b"\n":
             os.write(descriptor, b"\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.journal.events import EventRecord, Fields
-from meshctl.journal.log_file import MAX_WAITING_BYTES, LogFile
+from meshctl.journal.log_file import LOOK_EVERY_SECONDS, MAX_WAITING_BYTES, LogFile
 from tests.clock import FakeClock, stopped_clock
 from tests.modes import has_mode
 
@@ -84,11 +84,12 @@ def test_rotated_file_hands_its_mode_on(log_path: Path, clock: FakeClock) -> Non
     assert has_mode(log_path, 0o640)
 
 
-def test_external_logrotate_is_followed(log_path: Path, clock: FakeClock) -> None:
+def test_external_logrotate_is_followed_within_a_second(log_path: Path, clock: FakeClock) -> None:
     """Once logrotate has moved the file, lines go to a new one under the old name."""
     log = log_file(log_path, clock)
     write(log, "one")
     log_path.rename(f"{log_path}.old")
+    clock.ahead_seconds += LOOK_EVERY_SECONDS
     write(log, "two")
 
     assert log_path.read_text() == "two\n"
