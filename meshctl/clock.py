@@ -1,9 +1,9 @@
 """Time, and what to do when it jumps.
 
-Three readings: `now` (the wall clock, for people), `monotonic` (for pauses) and `steady`, seconds on which
-deadlines are measured. The steady clock is the wall clock less every jump that was seen while running, and
-the sum of the jumps is kept in the ledger: a clock set back a day or forward a year neither makes every
-message overdue nor hides one that is, also after a restart.
+Three readings: `now` (the wall clock, for people), `monotonic` (for pauses) and `steady`, in seconds, for
+deadlines. The steady clock is the wall clock minus every jump that was seen while running, and the sum of the
+jumps is kept in the ledger: a clock set back a day or forward a year neither makes every message overdue nor
+hides one that is, also after a restart.
 """
 
 import time
@@ -15,19 +15,19 @@ _NANOSECONDS = 1_000_000_000
 
 
 def _elapsing() -> float:
-    """Return seconds that go on while the machine sleeps, where the system has such a clock."""
+    """Return seconds that also count while the machine sleeps, where the system has such a clock."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 def iso(instant: datetime) -> str:
-    """Return an instant as the ledger, the log and the commands write it: ISO 8601 UTC, milliseconds."""
+    """Return an instant as ledger, log and commands write it: ISO 8601 UTC, milliseconds."""
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{instant.microsecond // 1000:03d}Z"
 
 
 def instant(text: str) -> datetime:
-    """Return the instant that `iso` wrote; 1970 where a file was edited and holds none."""
+    """Return the instant that `iso` wrote; 1970 for any other text, as in an edited file."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
@@ -64,10 +64,9 @@ class Clock:
         return time.time() - self.jumps_seconds
 
     def age_seconds(self, changed_ns: int) -> float | None:
-        """Return how long ago a file changed (`st_mtime_ns`), or None when its time lies in the future.
+        """Return how long ago a file changed (`st_mtime_ns`), or None when its time is in the future.
 
-        After a jump no file counts as older than the jump, also one that nobody has noticed yet: its stamp
-        and the clock may not belong together.
+        No file counts as older than the last jump, noticed or not: its stamp may be from before the jump.
         """
         age = time.time() - changed_ns / _NANOSECONDS
         if age < 0:
@@ -77,7 +76,7 @@ class Clock:
         return min(age, self.monotonic() - self._trusted_since)
 
     def notice_jump(self) -> float | None:
-        """Return by how many seconds the wall clock has jumped since the last look, or None."""
+        """Return by how many seconds the wall clock has jumped since the last call, or None."""
         jump = self._step()
         self._offset += jump
         if abs(jump) < _JUMP_SECONDS:
@@ -87,5 +86,5 @@ class Clock:
         return jump
 
     def _step(self) -> float:
-        """Return by how many seconds the wall clock has left its course since the last look."""
+        """Return by how many seconds the wall clock has deviated since the last call of `notice_jump`."""
         return time.time() - _elapsing() - self._offset

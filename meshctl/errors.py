@@ -1,7 +1,7 @@
 """Every error that meshctl raises on purpose, and the exit code each one ends a command with.
 
-Texts are for people: what was wrong, where, what to do. They never carry patient data, so callers may
-print and log them as they are.
+Texts are for people: what was wrong, where, what to do. They never contain patient data, so callers may print
+and log them as they are.
 """
 
 import errno
@@ -9,7 +9,7 @@ import sys
 
 
 class MeshctlError(Exception):
-    """Something a person has to know about; the command ends with `exit_code`."""
+    """An error that a person has to know about; the command ends with `exit_code`."""
 
     exit_code = 1
 
@@ -31,6 +31,6 @@ class Rejection(MeshctlError):
 
 
 def is_closed_pipe(error: OSError) -> bool:
-    """True if whoever read what we print has gone: Windows calls that an invalid argument."""
+    """True if the reader of standard output has gone: Windows calls that an invalid argument."""
     is_invalid = sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
     return is_invalid or isinstance(error, BrokenPipeError)

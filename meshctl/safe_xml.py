@@ -1,4 +1,4 @@
-"""The one XML parser for what others write: no entity is expanded, no DTD loaded, no network touched."""
+"""The one XML parser for files of others: no entity is expanded, no DTD loaded, no network touched."""
 
 import re
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from lxml import etree
 
 NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-"""What XML 1.0 has no way to write; FHIR forbids the same in any string."""
+"""Characters that XML 1.0 cannot contain; FHIR forbids them in any string."""
 
 
 def safe_parser(
@@ -17,11 +17,11 @@ def safe_parser(
 ) -> etree.XMLParser:
     """Return a parser; `encoding` overrides what the file declares.
 
-    `for_speed` leaves out what a large document needs nothing of: blanks between elements, and the index of
-    ids, without which a DTD that lies elsewhere is an error.
+    `for_speed` drops what a large document does not need: blanks between elements, and the index of ids,
+    without which an external DTD is an error.
 
-    Its errors may quote what the file holds: take no more of them than code and place. It refuses nesting
-    beyond 256 levels and texts beyond 10 MB.
+    Its errors may quote the file: use only their code and position. Nesting beyond 256 levels and texts
+    beyond 10 MB are errors.
     """
     return etree.XMLParser(
         target=target,

@@ -10,7 +10,7 @@ _NEXT_UNIT = 999.95
 
 
 def size_text(size_bytes: int) -> str:
-    """Write a size for a person, in decimal units: "512 bytes", "48.2 kB", "20 GB"."""
+    """Return a size for a person, in decimal units: "512 bytes", "48.2 kB", "20 GB"."""
     value = float(size_bytes)
     for unit in _UNITS:
         if value < _NEXT_UNIT or unit == _UNITS[-1]:
