@@ -126,6 +126,19 @@ def test_another_mesh_id_than_the_messages_own_is_no_match(mailbox: InboundSite)
     assert mailbox.state(message_id) is State.SENT
 
 
+def test_a_name_of_a_message_with_another_mesh_id_is_no_match(mailbox: InboundSite) -> None:
+    """A report named after a message that has another MESH id is about that other, unknown one."""
+    (message_id,) = mailbox.messages(1, local_id="")
+    mailbox.save_sent(message_id, local_id="")
+    mailbox.turns()
+    mailbox.report(message_id, report_on("", *FAILURE, mesh_id=OTHER_MESH_ID))
+
+    mailbox.turns()
+
+    assert mailbox.state(message_id) is State.SENT
+    assert len(mailbox.logged("report.unmatched")) == 1
+
+
 def test_a_local_id_under_another_workflow_is_no_match(mailbox: InboundSite) -> None:
     """Two applications of one mailbox may use the same LocalId; the workflow tells them apart."""
     message_id = mailbox.message(local_id="ORDER-1")

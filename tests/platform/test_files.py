@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.files import durable
+from meshctl.files.folder import Folder
 from meshctl.platform import system
 from tests.windows.holder import held
 
@@ -25,6 +26,22 @@ def test_a_new_name_replaces_nothing(tmp_path: Path) -> None:
     system.rename_new(str(tmp_path / "a"), str(tmp_path / "c"))
     assert (tmp_path / "c").read_bytes() == b"a"
     assert not (tmp_path / "a").exists()
+
+
+def test_a_new_file_takes_no_name_that_is_there(tmp_path: Path) -> None:
+    """Not that of a file, nor that of a link, which could lead anywhere."""
+    (tmp_path / "file").write_bytes(b"somebody's")
+    if sys.platform != "win32":
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    taken = [path.name for path in tmp_path.iterdir()]
+
+    with Folder(str(tmp_path)) as folder:
+        for name in taken:
+            with pytest.raises(FileExistsError):
+                folder.open(name, system.CREATE, 0o600)
+
+    assert (tmp_path / "file").read_bytes() == b"somebody's"
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_rename_replaces(tmp_path: Path) -> None:
