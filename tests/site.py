@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.daemon.lock import ask_to_reload
-from meshctl.journal.reader import Entry, parse_line
+from meshctl.journal.lines import Entry, parse_line
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.platform import host

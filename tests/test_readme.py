@@ -9,7 +9,7 @@ import pytest
 
 from meshctl.cli import cli
 from meshctl.journal.events import event_table
-from meshctl.journal.reader import parse_line
+from meshctl.journal.lines import parse_line
 from meshctl.mesh.states import State
 from meshctl.outbound.names import NameKind, NameRules
 from meshctl.payload.index import read_index

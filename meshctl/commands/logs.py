@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from meshctl.errors import MeshctlError, is_closed_pipe
-from meshctl.journal.reader import LEVELS, Entry, LogReader, parse_line
+from meshctl.journal.lines import LEVELS, Entry, LogReader, parse_line
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 

@@ -16,7 +16,7 @@ from meshctl.commands.run import make_daemon
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError
 from meshctl.journal.events import event_and_fields
-from meshctl.journal.log_file import logfmt_fields
+from meshctl.journal.lines import logfmt_fields
 from meshctl.platform.common import RELOAD, STOP
 from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from meshctl.journal.reader import Entry
+from meshctl.journal.lines import Entry
 from meshctl.mesh.control_file import ControlFile, write_control_file
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY
 from tests.site import MAILBOX_ID, Daemon, Site, make_site, wait_until

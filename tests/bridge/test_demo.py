@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.reader import parse_line
+from meshctl.journal.lines import parse_line
 from meshctl.settings.load import load_settings
 from meshctl.simulator import sandbox_demo
 from tests.site import wait_until

@@ -11,8 +11,8 @@ from meshctl.clock import Clock, instant, iso
 from meshctl.daemon.retry import RetriedWork
 from meshctl.errors import MeshctlError
 from meshctl.journal.events import Alert, AlertSink, held_back, journal
+from meshctl.journal.lines import Entry, parse_line
 from meshctl.journal.log_file import configure_log, release_log
-from meshctl.journal.reader import Entry, parse_line
 from tests.clock import stopped_clock
 from tests.settings.loading import MINIMAL, load
 

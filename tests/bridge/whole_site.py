@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from meshctl.journal.reader import Entry, parse_line
+from meshctl.journal.lines import Entry, parse_line
 from meshctl.mesh.control_file import ControlFile, write_control_file
 from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Sandbox, TestAuthority

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.journal.reader import Entry
+from meshctl.journal.lines import Entry
 from meshctl.mesh.control_file import StatusRecord, write_control_file
 from tests.payloads import make_bundle_xml, pdf
 from tests.site import Daemon, Dropped, Site, sidecar

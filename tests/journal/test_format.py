@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.journal.events import FieldValue
-from meshctl.journal.log_file import json_line, logfmt_fields, logfmt_line
+from meshctl.journal.lines import json_line, logfmt_fields, logfmt_line
 from meshctl.journal.masking import MASK
 
 AT = datetime(2026, 11, 22, 9, 15, 2, 481000, tzinfo=UTC).timestamp()

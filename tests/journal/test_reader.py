@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.journal.events import Fields, event_table
-from meshctl.journal.log_file import json_line, logfmt_line
-from meshctl.journal.reader import LogReader, parse_line
+from meshctl.journal.lines import LogReader, json_line, logfmt_line, parse_line
 
 FIRST, SECOND = "20261122091502480113_7F3A9C", "20261122091502480114_7F3A9D"
 

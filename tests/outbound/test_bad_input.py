@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.journal.reader import Entry
+from meshctl.journal.lines import Entry
 from tests.invariants import check_invariants, digest_of, fingerprint
 from tests.outbound.bad_input import CASES, MAX_PAYLOAD_BYTES
 from tests.outbound.cases import NHS_NUMBER, SAID, SURNAME, Case, parameters

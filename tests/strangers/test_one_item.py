@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from meshctl.journal.reader import Entry
+from meshctl.journal.lines import Entry
 from meshctl.mesh.control_file import StatusRecord, write_control_file
 from tests.crash.answers import acknowledge, keep, send_to_us
 from tests.invariants import check_invariants

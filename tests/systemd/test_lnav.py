@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.journal.events import event_table
-from meshctl.journal.log_file import logfmt_line
+from meshctl.journal.lines import logfmt_line
 from tests.payloads import pdf
 from tests.site import make_site, sidecar
 
