@@ -93,8 +93,7 @@ class Notices:
             mesh_id=None,
             advice=advice,
             alerts=True,
-            workflow=_if_like(_WORKFLOW, control.workflow_id),
-            sender=_if_like(_MAILBOX, control.from_dts),
+            **_origin(control),
         )
 
     def other_mailbox(self, name: str, message_id: str, sender: str, before: str) -> None:
@@ -122,22 +121,11 @@ class Notices:
 
     def received(self, name: str, control: ControlFile, reason: str) -> None:
         """Log a file that is left to others."""
-        self._journal.info(
-            "file.received",
-            file=mask_file_name(name),
-            reason=reason,
-            workflow=_if_like(_WORKFLOW, control.workflow_id),
-            sender=_if_like(_MAILBOX, control.from_dts),
-        )
+        self._journal.info("file.received", file=mask_file_name(name), reason=reason, **_origin(control))
 
     def delivered(self, name: str, control: ControlFile) -> None:
         """Log a data message that was moved to the folder that the settings name."""
-        self._journal.info(
-            "file.delivered",
-            file=mask_file_name(name),
-            workflow=_if_like(_WORKFLOW, control.workflow_id),
-            sender=_if_like(_MAILBOX, control.from_dts),
-        )
+        self._journal.info("file.delivered", file=mask_file_name(name), **_origin(control))
 
     def set_aside(self, name: str, text: str, advice: str) -> None:
         """Log a file in IN that cannot be handled, and alert."""
@@ -187,6 +175,14 @@ class Notices:
             **more,
             advice=advice,
         )
+
+
+def _origin(control: ControlFile) -> dict[str, str | None]:
+    """Return under which workflow id, and from which mailbox, a file came."""
+    return {
+        "workflow": _if_like(_WORKFLOW, control.workflow_id),
+        "sender": _if_like(_MAILBOX, control.from_dts),
+    }
 
 
 def _if_like(shape: re.Pattern[str], text: str) -> str | None:

@@ -78,6 +78,8 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
     A `suspect` ledger is read through to its end. Raises LedgerDamagedError, LedgerFormatError, LedgerError.
     """
     with _closed_on_error(path, path.as_uri()) as connection:
+        # First of all: a ledger of another format is not changed in any way.
+        has_tables = _has_tables(connection, path)
         # FULL: a commit that has returned survives a power cut, which the hand-off relies on.
         connection.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
@@ -85,7 +87,7 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
             # A page that many messages change is copied into the ledger once for all of them.
             f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}; PRAGMA journal_size_limit = {_LOG_PAGES * 4096};"
         )
-        if not _has_tables(connection, path):
+        if not has_tables:
             _make_tables(connection)
         if suspect:
             _read_through(connection, path)

@@ -33,8 +33,8 @@ from meshctl.mesh.states import Acknowledgement, Deadline, State
 EVERY: Final = -1
 """The limit that is none."""
 
+_MESSAGES = "SELECT * FROM messages "
 _SELECTED = """
-SELECT * FROM messages
 WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
     AND (NOT :overdue OR overdue IS NOT NULL)
     AND (:use_case IS NULL OR use_case = :use_case)
@@ -42,7 +42,7 @@ WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 ORDER BY created_at DESC, message_id DESC LIMIT :limit
 """
 _ABOUT_PATIENT = """
-SELECT * FROM messages WHERE substr(patient_key, 1, 8) = substr(?1, 1, 8) AND patient_key = ?1
+WHERE substr(patient_key, 1, 8) = substr(?1, 1, 8) AND patient_key = ?1
 ORDER BY created_at DESC, message_id DESC
 """
 _HISTORIES = """
@@ -156,29 +156,24 @@ def about_patient(connection: sqlite3.Connection, patient_key: bytes) -> list[Me
 
 def message(connection: sqlite3.Connection, message_id: str) -> Message | None:
     """Return one message, or None."""
-    found = _messages(connection, "SELECT * FROM messages WHERE message_id = ?", [message_id])
+    found = _messages(connection, "WHERE message_id = ?", [message_id])
     return found[0] if found else None
 
 
 def beginning(connection: sqlite3.Connection, text: str, limit: int) -> list[Message]:
     """Return up to `limit` messages whose ids begin so, oldest first."""
-    return _messages(
-        connection,
-        "SELECT * FROM messages WHERE message_id >= ? AND message_id < ? ORDER BY message_id LIMIT ?",
-        (text, text + _LAST, limit),
-    )
+    condition = "WHERE message_id >= ? AND message_id < ? ORDER BY message_id LIMIT ?"
+    return _messages(connection, condition, (text, text + _LAST, limit))
 
 
 def with_mesh_id(connection: sqlite3.Connection, mesh_id: str) -> list[Message]:
     """Return the messages with this MESH id."""
-    return _messages(connection, "SELECT * FROM messages WHERE mesh_id = ?", (mesh_id,))
+    return _messages(connection, "WHERE mesh_id = ?", (mesh_id,))
 
 
 def entered_since(connection: sqlite3.Connection, message_id: str) -> list[Message]:
     """Return the messages whose ids sort at or after this one, oldest first."""
-    return _messages(
-        connection, "SELECT * FROM messages WHERE message_id >= ? ORDER BY message_id", (message_id,)
-    )
+    return _messages(connection, "WHERE message_id >= ? ORDER BY message_id", (message_id,))
 
 
 def resent_as(connection: sqlite3.Connection, message_id: str) -> list[str]:
@@ -190,9 +185,9 @@ def resent_as(connection: sqlite3.Connection, message_id: str) -> list[str]:
 
 
 def _messages(
-    connection: sqlite3.Connection, query: str, parameters: Sequence[object] | Mapping[str, object]
+    connection: sqlite3.Connection, condition: str, parameters: Sequence[object] | Mapping[str, object]
 ) -> list[Message]:
-    rows = connection.execute(query, parameters).fetchall()
+    rows = connection.execute(_MESSAGES + condition, parameters).fetchall()
     histories: dict[int, list[HistoryEntry]] = {row["number"]: [] for row in rows}
     numbers = list(histories)
     for start in range(0, len(numbers), _HISTORY_BATCH):

@@ -37,11 +37,7 @@ class Services:
 
 
 def open_services(
-    state_folder: Path,
-    mailbox_id: str,
-    journal: Journal,
-    *,
-    suspect: bool = False,
+    state_folder: Path, mailbox_id: str, journal: Journal, *, suspect: bool = False
 ) -> Services:
     """Open ledger and key, making what is missing; the caller holds the lock.
 
@@ -66,7 +62,7 @@ def _open(path: Path, mailbox_id: str, journal: Journal, *, suspect: bool) -> Se
     _make_private(path)
     ledger = Ledger(path, suspect=suspect)
     try:
-        # Before its key is missed, which another mailbox's ledger does not have here.
+        # Before the key, which is not here for another mailbox's ledger.
         _claim(path.parent, ledger, mailbox_id)
         keys = _open_keys(path.with_name(KEY_NAME), ledger, journal)
         clock = Clock(float(ledger.fact(CLOCK_JUMPS_FACT) or 0.0))
@@ -157,7 +153,8 @@ def _was_put_beside_a_log(path: Path) -> bool:
     if not path.exists() or not log.exists() or log.stat().st_size == 0:
         return False
     status = path.stat()
-    # A copy may keep the time of the change; that it came here is in the other one, which Windows has not.
+    # A copy may keep the time of its last change; when it was put here is in the other one, which Windows
+    # does not have.
     put_at = status.st_mtime_ns if sys.platform == "win32" else max(status.st_mtime_ns, status.st_ctime_ns)
     return put_at > log.stat().st_mtime_ns
 
@@ -170,7 +167,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _set_aside(path: Path, kept: Path) -> None:
-    # The file itself goes last: SQLite throws a write-ahead log away that has no ledger beside it.
+    # The ledger itself goes last: SQLite throws a write-ahead log away that has no ledger beside it.
     for end in reversed(_FILE_ENDS):
         if _beside(path, end).exists():
             _beside(path, end).replace(_beside(kept, end))

@@ -195,7 +195,7 @@ class Ledger:
 
     def knows(self, message_id: str) -> bool:
         """True if the message is in the ledger."""
-        return self._value("SELECT 1 FROM messages WHERE message_id = ?", message_id) is not None
+        return self.state_of(message_id) is not None
 
     def newest_entered(self) -> datetime | None:
         """Return when the message was made that was entered last; None where there is none."""

@@ -21,7 +21,6 @@ REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
 
 
 def test_every_itk3_code_is_tested() -> None:
-    """The tables of these tests and of the product have the same ITK3 codes."""
     codes = {one.code for one in all_codes() if one.event == ITK3}
 
     assert {*POSITIVE_INFRASTRUCTURE, *POSITIVE_BUSINESS, *NEGATIVE} == codes
@@ -80,7 +79,6 @@ def test_any_id_of_the_request_may_be_acknowledged(
 
 
 def test_an_acknowledgement_in_json_is_read_alike(mailbox: InboundSite) -> None:
-    """FHIR JSON is as good as XML."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.acknowledge("ack", REQUEST).rename(mailbox.root / "control")
     mailbox.put("IN", "ack.dat", make_response_json(request_id=REQUEST))
@@ -214,7 +212,6 @@ def test_an_acknowledgement_that_is_none_is_logged_once(mailbox: InboundSite, pa
 
 
 def test_an_acknowledgement_without_an_id_is_unmatched(mailbox: InboundSite) -> None:
-    """A response that names no request belongs to nobody."""
     mailbox.message(references=[REQUEST])
     mailbox.acknowledge("ack", "")
 
@@ -224,7 +221,6 @@ def test_an_acknowledgement_without_an_id_is_unmatched(mailbox: InboundSite) -> 
 
 
 def test_a_payload_that_is_a_link_is_not_followed(mailbox: InboundSite) -> None:
-    """The payload of an acknowledgement is read only if it is an ordinary file."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.acknowledge("ack", REQUEST)
     payload = mailbox.folder("IN") / "ack.dat"
@@ -262,7 +258,6 @@ def test_a_site_workflow_has_acknowledgements_too(open_mailbox: Callable[..., In
 
 
 def test_an_acknowledgement_for_another_mailbox_is_left_alone(mailbox: InboundSite) -> None:
-    """An acknowledgement that is addressed to another mailbox is not read."""
     message_id = mailbox.message(asked=[INFRASTRUCTURE], references=[REQUEST])
     mailbox.acknowledge("ack", REQUEST, to_dts="OTHER1")
 

@@ -80,7 +80,6 @@ def test_an_acknowledgement_that_is_partly_archived_is_finished(mailbox: Inbound
 
 
 def test_nothing_in_the_archive_is_overwritten(mailbox: InboundSite) -> None:
-    """Two different reports of one name are both kept."""
     ids = mailbox.messages(2)
     for message_id in ids:
         mailbox.report("report", report_on(message_id, *FAILURE))
@@ -202,7 +201,6 @@ def test_an_archive_is_read_again_until_all_of_it_is_recorded(mailbox: InboundSi
 
 
 def test_a_file_that_somebody_takes_meanwhile_is_no_error(mailbox: InboundSite) -> None:
-    """A report that is gone when its turn comes is passed over."""
     message_id = mailbox.message()
     for number in range(300):
         mailbox.report(f"{number:03}", report_on(message_id, "COLLECT", "SUCCESS", "00"))

@@ -52,7 +52,6 @@ def test_a_broken_control_file_is_logged_once_and_left(mailbox: InboundSite, nam
 
 
 def test_fifty_megabytes_are_not_read(mailbox: InboundSite) -> None:
-    """A control file of 50 MB is logged by its size alone."""
     with (mailbox.folder("IN") / "large.ctl").open("wb") as file:
         file.write(b"<DTSControl>")
         file.truncate(50_000_000)
@@ -64,7 +63,6 @@ def test_fifty_megabytes_are_not_read(mailbox: InboundSite) -> None:
 
 
 def test_latin_1_is_read(mailbox: InboundSite) -> None:
-    """A report with an accent in Latin-1, and no declaration, is read."""
     message_id = mailbox.message(local_id="ORDER-1")
     control = report_on("ORDER-1", "SEND", "ERROR", "14", subject="Zoë")
     mailbox.put("IN", "report.ctl", write_control_file(control).decode().encode("latin-1"))

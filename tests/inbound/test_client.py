@@ -74,7 +74,6 @@ def test_any_sign_of_life_ends_the_episode(mailbox: InboundSite, sign: str) -> N
 
 
 def test_a_second_episode_is_logged_again(mailbox: InboundSite) -> None:
-    """Each episode has its own warning."""
     _stall(mailbox)
     mailbox.put("IN", "theirs.ctl", b"<DTSControl></DTSControl>")
     mailbox.later(10)
@@ -133,7 +132,6 @@ def test_a_sign_while_the_daemon_was_down_counts(mailbox: InboundSite) -> None:
 
 
 def test_a_client_that_was_never_seen_is_unknown(mailbox: InboundSite) -> None:
-    """Without any folder there is nothing to know the client by."""
     for name in ("SENT", "FAILED", "TEMP"):
         mailbox.folder(name).rmdir()
     _grow_old_in(mailbox)
@@ -158,7 +156,6 @@ def test_last_seen_is_kept_for_status(mailbox: InboundSite) -> None:
 
 
 def test_a_quiet_client_costs_no_writing(mailbox: InboundSite) -> None:
-    """While nothing changes nothing is written to the ledger."""
     mailbox.turns()
     mailbox.later(120)
     before = mailbox.ledger.connection.total_changes

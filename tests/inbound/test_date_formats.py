@@ -40,7 +40,6 @@ def test_three_failures_and_no_success_are_logged_once(mailbox: InboundSite) -> 
 
 
 def test_a_restart_does_not_log_again(mailbox: InboundSite) -> None:
-    """The ledger remembers that it was announced."""
     for _ in range(3):
         _fail(mailbox)
 
@@ -70,7 +69,6 @@ def test_one_that_was_accepted_is_enough(mailbox: InboundSite, accepted: str) ->
 
 
 def test_other_codes_say_nothing_of_the_form(mailbox: InboundSite) -> None:
-    """Only EPL-154 raises the doubt."""
     for _ in range(2):
         _fail(mailbox)
     for code in ("EPL-151", "EPL-153", "12"):

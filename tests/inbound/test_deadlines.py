@@ -69,7 +69,6 @@ def test_a_missed_deadline_is_logged_once_over_a_restart(mailbox: InboundSite, r
 
 
 def test_a_deadline_passes_while_the_daemon_is_down(mailbox: InboundSite) -> None:
-    """Time runs on while nobody looks."""
     message_id = mailbox.message()
     mailbox.turns()
     mailbox.clock.ahead_seconds += 3 * HOUR
@@ -233,7 +232,6 @@ def test_what_no_flag_lets_be_known_is_not_expected(open_mailbox: Callable[..., 
 
 
 def test_a_thousand_late_messages_are_each_logged_once(mailbox: InboundSite) -> None:
-    """A client that stood still for a morning makes a line for each message, not more."""
     ids = mailbox.messages(1000, in_out=False)
     mailbox.ledger.connection.execute("UPDATE messages SET state = 'collected'")
 

@@ -37,7 +37,6 @@ def test_the_mesh_id_from_sent_finds_the_message(mailbox: InboundSite) -> None:
 
 
 def test_a_file_named_after_the_message_finds_it(mailbox: InboundSite) -> None:
-    """A report whose file bears our message id is about that message."""
     ids = mailbox.messages(2, local_id="")
     mailbox.report(ids[0], report_on("", *FAILURE))
 
@@ -47,7 +46,6 @@ def test_a_file_named_after_the_message_finds_it(mailbox: InboundSite) -> None:
 
 
 def test_a_local_id_that_one_message_bears_finds_it(mailbox: InboundSite) -> None:
-    """The host's own LocalId is enough if no other message bears it."""
     message_id = mailbox.message(local_id="ORDER-2026-0042")
     mailbox.message(local_id="ORDER-2026-0043")
     mailbox.report("report", report_on("ORDER-2026-0042", *FAILURE))
@@ -103,7 +101,6 @@ def test_ids_of_different_messages_contradict_each_other(mailbox: InboundSite) -
 
 
 def test_a_name_and_a_mesh_id_of_different_messages_contradict_each_other(mailbox: InboundSite) -> None:
-    """A file named after one message with the MESH id of another matches neither."""
     ids = mailbox.messages(2, local_id="")
     mailbox.save_sent(ids[0], local_id="")
     mailbox.report(ids[1], report_on("", *FAILURE, mesh_id=MESH_ID))
@@ -150,7 +147,6 @@ def test_a_local_id_under_another_workflow_is_no_match(mailbox: InboundSite) -> 
 
 
 def test_a_rejected_message_is_no_candidate(mailbox: InboundSite) -> None:
-    """What was never handed over has no reports."""
     message_id = mailbox.message(local_id="ORDER-1", in_out=False, queued=False)
     mailbox.ledger.connection.execute("UPDATE messages SET state = 'rejected'")
     mailbox.report("report", report_on("ORDER-1", *FAILURE))

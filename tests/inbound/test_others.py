@@ -130,7 +130,6 @@ def test_deliver_waits_for_the_payload(open_mailbox: Callable[..., InboundSite])
 def test_what_is_for_another_mailbox_is_not_delivered(
     open_mailbox: Callable[..., InboundSite], recipient: str
 ) -> None:
-    """A message to another mailbox stays where it is."""
     mailbox = open_mailbox(DELIVER)
     _arrive(mailbox, "letter", replace(LETTER, to_dts=recipient))
 
@@ -141,7 +140,6 @@ def test_what_is_for_another_mailbox_is_not_delivered(
 
 
 def test_a_payload_that_is_a_link_is_not_delivered(open_mailbox: Callable[..., InboundSite]) -> None:
-    """A link in the place of a payload is not followed out of IN."""
     mailbox = open_mailbox(DELIVER)
     secret = mailbox.root / "secret"
     secret.write_bytes(b"secret")

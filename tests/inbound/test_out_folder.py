@@ -40,7 +40,6 @@ def test_a_hand_off_that_is_not_finished_does_not_count(mailbox: InboundSite) ->
 
 @pytest.mark.slow
 def test_many_that_leave_at_once_are_all_collected(mailbox: InboundSite) -> None:
-    """A client that takes hundreds between two looks leaves none behind."""
     ids = mailbox.messages(600)
     mailbox.turns()
     for message_id in ids:

@@ -15,7 +15,6 @@ Code = tuple[str, str, str]
 
 
 def test_every_row_of_the_code_table_is_tested() -> None:
-    """The tables of this test and of the product have the same rows."""
     rows = {(one.event, one.status, one.code) for one in all_codes() if one.event != ITK3}
 
     assert {*REPORTS, *CLIENT_REPORTS} == rows
@@ -187,7 +186,6 @@ def test_a_mesh_id_that_is_none_stays_out_of_ledger_and_log(mailbox: InboundSite
     ],
 )
 def test_mesh_ids_old_and_new_are_known(mailbox: InboundSite, dts_id: str) -> None:
-    """Every shape of a MESH id that is in use is kept."""
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "TRANSFER", "SUCCESS", "00", mesh_id=dts_id))
 

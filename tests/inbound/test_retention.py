@@ -57,7 +57,6 @@ def test_what_is_open_or_young_stays(mailbox: InboundSite) -> None:
 
 
 def test_keep_days_is_what_the_settings_say(open_mailbox: Callable[..., InboundSite]) -> None:
-    """A site may keep messages for a day only."""
     mailbox = open_mailbox("[state]\nkeep_days = 1\n")
     message_id = mailbox.message()
     mailbox.report("report", report_on(message_id, "SEND", "ERROR", "14"))
