@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -124,17 +124,11 @@ def takes_files(folder: str) -> bool:
 
 def write_new(path: str, data: bytes, mode: int) -> None:
     """Write a file that must not exist yet; not durable until a barrier."""
-    write_pieces(path, (data,), mode)
-
-
-def write_pieces(path: str, pieces: Iterable[bytes], mode: int) -> None:
-    """Write a file that must not exist yet, piece by piece; not durable until a barrier."""
     descriptor = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         system.set_mode(descriptor, mode)
-        for piece in pieces:
-            with naming(path):
-                write_all(descriptor, piece)
+        with naming(path):
+            write_all(descriptor, data)
     finally:
         os.close(descriptor)
 
@@ -146,7 +140,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def copy_new(source: str, target: str, mode: int) -> None:
+def _copy_new(source: str, target: str, mode: int) -> None:
     """Copy a file to a name that must not exist yet; not durable until a barrier."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with (
@@ -167,7 +161,7 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
     system.unlink_if_there(temporary)
     status = os.lstat(source)
     try:
-        copy_new(source, temporary, stat.S_IMODE(status.st_mode))
+        _copy_new(source, temporary, stat.S_IMODE(status.st_mode))
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
         sync_file(temporary)
         system.rename(temporary, target)
