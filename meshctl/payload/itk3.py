@@ -11,6 +11,7 @@ held in memory.
 
 import base64
 import hashlib
+import html
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -19,7 +20,6 @@ from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID, uuid4
-from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -399,7 +399,7 @@ def write_response(
 
 
 def _quoted(text: str) -> str:
-    return escape(text, {'"': "&quot;"})
+    return html.escape(text, quote=False).replace('"', "&quot;")
 
 
 @cache
