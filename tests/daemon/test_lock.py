@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.daemon.lock import InstanceLock, ask_to_reload, seems_running, serving
+from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, ask_to_reload, seems_running, serving
 from meshctl.errors import MeshctlError
 from tests.settings.loading import MINIMAL, load
 
@@ -26,6 +26,17 @@ def test_nobody_runs_where_nobody_wrote_himself_down(tmp_path: Path) -> None:
         meanwhile = seems_running(tmp_path)
 
     assert (before, meanwhile, seems_running(tmp_path)) == (False, True, False)
+
+
+def test_one_daemon_holds_a_state_folder(tmp_path: Path) -> None:
+    """The second is told at once who holds it; it gets it when the first has let go."""
+    with InstanceLock(tmp_path):
+        with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} on"), InstanceLock(tmp_path):
+            pass
+        assert seems_running(tmp_path)
+
+    with InstanceLock(tmp_path):
+        pass
 
 
 def test_a_killed_daemon_does_not_seem_to_run(tmp_path: Path) -> None:
