@@ -13,8 +13,7 @@ from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
 from meshctl.settings.types import format_duration, parse_duration
 from meshctl.terminal.context import settings_of
-from meshctl.terminal.dropping import drop, examine_beforehand
-from meshctl.terminal.following import LOST, Followed, follow
+from meshctl.terminal.dropping import LOST, Followed, drop, examine_beforehand, follow
 from meshctl.terminal.options import sidecar_options
 from meshctl.terminal.output import epilog, print_json
 

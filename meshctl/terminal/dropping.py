@@ -1,17 +1,30 @@
-"""Drop a file into the outbox for a person, examined beforehand as the daemon will examine it."""
+"""Dropping files into the outbox for a person: examined first as by the daemon, then followed until decided.
+
+A file is certain to be found in the ledger: its name was free in the outbox before, so the message of that
+name with a younger id is the one. Ids are made when the daemon opens a file.
+"""
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import click
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from meshctl.clock import now
+from meshctl.daemon.lock import seems_running
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.folder import Folder
-from meshctl.journal.masking import mask_file_name
+from meshctl.journal.masking import escape_unprintable, mask_file_name
+from meshctl.ledger import reads
+from meshctl.ledger.records import Message
 from meshctl.mesh.message_id import new_message_id
+from meshctl.mesh.states import LADDER, State
 from meshctl.outbound.document import Caution
 from meshctl.outbound.drop import Dropper
 from meshctl.outbound.judge import Judge, sidecar_beside
@@ -19,17 +32,56 @@ from meshctl.outbound.letter import Letter
 from meshctl.outbound.names import NameKind, NameRules, is_index
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
-from meshctl.terminal.following import Followed
+from meshctl.terminal.context import ledger_if_any
 from meshctl.terminal.options import laid_over, sidecar_bytes
+from meshctl.terminal.views import make_console, plain_text
+
+ARRIVED = frozenset({State.SENT, State.RECEIVED, State.COMPLETED})
+LOST = frozenset({State.REJECTED, State.FAILED})
+
+_LOOK_SECONDS = 0.2
+_PATIENCE_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Followed:
+    """A file in the outbox: its name there and in the ledger, and a stamp before its message id."""
+
+    name: str
+    file_name: str
+    sha256: str | None
+    younger_than: str
+    message: Message | None = None
+
+    @property
+    def state(self) -> State | None:
+        """Return the message's state; None until the daemon has taken the file."""
+        return self.message.state if self.message else None
+
+    @property
+    def is_decided(self) -> bool:
+        """True if there is nothing more to wait for."""
+        return self.state in ARRIVED or self.state in LOST
+
+    def line(self) -> str:
+        """Return what has become of the file, for a person."""
+        name = escape_unprintable(self.name)
+        if self.message is None:
+            return f"{name}: in the outbox"
+        line = f"{name}: {self.message.state} as {self.message.message_id}"
+        reason = self.message.reason
+        if reason is None:
+            return line
+        return f"{line}: {' '.join(part for part in (reason.code, reason.text, reason.advice) if part)}"
 
 
 def examine_beforehand(
     settings: Settings, file: Path, given: Sidecar | None
 ) -> tuple[Letter, Sidecar | None]:
-    """Return what would be sent, and the sidecar that makes it so: the one beside the file, and `given`.
+    """Return what would be sent, and its sidecar: the one beside the file, overridden by `given`.
 
-    What may keep the message from arriving is told on standard error. Raises Rejection as the daemon would
-    refuse the file, UsageError when there is no such file, OSError.
+    Prints cautions on standard error. Raises Rejection where the daemon would reject the file, UsageError if
+    there is no such file, OSError.
     """
     file = file.absolute()
     _check_kind(file, NameRules(settings.staging))
@@ -46,7 +98,7 @@ def examine_beforehand(
 
 
 def print_cautions(cautions: Iterable[Caution]) -> None:
-    """Print on standard error why a message may fail, as the daemon's log would say it."""
+    """Print on standard error why a message may fail, in the words of the daemon's log."""
     for caution in cautions:
         click.echo(f"Warning: {caution.text} {caution.advice}", err=True)
 
@@ -54,7 +106,7 @@ def print_cautions(cautions: Iterable[Caution]) -> None:
 def _check_kind(file: Path, names: NameRules) -> None:
     if names.kind_of(file.name) is NameKind.SIDECAR:
         raise click.UsageError(
-            "A sidecar is not sent by itself: name the file that it describes; it goes along."
+            "A sidecar is not sent by itself: name the file that it describes, and it is sent with it."
         )
     if is_index(file.name):
         raise click.UsageError("An index is not sent by itself: put it into the outbox with its files.")
@@ -62,27 +114,27 @@ def _check_kind(file: Path, names: NameRules) -> None:
 
 
 def _use_case_of(settings: Settings, file: Path) -> str | None:
-    """Return the use case of the outbox's sub-folder that the file lies in, if it does."""
+    """Return the use case of the outbox's sub-folder that the file is in; None elsewhere."""
     use_case = os.path.normcase(file.parent.name)
     in_sub_folder = file.parent.parent == settings.staging.outbox and use_case in settings.use_cases
     return use_case if in_sub_folder else None
 
 
 def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) -> Followed:
-    """Copy `source` into the outbox as `name` with its sidecar; return what to follow it by.
+    """Copy `source` into the outbox as `name` with its sidecar; return what is needed to follow it.
 
-    The copy is examined before it is shown. Raises Rejection when it would be refused, ConfigError when there
-    is no outbox, OSError.
+    The copy is examined before the daemon can see it. Raises Rejection if it would be rejected, ConfigError
+    if there is no outbox, OSError.
     """
     if sidecar is not None and sidecar.document is not None and sidecar.document.attachments:
         raise MeshctlError(
-            "A document with attachments is not dropped by a command: put all its files into the outbox, its"
+            "A command cannot drop a document with attachments: put all its files into the outbox, the"
             " sidecar first."
         )
     outbox = settings.staging.outbox
     if not outbox.is_dir():
-        raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' makes it.")
-    seen: list[tuple[Letter, str]] = []
+        raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' creates it.")
+    examined: list[tuple[Letter, str]] = []
 
     def check(folder: str, hidden_name: str) -> None:
         with Folder(folder) as outbox_folder:
@@ -92,15 +144,121 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
         if letter.rejection is not None:
             raise letter.rejection
         stamp = new_message_id(now()).partition("_")[0]
-        seen.append((letter, settings.mailbox.file_prefix + stamp))
+        examined.append((letter, settings.mailbox.file_prefix + stamp))
 
     sidecar_data = sidecar_bytes(sidecar) if sidecar else None
     dropper = Dropper(str(outbox), NameRules(settings.staging), check)
     placed_as = dropper.drop_file(source, name, sidecar_data)
-    letter, younger_than = seen[-1]
+    letter, younger_than = examined[-1]
     return Followed(
         name=placed_as,
         file_name=mask_file_name(placed_as, letter.words_to_mask),
         sha256=letter.sha256,
         younger_than=younger_than,
     )
+
+
+def follow(
+    settings: Settings, followed: Sequence[Followed], timeout: timedelta | None, *, silent: bool
+) -> bool:
+    """Wait until every file is decided, showing progress; return False if the time is up before.
+
+    Unless `silent`, a terminal shows a bar for each file; otherwise each change is a line.
+    """
+    started = time.monotonic()
+    has_hinted = False
+    with _progress(followed, silent=silent) as show:
+        while True:
+            _update(settings, followed)
+            show()
+            if all(file.is_decided for file in followed):
+                return True
+            waited = time.monotonic() - started
+            if timeout is not None and waited >= timeout.total_seconds():
+                return False
+            if not has_hinted and waited >= _PATIENCE_SECONDS:
+                has_hinted = True
+                _hint(settings, followed)
+            time.sleep(_LOOK_SECONDS)
+
+
+def _update(settings: Settings, followed: Sequence[Followed]) -> None:
+    with ledger_if_any(settings) as connection:
+        if connection is None:
+            return
+        found = {
+            message.message_id: message
+            for message in reads.entered_since(connection, min(file.younger_than for file in followed))
+        }
+    assigned = {file.message.message_id for file in followed if file.message}
+    for file in followed:
+        if file.message is None:
+            file.message = _first_of(file, [found[key] for key in found if key not in assigned])
+            assigned.update([file.message.message_id] if file.message else [])
+        else:
+            file.message = found.get(file.message.message_id, file.message)
+
+
+def _first_of(file: Followed, messages: Sequence[Message]) -> Message | None:
+    named = [
+        message
+        for message in messages
+        if message.file_name == file.file_name and message.message_id >= file.younger_than
+    ]
+    # Two names may look the same once masked; their content tells which is which.
+    alike = [message for message in named if message.sha256 == file.sha256]
+    return next(iter(alike), None)
+
+
+def _hint(settings: Settings, followed: Sequence[Followed]) -> None:
+    if not any(file.message for file in followed) and not seems_running(settings.state.folder):
+        click.echo(
+            "No daemon seems to be running; the files stay in the outbox until 'meshctl run' takes them.",
+            err=True,
+        )
+
+
+@contextmanager
+def _progress(followed: Sequence[Followed], *, silent: bool) -> Iterator[Callable[[], None]]:
+    if silent:
+        yield lambda: None
+    elif sys.stdout.isatty():
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[file]}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeElapsedColumn(),
+            console=make_console(),
+        )
+        bars = [
+            progress.add_task(
+                "", total=LADDER.index(State.SENT) + 1, file=plain_text(file.name).plain, state=""
+            )
+            for file in followed
+        ]
+        with progress:
+            yield lambda: _draw(progress, bars, followed)
+        for file in followed:
+            click.echo(file.line())
+    else:
+        printed = [""] * len(followed)
+        yield lambda: _print_changes(followed, printed)
+
+
+def _draw(progress: Progress, bars: Sequence[TaskID], followed: Sequence[Followed]) -> None:
+    for bar, file in zip(bars, followed, strict=True):
+        reached = 0
+        if file.state in ARRIVED:
+            reached = LADDER.index(State.SENT) + 1
+        elif file.state is not None and file.state not in LOST:
+            reached = LADDER.index(file.state) + 1
+        progress.update(bar, completed=reached, state=file.state or "in the outbox")
+
+
+def _print_changes(followed: Sequence[Followed], printed: list[str]) -> None:
+    for number, file in enumerate(followed):
+        line = file.line()
+        if line != printed[number]:
+            printed[number] = line
+            click.echo(line)

@@ -1,4 +1,4 @@
-"""Options that several commands take: what a sidecar says, and `--since`."""
+"""Options of several commands: the keys of a sidecar, `--since`, and values that are asked for."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ Part = TypeVar("Part", bound=SidecarPart)
 def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
     """Return the instant that an option names, as a click callback does; None when it was not given.
 
-    "2h" and "1d" are so long ago; "2026-11-22" and "2026-11-22T09:15" are local unless they end in a zone.
+    "2h" and "1d" mean that long ago; "2026-11-22" and "2026-11-22T09:15" are local unless they have a zone.
     """
     if value is None:
         return None
@@ -39,7 +39,7 @@ def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None)
 def private(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Return an option's value, as a click callback does; `-` asks at the terminal, or reads the next line.
 
-    What stands on a command line shows in the process list and in the shell's history.
+    What is on a command line is visible in the process list and in the shell's history.
     """
     if value != "-":
         return value
@@ -80,7 +80,7 @@ def _parameter(key: str) -> str:
 
 
 def laid_over(given: Part | None, beside: Part | None) -> Part | None:
-    """Return a file's own sidecar with what is given in its stead, key by key; None when there is neither."""
+    """Return a file's own sidecar, overridden key by key by what is given; None if there is neither."""
     if given is None or beside is None:
         return given or beside
     changes = {}
@@ -93,5 +93,5 @@ def laid_over(given: Part | None, beside: Part | None) -> Part | None:
 
 
 def sidecar_bytes(sidecar: Sidecar) -> bytes:
-    """Return a sidecar as it lies in the outbox."""
+    """Return a sidecar as it is written into the outbox."""
     return sidecar.model_dump_json(exclude_none=True).encode()

@@ -180,7 +180,7 @@ def test_without_an_outbox_there_is_one_plain_line(site: Site) -> None:
     result = _send(site, _file(site), *LETTER)
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"meshctl: There is no outbox at {site.outbox}. 'meshctl init' makes it.\n"
+    assert result.stderr == f"meshctl: There is no outbox at {site.outbox}. 'meshctl init' creates it.\n"
 
 
 def test_a_full_disk_leaves_nothing_behind(site: Site) -> None:
