@@ -19,8 +19,9 @@ from tests.site import Site
 
 
 def invoke(site: Site, *arguments: str) -> Result:
-    """Run one command in this process."""
-    return CliRunner().invoke(cli, ["-c", str(site.settings_file), *arguments])
+    """Run one command in this process, with the environment of the site."""
+    runner = CliRunner(env=site.environ)
+    return runner.invoke(cli, ["-c", str(site.settings_file), *arguments], prog_name="meshctl")
 
 
 @dataclass

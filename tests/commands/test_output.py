@@ -11,6 +11,7 @@ from rich.text import Text
 
 from meshctl.terminal.output import print_json, relative_time
 from meshctl.terminal.views import make_table, print_table
+from tests.commands.recorded import invoke
 from tests.payloads import pdf
 from tests.site import Site, sidecar
 
@@ -99,7 +100,7 @@ def test_no_line_into_a_pipe_ends_in_blanks(
     site.run_once()
     named = site.stems() if arguments == ("show",) else []
 
-    printed = site.meshctl(*arguments, *named).stdout.splitlines()
+    printed = invoke(site, *arguments, *named).stdout.splitlines()
 
     assert printed
     assert [line for line in printed if line != line.rstrip()] == []
@@ -124,7 +125,7 @@ def test_no_message_is_cut_into_a_pipe(
     site.run_once()
     (message_id,) = site.messages()
 
-    printed = site.meshctl(*arguments).stdout.splitlines()
+    printed = invoke(site, *arguments).stdout.splitlines()
 
     begin = next(number for number, line in enumerate(printed) if line.endswith("FILE"))
     heading, lines = printed[begin], printed[begin + 1 :]

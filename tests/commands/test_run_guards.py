@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.check.access import ALL, let_in
+from tests.commands.recorded import invoke
 from tests.payloads import pdf
 from tests.site import Site, make_site, sidecar
 
@@ -70,7 +71,7 @@ def test_what_everybody_can_write_to_is_refused(
     site.place("letter.pdf", LETTER, sidecar=sidecar())
     make_open(site)
 
-    ended = site.meshctl("run", *once)
+    ended = invoke(site, "run", *once)
 
     assert ended.exit_code == 2
     assert text in ended.stderr

@@ -14,6 +14,7 @@ from lxml import html
 from meshctl.ledger.reads import count_overdue, counts_by_state, snapshot
 from tests.benchmarks.letters import PATIENTS, letter
 from tests.commands.browser import CHROMIUM, WINDOW, draw
+from tests.commands.recorded import invoke
 from tests.payloads import synthetic_nhs_number
 from tests.site import Site, make_site
 
@@ -93,7 +94,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
         client.terminate()
         client.wait(timeout=240)
     page = site.root / "report.html"
-    written = site.meshctl("report", "--since", "1d", "--html", str(page))
+    written = invoke(site, "report", "--since", "1d", "--html", str(page))
     assert (written.exit_code, written.stderr) == (0, "")
     return Day(site, page)
 
@@ -162,6 +163,6 @@ def _standing(site: Site) -> dict[str, int]:
 
 
 def _status(site: Site) -> dict[str, int]:
-    told = json.loads(site.meshctl("status", "--json").stdout)
+    told = json.loads(invoke(site, "status", "--json").stdout)
     states = {state: count for state, count in told["states"].items() if count}
     return {**states, "overdue": told["overdue"]}
