@@ -119,7 +119,7 @@ def _as_json(settings: Settings, file: Path, followed: Followed) -> dict[str, ob
 def _raise_if_lost(followed: list[Followed], timeout: timedelta | None, *, in_time: bool) -> None:
     lost = sum(file.state in LOST for file in followed)
     if lost:
-        raise MeshctlError(f"{lost} of {len(followed)} were rejected or failed; 'meshctl show ID' says why.")
+        raise MeshctlError(f"{lost} of {len(followed)} rejected or failed; 'meshctl show ID' says why.")
     if not in_time and timeout is not None:
         still_open = sum(not file.is_decided for file in followed)
         raise MeshctlError(

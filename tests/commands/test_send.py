@@ -279,7 +279,7 @@ def test_wait_ends_with_1_when_it_failed(site: Site) -> None:
 
     assert process.returncode == 1
     assert stdout.splitlines()[-1].startswith(f"letter.pdf: failed as {stem}: 06 ")
-    assert stderr == "meshctl: 1 of 1 did not get through; 'meshctl show ID' says why.\n"
+    assert stderr == "meshctl: 1 of 1 rejected or failed; 'meshctl show ID' says why.\n"
 
 
 @pytest.mark.slow
