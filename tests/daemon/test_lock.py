@@ -39,6 +39,19 @@ def test_one_daemon_holds_a_state_folder(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody remove a file that is locked")
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_lock_whose_file_is_gone_is_not_held(tmp_path: Path, is_replaced: bool) -> None:
+    """Another daemon would get it."""
+    with InstanceLock(tmp_path) as lock:
+        before = lock.is_held()
+        (tmp_path / "lock").unlink()
+        if is_replaced:
+            (tmp_path / "lock").touch()
+
+        assert (before, lock.is_held()) == (True, False)
+
+
 def test_a_killed_daemon_does_not_seem_to_run(tmp_path: Path) -> None:
     """What a killed process wrote down is not believed once that process is gone."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
