@@ -31,7 +31,7 @@ from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
 from meshctl.ledger.services import Services, keep_clock, keep_keys, open_services
 from meshctl.outbound.outbox import NextTurn
 from meshctl.outbound.pipeline import OutboundPipeline
-from meshctl.outbound.recover import complete
+from meshctl.outbound.recover import complete_ledger
 from meshctl.platform import system
 from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
@@ -357,7 +357,7 @@ class Daemon:
         services = open_services(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
             # A ledger that was restored from a back-up lacks what was sent since.
-            complete(self._settings, services)
+            complete_ledger(self._settings, services)
             self._parts.forget_errors()
             return Session(self._settings, services, lock, self._parts, self._signals, self._manager)
         except BaseException:

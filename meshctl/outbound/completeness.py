@@ -6,8 +6,8 @@ A file is complete when
 (b) its size, its times and its identity were seen unchanged for `quiet_seconds` of our own steady clock. What
     its stamps say counts for nothing: copiers set them before they copy, and shares show those of the first
     write until the last;
-(c) and, in both cases, nobody is known to have it open for writing: neither the kernel (see
-    `files/reading.py`) nor an event that told of a write which no closing has followed.
+(c) and, in both cases, no program has it open for writing, as far as the kernel and the events say (see
+    `files/reading.py`): an event of a write that no event of a closing has followed counts as open.
 
 Where (c) has no answer, as for what other computers write to a share, a writer that closes its file and
 pauses for longer than `quiet_seconds` cannot be told from one that is done.
@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
 from meshctl.files.reading import is_general
-from meshctl.outbound.letter import FileIdentity, Letter, is_of_one_owner
+from meshctl.outbound.letter import FileIdentity, Letter, attachment_names, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import system
@@ -32,7 +32,7 @@ _MOST_OURS = 4096
 
 
 class Completeness:
-    """What was seen of the files in the outbox. `monotonic` gives seconds that only go forward."""
+    """How long the files in the outbox have not changed. `monotonic` gives seconds that only go forward."""
 
     def __init__(self, quiet_seconds: float, empty_seconds: float, monotonic: Callable[[], float]) -> None:
         self._quiet_seconds = quiet_seconds
@@ -43,7 +43,7 @@ class Completeness:
         self._written: Collection[str] = ()
         # By folder: the mark of each file as it was first seen, and when that was.
         self._seen: dict[str, dict[int, float]] = {}
-        self._lying: dict[str, dict[int, float]] = {}
+        self._seen_now: dict[str, dict[int, float]] = {}
 
     def note_events(self, arrived: Collection[str], written: Collection[str]) -> None:
         """Note which paths were renamed into place, and which were written to and not closed yet."""
@@ -55,9 +55,9 @@ class Completeness:
         self._written = written
 
     def note_put_back(self, path: str) -> None:
-        """Note that the next event about a path is our own doing, and says nothing about its writer."""
+        """Note that the daemon itself causes the next event about a path: it says nothing about a writer."""
         if len(self._ours) >= _MOST_OURS:
-            # Without events nobody asks for them.
+            # Without events none of them is ever used up.
             self._ours.clear()
         self._ours.add(path)
         self._arrived.pop(path, None)
@@ -80,13 +80,13 @@ class Completeness:
     def forget_taken(self, folder: str, name: str, status: os.stat_result) -> None:
         """Forget a file that was taken."""
         self._arrived.pop(f"{folder}/{name}", None)
-        lying = self._lying.get(folder)
-        if lying:
-            lying.pop(mark_of(folder, name, status), None)
+        seen_now = self._seen_now.get(folder)
+        if seen_now:
+            seen_now.pop(mark_of(folder, name, status), None)
 
     def finish_folder(self, folder: str) -> None:
         """Forget what was not seen in a folder since the last call: a folder was gone through to its end."""
-        self._seen[folder] = self._lying.pop(folder, {})
+        self._seen[folder] = self._seen_now.pop(folder, {})
         prefix = f"{folder}/"
         for path in [path for path in self._arrived if path.startswith(prefix)]:
             if not os.path.lexists(path):
@@ -94,9 +94,9 @@ class Completeness:
 
     def _seen_seconds(self, folder: str, mark: int) -> float:
         now = self._monotonic()
-        lying = self._lying.setdefault(folder, {})
-        since = lying.get(mark) or self._seen.get(folder, {}).get(mark, now)
-        lying[mark] = since
+        seen_now = self._seen_now.setdefault(folder, {})
+        since = seen_now.get(mark) or self._seen.get(folder, {}).get(mark, now)
+        seen_now[mark] = since
         return now - since
 
     def _has_arrived(self, path: str, mark: int) -> bool:
@@ -112,13 +112,13 @@ class Completeness:
 
 
 def mark_of(folder: str, name: str, status: os.stat_result) -> int:
-    """Return what stays the same for as long as nobody touches a file."""
+    """Return a number that stays the same as long as a file does not change."""
     changed_ns = system.arrived_ns(f"{folder}/{name}", status)
     return hash((name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed_ns))
 
 
 class Attachments:
-    """What the sidecars in each folder name; they are read once in a turn, and only if somebody asks."""
+    """Which letters name which files as their attachments; sidecars are read once a turn, when needed."""
 
     def __init__(self) -> None:
         # By folder and name of a file, the letters that name it, with their sidecars.
@@ -126,11 +126,11 @@ class Attachments:
         self._shared: set[tuple[str, FileIdentity]] = set()
 
     def start_turn(self) -> None:
-        """Have the sidecars read anew when somebody asks."""
+        """Forget what the sidecars of the last turn said."""
         self._named.clear()
 
     def naming(self, folder: Folder, name: str) -> set[str]:
-        """Return which letters name a file as their attachment, and may have it."""
+        """Return the letters that name a file as their attachment, and may have it."""
         naming = self._named_in(folder).get(os.path.normcase(name))
         if not naming:
             return set()
@@ -141,9 +141,9 @@ class Attachments:
         return {letter for letter, sidecar in naming.items() if is_of_one_owner(sidecar, status)}
 
     def is_shared(self, folder: Folder, letter: Letter, attachment: str) -> bool:
-        """True if another letter names the same file as an attachment: whose it is then nobody knows.
+        """True if another letter names the same file as an attachment: it is unclear whose it is.
 
-        Asked once of a letter that shares, it is so for all that do, also when one of them has gone.
+        Once true for one of the letters that share a file, it stays true for all, even if one has gone.
         """
         if (folder.path, letter.identity) in self._shared:
             return True
@@ -171,19 +171,19 @@ class Attachments:
         return self._named[folder.path]
 
 
-def _read(folder: Folder, sidecar: str) -> tuple[Collection[str], os.stat_result | None]:
-    """Return the names that a sidecar has for attachments, and its status; none if it cannot be read."""
+def _read(folder: Folder, name: str) -> tuple[Collection[str], os.stat_result | None]:
+    """Return the names that a sidecar gives for attachments, and its status; none if it cannot be read."""
     try:
-        descriptor = folder.open(sidecar, system.READ)
+        descriptor = folder.open(name, system.READ)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 return (), None
-            document = read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1)).document
+            sidecar = read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1))
         finally:
             os.close(descriptor)
     except (Rejection, OSError) as error:
         if isinstance(error, OSError) and is_general(error):
             raise
         return (), None
-    return (document.attachments if document else None) or (), status
+    return attachment_names(sidecar), status

@@ -90,7 +90,7 @@ class Attached:
 
 
 class Dropped(NamedTuple):
-    """All that is known of a dropped file once it was read.
+    """A dropped file as it was read: all that `compose` needs.
 
     `facts` are None for a file that is no message; `contents` then say what it is and what is attached to it,
     itself first. `use_case` is that of its sub-folder, `earlier` the message that it replaces by message id.
@@ -172,9 +172,9 @@ def document_cautions(contents: Iterable[Content], size_bytes: int) -> Iterator[
         yield Caution(problem, _OPEN_IT)
     if size_bytes > LARGE_BYTES:
         yield Caution(
-            f"The message around the document has {size_text(size_bytes)}; practices may refuse more than"
+            f"The message around the document has {size_text(size_bytes)}; practices may reject more than"
             f" {size_text(LARGE_BYTES)} (20015).",
-            "Make the document smaller, by fewer colours say; max_document_bytes refuses such messages.",
+            "Make the document smaller, by fewer colours say; max_document_bytes rejects such messages.",
         )
 
 
@@ -193,7 +193,7 @@ def check_documents(
         cautions.append(
             Caution(
                 "The file is no FHIR message and no document, and its use case is one of FHIR messages: the"
-                " recipient's system may refuse it.",
+                " recipient's system may reject it.",
                 "Look at the file and at its use case; if one of them is wrong, send the right file.",
             )
         )

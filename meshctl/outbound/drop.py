@@ -190,7 +190,7 @@ def _read_control(path: Path) -> ControlFile:
     except (ControlFileError, OSError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
         raise MeshctlError(
-            f"{path} cannot be used, so nobody can tell for whom the message was: {reason} "
+            f"{path} cannot be used, so it is unknown for whom the message was: {reason} "
             "Drop the file itself again, with a sidecar."
         ) from None
 

@@ -5,9 +5,9 @@ that very file, also if that was still being written when the index was read. A 
 reported at once, and never used for a file of that name that comes later: names are used again, and the next
 `scan-2.pdf` is another patient's. The steps, each durable before the next begins:
 
-1. The rows and what is to be said of refused ones are written to `.work/indexes/.<stamp>/`.
+1. The rows, and the explanation of rejected ones, are written to `.work/indexes/.<stamp>/`.
 2. The index is moved in beside them; then the folder loses its dot: **the point of no return**.
-3. What is to be said goes to `rejected/`, and the index is removed.
+3. The explanation goes to `rejected/`, and the index is removed.
 4. Each row moves into the folder of its letter, when that is taken; the last one takes the folder along.
 
 What a restart finds: a folder with a dot and no index in it never was, and is removed; any other goes on.
@@ -18,13 +18,12 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
-from meshctl.clock import iso
 from meshctl.errors import Rejection
 from meshctl.files import durable
 from meshctl.files.folder import Folder
@@ -44,10 +43,12 @@ from meshctl.outbound.letter import (
     read_row,
 )
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, is_index
-from meshctl.outbound.rejected import RejectedFolder
+from meshctl.outbound.outbox import FolderNeighbours, Source
+from meshctl.outbound.rejected import RejectedFolder, explanation_of
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.index import CORRECT_ROWS, Row, match_rows, read_index
 from meshctl.platform import system
+from meshctl.settings.model import StagingSettings
 
 _ROW_END: Final = ".row"
 _EXPLANATION: Final = "explanation"
@@ -89,63 +90,55 @@ _WHY_NOT: Final = {
 }
 
 
-class BesideIndex(Protocol):
-    """What is known of the files that lie beside an index."""
+class _Given(NamedTuple):
+    """A row that is given to a file: the file's name, and its status when the index was read."""
 
-    def is_complete(self, name: str, status: os.stat_result) -> bool:
-        """True if nobody writes to a file any more."""
+    row: Row
+    file: str
+    status: os.stat_result
 
-    def is_attached(self, name: str) -> bool:
-        """True if a sidecar names a file as an attachment."""
 
-    def was_replaced(self, name: str, status: os.stat_result) -> bool:
-        """True if another file had the name when the index was first seen."""
+_Key = tuple[str | None, str]
+"""The use case of a sub-folder, None for the outbox itself, and the name of a file in it."""
 
 
 class Indexes:
     """The indexes of one mailbox, and the rows that wait for their files."""
 
     def __init__(
-        self,
-        work: WorkFolder,
-        names: NameRules,
-        rejected: RejectedFolder,
-        services: Services,
-        set_aside: SetAside,
-        wait_seconds: float,
+        self, settings: StagingSettings, services: Services, set_aside: SetAside, rejected: RejectedFolder
     ) -> None:
-        self._work = work
-        self._names = names
-        self._rejected = rejected
+        self._work = WorkFolder(settings.work)
+        self._names = NameRules(settings)
+        self._wait_seconds = settings.sidecar_wait_seconds
         self._services = services
         self._set_aside = set_aside
-        self._wait_seconds = wait_seconds
-        self._rows: dict[tuple[str | None, str], KeptRow] = {}
-        self._disputed: set[tuple[str | None, str]] = set()
-        self._missing: dict[tuple[str | None, str], tuple[bytes, float]] = {}
-        self._held: dict[tuple[str | None, str], int] = {}
+        self._rejected = rejected
+        self._rows: dict[_Key, KeptRow] = {}
+        self._disputed: set[_Key] = set()
+        self._missing: dict[_Key, tuple[bytes, float]] = {}
+        self._held: dict[_Key, int] = {}
 
-    def expand(
-        self,
-        folder: Folder,
-        name: str,
-        use_case: str | None,
-        data: bytes,
-        identity: FileIdentity,
-        beside: BesideIndex,
-    ) -> list[str]:
+    def expand(self, beside: FolderNeighbours, name: str, data: bytes, identity: FileIdentity) -> list[str]:
         """Take an index whose bytes are `data`, and keep its rows; return the files that they are for.
 
         Raises Rejection when it cannot be used as a whole, ChangedError when it is no longer what was read,
-        FileNotFoundError when it has gone, OSError; it then lies where it was.
+        FileNotFoundError when it has gone, OSError; it then stays where it was.
         """
+        folder, use_case = beside.source
         rows = read_index(data, self._names.check_named)
-        given, refused = self._match(folder, use_case, rows, folder.status(name), beside)
+        given, rejected = self._match(rows, folder.status(name), beside)
+        files = {_EXPECTED: json.dumps([identity.size_bytes, identity.changed_ns]).encode()}
+        for each in given:
+            is_complete = beside.is_complete(each.file, each.status)
+            files[f"{each.row.number}{_ROW_END}"] = _kept(name, each, is_complete=is_complete)
+        if rejected:
+            files[_EXPLANATION] = self._explanation(name, len(rows), rejected)
         place = self._new_name(use_case)
         hidden = f"{self._work.indexes}/.{place}"
         os.mkdir(hidden, _PRIVATE)
         try:
-            self._write(hidden, name, identity, given, len(rows), refused, beside)
+            self._write(hidden, files)
             folder.take(name, f"{hidden}/{name}")
             check_same(f"{hidden}/{name}", identity)
         except ChangedError:
@@ -159,11 +152,11 @@ class Indexes:
             raise
         durable.barrier([], [folder, hidden])
         shown_name = mask_file_name(name)
-        self._services.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(refused))
-        self._hold(folder, use_case, given, beside)
+        self._services.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(rejected))
+        self._hold(given, beside)
         self._go_on(place, use_case)
-        self._remember_missing(use_case, refused)
-        return [file for _, file, _ in given]
+        self._remember_missing(use_case, rejected)
+        return [each.file for each in given]
 
     def recover(self) -> None:
         """Finish what an interrupted run has begun, and find the rows that wait. Raises OSError."""
@@ -205,7 +198,7 @@ class Indexes:
             self._close(os.path.dirname(row.path))
 
     def take_back(self, place: LetterFolder) -> None:
-        """Keep a row again whose file was not taken after all. Raises OSError."""
+        """Keep the row of a letter that is put back. Raises OSError."""
         path = place.path_of(ROW_NAME)
         if not os.path.lexists(path):
             return
@@ -215,37 +208,33 @@ class Indexes:
         system.rename(path, f"{kept_in}/{row.number}{_ROW_END}")
         self._find_rows(kept_in, place.use_case)
 
-    def report_gone(self, folder: Folder, use_case: str | None) -> None:
+    def report_gone(self, source: Source) -> None:
         """Report and drop the rows whose file has gone, was replaced, or has got a sidecar of its own."""
         gone: dict[str, list[tuple[KeptRow, Rejection]]] = {}
-        for (of_use_case, name), row in list(self._rows.items()):
-            if of_use_case != use_case:
-                continue
-            rejection = self._why_useless(folder, name, row, use_case)
+        for (use_case, name), row in list(self._rows.items()):
+            rejection = self._why_useless(source, name, row) if use_case == source.use_case else None
             if rejection is not None:
                 gone.setdefault(row.index, []).append((row, rejection))
         for index, rows in gone.items():
-            told = [
+            rejected = [
                 (Row(row.number, row.file, row.sidecar, None, _words_of(row)), rejection)
                 for row, rejection in rows
             ]
-            self._publish(index, self._explanation(index, len(told), told))
+            self._publish(index, self._explanation(index, len(rejected), rejected))
             for row, _ in rows:
                 system.unlink_if_there(row.path)
-                self.forget_used(use_case, row.file)
+                self.forget_used(source.use_case, row.file)
 
-    def _why_useless(self, folder: Folder, name: str, row: KeptRow, use_case: str | None) -> Rejection | None:
+    def _why_useless(self, source: Source, name: str, row: KeptRow) -> Rejection | None:
+        folder, use_case = source
         if (use_case, name) in self._disputed:
             self._disputed.discard((use_case, name))
             return _rejection("index_file_disputed")
         try:
             status = folder.status(name)
             if self.row_of(use_case, name, status) is None:
-                return (
-                    _rejection("index_file_unfinished")
-                    if row.is_for(status)
-                    else _rejection("index_file_missing")
-                )
+                is_for = row.is_for(status)
+                return _rejection("index_file_unfinished" if is_for else "index_file_missing")
             return _rejection("index_sidecar_exists") if folder.has(name + SIDECAR_SUFFIX) else None
         except FileNotFoundError:
             return _rejection("index_file_missing")
@@ -258,63 +247,49 @@ class Indexes:
         return f"{stamp}.{use_case}" if use_case else stamp
 
     def _match(
-        self,
-        folder: Folder,
-        use_case: str | None,
-        rows: Sequence[Row],
-        index: os.stat_result,
-        beside: BesideIndex,
-    ) -> tuple[list[tuple[Row, str, os.stat_result]], list[tuple[Row, Rejection]]]:
+        self, rows: Sequence[Row], index: os.stat_result, beside: FolderNeighbours
+    ) -> tuple[list[_Given], list[tuple[Row, Rejection]]]:
+        """Return the rows with the files that they are for, and the rows that are rejected."""
+        folder = beside.source.folder
         with folder.entries() as entries:
             names = {entry.name for entry in entries}
-        given, refused = [], []
+        given, rejected = [], []
         for row, found in match_rows(rows, names):
             if isinstance(found, Rejection):
-                refused.append((row, found))
+                rejected.append((row, found))
             elif found + SIDECAR_SUFFIX in names:
-                refused.append((row, _rejection("index_sidecar_exists")))
+                rejected.append((row, _rejection("index_sidecar_exists")))
             elif (status := _file_status(folder, found)) is None:
-                refused.append((row, _rejection("index_file_missing")))
-            elif (rejection := self._why_not(use_case, row, found, index, status, beside)) is not None:
-                refused.append((row, rejection))
+                rejected.append((row, _rejection("index_file_missing")))
+            elif (rejection := self._why_not(_Given(row, found, status), index, beside)) is not None:
+                rejected.append((row, rejection))
             else:
-                given.append((row, found, status))
-        return given, refused
+                given.append(_Given(row, found, status))
+        return given, rejected
 
-    def _why_not(
-        self,
-        use_case: str | None,
-        row: Row,
-        file: str,
-        index: os.stat_result,
-        status: os.stat_result,
-        beside: BesideIndex,
-    ) -> Rejection | None:
-        """Return why a row must not be given to the file of its name, None where it may."""
+    def _why_not(self, given: _Given, index: os.stat_result, beside: FolderNeighbours) -> Rejection | None:
+        """Return why a row must not be given to the file of its name, None if it may."""
+        row, file, status = given
+        key = (beside.source.use_case, file)
         if not is_of_one_owner(index, status):
             return _rejection("index_file_foreign")
         if beside.is_attached(file):
             return _rejection("index_file_attached")
         if beside.was_replaced(file, status):
             return _rejection("index_file_missing")
-        other = self._rows.get((use_case, file))
+        other = self._rows.get(key)
         if other is not None and other.is_for(status):
-            # Whose row is right nobody knows: the other one goes as well.
-            self._disputed.add((use_case, file))
+            # It is unclear which row is right: the other one is rejected as well.
+            self._disputed.add(key)
             return _rejection("index_file_disputed")
-        missed, until = self._missing.get((use_case, file), (None, 0.0))
+        missed, until = self._missing.get(key, (None, 0.0))
         if missed not in (None, _digest(row)) and self._services.clock.monotonic() < until:
             return _rejection("index_file_disputed")
         return None
 
-    def _hold(
-        self,
-        folder: Folder,
-        use_case: str | None,
-        given: Sequence[tuple[Row, str, os.stat_result]],
-        beside: BesideIndex,
-    ) -> None:
-        """Keep the files open that are still being written: their inodes go to no other file then."""
+    def _hold(self, given: Sequence[_Given], beside: FolderNeighbours) -> None:
+        """Keep the files open that are still being written, so that no other file gets their inodes."""
+        folder, use_case = beside.source
         for _, name, status in [] if system.NEVER_REUSES_NUMBERS else given:
             if not beside.is_complete(name, status) and len(self._held) < _MOST_HELD:
                 with suppress(OSError):
@@ -334,55 +309,32 @@ class Indexes:
         for use_case, name in list(self._held):
             self._let_go(use_case, name)
 
-    def _remember_missing(self, use_case: str | None, refused: Sequence[tuple[Row, Rejection]]) -> None:
-        """Remember for whom the files were that were not there.
+    def _remember_missing(self, use_case: str | None, rejected: Sequence[tuple[Row, Rejection]]) -> None:
+        """Remember for whom the missing files were.
 
-        Such a file may yet come, and then an index with the next batch of the same names, for others. It is
-        reckoned with for as long as a file waits for its sidecar.
+        Such a file may yet come, and then an index with the next batch of the same names, for other patients.
+        It is remembered for as long as a file waits for its sidecar.
         """
         until = self._services.clock.monotonic() + self._wait_seconds
-        for row, rejection in refused:
+        for row, rejection in rejected:
             if rejection.code == "index_file_missing" and row.file:
                 if len(self._missing) >= _MOST_MISSING:
                     self._missing.pop(next(iter(self._missing)))
                 self._missing[use_case, row.file] = _digest(row), until
 
     def forget_missing(self, use_case: str | None, file: str) -> None:
-        """Forget for whom a file was to be: it has left the outbox."""
+        """Forget for whom a missing file was: it came, and has left the outbox."""
         self._missing.pop((use_case, file), None)
 
-    def _write(
-        self,
-        place: str,
-        index: str,
-        identity: FileIdentity,
-        given: Sequence[tuple[Row, str, os.stat_result]],
-        rows: int,
-        refused: Sequence[tuple[Row, Rejection]],
-        beside: BesideIndex,
-    ) -> None:
-        """Step 1."""
-        written = [f"{place}/{_EXPECTED}"]
-        expected = json.dumps([identity.size_bytes, identity.changed_ns]).encode()
-        durable.write_new(written[0], expected, _MODE)
-        for row, name, status in given:
-            held = {
-                "index": index,
-                "row": row.number,
-                "file": name,
-                "inode": inode_of(status),
-                "mark": mark_of_file(status) if beside.is_complete(name, status) else None,
-                "sidecar": json.loads(row.sidecar),
-            }
-            written.append(f"{place}/{row.number}{_ROW_END}")
-            durable.write_new(written[-1], json.dumps(held).encode(), _MODE)
-        if refused:
-            written.append(f"{place}/{_EXPLANATION}")
-            durable.write_new(written[-1], self._explanation(index, rows, refused), _MODE)
-        durable.barrier(written, [place, self._work.indexes])
+    def _write(self, hidden: str, files: Mapping[str, bytes]) -> None:
+        """Do step 1."""
+        paths = [f"{hidden}/{name}" for name in files]
+        for path, data in zip(paths, files.values(), strict=True):
+            durable.write_new(path, data, _MODE)
+        durable.barrier(paths, [hidden, self._work.indexes])
 
     def _go_on(self, place: str, use_case: str | None) -> None:
-        """Steps 2 and 3, from wherever they were broken off."""
+        """Do steps 2 and 3, from where they were interrupted."""
         path = f"{self._work.indexes}/{place}"
         if os.path.lexists(f"{self._work.indexes}/.{place}"):
             system.rename(f"{self._work.indexes}/.{place}", path)
@@ -410,39 +362,47 @@ class Indexes:
         with suppress(OSError):
             os.rmdir(path)
 
-    def _explanation(self, index: str, rows: int, refused: Sequence[tuple[Row, Rejection]]) -> bytes:
-        told = {
-            "message_id": None,
-            "file": mask_file_name(index),
-            "at": iso(self._services.clock.now()),
-            "code": "index_rows_refused",
-            "text": f"{len(refused)} of {rows} rows cannot be used, for the reason given at each.",
-            "advice": CORRECT_ROWS,
-            "rows": [
-                {
-                    "row": row.number,
-                    "file": mask_file_name(row.file[:_LONGEST_NAME], row.words_to_mask),
-                    "code": rejection.code,
-                    "text": rejection.text,
-                    "advice": rejection.advice,
-                }
-                for row, rejection in refused
-            ],
-        }
-        return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
+    def _explanation(self, index: str, rows: int, rejected: Sequence[tuple[Row, Rejection]]) -> bytes:
+        text = f"{len(rejected)} of {rows} rows cannot be used, for the reason given at each."
+        rejection = Rejection("index_rows_refused", text, CORRECT_ROWS)
+        explained = [
+            {
+                "row": row.number,
+                "file": mask_file_name(row.file[:_LONGEST_NAME], row.words_to_mask),
+                "code": rejection.code,
+                "text": rejection.text,
+                "advice": rejection.advice,
+            }
+            for row, rejection in rejected
+        ]
+        at = self._services.clock.now()
+        return explanation_of(None, mask_file_name(index), rejection, at, rows=explained)
 
     def _publish(self, index: str, explanation: bytes) -> None:
         """Log, alert, and put an explanation of rows into `rejected/`, beside those of earlier indexes."""
-        told = json.loads(explanation)
-        shown_name, text = mask_file_name(index), told["text"]
+        content = json.loads(explanation)
+        shown_name = mask_file_name(index)
         self._services.journal.tell(
             "file.index_rows_refused",
             {"file": shown_name, "advice": CORRECT_ROWS},
             file=shown_name,
-            refused=len(told["rows"]),
-            text=text,
+            refused=len(content["rows"]),
+            text=content["text"],
         )
         self._rejected.explain(index, explanation)
+
+
+def _kept(index: str, given: _Given, *, is_complete: bool) -> bytes:
+    """Return a row as `read_row` reads it."""
+    content = {
+        "index": index,
+        "row": given.row.number,
+        "file": given.file,
+        "inode": inode_of(given.status),
+        "mark": mark_of_file(given.status) if is_complete else None,
+        "sidecar": json.loads(given.row.sidecar),
+    }
+    return json.dumps(content).encode()
 
 
 def _file_status(folder: Folder, name: str) -> os.stat_result | None:

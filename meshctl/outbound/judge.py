@@ -1,12 +1,12 @@
-"""Judge a letter: open what was dropped where it lies, read it, and say whether and how it can be sent.
+"""Judge a letter: open and read it where it was dropped, and decide whether and how it can be sent.
 
 That takes three steps, `look`, `read` and `decide`, so that a batch can take each of them with all its
 letters before the next: the processor's caches then hold the code for it, which saves a quarter of the
 time.
 
-Nothing is moved here. All goes by the open folder, without following a link and without waiting for a
-FIFO's writer. What was judged is remembered: a small file's bytes, which are those that are sent; of a
-larger one the hash, which is held against what is sent.
+Nothing is moved here. Every file is opened by its open folder, without following a link and without waiting
+for a FIFO's writer. What was judged is remembered: the bytes of a small file, which are sent; the hash of a
+larger one, which is compared with what is sent.
 """
 
 import errno
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import starmap
-from typing import Final, Protocol
+from typing import Final
 
 from meshctl.clock import Clock
 from meshctl.errors import Rejection
@@ -37,7 +37,7 @@ from meshctl.outbound.document import (
     document_cautions,
     replaced_message_id,
 )
-from meshctl.outbound.letter import Attachment, FileIdentity, Letter, is_of_one_owner
+from meshctl.outbound.letter import Attachment, FileIdentity, Letter, attachment_names, is_of_one_owner
 from meshctl.outbound.names import (
     ERROR_SUFFIX,
     SIDECAR_SUFFIX,
@@ -59,29 +59,19 @@ from meshctl.sizes import size_text
 _rules = lru_cache(maxsize=1)(NameRules)
 _NO_SIDECAR: Final = Sidecar()
 KEPT_BYTES: Final = 64 * 1024
-"""Of larger files the content is not kept while others are looked at."""
+"""The content of a larger file is not kept in memory while others are judged."""
 
 
-class Beside(Protocol):
-    """What is known of the files that lie beside a letter."""
-
-    def is_complete(self, name: str, status: os.stat_result) -> bool:
-        """True if nobody writes to a file any more."""
-
-    def is_shared(self, letter: Letter, attachment: str) -> bool:
-        """True if another letter names the same file as an attachment."""
-
-
-class Alone:
-    """Nobody else is at work: the files of a command, or of a letter's own folder."""
+class Neighbours:
+    """The files beside a letter; those of a command or of a letter's own folder belong to no other letter."""
 
     def is_complete(self, name: str, status: os.stat_result) -> bool:
-        """Return True."""
+        """True if a file is complete, so no program writes to it any more."""
         del name, status
         return True
 
     def is_shared(self, letter: Letter, attachment: str) -> bool:
-        """Return False."""
+        """True if another letter names the same file as an attachment."""
         del letter, attachment
         return False
 
@@ -100,7 +90,7 @@ class Judge:
     def judge(
         self, folder: Folder, name: str, use_case: str | None, sidecar: Sidecar | None = None
     ) -> Letter | None:
-        """Take all steps with one file; None when it is no longer there.
+        """Take all steps with one file; None if it is no longer there.
 
         Pass `sidecar` to skip reading one from disk. Raises OSError as `look` does.
         """
@@ -112,25 +102,25 @@ class Judge:
         except FileNotFoundError:
             return None
         letter = Letter(self.new_id(), name, use_case, status, sidecar_status, sidecar=sidecar)
-        return letter if self.judge_letter(folder, letter, Alone()) else None
+        return letter if self.judge_letter(folder, letter, Neighbours()) else None
 
-    def judge_letter(self, folder: Folder, letter: Letter, beside: Beside) -> bool:
-        """Take all steps with one letter; False when it is not what it was any more."""
+    def judge_letter(self, folder: Folder, letter: Letter, beside: Neighbours) -> bool:
+        """Take all steps with one letter; False if its files have changed meanwhile."""
         return self.look(folder, letter) and self.read(folder, letter, beside) and self.decide(letter)
 
     def look(self, folder: Folder, letter: Letter) -> bool:
-        """Open a file and its sidecar; False when one is not what it was any more.
+        """Open a file and its sidecar; False if one of them has changed meanwhile.
 
-        Raises BeingWrittenError for one that somebody is known to write to; OSError when it cannot be read.
+        Raises BeingWrittenError if a program still writes to one, OSError if one cannot be read.
         """
         is_there = _step(letter, lambda: self._open(folder, letter))
         if letter.rejection is not None and letter.content is None and letter.reading is None:
-            # Refused for what it is called, say: it is not moved under its writer's hands.
+            # Rejected for its name, say: it must not be moved while a program writes to it.
             _check_writer(folder, letter)
         return is_there
 
-    def read(self, folder: Folder, letter: Letter, beside: Beside) -> bool:
-        """Read what was opened, and look at the attachments; False when these are not what they were.
+    def read(self, folder: Folder, letter: Letter, beside: Neighbours) -> bool:
+        """Read what was opened, and the attachments; False if one of them has changed meanwhile.
 
         Raises OSError as `look` does.
         """
@@ -139,19 +129,18 @@ class Judge:
         return _step(letter, lambda: self._read(folder, letter, beside))
 
     def decide(self, letter: Letter) -> bool:
-        """Say what is to become of a letter that was read; True. Raises OSError."""
+        """Decide what becomes of a letter that was read; True. Raises OSError."""
         if letter.rejection is None:
             _step(letter, lambda: self._compose(letter))
         return True
 
     def find_attachments(self, folder: Folder, letter: Letter) -> None:
-        """Note what a refused letter's sidecar names and is there, unread: it must not stay behind.
+        """Note, unread, the files that a rejected letter's sidecar names: they must not stay behind.
 
         The next letter that names a file of that name would get another patient's page.
         """
-        document = letter.sidecar.document if letter.sidecar else None
         found = {each.name: each for each in letter.attachments}
-        for name in (document.attachments if document else None) or ():
+        for name in attachment_names(letter.sidecar):
             if name == letter.name or not self._may_be_attached(name):
                 continue
             with suppress(OSError):
@@ -177,7 +166,7 @@ class Judge:
         name = letter.name
         check_name(name)
         if is_sidecar(name):
-            # Read for whom its name must not show.
+            # Read for the words that must be masked in its name.
             _step(letter, lambda: _take_sidecar(folder, name, letter.status, letter))
             raise Rejection(
                 "sidecar_alone",
@@ -198,7 +187,7 @@ class Judge:
                 letter.reading = read_payload(descriptor, size_bytes)
                 _check_unchanged(descriptor, letter.status)
 
-    def _read(self, folder: Folder, letter: Letter, beside: Beside) -> None:
+    def _read(self, folder: Folder, letter: Letter, beside: Neighbours) -> None:
         if letter.content is not None:
             letter.reading = read_content(letter.content)
         letter.attachments = tuple(self._attachments(folder, letter, beside))
@@ -237,10 +226,9 @@ class Judge:
                 "Send a smaller file, or raise max_payload_bytes.",
             )
 
-    def _attachments(self, folder: Folder, letter: Letter, beside: Beside) -> Iterator[Attachment]:
-        """Yield the further files that a sidecar names. Raises Rejection."""
-        document = letter.sidecar.document if letter.sidecar else None
-        named = (document.attachments if document else None) or ()
+    def _attachments(self, folder: Folder, letter: Letter, beside: Neighbours) -> Iterator[Attachment]:
+        """Yield the attachments that a sidecar names. Raises Rejection."""
+        named = attachment_names(letter.sidecar)
         if len({os.path.normcase(one) for one in (letter.name, *named)}) <= len(named):
             raise _attachment("twice", "names an attachment twice, or the file itself as one")
         for other in named:
@@ -264,7 +252,7 @@ class Judge:
             yield Attachment(other, FileIdentity.of(status), _read_attachment(folder, other, status))
 
     def _may_be_attached(self, name: str) -> bool:
-        """True if a name that a sidecar has for an attachment can be that of a file beside it."""
+        """True if a name in a sidecar can be that of an attachment beside it."""
         try:
             check_name(name)
         except Rejection:
@@ -273,7 +261,7 @@ class Judge:
         return is_payload and is_beside(name) and not is_index(name) and not name.endswith(ERROR_SUFFIX)
 
     def _may_go_along(self, folder: Folder, letter: Letter, name: str) -> bool:
-        """True if a file may go with a letter, as it is of the same user, or is not there."""
+        """True if a file belongs to the same user as a letter, or is not there."""
         return not folder.has(name) or is_of_one_owner(letter.owner_status, folder.status(name))
 
     def _earlier(self, letter: Letter) -> WrappedMessage | None:
@@ -284,7 +272,7 @@ class Judge:
             return None
         folder = self.settings.state.folder
         try:
-            # A number that is wrong is rejected before anybody asks for the message.
+            # Without a check digit: a wrong number is rejected before this message matters.
             nhs_number = check_nhs_number(patient.nhs_number, NhsNumberCheck.OFF)
             with snapshot(folder) as connection:
                 return wrapped_message(connection, message_id, read_keys(folder / KEY_NAME).of(nhs_number))
@@ -294,20 +282,20 @@ class Judge:
 
 
 def _check_writer(folder: Folder, letter: Letter) -> None:
-    """Raise BeingWrittenError if somebody is known to write to a file that was not opened."""
+    """Raise BeingWrittenError if a program writes to a file that was not opened."""
     if stat.S_ISREG(letter.status.st_mode):
         with suppress(Rejection, FileNotFoundError), _opened(folder, letter.name, letter.status):
             pass
 
 
 def sidecar_beside(folder: Folder, name: str) -> Sidecar | None:
-    """Return what the sidecar beside a file says, None when there is none. Raises Rejection, OSError."""
+    """Return the sidecar beside a file, None without one. Raises Rejection, OSError."""
     name += SIDECAR_SUFFIX
     return _read_sidecar(folder, name, folder.status(name))[0] if folder.has(name) else None
 
 
 def _step(letter: Letter, take: Callable[[], None]) -> bool:
-    """Take a step with a letter, and keep a rejection with it; False when it is not what it was any more."""
+    """Take a step with a letter, and keep a rejection with it; False if its files have changed meanwhile."""
     try:
         take()
     except FileNotFoundError:
@@ -322,8 +310,8 @@ def _step(letter: Letter, take: Callable[[], None]) -> bool:
         )
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - one file that nobody foresaw must not keep all the others
-        # Never the error's text, which may quote the file.
+    except Exception as error:  # noqa: BLE001 - one unforeseen file must not stop all the others
+        # The text of the error may quote the file.
         fields = error_fields(error)
         letter.rejection = Rejection(
             "meshctl_fault",
@@ -378,9 +366,9 @@ def _read_sidecar(folder: Folder, name: str, status: os.stat_result) -> tuple[Si
 
 @contextmanager
 def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
-    """Open the very file that was looked at; Rejection when it may not be read.
+    """Open the very file that `status` is of. Raises Rejection if it may not be read.
 
-    Raises BeingWrittenError when somebody is known to write to it, FileNotFoundError when it is another one.
+    Raises BeingWrittenError if a program writes to it, FileNotFoundError if it is another file.
     """
     try:
         descriptor = folder.open(name, system.READ)
@@ -408,7 +396,7 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
         system.check_nobody_writes(descriptor, f"{folder.path}/{name}")
         yield descriptor
     except OSError as error:
-        # What goes wrong with an open file says of which only so.
+        # An error of an open file does not name it.
         error.filename = error.filename or f"{folder.path}/{name}"
         raise
     finally:
@@ -416,13 +404,13 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
 
 
 def _check_unchanged(descriptor: int, status: os.stat_result) -> None:
-    """Raise FileNotFoundError if an open file is not the one that was looked at, or not as it was."""
+    """Raise FileNotFoundError if an open file is another one, or has changed."""
     _check_same(os.fstat(descriptor), status)
 
 
 def _check_same(found: os.stat_result, status: os.stat_result) -> None:
     if FileIdentity.of(found) != FileIdentity.of(status):
-        raise FileNotFoundError(errno.ENOENT, "changed while being looked at")
+        raise FileNotFoundError(errno.ENOENT, "changed while being read")
 
 
 def _not_a_file(status: os.stat_result) -> Rejection:

@@ -1,15 +1,15 @@
-"""A letter: one dropped file, what goes with it, and the folder of its own in which they lie once taken.
+"""A letter: one dropped file with its sidecar and attachments, and their own folder once they are taken.
 
-    .work/letters/<message id>[.<use case>]/    what was dropped, under its own names: NAME, NAME.meta.json,
-    attachments. Beside it, hidden, what is ours: .row                                    the row of an
-    index that stands for a sidecar (see index.py) .NAME.error.json                        why it cannot be
-    sent, and under which name it goes to rejected/ .work/indexes/                              indexes (see
-    index.py)
+    .work/letters/<message id>[.<use case>]/
+        NAME, NAME.meta.json, attachments    what was dropped, under its own names
+        .row                                 the row of an index that stands for a sidecar (see index.py)
+        .NAME.error.json                     why it cannot be sent, and its name in rejected/
+    .work/indexes/                           indexes (see index.py)
 
 The sidecar goes in first, then the attachments, the file itself last. So a crash in between leaves what can
 be put back, and a folder with the file in it has all that belongs to it.
 
-What was dropped lies in its folder only for as long as no control file of it was shown.
+What was dropped is in its folder only for as long as no control file of it was shown.
 """
 
 import errno
@@ -17,7 +17,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,9 @@ from meshctl.platform import host, system
 ROW_NAME = ".row"
 _LETTERS, _INDEXES, _CLOCK = "letters", "indexes", ".clock"
 WORK_NAMES = frozenset({_LETTERS, _INDEXES})
-"""All that belongs into the work folder."""
+"""The folders that belong in the work folder."""
 OLD_WORK_NAMES = ("claims", "ready", "copies")
-"""Folders that older versions had in it."""
+"""The folders of older versions."""
 OLD_WORK = "holds what an older version of meshctl had in hand."
 OLD_WORK_ADVICE = (
     "Run that version once more (meshctl run --once): it finishes what it began. Or move the files back to"
@@ -50,7 +50,7 @@ _ROW_BYTES = 2 * SIDECAR_BYTES
 
 
 class FileIdentity(NamedTuple):
-    """Which file was looked at, and in which state; a rename changes none of it."""
+    """Which file it is, and in which state; a rename changes none of it."""
 
     device: int
     inode: int
@@ -94,12 +94,12 @@ class KeptRow:
 
 
 def inode_of(status: os.stat_result) -> tuple[int, ...]:
-    """Return which inode it is, and whose: it may be given to a new file, but not to another user's."""
+    """Return the inode and its owner. A new file may get the same inode, but not from another user."""
     return status.st_dev, status.st_ino, status.st_uid
 
 
 def mark_of_file(status: os.stat_result) -> tuple[int, ...]:
-    """Return what stays the same for as long as nobody touches a file."""
+    """Return what stays the same as long as a file does not change."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -120,7 +120,7 @@ def read_row(path: str) -> KeptRow:
 
 @dataclass(slots=True, repr=False)
 class Letter:
-    """A dropped file with what is known of it: as it was found, then read, then judged.
+    """A dropped file: as it was found, then read, then judged.
 
     With a `draft` it can be sent, with a `rejection` not. `content` is that of a small file, `row` the
     index row that stands for its sidecar, `place` its own folder, once it was taken.
@@ -221,22 +221,28 @@ class Letter:
         yield self.name, self.identity
 
 
-def is_of_one_owner(one: os.stat_result, other: os.stat_result) -> bool:
-    """True if two files may go together: they are of one user, or one of them is root's or our own.
+def attachment_names(sidecar: Sidecar | None) -> Sequence[str]:
+    """Return the names that a sidecar gives for attachments."""
+    document = sidecar.document if sidecar else None
+    return (document.attachments if document else None) or ()
 
-    Who drops beside others could otherwise give their letters a sidecar, or have their pages sent with his.
-    Windows does not tell whose a file is.
+
+def is_of_one_owner(one: os.stat_result, other: os.stat_result) -> bool:
+    """True if two files may go together: one user owns both, or root or the daemon's user owns one of them.
+
+    A sender could otherwise give another user's letter a sidecar, or have its pages sent with his own.
+    Windows does not tell who owns a file.
     """
     return one.st_uid == other.st_uid or host.is_trusted(one) or host.is_trusted(other)
 
 
 class ChangedError(Exception):
-    """A file is not what it was when it was looked at."""
+    """A file is not the one that was judged, or has changed since."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterFolder:
-    """A letter's folder in the work folder. Only we can write to it."""
+    """A letter's folder in the work folder. Only the daemon can write to it."""
 
     path: str
     message_id: str
@@ -252,11 +258,11 @@ class LetterFolder:
         return os.path.lexists(self.path)
 
     def path_of(self, name: str) -> str:
-        """Return where a file of the letter lies."""
+        """Return the path of a file of the letter."""
         return f"{self.path}/{name}"
 
     def names(self) -> list[str]:
-        """Return what was dropped and lies in it."""
+        """Return the names of the dropped files in it."""
         with suppress(FileNotFoundError):
             return sorted(name for name in os.listdir(self.path) if not name.startswith("."))
         return []
@@ -267,9 +273,9 @@ class LetterFolder:
         return [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
 
     def payload(self) -> str | None:
-        """Return the name of the dropped file; None if it does not lie here.
+        """Return the name of the dropped file; None if it is not here.
 
-        A sidecar alone was dropped as such, or its file was not taken yet.
+        A sidecar alone was dropped alone, or its file was not taken yet.
         """
         names = self.names()
         for name in names:
@@ -286,8 +292,12 @@ class LetterFolder:
                     return name[1 : -len(ERROR_SUFFIX)]
         return None
 
+    def explanation_path(self, name: str) -> str:
+        """Return the path of the explanation of a letter that goes to `rejected/` under a name."""
+        return self.path_of(f".{name}{ERROR_SUFFIX}")
+
     def empty(self) -> None:
-        """Remove what was dropped, and what is ours beside it. Raises OSError."""
+        """Remove all files in it. Raises OSError."""
         with suppress(FileNotFoundError):
             for name in os.listdir(self.path):
                 system.unlink(self.path_of(name))
@@ -326,7 +336,7 @@ class WorkFolder:
         return LetterFolder(f"{self.letters}/{name}", message_id, use_case)
 
     def left(self) -> list[LetterFolder]:
-        """Return the letters that lie here, oldest first. Raises OSError."""
+        """Return the letters in the work folder, oldest first. Raises OSError."""
         found = []
         for name in sorted(os.listdir(self.letters)):
             named = _FOLDER_NAME.fullmatch(name)
@@ -335,7 +345,7 @@ class WorkFolder:
         return found
 
     def file_clock_ns(self) -> int:
-        """Return what time the file system has, by the stamp of a new file; a share has its server's."""
+        """Return the time of the file system, by the stamp of a new file; a share has its server's time."""
         probe = f"{self.path}/{_CLOCK}"
         # A crash may have left one.
         system.unlink_if_there(probe)
@@ -360,7 +370,7 @@ def take(letter: Letter, source: Folder, place: LetterFolder, note: Callable[[st
     """Move a letter from where it was dropped, and judged, into its folder, which was just made.
 
     Raises ChangedError when a file is no longer what was judged, FileNotFoundError when one has gone, OSError
-    when one cannot be moved: all is then put back, as far as it can be, and `note` hears of every path.
+    when one cannot be moved: all is then put back as far as possible, and `note` is called with every path.
     """
     try:
         if letter.row is not None:
@@ -383,7 +393,7 @@ def put_back(
     """Put a letter back to where it was dropped, never over a file that has come since; False if it stays.
 
     The file itself goes first and its sidecar last: what a crash leaves here without its file is put back as
-    well, and a file must not be left here without what its sidecar says. `note` hears of every path.
+    well, and a file must not be left here without its sidecar. `note` is called with every path.
     """
     payload = place.payload()
     names = place.names()
@@ -397,7 +407,7 @@ def put_back(
             source.put(place.path_of(name), name)
             done.append(name)
     except FileExistsError:
-        # One of that name came in this instant; they belong together, so the others come back.
+        # A file of that name came in this instant; they belong together, so the others come back.
         for name in reversed(done):
             with suppress(FileNotFoundError):
                 source.take(name, place.path_of(name))

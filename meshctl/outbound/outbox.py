@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from meshctl.clock import Clock
 from meshctl.errors import Rejection
 from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.files.reading import NAME_ADVICE
-from meshctl.journal.events import Journal
 from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.services import Services
 from meshctl.outbound.completeness import Attachments, Completeness
+from meshctl.outbound.judge import Neighbours
 from meshctl.outbound.letter import FileIdentity, Letter, LetterFolder, is_of_one_owner, put_back
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
 from meshctl.outbound.rejected import RejectedFolder
@@ -56,6 +56,11 @@ class NextTurn:
         if self.seconds is None or seconds < self.seconds:
             self.seconds = seconds
 
+    def note_waiting(self, seconds: float) -> None:
+        """Note a file whose partner or content may come within `seconds`."""
+        self.waiting += 1
+        self.look_again_in(seconds)
+
     def note_writing(self, seconds: float) -> None:
         """Note a file that may not be complete before `seconds` from now."""
         self.being_written += 1
@@ -84,21 +89,20 @@ class Outbox:
         self,
         settings: StagingSettings,
         use_cases: Collection[str],
-        clock: Clock,
-        journal: Journal,
+        services: Services,
         set_aside: SetAside,
         rejected: RejectedFolder,
     ) -> None:
         self.path = str(settings.outbox)
         self.names = NameRules(settings)
         self.completeness = Completeness(
-            settings.quiet_seconds, settings.sidecar_wait_seconds, clock.monotonic
+            settings.quiet_seconds, settings.sidecar_wait_seconds, services.clock.monotonic
         )
         self._use_cases = use_cases
         self._quiet_seconds = settings.quiet_seconds
         self._sidecar_wait_seconds = settings.sidecar_wait_seconds
-        self._clock = clock
-        self._journal = journal
+        self._clock = services.clock
+        self._journal = services.journal
         self._set_aside = set_aside
         self._rejected = rejected
         self._skew_ns = 0
@@ -201,7 +205,7 @@ class Outbox:
         path = f"{source.folder.path}/{letter.name}"
         left = self._time_left(source, letter.name, letter.status)
         if left <= 0 and letter.may_get_sidecar and self._is_meant(source, letter):
-            # For the turn after this one, by when the index was read.
+            # Judged in the next turn, when the index has been read.
             self.next_turn.note_writing(self._soon)
             return True
         if left <= 0:
@@ -209,31 +213,30 @@ class Outbox:
         if path not in self._waiting:
             self._log_waiting(letter)
         self._waiting[path] = letter.identity
-        self.next_turn.waiting += 1
-        # An attachment that has come is complete only when nobody has written to it for a while.
-        self.next_turn.look_again_in(left if letter.may_get_sidecar else min(left, self._soon))
+        # An attachment that has come is complete only after its quiet time.
+        self.next_turn.note_waiting(left if letter.may_get_sidecar else min(left, self._soon))
         return True
 
-    def beside(self, source: Source, index: str | None = None) -> "Neighbours":
-        """Return what is known of the files in one folder, beside an index of that name."""
-        return Neighbours(self, source, self._sighted.get((source.folder.path, index or ""), {}))
+    def beside(self, source: Source, index: str | None = None) -> "FolderNeighbours":
+        """Return the neighbours of the letters in one folder, or of an index of that name."""
+        return FolderNeighbours(self, source, self._sighted.get((source.folder.path, index or ""), {}))
 
     def stop_waiting(self, source: Source, name: str) -> None:
-        """Look into a file again although it waited for a sidecar: a row of an index stands for one."""
+        """Judge a file in the next turn although it waited for a sidecar: an index row stands for one."""
         self._waiting.pop(f"{source.folder.path}/{name}", None)
 
     def look_soon(self) -> None:
-        """Note that somebody writes to a file that looked complete."""
+        """Note that a program writes to a file that seemed complete."""
         self.next_turn.note_writing(self._soon)
 
     def belongs_to_another(self, source: Source, letter: Letter) -> bool:
-        """True if a file without a sidecar goes with another one: it is not judged by itself."""
+        """True if a file without a sidecar is an attachment of another letter, and not judged by itself."""
         has_none = letter.sidecar_status is None and letter.row is None
         return has_none and bool(self.attachments.naming(source.folder, letter.name))
 
     def is_complete(self, source: Source, name: str, status: os.stat_result) -> bool:
         """True if a file that a letter is to take along is complete."""
-        # What is no file is refused for that.
+        # A link or a folder is rejected for what it is.
         is_file = stat.S_ISREG(status.st_mode)
         return not is_file or self.completeness.missing_seconds(source.folder.path, name, status) <= 0
 
@@ -242,22 +245,21 @@ class Outbox:
         return max(self._quiet_seconds, _SOON_SECONDS)
 
     def _is_meant(self, source: Source, letter: Letter) -> bool:
-        """True if a sidecar has come, or an index lies beside it that was not read yet."""
+        """True if a sidecar has come, or an index that was not read yet is beside it."""
         sidecar = self._sidecar_status(source, letter.name)
         is_its_own = sidecar is not None and is_of_one_owner(letter.status, sidecar)
         return is_its_own or self._has_index(source)
 
     def has_disputant(self, source: Source, letter: Letter) -> bool:
-        """True if a letter with a row must wait for an index that was not read yet, and might dispute it."""
+        """True if a letter with an index row must wait for an unread index that may name the same file."""
         left = self._time_left(source, letter.name, letter.status)
         if letter.row is None or left <= 0 or not self._has_index(source):
             return False
-        self.next_turn.waiting += 1
-        self.next_turn.look_again_in(min(left, self._soon))
+        self.next_turn.note_waiting(min(left, self._soon))
         return True
 
     def _has_index(self, source: Source) -> bool:
-        """True if an index lies there that was not read yet when the turn first asked."""
+        """True if the folder held an index that was not read yet when this turn first asked."""
         folder = source.folder
         if folder.path not in self._has_index_in:
             with folder.entries() as entries:
@@ -330,7 +332,7 @@ class Outbox:
             self._set_aside.note(name, source.use_case, error, status)
             return None
         if sidecar is not None and not is_of_one_owner(status, sidecar):
-            # As if it were not there: it would say where another user's letter goes.
+            # Ignored: it would say where another user's letter goes.
             self._set_aside.note_reason(
                 name + SIDECAR_SUFFIX, source.use_case, _FOREIGN_SIDECAR, _FOREIGN_SIDECAR_ADVICE
             )
@@ -344,25 +346,24 @@ class Outbox:
             if status.st_size or missing <= self._quiet_seconds:
                 self.next_turn.note_writing(missing)
             else:
-                self.next_turn.waiting += 1
-                self.next_turn.look_again_in(missing)
+                self.next_turn.note_waiting(missing)
             return None
         if sidecar is None and self._still_waits(source, name, status):
             return None
         return Candidate(name, status, sidecar)
 
     def _sight(self, source: Source, index: str, inode: int) -> None:
-        """Note which files lie beside an index when it is first seen: one that is replaced is not meant."""
+        """Remember the files beside an index when it is first seen: its rows are not about later ones."""
         folder = source.folder
-        known = self._sighted.get((folder.path, index))
-        if known is not None and known[index] == inode:
+        seen = self._sighted.get((folder.path, index))
+        if seen is not None and seen[index] == inode:
             return
         with folder.entries() as entries:
             inodes = {entry.name: entry.inode() for entry in entries}
         self._sighted[folder.path, index] = {**inodes, index: inode}
 
     def forget_index(self, source: Source, index: str) -> None:
-        """Forget what lay beside an index that was taken: the next batch may have its name at once."""
+        """Forget the files beside an index that was taken: the next batch may use its name at once."""
         self._sighted.pop((source.folder.path, index), None)
 
     def _sidecar_status(self, source: Source, name: str) -> os.stat_result | None:
@@ -389,8 +390,7 @@ class Outbox:
             return False
         left = self._time_left(source, name, status)
         if left > 0:
-            self.next_turn.waiting += 1
-            self.next_turn.look_again_in(left)
+            self.next_turn.note_waiting(left)
         return left <= 0
 
     def _still_waits(self, source: Source, name: str, status: os.stat_result) -> bool:
@@ -400,16 +400,15 @@ class Outbox:
         left = self._time_left(source, name, status)
         if left <= 0:
             return False
-        self.next_turn.waiting += 1
-        self.next_turn.look_again_in(left)
+        self.next_turn.note_waiting(left)
         return True
 
     def _time_left(self, source: Source, name: str, status: os.stat_result) -> float:
-        lying_since = system.arrived_ns(f"{source.folder.path}/{name}", status)
-        return self._sidecar_wait_seconds - self._age(source, name, status, lying_since)
+        arrived_ns = system.arrived_ns(f"{source.folder.path}/{name}", status)
+        return self._sidecar_wait_seconds - self._age(source, name, status, arrived_ns)
 
     def _age(self, source: Source, name: str, status: os.stat_result, stamp_ns: int) -> float:
-        """Return how long ago a stamp was made; where it lies in the future, how long the file was seen."""
+        """Return how long ago a stamp was made; if it is in the future, how long the file was seen."""
         age = self._clock.age_seconds(stamp_ns + self._skew_ns)
         if age is None:
             return self.completeness.seen_seconds(source.folder.path, name, status)
@@ -438,7 +437,7 @@ class Outbox:
         self._logged_folders.add(name)
         rejection = Rejection(
             "folder_ignored",
-            "The outbox holds a sub-folder that is not named after a use case; it is not looked into.",
+            "The outbox holds a sub-folder that is not named after a use case; its files are not sent.",
             "See 'meshctl use-cases' for the names, or move the folder away.",
         )
         if self._rejected.explain_folder(name, rejection, self._clock.now()):
@@ -450,26 +449,26 @@ class Outbox:
             )
 
 
-class Neighbours:
-    """What is known of the files in one folder of the outbox."""
+class FolderNeighbours(Neighbours):
+    """The files in one folder of the outbox, and what its sidecars and an index say of them."""
 
     def __init__(self, outbox: Outbox, source: Source, sighted: dict[str, int]) -> None:
         self._outbox = outbox
-        self._source = source
+        self.source = source
         self._sighted = sighted
 
     def is_attached(self, name: str) -> bool:
         """True if a sidecar names a file as an attachment."""
-        return bool(self._outbox.attachments.naming(self._source.folder, name))
+        return bool(self._outbox.attachments.naming(self.source.folder, name))
 
     def was_replaced(self, name: str, status: os.stat_result) -> bool:
         """True if another file had the name when the index was first seen."""
         return self._sighted.get(name, status.st_ino) != status.st_ino
 
     def is_complete(self, name: str, status: os.stat_result) -> bool:
-        """True if nobody writes to a file any more."""
-        return self._outbox.is_complete(self._source, name, status)
+        """True if a file is complete, so no program writes to it any more."""
+        return self._outbox.is_complete(self.source, name, status)
 
     def is_shared(self, letter: Letter, attachment: str) -> bool:
         """True if another letter names the same file as an attachment."""
-        return self._outbox.attachments.is_shared(self._source.folder, letter, attachment)
+        return self._outbox.attachments.is_shared(self.source.folder, letter, attachment)

@@ -1,13 +1,13 @@
 """The pair of a message in OUT: written under hidden names from the bytes that were judged, then shown.
 
 The pair is always our own two files, made in OUT with the rights that OUT gives: one path for every mount and
-every system, and nobody who dropped a file has a handle on what is sent.
+every system, and no sender has a handle on what is sent.
 
     OUT/.ID.dat.part   OUT/.ID.ctl.part     prepared: complete, and hidden from the MESH Client
     OUT/ID.dat         OUT/ID.ctl           shown
 
 Large messages are written by a thread of their own, one after the other, so that small letters do not wait
-for them: the kernel and the hashes do most of it without the interpreter. A letter in hand there lies in its
+for them: the kernel and the hashes do most of it without the interpreter. A letter in hand there is in its
 folder, and the ledger does not know it: a restart judges it again.
 """
 
@@ -36,7 +36,7 @@ LARGE_BYTES: Final = 64 << 20
 RESERVE_BYTES: Final = 64 << 20
 """What a large message leaves free on the file system of OUT."""
 ROOM_MATTERS_BYTES: Final = 1 << 20
-"""For a smaller message the free space is not looked at."""
+"""For a smaller message the free space does not matter."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _KERNEL_BYTES: Final = 16 << 20
@@ -98,7 +98,7 @@ class Pairs:
         letter.content = None
 
     def sync_data(self, letter: Letter) -> None:
-        """Make a large payload durable by itself, where nobody waits for it."""
+        """Make a large payload durable by itself, while no other letter waits for it."""
         durable.sync_file(_hidden(letter.message_id, _DATA), self.out)
 
     def show_data(self, message_id: str) -> None:
@@ -122,7 +122,7 @@ class Pairs:
         return self.out.has(_hidden(message_id, _CONTROL))
 
     def has_data(self, message_id: str) -> bool:
-        """True if the payload of a message lies in OUT, hidden or shown."""
+        """True if the payload of a message is in OUT, hidden or shown."""
         return self.out.has(_hidden(message_id, _DATA)) or self.has_shown_data(message_id)
 
     def has_shown_data(self, message_id: str) -> bool:
@@ -154,7 +154,7 @@ class Pairs:
             os.close(descriptor)
 
     def prepared_ids(self) -> set[str]:
-        """Return the ids of the messages of which a file lies hidden in OUT."""
+        """Return the ids of the messages that have a hidden file in OUT."""
         with self.out.entries() as entries:
             names = [entry.name for entry in entries if entry.name[0] == "."]
         ends = (_CONTROL + _PART, _DATA + _PART)

@@ -12,7 +12,7 @@ from meshctl.files.reading import ROOM_ADVICE
 from meshctl.ledger.services import Services
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
-from meshctl.outbound.judge import Alone, Judge
+from meshctl.outbound.judge import Judge, Neighbours
 from meshctl.outbound.letter import (
     ROW_NAME,
     ChangedError,
@@ -20,6 +20,7 @@ from meshctl.outbound.letter import (
     Letter,
     LetterFolder,
     WorkFolder,
+    attachment_names,
     read_row,
     take,
 )
@@ -84,30 +85,18 @@ class OutboundPipeline:
         self._judge = Judge(settings, services.clock)
         self._copies = LargeCopies(settings.mailbox, wake)
         self.outbox = Outbox(
-            settings.staging,
-            settings.use_cases.keys(),
-            services.clock,
-            services.journal,
-            self._set_aside,
-            self._rejected,
+            settings.staging, settings.use_cases.keys(), services, self._set_aside, self._rejected
         )
-        self._indexes = Indexes(
-            self._work,
-            self.outbox.names,
-            self._rejected,
-            services,
-            self._set_aside,
-            settings.staging.sidecar_wait_seconds,
-        )
+        self._indexes = Indexes(settings.staging, services, self._set_aside, self._rejected)
         self._recovery = Recovery(
-            settings, services, self.outbox, self._indexes, self._rejected, self._set_aside
+            settings, services, self.outbox, self._indexes, self._set_aside, self._rejected
         )
 
     def work(self, arrived: Collection[str] = (), written: Collection[str] = ()) -> NextTurn:
-        """Finish what was interrupted, then hand over all that can be; return what cannot yet.
+        """Finish what was interrupted, then hand over all letters that can be sent; return what is left.
 
-        `arrived` are the paths that were renamed into place, `written` those that somebody writes to. Raises
-        OSError or LedgerError when it cannot go on; the next call takes up where this one stopped.
+        `arrived` are the paths that were renamed into place, `written` those that a program writes to. Raises
+        OSError or LedgerError when it cannot go on; the next call continues where this one stopped.
         """
         self.outbox.start_turn()
         self.outbox.completeness.note_events(arrived, written)
@@ -126,7 +115,7 @@ class OutboundPipeline:
                 for source in sources:
                     is_whole = self._drain(source, handoff) and is_whole
                 for source in sources if is_whole else ():
-                    self._indexes.report_gone(source.folder, source.use_case)
+                    self._indexes.report_gone(source)
         self._needs_recovery = self._left_behind
         next_turn = self.outbox.next_turn
         next_turn.copying = len(self._copies.in_hand)
@@ -138,7 +127,7 @@ class OutboundPipeline:
         return next_turn
 
     def close(self) -> None:
-        """Break off what goes on beside the turns."""
+        """Stop the large copies, and close the files that are held open."""
         self._copies.close()
         self._indexes.close()
 
@@ -181,7 +170,7 @@ class OutboundPipeline:
             data = self._judge.read_whole(source.folder, name, status, INDEX_BYTES)
             identity = FileIdentity.of(status)
             beside = self.outbox.beside(source, name)
-            for file in self._indexes.expand(source.folder, name, source.use_case, data, identity, beside):
+            for file in self._indexes.expand(beside, name, data, identity):
                 self.outbox.stop_waiting(source, file)
             self.outbox.forget_index(source, name)
         except Rejection as rejection:
@@ -337,7 +326,7 @@ class OutboundPipeline:
             self._hand_over(letters, handoff)
 
     def _judge_again(self, place: LetterFolder, handoff: HandOff) -> Letter | None:
-        """Judge a letter that lies in its folder; None if it cannot be handed over now."""
+        """Judge a letter that is in its folder; None if it cannot be handed over now."""
         names = place.names()
         name = place.payload() or names[0]
         is_judged = False
@@ -360,7 +349,7 @@ class OutboundPipeline:
                     self._indexes.forget_used(place.use_case, name)
             letter.place = place
             if not self._set_aside.rests(name, place.use_case, status):
-                is_judged = self._judge.judge_letter(folder, letter, Alone())
+                is_judged = self._judge.judge_letter(folder, letter, Neighbours())
             if is_judged and letter.rejection is None:
                 is_judged = self._has_room(letter, handoff)
         if not is_judged:
@@ -374,9 +363,8 @@ class OutboundPipeline:
 
 def _attachment_of(letter: Letter, error: OSError) -> str | None:
     """Return which attachment of a letter an error is about, None when it is not about one."""
-    document = letter.sidecar.document if letter.sidecar else None
     name = os.path.basename(str(error.filename or ""))
-    return name if name in ((document.attachments if document else None) or ()) else None
+    return name if name in attachment_names(letter.sidecar) else None
 
 
 def _is_of_letter(error: OSError, letter: Letter) -> bool:

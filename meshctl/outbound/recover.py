@@ -1,11 +1,11 @@
-"""What a restart does with what an interrupted run has left: one letter, one row of the ledger.
+"""What a restart does with the letters of an interrupted run: one letter, one row of the ledger.
 
-| the ledger says | its control file lies hidden in OUT | its folder has the file | then |
+| the ledger says | its control file is hidden in OUT | its folder has the file | then |
 |---|---|---|---|
 | nothing | - | yes | what was prepared is removed; it is judged again, under the same id |
 | nothing | - | no | what belongs to it is put back; or the ledger was lost, and the folders tell |
 | `claimed` | yes | - | its pair is shown |
-| `claimed` | no | yes | OUT is not the folder that it was: as if the ledger said nothing |
+| `claimed` | no | yes | OUT is another folder now: as if the ledger said nothing |
 | `claimed` | yes, and no payload | - | the client took it, and a power cut undid our rename: it was shown |
 | `claimed` | no | no | it was shown |
 | `rejected` | - | - | its way to `rejected/` is finished |
@@ -13,10 +13,10 @@
 
 Nothing is decided by the age of a file or by guessing. As in the hand-off, the log comes before the ledger.
 
-Where the ledger itself was lost, the folders prove what can be known: a control file of ours in OUT is a
-message that waits; one in SENT or FAILED is a message that the client has dealt with, which the reading of
-those folders then records; a file in `rejected/` explains itself. What was dropped lies in its letter's
-folder only for as long as no control file of it was shown.
+If the ledger itself was lost, the folders are the evidence: a control file of ours in OUT is a message that
+waits; one in SENT or FAILED is a message that the client has processed, which the reading of those folders
+then records; a file in `rejected/` has its explanation. What was dropped is in its letter's folder only for
+as long as no control file of it was shown.
 """
 
 import json
@@ -40,7 +40,7 @@ from meshctl.mesh.use_cases import UseCase
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
 from meshctl.outbound.letter import ROW_NAME, LetterFolder, WorkFolder
-from meshctl.outbound.names import ERROR_SUFFIX, UNKNOWN_FILE
+from meshctl.outbound.names import UNKNOWN_FILE
 from meshctl.outbound.outbox import Outbox
 from meshctl.outbound.pair import Pairs
 from meshctl.outbound.rejected import RejectedFolder, explained_row, log_rejected
@@ -60,8 +60,8 @@ class Recovery:
         services: Services,
         outbox: Outbox,
         indexes: Indexes,
-        rejected: RejectedFolder,
         set_aside: SetAside,
+        rejected: RejectedFolder,
     ) -> None:
         self._settings = settings
         self._work = WorkFolder(settings.staging.work)
@@ -142,7 +142,7 @@ class Recovery:
         if place.payload() is not None:
             pairs.discard(place.message_id, payload_too=True)
             if explanation is not None:
-                system.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
+                system.unlink(place.explanation_path(explanation))
             return True
         if pairs.is_prepared(place.message_id) and pairs.has_shown_data(place.message_id):
             # The ledger was lost after what was dropped had been removed. A hidden payload proves nothing:
@@ -155,7 +155,7 @@ class Recovery:
             handoff.finish_rejections([place])
             return False
         if explanation is not None:
-            system.unlink(place.path_of(f".{explanation}{ERROR_SUFFIX}"))
+            system.unlink(place.explanation_path(explanation))
         if not place.names() and not os.path.lexists(place.path_of(ROW_NAME)):
             place.empty()
             place.close()
@@ -167,7 +167,7 @@ class Recovery:
         name = place.explanation()
         if name is None:
             return None
-        path = place.path_of(f".{name}{ERROR_SUFFIX}")
+        path = place.explanation_path(name)
         try:
             json.loads(Path(path).read_bytes())
         except ValueError:
@@ -176,7 +176,7 @@ class Recovery:
         return name
 
     def _enter_rejected(self, place: LetterFolder, name: str) -> None:
-        content = json.loads(Path(place.path_of(f".{name}{ERROR_SUFFIX}")).read_bytes())
+        content = json.loads(Path(place.explanation_path(name)).read_bytes())
         row = explained_row(content, _size(f"{self._rejected.folder}/{name}"))
         log_rejected(self._services, [row])
         self._ledger.enter([], [row])
@@ -226,7 +226,7 @@ class Recovery:
         return any(map(os.path.lexists, files))
 
     def _settle_strays(self, handoff: HandOff, known: Collection[str]) -> None:
-        """Deal with hidden files in OUT of which neither a folder nor the ledger knows."""
+        """Clear up hidden files in OUT that belong to no letter in the work folder."""
         pairs = handoff.pairs
         for message_id in sorted(pairs.prepared_ids() - set(known)):
             is_known = self._ledger.knows(message_id)
@@ -262,24 +262,24 @@ _MOST_PAYLOADS = 10_000
 _FIRST_DAY = "0001-01-01"
 
 
-def complete(settings: Settings, services: Services) -> int:
+def complete_ledger(settings: Settings, services: Services) -> int:
     """Enter into the ledger what the folders prove and it lacks; return how many messages those are.
 
-    Of a ledger that is new all of it is lost; one that was put back from a back-up lacks what is younger than
-    its last message, and only that is looked for: older stems in SENT are messages that were forgotten in
-    their time. Run again, it enters what is not there yet.
+    A new ledger lacks everything. One that was restored from a back-up lacks what is younger than its last
+    message, and only that is entered: older stems in SENT are messages that the ledger has forgotten on
+    purpose. Called again, it enters what is still missing.
     """
     is_new = services.ledger.fact(FOLDERS_READ_FACT) is None
     if is_new and services.ledger.fact(ARCHIVE_FROM_FACT) is None:
         services.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
     since = "" if is_new else _last_stamp(services)
     rejected = RejectedFolder(settings.staging.rejected)
-    # Who writes settings by hand may leave it to us to make what is ours.
+    # The folder may be missing where the settings were written by hand.
     rejected.make()
-    refused = list(rejected.rows(services.ledger.knows, since))
+    rejected_rows = list(rejected.rows(services.ledger.knows, since))
     rows = list(_handed_over(settings, services, since))
-    if rows or refused:
-        _announce_gap(services, len(rows) + len(refused), is_new=is_new)
+    if rows or rejected_rows:
+        _announce_gap(services, len(rows) + len(rejected_rows), is_new=is_new)
         if not is_new:
             services.ledger.set_fact(ARCHIVE_FROM_FACT, f"{since[:4]}-{since[4:6]}-{since[6:8]}")
     for start in range(0, len(rows), _BATCH):
@@ -288,17 +288,17 @@ def complete(settings: Settings, services: Services) -> int:
         services.ledger.mark_queued(
             [row.message_id for row in some], services.clock.now(), services.clock.steady()
         )
-    services.ledger.enter([], refused)
+    services.ledger.enter([], rejected_rows)
     if is_new:
         services.ledger.set_fact(FOLDERS_READ_FACT, iso(services.clock.now()))
-    return len(rows) + len(refused)
+    return len(rows) + len(rejected_rows)
 
 
 def _announce_gap(services: Services, messages: int, *, is_new: bool) -> None:
     text = f"The ledger lacked {messages} messages, which were entered from what the folders prove."
     advice = (
         "Reports and acknowledgements in archive/ are read again; look at 'meshctl list' for messages whose"
-        " answers are missing. Files that were refused, and what left no trace in the folders, are not in it."
+        " answers are missing. Rejected files, and what left no trace in the folders, are not in it."
     )
     event = "daemon.ledger_rebuilt" if is_new else "daemon.ledger_completed"
     services.journal.tell(event, {}, messages=messages, text=text, advice=advice)
@@ -323,7 +323,7 @@ def _rebuilt_row(
     use_cases: Mapping[str, UseCase],
     services: Services,
 ) -> NewMessage:
-    """Return a row for a message from its control file and the facts in its payload, if they are known."""
+    """Return a row for a message from its control file, and the facts in its payload if they are known."""
     routed = split_gp_provider(control.to_dts)
     fitting = [one for one in use_cases.values() if one.workflow_id == control.workflow_id]
     use_case = fitting[0] if len(fitting) == 1 else None
@@ -347,10 +347,10 @@ def _rebuilt_row(
 
 
 def _handed_over(settings: Settings, services: Services, since: str) -> Iterator[NewMessage]:
-    """Yield what lies in the client's folders, is younger than a stamp, and the ledger does not know.
+    """Yield the messages in the client's folders that are younger than a stamp and not in the ledger.
 
-    Only the newest payloads are read: what is older has been answered or has gone overdue, and a start must
-    come to its end.
+    Only the newest payloads are read: older messages were acknowledged or went overdue, and a start must not
+    take for ever.
     """
     mailbox = settings.mailbox
     found: dict[str, Path] = {}
@@ -378,7 +378,7 @@ def _handed_over(settings: Settings, services: Services, since: str) -> Iterator
 
 
 def _facts(descriptor: int, size_bytes: int) -> MessageFacts | None:
-    """Return what a payload of ours says, None if it is no message or no longer whole."""
+    """Return the facts in a payload that we sent; None if it is no message, or no longer whole."""
     try:
         return read_payload(descriptor, size_bytes).facts
     except Rejection:

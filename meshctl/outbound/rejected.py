@@ -1,13 +1,13 @@
-"""The folder `rejected/`: what cannot be sent, untouched, with the reason beside it.
+"""The folder `rejected/`: files that cannot be sent, untouched, with the reason beside them.
 
-A refused letter lies in its folder in the work folder. The steps, each durable before the next:
+A rejected letter is in its own folder in the work folder. The steps, each durable before the next:
 
 1. Its explanation is written there, under a hidden name that says which name is free in `rejected/`.
 2. The ledger says `rejected`.
 3. The file goes to `rejected/`, then its attachments, then its sidecar: nothing takes the place of anything.
 4. The explanation follows, as NAME.error.json, and the letter's folder is removed.
 
-A restart finds the ledger's word and goes on with step 3; the explanation's own name says where to.
+A restart finds `rejected` in the ledger and goes on with step 3; the name of the explanation says where to.
 """
 
 import errno
@@ -37,15 +37,14 @@ from meshctl.platform import host, system
 
 _CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
-_TEMPORARY_PREFIX = ".meshctl-"
 _BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
 _FOLDER_MODE, _FILE_MODE = 0o750, 0o640
-# A dot goes before it while it lies in the work folder.
+# It has a dot before it while it is in the work folder.
 _LONGEST_NAME_BYTES = 254 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
 
 
 class RejectedFolder:
-    """The folder of refused files."""
+    """The folder of rejected files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
@@ -56,16 +55,16 @@ class RejectedFolder:
         durable.make_folders(self.folder, _FOLDER_MODE)
 
     def draft(self, letter: Letter, rejection: Rejection, at: datetime) -> str:
-        """Step 1: write the explanation; return its path, for a barrier."""
+        """Do step 1: write the explanation; return its path, for a barrier."""
         attached = [mask_file_name(each.name, letter.words_to_mask) for each in letter.attachments]
-        told = _explanation(letter.message_id, letter.shown_name, rejection, at, attached)
-        path = letter.folder.path_of(f".{self._free_name(letter.name)}{ERROR_SUFFIX}")
+        content = explanation_of(letter.message_id, letter.shown_name, rejection, at, attachments=attached)
+        path = letter.folder.explanation_path(self._free_name(letter.name))
         system.unlink_if_there(path)
-        durable.write_new(path, told, _FILE_MODE)
+        durable.write_new(path, content, _FILE_MODE)
         return path
 
     def move_in(self, place: LetterFolder) -> None:
-        """Step 3: move all that was dropped here. Raises OSError; called again, it goes on."""
+        """Do step 3: move all that was dropped here. Raises OSError; called again, it goes on."""
         name = place.explanation()
         names = place.names()
         if name is None or not names:
@@ -85,10 +84,10 @@ class RejectedFolder:
         self._move_row(place, name)
 
     def move_explanation(self, place: LetterFolder) -> None:
-        """Step 4, when the names in both folders are durable. Raises OSError."""
+        """Do step 4, when the names in both folders are durable. Raises OSError."""
         name = place.explanation()
         if name is not None:
-            source = place.path_of(f".{name}{ERROR_SUFFIX}")
+            source = place.explanation_path(name)
             target = f"{self.folder}/{name}{ERROR_SUFFIX}"
             if _is_same_content(source, target):
                 # From another file system, by a run that was interrupted; no other has its message id.
@@ -98,20 +97,20 @@ class RejectedFolder:
 
     def take_in(self, path: str, name: str, rejection: Rejection, at: datetime) -> None:
         """Move something here that belongs to no letter, with an explanation beside it. Raises OSError."""
-        self.explain(name, _explanation(None, mask_file_name(name), rejection, at))
+        self.explain(name, explanation_of(None, mask_file_name(name), rejection, at))
         self._move(path, numbered(_fitting(name)))
 
     def explain_folder(self, name: str, rejection: Rejection, at: datetime) -> bool:
-        """Explain a folder that is left where it lies; False when that has been done before."""
+        """Explain a folder that is left where it is; False if that was done before."""
         path = f"{self.folder}/{_fitting(name)}{ERROR_SUFFIX}"
         if os.path.lexists(path):
             return False
-        self.explain(name, _explanation(None, mask_file_name(name), rejection, at))
+        self.explain(name, explanation_of(None, mask_file_name(name), rejection, at))
         return True
 
     def explain(self, name: str, explanation: bytes) -> None:
-        """Put an explanation here that belongs to no letter, beside those of the same name."""
-        temporary = f"{self.folder}/{_TEMPORARY_PREFIX}explanation"
+        """Write an explanation here that belongs to no letter, beside those of the same name."""
+        temporary = f"{self.folder}/{durable.HIDDEN_PREFIX}explanation"
         system.unlink_if_there(temporary)
         durable.write_new(temporary, explanation, _FILE_MODE)
         durable.sync_file(temporary)
@@ -124,9 +123,9 @@ class RejectedFolder:
             if not entry.name.endswith(ERROR_SUFFIX) or not entry.is_file(follow_symlinks=False):
                 continue
             if not host.is_trusted(entry.stat()):
-                # Whoever drops files may have written it.
+                # A sender may have written it.
                 continue
-            # An old explanation that was itself dropped, with all of `rejected/` say, is a refused file.
+            # An old explanation that was itself dropped, with all of `rejected/` say, is a rejected file.
             if os.path.lexists(entry.path + ERROR_SUFFIX):
                 continue
             with suppress(OSError, ValueError, RecursionError):
@@ -135,7 +134,7 @@ class RejectedFolder:
                     yield entry.path, content
 
     def rows(self, is_known: Callable[[str], bool], since: str = "") -> Iterator[NewMessage]:
-        """Yield ledger rows for the refused files that lie here, younger than a stamp, and nobody knows."""
+        """Yield ledger rows for the rejected files here that are younger than a stamp and not known."""
         seen: set[str] = set()
         for path, content in self.explanations():
             message_id = content.get("message_id")
@@ -149,19 +148,19 @@ class RejectedFolder:
                 yield explained_row(content, os.lstat(payload).st_size)
 
     def remove_temporary(self) -> None:
-        """Remove what a crash left under names of ours."""
+        """Remove the temporary files that a crash has left."""
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                if entry.name.startswith(_TEMPORARY_PREFIX):
+                if entry.name.startswith(durable.HIDDEN_PREFIX):
                     system.unlink(entry.path)
 
     def _is_there(self, name: str) -> bool:
         return os.path.lexists(f"{self.folder}/{name}")
 
     def _free_name(self, name: str) -> str:
-        """Return a name under which a file stands for itself: nothing beside it would pass for its own."""
+        """Return a free name, beside which no other file would be taken for its sidecar or explanation."""
         fitting = _fitting(name)
-        # A name that is used again and again need not be counted from one each time.
+        # For a name that comes often, counting goes on where it stopped.
         number = self._tried.get(fitting, 0)
         candidates = islice(numbered(fitting), number, None)
         while not self._stands_alone(free := next(candidates)):
@@ -177,55 +176,38 @@ class RejectedFolder:
 
     def _move_payload(self, place: LetterFolder, payload: str, name: str) -> str:
         """Move the file itself, and return the name that it got: the one chosen, or a new free one."""
-        while True:
-            try:
-                _move_new(place.path_of(payload), f"{self.folder}/{name}")
-            except FileExistsError:
-                if is_copy(place.path_of(payload), f"{self.folder}/{name}"):
-                    # From another file system, by a run that was interrupted.
-                    system.unlink(place.path_of(payload))
-                    return name
-                free = self._free_name(payload)
-                system.rename(
-                    place.path_of(f".{name}{ERROR_SUFFIX}"), place.path_of(f".{free}{ERROR_SUFFIX}")
-                )
-                name = free
-            else:
-                return name
+        while not _is_moved(place.path_of(payload), f"{self.folder}/{name}"):
+            free = self._free_name(payload)
+            system.rename(place.explanation_path(name), place.explanation_path(free))
+            name = free
+        return name
 
     def _move(self, source: str, names: Iterator[str]) -> None:
         """Move a file here, under the first of the names that is free."""
         for name in names:
-            target = f"{self.folder}/{name}"
-            try:
-                _move_new(source, target)
-            except FileExistsError:
-                if is_copy(source, target):
-                    system.unlink(source)
-                    return
-            else:
+            if _is_moved(source, f"{self.folder}/{name}"):
                 return
 
     def _move_row(self, place: LetterFolder, name: str) -> None:
-        """Put what an index row says beside its file, as the sidecar that it stood for."""
+        """Write an index row beside its file, as the sidecar that it stood for."""
         row = place.path_of(ROW_NAME)
         if os.path.lexists(row):
             target = f"{self.folder}/{name}{SIDECAR_SUFFIX}"
             data = read_row(row).sidecar
-            durable.replace_whole(target, data, _FILE_MODE, f"{self.folder}/{_TEMPORARY_PREFIX}sidecar")
+            durable.replace_whole(target, data, _FILE_MODE, f"{self.folder}/{durable.HIDDEN_PREFIX}sidecar")
             system.unlink(row)
 
 
 def explained_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
-    """Return the ledger's row of a refused file, from its explanation."""
-    told = {key: str(content.get(key, "")) for key in ("message_id", "file", "at", "code", "text", "advice")}
+    """Return the ledger's row of a rejected file, from its explanation."""
+    texts = {key: str(content.get(key, "")) for key in ("message_id", "file", "at", "code", "text", "advice")}
     return NewMessage(
-        message_id=told["message_id"],
-        file_name=mask_file_name(told["file"]),
+        message_id=texts["message_id"],
+        file_name=mask_file_name(texts["file"]),
         size_bytes=size_bytes,
         sha256=None,
-        created_at=instant(told["at"]),
-        reason=Reason(told["code"], "CHECK", told["text"], told["advice"]),
+        created_at=instant(texts["at"]),
+        reason=Reason(texts["code"], "CHECK", texts["text"], texts["advice"]),
     )
 
 
@@ -286,24 +268,20 @@ def _is_same_content(one: str, other: str) -> bool:
     return False
 
 
-def _explanation(
-    message_id: str | None,
-    file_name: str,
-    rejection: Rejection,
-    at: datetime,
-    attachments: Sequence[str] = (),
+def explanation_of(
+    message_id: str | None, file_name: str, rejection: Rejection, at: datetime, **more: object
 ) -> bytes:
-    told: dict[str, Any] = {
+    """Return what NAME.error.json says; `file_name` is masked, and of `more` keys the empty are left out."""
+    content = {
         "message_id": message_id,
         "file": file_name,
         "at": iso(at),
         "code": rejection.code,
         "text": rejection.text,
         "advice": rejection.advice,
+        **{key: value for key, value in more.items() if value},
     }
-    if attachments:
-        told["attachments"] = attachments
-    return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
+    return json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
 def _fitting(name: str) -> str:
@@ -315,6 +293,18 @@ def _fitting(name: str) -> str:
     kept = encoded[: _LONGEST_NAME_BYTES - 20]
     start = system.name_of(kept)
     return f"{start}~{mark}"
+
+
+def _is_moved(source: str, target: str) -> bool:
+    """Move a file, never over another one; False if the name is taken. Raises OSError."""
+    try:
+        _move_new(source, target)
+    except FileExistsError:
+        if not is_copy(source, target):
+            return False
+        # It was copied from another file system by a run that was interrupted.
+        system.unlink(source)
+    return True
 
 
 def _move_new(source: str, target: str) -> None:
@@ -335,7 +325,7 @@ def _copy(source: str, target: str) -> None:
     mode = os.lstat(source).st_mode
     if stat.S_ISREG(mode):
         temporary = (
-            f"{os.path.dirname(target)}/{_TEMPORARY_PREFIX}{os.path.basename(os.path.dirname(source))}"
+            f"{os.path.dirname(target)}/{durable.HIDDEN_PREFIX}{os.path.basename(os.path.dirname(source))}"
         )
         durable.copy_whole(source, target, temporary)
     elif stat.S_ISLNK(mode):

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ class Looked:
         self.outbox = Outbox(
             StagingSettings.model_validate({"outbox": self.folder, **times}),
             {"send-document"},
-            self.clock,
-            self.told,
+            replace(self.services, clock=self.clock, journal=self.told),
             SetAside(self.services),
             RejectedFolder(rejected),
         )
