@@ -354,7 +354,7 @@ def test_control_shows_the_message(site: Site) -> None:
     assert code is not None
     assert (given.get("value"), code.get("value")) == ("Brian", "823681000000100")
     assert as_dropped.exit_code == 1
-    assert "no message is made" in as_dropped.stderr
+    assert "without a message around it" in as_dropped.stderr
 
 
 def test_send_drops_a_document_with_its_sidecar(site: Site) -> None:
