@@ -1,9 +1,11 @@
 """Deadlines: what does not come in time is logged once, and repaired when it comes."""
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
+from meshctl.journal.events import Journal
 from meshctl.mesh.states import Acknowledgement, Deadline, State
 from tests.inbound.inbound_site import InboundSite, report_on
 
@@ -263,3 +265,38 @@ def test_an_unannounced_deadline_is_logged_at_the_next_start(mailbox: InboundSit
 
     assert _overdue(mailbox) == [(message_id, "collected")]
     assert len(mailbox.alerted("message.overdue")) == 1
+
+
+def test_a_deadline_is_in_the_ledger_before_the_log_has_it(
+    mailbox: InboundSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that ends at the line has the ledger say so, and logs it at the next start."""
+    message_id = mailbox.message()
+    mailbox.turns()
+    with monkeypatch.context() as ending:
+        ending.setattr(Journal, "tell", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mailbox.later(3 * HOUR)
+
+    assert mailbox.row(message_id).overdue == "collected"
+    assert mailbox.ledger.unannounced() == [message_id]
+
+
+def test_evidence_that_comes_before_the_flag_counts(
+    mailbox: InboundSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late messages are flagged a batch at a time; one that is heard of meanwhile is not late."""
+    monkeypatch.setattr("meshctl.inbound.deadlines.BATCH", 1)
+    mailbox.messages(2)
+    mailbox.turns()
+    mailbox.clock.ahead_seconds += 3 * HOUR
+    while not _overdue(mailbox):
+        mailbox.incoming.work()
+    [(flagged, _)] = _overdue(mailbox)
+    [other] = {path.stem for path in mailbox.folder("OUT").glob("*.ctl")} - {flagged}
+    mailbox.save_sent(other)
+    mailbox.take_from_out(other)
+
+    mailbox.turns()
+
+    assert _overdue(mailbox) == [(flagged, "collected")]
