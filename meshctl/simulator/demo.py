@@ -35,7 +35,7 @@ _SCRIPT_NAME = "demo.toml"
 _SAMPLE = "sample_mailbox"
 _KEEPS_FOLDER = ".gitkeep"
 _LOOK_SECONDS = 0.1
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 6.0
 _OUR_VARIABLES = "MESHCTL_"
 

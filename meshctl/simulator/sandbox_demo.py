@@ -51,7 +51,7 @@ _ODS_CODES = {"sender": "Y99901", "practice": "Y99902"}
 _HOST = "127.0.0.1"
 # The sandbox's own, known to everybody; nothing real is behind them.
 _SANDBOX_PASSWORD, _SANDBOX_KEY = "password", "key-of-the-demo"
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 _CODES = {"infrastructure": "20013", "business": "30001"}
 _ARRIVED, _FILED = "arrived", "filed"
