@@ -41,14 +41,14 @@ All keys are optional; durations are real time, and `--speed` shortens them.
     answers_name = "identifier"              # by which id of the request: "bundle_id", "header_id"
 """
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from meshctl.errors import ConfigError
 from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report, find_code
@@ -204,7 +204,7 @@ def load_rules(path: Path | None) -> Rules:
     raise ConfigError("\n".join([f"{path}: {count} wrong:", *(f"  {fault.line({})}" for fault in faults)]))
 
 
-def _fault(detail: ErrorDetails) -> SettingFault:
+def _fault(detail: Mapping[str, Any]) -> SettingFault:
     name, *inside = map(str, detail["loc"])
     if name not in _SECTIONS:
         return SettingFault(name, unknown_key(name, _SECTIONS, {}))
