@@ -1,1 +1,1 @@
-"""What `meshctl check` looks at: one idea a module, each a function from the surroundings to findings."""
+"""What `meshctl check` checks: a module for each subject, a function from a Setup to findings for each check."""

@@ -40,7 +40,7 @@ _POLL_ADVICE = 'Set watch = "poll" in [staging]'
 def try_out(folder: Path) -> float:
     """Create, rename and remove a file; return when the file system says it was created, seconds since 1970.
 
-    Raises OSError where one of these is refused.
+    Raises OSError where one of these fails.
     """
     first = folder / f"{PROBE_NAME}-{os.getpid()}"
     second = folder / f"{PROBE_NAME}-{os.getpid()}-renamed"

@@ -72,7 +72,7 @@ def command(
         overdue=overdue,
         use_case=use_case,
         since=since,
-        # One more than is shown tells whether there are more.
+        # One more than is shown, to see whether there are more.
         limit=limit + 1 if limit else EVERY,
     )
     settings = settings_of(ctx)

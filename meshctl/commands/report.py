@@ -99,7 +99,7 @@ def command(ctx: click.Context, day: date | None, since_at: datetime | None, fil
     settings = settings_of(ctx)
     period = since(since_at, now) if since_at is not None else whole_day(day or now.astimezone().date(), now)
     if file != _STANDARD_OUTPUT:
-        _refuse_foreign(file)
+        _check_replaceable(file)
     with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
         page = html_page(_report(connection, settings, period, now))
     if file == _STANDARD_OUTPUT:
@@ -132,7 +132,7 @@ def _report(
     )
 
 
-def _refuse_foreign(file: Path) -> None:
+def _check_replaceable(file: Path) -> None:
     """Raise ConfigError if the file exists and is no report; OSError if it cannot be read."""
     try:
         with file.open("rb") as there:

@@ -122,7 +122,7 @@ def command(
 
 
 def _serve(simulator: Simulator, screen: _Screen, pause_seconds: float, once: bool) -> None:
-    """Work until told to stop by a signal; with `once`, until what is in OUT now is old enough and taken."""
+    """Work until a signal comes; with `once`, until what is in OUT now is old enough and taken."""
     stop = threading.Event()
     former = {
         number: signal.signal(number, lambda *_: stop.set())

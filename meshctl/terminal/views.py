@@ -208,7 +208,7 @@ def _fields(
     if message.to_mailbox is not None:
         yield "To mailbox", plain_text(message.to_mailbox)
     if message.answered_by is not None:
-        yield "Answered by", plain_text(f"the mailbox {message.answered_by}")
+        yield "Acknowledged by", plain_text(f"the mailbox {message.answered_by}")
     if message.repeat_of is not None:
         yield "Repeat of", plain_text(message.repeat_of)
     if message.resend_of is not None:

@@ -16,9 +16,7 @@ from meshctl.clock import iso
 from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.platform import system
-from tests.check.broken import Broken
-from tests.check.broken_access import ACCESS
-from tests.check.broken_client import CLIENT
+from tests.check.broken import ACCESS, CLIENT, Broken
 from tests.check.broken_folders import EXPOSURE, FOLDERS, RIGHTS
 from tests.check.broken_services import RIGHTS_OF_FILES, SERVICES
 from tests.check.checked_site import IS_ROOT, CheckedSite, privileged, user
@@ -124,7 +122,6 @@ def test_what_is_set_aside_is_named_with_its_remedies(checked: CheckedSite) -> N
 
 
 def test_no_finding_tells_the_name_of_a_report_that_is_closed(checked: CheckedSite) -> None:
-    """Nor is a report named that we may not read."""
     report = checked.site.client_folder("IN") / "Smith 999 000 0042 2001-02-14.ctl"
     report.touch()
     report.chmod(0)

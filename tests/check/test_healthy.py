@@ -15,7 +15,6 @@ def _check(file: Path, *options: str) -> Result:
 
 
 def test_a_healthy_set_up_has_no_finding(checked: CheckedSite) -> None:
-    """With everything as it should be, and the daemon running, every check is passed."""
     assert checked.failing() == {}
 
 
@@ -79,7 +78,6 @@ def test_a_person_reads_a_summary(checked: CheckedSite) -> None:
 
 
 def test_an_error_ends_with_1_and_its_advice(checked: CheckedSite) -> None:
-    """An error gives exit code 1, ok false, and a line of advice under the finding."""
     checked.site.outbox.rmdir()
 
     brief = _check(checked.site.settings_file)
@@ -94,7 +92,6 @@ def test_an_error_ends_with_1_and_its_advice(checked: CheckedSite) -> None:
 
 
 def test_a_warning_alone_ends_with_0(checked: CheckedSite) -> None:
-    """Warnings and notes are told, and leave the exit code 0."""
     checked.site.client_folder("SENT").rmdir()
 
     result = _check(checked.site.settings_file)

@@ -23,7 +23,6 @@ NAMES = cli.list_commands(click.Context(cli))
 
 
 def test_version_is_that_of_the_package() -> None:
-    """-V prints the one version there is."""
     result = CliRunner().invoke(cli, ["-V"])
 
     assert (result.exit_code, result.output) == (0, f"meshctl, version {__version__}\n")
@@ -82,7 +81,6 @@ def test_every_command_explains_itself(name: str) -> None:
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_2(arguments: list[str], expected: str) -> None:
-    """Wrong usage says what is wrong and where the right usage is, and ends with 2."""
     result = CliRunner().invoke(cli, arguments, prog_name="meshctl")
 
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", expected)
@@ -137,7 +135,6 @@ def test_a_reader_that_leaves_ends_quietly() -> None:
 
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
-    """Ctrl-C ends a command with 130 and no traceback."""
     fifo = tmp_path / "meshctl.toml"
     os.mkfifo(fifo)
     process = subprocess.Popen([*COMMAND, "-c", str(fifo), "use-cases"], stderr=subprocess.PIPE, env=ENVIRON)

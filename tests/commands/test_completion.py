@@ -62,7 +62,6 @@ def test_line_of_the_readme_completes(shell: str, environ: dict[str, str]) -> No
     ],
 )
 def test_what_is_offered(typed: str, offered: list[str], environ: dict[str, str]) -> None:
-    """Commands, options and the values of options are offered."""
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
 
     shown = _run(["meshctl"], {**environ, **words, "_MESHCTL_COMPLETE": "bash_complete"})

@@ -41,7 +41,6 @@ def _explain_file(folder: Path, control: ControlFile) -> str:
 
 
 def test_code_is_explained_with_advice() -> None:
-    """A code comes with its meaning, its finality and what to do."""
     assert _explain("EPL-154").splitlines() == [
         "SEND ERROR EPL-154",
         "  Endpoint lookup: MESH did not find this NHS number with this surname and date of birth on PDS.",
@@ -131,7 +130,6 @@ def test_acknowledgement_names_the_use_case_it_answers(tmp_path: Path) -> None:
 
 
 def test_report_without_status_record_says_nothing(tmp_path: Path) -> None:
-    """Such reports exist, and explain admits it."""
     output = _explain_file(tmp_path, replace(MESSAGE, message_type="Report"))
 
     assert output.endswith("It has no StatusRecord, so it says nothing about the message.\n")
@@ -212,7 +210,6 @@ def test_the_payload_of_an_acknowledgement_is_explained_too(
 
 @pytest.mark.parametrize("payload", [b"", b"%PDF-1.4", b"<html>", b"\xff"])
 def test_a_payload_that_is_no_acknowledgement_is_nobody_s_business(tmp_path: Path, payload: bytes) -> None:
-    """It is neither told of nor in the way."""
     (tmp_path / "message.dat").write_bytes(payload)
 
     assert "acknowledgement" not in _explain_file(tmp_path, MESSAGE)

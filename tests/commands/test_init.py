@@ -129,7 +129,6 @@ def test_force_keeps_every_earlier_file(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
-    """An existing folder keeps its permissions."""
     (tmp_path / "outbox").mkdir()
     (tmp_path / "outbox").chmod(0o770)
 
@@ -258,7 +257,6 @@ def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch
 def test_wrong_usage_makes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
 ) -> None:
-    """Wrong usage ends with 2, says what is wrong, and makes nothing."""
     monkeypatch.chdir(tmp_path)
 
     result = _init(*arguments)

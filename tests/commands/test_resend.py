@@ -110,7 +110,6 @@ def test_an_id_in_local_id_is_not_used_twice(site: Site) -> None:
 
 
 def test_a_message_to_a_mailbox_goes_there_again(site: Site) -> None:
-    """A message that went to a mailbox goes to that mailbox again."""
     failed = _send(site, said={"use_case": "send-document", "to_mailbox": "X26ABC2"})
 
     failed.resend()

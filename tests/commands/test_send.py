@@ -272,7 +272,6 @@ def test_json_without_waiting_has_no_message_yet(site: Site) -> None:
 
 @pytest.mark.slow
 def test_wait_ends_with_1_when_it_failed(site: Site) -> None:
-    """A failed message ends the wait with 1; the reason is on its line."""
     with site.daemon() as daemon, _waiting(site, _file(site), *LETTER, "--wait") as process:
         stem = _transfer_first(site, daemon, fail=True)
         stdout, stderr = process.communicate(timeout=240)

@@ -55,7 +55,6 @@ def test_an_ambiguous_beginning_names_the_candidates(site: Site) -> None:
 
 
 def test_an_unknown_id_is_one_plain_line(site: Site) -> None:
-    """An id that is not in the ledger ends with 1 and one line."""
     with recording(site):
         result = invoke(site, "show", FIRST)
 
