@@ -1,1 +1,1 @@
-"""What `meshctl check` checks: a module for each subject, a function from a Setup to findings for each check."""
+"""What `meshctl check` examines: a module for each subject, each check a function from Setup to findings."""

@@ -1,1 +1,1 @@
-"""One module a command; each is thin and calls the part that does the work."""
+"""The commands: a thin module for each, which calls the package that does the work."""

@@ -1,1 +1,1 @@
-"""The report of a period: what the ledger holds of it, counted, drawn and written as one HTML page."""
+"""The report of a period: its messages in the ledger, counted, drawn and written as one HTML page."""

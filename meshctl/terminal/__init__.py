@@ -1,1 +1,1 @@
-"""What commands share at a terminal: options, tables, views, following a file."""
+"""What commands share: options, tables and views, dropping and following a file."""
