@@ -153,8 +153,6 @@ def _serve() -> None:
             seconds = asked.pop("seconds")
             if sys.platform == "win32":
                 code = run_here(**asked)
-                # What the end of a process does.
-                release_log()
                 held_back.take()
             else:
                 process_id = os.fork()
@@ -216,6 +214,8 @@ def run_here(arguments: list[str], environ: dict[str, str], cwd: str, out: str, 
     except BaseException as error:  # noqa: BLE001 - so does the interpreter
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
+        # As the end of a process does: lines that still wait for the log are written.
+        release_log()
         sys.stdout.flush()
         sys.stderr.flush()
     return code
