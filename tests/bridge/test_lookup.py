@@ -44,7 +44,7 @@ def test_none_found_ends_with_1(site: BridgedSite, ods_code: str, workflow_id: s
 
     assert (plain.exit_code, document.exit_code) == (1, 1)
     assert plain.stdout == ""
-    assert f"MESH knows no mailbox of {ods_code} that takes {workflow_id}" in plain.stderr
+    assert f"MESH knows no mailbox of {ods_code} that accepts {workflow_id}" in plain.stderr
     assert json.loads(document.stdout)["mailboxes"] == []
 
 
