@@ -22,7 +22,6 @@ from meshctl.journal.masking import escape_unprintable, mask_numbers
 
 PROGRAM = "meshctl"
 DEBUG_VARIABLE = "MESHCTL_DEBUG"
-EXIT_TROUBLE = 1
 # What a shell reports for a program ended by SIGINT and by SIGPIPE.
 _EXIT_INTERRUPTED = 130
 _EXIT_BROKEN_PIPE = 141
@@ -150,7 +149,7 @@ class CommandLine(click.Group):
                 raise click.exceptions.Exit(_EXIT_BROKEN_PIPE) from None
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            _end(_describe_os_error(error), EXIT_TROUBLE)
+            _end(_describe_os_error(error), MeshctlError.exit_code)
 
 
 @click.command(

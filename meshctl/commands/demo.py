@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from meshctl.cli import EXIT_TROUBLE
 from meshctl.simulator.demo import Demo, Scene, copy_sample, new_folder, sample_folder
 from meshctl.simulator.sandbox_demo import Exchange, require_sandbox
 from meshctl.terminal.demo import (
@@ -66,7 +65,7 @@ def command(folder: Path | None, sandbox: bool) -> None:
     console = make_console()
     last = _play_over_sandbox(folder, console) if sandbox else _play(folder, console)
     if last is None or not last.as_written:
-        raise click.exceptions.Exit(EXIT_TROUBLE)
+        raise click.exceptions.Exit(1)
 
 
 def _play(folder: Path | None, console: Console) -> Scene | None:
