@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from meshctl.journal.events import event_table
-from meshctl.payload.sidecar import KEYS, Sidecar
+from meshctl.payload.sidecar import KEYS
 from meshctl.settings.model import SECTIONS
 from meshctl.settings.types import Section, default_of, example_of
 from meshctl.settings.use_cases import UseCaseSettings
@@ -21,10 +21,22 @@ README = ROOT / "README.md"
 SERVER_PAGE = ROOT / "systemd" / "README.md"
 LOG_PAGE = ROOT / "meshctl" / "journal" / "README.md"
 SETTINGS_PAGE = ROOT / "meshctl" / "settings" / "README.md"
-SIDECAR_PAGE = ROOT / "meshctl" / "payload" / "README.md"
+PAYLOAD_PAGE = ROOT / "meshctl" / "payload" / "README.md"
+OUTBOUND_PAGE = ROOT / "meshctl" / "outbound" / "README.md"
+INBOUND_PAGE = ROOT / "meshctl" / "inbound" / "README.md"
 BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
-PAGES = (README, SERVER_PAGE, LOG_PAGE, SETTINGS_PAGE, SIDECAR_PAGE, BRIDGE_PAGE, TESTS_PAGE)
+PAGES = (
+    README,
+    SERVER_PAGE,
+    LOG_PAGE,
+    SETTINGS_PAGE,
+    PAYLOAD_PAGE,
+    OUTBOUND_PAGE,
+    INBOUND_PAGE,
+    BRIDGE_PAGE,
+    TESTS_PAGE,
+)
 
 
 def settings_table() -> str:
@@ -42,14 +54,6 @@ def sidecar_table() -> str:
     for name, key in KEYS.items():
         option = f"`{key.option}`" if key.option else ""
         rows.append((f"`{name}`", option, "yes" if key.is_column else "", key.field.description or ""))
-    return _markdown(rows)
-
-
-def sidecar_keys_table() -> str:
-    """Return the keys of a sidecar itself, without those of the objects in it."""
-    rows = [("sidecar key", "meaning")]
-    for name, field in Sidecar.model_fields.items():
-        rows.append((f"`{name}`", field.description or ""))
     return _markdown(rows)
 
 
@@ -73,8 +77,7 @@ TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (SETTINGS_PAGE, settings_table),
     "events": (LOG_PAGE, events_table),
     "alerts": (SERVER_PAGE, alerts_table),
-    "sidecar": (SIDECAR_PAGE, sidecar_table),
-    "sidecar-keys": (README, sidecar_keys_table),
+    "sidecar": (PAYLOAD_PAGE, sidecar_table),
 }
 """What stands between `<!-- NAME -->` and `<!-- /NAME -->`, and in which page."""
 

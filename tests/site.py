@@ -135,7 +135,7 @@ class Site:
         return self.client_folder("OUT")
 
     def settle(self, **sections: Mapping[str, Any]) -> None:
-        """Write the settings file anew: `settle(staging={"watch": "poll"})`, on top of what is quick."""
+        """Write the settings file again: `settle(staging={"watch": "poll"})`, on top of what is quick."""
         told: dict[str, Mapping[str, Any]] = {
             "mailbox": {"id": MAILBOX_ID, "folder": f"mailbox/{MAILBOX_ID}"},
             **QUICK,

@@ -1,4 +1,4 @@
-"""The rooms of the code: which may use which, and that the page about them is true."""
+"""The packages of the code: which may use which, and that the page about them is true."""
 
 import ast
 import re
@@ -7,13 +7,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "meshctl"
 PAGE = (PACKAGE / "README.md").read_text(encoding="utf-8")
-# What every room may use.
+# What every package may use.
 BELOW = ("errors", "clock", "safe_xml", "sizes")
 
 
-def _rooms() -> list[str]:
-    """Return the rooms in the order of the page's table: each may use those before it."""
-    table = PAGE[PAGE.index("| room |") : PAGE.index("Each room may use")]
+def _packages() -> list[str]:
+    """Return the packages in the order of the page's table: each may use those before it."""
+    table = PAGE[PAGE.index("| package |") : PAGE.index("Each package may use")]
     cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
     return [*BELOW, *re.findall(r"`(\w+)/`", " ".join(_terminal_first(cells)))]
 
@@ -24,7 +24,7 @@ def _terminal_first(cells: list[str]) -> list[str]:
 
 
 def _uses() -> Iterator[tuple[str, str, str]]:
-    """Yield each room that a module uses, and the module."""
+    """Yield each package that a module uses, and the module."""
     for path in PACKAGE.rglob("*.py"):
         relative = path.relative_to(PACKAGE)
         if len(relative.parts) > 1:
@@ -33,18 +33,18 @@ def _uses() -> Iterator[tuple[str, str, str]]:
                     yield relative.parts[0], str(node.module).split(".")[1], relative.as_posix()
 
 
-def test_the_page_names_every_room() -> None:
+def test_the_page_names_every_package() -> None:
     """A new package needs a row, which says what is decided there."""
     there = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
 
-    assert set(_rooms()) - set(BELOW) == there
+    assert set(_packages()) - set(BELOW) == there
 
 
-def test_rooms_use_only_those_before_them() -> None:
+def test_packages_use_only_those_before_them() -> None:
     """Dependencies go one way: what MESH defines at one end, the commands at the other."""
-    rank = {room: place for place, room in enumerate(_rooms())}
+    rank = {package: place for place, package in enumerate(_packages())}
 
-    upwards = [(module, used) for room, used, module in _uses() if rank[used] > rank[room]]
+    upwards = [(module, used) for package, used, module in _uses() if rank[used] > rank[package]]
 
     assert upwards == []
 

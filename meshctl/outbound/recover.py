@@ -13,10 +13,10 @@
 
 Nothing is decided by the age of a file or by guessing. As in the hand-off, the log comes before the ledger.
 
-If the ledger itself was lost, the folders are the evidence: a control file of ours in OUT is a message that
-waits; one in SENT or FAILED is a message that the client has processed, which the reading of those folders
-then records; a file in `rejected/` has its explanation. What was dropped is in its letter's folder only for
-as long as no control file of it was shown.
+If the ledger itself was lost, the folders are the evidence: one of meshctl's control files in OUT is a
+message that waits; one in SENT or FAILED is a message that the client has processed, which the reading of
+those folders then records; a file in `rejected/` has its explanation. What was dropped is in its letter's
+folder only for as long as no control file of it was shown.
 """
 
 import json

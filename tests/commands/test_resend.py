@@ -98,7 +98,7 @@ def test_what_a_sidecar_said_of_a_document_is_not_said_of_the_message_around_it(
 
 
 def test_an_id_in_local_id_is_not_used_twice(site: Site) -> None:
-    """A LocalId that is the old message's id is made anew, so that reports tell the two apart."""
+    """A LocalId that is the old message's id is made again, so that reports tell the two apart."""
     failed = _send(site, said=sidecar() | {"use_case": "vaccination"})
     assert site.control(failed.message_id, "FAILED").local_id == failed.message_id
 

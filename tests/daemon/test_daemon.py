@@ -196,7 +196,7 @@ def test_hangup_without_a_settings_file_keeps_the_old_ones(site: Site) -> None:
         daemon.wait_for_pairs(1)
 
 
-def test_a_ledger_removed_while_running_is_made_anew_from_the_folders(site: Site) -> None:
+def test_a_ledger_removed_while_running_is_made_again_from_the_folders(site: Site) -> None:
     """A ledger that is taken away is said to be gone; the new one knows what the folders prove."""
     with site.daemon() as daemon:
         drop(site, "sent.pdf")
@@ -228,7 +228,7 @@ def test_files_dropped_while_the_ledger_is_gone_are_sent_once(site: Site) -> Non
     check_invariants(site)
 
 
-def test_a_damaged_ledger_is_kept_aside_and_made_anew(site: Site) -> None:
+def test_a_damaged_ledger_is_kept_aside_and_made_again(site: Site) -> None:
     """A ledger that is no database any more is set aside as it is, and what the folders prove is kept."""
     drop(site, "before.pdf")
     site.run_once()

@@ -78,7 +78,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert [pauses.failed() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
 
 
-def test_success_begins_anew() -> None:
+def test_success_begins_again() -> None:
     """After a success the next failure waits as the first one did."""
     pauses = Pauses(10.0, lambda: 1.0)
     pauses.failed()

@@ -212,7 +212,7 @@ def test_another_mailbox_s_pair_is_not_entered(site: Site) -> None:
 
 
 def test_a_ledger_put_back_beside_the_log_of_another_is_found_out(site: Site, tmp_path: Path) -> None:
-    """SQLite would take the log for its own: it is set aside, and built anew from the folders."""
+    """SQLite would take the log for its own: it is set aside, and rebuilt from the folders."""
     _send(site, "before.pdf")
     _back_up(site, tmp_path / "kept.sqlite")
     daemon = site.start("run")
@@ -250,7 +250,7 @@ def test_a_wrong_key_is_told_until_the_right_one_is_back(site: Site) -> None:
 
 
 def test_what_was_forgotten_in_its_time_stays_so(site: Site) -> None:
-    """Pairs in SENT that are older than the ledger's messages are not entered anew at each start."""
+    """Pairs in SENT that are older than the ledger's messages are not entered again at each start."""
     _send(site, "ours.pdf")
     (stem,) = site.stems()
     old = f"20200101000000000000_{stem[-6:]}"

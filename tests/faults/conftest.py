@@ -1,4 +1,4 @@
-"""A site for faults: one that is readable to other users, made anew for every test."""
+"""A site for faults: one that is readable to other users, made again for every test."""
 
 import shutil
 import tempfile

@@ -87,7 +87,7 @@ def test_a_file_still_being_written_when_the_clock_is_set(site: FaultySite, wall
         site.place_sidecar("slow.pdf", sidecar())
         target = site.target("slow.pdf")
         for number, part in enumerate(parts):
-            # Opened anew for each part, so that only the time of the last change tells.
+            # Opened again for each part, so that only the time of the last change tells.
             with target.open("ab") as file:
                 file.write(part)
             if number == len(parts) // 2:

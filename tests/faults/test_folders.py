@@ -65,7 +65,7 @@ def test_moved_away_and_back(site: FaultySite, find: Finder) -> None:
     check_invariants(site)
 
 
-def test_out_removed_and_made_anew(site: FaultySite) -> None:
+def test_out_removed_and_made_again(site: FaultySite) -> None:
     """Pairs that went with OUT are told of as missing, not taken for collected; the new OUT is used."""
     with site.daemon() as daemon:
         _first_letter(site, daemon)
@@ -97,8 +97,8 @@ def test_out_away_in_a_backlog(site: FaultySite) -> None:
     check_invariants(site)
 
 
-def test_outbox_removed_and_made_anew(site: FaultySite) -> None:
-    """After the outbox was made anew files in it are taken, also at once by events."""
+def test_outbox_removed_and_made_again(site: FaultySite) -> None:
+    """After the outbox was made again files in it are taken, also at once by events."""
     with site.daemon() as daemon:
         _first_letter(site, daemon)
         for path in site.outbox.iterdir():
@@ -281,8 +281,8 @@ def test_files_that_come_while_blocked_cost_nothing(site: FaultySite) -> None:
 
 
 @needs_mounts
-def test_share_mounted_anew_is_heard_again(root: Path) -> None:
-    """An outbox whose share was mounted anew in the blink of an eye is watched again, not only looked at."""
+def test_share_mounted_again_is_heard_again(root: Path) -> None:
+    """An outbox whose share was mounted again in the blink of an eye is watched again, not only looked at."""
     disk, other = root / "site" / "disk", root / "other"
     with mounted(disk, "size=4m,mode=755"), mounted(other, "size=4m,mode=755"):
         site = make_faulty_site(root / "site")

@@ -85,7 +85,7 @@ def test_stopped_while_the_ledger_is_locked(site: FaultySite) -> None:
 
 
 def test_damaged_while_running(site: FaultySite) -> None:
-    """A ledger that is overwritten is told of, kept aside and made anew of what the folders prove."""
+    """A ledger that is overwritten is told of, kept aside and made again of what the folders prove."""
     with site.daemon() as daemon:
         _first_letter(site, daemon)
         for path in site.state.glob("ledger.sqlite*"):
@@ -105,7 +105,7 @@ def test_damaged_while_running(site: FaultySite) -> None:
 
 @pytest.mark.parametrize("arguments", [("run",), ("run", "--once")], ids=" ".join)
 def test_damaged_in_its_depth_before_the_start(site: FaultySite, arguments: tuple[str, ...]) -> None:
-    """Damage that shows only when a page is read is found, and the ledger made anew all the same."""
+    """Damage that shows only when a page is read is found, and the ledger made again all the same."""
     for number in range(_MANY):
         site.drop(f"{number:04}.pdf")
     site.run_once()

@@ -64,7 +64,7 @@ def test_rotation_keeps_so_many_old_files_and_loses_no_line(log_path: Path, cloc
     assert not Path(f"{log_path}.3").exists()
 
 
-def test_keeping_no_old_file_begins_the_log_anew(log_path: Path, clock: FakeClock) -> None:
+def test_keeping_no_old_file_begins_a_new_log(log_path: Path, clock: FakeClock) -> None:
     """With `keep` 0 the old lines go."""
     log = log_file(log_path, clock, rotate_bytes=10, keep=0)
     write(log, "line 1..")

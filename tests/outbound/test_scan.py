@@ -285,7 +285,7 @@ def test_a_folder_of_a_use_case_made_while_running_is_watched(site: Site) -> Non
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "in-a-moment"])
 def test_the_outbox_may_vanish_and_come_back(site: Site, noticed: bool) -> None:
-    """An outbox that is removed blocks the daemon, once said; made anew, it is served again."""
+    """An outbox that is removed blocks the daemon, once said; made again, it is served again."""
     site.settle(staging={"rescan_seconds": 0.2})
     with site.daemon() as daemon:
         daemon.wait_for_watches(5)

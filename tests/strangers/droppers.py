@@ -68,7 +68,7 @@ def swap(asked: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _link_again(folder: str, aside: str, target: str) -> int:
-    """Make the link anew, beside the folder; return 0 where nothing is wrong."""
+    """Make the link again, beside the folder; return 0 where nothing is wrong."""
     if os.path.isdir(aside) and not os.path.islink(aside) and not os.path.lexists(folder):
         os.rename(aside, folder)
     if os.path.lexists(aside):
