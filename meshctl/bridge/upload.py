@@ -126,6 +126,7 @@ class Uploads:
         return f"{self._folder}/{stem}{_NOTE}"
 
 
+_ERROR_KEYS: Final = ("errorDescription", "errorCode", "detail")
 # Of a further chunk: MESH has the message whole already, or no longer knows the beginning.
 _OUT_OF_STEP: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.LOCKED})
 
@@ -283,7 +284,8 @@ def _mesh_id(response: Response, given_ids: Container[str]) -> str:
     if response.status_code not in TAKEN:
         raise CallError(_ODD_ANSWER)
     answer = object_of(response)
-    if is_rejection(answer):
+    # Not for an internal id or an event alone: those say nothing against a message that MESH gives an id.
+    if is_rejection(answer) and any(key in answer for key in _ERROR_KEYS):
         raise CallError(fault_of_response(response, uploading=True))
     mesh_id = answer.get("message_id") or answer.get("messageID")
     if is_sane_id(mesh_id) and mesh_id not in given_ids:

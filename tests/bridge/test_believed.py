@@ -291,6 +291,17 @@ def test_a_no_beside_an_id_is_a_no(mailbox: Mailbox, mesh: FalseMesh) -> None:
     assert mailbox.files("SENT") == []
 
 
+def test_an_internal_id_beside_an_id_is_no_no(mailbox: Mailbox, mesh: FalseMesh) -> None:
+    """MESH numbers its errors so, and may number what it takes: without an error the letter is sent."""
+    mesh.tamper(Call.SEND, Told.of({"message_id": ID, "internal_id": "20261122_1"}, 202))
+    mailbox.put()
+
+    assert mailbox.send() == []
+
+    assert mailbox.files("SENT") == [f"{STEM}.ctl", f"{STEM}.dat"]
+    assert mailbox.files("FAILED") == []
+
+
 def test_what_mesh_says_of_a_letter_is_in_its_report_alone(mailbox: Mailbox, mesh: FalseMesh) -> None:
     """MESH's words may repeat the letter's; the log has what its code means."""
     detail = {"event": "SEND", "code": "12", "msg": f"nobody is called {PATIENT[1]}"}
