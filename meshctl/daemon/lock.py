@@ -131,12 +131,15 @@ def seems_running(state_folder: Path) -> bool:
 
 
 def is_running(state_folder: Path) -> bool:
-    """True if a daemon holds the lock, without disturbing it."""
+    """True if a daemon holds the lock, without disturbing it. Raises OSError if that cannot be seen."""
     return _is_locked(state_folder / _LOCK_NAME)
 
 
 def _is_locked(path: Path) -> bool:
-    if not os.path.exists(path):
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        # Any other error, in a folder that we may not enter for example, does not mean that nobody holds it.
         return False
     try:
         with FileLock(path, timeout=0):

@@ -244,6 +244,14 @@ RIGHTS_OF_FILES = (
         "user that the daemon runs as",
     ),
     Broken(
+        "lock out of reach",
+        lambda g: g.site.state.chmod(0),
+        "daemon",
+        WARNING,
+        "not known whether a daemon is running",
+        "user that the daemon runs as",
+    ),
+    Broken(
         "key unreadable", lambda g: (g.site.state / "key").chmod(0), "key", ERROR, "cannot be read", "chown"
     ),
     Broken(
