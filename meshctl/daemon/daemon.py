@@ -1,8 +1,8 @@
 """The daemon: its lock, its services, its turns, reload and stop.
 
-Each turn does everything that is due: the outbox, then the client's folders. Turns follow each other as
-events, waiting files and the rescan demand, and no turn relies on an event having come. A session of turns
-ends with a stop, a reload, or a ledger that has to be opened again.
+Each turn does everything that is due: the outbox, then the client's folders. The next turn comes with an
+event, when a waiting file is due, or at the rescan; no turn relies on an event having come. A session
+of turns ends with a stop, a reload, or a ledger that has to be opened again.
 """
 
 import contextlib
@@ -83,11 +83,11 @@ class Session:
         self._backlog = False
         self._watcher = Watcher(signals.wake) if settings.staging.watch == "events" else None
         self._watch_problem: str | None = None
-        self._outgoing = OutboundPipeline(
+        self._outbound_pipeline = OutboundPipeline(
             settings, services, self._should_stop, self._on_backlog, signals.wake
         )
-        self._incoming = InboundPipeline(settings, services, self._should_stop)
-        self._outbound, self._inbound = parts.outbound, parts.inbound
+        self._inbound_pipeline = InboundPipeline(settings, services, self._should_stop)
+        self._outbound_part, self._inbound_part = parts.outbound, parts.inbound
         self._clock_is_kept = True
 
     @property
@@ -100,16 +100,16 @@ class Session:
         self._notice_clock()
         self._backlog = False
         arrivals = self.watch()
-        next_turn = self._outbound.run(lambda: self._send(arrivals))
-        inbound = self._inbound.run(self._incoming.work)
+        next_turn = self._outbound_part.run(lambda: self._send(arrivals))
+        inbound = self._inbound_part.run(self._inbound_pipeline.work)
         if self._backlog or (inbound is not None and inbound.busy):
             return _AT_ONCE_SECONDS
         waits = [
             self._settings.staging.rescan_seconds,
             next_turn.seconds if next_turn else None,
             inbound.next_look_seconds if inbound else None,
-            self._outbound.pause_seconds,
-            self._inbound.pause_seconds,
+            self._outbound_part.pause_seconds,
+            self._inbound_part.pause_seconds,
         ]
         return min(wait for wait in waits if wait is not None)
 
@@ -123,8 +123,8 @@ class Session:
         give_up_at: float | None = None
         while True:
             self._backlog = False
-            next_turn = self._outbound.run(self._outgoing.work)
-            inbound = self._inbound.run(self._incoming.work)
+            next_turn = self._outbound_part.run(self._outbound_pipeline.work)
+            inbound = self._inbound_part.run(self._inbound_pipeline.work)
             if obstacles := self._parts.obstacles():
                 raise MeshctlError(" ".join(obstacles))
             if next_turn is None or inbound is None or self._signals.stop_requested:
@@ -147,14 +147,14 @@ class Session:
         mailbox = self._settings.mailbox
         folders: list[str] = []
         # While a part is blocked, events would only cost scans.
-        if self._inbound.obstacle is None:
+        if self._inbound_part.obstacle is None:
             followed = (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder)
             folders += [str(folder) for folder in followed]
-        if self._outbound.obstacle is None:
+        if self._outbound_part.obstacle is None:
             try:
-                folders += self._outgoing.outbox.paths()
+                folders += self._outbound_pipeline.outbox.paths()
             except OSError:
-                folders.append(self._outgoing.outbox.path)
+                folders.append(self._outbound_pipeline.outbox.path)
         problem = self._watcher.watch(folders)
         self._log_watch(None if problem is None else os.strerror(problem.errno or 0))
         return self._watcher.arrivals()
@@ -179,7 +179,7 @@ class Session:
 
     def close(self) -> None:
         """Stop watching and copying, and close the ledger."""
-        self._outgoing.close()
+        self._outbound_pipeline.close()
         if self._watcher is not None:
             self._watcher.close()
         with contextlib.suppress(sqlite3.Error):
@@ -190,7 +190,7 @@ class Session:
             keep_clock(self._services)
             self._clock_is_kept = True
         written = self._watcher.being_written() if self._watcher is not None else ()
-        return self._outgoing.work(arrivals, written)
+        return self._outbound_pipeline.work(arrivals, written)
 
     def _should_stop(self) -> bool:
         # Asked between batches, which shows systemd that a long turn does not hang.

@@ -1,9 +1,9 @@
 """Decide what a control file in IN is, and which message it is about: never a guess.
 
 A report names its message by up to three ids. Those that point to a message must all point to the same one;
-an id that points to several, or to none, counts for nothing. So does a LocalId that is an ODS code,
-however many messages bear it (GP Connect wants the same code on all of them). `Matcher` asks the ledger for
-candidates; the decisions are pure. Other applications share mailboxes: what is not ours is left to them.
+an id that points to none counts for nothing. So does a LocalId that is an ODS code, however many messages
+have it (GP Connect wants the same code on all of them). `Matcher` asks the ledger for candidates; the
+decisions are pure. Other applications share mailboxes: what belongs to them is left to them.
 """
 
 import re
@@ -109,10 +109,10 @@ def decide_acknowledgement(
 ) -> Decision:
     """Return the one message whose payload bears the id that an acknowledgement is about.
 
-    `doubt_of` says why it cannot be about a message although that bears the id: such a message counts only if
-    there is no other. The same payload sent again has the same ids. What never arrived cannot have been
-    acknowledged, so it steps back where there is another. Of a chain of messages, each of which sent the one
-    before it again, the newest at MESH is the one that was acknowledged.
+    `doubt_of` says why it cannot be about a message although that has the id: such a message never matches,
+    and if there is no other, its doubt is the answer. The same payload sent again has the same ids. What
+    never arrived cannot have been acknowledged, so it gives way where there is another. Of a chain of
+    messages, each of which sends the one before it again, the newest at MESH was acknowledged.
     """
     if not candidates:
         return Decision(None, Doubt.UNKNOWN_REFERENCE)
@@ -130,7 +130,7 @@ def decide_acknowledgement(
 
 
 def _is_chain(messages: Sequence[Candidate]) -> bool:
-    """True if each message but the first was sent again, or dropped again, as another of them."""
+    """True if each message but the first sends again, or repeats, another of them."""
     ids = {one.message_id for one in messages}
     first = [one for one in messages if one.resend_of not in ids and one.repeat_of not in ids]
     return len(first) == 1

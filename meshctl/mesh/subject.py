@@ -12,10 +12,8 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-TEMPLATE_NAMES = frozenset(
-    {"title", "patient_name", "nhs_number", "practice_name", "ods_code", "version", "message_id"}
-)
-"""What a template can name."""
+TEMPLATE_NAMES = ("title", "patient_name", "nhs_number", "practice_name", "ods_code", "version", "message_id")
+"""What a template can name. A key of the sidecar needs only its name here."""
 
 _TOKEN = re.compile(r"\{([^{}\[\]]*)\}|([{}\[\]])|([^{}\[\]]+)")
 # What would break a line of a control file or a report, or what XML 1.0 cannot carry.

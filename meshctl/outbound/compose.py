@@ -24,7 +24,7 @@ from meshctl.mesh.address import (
 from meshctl.mesh.codes import ERROR, explain_report
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.states import Acknowledgement
-from meshctl.mesh.subject import one_line, render
+from meshctl.mesh.subject import TEMPLATE_NAMES, one_line, render
 from meshctl.mesh.use_cases import ConfidentialDocuments, PayloadForm, UseCase, use_case_for_event
 from meshctl.outbound.document import (
     Caution,
@@ -395,18 +395,20 @@ def _asked(facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase) -> t
 def _values(
     facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, settings: Settings
 ) -> dict[str, str | None]:
-    """Return what the templates of the use case may use, but for NHS number and message id."""
+    """Return the values for TEMPLATE_NAMES but NHS number and message id, else the sidecar's of that name."""
     named = facts.patient if facts else None
     given = sidecar.patient
-    return {
+    values = {name: getattr(sidecar, name, None) for name in TEMPLATE_NAMES}
+    texts = {name: None if value is None else str(value) for name, value in values.items()}
+    return texts | {
         "title": sidecar.title or (facts.title if facts else None) or use_case.title,
         "patient_name": sidecar.patient_name
         or (named.display_name if named else None)
         or (given.surname if given else None),
         "practice_name": (facts.practice_name if facts else None) or settings.mailbox.organisation,
         "ods_code": (facts.ods_code if facts else None) or settings.mailbox.ods_code,
-        "version": str(sidecar.version)
-        if sidecar.version is not None
+        "version": texts["version"]
+        if texts["version"] is not None
         else (facts.document_version if facts else None) or "1",
     }
 

@@ -7,14 +7,15 @@ The steps, for all letters of a batch, each durable before the next:
 3. **ledger**: `claimed` for what goes, `rejected` for what does not, one transaction for the batch.
 4. **show the payload**: it gets its name in OUT, and what was dropped is removed from the letter's folder.
    The MESH Client does not react to a `.dat`.
-5. **show the control file**, one rename a letter: **the point of no return**.
+5. **show the control file**, one rename a letter (`Pairs.show_control`): **the point of no return**. From
+   step 3 on a restart goes forward; it takes back only a letter whose pair is gone from OUT.
 6. **announce**: `message.queued` is logged, then the ledger says `queued`. The log comes first: a crash may
    repeat a line, never leave it out.
 7. **close**: the letter's folder, now empty, is removed.
 
-So what was dropped is in its folder only for as long as no control file was shown, and the ledger knows every
-letter of which one was. What a restart finds, and does, is in `recover.py`. A rejected letter goes with the
-batch as far as step 3; the rest of its way is in `rejected.py`.
+So what was dropped is in its folder only for as long as no control file was shown, and every letter whose
+control file was shown is in the ledger. What a restart finds, and does, is in `recover.py`. A rejected letter
+goes with the batch as far as step 3; the rest of its way is in `rejected.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -51,8 +52,8 @@ class HandOff:
         """Do steps 3 to 7 for letters that were taken, and prepared if they are to be sent.
 
         `sources` are the folders that they were taken from. Returns the letters that could not be finished,
-        each for its own sake. Raises OSError or LedgerError for all other reasons. A restart, or the next
-        turn, finishes or takes back what was begun.
+        each for a reason of its own. Raises OSError or LedgerError for all other reasons. A restart, or the
+        next turn, finishes or takes back what was begun.
         """
         started = self._services.clock.monotonic()
         sent = [letter for letter in letters if letter.rejection is None]
@@ -129,7 +130,7 @@ class HandOff:
         self._ledger.mark_queued(message_ids, self._services.clock.now(), self._services.clock.steady())
 
     def _show_payloads(self, letters: Sequence[Letter], stuck: list[Stuck]) -> list[Letter]:
-        """Do step 4; return the letters of which it is done."""
+        """Do step 4: show payloads, remove what was dropped. Return the letters done; others join `stuck`."""
         for letter in letters:
             self.pairs.show_data(letter.message_id)
         done = []

@@ -78,8 +78,8 @@ class Recovery:
     ) -> tuple[list[LetterFolder], bool]:
         """Finish or take back every letter but those `in_hand`; return those that must be judged again.
 
-        Also return whether a letter had to be left as it is, for its own sake. At the start it also looks for
-        what belongs to no letter. Raises OSError or LedgerError; called again, it goes on where it stopped.
+        Also return whether a letter had to be left as it is, for a reason of its own. At the start it also
+        looks for what belongs to no letter. Raises OSError or LedgerError; a further call goes on from there.
         """
         if is_start:
             self._rejected.remove_temporary()

@@ -1,5 +1,6 @@
 """The checks of NHS number, date of birth and surname, and what their rejections may say."""
 
+import re
 from datetime import date
 
 import pytest
@@ -154,7 +155,8 @@ def test_no_rejection_quotes_what_it_rejects(text: str) -> None:
 
 
 def test_patient_shows_nothing_in_its_repr() -> None:
-    shown = repr(Patient("9990000042", date(2001, 2, 14), "Smith"))
+    # The address of an object may hold any digits.
+    shown = re.sub("0x[0-9A-Fa-f]+", "", repr(Patient("9990000042", date(2001, 2, 14), "Smith")))
 
     assert not any(secret in shown for secret in ("9990000042", "2001", "Smith"))
 
