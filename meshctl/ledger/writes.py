@@ -84,7 +84,12 @@ class Ledger:
     def __init__(self, path: Path, *, suspect: bool = False) -> None:
         self._path = path
         self.connection = open_for_writing(path, suspect=suspect)
-        self._identity = _identity(path)
+        try:
+            self._identity = _identity(path)
+        except OSError:
+            # Removed at this very moment: nobody else could close it.
+            self.connection.close()
+            raise
 
     def is_in_place(self) -> bool:
         """True if the file is still where it was opened: neither removed nor replaced by another."""

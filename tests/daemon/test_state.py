@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from meshctl.files.owner import OWNER_NAME, ForeignFolderError, claim, owner_of
-from meshctl.ledger.database import LEDGER_NAME
+from meshctl.ledger.database import LEDGER_NAME, open_for_writing
+from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 from tests.inbound.inbound_site import ACKNOWLEDGEMENT_CONTROL, report_on
 from tests.payloads import MadePatient, make_bundle_xml, make_response_xml, pdf, synthetic_nhs_number
@@ -55,6 +56,25 @@ def test_a_ledger_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path)
     assert f"{site.state} belongs to the mailbox {OTHER}" in check.stdout
     assert check.exit_code != 0
     assert site.messages() == before
+
+
+def test_a_ledger_that_goes_while_it_is_opened_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+
+    def open_and_lose(path: Path, *, suspect: bool) -> sqlite3.Connection:
+        opened.append(open_for_writing(path, suspect=suspect))
+        path.unlink()
+        return opened[0]
+
+    monkeypatch.setattr("meshctl.ledger.writes.open_for_writing", open_and_lose)
+
+    with pytest.raises(FileNotFoundError):
+        Ledger(tmp_path / LEDGER_NAME)
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 def test_a_daemon_ends_where_another_s_ledger_comes_in_its_place(site: Site, tmp_path: Path) -> None:
