@@ -180,8 +180,8 @@ class BridgeClient(MeshClient):
         response.raw = HTTPResponse(BytesIO(body), preload_content=False, status=status)
         if is_taken and not is_nothing(body) and object_in(body) is None:
             raise NotMeshError(f"what answered is not MESH: its answer is no JSON object (HTTP {status})")
-        if response.url == self.mailbox_url and is_taken:
-            answer = object_of(response, may_be_nothing=True)
+        if response.url == self.mailbox_url and is_taken and response.content.strip():
+            answer = object_of(response)
             if answer.get("mailboxId", answer.get("mailbox_id")) not in (None, self._mailbox):
                 raise NotMeshError("what answered is not MESH: it shakes hands with another mailbox")
 

@@ -611,9 +611,10 @@ def test_once_ends_by_itself_where_a_message_has_no_end(tmp_path: Path, mesh: Fa
 
 
 @pytest.mark.slow
-def test_a_page_shakes_no_hands(tmp_path: Path, mesh: FalseMesh) -> None:
+@pytest.mark.parametrize("told", [page(), Told.of(None)], ids=["page", "null"])
+def test_a_page_shakes_no_hands(tmp_path: Path, mesh: FalseMesh, told: Told) -> None:
     """A sign-in page that answers the handshake is not told to be MESH, and nothing is sent to it."""
-    mesh.tamper(Call.HANDSHAKE, page())
+    mesh.tamper(Call.HANDSHAKE, told)
     site = bridged_site(tmp_path / "site", mesh.url)
     site.put("letter", b"x")
 
