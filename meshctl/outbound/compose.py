@@ -96,7 +96,7 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     wrapping = _wrapping(dropped, use_case, settings, now, today)
     facts = wrapping.facts() if wrapping else dropped.facts
     _check_may_be_confidential(facts, use_case)
-    _check_agreement(facts.patient if facts else None, sidecar.patient, today)
+    _check_agreement(facts.patient if facts else None, sidecar.patient)
     to_dts, nhs_number, cautions = _recipient(facts, sidecar, use_case, today)
     cautions += check_documents(dropped.contents, use_case, is_wrapped=wrapping is not None)
     cautions += practice_cautions(facts)
@@ -262,7 +262,7 @@ def _choose_use_case(dropped: Dropped, settings: Settings) -> str:
     return chosen
 
 
-def _check_agreement(named: PatientFacts | None, given: SidecarPatient | None, today: date) -> None:
+def _check_agreement(named: PatientFacts | None, given: SidecarPatient | None) -> None:
     if named is None or given is None:
         return
     pairs = (
