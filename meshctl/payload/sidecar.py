@@ -276,7 +276,8 @@ class SidecarKey(NamedTuple):
         marks = [mark for metadata in (*inside, self.field.metadata) for mark in metadata]
         texts = [mark.text for mark in marks if isinstance(mark, _Expected)]
         if self.part is not None and not texts:
-            return f"an object with {', '.join(f'`{name}`' for name in self.part.model_fields)}"
+            names = ", ".join(f"`{name}`" for name in self.part.model_fields)
+            return f"an object, which may have the keys {names}"
         examples = [json.dumps(example) for example in self.field.examples or ()]
         return ", such as ".join([texts[-1], *examples])
 

@@ -176,8 +176,16 @@ def test_a_key_given_twice_is_rejected(data: bytes, key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("patient", "x", "`patient` must be an object with `nhs_number`, `date_of_birth`, `surname`"),
-        ("patient", [], "`patient` must be an object with `nhs_number`, `date_of_birth`, `surname`"),
+        (
+            "patient",
+            "x",
+            "`patient` must be an object, which may have the keys `nhs_number`, `date_of_birth`, `surname`",
+        ),
+        (
+            "patient",
+            [],
+            "`patient` must be an object, which may have the keys `nhs_number`, `date_of_birth`, `surname`",
+        ),
         ("patient", {"nhs_number": 9990000042}, "`patient.nhs_number` must be text in quotes"),
         ("patient", {"surname": ["x"]}, "`patient.surname` must be text in quotes"),
         ("use_case", 1, "`use_case` must be text in quotes"),
