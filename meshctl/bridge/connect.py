@@ -22,7 +22,9 @@ from meshctl.settings.model import BridgeSettings, Settings
 if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient
 
-MISSING_EXTRA = "The MESH API needs packages that are not installed here: pip install 'meshctl[api]'"
+MISSING_EXTRA = (
+    "The MESH API needs packages that are not installed here: pip install '.[api]' in the clone of meshctl"
+)
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _LONGEST_SECRET_BYTES = 10_000
 _PACKAGES = ("mesh_client", "requests", "urllib3", "cryptography")

@@ -83,11 +83,11 @@ def command(
         print_json([message.as_json() for message in shown])
         return
     if not shown:
-        click.echo("No such message.")
+        click.echo("No messages found.")
         return
     print_messages(shown, exact=exact)
     if len(found) > len(shown):
-        click.echo(f"There are more than {limit} messages; --limit 0 lists all.", err=True)
+        click.echo(f"There are more messages than the {limit} listed; --limit 0 lists all.", err=True)
 
 
 def _select(settings: Settings, selection: Selection) -> list[Message]:

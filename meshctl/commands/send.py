@@ -123,5 +123,6 @@ def _raise_if_lost(followed: list[Followed], timeout: timedelta | None, *, in_ti
     if not in_time and timeout is not None:
         still_open = sum(not file.is_decided for file in followed)
         raise MeshctlError(
-            f"{still_open} of {len(followed)} not sent within {format_duration(timeout)}; the daemon goes on."
+            f"{still_open} of {len(followed)} not sent within {format_duration(timeout)};"
+            " the daemon keeps trying."
         )

@@ -22,7 +22,7 @@ from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.database import LEDGER_NAME, primary_code
 from meshctl.settings.model import Settings
 
-_MISSING: Final = "Mount or make the folder again."
+_MISSING: Final = "Mount or recreate the folder."
 _RIGHTS: Final = "Let the user that meshctl runs as read, write and enter the folder."
 _ROOM: Final = "Free space there; df -h and df -i show what is left."
 _READ_ONLY: Final = "Mount the file system for writing; the system's own log says why it is not."
@@ -231,7 +231,7 @@ class RetriedWork:
         if self.problem is not None:
             self._journal.info(f"{self._policy.program}.unblocked", part=self.name)
         if self._has_alerted:
-            self._send_alert("unblocked", "What was in the way is cleared; work goes on.", "Nothing to do.")
+            self._send_alert("unblocked", "The problem is resolved; work has resumed.", "Nothing to do.")
         self.problem = self.error = None
         self._has_alerted = False
         self._logged.clear()

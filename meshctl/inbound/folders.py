@@ -297,8 +297,8 @@ NO_PAYLOAD_ADVICE: Final = (
     "Find out from whoever runs the MESH Client where it is; put back, it is read by itself."
 )
 CONTENT_ADVICE: Final = (
-    "Look at it with 'meshctl explain FILE'. If another application shares the mailbox it may be that one's;"
-    " else find out who wrote it, and move it away."
+    "Look at it with 'meshctl explain FILE'. If another application shares the mailbox, it may belong to"
+    " that one; else find out who wrote it, and move it away."
 )
 _LEAST_PATIENCE_SECONDS = 5.0
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV})

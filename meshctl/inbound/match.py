@@ -41,7 +41,7 @@ class Doubt(StrEnum):
 
     UNKNOWN = "None of its ids belongs to a message."
     SEVERAL = "Several messages bear its LocalId."
-    ODS_CODE = "Its LocalId is an ODS code, which many messages may bear."
+    ODS_CODE = "Its LocalId is an ODS code, which many messages share."
     WORKFLOW = "Its LocalId belongs to a message of another workflow."
     CONTRADICTION = "Its ids belong to different messages."
     UNKNOWN_REFERENCE = "No message bears the id that it acknowledges."

@@ -249,14 +249,14 @@ def _choose_use_case(dropped: Dropped, settings: Settings) -> str:
             )
         raise IncompleteError(
             "use_case_missing",
-            "Nothing says which use case the file belongs to.",
+            "No use case is given for this file.",
             "Drop the file into the sub-folder of its use case, name the use case in a sidecar, "
             "or set default_use_case.",
         )
     if chosen not in settings.use_cases:
         raise Rejection(
             "use_case_unknown",
-            "The use case that is named is not in the table.",
+            "The use case that is named does not exist.",
             "See 'meshctl use-cases' for the names, or add the use case to the settings.",
         )
     return chosen
@@ -309,7 +309,10 @@ def _routed_patient(
 
 
 def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> IncompleteError:
-    advice = "Add a sidecar NAME.meta.json with nhs_number, date_of_birth and surname, or with to_mailbox."
+    advice = (
+        "Add a sidecar NAME.meta.json with patient (nhs_number, date_of_birth and surname),"
+        " or with to_mailbox."
+    )
     if facts is None:
         return IncompleteError(
             "patient_missing", "The file does not say which patient it is about, and no sidecar does.", advice

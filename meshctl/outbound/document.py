@@ -161,8 +161,8 @@ def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> N
     if missing:
         raise Rejection(
             "document_incomplete",
-            f"The message around the document needs what nothing says: {', '.join(missing)}.",
-            "Add what is missing to the sidecar, what is of [mailbox] to the settings, and drop both again.",
+            f"These details are missing for the message around the document: {', '.join(missing)}.",
+            "Add them to the sidecar, or to [mailbox] in the settings, and drop file and sidecar again.",
         )
 
 
@@ -207,7 +207,7 @@ def _rejections(contents: Sequence[Attached]) -> Iterator[Rejection]:
         if named is not None and named != content.content_type:
             yield Rejection(
                 "document_kind",
-                f"{which} is {_KINDS[named]} by its name, and its content is none.",
+                f"{which} is {_KINDS[named]} by its name, but not by its content.",
                 "Save the document as what its name says, or name it as what it is, and drop it again;"
                 ' cut_off_documents = "warn" sends it as it is.',
             )

@@ -216,7 +216,7 @@ def _columns_of(cells: Sequence[str]) -> list[str]:
     if unknown:
         # The name of a column may be anything, even a patient's name.
         raise _unusable(
-            f"has columns that it may not have: {', '.join(map(str, unknown[:10]))}",
+            f"has columns that are not known: {', '.join(map(str, unknown[:10]))}",
             f"The first row may have file, {', '.join(INDEX_COLUMNS)}.",
         )
     if len(set(columns)) < len(columns):

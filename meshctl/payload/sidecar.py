@@ -450,7 +450,7 @@ def _unknown_key(place: Sequence[str | int], whole: dict[str, Any]) -> str:
                 return f"{shown} belongs inside `{name}`"
     known = _PARTS[".".join(outer)].model_fields
     near = difflib.get_close_matches(key.lower(), known, n=1)
-    return f"{shown} is not a key it may have" + (f" (is `{near[0]}` meant?)" if near else "")
+    return f"{shown} is not a known key" + (f" (is `{near[0]}` meant?)" if near else "")
 
 
 def _wrong_value(place: Sequence[str | int]) -> str:

@@ -153,7 +153,7 @@ def _advice(message: str, text: str) -> str:
     if first := _first_with_last_name([name[1] if name else "" for name in names]):
         return f"Line {len(names)} repeats line {first}: keep one of the two, or put both under one heading."
     return (
-        'Each setting stands once, as key = value on a line of its own, a text in quotes: folder = "outbox".'
+        'Write each setting once, on its own line, as key = value, with text in quotes: folder = "outbox".'
         " A text with a backslash needs single quotes: folder = 'C:\\outbox'. Close each quote and bracket."
     )
 

@@ -120,7 +120,7 @@ def folder_faults(sections: Mapping[str, Section]) -> list[SettingFault]:
         if one.key == other.key:
             continue
         if one.real == other.real:
-            faults.append(SettingFault(one.key, f"is one folder with {other.name}, {other.path}"))
+            faults.append(SettingFault(one.key, f"is the same folder as {other.name}, {other.path}"))
         for inner, outer in ((one, other), (other, one)):
             if outer.real in inner.real.parents:
                 text = f"{inner.path} lies inside {outer.name}, {outer.path}; keep them apart"

@@ -274,7 +274,7 @@ Arguments = Annotated[
     tuple[Argument, ...],
     BeforeValidator(_list),
     AfterValidator(_program),
-    Expected("a list of texts: the program, then its arguments"),
+    Expected("a list of strings: the program, then its arguments"),
 ]
 SettingPath = Annotated[Path, BeforeValidator(anchored), Expected("a path, not blank")]
 MailboxId = Annotated[

@@ -43,7 +43,7 @@ TIME_LIMIT_SECONDS = 60.0
 SENDER, PRACTICE = "X26ABC1", "X26ABC2"
 MISSING_SANDBOX = (
     "The demo over the sandbox needs NHS England's mesh-sandbox and what the bridge needs:"
-    " pip install 'meshctl[api]' mesh-sandbox uvicorn"
+    " pip install '.[api]' mesh-sandbox uvicorn in the clone of meshctl"
 )
 _PACKAGES = ("mesh_client", "mesh_sandbox", "uvicorn")
 # No organisation has these.

@@ -325,7 +325,8 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, command: tupl
 
     assert ended.exit_code == 2
     assert ended.stderr == (
-        "meshctl: The MESH API needs packages that are not installed here: pip install 'meshctl[api]'\n"
+        "meshctl: The MESH API needs packages that are not installed here:"
+        " pip install '.[api]' in the clone of meshctl\n"
     )
 
 

@@ -170,7 +170,7 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             (),
             None,
             (
-                "Nothing says which use case the file belongs to. Drop the file into the sub-folder of its "
+                "No use case is given for this file. Drop the file into the sub-folder of its "
                 "use case, name the use case in a sidecar, or set default_use_case."
             ),
         ),
@@ -178,7 +178,7 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             ("--use-case", "nope"),
             None,
             (
-                "The use case that is named is not in the table. See 'meshctl use-cases' for the names, or "
+                "The use case that is named does not exist. See 'meshctl use-cases' for the names, or "
                 "add the use case to the settings."
             ),
         ),
@@ -186,7 +186,7 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             (),
             {"pateint": {}},
             (
-                "The sidecar cannot be used: `pateint` is not a key it may have (is `patient` meant?). A "
+                "The sidecar cannot be used: `pateint` is not a known key (is `patient` meant?). A "
                 "sidecar may have the keys use_case, patient, document, to_mailbox, title, patient_name, "
                 "version, subject, local_id, resend_of, sha256, size_bytes, acknowledgements."
             ),

@@ -157,7 +157,10 @@ def test_the_limit_keeps_the_newest(site: Site) -> None:
         assert ids[:50] == _ids(site)
         assert ids[:2] == _ids(site, "--limit", "2")
         assert ids == _ids(site, "--limit", "0")
-        assert invoke(site, "list").stderr == "There are more than 50 messages; --limit 0 lists all.\n"
+        assert (
+            invoke(site, "list").stderr
+            == "There are more messages than the 50 listed; --limit 0 lists all.\n"
+        )
         assert invoke(site, "list", "--limit", "60").stderr == ""
 
 
@@ -179,7 +182,7 @@ def test_without_a_ledger_the_list_is_empty(site: Site) -> None:
 
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert "There is no ledger in" in result.stderr
-    assert invoke(site, "list").stdout == "No such message.\n"
+    assert invoke(site, "list").stdout == "No messages found.\n"
 
 
 def test_people_see_a_line_a_message(site: Site) -> None:

@@ -304,7 +304,7 @@ def test_the_time_to_wait_is_bounded_on_request(site: Site) -> None:
     result = _send(site, _file(site), *LETTER, "--wait", "--timeout", "1s")
 
     assert result.exit_code == 1
-    assert result.stderr == "meshctl: 1 of 1 not sent within 1s; the daemon goes on.\n"
+    assert result.stderr == "meshctl: 1 of 1 not sent within 1s; the daemon keeps trying.\n"
     assert _names(site.outbox) == {"letter.pdf", "letter.pdf.meta.json"}
 
 

@@ -125,7 +125,7 @@ def test_a_site_may_have_them_sent_with_a_warning(tmp_path: Path, more: str) -> 
 
     assert [(each.code, each.text.partition(":")[0]) for each in draft.cautions] == [
         ("document_cut_off", "The file was cut off"),
-        ("document_kind", "An attachment is a TIFF by its name, and its content is none."),
+        ("document_kind", "An attachment is a TIFF by its name, but not by its content."),
         ("document_cut_off", "An attachment was cut off"),
     ]
 

@@ -126,8 +126,8 @@ def test_the_first_row_tells_the_separator(separator: str, before: str) -> None:
         (b"\xef\xbb\xbf\r\n\r\n", "is empty"),
         (b"name,patient.surname\r\n1.pdf,Smith\r\n", "has no column `file`"),
         (b"file|patient.surname\r\n1.pdf|Smith\r\n", "has no column `file`"),
-        (b"file,patient.forename\r\n1.pdf,x\r\n", "has columns that it may not have: 2"),
-        (b"file,,title\r\n1.pdf,,x\r\n", "has columns that it may not have: 2"),
+        (b"file,patient.forename\r\n1.pdf,x\r\n", "has columns that are not known: 2"),
+        (b"file,,title\r\n1.pdf,,x\r\n", "has columns that are not known: 2"),
         (b"file,file\r\n1.pdf,1.pdf\r\n", "has the same column twice"),
         (b"file,patient.sur", "ends within its first row"),
         (b"file,patient.surname", "ends within its first row"),
@@ -195,7 +195,7 @@ def test_no_rejection_quotes_a_value() -> None:
     assert number not in errors + repr(rows)
     assert "Smith" not in errors + repr(rows)
     assert {number, "Smith"} <= set(rows[0].words_to_mask)
-    assert _unusable(f"file,Smith\r\n{number},x\r\n") == "The index has columns that it may not have: 2."
+    assert _unusable(f"file,Smith\r\n{number},x\r\n") == "The index has columns that are not known: 2."
 
 
 @given(st.dictionaries(st.sampled_from(INDEX_COLUMNS), st.text('=,"\r\n a1é', max_size=20), max_size=8))

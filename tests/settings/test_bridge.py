@@ -99,9 +99,9 @@ def test_a_secret_in_the_environment_is_rejected_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('work = "mailbox/IN"', "bridge.work: is one folder with IN of mailbox.folder"),
+        ('work = "mailbox/IN"', "bridge.work: is the same folder as IN of mailbox.folder"),
         ('work = "outbox/b"', "bridge.work: {within} lies inside staging.outbox"),
-        ('work = ".work"', "is one folder with"),
+        ('work = ".work"', "is the same folder as"),
         ('log = "log/meshctl.log"', "bridge.log: is one file with log.file"),
         ('log = "rejected/bridge.log"', "staging.rejected: {rejected} holds bridge.log"),
         ("chunk_bytes = 0", "bridge.chunk_bytes: found a wrong value; expected a whole number of bytes"),

@@ -215,13 +215,13 @@ def test_nothing_of_the_alert_command_is_quoted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('[staging]\noutbox = "mailbox/OUT"', "staging.outbox: is one folder with OUT of mailbox.folder"),
-        ('[staging]\nwork = "outbox"', "staging.outbox: is one folder with staging.work"),
+        ('[staging]\noutbox = "mailbox/OUT"', "staging.outbox: is the same folder as OUT of mailbox.folder"),
+        ('[staging]\nwork = "outbox"', "staging.outbox: is the same folder as staging.work"),
         ('[staging]\noutbox = "rejected/outbox"', "lies inside staging.rejected"),
         ('[staging]\nwork = "outbox/.work"', "lies inside staging.outbox"),
         ('[staging]\noutbox = "mailbox"', "lies inside staging.outbox"),
         ('[reports]\narchive = "mailbox/IN/archive"', "lies inside IN of mailbox.folder"),
-        ('[reports]\ndeliver = "archive"', "is one folder with reports.deliver"),
+        ('[reports]\ndeliver = "archive"', "is the same folder as reports.deliver"),
         ('[state]\nfolder = "outbox/state"', "lies inside staging.outbox"),
         ('[log]\nfile = "outbox/meshctl.log"', "holds log.file; keep them apart"),
         ('[staging]\noutbox = "."', "lies inside staging.outbox"),
@@ -239,7 +239,7 @@ def test_a_folder_is_one_under_whatever_name(tmp_path: Path) -> None:
 
     lines = faults(tmp_path, f'{MINIMAL}[staging]\noutbox = "link"\n')
 
-    assert [line for line in lines if "is one folder with staging.rejected" in line]
+    assert [line for line in lines if "is the same folder as staging.rejected" in line]
 
 
 def test_work_may_lie_in_the_mailbox_beside_the_clients_folders(tmp_path: Path) -> None:

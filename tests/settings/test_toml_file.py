@@ -9,7 +9,7 @@ from meshctl.errors import ConfigError
 from meshctl.settings.load import read_toml
 
 _GENERAL = (
-    'Each setting stands once, as key = value on a line of its own, a text in quotes: folder = "outbox".'
+    'Write each setting once, on its own line, as key = value, with text in quotes: folder = "outbox".'
     " A text with a backslash needs single quotes: folder = 'C:\\outbox'. Close each quote and bracket."
 )
 
