@@ -47,7 +47,6 @@ Exit codes: 0 success, 1 a problem was found, 2 wrong usage or settings."""
 class _Entry:
     module: str
     help: str
-    attribute: str = "command"
 
 
 COMMANDS: dict[str, dict[str, _Entry]] = {
@@ -62,7 +61,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
         "bridge": _Entry("bridge", "Serve the mailbox over the MESH API, instead of a MESH Client."),
         "service": _Entry("service", "Run the daemon as a Windows service."),
         "send": _Entry("send", "Copy files into the outbox safely."),
-        "reload": _Entry("run", "Make the daemon read its settings again.", "reload"),
+        "reload": _Entry("reload", "Make the daemon read its settings again."),
         "resend": _Entry("resend", "Send a failed or undelivered message again."),
     },
     "Look": {
@@ -100,7 +99,7 @@ class CommandLine(click.Group):
         entry = next((entries[cmd_name] for entries in COMMANDS.values() if cmd_name in entries), None)
         if entry is None:
             return None
-        command: click.Command = getattr(import_module(f"meshctl.commands.{entry.module}"), entry.attribute)
+        command: click.Command = import_module(f"meshctl.commands.{entry.module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

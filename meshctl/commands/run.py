@@ -1,4 +1,4 @@
-"""`meshctl run`: the daemon; and `meshctl reload`, which makes it read its settings again."""
+"""`meshctl run`: the daemon."""
 
 import os
 from contextlib import closing
@@ -7,7 +7,6 @@ import click
 
 from meshctl.check.exposure import refuse_world_writable, warn_of_root
 from meshctl.daemon.daemon import Daemon
-from meshctl.daemon.lock import ask_to_reload
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
 from meshctl.platform.systemd import ServiceManager
@@ -26,10 +25,6 @@ _EPILOG = epilog(
         1: "something stopped it",
         2: "wrong settings, or an outbox or settings file that everybody can write to",
     },
-)
-_RELOAD_EPILOG = epilog(
-    {"meshctl reload": "after a change of the settings; the log then has daemon.reloaded"},
-    {0: "the daemon was asked", 1: "no daemon is running, or you may not ask it", 2: "wrong settings"},
 )
 
 
@@ -53,19 +48,6 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
             daemon.run_once()
         else:
             daemon.run()
-
-
-@click.command(epilog=_RELOAD_EPILOG)
-@click.pass_context
-def reload(ctx: click.Context) -> None:
-    """Make the daemon read its settings again.
-
-    Wrong settings are reported here, and the daemon is not asked. The log names in daemon.reload_failed what
-    cannot change while it runs.
-    """
-    settings = settings_of(ctx)
-    ask_to_reload(settings.state.folder)
-    click.echo(f"The daemon reads {settings.file} again. The result is in the log: {settings.log.file}")
 
 
 def make_daemon(

@@ -60,7 +60,7 @@ def test_mesh_that_cannot_be_asked(tmp_path: Path) -> None:
     assert [ended.exit_code for ended in (away, denied, odd)] == [1, 1, 1]
     assert "no connection can be made" in away.stderr
     assert "does not let this mailbox in (HTTP 403)" in denied.stderr
-    assert "its answer cannot be understood" in odd.stderr
+    assert "its response cannot be read" in odd.stderr
 
 
 @pytest.mark.sampled(1)

@@ -25,7 +25,7 @@ from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_f
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Acknowledgement, State
 from meshctl.settings.load import load_settings
-from tests.clock import FakeClock
+from tests.clock import FakeClock, stopped_clock
 from tests.payloads import make_response_xml
 
 MAILBOX_ID = "X26ABC1"
@@ -65,7 +65,7 @@ class InboundSite:
     root: Path
     settings_text: str = ""
     client_config: str | None = None
-    clock: FakeClock = field(default_factory=FakeClock)
+    clock: FakeClock = field(default_factory=stopped_clock)
     lines: list[Line] = field(default_factory=list)
     alerts: list[dict[str, object]] = field(default_factory=list)
 
