@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T length)
 { return SystemFunction036(data, (ULONG)length); }
 """
 _SECONDS = 300
+_REST_SECONDS = 10.0
 
 
 class NoRigError(Exception):
@@ -137,7 +139,7 @@ def _build_python(folder: Path) -> None:
 def _run(
     command: Sequence[str], env: Mapping[str, str] | None, seconds: float
 ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    program = subprocess.Popen(
         command,
         cwd=TOP,
         env=env,
@@ -145,11 +147,21 @@ def _run(
         # Wine can write to a pipe or a file, and not to a terminal that is none.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        timeout=seconds,
-        check=False,
     )
+    assert program.stdout is not None
+    output: list[bytes] = []
+    reader = threading.Thread(target=output.extend, args=(program.stdout,), daemon=True)
+    reader.start()
+    try:
+        program.wait(seconds)
+    finally:
+        program.kill()
+    # Not to its end: a console host of Wine that outlives the program keeps the pipe open.
+    reader.join(_REST_SECONDS)
+    if not reader.is_alive():
+        program.stdout.close()
+    said = b"".join(output).decode("utf-8", "replace").replace("\r\n", "\n")
+    return subprocess.CompletedProcess(command, program.returncode, said)
 
 
 def _must(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:

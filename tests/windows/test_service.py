@@ -14,6 +14,9 @@ import pytest
 from tests.site import Finished, Site, make_site, wait_until
 from tests.windows.letters import letter
 
+# One at a time: the service manager locks its database while a service starts.
+pytestmark = pytest.mark.xdist_group("services")
+
 _ONLY_EVENTS = {"quiet_seconds": 120.0, "rescan_seconds": 120.0}
 
 
