@@ -4,29 +4,25 @@ Python's start-up would be most of the time of a sweep over hundreds of kill poi
 whole command from its arguments on; a test compares its calls with those of the command as users start it.
 """
 
-import ctypes
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, NoReturn
+from typing import IO
 
 from meshctl.cli import main
 from tests.crash import strace
 from tests.crash.strace import Call
+from tests.forked import Waiting, waiting
 from tests.site import Site
 
 Meanwhile = Callable[[], AbstractContextManager[object]]
-
-_PR_SET_PTRACER = 0x59616D61
-_ANYBODY = -1
-_RUN_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -72,71 +68,30 @@ def run_until(
         return waiting.go()
 
 
-class _Waiting:
-    """A forked process that waits for a byte before it does anything."""
+class _Held:
+    """The command, forked and held."""
 
-    def __init__(self, process_id: int, gate: int, output: IO[bytes]) -> None:
-        self.process_id = process_id
-        self._gate = gate
+    def __init__(self, process: Waiting, output: IO[bytes]) -> None:
+        self.process_id = process.process_id
+        self._process = process
         self._output = output
-        self._ended = False
 
     def go(self) -> Ended:
         """Let it go and wait for its end."""
-        os.write(self._gate, b"1")
-        _, status = os.waitpid(self.process_id, 0)
-        self._ended = True
+        code = self._process.wait()
         self._output.seek(0)
-        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        return Ended(killed, os.waitstatus_to_exitcode(status), self._output.read().decode())
-
-    def end(self) -> None:
-        """End it if it still waits."""
-        if not self._ended:
-            os.kill(self.process_id, signal.SIGKILL)
-            os.waitpid(self.process_id, 0)
+        return Ended(code == -signal.SIGKILL, code, self._output.read().decode())
 
 
 @contextmanager
-def _waiting(site: Site) -> Iterator[_Waiting]:
-    entrance, gate = os.pipe()
-    with TemporaryFile() as output:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        process_id = os.fork()
-        if process_id == 0:
-            os.close(gate)
-            _become_meshctl(site, entrance, output.fileno())
-        os.close(entrance)
-        waiting = _Waiting(process_id, gate, output)
-        try:
-            yield waiting
-        finally:
-            waiting.end()
-            os.close(gate)
+def _waiting(site: Site) -> Iterator[_Held]:
+    with TemporaryFile() as output, waiting(partial(_run_once, site), output.fileno()) as process:
+        yield _Held(process, output)
 
 
-def _become_meshctl(site: Site, entrance: int, output: int) -> NoReturn:
-    code = 70
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        for name in [name for name in os.environ if name.startswith("MESHCTL_")]:
-            del os.environ[name]
-        os.environ.update(site.environ)
-        sys.argv = ["meshctl", "-c", str(site.settings_file), "run", "--once"]
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.alarm(_RUN_SECONDS)
-        os.read(entrance, 1)
-        main()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    finally:
-        if sys.exc_info()[0] is not None:
-            # Leaving at once, as a child of this process must, would leave no trace of it.
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _run_once(site: Site) -> None:
+    for name in [name for name in os.environ if name.startswith("MESHCTL_")]:
+        del os.environ[name]
+    os.environ.update(site.environ)
+    sys.argv = ["meshctl", "-c", str(site.settings_file), "run", "--once"]
+    main()
