@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.errors import ConfigError
+from meshctl.mesh.subject import TEMPLATE_NAMES
 from tests.settings.loading import MINIMAL, faults, load
 
 
@@ -85,8 +86,8 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
         (
             '[use_cases.send-document]\nsubject = "{titel}"',
             (
-                'use_cases.send-document.subject: found "{titel}": unknown name {titel}; a template can use'
-                " message_id, nhs_number, ods_code, patient_name, practice_name, title, version; for example"
+                'use_cases.send-document.subject: found "{titel}": unknown name {titel}; a template can use '
+                f"{', '.join(sorted(TEMPLATE_NAMES))}; for example"
                 ' subject = "{title} for {patient_name}, NHS Number: {nhs_number}[, ODS code: {ods_code}]"'
             ),
         ),
