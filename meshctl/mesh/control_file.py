@@ -7,6 +7,7 @@ network, and no error text quotes what a file holds: To_DTS and Subject carry pa
 
 import html
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -70,9 +71,9 @@ MAX_CHARACTERS: Final = {
 2026, of the rest by the DTS Client v4, whose limits MESH kept."""
 
 # Lower case, because files disagree: DataChecksum and DataCheckSum are both around.
-_KNOWN: Final = frozenset(tag.lower() for tag, _ in _TAGS)
-_KNOWN_IN_STATUS: Final = frozenset(tag.lower() for tag, _ in _STATUS_TAGS)
-_SPELLING: Final = {tag.lower(): tag for tag, _ in (*_TAGS, *_STATUS_TAGS)}
+_FIELDS: Final = {tag.lower(): field for tag, field in _TAGS}
+_STATUS_FIELDS: Final = {tag.lower(): field for tag, field in _STATUS_TAGS}
+_SPELLING: Final = {field: tag for tag, field in (*_TAGS, *_STATUS_TAGS)}
 # Characters that XML needs escaped; a reader would take a bare carriage return for a line feed.
 _ESCAPED: Final = re.compile("[&<>\r]")
 _FLAGS: Final = ("compress", "allow_chunking", "encrypted", "is_compressed")
@@ -190,8 +191,7 @@ def read_control_file(data: bytes) -> ControlFile:
         raise ControlFileError("The control file has a DTD, which is never read: it can hide entities.")
     if _local_name(root) != _ROOT.lower():
         raise ControlFileError(f"The file is XML, but its root element is not {_ROOT}.")
-    texts = _texts(root, _KNOWN)
-    values: dict[str, Any] = {field: texts.get(tag.lower(), "") for tag, field in _TAGS}
+    values: dict[str, Any] = _texts(root, _FIELDS)
     flags = {field: _FLAG_BY_TEXT.get(values[field]) for field in _FLAGS}
     return ControlFile(**values | flags, status=_status(root))
 
@@ -221,17 +221,17 @@ def _is_utf_8(data: bytes) -> bool:
     return True
 
 
-def _texts(parent: etree._Element, known: frozenset[str]) -> dict[str, str]:
-    """Return the texts of the known children of `parent` by their tags in lower case."""
+def _texts(parent: etree._Element, fields: Mapping[str, str]) -> dict[str, str]:
+    """Return each field with the text of its child of `parent`, empty where there is none."""
     texts: dict[str, str] = {}
     for element in parent:
-        name = _local_name(element)
-        if name not in known:
+        field = fields.get(_local_name(element))
+        if field is None:
             continue
-        if name in texts:
-            raise ControlFileError(f"The control file has more than one {_SPELLING[name]}.")
-        texts[name] = (element.text or "").strip()
-    return texts
+        if field in texts:
+            raise ControlFileError(f"The control file has more than one {_SPELLING[field]}.")
+        texts[field] = (element.text or "").strip()
+    return dict.fromkeys(fields.values(), "") | texts
 
 
 def _status(root: etree._Element) -> StatusRecord | None:
@@ -240,8 +240,7 @@ def _status(root: etree._Element) -> StatusRecord | None:
         return None
     if len(records) > 1:
         raise ControlFileError(f"The control file has more than one {_STATUS_TAG}.")
-    texts = _texts(records[0], _KNOWN_IN_STATUS)
-    return StatusRecord(**{field: texts.get(tag.lower(), "") for tag, field in _STATUS_TAGS})
+    return StatusRecord(**_texts(records[0], _STATUS_FIELDS))
 
 
 def _local_name(element: etree._Element) -> str:
