@@ -33,7 +33,7 @@ def test_line_has_time_level_event_and_keys_in_the_order_given() -> None:
 
     assert line == (
         "2026-11-22T09:15:02.481Z INFO message.queued message_id=20261122091502480113_7F3A9C "
-        "use_case=send-document file=letter.pdf size=48213 wrapped=true wrapped_size=66541 took_ms=4"
+        "use_case=send-document file=letter.pdf size=48213 took_ms=4"
     )
 
 
