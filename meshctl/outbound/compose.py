@@ -398,7 +398,10 @@ def _asked(facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase) -> t
 def _values(
     facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, settings: Settings
 ) -> dict[str, str | None]:
-    """Return the values for TEMPLATE_NAMES but NHS number and message id, else the sidecar's of that name."""
+    """Return the values of TEMPLATE_NAMES, without NHS number and message id.
+
+    A name that is not made here has the value of the sidecar's key of that name.
+    """
     named = facts.patient if facts else None
     given = sidecar.patient
     values = {name: getattr(sidecar, name, None) for name in TEMPLATE_NAMES}
