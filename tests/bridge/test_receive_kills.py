@@ -5,7 +5,7 @@ may take what has arrived out of IN: that must not bring it back.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -133,9 +133,11 @@ def test_kill_points(sandbox: Sandbox, tmp_path: Path, variant: str, takes_away:
     places = Places(sandbox, tmp_path, VARIANTS[variant])
     calls = places.calls()
 
-    killed = [kill_at(places, call, takes_away) for call in thinned(calls, every, kind_of)]
+    points = thinned(calls, every, kind_of)
+    for call in points:
+        kill_at(places, call, takes_away)
 
-    assert sum(killed) == len(killed) >= len(calls) / every
+    assert len(points) >= len(calls) / every
     assert len(calls) > 15
 
 
@@ -186,16 +188,23 @@ def test_kill_points_of_the_start_after_a_kill(
     assert killed > (100 if every == 1 else 10)
 
 
-def kill_at(places: Places, call: strace.Call, takes_away: bool) -> bool:
-    """Kill one receipt at a call, judge what is visible, start again and judge the end."""
+def kill_at(places: Places, call: strace.Call, takes_away: bool) -> None:
+    """Kill one receipt at a call, judge what is visible, start again and judge the end.
+
+    The network decides in how many pieces a payload comes and is written: where this receipt makes fewer
+    calls of the kind than the recorded one, it is killed at the last of them.
+    """
     place = places.new()
-    killed = forked.run_until(place.mailbox.receive, call)
+    while not forked.run_until(place.mailbox.receive, call):
+        place.check_end()
+        call = replace(call, number=call.number - 1)
+        assert call.number > 0, f"no {call.kind} was made"
+        place = places.new()
     place.check_visible()
     if takes_away:
         place.take_away()
     assert forked.run(place.mailbox.receive) == 0
     place.check_end()
-    return killed
 
 
 def _calls_after(places: Places, first: strace.Call, folder: Path) -> list[strace.Call]:
