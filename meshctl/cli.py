@@ -19,6 +19,8 @@ import click
 from meshctl import __version__
 from meshctl.errors import MeshctlError, is_closed_pipe
 from meshctl.journal.masking import escape_unprintable, mask_numbers
+from meshctl.platform import host
+from meshctl.settings import mailboxes
 
 PROGRAM = "meshctl"
 DEBUG_VARIABLE = "MESHCTL_DEBUG"
@@ -32,10 +34,13 @@ Begin with:
   meshctl init /srv/mesh         create the folders and the settings
   meshctl -c FILE check          check that everything is set up right
   meshctl -c FILE run            send what is dropped into the outbox
+  meshctl status --all           see every mailbox of this server
 
 \b
-Settings are read from -c FILE, or $MESHCTL_CONFIG, or ./meshctl.toml, or
-/etc/meshctl/meshctl.toml (on Windows %ProgramData%\\meshctl\\meshctl.toml).
+Settings are read from -c FILE or of -m NAME, or from $MESHCTL_CONFIG, or
+./meshctl.toml, or /etc/meshctl/meshctl.toml. -m NAME stands for
+/etc/meshctl/NAME.toml, which meshctl init --system NAME makes. (On Windows
+%ProgramData%\\meshctl\\meshctl.toml, and \\NAME\\meshctl.toml in that folder.)
 MESHCTL_SECTION__KEY in the environment overrides a key, for example
 MESHCTL_LOG__LEVEL=DEBUG.
 
@@ -151,6 +156,11 @@ class CommandLine(click.Group):
             _end(_describe_os_error(error), MeshctlError.exit_code)
 
 
+def _complete_name(_ctx: click.Context, _param: click.Parameter, typed: str) -> list[str]:
+    """Return the names of mailboxes that begin as typed."""
+    return [name for name in mailboxes.names() if name.startswith(typed)]
+
+
 @click.command(
     cls=CommandLine,
     epilog=_EPILOG,
@@ -163,9 +173,22 @@ class CommandLine(click.Group):
     type=click.Path(path_type=Path),
     help="The settings file. Default: $MESHCTL_CONFIG, ./meshctl.toml, /etc/meshctl/meshctl.toml.",
 )
+@click.option(
+    "-m",
+    "name",
+    metavar="NAME",
+    shell_complete=_complete_name,
+    help=f"A mailbox of this server by its name: the settings in {host.named_settings('NAME')}.",
+)
 @click.version_option(__version__, "-V", "--version", prog_name=PROGRAM)
-def cli(config: Path | None) -> None:
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None, name: str | None) -> None:
     """Drop a file into a folder: the patient's GP practice gets it over NHS MESH, and you see that it did."""
+    if name is None:
+        return
+    if config is not None:
+        raise click.UsageError("Give either -c FILE or -m NAME, not both.")
+    ctx.params["config"] = mailboxes.named_file(name)
 
 
 def main() -> None:

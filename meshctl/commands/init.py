@@ -17,7 +17,7 @@ from meshctl.settings.layout import (
     make_layout,
     system_layout,
 )
-from meshctl.settings.load import SYSTEM_FILE
+from meshctl.settings.mailboxes import SYSTEM_FILE
 from meshctl.settings.types import MailboxId
 from meshctl.terminal.output import epilog
 

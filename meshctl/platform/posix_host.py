@@ -178,10 +178,21 @@ class ProcessTree:
 
 
 SETTINGS_FOLDER = Path("/etc/meshctl")
+SETTINGS_PATTERN = "*.toml"
 START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"
 START_BRIDGE, SCHEDULER = "systemctl enable --now meshctl-bridge@NAME", "cron"
 KEEP_TIME = "timedatectl set-ntp true; timedatectl shows whether it does."
 REMOVE_FOLDER = "rm -r"
+
+
+def named_settings(name: str) -> Path:
+    """Return the settings file of the mailbox that `-m` calls so."""
+    return SETTINGS_FOLDER / f"{name}.toml"
+
+
+def settings_name(file: Path) -> str:
+    """Return what `-m` calls the mailbox of a settings file that SETTINGS_PATTERN finds."""
+    return file.stem
 
 
 def quoted(path: os.PathLike[str]) -> str:

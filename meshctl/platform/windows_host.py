@@ -262,10 +262,21 @@ class ProcessTree:
 
 
 SETTINGS_FOLDER = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "meshctl"
+SETTINGS_PATTERN = "*/meshctl.toml"
 START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"
 START_BRIDGE, SCHEDULER = "meshctl service start --bridge", "the Task Scheduler"
 KEEP_TIME = "w32tm /resync; w32tm /query /status shows whether it does."
 REMOVE_FOLDER = "rmdir /s /q"
+
+
+def named_settings(name: str) -> Path:
+    """Return the settings file of the mailbox that `-m` calls so."""
+    return SETTINGS_FOLDER / name / "meshctl.toml"
+
+
+def settings_name(file: Path) -> str:
+    """Return what `-m` calls the mailbox of a settings file that SETTINGS_PATTERN finds."""
+    return file.parent.name
 
 
 def quoted(path: os.PathLike[str]) -> str:

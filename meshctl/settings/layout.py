@@ -21,7 +21,7 @@ from meshctl.errors import ConfigError
 from meshctl.files import durable
 from meshctl.platform import host, system
 from meshctl.settings.client_config import ClientConfig, interface_folder
-from meshctl.settings.load import FILE_NAME
+from meshctl.settings.mailboxes import FILE_NAME
 from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS
 from meshctl.settings.types import Section, default_of, example_of, toml_value
 from meshctl.settings.use_cases import UseCaseSettings

@@ -22,6 +22,7 @@ from meshctl.errors import ConfigError
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.platform import host
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
+from meshctl.settings.mailboxes import CONFIG_VARIABLE, FILE_NAME, SYSTEM_FILE
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, StagingSettings
 from meshctl.settings.rules import (
     SettingFault,
@@ -40,10 +41,6 @@ from meshctl.settings.use_cases import (
     site_use_cases,
     use_case_faults,
 )
-
-CONFIG_VARIABLE = "MESHCTL_CONFIG"
-FILE_NAME = "meshctl.toml"
-SYSTEM_FILE = host.SETTINGS_FOLDER / FILE_NAME
 
 # The name of a setting or the header of a section.
 _NAME = re.compile(r"\s*(\[+[\w.\"' -]+\]+|[\w.\"'-]+(?=\s*=))")

@@ -25,7 +25,8 @@ from meshctl.ledger.database import LedgerError
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import FINAL
 from meshctl.outbound.names import SIDECAR_SUFFIX
-from meshctl.settings.load import FILE_NAME, load_settings
+from meshctl.settings.load import load_settings
+from meshctl.settings.mailboxes import FILE_NAME
 from meshctl.settings.model import Settings
 
 TIME_LIMIT_SECONDS = 50.0

@@ -1,0 +1,117 @@
+"""The mailboxes of this server: the settings files in the system's folder, by the names that `-m` takes.
+
+`/etc/meshctl/NAME.toml` is the mailbox NAME, on Windows `%ProgramData%\\meshctl\\NAME\\meshctl.toml`. Only
+names are looked at here; no settings are read.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from meshctl.errors import ConfigError
+from meshctl.platform import host
+
+CONFIG_VARIABLE: Final = "MESHCTL_CONFIG"
+FILE_NAME: Final = "meshctl.toml"
+SYSTEM_FILE = host.SETTINGS_FOLDER / FILE_NAME
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_ENDING: Final = ".toml"
+_MOST_NAMED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mailbox of this server: what it is called, and its settings file, which may be wrong or gone."""
+
+    name: str
+    file: Path
+
+
+def named_file(name: str) -> Path:
+    """Return the settings file of the mailbox that `-m` names.
+
+    Raises ConfigError for what is no name, and for a mailbox that there is not.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(_ENDING):
+        raise ConfigError(
+            f"-m takes the name of a mailbox, such as letters for {host.named_settings('letters')}: letters,"
+            " digits, hyphens, underscores and dots. For a settings file anywhere else give -c FILE."
+        )
+    file = host.named_settings(name)
+    if _is_missing(file):
+        raise ConfigError(f"There is no mailbox {name}: no file {file}. {_those_there()}")
+    return file
+
+
+def names() -> list[str]:
+    """Return the names that `-m` takes, sorted; none where the folder cannot be looked at."""
+    try:
+        return [place.name for place in _in_folder() if _NAME.fullmatch(place.name)]
+    except OSError:
+        return []
+
+
+def every_mailbox(environ: Mapping[str, str]) -> list[Place]:
+    """Return every mailbox of this server by name: those of the system's folder, and $MESHCTL_CONFIG's.
+
+    The last only where it is none of them. Raises ConfigError where the folder cannot be looked at, or there
+    is no mailbox at all.
+    """
+    try:
+        places = _in_folder()
+    except OSError as error:
+        raise ConfigError(f"{host.SETTINGS_FOLDER} cannot be looked at: {error.strerror}.") from None
+    others = [SYSTEM_FILE] if SYSTEM_FILE.exists() else []
+    if named := environ.get(CONFIG_VARIABLE):
+        others.append(Path(named).absolute())
+    known = {_real(place.file) for place in places}
+    for file in others:
+        if _real(file) not in known:
+            known.add(_real(file))
+            places.append(Place(file.stem if file == SYSTEM_FILE else str(file), file))
+    if not places:
+        raise ConfigError(
+            f"This server has no mailbox: there are no settings in {host.SETTINGS_FOLDER}, and"
+            f" ${CONFIG_VARIABLE} is not set. meshctl init --system NAME makes one; for settings elsewhere"
+            " leave out --all and give -c FILE."
+        )
+    return places
+
+
+def _in_folder() -> list[Place]:
+    """Return the mailboxes of the system's folder, by name. Raises OSError."""
+    if _is_missing(host.SETTINGS_FOLDER):
+        return []
+    # A pattern finds nothing in a folder that may not be read.
+    os.scandir(host.SETTINGS_FOLDER).close()
+    files = host.SETTINGS_FOLDER.glob(host.SETTINGS_PATTERN)
+    places = [Place(host.settings_name(file), file) for file in files]
+    return sorted((one for one in places if not one.name.startswith(".")), key=lambda place: place.name)
+
+
+def _is_missing(path: Path) -> bool:
+    """True if there is nothing at a path; what may not be looked at is not missing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _real(file: Path) -> str:
+    return os.path.realpath(file)
+
+
+def _those_there() -> str:
+    there = names()
+    if not there:
+        return "There is none yet; meshctl init --system NAME makes one."
+    more = len(there) - _MOST_NAMED
+    listed = ", ".join(there[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"There {'is' if len(there) == 1 else 'are'}: {listed}."
