@@ -135,6 +135,7 @@ def day(tmp_path: Path) -> Day:
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_that_was_written_printed_or_shown_names_the_patient(day: Day) -> None:
     """Nothing beside payloads and control files holds number, name, date of birth or Subject."""

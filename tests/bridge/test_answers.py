@@ -224,6 +224,7 @@ def test_no_answer_brings_patient_data_into_a_fault(body: object) -> None:
     assert "01011990" not in fault.text
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_believed_is_denied(tmp_path: Path) -> None:
     """A server with a certificate of another authority is DENIED, and the reason is told."""
     ours, other = TestAuthority(tmp_path / "ours"), TestAuthority(tmp_path / "other")

@@ -559,7 +559,7 @@ _ENDLESS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "told"), _ENDLESS.values(), ids=list(_ENDLESS))
 def test_what_has_no_end_keeps_nobody_waiting(
     tmp_path: Path, mesh: FalseMesh, call: Call, told: object
@@ -599,6 +599,7 @@ def test_a_send_whose_answer_trickles_is_not_doubled(tmp_path: Path, mesh: False
     assert mesh.arrived == [b"x"]
 
 
+@pytest.mark.slow
 def test_once_ends_by_itself_where_a_message_has_no_end(tmp_path: Path, mesh: FalseMesh) -> None:
     """`bridge --once` sends what there is, and a signal ends its wait for the rest."""
     mesh.inbox[ID] = LETTER
@@ -626,6 +627,7 @@ def test_a_page_shakes_no_hands(tmp_path: Path, mesh: FalseMesh, told: Told) -> 
     assert {one.call for one in mesh.requests} == {Call.HANDSHAKE}
 
 
+@pytest.mark.slow
 def test_the_proxy_gets_nothing_that_stays_on_this_computer(
     tmp_path: Path, mesh: FalseMesh, thief: Stranger
 ) -> None:
@@ -755,6 +757,7 @@ def _as_bytes(body: object) -> bytes:
     return body
 
 
+@pytest.mark.slow
 @given(
     tampered=st.dictionaries(st.sampled_from(list(Call)), _answers(), min_size=1, max_size=4),
     is_taken_anyway=st.booleans(),

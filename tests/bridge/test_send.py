@@ -53,7 +53,7 @@ def test_without_save_sent_nothing_is_left(mailbox: Mailbox, sandbox: Sandbox) -
     assert arrived(sandbox) == [b"a letter"]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [True, False, None])
 @pytest.mark.parametrize("chunk_bytes", [7_000, 50_000, len(LONG), 10**9])
 def test_payloads_arrive_as_they_were(

@@ -178,6 +178,7 @@ def test_the_enquiry_itself_may_fail(
     assert arrived(sandbox) == [b"a letter"]
 
 
+@pytest.mark.slow
 def test_a_request_cut_short_leaves_no_doubt(mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox) -> None:
     """What was not handed over to the last byte cannot have been taken: it waits, and is sent anew."""
     mailbox.chunk_bytes = 10**9

@@ -38,6 +38,7 @@ def test_once_sends_and_receives_what_there_is(tmp_path: Path, sandbox: Sandbox)
     assert sandbox.inbox("X26ABC1") == []
 
 
+@pytest.mark.slow
 def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sandbox) -> None:
     """A pair goes within seconds, and what arrives is there after a poll."""
     site = bridged_site(tmp_path / "site", sandbox.url)
@@ -250,6 +251,7 @@ def test_systemd_hears_that_it_is_ready_lives_and_stops(tmp_path: Path, sandbox:
         assert said("STOPPING=1")
 
 
+@pytest.mark.slow
 def test_systemd_hears_what_is_in_the_way(tmp_path: Path) -> None:
     """Without MESH the service is not ready, and its status says why."""
     site = bridged_site(tmp_path, closed_port())

@@ -317,6 +317,7 @@ def test_a_wrong_timeout_is_wrong_usage(site: Site, arguments: tuple[str, ...]) 
     assert _names(site.outbox) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_a_terminal_shows_progress(site: Site) -> None:
     """On a terminal the file has a line that moves, without a daemon there is a hint, and Ctrl-C ends it."""

@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_some_kill_points() -> None:
     """At a sample of the kill points of a mixed batch and of a refused file nothing is broken."""
     [mixed, refused] = sweep([named("mixed batch"), named("refused with its sidecar")], every=12)

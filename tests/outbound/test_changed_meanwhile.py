@@ -57,6 +57,7 @@ def _run_while(site: Site, change: Callable[[], None]) -> None:
     assert (ended.exit_code, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_file_written_to_after_it_was_looked_at_is_looked_at_again(site: Site) -> None:
     """A file that changed before it was taken is put back, and sent as it is then."""
     old, new = make_bundle_xml(identifier="old"), make_bundle_xml(identifier="new!")
@@ -67,6 +68,7 @@ def test_a_file_written_to_after_it_was_looked_at_is_looked_at_again(site: Site)
     check_invariants(site, [Dropped(target, new)])
 
 
+@pytest.mark.slow
 def test_a_file_swapped_for_a_link_is_not_followed(site: Site) -> None:
     """A file swapped for a symbolic link before it was taken is refused as a link."""
     secret = site.root / "secret.xml"
@@ -89,6 +91,7 @@ def test_a_file_swapped_for_a_link_is_not_followed(site: Site) -> None:
     check_invariants(site, [Dropped(target, link_content(os.fspath(secret)))])
 
 
+@pytest.mark.slow
 def test_a_sidecar_that_changed_counts_as_it_is_then(site: Site) -> None:
     """A sidecar written anew before it was taken decides, not the one that had been read."""
     site.place("letter.pdf", pdf("letter"), sidecar=sidecar(to_mailbox="X26OLD1"))
@@ -98,6 +101,7 @@ def test_a_sidecar_that_changed_counts_as_it_is_then(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_a_file_withdrawn_in_the_last_moment_is_not_sent(site: Site) -> None:
     """A file that its owner takes away before it is taken leaves nothing behind."""
     target = site.place("letter.pdf", pdf("letter"), sidecar=sidecar())

@@ -53,6 +53,7 @@ def test_a_stop_does_not_wait_for_it(site: Site) -> None:
     assert not list(site.out.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_it", [True, False], ids=["this file", "another file"])
 def test_a_described_one_is_compared_as_it_is_written(site: Site, is_it: bool) -> None:
     """A SHA-256 that a sidecar gives is never passed over, however large the file."""

@@ -148,6 +148,7 @@ def test_an_outbox_that_may_not_be_written_to_blocks(site: Site) -> None:
     check_invariants(site, settled=False)
 
 
+@pytest.mark.slow
 @needs_root
 def test_another_users_file_waits_for_its_writer(site: Site) -> None:
     """With CAP_LEASE, another user's file that somebody still has open is not taken, however old it is."""

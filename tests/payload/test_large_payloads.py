@@ -30,7 +30,7 @@ def test_a_large_message_gives_the_facts_of_a_small_one(make: Make, first: bool)
     assert reading.size_bytes == len(large)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @in_both_formats
 def test_75_megabytes_take_little_memory(make: Make) -> None:
     """A message with a scanned document of 75 MB is read in a few megabytes of memory."""

@@ -139,7 +139,7 @@ def _follow(daemon: Daemon, letters: Letters, writer: Writer, taken: Taken) -> N
     daemon.wait_for(is_over, "all letters to be sent")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("kind", "parts", "staging"),
     [
@@ -173,7 +173,7 @@ def test_a_file_that_is_still_written_is_waited_for(
             _judge(site, letters, writer, taken)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "parts"), [("stamped_closed", ALL), ("frozen", ALL), ("stamped_ahead", ("attachment",))]
 )
@@ -188,6 +188,7 @@ def test_a_single_run_leaves_what_grows_to_the_next(
         _judge(site, letters, writer, taken)
 
 
+@pytest.mark.slow
 @needs_two_users
 def test_with_leases_a_single_run_leaves_what_is_held_open(tmp_path: Path) -> None:
     """Of a file of another user, too; nothing was told before it looked."""
@@ -209,6 +210,7 @@ def _run_during(site: Site, letters: Letters, writer: Writer, taken: Taken) -> N
     taken.look()
 
 
+@pytest.mark.slow
 def test_an_old_stamp_does_not_shorten_the_wait(tmp_path: Path) -> None:
     """A file as `cp -p` leaves it is as new as any other when it is first seen."""
     site = make_shared_site(tmp_path / "site", **WAITING)

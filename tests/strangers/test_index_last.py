@@ -89,6 +89,7 @@ def _wait_for_an_end(site: Site, daemon: Daemon, pairs: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_row_without_its_file_is_told_and_never_used(site: Site) -> None:
     """The scanner's next batch has a file of that name, of another patient."""
     site.place("scan-1.pdf", OF_A, folder=FOLDER)
@@ -141,6 +142,7 @@ def test_an_index_that_is_dropped_again_is_for_nothing(site: Site) -> None:
     assert _told_of_rows(site) == [(f"scan-{number}.pdf", "index_file_missing") for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_rows_wait_for_files_that_are_still_written(site: Site) -> None:
     """They wait where nobody else sees them."""
     files = _scans()

@@ -101,6 +101,7 @@ def test_an_index_that_is_no_file(site: FaultySite, make: Callable[[Path], None]
     _check_good_is_sent(site)
 
 
+@pytest.mark.slow
 @needs_root
 def test_an_index_of_another_user_that_may_not_be_read(site: FaultySite) -> None:
     """A scanner that writes with umask 077 stops nobody."""
@@ -184,6 +185,7 @@ def test_a_document_is_of_100_mb_at_most_by_default(root: Path) -> None:
     assert "too_large" in explanation.content["code"]
 
 
+@pytest.mark.slow
 @needs_root
 def test_twenty_files_that_may_not_be_read(site: FaultySite) -> None:
     """A letter that is dropped beside them goes out without delay, and each of them is named once."""

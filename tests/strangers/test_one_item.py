@@ -152,7 +152,7 @@ ITEMS = {
 }
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", ITEMS)
 def test_an_item_of_the_outbox_stops_no_other(tmp_path: Path, kind: str, fault: str) -> None:
@@ -230,7 +230,7 @@ ANSWERS = {
 }
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_an_item_of_the_client_stops_no_other(tmp_path: Path, kind: str, fault: str) -> None:

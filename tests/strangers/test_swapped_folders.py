@@ -104,7 +104,7 @@ def _judge(site: Site, before: Mapping[Path, Fingerprint]) -> None:
     assert [each.path.name for each in site.dropped if each.data not in everything] == []
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["state", "private"])
 def test_a_folder_swapped_during_the_drain_is_not_followed(site: Site, target: str) -> None:
     """Junk makes the drain as long as he likes; the link is there before his folder's turn comes."""
@@ -124,7 +124,7 @@ def test_a_folder_swapped_during_the_drain_is_not_followed(site: Site, target: s
     _judge(site, before)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @needs_slowness
 @pytest.mark.parametrize("target", ["state", "private"])
 def test_a_folder_swapped_while_an_index_is_unfolded_is_not_followed(site: Site, target: str) -> None:
@@ -141,7 +141,7 @@ def test_a_folder_swapped_while_an_index_is_unfolded_is_not_followed(site: Site,
     _judge(site, before)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @needs_slowness
 @pytest.mark.parametrize("target", ["state", "private"])
 def test_a_folder_swapped_before_a_letter_is_put_back_is_not_followed(site: Site, target: str) -> None:
