@@ -1,5 +1,6 @@
 """`python -m tests.crash`: kill meshctl everywhere, cut its power, and print what was found."""
 
+import argparse
 import sys
 import tempfile
 import time
@@ -22,6 +23,8 @@ _SEED = 20261122
 
 def main() -> int:
     """Run all of it and print the tables; 1 when a promise was broken, 2 when this machine cannot do it."""
+    # It takes no options, and tells so who asks for help.
+    argparse.ArgumentParser("python -m tests.crash", description=__doc__).parse_args()
     obstacle = strace.obstacle()
     if obstacle is not None:
         print(obstacle, file=sys.stderr)
