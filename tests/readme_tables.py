@@ -19,6 +19,8 @@ from meshctl.settings.use_cases import UseCaseSettings
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SERVER_PAGE = ROOT / "systemd" / "README.md"
+MONITORING_PAGE = ROOT / "systemd" / "monitoring.md"
+UPKEEP_PAGE = ROOT / "systemd" / "upkeep.md"
 LOG_PAGE = ROOT / "meshctl" / "journal" / "README.md"
 SETTINGS_PAGE = ROOT / "meshctl" / "settings" / "README.md"
 PAYLOAD_PAGE = ROOT / "meshctl" / "payload" / "README.md"
@@ -29,6 +31,8 @@ TESTS_PAGE = ROOT / "tests" / "README.md"
 PAGES = (
     README,
     SERVER_PAGE,
+    MONITORING_PAGE,
+    UPKEEP_PAGE,
     LOG_PAGE,
     SETTINGS_PAGE,
     PAYLOAD_PAGE,
@@ -76,7 +80,7 @@ def alerts_table() -> str:
 TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (SETTINGS_PAGE, settings_table),
     "events": (LOG_PAGE, events_table),
-    "alerts": (SERVER_PAGE, alerts_table),
+    "alerts": (MONITORING_PAGE, alerts_table),
     "sidecar": (PAYLOAD_PAGE, sidecar_table),
 }
 """What stands between `<!-- NAME -->` and `<!-- /NAME -->`, and in which page."""

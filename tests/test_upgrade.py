@@ -77,7 +77,7 @@ def test_mailbox_goes_on_at_another_place(site: Site, tmp_path: Path) -> None:
 
 
 def test_back_up_taken_while_it_runs_is_whole(site: Site, tmp_path: Path) -> None:
-    """SQLite's own back-up, as systemd/README.md has it, gives a whole ledger while the daemon writes."""
+    """SQLite's own back-up, as systemd/upkeep.md has it, gives a whole ledger while the daemon writes."""
     with site.daemon() as daemon:
         for number in range(10):
             site.place(f"letter-{number}.pdf", pdf(f"letter {number}"), sidecar=sidecar())

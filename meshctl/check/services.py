@@ -234,7 +234,7 @@ def check_alerts(setup: Setup) -> Iterator[Finding]:
         yield note(
             "alerts",
             "There is no alert command: failures and missed deadlines are only in the log.",
-            "Set command in [alerts] to a program that notifies somebody; systemd/README.md has examples.",
+            "Set command in [alerts] to a program that tells somebody; systemd/monitoring.md has examples.",
         )
         return
     program = command[0]

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from meshctl.daemon.metrics import ALERT_EVENTS
 from meshctl.mesh.states import State
 from tests.payloads import pdf
-from tests.readme_tables import SERVER_PAGE, code_blocks, section
+from tests.readme_tables import MONITORING_PAGE, code_blocks, section
 from tests.site import MAILBOX_ID, Site, make_site, sidecar, wait_until
 
 Values = dict[tuple[str, str], float]
@@ -164,7 +164,7 @@ def test_readme_has_every_metric_and_a_rule_for_every_alarm(site: Site, file: Pa
     """The README's table names exactly the metrics that are written, and its rules ask for nothing else."""
     site.run_once()
     written = {name for name, _ in _values(file)}
-    monitoring = section(SERVER_PAGE.read_text(encoding="utf-8"), "Monitoring")
+    monitoring = section(MONITORING_PAGE.read_text(encoding="utf-8"), "Monitoring")
 
     named = set(re.findall(r"^\| `(meshctl_\w+)`", monitoring, re.MULTILINE))
     asked = set(re.findall(r"meshctl_[a-z_]+", "".join(code_blocks(monitoring, "yaml"))))

@@ -34,7 +34,7 @@ def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) ->
 def test_every_step_of_the_readme_works(host: Machine) -> None:
     """Each line after the installation runs without an error, and the letter comes to lie in OUT."""
     text = SERVER_PAGE.read_text(encoding="utf-8")
-    told = text[text.index(TITLE) : text.index("### Upgrade, back up, move")]
+    told = text[text.index(TITLE) : text.index("### Completion in the shell")]
     _, _, *steps = code_blocks(told, "sh")
 
     for line in "".join(steps).splitlines():
