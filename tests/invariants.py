@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from meshctl.daemon.obstacles import NOTE_NAME
 from meshctl.errors import Rejection
 from meshctl.files.reading import read_regular
 from meshctl.mesh.message_id import is_message_id
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
 from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in, documents_in
 
-_STATE_FILES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "key", "lock", "holder"}
+_STATE_FILES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "key", "lock", "holder", NOTE_NAME}
 # What counts as the content of a FIFO, a socket or a device, which has none.
 SPECIAL_CONTENT = b"no ordinary file"
 _BESIDE = (SIDECAR_SUFFIX, ERROR_SUFFIX)

@@ -29,7 +29,7 @@ import requests
 import urllib3.exceptions
 
 from meshctl import clock
-from meshctl.daemon.retry import Problem, unforeseen
+from meshctl.daemon.problems import Problem, unforeseen
 from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable, mask_file_name, mask_numbers
 from meshctl.mesh.codes import ERROR, explain_report

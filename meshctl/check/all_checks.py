@@ -18,6 +18,7 @@ from meshctl.check.folders import check_folders, check_moves, check_room, check_
 from meshctl.check.rights import check_client_rights, check_group
 from meshctl.check.services import (
     check_alerts,
+    check_blocked,
     check_clock,
     check_daemon,
     check_key,
@@ -54,6 +55,7 @@ CHECKS: tuple[Check, ...] = (
     check_writers,
     check_clock,
     check_daemon,
+    check_blocked,
     check_ledger,
     check_owners,
     check_key,

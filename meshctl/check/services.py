@@ -12,6 +12,7 @@ from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import try_out
 from meshctl.check.rights import who_we_are
 from meshctl.daemon.lock import holder_of, is_running
+from meshctl.daemon.obstacles import obstacles_of
 from meshctl.errors import MeshctlError
 from meshctl.files.owner import ForeignFolderError, owner_of
 from meshctl.ledger.database import (
@@ -57,6 +58,20 @@ def check_daemon(setup: Setup) -> Iterator[Finding]:
             f"Start it: {host.START_DAEMON}, or meshctl run. Nothing to do if {host.SCHEDULER} calls"
             " meshctl run --once.",
         )
+
+
+def check_blocked(setup: Setup) -> Iterator[Finding]:
+    """Tell what blocks the daemon, as it sees its folders from within its unit or container."""
+    obstacles = obstacles_of(setup.settings)
+    for obstacle in obstacles:
+        since = span_text(max((setup.now - obstacle.since).total_seconds(), 0.0))
+        yield error(
+            "daemon.blocked",
+            f"Something has blocked the daemon ({obstacle.part}) for {since}: {obstacle.text}.",
+            obstacle.advice or "See meshctl logs --level WARNING.",
+        )
+    if not obstacles:
+        yield ok("daemon.blocked", "Nothing blocks the daemon, as far as it has looked.")
 
 
 def check_ledger(setup: Setup) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import click
 
+from meshctl.daemon.obstacles import obstacles_of
 from meshctl.ledger.reads import EVERY, Selection, select
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
@@ -23,7 +24,7 @@ _EPILOG = epilog(
     },
     {
         0: "done, even if there is no such message",
-        1: "the ledger cannot be read",
+        1: "something blocks the daemon (said on stderr), or the ledger cannot be read",
         2: "wrong usage or settings",
     },
 )
@@ -66,7 +67,10 @@ def command(
     exact: bool,
     as_json: bool,
 ) -> None:
-    """List messages, newest first."""
+    """List messages, newest first.
+
+    A dropped file that the daemon has not taken yet is not among them: meshctl status counts these.
+    """
     selection = Selection(
         states=tuple(State(state) for state in states),
         overdue=overdue,
@@ -81,13 +85,16 @@ def command(
     shown = found[:limit] if limit else found
     if as_json:
         print_json([message.as_json() for message in shown])
-        return
-    if not shown:
+    elif not shown:
         click.echo("No messages found.")
-        return
-    print_messages(shown, exact=exact)
-    if len(found) > len(shown):
-        click.echo(f"There are more messages than the {limit} listed; --limit 0 lists all.", err=True)
+    else:
+        print_messages(shown, exact=exact)
+        if len(found) > len(shown):
+            click.echo(f"There are more messages than the {limit} listed; --limit 0 lists all.", err=True)
+    obstacles = obstacles_of(settings)
+    for obstacle in obstacles:
+        click.echo(f"Blocked ({obstacle.part}): {obstacle.text}. {obstacle.advice or ''}".rstrip(), err=True)
+    ctx.exit(1 if obstacles else 0)
 
 
 def _select(settings: Settings, selection: Selection) -> list[Message]:

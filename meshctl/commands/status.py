@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from meshctl.clock import now
+from meshctl.daemon.obstacles import obstacles_of
 from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
 from meshctl.ledger.reads import count_set_aside
@@ -29,7 +30,7 @@ _EPILOG = epilog(
     },
     {
         0: "shown, even if something is overdue (see meshctl check), or before the first start",
-        1: "ledger or folders cannot be read",
+        1: "something blocks the daemon, or ledger or folders cannot be read",
         2: "wrong usage or settings",
     },
 )
@@ -44,24 +45,27 @@ def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
 
     Files in the outbox are counted by name and time only: the daemon takes the "ready" ones at its next scan;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
-    could not handle (meshctl check names them). The client's state is what the daemon last saw.
+    could not handle (meshctl check names them). The client's state is what the daemon last saw, and what
+    blocks it (a full disk, a folder that it may not write to) what it last met.
     """
     if watch and as_json:
         raise click.UsageError("Give either --watch or --json, not both.")
     settings = settings_of(ctx)
     print_if_no_ledger(settings)
-    if as_json:
-        print_json(collect(settings))
-        return
-    # Most of this command's start-up time, which a program that wants JSON is spared.
-    from meshctl.terminal.views import print_status, watch_status  # noqa: PLC0415
-
-    if not watch:
-        print_status(settings, collect(settings))
-    elif not sys.stdout.isatty():
+    if watch and not sys.stdout.isatty():
         raise click.UsageError("--watch needs a terminal; programs can use --json.")
+    status = collect(settings)
+    if as_json:
+        print_json(status)
     else:
-        watch_status(settings, lambda: collect(settings))
+        # Most of this command's start-up time, which a program that wants JSON is spared.
+        from meshctl.terminal.views import print_status, watch_status  # noqa: PLC0415
+
+        if watch:
+            watch_status(settings, lambda: collect(settings))
+        else:
+            print_status(settings, status)
+    ctx.exit(1 if status["blocked"] and not watch else 0)
 
 
 def collect(settings: Settings) -> dict[str, Any]:
@@ -92,4 +96,5 @@ def collect(settings: Settings) -> dict[str, Any]:
     status["outbox"] = asdict(tally_outbox(settings, now_seconds, set_aside))
     status["rejected"] = count_rejected(staging.rejected)
     status["reports"] = {"set_aside": reports_set_aside}
+    status["blocked"] = [obstacle.as_json() for obstacle in obstacles_of(settings)]
     return status

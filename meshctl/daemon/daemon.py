@@ -18,6 +18,7 @@ from meshctl import __version__
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import AlreadyRunningError, InstanceLock
 from meshctl.daemon.metrics import Metrics
+from meshctl.daemon.obstacles import ObstacleNote
 from meshctl.daemon.retry import RetriedParts
 from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
@@ -126,7 +127,7 @@ class Session:
             next_turn = self._outbound_part.run(self._outbound_pipeline.work)
             inbound = self._inbound_part.run(self._inbound_pipeline.work)
             if obstacles := self._parts.obstacles():
-                raise MeshctlError(" ".join(obstacles))
+                raise MeshctlError(" ".join(each.text for each in obstacles))
             if next_turn is None or inbound is None or self._signals.stop_requested:
                 return
             if self._backlog or inbound.busy:
@@ -246,6 +247,7 @@ class Daemon:
         self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
         self._parts = RetriedParts(settings, self._journal)
         self._metrics = Metrics(settings, journal)
+        self._note = ObstacleNote(settings.state.folder)
 
     def run(self) -> None:
         """Work until SIGTERM.
@@ -302,7 +304,7 @@ class Daemon:
     def _turns(self, session: Session) -> End:
         while True:
             pause_seconds = session.turn()
-            self._manager.turned(self._parts.obstacles(), session.status)
+            self._tell_obstacles(session.status)
             self._metrics.turned(session.connection, self._parts)
             if self._signals.stop_requested:
                 return End.STOP
@@ -313,12 +315,21 @@ class Daemon:
                 return end
             self._signals.wait(min(pause_seconds, self._manager.longest_wait_seconds))
 
+    def _tell_obstacles(self, counts: Callable[[], str]) -> None:
+        """Tell whoever asks what blocks the work; `counts` is how things stand when nothing does."""
+        obstacles = self._parts.obstacles()
+        self._note.keep(obstacles)
+        self._manager.turned([each.text for each in obstacles], counts)
+
     def _work_once(self, lock: InstanceLock, after: End | None) -> None:
-        session = self._begin(lock, after)
         try:
-            session.run_once()
+            session = self._parts.ledger.do(partial(self._begin, lock, after))
+            try:
+                session.run_once()
+            finally:
+                self._close(session)
         finally:
-            self._close(session)
+            self._note.keep(self._parts.obstacles())
 
     def _close(self, session: Session) -> None:
         self._metrics.turned(session.connection, self._parts, at_once=True)
@@ -335,7 +346,7 @@ class Daemon:
                 raise attempts.error
             if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
                 after = End.LEDGER_DAMAGED
-            self._manager.turned(self._parts.obstacles(), lambda: "")
+            self._tell_obstacles(lambda: "")
             self._metrics.turned(None, self._parts)
             if self._signals.reload_requested and self._reload():
                 attempts = self._parts.ledger

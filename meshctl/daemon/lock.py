@@ -135,6 +135,17 @@ def is_running(state_folder: Path) -> bool:
     return _is_locked(state_folder / _LOCK_NAME)
 
 
+def describe_daemon(state_folder: Path) -> str:
+    """Return for a person whether a daemon works on a state folder; may be asked at any rate."""
+    try:
+        # The lock is tried only where its holder seems alive: a daemon that starts just now must get it.
+        if seems_running(state_folder) and is_running(state_folder):
+            return f"running, {holder_of(state_folder)}"
+    except OSError as error:
+        return f"unknown: the lock cannot be looked at ({os.strerror(error.errno or 0)})"
+    return "not running"
+
+
 def _is_locked(path: Path) -> bool:
     try:
         os.stat(path)

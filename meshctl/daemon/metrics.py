@@ -113,7 +113,7 @@ class Metrics:
             "last_turn_timestamp_seconds", "When the daemon last went through its work, Unix time.", seconds
         )
         works = {"outbound": parts.outbound, "inbound": parts.inbound, "ledger": parts.ledger}
-        blocked = {name: int(work.obstacle is not None) for name, work in works.items()}
+        blocked = {name: int(bool(work.obstacles())) for name, work in works.items()}
         yield _Gauge("blocked", "1 while something blocks that part of the work.", blocked, "part")
         with suppress(OSError, sqlite3.Error):
             set_aside = () if connection is None else reads.set_aside(connection)

@@ -6,122 +6,16 @@ stop the others. Each problem is logged once, with what is wrong, in which folde
 the name of a file, as the folder of the settings is what a person can see to.
 """
 
-import errno
-import os
 import random
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from meshctl.clock import Clock
-from meshctl.errors import MeshctlError
-from meshctl.files.reading import is_general
+from meshctl.daemon.obstacles import Obstacle
+from meshctl.daemon.problems import Problem, folders_of, problem_of
 from meshctl.journal.events import FieldValue, Journal, error_fields
-from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.database import LEDGER_NAME, primary_code
 from meshctl.settings.model import Settings
-
-_MISSING: Final = "Mount or recreate the folder."
-_RIGHTS: Final = "Let the user that meshctl runs as read, write and enter the folder."
-_ROOM: Final = "Free space there; df -h and df -i show what is left."
-_READ_ONLY: Final = "Mount the file system for writing; the system's own log says why it is not."
-_DISK: Final = "Look into the system's own log: disk, network or share fail."
-_ADVICE: Final = {
-    errno.ENOENT: _MISSING,
-    errno.ENOTDIR: _MISSING,
-    errno.ENOTCONN: _MISSING,
-    errno.ESTALE: "Mount the share again.",
-    errno.EACCES: _RIGHTS,
-    errno.EPERM: _RIGHTS,
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: "Free space there, or raise the quota of the user that meshctl runs as.",
-    errno.EROFS: _READ_ONLY,
-    errno.EIO: _DISK,
-    errno.ETIMEDOUT: _DISK,
-    errno.EHOSTDOWN: _DISK,
-    errno.EMFILE: "Raise the limit of open files (LimitNOFILE in the unit, ulimit -n) and restart meshctl.",
-    errno.ENFILE: "The whole system has too many files open; see fs.file-max.",
-    errno.ENOMEM: "Free memory.",
-    errno.EXDEV: "Put outbox and work folder on one mount of one file system; see meshctl check.",
-}
-_LEDGER_ADVICE: Final = {
-    sqlite3.SQLITE_BUSY: "Another program keeps the ledger locked: end it.",
-    sqlite3.SQLITE_LOCKED: "Another program keeps the ledger locked: end it.",
-    sqlite3.SQLITE_FULL: _ROOM,
-    sqlite3.SQLITE_READONLY: "Let meshctl's user write there, on a file system that can be written to.",
-    sqlite3.SQLITE_CANTOPEN: _RIGHTS,
-    sqlite3.SQLITE_PERM: _RIGHTS,
-    sqlite3.SQLITE_IOERR: _DISK,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong and where, and what to do if that can be said.
-
-    `code` tells one problem from another, where the text does not. `is_passing` if it mostly clears by itself
-    (MESH is away). `asked_seconds` is how long a server asks to be left alone.
-    """
-
-    text: str
-    advice: str | None = None
-    code: str = ""
-    is_passing: bool = False
-    is_unforeseen: bool = False
-    asked_seconds: float | None = None
-
-
-def unforeseen(error: Exception, advice: str | None = None, code: str = "") -> Problem:
-    """Return what to say of an exception that is a fault of meshctl; its text may hold a patient."""
-    text = f"an unforeseen error ({type(error).__name__})"
-    return Problem(text, advice, code, is_unforeseen=True)
-
-
-def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
-    """Return what an error means to the daemon; `folders` are those of the settings, the deepest first."""
-    if isinstance(error, sqlite3.Error):
-        state = next((f" in {folder}" for folder in folders if os.path.exists(f"{folder}/{LEDGER_NAME}")), "")
-        # SQLite's own texts name tables, never values.
-        text = f"The ledger{state} cannot be used: {error}"
-        return Problem(text, _LEDGER_ADVICE.get(primary_code(error)))
-    if isinstance(error, OSError) and error.errno is not None:
-        reason = os.strerror(error.errno)
-        place = "" if is_general(error) else _place(error, folders)
-        return Problem(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
-    if isinstance(error, OSError):
-        return Problem(type(error).__name__)
-    return Problem(str(error)) if isinstance(error, MeshctlError) else unforeseen(error)
-
-
-def _place(error: OSError, folders: Sequence[str]) -> str:
-    """Return the folder where somebody has to do something."""
-    names = [
-        os.fsdecode(name) for name in (error.filename2, error.filename) if isinstance(name, (str, bytes))
-    ]
-    places = list(dict.fromkeys(_folder_of(name, folders) for name in names))
-    if error.errno == errno.EXDEV:
-        return " and ".join(map(_shown, reversed(places)))
-    if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
-        # Of a move from folder to folder, the one that is not accessible.
-        places.sort(key=lambda place: os.access(place, os.R_OK | os.W_OK | os.X_OK))
-    return _shown(places[0]) if places else ""
-
-
-def _folder_of(path: str, folders: Sequence[str]) -> str:
-    """Return the folder that a path lies in, not deeper than one below a folder of the settings."""
-    if path in folders:
-        return path
-    place = path if os.path.isdir(path) else os.path.dirname(path)
-    for folder in folders:
-        if place.startswith(folder + os.sep):
-            return os.path.join(folder, place[len(folder) + 1 :].split(os.sep)[0])
-    return place
-
-
-def _shown(folder: str) -> str:
-    return os.sep.join(map(mask_file_name, folder.split(os.sep)))
-
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -176,7 +70,8 @@ class RetriedWork:
     """Runs one part of a program's work (`name`) and keeps count of what is in its way.
 
     A problem that has lasted a minute (one that is passing, a quarter of an hour) is an alert, and so is its
-    end. `problem` is None while nothing is in the way, and `error` what caused it.
+    end. `problem` is None while nothing is in the way, and `error` what caused it. What was `foreseen` would
+    be in the way of a letter that needs it: it is told like a problem, and keeps no work from being tried.
     """
 
     def __init__(self, name: str, policy: RetryPolicy, clock: Clock, journal: Journal) -> None:
@@ -184,11 +79,13 @@ class RetriedWork:
         self._policy = policy
         self._clock = clock
         self._journal = journal
-        self._blocked_at = 0.0
+        self._blocked_at: float | None = None
+        self._since = clock.now()
         self._has_alerted = False
         self._pauses = Pauses(policy.longest_pause_seconds)
         self._not_before = float("-inf")
         self._logged: set[object] = set()
+        self._foreseen: Sequence[Problem] = ()
         self.problem: Problem | None = None
         self.error: Exception | None = None
 
@@ -198,10 +95,17 @@ class RetriedWork:
             self._alert_in_time()
             return None
         try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 - the one place where the unforeseen is caught
-            self._failed(error, self._policy.explain(error))
+            return self.do(work)
+        except Exception:  # noqa: BLE001 - the one place where the unforeseen is caught
             return None
+
+    def do(self, work: Callable[[], Result]) -> Result:
+        """Do the work now; an error is noted as what is in the way, and raised."""
+        try:
+            result = work()
+        except Exception as error:
+            self._failed(error, self._policy.explain(error))
+            raise
         self._succeeded()
         return result
 
@@ -211,6 +115,27 @@ class RetriedWork:
         # Read once: in the bridge another thread may clear it meanwhile.
         problem = self.problem
         return None if problem is None else problem.text
+
+    def obstacles(self) -> list[Obstacle]:
+        """Return all that is in the way, what was foreseen first."""
+        # Read once, as above.
+        problem, foreseen = self.problem, self._foreseen
+        found = list(foreseen)
+        # The error of a letter names a folder within the one that was foreseen.
+        if problem is not None and not problem.text.startswith(tuple(each.text for each in foreseen)):
+            found.append(problem)
+        return [Obstacle(self.name, each.text, each.advice, self._since) for each in found]
+
+    def foresee(self, errors: Sequence[Exception]) -> None:
+        """Tell of errors that a look has found, before a letter meets them; none if all is well again."""
+        self._foreseen = [self._policy.explain(error) for error in errors]
+        if self._foreseen:
+            self._note_blocked()
+            for problem in self._foreseen:
+                self._log_problem(problem, 0.0)
+            self._alert_in_time()
+        elif self.problem is None:
+            self._free()
 
     @property
     def wait_seconds(self) -> float:
@@ -228,19 +153,31 @@ class RetriedWork:
             self._not_before = self._clock.monotonic() + seconds
 
     def _succeeded(self) -> None:
-        if self.problem is not None:
-            self._journal.info(f"{self._policy.program}.unblocked", part=self.name)
+        self.problem = self.error = None
+        self._pauses.succeeded()
+        if not self._foreseen:
+            self._free()
+        else:
+            self._alert_in_time()
+
+    def _note_blocked(self) -> None:
+        if self._blocked_at is None:
+            self._blocked_at, self._since = self._clock.monotonic(), self._clock.now()
+
+    def _free(self) -> None:
+        """Tell that nothing is in the way any more, if something was."""
+        if self._blocked_at is None:
+            return
+        self._journal.info(f"{self._policy.program}.unblocked", part=self.name)
         if self._has_alerted:
             self._send_alert("unblocked", "The problem is resolved; work has resumed.", "Nothing to do.")
-        self.problem = self.error = None
+        self._blocked_at = None
         self._has_alerted = False
         self._logged.clear()
-        self._pauses.succeeded()
 
     def _failed(self, error: Exception, problem: Problem) -> None:
         pause_seconds = self._pauses.failed(problem.asked_seconds)
-        if self.problem is None:
-            self._blocked_at = self._clock.monotonic()
+        self._note_blocked()
         self.problem, self.error = problem, error
         if problem.is_unforeseen:
             self._log_once("daemon.error", error_fields(error))
@@ -251,7 +188,8 @@ class RetriedWork:
     def _log_problem(self, problem: Problem, retry_seconds: float) -> None:
         """Log a problem; each once until all is well, as two may take turns: a full disk in two folders."""
         key = problem.code or problem.text
-        if key in self._logged:
+        foretold = [each.text for each in self._foreseen if each is not problem]
+        if key in self._logged or problem.text.startswith(tuple(foretold)):
             event = f"{self._policy.program}.still_blocked"
             self._journal.debug(event, part=self.name, retry_seconds=retry_seconds)
             return
@@ -273,8 +211,8 @@ class RetriedWork:
             self._journal.error(event, part=self.name, **fields)
 
     def _alert_in_time(self) -> None:
-        problem = self.problem
-        if problem is None or self._has_alerted:
+        problem = self.problem or next(iter(self._foreseen), None)
+        if problem is None or self._blocked_at is None or self._has_alerted:
             return
         limit = _PASSING_ALERT_AFTER_SECONDS if problem.is_passing else _ALERT_AFTER_SECONDS
         if self._clock.monotonic() - self._blocked_at >= limit:
@@ -293,11 +231,12 @@ class RetriedParts:
         self.outbound = RetriedWork("outbound", policy, clock, journal)
         self.inbound = RetriedWork("inbound", policy, clock, journal)
         self.ledger = RetriedWork("ledger", policy, clock, journal)
+        self._parts = (self.ledger, self.outbound, self.inbound)
 
-    def obstacles(self) -> list[str]:
+    def obstacles(self) -> list[Obstacle]:
         """Return what is in the way, each obstacle once."""
-        found = (attempts.obstacle for attempts in (self.ledger, self.outbound, self.inbound))
-        return list(dict.fromkeys(obstacle for obstacle in found if obstacle))
+        found = [each for part in self._parts for each in part.obstacles()]
+        return list({each.text: each for each in reversed(found)}.values())[::-1]
 
     def forget_errors(self) -> None:
         """Forget what went wrong with a ledger that has been reopened since; the pauses still hold."""
@@ -311,15 +250,3 @@ class RetriedParts:
 def daemon_policy(folders: Sequence[str]) -> RetryPolicy:
     """Return how the daemon retries its work; `folders` as for `problem_of`."""
     return RetryPolicy("daemon", lambda error: problem_of(error, folders), _LONGEST_PAUSE_SECONDS)
-
-
-def folders_of(settings: Settings) -> list[str]:
-    """Return every folder that the settings name, the deepest first."""
-    mailbox, staging, reports = settings.mailbox, settings.staging, settings.reports
-    folders = [
-        staging.outbox, staging.rejected, staging.work, settings.state.folder, reports.archive,
-        mailbox.folder, mailbox.in_folder, mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder,
-    ]  # fmt: skip
-    if reports.deliver is not None:
-        folders.append(reports.deliver)
-    return sorted({str(folder) for folder in folders}, key=len, reverse=True)

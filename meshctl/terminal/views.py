@@ -18,8 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.clock import iso
+from meshctl.clock import instant, iso
 from meshctl.clock import now as wall_clock
+from meshctl.daemon.lock import describe_daemon
 from meshctl.journal.masking import escape_unprintable
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
@@ -49,6 +50,7 @@ _WIDTH_WITHOUT_TERMINAL = 10_000
 _TRAILING_BLANKS = re.compile(r"[ \t]+$", re.MULTILINE)
 _REFRESH_SECONDS = 1.0
 _CLIENT_STYLES = {"active": "green", "stalled": "red"}
+_DAEMON_STYLES = {"not running": OVERDUE_STYLE}
 
 
 class _WithoutTrailingBlanks:
@@ -241,6 +243,10 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row(Text("Mailbox", style="bold"), "", plain_text(status["mailbox"]))
+    daemon = describe_daemon(settings.state.folder)
+    table.add_row(Text("Daemon", style="bold"), "", plain_text(daemon, _DAEMON_STYLES.get(daemon, "")))
+    for obstacle in status["blocked"]:
+        table.add_row(Text("Blocked", style="bold red"), "", _blocked_text(obstacle, now))
     for state, count in status["states"].items():
         style = STYLES.get(State(state), "") if count else ""
         table.add_row(f"  {state}", plain_text(count, style), _about_queued(state, status, now))
@@ -273,6 +279,14 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     server = "MESH Client" if settings.bridge.environment is None else "Bridge"
     table.add_row(Text(server, style="bold"), "", life)
     return table
+
+
+def _blocked_text(obstacle: dict[str, Any], now: datetime) -> Text:
+    since = relative_time(instant(obstacle["since"]), now)
+    text = Text.assemble(plain_text(f"{obstacle['part']}, since {since}: {obstacle['text']}", "red"))
+    if obstacle["advice"]:
+        text.append("\n").append_text(plain_text(obstacle["advice"]))
+    return text
 
 
 def _about_queued(state: str, status: dict[str, Any], now: datetime) -> Text:

@@ -37,6 +37,7 @@ NOTHING: dict[str, Any] = {
     "outbox": {"ready": 0, "waiting": 0, "set_aside": 0},
     "rejected": 0,
     "reports": {"set_aside": 0},
+    "blocked": [],
 }
 HOUR = 3600
 SINCE = "2026-11-22T09:15:02.481Z"

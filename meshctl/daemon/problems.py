@@ -1,0 +1,129 @@
+"""What an error means to a person: what is wrong, in which folder, and what to do.
+
+Never with the name of a file: the folder of the settings is what a person can see to.
+"""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshctl.errors import MeshctlError
+from meshctl.files.reading import is_general
+from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.database import LEDGER_NAME, primary_code
+from meshctl.settings.model import Settings
+
+_MISSING: Final = "Mount or recreate the folder."
+_RIGHTS: Final = "Let the user that meshctl runs as read, write and enter the folder."
+_ROOM: Final = "Free space there; df -h and df -i show what is left."
+_READ_ONLY: Final = "Mount the file system for writing; the system's own log says why it is not."
+_DISK: Final = "Look into the system's own log: disk, network or share fail."
+_ADVICE: Final = {
+    errno.ENOENT: _MISSING,
+    errno.ENOTDIR: _MISSING,
+    errno.ENOTCONN: _MISSING,
+    errno.ESTALE: "Mount the share again.",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: "Free space there, or raise the quota of the user that meshctl runs as.",
+    errno.EROFS: _READ_ONLY,
+    errno.EIO: _DISK,
+    errno.ETIMEDOUT: _DISK,
+    errno.EHOSTDOWN: _DISK,
+    errno.EMFILE: "Raise the limit of open files (LimitNOFILE in the unit, ulimit -n) and restart meshctl.",
+    errno.ENFILE: "The whole system has too many files open; see fs.file-max.",
+    errno.ENOMEM: "Free memory.",
+    errno.EXDEV: "Put outbox and work folder on one mount of one file system; see meshctl check.",
+}
+_LEDGER_ADVICE: Final = {
+    sqlite3.SQLITE_BUSY: "Another program keeps the ledger locked: end it.",
+    sqlite3.SQLITE_LOCKED: "Another program keeps the ledger locked: end it.",
+    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_READONLY: "Let meshctl's user write there, on a file system that can be written to.",
+    sqlite3.SQLITE_CANTOPEN: _RIGHTS,
+    sqlite3.SQLITE_PERM: _RIGHTS,
+    sqlite3.SQLITE_IOERR: _DISK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong and where, and what to do if that can be said.
+
+    `code` tells one problem from another, where the text does not. `is_passing` if it mostly clears by itself
+    (MESH is away). `asked_seconds` is how long a server asks to be left alone.
+    """
+
+    text: str
+    advice: str | None = None
+    code: str = ""
+    is_passing: bool = False
+    is_unforeseen: bool = False
+    asked_seconds: float | None = None
+
+
+def unforeseen(error: Exception, advice: str | None = None, code: str = "") -> Problem:
+    """Return what to say of an exception that is a fault of meshctl; its text may hold a patient."""
+    text = f"an unforeseen error ({type(error).__name__})"
+    return Problem(text, advice, code, is_unforeseen=True)
+
+
+def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
+    """Return what an error means to the daemon; `folders` are those of the settings, the deepest first."""
+    if isinstance(error, sqlite3.Error):
+        state = next((f" in {folder}" for folder in folders if os.path.exists(f"{folder}/{LEDGER_NAME}")), "")
+        # SQLite's own texts name tables, never values.
+        text = f"The ledger{state} cannot be used: {error}"
+        return Problem(text, _LEDGER_ADVICE.get(primary_code(error)))
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(error.errno)
+        place = "" if is_general(error) else _place(error, folders)
+        return Problem(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
+    if isinstance(error, OSError):
+        return Problem(type(error).__name__)
+    return Problem(str(error)) if isinstance(error, MeshctlError) else unforeseen(error)
+
+
+def _place(error: OSError, folders: Sequence[str]) -> str:
+    """Return the folder where somebody has to do something."""
+    names = [
+        os.fsdecode(name) for name in (error.filename2, error.filename) if isinstance(name, (str, bytes))
+    ]
+    places = list(dict.fromkeys(_folder_of(name, folders) for name in names))
+    if error.errno == errno.EXDEV:
+        return " and ".join(map(_shown, reversed(places)))
+    if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
+        # Of a move from folder to folder, the one that is not accessible.
+        places.sort(key=lambda place: os.access(place, os.R_OK | os.W_OK | os.X_OK))
+    return _shown(places[0]) if places else ""
+
+
+def _folder_of(path: str, folders: Sequence[str]) -> str:
+    """Return the folder that a path lies in, not deeper than one below a folder of the settings."""
+    if path in folders:
+        return path
+    place = path if os.path.isdir(path) else os.path.dirname(path)
+    for folder in folders:
+        if place.startswith(folder + os.sep):
+            return os.path.join(folder, place[len(folder) + 1 :].split(os.sep)[0])
+    return place
+
+
+def _shown(folder: str) -> str:
+    return os.sep.join(map(mask_file_name, folder.split(os.sep)))
+
+
+def folders_of(settings: Settings) -> list[str]:
+    """Return every folder that the settings name, the deepest first."""
+    mailbox, staging, reports = settings.mailbox, settings.staging, settings.reports
+    folders = [
+        staging.outbox, staging.rejected, staging.work, settings.state.folder, reports.archive,
+        mailbox.folder, mailbox.in_folder, mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder,
+    ]  # fmt: skip
+    if reports.deliver is not None:
+        folders.append(reports.deliver)
+    return sorted({str(folder) for folder in folders}, key=len, reverse=True)
