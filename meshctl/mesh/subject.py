@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-TEMPLATE_NAMES = ("title", "patient_name", "nhs_number", "practice_name", "ods_code", "version", "message_id")
-"""What a template can name. A key of the sidecar needs only its name here."""
+from meshctl.mesh.use_cases import template_names
 
 _TOKEN = re.compile(r"\{([^{}\[\]]*)\}|([{}\[\]])|([^{}\[\]]+)")
 # What would break a line of a control file or a report, or what XML 1.0 cannot carry.
@@ -33,8 +32,8 @@ def check_template(template: str) -> str:
     """
     for _, pieces in _parse(template):
         for is_name, text in pieces:
-            if is_name and text not in TEMPLATE_NAMES:
-                known = ", ".join(sorted(TEMPLATE_NAMES))
+            if is_name and text not in template_names():
+                known = ", ".join(sorted(template_names()))
                 raise ValueError(f"unknown name {{{text}}}; a template can use {known}")
             if not is_name and _UNPRINTABLE.search(text):
                 raise ValueError("a template is one line, without control characters")

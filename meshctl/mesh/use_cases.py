@@ -121,10 +121,20 @@ def resolution_of(workflow_id: str) -> Resolution:
 
 
 @cache
+def template_names() -> tuple[str, ...]:
+    """Return what the templates of Subject and LocalId can name (`meshctl.mesh.subject`)."""
+    return tuple(_table()["template_names"])
+
+
+@cache
 def _shipped() -> dict[str, UseCase]:
+    return {name: _use_case(name, row) for name, row in _table().items() if isinstance(row, dict)}
+
+
+@cache
+def _table() -> dict[str, Any]:
     with _TABLE.open("rb") as file:
-        rows = tomllib.load(file)
-    return {name: _use_case(name, row) for name, row in rows.items()}
+        return tomllib.load(file)
 
 
 def _use_case(name: str, row: dict[str, Any]) -> UseCase:

@@ -24,8 +24,14 @@ from meshctl.mesh.address import (
 from meshctl.mesh.codes import ERROR, explain_report
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.states import Acknowledgement
-from meshctl.mesh.subject import TEMPLATE_NAMES, one_line, render
-from meshctl.mesh.use_cases import ConfidentialDocuments, PayloadForm, UseCase, use_case_for_event
+from meshctl.mesh.subject import one_line, render
+from meshctl.mesh.use_cases import (
+    ConfidentialDocuments,
+    PayloadForm,
+    UseCase,
+    template_names,
+    use_case_for_event,
+)
 from meshctl.outbound.document import (
     Caution,
     Dropped,
@@ -37,7 +43,7 @@ from meshctl.outbound.document import (
 from meshctl.outbound.names import MESSAGE_ID
 from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
 from meshctl.payload.itk3 import Envelope
-from meshctl.payload.sidecar import Sidecar, SidecarPatient
+from meshctl.payload.sidecar import KEYS, Sidecar, SidecarPatient, value_at
 from meshctl.settings.model import Settings
 
 # No registered practice, not known, not applicable (NHS Data Dictionary, GENERAL MEDICAL PRACTICE CODE).
@@ -45,6 +51,7 @@ _NO_PRACTICE = frozenset({"V81997", "V81998", "V81999", "X99998", "X99999"})
 _LEVELS = tuple(Acknowledgement)
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
 _RESPONSE_EVENT = "ITK008M"
+_SHOWN_OF_CONFIDENTIAL = frozenset({"title", "patient_name", "nhs_number", "version", "message_id"})
 
 
 class IncompleteError(Rejection):
@@ -398,32 +405,32 @@ def _asked(facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase) -> t
 def _values(
     facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, settings: Settings
 ) -> dict[str, str | None]:
-    """Return the values of TEMPLATE_NAMES, without NHS number and message id.
+    """Return the values of the names of templates, without NHS number and message id.
 
     A name that is not made here has the value of the sidecar's key of that name.
     """
     named = facts.patient if facts else None
     given = sidecar.patient
-    values = {name: getattr(sidecar, name, None) for name in TEMPLATE_NAMES}
-    texts = {name: None if value is None else str(value) for name, value in values.items()}
-    return texts | {
+    version = None if sidecar.version is None else str(sidecar.version)
+    made = {
         "title": sidecar.title or (facts.title if facts else None) or use_case.title,
         "patient_name": sidecar.patient_name
         or (named.display_name if named else None)
         or (given.surname if given else None),
         "practice_name": (facts.practice_name if facts else None) or settings.mailbox.organisation,
         "ods_code": (facts.ods_code if facts else None) or settings.mailbox.ods_code,
-        "version": texts["version"]
-        if texts["version"] is not None
-        else (facts.document_version if facts else None) or "1",
+        "version": version if version is not None else (facts.document_version if facts else None) or "1",
     }
+    keys = [name for name in template_names() if name not in made and name in KEYS]
+    values = ((name, value_at(sidecar, name)) for name in keys)
+    return made | {name: None if value is None else str(value) for name, value in values}
 
 
 def _hidden(facts: MessageFacts | None) -> dict[str, str | None]:
     """Return what must not appear in the Subject of a confidential document (GP Connect Messaging 1.3)."""
     if facts is None or not facts.confidential:
         return {}
-    return {"practice_name": None, "ods_code": None}
+    return dict.fromkeys(name for name in template_names() if name not in _SHOWN_OF_CONFIDENTIAL)
 
 
 def _either(given: str | SidecarPatient | None, named: str | PatientFacts | None) -> str | None:

@@ -37,6 +37,8 @@ LARGE_BYTES: Final = 5_000_000
 
 _REPORT_TITLE: Final = "Consultation report"
 _KINDS: Final = {PDF: "a PDF", TIFF: "a TIFF", JPEG: "a JPEG", RTF: "an RTF"}
+# What the settings say of who sends.
+_OF_SENDER = ("organisation", "ods_code")
 _OPEN_IT: Final = "Open the document; if it is not as it should be, send it again."
 
 
@@ -157,12 +159,15 @@ def wrapping_of(
 
 def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> None:
     """Raise Rejection, naming all that is missing, when the message around a document cannot be made."""
-    missing = list(_missing(sidecar, use_case, settings))
-    if missing:
+    keys = list(_missing_keys(sidecar, use_case))
+    settings_keys = [f"{key} of [mailbox]" for key in _OF_SENDER if getattr(settings.mailbox, key) is None]
+    places = (["the sidecar"] if keys else []) + (["[mailbox] in the settings"] if settings_keys else [])
+    if places:
         raise Rejection(
             "document_incomplete",
-            f"These details are missing for the message around the document: {', '.join(missing)}.",
-            "Add them to the sidecar, or to [mailbox] in the settings, and drop file and sidecar again.",
+            "These details are missing for the message around the document:"
+            f" {', '.join([*keys, *settings_keys])}.",
+            f"Add them to {' and '.join(places)}, and drop file and sidecar again.",
         )
 
 
@@ -232,7 +237,7 @@ def check_document_size(size_bytes: int, settings: Settings) -> None:
         )
 
 
-def _missing(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> Iterator[str]:
+def _missing_keys(sidecar: Sidecar, use_case: UseCase) -> Iterator[str]:
     for key in ("patient.nhs_number", "patient.date_of_birth", "patient.surname"):
         if value_at(sidecar, key) is None:
             yield key
@@ -240,9 +245,6 @@ def _missing(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> Iterato
     for key in dict.fromkeys((*(["document.author.name"] if is_by_somebody else []), *use_case.requires)):
         if not str(value_at(sidecar, key) or "").strip():
             yield key
-    for key in ("organisation", "ods_code"):
-        if getattr(settings.mailbox, key) is None:
-            yield f"{key} of [mailbox]"
 
 
 def _written_at(written: str) -> datetime:

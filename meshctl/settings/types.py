@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 
 from meshctl.mesh.address import MAILBOX_ID_RULE, is_mailbox_id
 from meshctl.mesh.subject import check_template
+from meshctl.mesh.use_cases import template_names
 from meshctl.settings.client_config import ClientConfig
 
 _OWNER_MODE = stat.S_IRUSR | stat.S_IWUSR
@@ -139,10 +140,14 @@ def _template(template: str) -> str:
         raise ExplainedError(str(error)) from None
 
 
+# Whatever else a template can name may tell who the patient is.
+_NAMES_OF_NOBODY = frozenset({"practice_name", "ods_code", "version", "message_id"})
+
+
 def _local_id_template(template: str) -> str:
     """Return the template of a LocalId, which, unlike a Subject, is kept in the ledger and in reports."""
-    for name in ("patient_name", "nhs_number", "title"):
-        if f"{{{name}}}" in template:
+    for name in template_names():
+        if name not in _NAMES_OF_NOBODY and f"{{{name}}}" in template:
             raise ExplainedError(f"a local id must not tell who the patient is, so it cannot hold {{{name}}}")
     return _template(template)
 

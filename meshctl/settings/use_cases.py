@@ -8,8 +8,14 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
-from meshctl.mesh.subject import TEMPLATE_NAMES
-from meshctl.mesh.use_cases import ConfidentialDocuments, CutOffDocuments, PayloadForm, UseCase, resolution_of
+from meshctl.mesh.use_cases import (
+    ConfidentialDocuments,
+    CutOffDocuments,
+    PayloadForm,
+    UseCase,
+    resolution_of,
+    template_names,
+)
 from meshctl.settings import types
 from meshctl.settings.model import RoutingSettings, StagingSettings
 from meshctl.settings.rules import SettingFault, nearest, section_faults
@@ -43,7 +49,7 @@ class UseCaseSettings(Section):
     subject: types.SubjectTemplate | None = Field(
         None,
         description="The Subject of the control file. Names in braces are filled in: "
-        f"{', '.join(TEMPLATE_NAMES)}. A part in [brackets] is left out when a value in it is missing.",
+        f"{', '.join(template_names())}. A part in [brackets] is left out when a value in it is missing.",
         examples=["{title} for {patient_name}, NHS Number: {nhs_number}[, ODS code: {ods_code}]"],
     )
     local_id: types.LocalIdTemplate | None = Field(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshctl.mesh.control_file import read_control_file
+from meshctl.payload.sidecar import Sidecar
 from tests.commands.recorded import invoke
 from tests.commands.screen import on_terminal
 from tests.payloads import as_xml, make_bundle_xml, pdf, referral_bundle
@@ -187,8 +188,7 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             {"pateint": {}},
             (
                 "The sidecar cannot be used: `pateint` is not a known key (is `patient` meant?). A "
-                "sidecar may have the keys use_case, patient, document, to_mailbox, title, patient_name, "
-                "version, subject, local_id, resend_of, sha256, size_bytes, acknowledgements."
+                f"sidecar may have the keys {', '.join(Sidecar.model_fields)}."
             ),
         ),
     ],

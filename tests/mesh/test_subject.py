@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshctl.mesh.subject import TEMPLATE_NAMES, check_template, render
+from meshctl.mesh.subject import check_template, render
+from meshctl.mesh.use_cases import template_names
 
 TEMPLATE = "{title} for {patient_name}[, seen at {practice_name}, ODS code: {ods_code}], version {version}"
 VALUES = {
@@ -40,7 +41,7 @@ def test_empty_template_renders_empty() -> None:
     assert render(check_template(""), VALUES) == ""
 
 
-@given(st.dictionaries(st.sampled_from(sorted(TEMPLATE_NAMES)), st.none() | st.text()))
+@given(st.dictionaries(st.sampled_from(sorted(template_names())), st.none() | st.text()))
 def test_rendered_text_is_one_line_that_xml_can_carry(values: dict[str, str | None]) -> None:
     """Line breaks, control characters and lone surrogates in a value become spaces."""
     rendered = render(TEMPLATE, values)

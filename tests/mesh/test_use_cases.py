@@ -7,7 +7,13 @@ import pytest
 from meshctl.mesh.address import DateOfBirthFormat
 from meshctl.mesh.control_file import ControlFile, write_control_file
 from meshctl.mesh.subject import check_template, render
-from meshctl.mesh.use_cases import Resolution, resolution_of, shipped_use_cases, use_case_for_event
+from meshctl.mesh.use_cases import (
+    Resolution,
+    resolution_of,
+    shipped_use_cases,
+    template_names,
+    use_case_for_event,
+)
 from meshctl.payload.sidecar import KEYS
 
 DAY_FIRST, YEAR_FIRST = DateOfBirthFormat.DDMMYYYY, DateOfBirthFormat.YYYYMMDD
@@ -33,6 +39,8 @@ ROWS = [
     ("pathology-cellular", "PATH_CELL_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
     ("pathology-genetics", "PATH_GN_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
 ]
+# What the message around a document needs besides the patient.
+REQUIRED = {"consultation-report": ("document.author.name", "document.author.sds_user_id")}
 VALUES = {
     "title": "Summary",
     "patient_name": "Mr Richard Smith",
@@ -152,8 +160,17 @@ def test_changing_the_table_changes_only_ones_own_copy() -> None:
     assert "letters" not in shipped_use_cases()
 
 
-def test_required_keys_are_keys_of_a_sidecar() -> None:
-    required = {key for row in shipped_use_cases().values() for key in row.requires}
+def test_the_keys_that_a_document_needs() -> None:
+    """Each is a key of the sidecar, and no row needs another than its guide says."""
+    required = {name: row.requires for name, row in shipped_use_cases().items() if row.requires}
 
-    assert required
-    assert required <= set(KEYS)
+    assert required == REQUIRED
+    assert {key for keys in required.values() for key in keys} <= set(KEYS)
+
+
+def test_a_template_names_what_has_a_value() -> None:
+    """A name is a value that is made for every message, or a key of the sidecar that is no object."""
+    made = {"practice_name", "ods_code", "nhs_number", "message_id"}
+    keys = {name for name, key in KEYS.items() if key.part is None}
+
+    assert made < set(template_names()) <= made | keys

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meshctl.errors import ConfigError
-from meshctl.mesh.subject import TEMPLATE_NAMES
+from meshctl.mesh.use_cases import template_names
 from tests.settings.loading import MINIMAL, faults, load
 
 
@@ -87,7 +87,7 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
             '[use_cases.send-document]\nsubject = "{titel}"',
             (
                 'use_cases.send-document.subject: found "{titel}": unknown name {titel}; a template can use '
-                f"{', '.join(sorted(TEMPLATE_NAMES))}; for example"
+                f"{', '.join(sorted(template_names()))}; for example"
                 ' subject = "{title} for {patient_name}, NHS Number: {nhs_number}[, ODS code: {ods_code}]"'
             ),
         ),
