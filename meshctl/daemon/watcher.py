@@ -97,7 +97,10 @@ class Watcher(FileSystemEventHandler):
         self._guard = Lock()
 
     def watch(self, folders: Iterable[str]) -> OSError | None:
-        """Watch exactly these folders, also one that was replaced; return why one cannot be watched."""
+        """Watch exactly these folders, also one that was replaced; return why one cannot be watched.
+
+        One that is gone or closed to us is no reason: whoever works in it says so. It is tried again.
+        """
         wanted = {folder: _inode(folder) for folder in folders}
         narrow = {}
         for folder, watched in list(self._watches.items()):
@@ -110,6 +113,8 @@ class Watcher(FileSystemEventHandler):
             if folder not in self._watches and inode is not None:
                 try:
                     self._add(folder, inode)
+                except (FileNotFoundError, NotADirectoryError, PermissionError):
+                    continue
                 except OSError as error:
                     problem = error
         for watched in narrow.values():

@@ -113,7 +113,7 @@ class OutboundPipeline:
             is_whole = True
             with self.outbox.opened() as sources:
                 for source in sources:
-                    is_whole = self._drain(source, handoff) and is_whole
+                    is_whole = self._drain_apart(source, handoff) and is_whole
                 for source in sources if is_whole else ():
                     self._indexes.report_gone(source)
         self._needs_recovery = self._left_behind
@@ -137,6 +137,23 @@ class OutboundPipeline:
         if jumps != self._jumps_compared or now >= self._next_comparison:
             self.outbox.note_file_clock(self._work.file_clock_ns())
             self._jumps_compared, self._next_comparison = jumps, now + _COMPARE_EVERY_SECONDS
+
+    def _drain_apart(self, source: Source, handoff: HandOff) -> bool:
+        """Drain a folder; a use-case folder that cannot be used any more is set aside, with what is in it.
+
+        Its owner may take the rights away at any instant, and no other letter must wait for that.
+        """
+        try:
+            return self._drain(source, handoff)
+        except OSError as error:
+            folder, place = source.folder.path, str(error.filename or "")
+            is_of_folder = folder in (place, os.path.dirname(place)) and error.errno not in _OF_THE_DISK
+            if source.use_case is None or not is_of_folder:
+                raise
+            self._set_aside.note_folder(os.path.basename(folder), error)
+            # Letters of the folder may have been taken already.
+            self._left_behind = True
+            return True
 
     def _drain(self, source: Source, handoff: HandOff) -> bool:
         """Hand over what is complete in one folder; False if it was stopped before the end."""

@@ -114,9 +114,19 @@ class Recovery:
         return again, any(place.is_there for place in places if place.message_id not in judged)
 
     def put_back(self, place: LetterFolder) -> bool:
-        """Put a letter back to where it was dropped; False if it stays, as others have its names now."""
+        """Put a letter back to where it was dropped; False if it stays.
+
+        It stays when others have its names now, and when its use-case folder takes nothing: that folder may
+        be a sender's own, and keeps no other letter waiting. Raises OSError where it is the outbox itself.
+        """
         self._indexes.take_back(place)
-        return self._outbox.put_back(place)
+        try:
+            return self._outbox.put_back(place)
+        except OSError as error:
+            if place.use_case is None:
+                raise
+            self._set_aside.note_letter(place, error)
+            return False
 
     @contextmanager
     def _guarding(self, place: LetterFolder, pairs: Pairs) -> Iterator[None]:

@@ -176,9 +176,13 @@ class OpenFolder:
 
     @contextmanager
     def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
-        """Go through the entries of the folder."""
+        """Go through the entries of the folder. Raises OSError."""
         # Opened again: two who go through one open folder would share their position in it.
-        descriptor = os.open(".", _OPEN_FOLDER, dir_fd=self._handle)
+        try:
+            descriptor = os.open(".", _OPEN_FOLDER, dir_fd=self._handle)
+        except OSError as error:
+            error.filename = self.path
+            raise
         try:
             with os.scandir(descriptor) as entries:
                 yield entries
