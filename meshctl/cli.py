@@ -8,6 +8,7 @@ import difflib
 import io
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +19,9 @@ import click
 
 from meshctl import __version__
 from meshctl.errors import MeshctlError, is_closed_pipe
-from meshctl.journal.masking import escape_unprintable, mask_numbers
 from meshctl.platform import host
 from meshctl.settings import mailboxes
+from meshctl.terminal.output import os_error_text
 
 PROGRAM = "meshctl"
 DEBUG_VARIABLE = "MESHCTL_DEBUG"
@@ -153,7 +154,7 @@ class CommandLine(click.Group):
                 raise click.exceptions.Exit(_EXIT_BROKEN_PIPE) from None
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            _end(_describe_os_error(error), MeshctlError.exit_code)
+            _end(os_error_text(error), MeshctlError.exit_code)
 
 
 def _complete_name(_ctx: click.Context, _param: click.Parameter, typed: str) -> list[str]:
@@ -194,6 +195,7 @@ def cli(ctx: click.Context, config: Path | None, name: str | None) -> None:
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     sys.excepthook = report_unexpected
+    threading.excepthook = _report_in_thread
     for stream in (sys.stdout, sys.stderr):
         # A file name may not be text in the terminal's encoding; showing it must not fail.
         reconfigure = getattr(stream, "reconfigure", None)
@@ -246,6 +248,11 @@ def report_unexpected(
     )
 
 
+def _report_in_thread(hook: threading.ExceptHookArgs) -> None:
+    if hook.exc_value is not None:
+        report_unexpected(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
 def _end(text: str, exit_code: int) -> NoReturn:
     """Print on stderr what went wrong, and end the command."""
     click.echo(f"{PROGRAM}: {text}", err=True)
@@ -256,14 +263,6 @@ def _end_usage(error: click.UsageError) -> NoReturn:
     """Print a usage error as two lines: what is wrong, and where to find the right usage."""
     path = error.ctx.command_path if error.ctx else PROGRAM
     _end(f"{error.format_message()}\nSee {path} --help.", error.exit_code)
-
-
-def _describe_os_error(error: OSError) -> str:
-    """Return what the operating system refused, with file names made safe to show."""
-    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    shown = " and ".join(escape_unprintable(mask_numbers(name)) for name in names)
-    reason = error.strerror or type(error).__name__
-    return f"{shown}: {reason}." if shown else f"{reason}."
 
 
 def _discard_output() -> None:

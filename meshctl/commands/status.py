@@ -6,6 +6,7 @@ only when it prints one.
 
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 import click
@@ -21,12 +22,17 @@ from meshctl.outbound.names import count_rejected, tally_outbox
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.survey import Survey, every_place
 
+# Whoever hangs holds up the others for so long; a busy server with many mailboxes takes less.
+_PATIENCE_SECONDS = 5.0
 _EPILOG = epilog(
     {
         "meshctl status": "messages by state, the outbox, the MESH Client",
         "meshctl status --watch": "the same, live, until Ctrl-C",
         "meshctl status --json": "one JSON object, for a program",
+        "meshctl status --all": "a row for each mailbox of this server, the worst first; also with --watch",
+        "meshctl status --all --json": "an array of these objects, each with name, settings_file and error",
     },
     {
         0: "shown, even if something is overdue (see meshctl check), or before the first start",
@@ -37,35 +43,49 @@ _EPILOG = epilog(
 
 
 @click.command(epilog=_EPILOG)
+@click.option("--all", "is_all", is_flag=True, help="Every mailbox of this server, a row each.")
 @click.option("--watch", is_flag=True, help="Update it every second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def command(ctx: click.Context, watch: bool, as_json: bool) -> None:
+def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> None:
     """Count messages by state; show what is overdue and whether the MESH Client is active.
 
     Files in the outbox are counted by name and time only: the daemon takes the "ready" ones at its next scan;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
     could not handle (meshctl check names them). The client's state is what the daemon last saw, and what
     blocks it (a full disk, a folder that it may not write to) what it last met.
+
+    With --all, every mailbox of this server has a row: each settings file that -m can name, and that of
+    $MESHCTL_CONFIG where it is another. One whose settings cannot be read, or that does not answer, is a row
+    with the reason. Exit code 1 if there is such a one, or one that is blocked.
     """
     if watch and as_json:
         raise click.UsageError("Give either --watch or --json, not both.")
-    settings = settings_of(ctx)
-    print_if_no_ledger(settings)
     if watch and not sys.stdout.isatty():
         raise click.UsageError("--watch needs a terminal; programs can use --json.")
+    if not is_all:
+        ctx.exit(_show_one(settings_of(ctx), watch=watch, as_json=as_json))
+    survey = Survey(every_place(ctx), collect, _PATIENCE_SECONDS)
+    ctx.exit(_display("overview").show_status(survey, watch=watch, as_json=as_json))
+
+
+def _show_one(settings: Settings, *, watch: bool, as_json: bool) -> int:
+    """Show the status of one mailbox; return the exit code."""
+    print_if_no_ledger(settings)
     status = collect(settings)
     if as_json:
         print_json(status)
+    elif watch:
+        _display("views").watch_status(settings, lambda: collect(settings))
+        return 0
     else:
-        # Most of this command's start-up time, which a program that wants JSON is spared.
-        from meshctl.terminal.views import print_status, watch_status  # noqa: PLC0415
+        _display("views").print_status(settings, status)
+    return 1 if status["blocked"] else 0
 
-        if watch:
-            watch_status(settings, lambda: collect(settings))
-        else:
-            print_status(settings, status)
-    ctx.exit(1 if status["blocked"] and not watch else 0)
+
+def _display(module: str) -> Any:
+    """Load the code for tables: most of this command's start-up time, which JSON of one mailbox is spared."""
+    return import_module(f"meshctl.terminal.{module}")
 
 
 def collect(settings: Settings) -> dict[str, Any]:

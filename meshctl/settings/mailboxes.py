@@ -30,6 +30,13 @@ class Place:
     name: str
     file: Path
 
+    @property
+    def option(self) -> str:
+        """Return what stands between `meshctl` and a command that is to be about this mailbox."""
+        if host.named_settings(self.name) == self.file and _NAME.fullmatch(self.name):
+            return f"-m {self.name}"
+        return f"-c {host.quoted(self.file)}"
+
 
 def named_file(name: str) -> Path:
     """Return the settings file of the mailbox that `-m` names.

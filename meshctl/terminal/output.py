@@ -12,6 +12,7 @@ from pathlib import PurePath
 import click
 
 from meshctl.clock import iso
+from meshctl.journal.masking import escape_unprintable, mask_numbers
 
 _STEPS = ((86_400 * 2, 86_400, "d"), (3_600 * 2, 3_600, "h"), (60 * 2, 60, "min"), (10, 1, "s"))
 
@@ -42,6 +43,14 @@ def epilog(examples: Mapping[str, str], exit_codes: Mapping[int, str]) -> str:
     lines += ["", "\b", "Exit codes:"]
     lines += [f"  {code}  {meaning}" for code, meaning in exit_codes.items()]
     return "\n".join(lines)
+
+
+def os_error_text(error: OSError) -> str:
+    """Return what the operating system refused, with file names made safe to show."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    shown = " and ".join(escape_unprintable(mask_numbers(name)) for name in names)
+    reason = error.strerror or type(error).__name__
+    return f"{shown}: {reason}." if shown else f"{reason}."
 
 
 def _plain(value: object) -> object:

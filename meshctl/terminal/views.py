@@ -227,13 +227,15 @@ def print_status(settings: Settings, status: dict[str, Any]) -> None:
 
 def watch_status(settings: Settings, collect: Callable[[], dict[str, Any]]) -> None:
     """Show the status live until Ctrl-C."""
-    with (
-        suppress(KeyboardInterrupt),
-        Live(_view(settings, collect()), console=make_console(), auto_refresh=False) as live,
-    ):
+    watch_live(lambda: _view(settings, collect()))
+
+
+def watch_live(view: Callable[[], RenderableType]) -> None:
+    """Show what `view` returns, live, until Ctrl-C."""
+    with suppress(KeyboardInterrupt), Live(view(), console=make_console(), auto_refresh=False) as live:
         while True:
             time.sleep(_REFRESH_SECONDS)
-            live.update(_view(settings, collect()), refresh=True)
+            live.update(view(), refresh=True)
 
 
 def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:

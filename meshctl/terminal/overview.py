@@ -1,0 +1,143 @@
+"""Several mailboxes in one table, a row each: whichever needs a person most comes first."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from meshctl.mesh.states import State
+from meshctl.terminal.output import print_json
+from meshctl.terminal.survey import Answer, Survey
+from meshctl.terminal.views import OVERDUE_STYLE, make_console, make_table, plain_text, watch_live
+
+
+class Need(IntEnum):
+    """How much a mailbox needs a person; from TROUBLE on, a command ends with 1."""
+
+    NONE = 0
+    LOOK = 1
+    TROUBLE = 2
+    NO_ANSWER = 3
+
+
+_STYLES = {Need.NONE: "green", Need.LOOK: OVERDUE_STYLE, Need.TROUBLE: "bold red", Need.NO_ANSWER: "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is said of one mailbox: a word, numbers under the headings of the table, and a note."""
+
+    name: str
+    need: Need
+    word: str
+    cells: tuple[object | Text, ...]
+    note: str
+
+    @property
+    def shown_word(self) -> Text:
+        """Return the word in the colour of the need."""
+        return plain_text(self.word, _STYLES[self.need])
+
+
+def any_trouble(rows: Iterable[Row]) -> bool:
+    """True if a mailbox is in trouble, or did not answer."""
+    return any(row.need >= Need.TROUBLE for row in rows)
+
+
+def worst_first(
+    answers: Iterable[Answer[Any]], row_of: Callable[[Answer[Any]], Row]
+) -> list[tuple[Row, Answer[Any]]]:
+    """Return each answer with its row: the worst first, and as they came among equals."""
+    pairs = [(row_of(answer), answer) for answer in answers]
+    return sorted(pairs, key=lambda pair: -pair[0].need)
+
+
+def table_of(headings: Sequence[str], rows: Sequence[Row]) -> RenderableType:
+    """Return the table, a note for each row that has one, and a summary.
+
+    `headings` are those of the cells.
+    """
+    table = make_table(
+        ("MAILBOX", "", *headings),
+        ((row.name, row.shown_word, *(row.cells or ("",) * len(headings))) for row in rows),
+    )
+    notes = Table.grid(padding=(0, 2))
+    notes.add_column(no_wrap=True)
+    notes.add_column(overflow="fold")
+    for row in rows:
+        if row.note:
+            notes.add_row(plain_text(row.name, "bold"), plain_text(row.note))
+    words = Counter(row.word for row in rows)
+    of_all = f"{len(rows)} mailbox{'' if len(rows) == 1 else 'es'}"
+    summary = Text(f"{of_all}: {', '.join(f'{count} {word}' for word, count in words.items())}.")
+    return Group(table, Text(), *((notes, Text()) if notes.row_count else ()), summary)
+
+
+def without_answer(answer: Answer[Any]) -> Row:
+    """Return the row of a mailbox that gave no answer."""
+    word = "no answer" if answer.hangs else "unreadable"
+    return Row(answer.place.name, Need.NO_ANSWER, word, (), answer.short_problem())
+
+
+STATUS_HEADINGS = ("OUTBOX", "ASIDE", "QUEUED", "OVERDUE", "FAILED", "REJECTED", "CLIENT")
+
+
+def status_row(answer: Answer[dict[str, Any]]) -> Row:
+    """Return the row of a mailbox's status."""
+    status = answer.value
+    if status is None:
+        return without_answer(answer)
+    outbox, states, client = status["outbox"], status["states"], status["client"]
+    need, word, note = _standing(status, answer.place.option)
+    cells = (
+        outbox["ready"] + outbox["waiting"],
+        _marked(outbox["set_aside"], OVERDUE_STYLE),
+        states[State.QUEUED],
+        _marked(status["overdue"], OVERDUE_STYLE),
+        _marked(states[State.FAILED], "red"),
+        _marked(status["rejected"], "red"),
+        client["state"],
+    )
+    return Row(answer.place.name, need, word, cells, note)
+
+
+def show_status(survey: Survey[dict[str, Any]], *, watch: bool, as_json: bool) -> int:
+    """Show the status of every mailbox, once or live; return the exit code."""
+    if watch:
+        watch_live(lambda: table_of(STATUS_HEADINGS, _rows(worst_first(survey.answers(), status_row))))
+        return 0
+    pairs = worst_first(survey.answers(), status_row)
+    if as_json:
+        print_json([answer.as_json() | (answer.value or {}) for _, answer in pairs])
+    else:
+        make_console().print(table_of(STATUS_HEADINGS, _rows(pairs)))
+    return 1 if any_trouble(_rows(pairs)) else 0
+
+
+def _rows(pairs: Iterable[tuple[Row, Answer[Any]]]) -> list[Row]:
+    return [row for row, _ in pairs]
+
+
+def _marked(count: int, style: str) -> Text:
+    return plain_text(count, style if count else "")
+
+
+def _standing(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
+    """Return how much a mailbox needs a person, in a word, and what to look at."""
+    blocked = status.get("blocked", [])
+    if blocked:
+        first, *others = blocked
+        more = f" (and {len(others)} more)" if others else ""
+        return Need.TROUBLE, "blocked", f"{first['part']}: {first['text']}{more}"
+    if status["client"]["state"] == "stalled":
+        return Need.LOOK, "stalled", "Pairs wait in OUT, and nothing takes them."
+    if status["overdue"]:
+        return Need.LOOK, "overdue", f"meshctl {option} list --overdue"
+    if status["outbox"]["set_aside"] or status["reports"]["set_aside"]:
+        return Need.LOOK, "set aside", f"meshctl {option} check"
+    return Need.NONE, "ok", ""

@@ -1,0 +1,243 @@
+"""`status --all`: a row for each mailbox of this server, the worst first, whatever the others do."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshctl.inbound.client import CLIENT_FACT
+from meshctl.ledger.database import LEDGER_NAME
+from meshctl.mesh.states import State
+from meshctl.platform import host
+from tests.commands.recorded import recording
+from tests.commands.screen import on_terminal
+from tests.commands.server import Server
+from tests.site import Site
+
+SECRET = "hunter2-hunter2"
+# Fifty mailboxes in two seconds; processor time, which a busy machine does not stretch.
+SECONDS_EACH = 2 / 50
+
+
+def _all(server: Server, *arguments: str) -> list[dict[str, Any]]:
+    result = server.meshctl("status", "--all", "--json", *arguments)
+    told: list[dict[str, Any]] = json.loads(result.stdout)
+    return told
+
+
+def _names(shown: str) -> list[str]:
+    """Return the first word of each line of the table."""
+    table = shown.partition("\n\n")[0]
+    return [line.split()[0] for line in table.splitlines()[1:]]
+
+
+def test_every_mailbox_has_a_row(server: Server) -> None:
+    """The rows are by name where none is worse than another; the counts are those of each."""
+    for name in ("reports", "letters"):
+        server.add(name)
+    (server.data / "letters" / "outbox" / "letter.xml").write_bytes(b"x")
+
+    result = server.meshctl("status", "--all")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert _names(result.stdout) == ["letters", "reports"]
+    assert re.search(r"letters +ok +1 +0 +0 ", result.stdout)
+    assert result.stdout.endswith("\n2 mailboxes: 2 ok.\n")
+
+
+def test_the_worst_comes_first(server: Server) -> None:
+    """Unreadable before late, late before fine; the note says what to type."""
+    fine, late = server.add("a-fine"), server.add("b-late")
+    server.write("c-wrong", "[mailbox\n")
+    with recording(late) as recorder:
+        recorder.overdue(recorder.enter(State.QUEUED))
+    with recording(fine) as recorder:
+        recorder.enter(State.QUEUED)
+
+    result = server.meshctl("status", "--all")
+
+    assert result.exit_code == 1
+    assert _names(result.stdout) == ["c-wrong", "b-late", "a-fine"]
+    assert "meshctl -m b-late list --overdue" in result.stdout
+    assert "3 mailboxes: 1 unreadable, 1 overdue, 1 ok." in result.stdout
+
+
+def test_a_stalled_client_is_shown(server: Server) -> None:
+    with recording(server.add("letters")) as recorder:
+        kept = {"state": "stalled", "last_seen": None, "last_seen_clock": None}
+        recorder.services.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
+
+    result = server.meshctl("status", "--all")
+
+    assert re.search(r"^letters +stalled .* stalled$", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[mailbox]\nid = 7\nfolder = 'x'\nid_of = 8",
+        f"[mailbox]\nid = 'X26ABC1'\nfolder = 'x'\n[bridge]\npassword = '{SECRET}'\n",
+        f"[mailbox]\nid = 'X26ABC1'\nfolder = 'x'\n[alerts]\ncommand = '{SECRET}'\n",
+        f"password = '{SECRET}",
+    ],
+    ids=["several faults", "a secret", "a command", "no TOML"],
+)
+def test_wrong_settings_are_a_row_with_the_reason_and_no_secret(server: Server, text: str) -> None:
+    """The others are shown all the same; the reason names the file and repeats no secret."""
+    server.add("letters")
+    file = server.write("wrong", text)
+
+    result = server.meshctl("status", "--all")
+    told = _all(server)
+
+    assert (result.exit_code, _names(result.stdout)) == (1, ["wrong", "letters"])
+    assert str(file) in result.stdout
+    assert SECRET not in result.stdout
+    assert SECRET not in json.dumps(told)
+    assert (told[0]["name"], told[0]["mailbox"]) == ("wrong", None)
+    assert str(file) in told[0]["error"]
+
+
+def test_json_is_an_array_of_the_status_objects(server: Server) -> None:
+    """Each is what `status --json` prints for it, after its name, settings file and error."""
+    server.add("letters")
+    alone = json.loads(server.meshctl("-m", "letters", "status", "--json").stdout)
+
+    (told,) = _all(server)
+
+    assert told == {
+        "name": "letters",
+        "settings_file": str(host.named_settings("letters")),
+        "error": None,
+        **alone,
+    }
+
+
+def test_a_damaged_ledger_is_a_row(server: Server) -> None:
+    server.add("letters")
+    (server.add("reports").state / LEDGER_NAME).write_bytes(b"not a database, for certain" * 100)
+
+    told = _all(server)
+
+    assert [one["name"] for one in told] == ["reports", "letters"]
+    assert LEDGER_NAME in told[0]["error"]
+    assert (told[0]["mailbox"], "states" in told[0]) == ("X26ABC1", False)
+
+
+@pytest.mark.parametrize("option", ["-c", "-m"])
+def test_all_and_one_mailbox_are_a_contradiction(server: Server, option: str) -> None:
+    server.add("letters")
+
+    result = server.meshctl(option, "letters", "status", "--all")
+
+    assert result.exit_code == 2
+    assert "leave out -c and -m" in result.stderr
+
+
+def test_the_variables_mailbox_is_one_of_them(server: Server, tmp_path: Path) -> None:
+    """$MESHCTL_CONFIG adds its mailbox, unless it is in the folder already; it takes none away."""
+    server.add("letters")
+    elsewhere = tmp_path / "old" / host.named_settings("letters").relative_to(server.folder)
+    server.folder.rename(tmp_path / "old")
+    server.folder.mkdir()
+    server.add("reports")
+    server.environ["MESHCTL_CONFIG"] = str(elsewhere)
+
+    assert [one["name"] for one in _all(server)] == ["reports", str(elsewhere)]
+
+    server.environ["MESHCTL_CONFIG"] = str(host.named_settings("reports"))
+
+    assert [one["name"] for one in _all(server)] == ["reports"]
+
+
+def test_a_server_without_mailboxes_says_so(server: Server) -> None:
+    result = server.meshctl("status", "--all")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "This server has no mailbox" in result.stderr
+
+
+def test_many_mailboxes_take_no_time(server: Server) -> None:
+    """Each costs less than its share of the two seconds that fifty may take."""
+    count = 10
+    for number in range(count):
+        with recording(server.add(f"mailbox-{number}")) as recorder:
+            recorder.enter(State.QUEUED)
+    before = time.process_time()
+
+    told = _all(server)
+
+    assert time.process_time() - before < SECONDS_EACH * count
+    assert [one["states"]["queued"] for one in told] == [1] * count
+
+
+@pytest.mark.slow
+def test_one_that_hangs_holds_up_no_other(server: Server) -> None:
+    """A file that nobody answers for, as on a share that is away, and a locked ledger are rows."""
+    server.add("letters")
+    with recording(server.add("locked")):
+        pass
+    os.mkfifo(server.folder / "away.toml")
+    with closing(sqlite3.connect(server.data / "locked" / "state" / LEDGER_NAME)) as holder:
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("INSERT INTO facts VALUES ('x', 'y')")
+
+        result = server.meshctl("status", "--all")
+
+    assert result.exit_code == 1
+    assert _names(result.stdout) == ["away", "locked", "letters"]
+    assert re.search(r"away +no answer", result.stdout)
+    assert re.search(r"locked +unreadable", result.stdout)
+    assert "locked" in result.stdout
+    assert re.search(r"letters +ok", result.stdout)
+
+
+@dataclass
+class _ChosenSite(Site):
+    """A site that commands find through $MESHCTL_CONFIG."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "meshctl", *arguments]
+
+    def process_environ(self) -> dict[str, str]:
+        return {**super().process_environ(), "MESHCTL_CONFIG": str(self.settings_file)}
+
+
+@pytest.mark.slow
+def test_the_command_ends_although_one_hangs(site: Site) -> None:
+    """What is left behind in a thread keeps no process alive."""
+    site.settings_file.unlink()
+    os.mkfifo(site.settings_file)
+
+    ended = _ChosenSite(site.root).meshctl("status", "--all", "--json")
+
+    (told,) = [one for one in json.loads(ended.stdout) if one["settings_file"] == str(site.settings_file)]
+    assert ended.exit_code == 1
+    assert told["error"].startswith("No answer within 5 s")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_watch_follows_all_of_them(site: Site) -> None:
+    """On a terminal --watch shows what changes in any mailbox, until Ctrl-C."""
+    with (
+        recording(site) as recorder,
+        on_terminal(_ChosenSite(site.root), "status", "--all", "--watch") as screen,
+    ):
+        screen.read_until(r"mailbox(es)?: ")
+        recorder.overdue(recorder.enter(State.QUEUED))
+        screen.read_until(r"1 overdue")
+
+        screen.process.send_signal(signal.SIGINT)
+        screen.read_all()
+
+    assert screen.process.returncode == 0
+    assert "Traceback" not in screen.shown
