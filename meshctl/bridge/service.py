@@ -11,7 +11,7 @@ seconds is left behind, as if it had been killed.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -47,6 +47,7 @@ _LAST_ALERTS_SECONDS = 1.0
 _LAST_STEPS_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
 _PRIVATE = 0o700
+_PRIVATE_FILE = 0o600
 
 
 class Clients(NamedTuple):
@@ -216,6 +217,7 @@ class Bridge:
         if not self._connected.is_set():
             self._journal.info("bridge.connected", environment=self._settings.bridge.environment)
         self._connected.set()
+        self._note_answer()
         return False
 
     def _send(self) -> bool:
@@ -226,7 +228,14 @@ class Bridge:
     def _receive(self) -> bool:
         if self._receiving is None:
             self._receiving = self._open_receiving()
-        return self._receiving.step()
+        worked = self._receiving.step()
+        self._note_answer()
+        return worked
+
+    def _note_answer(self) -> None:
+        """Show the daemon that MESH answers: that the bridge runs shows nothing."""
+        with suppress(OSError):
+            self._settings.bridge.answered_file.touch(_PRIVATE_FILE)
 
     def _track(self) -> bool:
         return self._tracker.step(clock.now())

@@ -5,13 +5,12 @@ Files are counted. Where a person has to find the one file they are named, as ma
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 from meshctl.check.finding import MOST_LISTED, Finding, Setup, error, listed, note, ok, warning
 from meshctl.clock import iso
-from meshctl.inbound.client import CLIENT_FACT, client_view
+from meshctl.inbound.client import CLIENT_FACT, client_view, newest_report, signs_of
 from meshctl.inbound.follow import PATIENCE_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.reads import count_set_aside, fact, set_aside
@@ -176,22 +175,26 @@ def check_reports_set_aside(setup: Setup) -> Iterator[Finding]:
 def check_client_life(setup: Setup) -> Iterator[Finding]:
     """Compare the last activity of the MESH Client, or the bridge, with client_silent_after.
 
-    What the daemon has seen is in the ledger; without a daemon the times of the client's folders still show.
+    What the daemon has seen is in the ledger; what the client has written shows without a daemon, too.
     """
     name, mailbox = "client.life", setup.settings.mailbox
-    # Only the MESH Client puts anything into these folders, and their time says when it last did.
-    folders = (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder, mailbox.temp_folder)
-    seen = [
-        datetime.fromtimestamp(folder.stat().st_mtime, UTC) for folder in folders if os.path.isdir(folder)
-    ]
+    if not os.path.isdir(mailbox.out_folder):
+        return
+    server = "MESH Client" if setup.settings.bridge.environment is None else "bridge"
+    folders = (mailbox.in_folder, mailbox.sent_folder, mailbox.failed_folder)
     view = client_view(setup.from_ledger(lambda connection: fact(connection, CLIENT_FACT)))
-    if view.last_seen is not None:
-        seen.append(view.last_seen)
-    if not seen or not os.path.isdir(mailbox.out_folder):
+    found = (view.last_seen, newest_report(folders, _MOST_EXAMINED), *signs_of(setup.settings))
+    seen = [one for one in found if one is not None]
+    if not seen:
+        yield note(
+            name,
+            f"Nothing shows that the {server} has ever worked in {mailbox.folder}.",
+            f"Before the first letter there is nothing to do. Later: check whether the {server} is running on"
+            " this mailbox's folder, and what its log says.",
+        )
         return
     silent = setup.now - max(seen)
     allowed = setup.settings.deadlines.client_silent_after
-    server = "MESH Client" if setup.settings.bridge.environment is None else "bridge"
     ago = span_text(max(silent.total_seconds(), 0))
     since = f"The {server} was last active in {mailbox.folder} {ago} ago"
     if silent <= allowed:

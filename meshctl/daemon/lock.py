@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from meshctl.clock import iso, now
 from meshctl.errors import MeshctlError
+from meshctl.files.client_folders import SERVER_LOCK_NAME, SERVER_NAME
 from meshctl.files.durable import replace_file
 from meshctl.platform import host
 from meshctl.settings.model import MailboxSettings
@@ -179,9 +180,6 @@ def ask_to_reload(state_folder: Path) -> None:
         )
 
 
-_SERVER_LOCK, _SERVER = "serving.lock", "serving"
-
-
 @contextmanager
 def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
     """Lock a mailbox for `who` ("the bridge"), in its TEMP folder, which is made if it is missing.
@@ -191,8 +189,8 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
     folder = mailbox.temp_folder
     # Not its parents: a share that is away must not be made on the disk below.
     folder.mkdir(mode=0o750, exist_ok=True)
-    holder = folder / _SERVER
-    lock = FileLock(folder / _SERVER_LOCK, timeout=0)
+    holder = folder / SERVER_NAME
+    lock = FileLock(folder / SERVER_LOCK_NAME, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -200,10 +198,10 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
             f"The mailbox {mailbox.folder} is served already: {_written_server(folder)}. End that one first."
         ) from None
     except OSError:
-        if (folder / _SERVER_LOCK).is_symlink():
+        if (folder / SERVER_LOCK_NAME).is_symlink():
             raise MeshctlError(
-                f"{folder / _SERVER_LOCK} is a link, and a lock is never taken through one. Remove it, and"
-                " see who may write in that folder."
+                f"{folder / SERVER_LOCK_NAME} is a link, and a lock is never taken through one. Remove it,"
+                " and see who may write in that folder."
             ) from None
         raise
     try:
@@ -221,8 +219,8 @@ def server_of(mailbox: MailboxSettings) -> str | None:
     Raises OSError if the lock may not be looked at.
     """
     folder = mailbox.temp_folder
-    return _written_server(folder) if _is_locked(folder / _SERVER_LOCK) else None
+    return _written_server(folder) if _is_locked(folder / SERVER_LOCK_NAME) else None
 
 
 def _written_server(folder: Path) -> str:
-    return _read_holder(folder / _SERVER) or "unknown"
+    return _read_holder(folder / SERVER_NAME) or "unknown"

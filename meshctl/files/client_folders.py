@@ -23,6 +23,9 @@ from meshctl.clock import now
 from meshctl.files.durable import sync_file, sync_folder
 from meshctl.platform import system
 
+SERVER_LOCK_NAME, SERVER_NAME = "serving.lock", "serving"
+"""In TEMP: the lock of the bridge or simulator that serves the mailbox, and a note who that is."""
+SERVER_NAMES = frozenset({SERVER_LOCK_NAME, SERVER_NAME})
 _CONTROL, _DATA = ".ctl", ".dat"
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | system.NO_FOLLOW
 

@@ -49,7 +49,9 @@ _NO_RECIPIENT = frozenset({("SEND", "08"), ("SEND", "12"), ("SEND", "EPL-151")})
 
 _REPORT_EVENT = "REPORT"
 
-LEFT_OUT: Final = Evidence("OUT", State.COLLECTED, text="The pair left OUT: the MESH Client took it.")
+LEFT_OUT: Final = Evidence(
+    "OUT", State.COLLECTED, text="The pair left OUT: the MESH Client took it, unless somebody removed it."
+)
 _FAILED_WITHOUT_RECORD = Evidence(
     "FAILED",
     State.FAILED,

@@ -340,6 +340,7 @@ class ControlReader:
         self._faulty: dict[str, tuple[int, int, str]] = {}
         # By path: a time of change in the future, and since when the file was seen unchanged.
         self._future: dict[str, tuple[int, float]] = {}
+        self._newest_ns: int | None = None
 
     def read(self, path: str) -> Read | Unread:
         """Read a control file. Raises OSError only for what is not the fault of this file."""
@@ -380,11 +381,18 @@ class ControlReader:
         finally:
             os.close(descriptor)
         try:
-            return Read(read_control_file(data), status.st_mtime_ns)
+            read = Read(read_control_file(data), status.st_mtime_ns)
         except ControlFileError as error:
             if not self.is_finished(path, status.st_mtime_ns):
                 return Unread(UnreadReason.UNFINISHED)
             return self._unreadable(path, status, str(error))
+        self._newest_ns = max(self._newest_ns or 0, read.changed_ns)
+        return read
+
+    def take_newest_ns(self) -> int | None:
+        """Return when the newest control file was written of those read since the last call, if any was."""
+        newest_ns, self._newest_ns = self._newest_ns, None
+        return newest_ns
 
     def is_finished(self, path: str, changed_ns: int) -> bool:
         """True if a file that was written at `changed_ns` is unlikely to be written again."""

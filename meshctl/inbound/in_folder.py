@@ -105,7 +105,6 @@ class InFolder:
         self._deliver_to = None if settings.reports.deliver is None else str(settings.reports.deliver)
         self._keeps_unmatched = settings.reports.unmatched == "leave"
         self._unmatched: dict[str, list[str]] = {}
-        self._polls = 0
         self.scan = FolderScan("IN", settings, services, self._open_outcomes())
 
     def work(self) -> None:
@@ -138,11 +137,6 @@ class InFolder:
         for mesh_id in mesh_ids:
             self.scan.reopen(self._unmatched.pop(mesh_id, ()))
 
-    def take_polls(self) -> int:
-        """Return how many reports of the client about itself came since the last call."""
-        polls, self._polls = self._polls, 0
-        return polls
-
     def _open_outcomes(self) -> set[str]:
         """Return the outcomes of files that are looked at again after a restart."""
         found: set[str] = {*SET_ASIDE, Outcome.UNMATCHED_WITH_MESH_ID}
@@ -164,7 +158,6 @@ class InFolder:
             batch.reports[name] = control
         elif kind is ControlKind.CLIENT:
             if self.scan.outcome(name) != Outcome.IMMOVABLE:
-                self._polls += 1
                 batch.notices.append(partial(self._notices.poll, control))
             batch.archived.append(name)
         elif kind is ControlKind.ACKNOWLEDGEMENT:

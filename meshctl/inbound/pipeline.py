@@ -38,7 +38,7 @@ class InboundPipeline:
         self._should_stop = should_stop
         self._has_announced_again = False
         self._in_has_new = False
-        reader = ControlReader(settings, services.clock)
+        reader = self._reader = ControlReader(settings, services.clock)
         matcher = Matcher(settings, services)
         archive = Archive(settings.reports.archive)
         self._recorder = Recorder(services, settings.use_cases)
@@ -113,9 +113,8 @@ class InboundPipeline:
         return work
 
     def _watch_client(self) -> None:
-        signs = [scan.take_arrivals() for scan in self._scans]
-        signs += [self._in.take_polls(), self._out.take_left()]
-        self._client.work(has_sign=any(signs))
+        came = sum(scan.take_arrivals() for scan in self._scans)
+        self._client.work(came=came, left=self._out.take_left(), written_ns=self._reader.take_newest_ns())
 
     def _next_turn(self) -> InboundNextTurn:
         working = (*self._scans, self._out, self._archived, self._deadlines, self._retention)

@@ -27,8 +27,8 @@ _ENCODING_ERRORS: Final = frozenset(
 class ClientConfig:
     """One mailbox of a MESH Client, as `meshclient.cfg` describes it (MESH client user guide).
 
-    A flag that the file does not set is None. `interface_root` is the text as found, since the file of a
-    client on Windows may be read elsewhere: `C:\\MESH-DATA-HOME\\…`.
+    A flag that the file does not set is None. `interface_root` and `log_path` are the text as found, since
+    the file of a client on Windows may be read elsewhere: `C:\\MESH-DATA-HOME\\…`.
     """
 
     mailbox_id: str
@@ -39,6 +39,7 @@ class ClientConfig:
     transfer_report: bool | None
     poll_report: bool | None
     poll_period: timedelta | None
+    log_path: str | None = None
 
 
 def read_client_config(file: Path) -> tuple[ClientConfig, ...]:
@@ -111,13 +112,16 @@ def _parse(file: Path, data: bytes) -> tuple[ClientConfig, ...]:
         )
     poll_seconds = _text(root, "PollPeriod")
     poll_period = timedelta(seconds=int(poll_seconds)) if _POLL_SECONDS.fullmatch(poll_seconds) else None
-    clients = [_client(one, poll_period) for one in root.findall("Client") if _text(one, "ClientIdentity")]
+    log_path = _text(root, "LogPath") or None
+    clients = [
+        _client(one, poll_period, log_path) for one in root.findall("Client") if _text(one, "ClientIdentity")
+    ]
     if not clients:
         raise ConfigError(f"{file}: names no mailbox: it has no Client element with a ClientIdentity.")
     return tuple(clients)
 
 
-def _client(element: etree._Element, poll_period: timedelta | None) -> ClientConfig:
+def _client(element: etree._Element, poll_period: timedelta | None, log_path: str | None) -> ClientConfig:
     return ClientConfig(
         mailbox_id=_text(element, "ClientIdentity"),
         interface_root=_text(element, "InterfaceRoot") or None,
@@ -127,6 +131,7 @@ def _client(element: etree._Element, poll_period: timedelta | None) -> ClientCon
         transfer_report=_flag(_text(element, "TransferReport")),
         poll_report=_flag(_text(element, "PollReport")),
         poll_period=poll_period,
+        log_path=log_path,
     )
 
 

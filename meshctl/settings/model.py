@@ -384,6 +384,11 @@ class BridgeSettings(Section):
         references = (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
         return frozenset(one.removeprefix("env:") for one in references if one and one.startswith("env:"))
 
+    @property
+    def answered_file(self) -> Path:
+        """Return the file whose time is when MESH last answered the bridge."""
+        return self.work / "answered"
+
     def as_client(self, mailbox_id: str) -> ClientConfig | None:
         """Return the bridge as the MESH Client that it replaces; None if it does not serve the mailbox.
 

@@ -54,6 +54,19 @@ def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sa
     assert events[-2:] == ["bridge.stopping", "bridge.stopped"]
 
 
+@pytest.mark.parametrize("is_let_in", [True, False])
+def test_it_lives_only_when_mesh_answers_it(tmp_path: Path, sandbox: Sandbox, is_let_in: bool) -> None:
+    """A bridge that MESH does not let in runs and logs; to the daemon that is no sign of life."""
+    site = bridged_site(tmp_path / "site", sandbox.url)
+    if not is_let_in:
+        site.environ["MESH_PASSWORD"] = "wrong"
+
+    site.meshctl("bridge", "--once")
+
+    settings = load_settings(site.settings_file, site.environ)
+    assert settings.bridge.answered_file.exists() is is_let_in
+
+
 @pytest.mark.slow
 def test_over_tls_with_a_client_certificate(tmp_path: Path) -> None:
     authority = TestAuthority(tmp_path / "ca")

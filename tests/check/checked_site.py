@@ -38,7 +38,7 @@ CLIENT_FLAGS: Mapping[str, str] = {
     "SaveSent": "Y",
 }
 _CLIENT_CONFIG = """<MESHConfig>
-<PollPeriod>{poll_seconds}</PollPeriod>
+<LogPath>{log}</LogPath><PollPeriod>{poll_seconds}</PollPeriod>
 <Client><ClientIdentity>X26ABC1</ClientIdentity><InterfaceRoot>{root}</InterfaceRoot>{flags}</Client>
 </MESHConfig>
 """
@@ -51,6 +51,9 @@ class CheckedSite:
         self.undo = undo
         self.site: Site = make_site(root / "site")
         self.client_config = root / "meshclient.cfg"
+        self.client_log = root / "client-log" / "mesh.log"
+        self.client_log.parent.mkdir()
+        self.client_log.touch()
         self.sections: dict[str, dict[str, Any]] = {
             "mailbox": {"client_config": str(self.client_config)},
             "alerts": {"command": [_PROGRAM]},
@@ -71,6 +74,7 @@ class CheckedSite:
         told = {**CLIENT_FLAGS, **flags}
         self.client_config.write_text(
             _CLIENT_CONFIG.format(
+                log=self.client_log.parent,
                 poll_seconds=poll_seconds,
                 root=root or self.mailbox,
                 flags="".join(f"<{flag}>{value}</{flag}>" for flag, value in told.items()),
