@@ -4,6 +4,7 @@ Must stay quick: it uses the ledger's indexes, counts files by their names, and 
 only when it prints one.
 """
 
+import re
 import sys
 from dataclasses import asdict
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from meshctl.clock import now
+from meshctl.daemon.lock import describe_daemon
 from meshctl.daemon.obstacles import obstacles_of
 from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
@@ -116,5 +118,6 @@ def collect(settings: Settings) -> dict[str, Any]:
     status["outbox"] = asdict(tally_outbox(settings, now_seconds, set_aside))
     status["rejected"] = count_rejected(staging.rejected)
     status["reports"] = {"set_aside": reports_set_aside}
+    status["daemon"] = re.split("[,:]", describe_daemon(settings.state.folder))[0]
     status["blocked"] = [obstacle.as_json() for obstacle in obstacles_of(settings)]
     return status

@@ -38,6 +38,13 @@ class Place:
         return f"-c {host.quoted(self.file)}"
 
 
+def place_of(file: Path) -> Place:
+    """Return the mailbox of a settings file, by its name where `-m` can name it, else by its path."""
+    name = host.settings_name(file.absolute())
+    is_named = host.named_settings(name) == file.absolute()
+    return Place(name if is_named else str(file), file)
+
+
 def named_file(name: str) -> Path:
     """Return the settings file of the mailbox that `-m` names.
 

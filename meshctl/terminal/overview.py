@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -10,6 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from meshctl.check.finding import Finding, Severity, any_error, error
+from meshctl.check.settings import wrong_settings
+from meshctl.errors import ConfigError
 from meshctl.mesh.states import State
 from meshctl.terminal.output import print_json
 from meshctl.terminal.survey import Answer, Survey
@@ -20,12 +23,19 @@ class Need(IntEnum):
     """How much a mailbox needs a person; from TROUBLE on, a command ends with 1."""
 
     NONE = 0
-    LOOK = 1
-    TROUBLE = 2
-    NO_ANSWER = 3
+    STANDS_STILL = 1
+    LOOK = 2
+    TROUBLE = 3
+    NO_ANSWER = 4
 
 
-_STYLES = {Need.NONE: "green", Need.LOOK: OVERDUE_STYLE, Need.TROUBLE: "bold red", Need.NO_ANSWER: "bold red"}
+_STYLES = {
+    Need.NONE: "green",
+    Need.STANDS_STILL: OVERDUE_STYLE,
+    Need.LOOK: OVERDUE_STYLE,
+    Need.TROUBLE: "bold red",
+    Need.NO_ANSWER: "bold red",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,49 @@ def show_status(survey: Survey[dict[str, Any]], *, watch: bool, as_json: bool) -
     return 1 if any_trouble(_rows(pairs)) else 0
 
 
+CHECK_HEADINGS = ("ERRORS", "WARNINGS")
+
+
+def check_row(answer: Answer[list[Finding]]) -> Row:
+    """Return the row of what the checks of a mailbox found."""
+    if answer.value is None:
+        return without_answer(answer)
+    errors, warnings = (
+        [finding for finding in answer.value if not finding.ok and finding.severity is severity]
+        for severity in (Severity.ERROR, Severity.WARNING)
+    )
+    need, word = Need.NONE, "ok"
+    if errors or warnings:
+        need, word = (Need.TROUBLE, "error") if errors else (Need.LOOK, "warning")
+    more = f"meshctl {answer.place.option} check"
+    note = ", ".join(dict.fromkeys(one.name for one in warnings)) + f". See {more}" if warnings else ""
+    if errors:
+        others = len(errors) + len(warnings) - 1
+        note = f"{errors[0].name}: {errors[0].text} {f'And {others} more:' if others else 'See'} {more}"
+    cells = (_marked(len(errors), "red"), _marked(len(warnings), OVERDUE_STYLE))
+    return Row(answer.place.name, need, word, cells, note)
+
+
+def show_checks(survey: Survey[list[Finding]], *, as_json: bool) -> int:
+    """Show what the checks of every mailbox found; return the exit code."""
+    pairs = worst_first(survey.answers(), check_row)
+    if as_json:
+        print_json([answer.as_json() | _checks_json(answer) for _, answer in pairs])
+    else:
+        make_console().print(table_of(CHECK_HEADINGS, _rows(pairs)))
+    return 1 if any_trouble(_rows(pairs)) else 0
+
+
+def _checks_json(answer: Answer[list[Finding]]) -> dict[str, Any]:
+    """Return the keys of `check --json`; a mailbox without an answer has that as its one finding."""
+    findings = answer.value
+    if findings is None and answer.settings is None:
+        findings = [wrong_settings(ConfigError(answer.problem or ""))]
+    elif findings is None:
+        findings = [error("answer", answer.problem or "", f"meshctl {answer.place.option} check says more.")]
+    return {"ok": not any_error(findings), "checks": [asdict(finding) for finding in findings]}
+
+
 def _rows(pairs: Iterable[tuple[Row, Answer[Any]]]) -> list[Row]:
     return [row for row, _ in pairs]
 
@@ -140,4 +193,6 @@ def _standing(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
         return Need.LOOK, "overdue", f"meshctl {option} list --overdue"
     if status["outbox"]["set_aside"] or status["reports"]["set_aside"]:
         return Need.LOOK, "set aside", f"meshctl {option} check"
+    if status["daemon"] == "not running":
+        return Need.STANDS_STILL, "not running", f"No daemon works on it; meshctl {option} check says more."
     return Need.NONE, "ok", ""

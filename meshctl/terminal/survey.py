@@ -16,7 +16,7 @@ import click
 
 from meshctl.errors import MeshctlError
 from meshctl.settings.load import find_settings_file, load_settings
-from meshctl.settings.mailboxes import SYSTEM_FILE, Place, every_mailbox
+from meshctl.settings.mailboxes import SYSTEM_FILE, Place, every_mailbox, place_of
 from meshctl.settings.model import Settings
 from meshctl.terminal.output import os_error_text
 
@@ -132,5 +132,4 @@ def every_place(ctx: click.Context) -> list[Place]:
 def this_place(ctx: click.Context) -> Place:
     """Return the mailbox of this call; whether there are such settings shows when they are read."""
     named = ctx.find_root().params.get("config")
-    file = find_settings_file(named if isinstance(named, Path) else None, os.environ) or SYSTEM_FILE
-    return Place(str(file), file)
+    return place_of(find_settings_file(named if isinstance(named, Path) else None, os.environ) or SYSTEM_FILE)

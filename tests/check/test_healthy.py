@@ -69,7 +69,7 @@ def test_json_is_what_the_contract_says(checked: CheckedSite) -> None:
 def test_a_person_reads_a_summary(checked: CheckedSite) -> None:
     """Without trouble one line is printed; --all shows what was looked at."""
     brief = _check(checked.site.settings_file)
-    whole = _check(checked.site.settings_file, "--all")
+    whole = _check(checked.site.settings_file, "--verbose")
 
     count = len(checked.findings())
     assert brief.stdout == f"{count} in order.\n"

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from meshctl.clock import now
+from meshctl.daemon.obstacles import Obstacle, ObstacleNote
 from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.mesh.states import State
@@ -50,12 +52,12 @@ def test_every_mailbox_has_a_row(server: Server) -> None:
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert _names(result.stdout) == ["letters", "reports"]
-    assert re.search(r"letters +ok +1 +0 +0 ", result.stdout)
-    assert result.stdout.endswith("\n2 mailboxes: 2 ok.\n")
+    assert re.search(r"letters +not running +1 +0 +0 ", result.stdout)
+    assert result.stdout.endswith("\n2 mailboxes: 2 not running.\n")
 
 
 def test_the_worst_comes_first(server: Server) -> None:
-    """Unreadable before late, late before fine; the note says what to type."""
+    """Unreadable before late, late before what only stands still; the note says what to type."""
     fine, late = server.add("a-fine"), server.add("b-late")
     server.write("c-wrong", "[mailbox\n")
     with recording(late) as recorder:
@@ -68,7 +70,20 @@ def test_the_worst_comes_first(server: Server) -> None:
     assert result.exit_code == 1
     assert _names(result.stdout) == ["c-wrong", "b-late", "a-fine"]
     assert "meshctl -m b-late list --overdue" in result.stdout
-    assert "3 mailboxes: 1 unreadable, 1 overdue, 1 ok." in result.stdout
+    assert "3 mailboxes: 1 unreadable, 1 overdue, 1 not running." in result.stdout
+
+
+def test_one_that_is_blocked_is_trouble(server: Server) -> None:
+    """What its daemon wrote down is the note, in one line, and the exit code is 1."""
+    server.add("a-letters")
+    obstacles = [Obstacle(part, "OUT is full.", "Make room.", now()) for part in ("outbound", "inbound")]
+    ObstacleNote(server.add("b-reports").state).keep(obstacles)
+
+    result = server.meshctl("status", "--all")
+
+    assert result.exit_code == 1
+    assert _names(result.stdout) == ["b-reports", "a-letters"]
+    assert "b-reports  outbound: OUT is full. (and 1 more)\n" in result.stdout
 
 
 def test_a_stalled_client_is_shown(server: Server) -> None:
@@ -198,7 +213,7 @@ def test_one_that_hangs_holds_up_no_other(server: Server) -> None:
     assert re.search(r"away +no answer", result.stdout)
     assert re.search(r"locked +unreadable", result.stdout)
     assert "locked" in result.stdout
-    assert re.search(r"letters +ok", result.stdout)
+    assert re.search(r"letters +not running", result.stdout)
 
 
 @dataclass
@@ -241,3 +256,34 @@ def test_watch_follows_all_of_them(site: Site) -> None:
 
     assert screen.process.returncode == 0
     assert "Traceback" not in screen.shown
+
+
+def test_check_has_a_row_for_each(server: Server) -> None:
+    """The first error is told, with the command that tells the others; wrong settings are a row."""
+    server.add("a-letters")
+    server.add("b-reports").outbox.rmdir()
+    server.write("c-wrong", "[mailbox\n")
+
+    result = server.meshctl("check", "--all")
+
+    assert result.exit_code == 1
+    assert _names(result.stdout) == ["c-wrong", "b-reports", "a-letters"]
+    assert re.search(
+        r"^b-reports +folder.outbox: .* meshctl -m b-reports check$", result.stdout, re.MULTILINE
+    )
+
+
+def test_check_of_all_is_an_array_of_its_json(server: Server) -> None:
+    server.add("letters")
+    server.write("wrong", "[mailbox\n")
+    alone = json.loads(server.meshctl("-m", "letters", "check", "--json").stdout)
+
+    wrong, letters = json.loads(server.meshctl("check", "--all", "--json").stdout)
+
+    assert [one["name"] for one in letters["checks"]] == [one["name"] for one in alone["checks"]]
+    assert (letters["name"], letters["ok"], letters["error"]) == ("letters", alone["ok"], None)
+    assert (wrong["name"], wrong["ok"], [one["name"] for one in wrong["checks"]]) == (
+        "wrong",
+        False,
+        ["settings"],
+    )

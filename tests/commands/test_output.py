@@ -87,7 +87,15 @@ def test_a_table_obeys_columns_without_a_terminal(
 @pytest.mark.parametrize("columns", [None, "100"])
 @pytest.mark.parametrize(
     "arguments",
-    [("status",), ("check",), ("check", "--all"), ("list",), ("show",), ("use-cases",), ("explain", "17")],
+    [
+        ("status",),
+        ("check",),
+        ("check", "-v"),
+        ("list",),
+        ("show",),
+        ("use-cases",),
+        ("explain", "17"),
+    ],
     ids=" ".join,
 )
 def test_no_line_into_a_pipe_ends_in_blanks(

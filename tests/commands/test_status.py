@@ -37,6 +37,7 @@ NOTHING: dict[str, Any] = {
     "outbox": {"ready": 0, "waiting": 0, "set_aside": 0},
     "rejected": 0,
     "reports": {"set_aside": 0},
+    "daemon": "not running",
     "blocked": [],
 }
 HOUR = 3600
