@@ -119,9 +119,10 @@ class Bridge:
         start. Retries on any other error.
         """
         with self._alone():
+            self._manager.ready()
             threads = self._start(self._go_on)
             while not self._should_stop():
-                # Ready once MESH has answered, or is away.
+                # Nothing is known before MESH has answered, or is away.
                 if self._connected.is_set() or self._handshake.retried.problem is not None:
                     self._manager.turned(self._obstacles(), self._status)
                 self._break_off()

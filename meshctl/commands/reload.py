@@ -1,25 +1,40 @@
 """`meshctl reload`: the daemon reads its settings again."""
 
+import os
+
 import click
 
-from meshctl.daemon.lock import ask_to_reload
+from meshctl.daemon.reloading import reload_daemon
+from meshctl.errors import ConfigError
+from meshctl.platform.systemd import signal_main_process
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
-    {"meshctl reload": "after a change of the settings; the log then has daemon.reloaded"},
-    {0: "the daemon was asked", 1: "no daemon is running, or you may not ask it", 2: "wrong settings"},
+    {
+        "meshctl reload": "after a change of the settings, on the daemon's own computer",
+        "systemctl reload meshctl@NAME": "the same, for a service of systemd",
+    },
+    {
+        0: "the new settings are in force",
+        1: "no daemon is running, you may not ask it, or it does not answer",
+        2: "the settings are wrong, or cannot change while the daemon runs; the old ones stay in force",
+    },
 )
 
 
 @click.command(epilog=_EPILOG)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Make the daemon read its settings again.
+    """Make the daemon read its settings again, and wait until they are in force.
 
-    Wrong settings are reported here, and the daemon is not asked. The log names in daemon.reload_failed what
-    cannot change while it runs.
+    If they are wrong, what is wrong with them is told here, and the old ones stay in force.
     """
-    settings = settings_of(ctx)
-    ask_to_reload(settings.state.folder)
-    click.echo(f"The daemon reads {settings.file} again. The result is in the log: {settings.log.file}")
+    try:
+        settings = settings_of(ctx)
+    except ConfigError:
+        # As ExecReload of a unit: the daemon finds the same faults, and log, alert and metric tell of them.
+        signal_main_process(os.environ)
+        raise
+    reload_daemon(settings)
+    click.echo(f"The daemon has read {settings.file} again; it is in force.")

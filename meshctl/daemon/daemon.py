@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -19,6 +20,7 @@ from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import AlreadyRunningError, InstanceLock
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import ObstacleNote
+from meshctl.daemon.reloading import answer_reload, forget_answer
 from meshctl.daemon.retry import RetriedParts
 from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
@@ -42,6 +44,7 @@ _LAST_ALERTS_SECONDS = 3.0
 _ALERTS_OF_ONE_RUN_SECONDS = 300.0
 # Only a person can resolve these, and the daemon must not go on meanwhile.
 _ENDING = (AlreadyRunningError, LedgerFormatError, ForeignFolderError)
+_RELOAD_ADVICE = "Correct the settings, and reload again: meshctl reload, or systemctl reload."
 _AT_ONCE_SECONDS = 0.0
 # The copying of a large message wakes the loop when it is done; this is for when it does not.
 _COPY_SECONDS = 1.0
@@ -123,6 +126,8 @@ class Session:
         quiet = self._settings.staging.quiet_seconds
         give_up_at: float | None = None
         while True:
+            # It reads its settings once.
+            self._signals.reload_requested = False
             self._backlog = False
             next_turn = self._outbound_part.run(self._outbound_pipeline.work)
             inbound = self._inbound_part.run(self._inbound_pipeline.work)
@@ -196,7 +201,9 @@ class Session:
     def _should_stop(self) -> bool:
         # Asked between batches, which shows systemd that a long turn does not hang.
         self._manager.alive()
-        return self._signals.stop_requested or self._has_lost_ledger_or_lock()
+        # A reload is answered after the batch in hand, not after the backlog.
+        is_asked = self._signals.stop_requested or self._signals.reload_requested
+        return is_asked or self._has_lost_ledger_or_lock()
 
     def _on_backlog(self) -> None:
         """Pause the watches while there is more to do than events could add."""
@@ -256,6 +263,8 @@ class Daemon:
         on any other error.
         """
         with self._alone() as lock:
+            forget_answer(self._settings.state.folder)
+            self._manager.ready()
             session, end = self._begin_patiently(lock), End.STOP
             if session is not None:
                 # Whoever reads this line and drops a file must find its folder watched.
@@ -380,15 +389,25 @@ class Daemon:
         self._alerts.send(alert)
 
     def _reload(self) -> bool:
-        """Read the settings again; return False if the old ones stay in force."""
+        """Read the settings again, and answer who asked; return False if the old ones stay in force."""
         self._signals.reload_requested = False
+        began_clock, fault = time.monotonic(), None
         self._manager.reloading()
         try:
             settings = self._load()
             _check_unchanged(self._settings, settings)
         except ConfigError as error:
-            self._journal.error("daemon.reload_failed", text=str(error))
-            return False
+            fault = str(error)
+            self._metrics.note_reload_failed()
+            self._journal.tell("daemon.reload_failed", {}, text=fault, advice=_RELOAD_ADVICE)
+        else:
+            self._put_in_force(settings)
+        finally:
+            self._manager.reloaded()
+        answer_reload(self._settings.state.folder, os.getpid(), began_clock, fault)
+        return fault is None
+
+    def _put_in_force(self, settings: Settings) -> None:
         self._metrics.retire(settings)
         self._metrics = Metrics(settings, self._journal)
         self._settings = settings
@@ -398,7 +417,6 @@ class Daemon:
         self._alerts = Alerts(settings.alerts, self._journal, settings.bridge.secret_variables)
         configure_log(settings.log)
         self._journal.info("daemon.reloaded")
-        return True
 
     @contextmanager
     def _alone(self) -> Iterator[InstanceLock]:

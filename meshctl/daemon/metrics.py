@@ -57,6 +57,12 @@ class Metrics:
         self._alerts = Counter(dict.fromkeys(ALERT_EVENTS, 0))
         self._not_before = float("-inf")
         self._problem: str | None = None
+        self._has_reloaded = True
+
+    def note_reload_failed(self) -> None:
+        """Note that the settings were read again and are wrong; right ones come with metrics of their own."""
+        self._has_reloaded = False
+        self._not_before = float("-inf")
 
     def count_alert(self, event: str) -> None:
         """Count one alert."""
@@ -115,6 +121,11 @@ class Metrics:
         works = {"outbound": parts.outbound, "inbound": parts.inbound, "ledger": parts.ledger}
         blocked = {name: int(bool(work.obstacles())) for name, work in works.items()}
         yield _Gauge("blocked", "1 while something blocks that part of the work.", blocked, "part")
+        yield _Gauge(
+            "reload_failed",
+            "1 while the settings that were last read again are wrong, and older ones are in force.",
+            int(not self._has_reloaded),
+        )
         with suppress(OSError, sqlite3.Error):
             set_aside = () if connection is None else reads.set_aside(connection)
             outbox = asdict(tally_outbox(self._settings, seconds, set_aside))

@@ -2,13 +2,10 @@
 
 Not in the ledger, which may be what is blocked. The file is written when something begins or ceases to block,
 never for a letter, and says what was in the way when the work was last tried: it outlives a daemon that ends
-or is killed, and the next one to do that work corrects it. It always has one size, so that on a full disk it
-can be written over in place.
+or is killed, and the next one to do that work corrects it.
 """
 
-import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,17 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshctl.clock import instant, iso, now
+from meshctl.daemon.notes import read_note, write_note
 from meshctl.daemon.problems import folders_of, problem_of
-from meshctl.files.durable import replace_file
-from meshctl.files.reading import read_regular
-from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 NOTE_NAME: Final = "blocked.json"
-_NOTE_BYTES: Final = 8192
-_MODE: Final = 0o600
-# One that is being written over in place is whole a moment later.
-_TRIES, _PAUSE_SECONDS = 3, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +51,8 @@ class ObstacleNote:
         told = [replace(each, since=since.get((each.part, each.text), each.since)) for each in obstacles]
         with suppress(OSError):
             if before is None or told != list(before):
-                self._write(_encoded(told))
+                _write(self._path, told)
             self._written = told
-
-    def _write(self, data: bytes) -> None:
-        try:
-            replace_file(self._path, data, _MODE)
-        except OSError:
-            # No room for a second file; the first one has the room that it needs.
-            descriptor = system.open_file(self._path, os.O_WRONLY)
-            try:
-                os.write(descriptor, data)
-            finally:
-                os.close(descriptor)
 
 
 def read_obstacles(state_folder: Path) -> tuple[Obstacle, ...]:
@@ -82,39 +62,32 @@ def read_obstacles(state_folder: Path) -> tuple[Obstacle, ...]:
 
 def _read(path: Path) -> tuple[Obstacle, ...] | None:
     """Return what is written down; None if nothing is, or if it cannot be read."""
-    for _ in range(_TRIES):
+    try:
+        return tuple(
+            Obstacle(
+                str(entry["part"]),
+                str(entry["text"]),
+                None if entry["advice"] is None else str(entry["advice"]),
+                instant(str(entry["since"])),
+            )
+            for entry in read_note(path)
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, obstacles: Sequence[Obstacle]) -> None:
+    """Write down as many obstacles as there is room for. Raises OSError."""
+    told = [each.as_json() for each in obstacles]
+    while True:
         try:
-            return _decoded(read_regular(path, _NOTE_BYTES))
-        except OSError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            time.sleep(_PAUSE_SECONDS)
-    return None
+            return write_note(path, told)
+        except ValueError:
+            told.pop()
 
 
 def _what(obstacles: Sequence[Obstacle]) -> list[tuple[str, str, str | None]]:
     return [(each.part, each.text, each.advice) for each in obstacles]
-
-
-def _encoded(obstacles: Sequence[Obstacle]) -> bytes:
-    for count in range(len(obstacles), -1, -1):
-        text = json.dumps([each.as_json() for each in obstacles[:count]])
-        # ASCII, so a character is a byte.
-        if len(text) <= _NOTE_BYTES:
-            return text.ljust(_NOTE_BYTES).encode()
-    return b""
-
-
-def _decoded(data: bytes) -> tuple[Obstacle, ...]:
-    return tuple(
-        Obstacle(
-            str(entry["part"]),
-            str(entry["text"]),
-            None if entry["advice"] is None else str(entry["advice"]),
-            instant(str(entry["since"])),
-        )
-        for entry in json.loads(data)
-    )
 
 
 def obstacles_of(settings: Settings) -> list[Obstacle]:

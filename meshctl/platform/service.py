@@ -201,9 +201,8 @@ class _HostedService(ServiceManager):
         if not is_running and time.monotonic() - self._reported_at >= _SIGN_SECONDS:
             self._report(self._state)
 
-    def turned(self, obstacles: Sequence[str], counts: Callable[[], str]) -> None:
-        """Report the first turn as the end of the start, even if an obstacle is being retried."""
-        del obstacles, counts
+    def ready(self) -> None:
+        """Report the end of the start, whatever may block the work."""
         if self._state == win32service.SERVICE_START_PENDING:
             self._report(win32service.SERVICE_RUNNING)
 

@@ -7,19 +7,21 @@ somebody may set back a day, and cannot say that the service reloads or stops.
 A watchdog fed by a thread of its own proves only that threads run. Here the loop itself reports that it goes
 on, after each turn and between the batches of a long one. Nothing here raises or waits: a service
 manager that does not listen must not keep a letter from being sent.
+
+A service is ready as soon as nobody else can do its work and its log is open. What blocks the work is told by
+the status, and does not hold up `systemctl start`, or the boot, for as long as it lasts.
 """
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 _STATUS_EVERY_SECONDS = 5.0
 _SECOND_IN_USEC = 1_000_000
-# How much longer systemd waits for the start; sent again while the first turn goes on.
-_START_SECONDS = 120
-_STILL_STARTING = f"EXTEND_TIMEOUT_USEC={_START_SECONDS * _SECOND_IN_USEC}"
 _LONGEST_STATUS = 300
+_BEGINNING = "Beginning: what an earlier run has left is looked at first."
 
 
 class ServiceManager:
@@ -30,7 +32,6 @@ class ServiceManager:
         self._period = _watchdog_seconds(environ) if self._address else None
         self._monotonic = monotonic
         self._is_ready = False
-        self._is_reloading = False
         self._alive_at = float("-inf")
         self._status_at = float("-inf")
         self._obstacles: tuple[str, ...] = ()
@@ -43,39 +44,40 @@ class ServiceManager:
     def alive(self) -> None:
         """Notify systemd that the loop goes on; may be called at any rate."""
         now = self._monotonic()
-        every = (self._period or float("inf")) / 4 if self._is_ready else _START_SECONDS / 4
-        if self._address is None or now - self._alive_at < every:
+        if self._period is None or not self._is_ready or now - self._alive_at < self._period / 4:
             return
         self._alive_at = now
-        # Until it is ready there is no watchdog, but a time within which a service has to start.
-        self._say("WATCHDOG=1" if self._is_ready else _STILL_STARTING)
+        self._say("WATCHDOG=1")
+
+    def ready(self) -> None:
+        """Notify systemd that the service has begun its work, whatever may block that."""
+        self._is_ready = self._say("READY=1", f"STATUS={_BEGINNING}")
 
     def turned(self, obstacles: Sequence[str], counts: Callable[[], str]) -> None:
-        """Notify systemd what came of a turn: `obstacles` stood in its way, `counts` tells how things stand.
-
-        The first turn without an obstacle makes the service ready: then the folders are watched, and what
-        an earlier run had left is settled.
-        """
+        """Notify systemd what came of a turn: `obstacles` stood in its way, `counts` says how all stands."""
         if self._address is None:
             return
         self.alive()
-        if not self._is_ready and not obstacles:
+        if not self._is_ready:
+            # Nobody listened before.
             self._is_ready = self._say("READY=1", *self._status(obstacles, counts))
-            self._alive_at = float("-inf")
-        elif self._is_reloading:
-            self._is_reloading = not self._say("READY=1", *self._status(obstacles, counts))
         elif tuple(obstacles) != self._obstacles or (
             self._monotonic() - self._status_at >= _STATUS_EVERY_SECONDS
         ):
             self._say(*self._status(obstacles, counts))
 
     def reloading(self) -> None:
-        """Notify systemd that the settings are being read again; the next turn says that it is done."""
-        self._is_reloading = self._is_ready and self._say(
+        """Notify systemd that the settings are being read again."""
+        self._say(
             "RELOADING=1",
             f"MONOTONIC_USEC={time.monotonic_ns() // 1000}",
             "STATUS=Reading the settings again.",
         )
+
+    def reloaded(self) -> None:
+        """Notify systemd that the settings were read; the next turn tells how things stand."""
+        self._say("READY=1")
+        self._status_at = float("-inf")
 
     def stopping(self) -> None:
         """Notify systemd that the service stops."""
@@ -98,6 +100,18 @@ class ServiceManager:
         except OSError:
             return False
         return True
+
+
+def signal_main_process(environ: Mapping[str, str]) -> bool:
+    """Send the main process of the unit that runs us SIGHUP; False if no unit does, or it cannot be done."""
+    process = environ.get("MAINPID", "")
+    if not process.isascii() or not process.isdigit() or int(process) == 0 or not hasattr(signal, "SIGHUP"):
+        return False
+    try:
+        os.kill(int(process), signal.SIGHUP)
+    except OSError:
+        return False
+    return True
 
 
 def _printable(text: str) -> str:

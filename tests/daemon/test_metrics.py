@@ -178,5 +178,6 @@ def test_readme_has_every_metric_and_a_rule_for_every_alarm(site: Site, file: Pa
         "message.overdue": "meshctl_overdue_messages",
         "client.stalled": 'state="stalled"',
         "daemon.blocked": "meshctl_blocked",
+        "daemon.reload_failed": "meshctl_reload_failed",
     }
     assert [event for event in ALERT_EVENTS if by_gauge.get(event, event) not in told] == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from meshctl.clock import now
-from meshctl.daemon import obstacles
+from meshctl.daemon import notes
 from meshctl.daemon.obstacles import NOTE_NAME, Obstacle, ObstacleNote, read_obstacles
 from tests.payloads import pdf
 from tests.site import Daemon, Site, make_site, sidecar
@@ -140,7 +140,7 @@ def test_a_full_disk_can_still_be_told(tmp_path: Path, monkeypatch: pytest.Monke
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(obstacles, "replace_file", full)
+    monkeypatch.setattr(notes, "replace_file", full)
     told = [Obstacle("outbound", f"No space left on device: /srv/{n}", "Free it.", now()) for n in range(99)]
     note.keep(told)
 

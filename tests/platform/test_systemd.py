@@ -73,39 +73,26 @@ def _counts() -> str:
     return "3 queued"
 
 
-def test_it_is_ready_after_the_first_turn_that_nothing_stood_in_the_way_of(
-    manager: Manager, clock: FakeClock
-) -> None:
-    """READY=1 comes once, after the first turn without an obstacle, and with the counts."""
+def test_what_blocks_the_work_does_not_hold_up_the_start(manager: Manager, clock: FakeClock) -> None:
+    """READY=1 comes once, before any turn; what is in the way of one is the status."""
     service = _service(manager, clock)
 
-    service.turned(["No such folder: /srv/outbox"], _counts)
+    service.ready()
     before = manager.heard()
-    service.turned([], _counts)
+    service.turned(["No such folder: /srv/outbox"], _counts)
     then = manager.heard()
     clock.ahead_seconds += 10
     service.turned([], _counts)
 
-    assert before == ["EXTEND_TIMEOUT_USEC=120000000", "STATUS=Blocked: No such folder: /srv/outbox"]
-    assert then == ["READY=1", "STATUS=3 queued"]
-    assert manager.heard() == ["WATCHDOG=1", "STATUS=3 queued"]
-
-
-def test_a_long_first_turn_asks_for_more_time(manager: Manager, clock: FakeClock) -> None:
-    """While it is not ready, signs of life extend the time to start, and feed no watchdog."""
-    service = _service(manager, clock)
-
-    for _ in range(5):
-        service.alive()
-        clock.ahead_seconds += 20
-
-    assert manager.heard() == ["EXTEND_TIMEOUT_USEC=120000000"] * 3
+    assert before == ["READY=1", "STATUS=Beginning: what an earlier run has left is looked at first."]
+    assert then == ["WATCHDOG=1", "STATUS=Blocked: No such folder: /srv/outbox"]
+    assert manager.heard() == ["STATUS=3 queued"]
 
 
 def test_the_watchdog_is_fed_by_turns_alone(manager: Manager, clock: FakeClock) -> None:
     """A loop that goes on feeds the watchdog well within its period; one that hangs does not."""
     service = _service(manager, clock)
-    service.turned([], _counts)
+    service.ready()
     manager.heard()
 
     fed_at = []
@@ -161,21 +148,24 @@ def test_the_status_is_told_now_and_then_and_at_once_when_something_stands_in_th
 
 
 def test_a_reload_ends_with_ready(manager: Manager, clock: FakeClock) -> None:
-    """RELOADING=1 comes with the time that systemd asks for, READY=1 after the next turn; then STOPPING=1."""
+    """RELOADING=1 comes with the time that systemd asks for, READY=1 once they are read; then STOPPING=1."""
     service = _service(manager, clock)
-    service.turned([], _counts)
+    service.ready()
     manager.heard()
 
     earliest = time.monotonic_ns() // 1000
     service.reloading()
     reloading = manager.heard()
-    service.turned([], _counts)
+    service.reloaded()
     ready = manager.heard()
+    service.turned([], _counts)
+    status = manager.heard()
     service.stopping()
 
     assert reloading[0] == "RELOADING=1"
     assert int(reloading[1].removeprefix("MONOTONIC_USEC=")) >= earliest
-    assert [line for line in ready if line.startswith("READY")] == ["READY=1"]
+    assert ready == ["READY=1"]
+    assert "STATUS=3 queued" in status
     assert manager.heard()[0] == "STOPPING=1"
 
 
@@ -195,7 +185,7 @@ def test_nobody_listening_does_no_harm(manager: Manager, clock: FakeClock) -> No
     manager.close()
     Path(manager.name).unlink()
 
-    service.turned([], _counts)
+    service.ready()
     back = Manager(manager.name)
     service.turned([], _counts)
     lines = back.heard()
@@ -209,13 +199,15 @@ def test_without_systemd_nothing_is_counted() -> None:
     service = ServiceManager({})
 
     service.turned([], lambda: pytest.fail("counted for nobody"))
+    service.ready()
     service.alive()
     service.reloading()
+    service.reloaded()
     service.stopping()
 
 
 def test_the_daemon_says_ready_reloads_and_stops(tmp_path: Path, manager: Manager) -> None:
-    """The real daemon is ready with the folders watched, wakes for its watchdog, reloads on SIGHUP, stops."""
+    """The real daemon says when it begins, wakes for its watchdog, reloads on SIGHUP, stops."""
     site = make_site(tmp_path / "site", staging={"rescan_seconds": 600})
     site.environ |= {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000"}
 
@@ -228,16 +220,17 @@ def test_the_daemon_says_ready_reloads_and_stops(tmp_path: Path, manager: Manage
             manager.wait_for(lambda line: line == "WATCHDOG=1")
         daemon.reload()
         reloaded = manager.wait_for(lambda line: line == "READY=1")
+        status = manager.wait_for(lambda line: line.startswith("STATUS=At work"))
         daemon.stop()
         stopped = manager.wait_for(lambda line: line == "STOPPING=1")
 
     assert "RELOADING=1" in reloaded
-    assert "STATUS=At work. Messages: 1 queued; 0 overdue." in reloaded
+    assert "STATUS=At work. Messages: 1 queued; 0 overdue." in status
     assert stopped
 
 
-def test_the_daemon_is_not_ready_while_the_outbox_is_missing(tmp_path: Path, manager: Manager) -> None:
-    """With a folder missing the start goes on, says what is wrong, and ends in READY=1 when it is mended."""
+def test_the_daemon_is_ready_while_the_outbox_is_missing(tmp_path: Path, manager: Manager) -> None:
+    """With a folder missing the start ends all the same, says what is wrong, and then that it is mended."""
     site = make_site(tmp_path / "site")
     site.environ["NOTIFY_SOCKET"] = manager.name
     site.outbox.rmdir()
@@ -245,6 +238,6 @@ def test_the_daemon_is_not_ready_while_the_outbox_is_missing(tmp_path: Path, man
     with site.daemon():
         before = manager.wait_for(lambda line: line.startswith("STATUS=Blocked: No such file or directory"))
         site.outbox.mkdir()
-        manager.wait_for(lambda line: line == "READY=1")
+        manager.wait_for(lambda line: line.startswith("STATUS=At work"))
 
-    assert "READY=1" not in before
+    assert before[0] == "READY=1"

@@ -15,6 +15,7 @@ from tests.system.machine import PROGRAM, Machine, machine
 UNIT = "meshctl@letters.service"
 SETTINGS = "/etc/meshctl/letters.toml"
 DATA = "/var/lib/meshctl/letters"
+LOG = "/var/log/meshctl/letters/meshctl.log"
 MAILBOX = f"{DATA}/mailbox/X26ABC1"
 # What is looked for in OUT is the letter itself.
 AS_DROPPED = "'[use_cases.send-document]' 'payload = \"as dropped\"'"
@@ -59,13 +60,14 @@ def _process(host: Machine) -> str:
     return host.property(UNIT, "MainPID")
 
 
-def test_it_is_started_when_it_is_ready(host: Machine) -> None:
-    """When systemctl start returns, the folders are watched, and the status says how things stand."""
+def test_it_is_started_and_at_work(host: Machine) -> None:
+    """After systemctl start a letter is sent, and the status says how things stand."""
     _drop(host, "first.txt", "first")
 
     host.wait_for(lambda: "first" in _sent(host), "the letter to be sent")
     assert host.property(UNIT, "ActiveState") == "active"
-    assert host.property(UNIT, "StatusText").startswith("At work. Messages: ")
+    at_work = "At work. Messages: "
+    host.wait_for(lambda: host.property(UNIT, "StatusText").startswith(at_work), "the status")
 
 
 def test_what_runs_is_the_installed_wheel(host: Machine, wheel: Path) -> None:
@@ -141,9 +143,41 @@ def test_it_reads_its_settings_again(host: Machine) -> None:
 
     host.run("systemctl", "reload", UNIT)
 
-    log = "/var/log/meshctl/letters/meshctl.log"
-    host.wait_for(lambda: "daemon.reloaded" in host.run("cat", log).stdout, "the settings to be read again")
+    assert "daemon.reloaded" in host.run("cat", LOG).stdout
     assert _process(host) == process
+
+
+def test_a_reload_fails_with_what_is_wrong(host: Machine) -> None:
+    """Wrong settings fail systemctl reload, and are named in the unit's journal; the service goes on."""
+    process, text = _process(host), host.run("cat", SETTINGS).stdout
+    host.write(SETTINGS, re.sub("(?m)^#?quiet_seconds = .*$", 'quiet_seconds = "long"', text))
+    try:
+        done = host.run("timeout", "60", "systemctl", "reload", UNIT, check=False)
+    finally:
+        host.write(SETTINGS, text)
+
+    said = host.run("journalctl", "-u", UNIT, "--no-pager", "-o", "cat").stdout
+    assert done.returncode == 1
+    assert "staging.quiet_seconds" in said
+    host.wait_for(lambda: host.property(UNIT, "ActiveState") == "active", "the unit to be active again")
+    assert _process(host) == process
+    host.wait_for(lambda: "daemon.reload_failed" in host.run("cat", LOG).stdout, "the daemon to log it")
+
+
+def test_what_blocks_it_holds_up_neither_start_nor_reload(host: Machine) -> None:
+    """With OUT gone, start, restart and reload return at once; the status line says what blocks."""
+    host.run("mv", f"{MAILBOX}/OUT", f"{MAILBOX}/away")
+    try:
+        for verb in ("restart", "reload", "stop", "start"):
+            assert host.run("timeout", "30", "systemctl", verb, UNIT, check=False).returncode == 0
+        blocked = f"Blocked: No such file or directory: {MAILBOX}/OUT"
+        host.wait_for(lambda: host.property(UNIT, "StatusText").startswith(blocked), "the status")
+        shown = host.run(PROGRAM, "-c", SETTINGS, "status", "--json", check=False)
+    finally:
+        host.run("mv", f"{MAILBOX}/away", f"{MAILBOX}/OUT")
+
+    assert shown.returncode == 1
+    assert json.loads(shown.stdout)["blocked"][0]["text"] == blocked.removeprefix("Blocked: ")
 
 
 def test_it_stops_in_time(host: Machine) -> None:

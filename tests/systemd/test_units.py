@@ -45,7 +45,7 @@ def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path, unit: Path)
     program = tmp_path / "meshctl"
     program.touch()
     program.chmod(0o755)
-    text = unit.read_text().replace("ExecStart=/opt/meshctl/bin/meshctl", f"ExecStart={program}")
+    text = unit.read_text().replace("=/opt/meshctl/bin/meshctl", f"={program}")
     installed.write_text(text)
 
     done = subprocess.run(

@@ -1,0 +1,73 @@
+"""Asking a daemon to read its settings again, and its answer.
+
+The request is a signal, or on Windows a named event, and carries nothing; the answer is a note in the state
+folder. It says at which reading of the steady clock, which all processes of a machine share, the daemon began
+to read: an answer that began before the request may be about an older file.
+"""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from meshctl.daemon.lock import ask_to_reload, holder_process, seems_running
+from meshctl.daemon.notes import NOTE_BYTES, read_note, write_note
+from meshctl.errors import ConfigError, MeshctlError
+from meshctl.settings.model import Settings
+
+ANSWER_NAME: Final = "reload.json"
+_ANSWER_SECONDS: Final = 90.0
+_LOOK_SECONDS: Final = 0.02
+# JSON writes some characters as six.
+_LONGEST_FAULT: Final = (NOTE_BYTES - 200) // 6
+
+
+def answer_reload(state_folder: Path, process_id: int, began_clock: float, fault: str | None) -> None:
+    """Answer that the settings are in force, or with their fault why not. Never raises."""
+    told = {
+        "process": process_id,
+        "began_clock": began_clock,
+        "fault": None if fault is None else fault[:_LONGEST_FAULT],
+    }
+    with suppress(OSError):
+        write_note(state_folder / ANSWER_NAME, told)
+
+
+def forget_answer(state_folder: Path) -> None:
+    """Remove the answer of an earlier daemon: the steady clock may begin anew with the machine."""
+    with suppress(OSError):
+        (state_folder / ANSWER_NAME).unlink(missing_ok=True)
+
+
+def reload_daemon(settings: Settings, answer_seconds: float = _ANSWER_SECONDS) -> None:
+    """Have the daemon read its settings again, and wait until they are in force.
+
+    Raises ConfigError with the fault that the daemon finds in them; MeshctlError if no daemon runs, if it
+    cannot be asked from here, and if it ends or does not answer.
+    """
+    state_folder = settings.state.folder
+    asked_clock = time.monotonic()
+    ask_to_reload(state_folder)
+    process_id = holder_process(state_folder)
+    while not _is_answered(state_folder, process_id, asked_clock):
+        if not seems_running(state_folder):
+            raise MeshctlError(f"The daemon ended before it answered. See the log: {settings.log.file}")
+        if time.monotonic() > asked_clock + answer_seconds:
+            raise MeshctlError(
+                f"The daemon was asked, and has not answered for {answer_seconds:g} s: it is in the middle of"
+                f" something long, or hangs. See meshctl status, and the log: {settings.log.file}"
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _is_answered(state_folder: Path, process_id: int | None, asked_clock: float) -> bool:
+    """True if the daemon has answered that the settings are in force. Raises ConfigError for their fault."""
+    answer = read_note(state_folder / ANSWER_NAME)
+    if not isinstance(answer, dict) or process_id not in (None, answer.get("process")):
+        return False
+    began_clock = answer.get("began_clock")
+    if not isinstance(began_clock, float) or began_clock < asked_clock:
+        return False
+    if answer.get("fault") is not None:
+        raise ConfigError(f"The old settings stay in force. {answer['fault']}")
+    return True
