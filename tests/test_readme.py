@@ -40,7 +40,8 @@ def _commands() -> list[str]:
     """Return every line that begins with `meshctl` in the pages' blocks and in their prose."""
     shell = [line for block in code_blocks(ALL_PAGES, "sh") for line in block.splitlines()]
     prose = re.findall(r"`(meshctl [^`]+)`", ALL_PAGES)
-    lines = [line.removesuffix(" &") for line in (*shell, *prose) if line.startswith("meshctl ")]
+    by_sudo = re.findall(r"/usr/local/bin/(meshctl -.*|meshctl check.*)$", ALL_PAGES, re.MULTILINE)
+    lines = [line.removesuffix(" &") for line in (*shell, *prose, *by_sudo) if line.startswith("meshctl ")]
     return [line for line in dict.fromkeys(lines) if not re.search(r" (COMMAND|ID|CODE)\b", line)]
 
 
@@ -67,7 +68,7 @@ def test_every_command_line_can_be_typed(line: str) -> None:
     """Each command line in the README has options and arguments that meshctl takes."""
     assert isinstance(cli, click.Group)
     words = shlex.split(line)[1:]
-    if words[:1] == ["-c"]:
+    if words[:1] in (["-c"], ["-m"]):
         words = words[2:]
     name, *arguments = words
     parent = click.Context(cli, info_name="meshctl")

@@ -2,10 +2,10 @@
 
 The conventions are those of https://www.monitoring-plugins.org/doc/guidelines.html: exit code 0 OK, 1
 WARNING, 2 CRITICAL, 3 UNKNOWN; `text | 'label'=value[unit];warn;crit;min`. What hangs is CRITICAL, as no
-message passes then; UNKNOWN is for settings that cannot be read.
+message passes then; UNKNOWN is for settings that cannot be read. A daemon that does not run is a WARNING: for
+a person at a terminal it is a note, as cron may call `run --once`.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -29,6 +29,8 @@ class PluginState(IntEnum):
     UNKNOWN = 3
 
 
+_DAEMON: Final = "daemon"
+
 # UNKNOWN hides nothing that is known to be critical.
 _WORST_FIRST: Final = (PluginState.CRITICAL, PluginState.UNKNOWN, PluginState.WARNING, PluginState.OK)
 
@@ -48,7 +50,8 @@ def plugin_line(answers: Sequence[Answer[Health]]) -> tuple[PluginState, str]:
     worst = [answer for answer, one in zip(answers, states, strict=True) if one is state]
     text = _about(worst[0], state)
     if len(answers) > 1:
-        more = f" (and {len(worst) - 1} more mailboxes)" if len(worst) > 1 else ""
+        others = len(worst) - 1
+        more = f" (and {others} more mailbox{'' if others == 1 else 'es'})" if others else ""
         text = f"{worst[0].place.name}: {text}{more}"
         if state is PluginState.OK:
             text = f"{len(answers)} mailboxes are in order"
@@ -67,10 +70,19 @@ def line_of(state: PluginState, text: str) -> str:
 def _state_of(answer: Answer[Health]) -> PluginState:
     if answer.value is None:
         return PluginState.CRITICAL if answer.hangs else PluginState.UNKNOWN
-    severities = {finding.severity for finding in answer.value.findings if not finding.ok}
-    if Severity.ERROR in severities:
+    if _of(answer.value, Severity.ERROR):
         return PluginState.CRITICAL
-    return PluginState.WARNING if Severity.WARNING in severities else PluginState.OK
+    return PluginState.WARNING if _of(answer.value, Severity.WARNING) else PluginState.OK
+
+
+def _of(health: Health, severity: Severity) -> list[Finding]:
+    """Return the findings that count as errors, or as warnings, here."""
+    return [one for one in health.findings if not one.ok and _severity(one) is severity]
+
+
+def _severity(finding: Finding) -> Severity:
+    is_note = finding.severity is Severity.INFO
+    return Severity.WARNING if is_note and finding.name == _DAEMON else finding.severity
 
 
 def _about(answer: Answer[Health], state: PluginState) -> str:
@@ -79,7 +91,7 @@ def _about(answer: Answer[Health], state: PluginState) -> str:
     if state is PluginState.OK:
         return f"{answer.place.name}: {sum(finding.ok for finding in answer.value.findings)} checks in order"
     severity = Severity.ERROR if state is PluginState.CRITICAL else Severity.WARNING
-    first, *others = [one for one in answer.value.findings if not one.ok and one.severity is severity]
+    first, *others = _of(answer.value, severity)
     more = f" (and {len(others)} more)" if others else ""
     return f"{first.name}: {first.text}{more}"
 
@@ -89,12 +101,11 @@ def _performance(answers: Sequence[Answer[Health]]) -> Iterator[str]:
     known = [answer.value for answer in answers if answer.value is not None]
     if not known:
         return
-    severities = Counter(one.severity for health in known for one in health.findings if not one.ok)
     if len(answers) > 1:
         yield f"'mailboxes'={len(answers)};;;0"
         yield f"'unreadable'={len(answers) - len(known)};;0;0"
-    yield f"'errors'={severities[Severity.ERROR]};;0;0"
-    yield f"'warnings'={severities[Severity.WARNING]};0;;0"
+    yield f"'errors'={sum(len(_of(one, Severity.ERROR)) for one in known)};;0;0"
+    yield f"'warnings'={sum(len(_of(one, Severity.WARNING)) for one in known)};0;;0"
     statuses = [health.status for health in known if health.status is not None]
     if not statuses:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from meshctl.check.finding import Finding, error, ok, warning
+from meshctl.check.finding import Finding, error, note, ok, warning
 from meshctl.settings.mailboxes import Place
 from meshctl.terminal.nagios import Health, PluginState, plugin_line
 from meshctl.terminal.survey import Answer
@@ -62,7 +62,9 @@ def test_an_error_is_critical_and_named(site: Site) -> None:
 
 def test_without_fault_it_is_ok() -> None:
     """Notes need nobody, and are no warning."""
-    found = plugin_line([_answer("letters", ok("one", "Fine."), ok("two", "Fine."))])
+    found = plugin_line(
+        [_answer("letters", ok("one", "Fine."), ok("two", "Fine."), note("three", "So.", ""))]
+    )
 
     assert found == (0, "MESHCTL OK - letters: 2 checks in order | 'errors'=0;;0;0 'warnings'=0;0;;0")
 
@@ -72,6 +74,16 @@ def test_a_warning_is_a_warning() -> None:
 
     assert state is PluginState.WARNING
     assert line.startswith("MESHCTL WARNING - room: Little room. | ")
+
+
+def test_a_daemon_that_does_not_run_is_a_warning() -> None:
+    """A person at a terminal gets a note; whoever watches at night must hear of it."""
+    state, line = plugin_line([_answer("letters", note("daemon", "No daemon is running.", "Start it."))])
+
+    assert state is PluginState.WARNING
+    assert line.startswith(
+        "MESHCTL WARNING - daemon: No daemon is running. | 'errors'=0;;0;0 'warnings'=1;0;;0"
+    )
 
 
 def test_the_worst_of_all_mailboxes_counts() -> None:
