@@ -60,17 +60,69 @@ class PeriodReport:
     keep_days: int
 
 
+COUNTED: Final = ("messages", "completed", "under way", "failed", "rejected", "overdue now")
+"""What is counted of each mailbox on the page of a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxLine:
+    """A mailbox on the page of a server: what it is in a word, why, and its counts if they could be read.
+
+    `style` is "bad", "late", or empty where nothing is wrong.
+    """
+
+    name: str
+    mailbox: str | None
+    organisation: str | None
+    word: str
+    style: str
+    note: str
+    counts: Mapping[str, int] | None
+    last_seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """All that the page of a server shows; its lines in the order of the page."""
+
+    server: str
+    written_at: datetime
+    period: Period
+    lines: Sequence[MailboxLine]
+
+
+def counts_of(report: PeriodReport) -> dict[str, int]:
+    """Return what the page of a server counts of one mailbox."""
+    states = report.figures.states
+    numbers = (
+        report.figures.total,
+        states[State.COMPLETED],
+        report.figures.under_way,
+        states[State.FAILED],
+        states[State.REJECTED],
+        len(report.overdue),
+    )
+    return dict(zip(COUNTED, numbers, strict=True))
+
+
+def server_page(report: ServerReport) -> bytes:
+    """Return the page of every mailbox of a server."""
+    known = [line.counts for line in report.lines if line.counts is not None]
+    styles = ("", "", "", "bad", "bad", "late")
+    totals = (sum(counts[name] for counts in known) for name in COUNTED)
+    return _render(
+        "server.html",
+        report=report,
+        when=_when(report.period),
+        counted=COUNTED,
+        tiles=list(zip(COUNTED, totals, styles, strict=True)),
+    )
+
+
 def html_page(report: PeriodReport) -> bytes:
     """Return the page of a report."""
-    environment = Environment(
-        loader=PackageLoader("meshctl.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(time=_time, minute=_minute, span=span)
-    text = environment.get_template("page.html").render(
+    return _render(
+        "page.html",
         report=report,
         when=_when(report.period),
         figures=report.figures,
@@ -81,8 +133,19 @@ def html_page(report: PeriodReport) -> bytes:
         most_rows=MOST_ROWS,
         height_px=HEIGHT_PX,
         unknown=UNKNOWN,
-        version=__version__,
     )
+
+
+def _render(template: str, **values: object) -> bytes:
+    environment = Environment(
+        loader=PackageLoader("meshctl.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(time=_time, minute=_minute, span=span)
+    text = environment.get_template(template).render(version=__version__, **values)
     return text.encode("utf-8", "xmlcharrefreplace")
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from lxml import html
 
+from meshctl.daemon.obstacles import Obstacle, ObstacleNote
 from meshctl.ledger.records import Reason
 from meshctl.mesh.states import State
 from tests.commands.busy_day import FAILED, MESSAGES, OVERDUE, REJECTED, BusyDay
 from tests.commands.recorded import invoke, recording
+from tests.commands.server import Server
 from tests.once import made_once
 from tests.site import Site, make_site
 
@@ -240,6 +242,65 @@ def test_an_earlier_report_is_replaced_and_nothing_else(busy: Site) -> None:
     assert letter.read_text(encoding="utf-8") == "<html>a letter</html>"
     assert [each.exit_code for each in written] == [0, 0]
     assert sorted(path.name for path in folder.iterdir()) == ["letter.html", "report.html"]
+
+
+def test_a_page_without_a_folder_says_so(site: Site) -> None:
+    """The folder is looked for first, and not made."""
+    folder = site.root / "reports"
+
+    refused = invoke(site, "report", "--html", str(folder / "today.html"))
+
+    assert (refused.exit_code, folder.exists()) == (2, False)
+    assert refused.stderr == (
+        f"meshctl: There is no folder {folder} for the page. Make it, or name another file.\n"
+    )
+
+
+def test_every_mailbox_has_a_row(server: Server) -> None:
+    """The worst comes first: unreadable, then what has failed, then what is in order; the tiles add up."""
+    for name, states in (("a-fine", [State.SENT]), ("b-failed", [State.FAILED, State.QUEUED])):
+        with recording(server.add(name)) as recorder:
+            recorder.now = datetime.now(UTC) - timedelta(hours=1)
+            for state in states:
+                recorder.enter(state)
+    server.write("c-&lt;wrong", "[mailbox\n")
+    file = server.data / "server.html"
+
+    written = server.meshctl("report", "--all", "--since", "1d", "--html", str(file))
+
+    page = html.document_fromstring(file.read_text(encoding="utf-8"))
+    rows = _rows(page, "mailboxes")
+    assert (written.exit_code, written.stdout) == (1, f"Written: {file}\n")
+    assert [row[0].split()[0] for row in rows] == ["c-&lt;wrong", "b-failed", "a-fine"]
+    assert [row[1].split()[0] for row in rows] == ["unreadable", "to", "in"]
+    assert [row[2:8] for row in rows] == [
+        ["-"] * 6,
+        ["2", "0", "1", "1", "0", "0"],
+        ["1", "0", "1", "0", "0", "0"],
+    ]
+    assert _tiles(page)["messages"] == 3
+
+
+def test_a_server_in_order_ends_well(server: Server) -> None:
+    """What has failed is on the page; only a mailbox that is blocked or unreadable is trouble."""
+    with recording(server.add("letters")) as recorder:
+        recorder.enter(State.FAILED)
+
+    written = server.meshctl("report", "--all", "--since", "2d", "--html", "-")
+
+    assert written.exit_code == 0
+    assert "to look at" in written.stdout
+
+
+def test_a_blocked_mailbox_is_trouble(server: Server) -> None:
+    """A mailbox without a ledger is a row, and what its daemon wrote down is in it."""
+    obstacle = Obstacle("outbound", "OUT is full.", "Make room.", datetime.now(UTC))
+    ObstacleNote(server.add("letters").state).keep([obstacle])
+
+    written = server.meshctl("report", "--all", "--html", "-")
+
+    assert written.exit_code == 1
+    assert "outbound: OUT is full." in written.stdout
 
 
 def test_standard_output_gets_the_page_alone(busy: Site) -> None:
