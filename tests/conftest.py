@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,18 @@ def pytest_xdist_auto_num_workers() -> int:
 def _as_wide_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away the COLUMNS that a test's worker inherits: output into a pipe obeys it."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(name="london")
+def _london(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Be in London, whatever the zone of the machine."""
+    if sys.platform == "win32":
+        pytest.skip("the zone of a process cannot be changed")
+    monkeypatch.setenv("TZ", "Europe/London")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture(name="interruptible")

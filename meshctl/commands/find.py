@@ -9,8 +9,8 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
-from meshctl.terminal.options import private
-from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.options import private, times_options
+from meshctl.terminal.output import Times, epilog, print_json
 from meshctl.terminal.views import print_messages
 
 _EPILOG = epilog(
@@ -35,10 +35,10 @@ _STRICTEST_FIRST = tuple(NhsNumberCheck)
     callback=private,
     help="The patient's NHS number; spaces and hyphens are fine. - asks for it, or reads standard input.",
 )
-@click.option("--exact", is_flag=True, help="Show exact times (UTC), as in the log.")
+@times_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
 @click.pass_context
-def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> None:
+def command(ctx: click.Context, nhs_number: str, times: Times, as_json: bool) -> None:
     """Find the messages about a patient, newest first.
 
     The ledger holds no NHS numbers, only keyed hashes of them; the key is in the state folder. Files that
@@ -52,7 +52,7 @@ def command(ctx: click.Context, nhs_number: str, exact: bool, as_json: bool) -> 
     if as_json:
         print_json([message.as_json() for message in found])
     elif found:
-        print_messages(found, exact=exact)
+        print_messages(found, times=times)
     else:
         click.echo("No message about this patient.")
 

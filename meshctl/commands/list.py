@@ -10,8 +10,8 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
-from meshctl.terminal.options import parse_since
-from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.options import parse_since, times_options
+from meshctl.terminal.output import Times, epilog, print_json
 from meshctl.terminal.views import print_messages
 
 _DEFAULT_LIMIT = 50
@@ -20,6 +20,7 @@ _EPILOG = epilog(
         "meshctl list": f"the newest {_DEFAULT_LIMIT} messages",
         "meshctl list --overdue": "messages that somebody should look at",
         "meshctl list --state failed --state rejected --since 1d": "what went wrong since yesterday",
+        "meshctl list --times": "with the local time of each, beside how long ago it was",
         "meshctl list --use-case send-document --limit 0 --json": "all of a use case, for a program",
     },
     {
@@ -54,7 +55,7 @@ _EPILOG = epilog(
     show_default=True,
     help="At most so many messages; 0 for all.",
 )
-@click.option("--exact", is_flag=True, help="Show exact times (UTC), as in the log.")
+@times_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, histories included.")
 @click.pass_context
 def command(
@@ -64,7 +65,7 @@ def command(
     use_case: str | None,
     since: datetime | None,
     limit: int,
-    exact: bool,
+    times: Times,
     as_json: bool,
 ) -> None:
     """List messages, newest first.
@@ -88,7 +89,7 @@ def command(
     elif not shown:
         click.echo("No messages found.")
     else:
-        print_messages(shown, exact=exact)
+        print_messages(shown, times=times)
         if len(found) > len(shown):
             click.echo(f"There are more messages than the {limit} listed; --limit 0 lists all.", err=True)
     obstacles = obstacles_of(settings)

@@ -6,7 +6,8 @@ from meshctl.bridge.tracking import tracked_status
 from meshctl.ledger.reads import snapshot
 from meshctl.mesh.states import FINAL
 from meshctl.terminal.context import message_named, settings_of
-from meshctl.terminal.output import epilog, print_json
+from meshctl.terminal.options import EXACT_HELP
+from meshctl.terminal.output import Times, epilog, print_json
 from meshctl.terminal.views import print_message
 
 _EPILOG = epilog(
@@ -25,7 +26,7 @@ _EPILOG = epilog(
 
 @click.command(epilog=_EPILOG)
 @click.argument("named", metavar="ID")
-@click.option("--exact", is_flag=True, help="Show exact times (UTC), as in the log.")
+@click.option("--exact", is_flag=True, help=EXACT_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
@@ -45,4 +46,4 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
         tracking = {} if tracked is None else {"tracking": tracked.as_json()}
         print_json(message.as_json() | tracking)
     else:
-        print_message(message, tracked, exact=exact)
+        print_message(message, tracked, times=Times.EXACT if exact else Times.BOTH)

@@ -12,6 +12,7 @@ import click
 from meshctl.clock import now
 from meshctl.payload.sidecar import KEYS, Sidecar, SidecarDocumentType, SidecarPart, nested, read_sidecar
 from meshctl.settings.types import parse_duration
+from meshctl.terminal.output import Times
 
 Part = TypeVar("Part", bound=SidecarPart)
 
@@ -34,6 +35,25 @@ def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None)
             "give how long ago, such as 90m, 2h or 1d, or a date and time, such as 2026-11-22 or "
             "2026-11-22T09:15."
         ) from None
+
+
+def times_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --times and --exact; it gets `times`, which is relative when neither was given."""
+
+    @functools.wraps(command)
+    def with_times(*, beside: bool, exact: bool, **arguments: Any) -> None:
+        if beside and exact:
+            raise click.UsageError("Give either --times or --exact, not both.")
+        command(times=Times.EXACT if exact else Times.BOTH if beside else Times.RELATIVE, **arguments)
+
+    decorated: Callable[..., None] = with_times
+    decorated = click.option("--exact", is_flag=True, help=EXACT_HELP)(decorated)
+    return click.option("--times", "beside", is_flag=True, help="Show local times and their zone, too.")(
+        decorated
+    )
+
+
+EXACT_HELP = "Show exact times (UTC), as in the log."
 
 
 def private(_ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import PurePath
 
 import click
@@ -33,6 +34,31 @@ def relative_time(at: datetime, now: datetime) -> str:
             span = f"{int(abs(seconds) // size)} {unit}"
             return f"{span} ago" if seconds > 0 else f"in {span}"
     return "just now"
+
+
+def local_time(at: datetime, *, milliseconds: bool = False) -> str:
+    """Return an instant in this computer's zone, and the zone: "2026-11-22 09:15:02 GMT"."""
+    local = at.astimezone()
+    fraction = f".{local.microsecond // 1000:03d}" if milliseconds else ""
+    return f"{local:%Y-%m-%d %H:%M:%S}{fraction} {local:%Z}"
+
+
+class Times(StrEnum):
+    """How a command shows instants to a person."""
+
+    RELATIVE = "relative"
+    """How long ago: "12 min ago"."""
+    BOTH = "both"
+    """The local time and how long ago: "2026-11-22 09:15:02 GMT, 12 min ago"."""
+    EXACT = "exact"
+    """As in the log: ISO 8601 UTC."""
+
+    def text(self, at: datetime, now: datetime) -> str:
+        """Return an instant as it is shown at `now`."""
+        if self is Times.EXACT:
+            return iso(at)
+        ago = relative_time(at, now)
+        return ago if self is Times.RELATIVE else f"{local_time(at)}, {ago}"
 
 
 def epilog(examples: Mapping[str, str], exit_codes: Mapping[int, str]) -> str:

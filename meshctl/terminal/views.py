@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.clock import instant, iso
+from meshctl.clock import instant
 from meshctl.clock import now as wall_clock
 from meshctl.daemon.lock import describe_daemon
 from meshctl.journal.masking import escape_unprintable
@@ -26,7 +26,7 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
-from meshctl.terminal.output import relative_time
+from meshctl.terminal.output import Times, relative_time
 
 if TYPE_CHECKING:
     # Nothing here but the view of a message needs the ledger.
@@ -115,7 +115,7 @@ def print_table(
     make_console().print(make_table(headings, rows, title))
 
 
-def print_messages(messages: Sequence[Message], *, exact: bool) -> None:
+def print_messages(messages: Sequence[Message], *, times: Times) -> None:
     """Print a line a message.
 
     On a terminal, what does not fit ends in an ellipsis. In a pipe or file nothing is left out: where COLUMNS
@@ -142,25 +142,25 @@ def print_messages(messages: Sequence[Message], *, exact: bool) -> None:
         table.add_row(
             plain_text(message.message_id),
             state_text(message),
-            time_text(message.created_at, now, exact=exact),
+            time_text(message.created_at, now, times=times),
             *([plain_text(message.use_case)] if has_use_case else []),
             plain_text(message.file_name),
         )
     console.print(table)
 
 
-def print_message(message: Message, tracked: "Tracked | None", *, exact: bool) -> None:
+def print_message(message: Message, tracked: "Tracked | None", *, times: Times) -> None:
     """Print one message, what MESH says about it if it was asked, and its history."""
     now = wall_clock()
     fields = Table.grid(padding=(0, 2))
     fields.add_column(no_wrap=True, style="bold")
     fields.add_column(overflow="fold")
-    for label, value in _fields(message, tracked, now, exact=exact):
+    for label, value in _fields(message, tracked, now, times=times):
         fields.add_row(label, value)
     history = make_table(
         ("WHEN", "EVENT", "STATE", "CODE", "TEXT"),
         (
-            (time_text(entry.at, now, exact=exact), entry.event, entry.state, entry.code, entry.text)
+            (time_text(entry.at, now, times=times), entry.event, entry.state, entry.code, entry.text)
             for entry in message.history
         ),
     )
@@ -179,20 +179,20 @@ def state_text(message: Message) -> Text:
     return text
 
 
-def time_text(at: datetime, now: datetime, *, exact: bool) -> Text:
-    """Return an instant as a relative time, or with `exact` as ISO 8601 UTC."""
-    return plain_text(iso(at) if exact else relative_time(at, now))
+def time_text(at: datetime, now: datetime, *, times: Times) -> Text:
+    """Return an instant as it is shown at `now`."""
+    return plain_text(times.text(at, now))
 
 
 def _fields(
-    message: Message, tracked: "Tracked | None", now: datetime, *, exact: bool
+    message: Message, tracked: "Tracked | None", now: datetime, *, times: Times
 ) -> Iterable[tuple[str, Text]]:
     yield "Message", plain_text(message.message_id)
     yield "State", state_text(message)
     if message.overdue is not None:
         yield "Overdue", plain_text(f"the deadline {message.overdue} has passed", OVERDUE_STYLE)
     if tracked is not None:
-        asked = time_text(tracked.asked_at, now, exact=exact)
+        asked = time_text(tracked.asked_at, now, times=times)
         yield "Tracking", Text.assemble("MESH, ", asked, ": ", plain_text(tracked.text))
     if message.reason is not None:
         yield "Reason", plain_text(message.reason.text, "red")
@@ -215,8 +215,8 @@ def _fields(
         yield "Repeat of", plain_text(message.repeat_of)
     if message.resend_of is not None:
         yield "Resend of", plain_text(message.resend_of)
-    yield "Created", time_text(message.created_at, now, exact=exact)
-    yield "Changed", time_text(message.updated_at, now, exact=exact)
+    yield "Created", time_text(message.created_at, now, times=times)
+    yield "Changed", time_text(message.updated_at, now, times=times)
     yield "SHA-256", plain_text(message.sha256)
 
 
@@ -277,7 +277,7 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     client = status["client"]
     life = plain_text(client["state"], _CLIENT_STYLES.get(client["state"], ""))
     if client["last_seen"] is not None:
-        life.append(", last seen ").append_text(time_text(client["last_seen"], now, exact=False))
+        life.append(", last seen ").append_text(time_text(client["last_seen"], now, times=Times.RELATIVE))
     server = "MESH Client" if settings.bridge.environment is None else "Bridge"
     table.add_row(Text(server, style="bold"), "", life)
     return table

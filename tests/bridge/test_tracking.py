@@ -68,7 +68,7 @@ def test_show_says_what_mesh_says(sandbox: Sandbox, site: Site) -> None:
         sandbox.event(mesh_id, "acknowledged")
         assert ask(sandbox, site, NOW) == 1
 
-        assert f"MESH, 3 h ago: {NOT_COLLECTED}" in waiting
+        assert f", 3 h ago: {NOT_COLLECTED}" in waiting
         assert told == {
             "status": "accepted",
             "text": NOT_COLLECTED,

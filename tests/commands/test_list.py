@@ -1,6 +1,7 @@
 """`meshctl list`: which messages, in which order, for people and for programs."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -200,6 +201,20 @@ def test_people_see_a_line_a_message(site: Site) -> None:
     assert first.split() == [late, "sent", "overdue", "23", "h", "ago", "send-document", "letter.pdf"]
     assert second.split() == [failed, "failed", "EPL-152", "23", "h", "ago", "send-document", "letter.pdf"]
     assert created_at in exact
+
+
+@pytest.mark.usefixtures("london")
+def test_times_are_local_ones_beside_how_long_ago(site: Site) -> None:
+    """--times shows date, time and zone of each message and how long ago that was; not with --exact."""
+    with recording(site) as recorder:
+        recorder.now = datetime(2026, 7, 22, 9, 14, 2, tzinfo=UTC)
+        recorder.enter()
+
+        shown = invoke(site, "list", "--times").stdout
+        both = invoke(site, "list", "--times", "--exact")
+
+    assert re.search(r" 2026-07-22 10:15:02 BST, (in )?\d+ d( ago)? ", shown)
+    assert both.exit_code == 2
 
 
 @pytest.mark.sampled(1)

@@ -1,6 +1,8 @@
 """`meshctl show`: one message, by whatever a person has in hand."""
 
 import json
+import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -109,3 +111,16 @@ def test_people_see_the_whole_story(site: Site) -> None:
         ["SEND", "failed"],
     ]
     assert all(step[0].endswith("Z") for step in history)
+
+
+@pytest.mark.usefixtures("london")
+def test_times_are_local_ones_beside_how_long_ago(site: Site) -> None:
+    """Every time has date, zone and how long ago that was; in winter and summer by the zone's own clock."""
+    with recording(site) as recorder:
+        recorder.now = datetime(2026, 7, 22, 9, 14, 2, tzinfo=UTC)
+        summer = invoke(site, "show", recorder.enter()).stdout
+        recorder.now = datetime(2026, 1, 22, 9, 14, 2, tzinfo=UTC)
+        winter = invoke(site, "show", recorder.enter()).stdout
+
+    assert re.search(r"Created +2026-07-22 10:15:02 BST, (in )?\d+ d( ago)?", summer)
+    assert len(re.findall(r"2026-01-22 09:15:02 GMT, (?:in )?\d+ d(?: ago)?", winter)) == 4

@@ -1,6 +1,7 @@
 """`meshctl logs` on a real log."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,12 +72,29 @@ def test_lines_are_chosen_by_message_and_level(
     assert [line.split()[2] for line in result.output.splitlines()] == events
 
 
-def test_no_log_is_said_plainly(settings_file: Path) -> None:
-    """Before the daemon has run there is nothing to show, and that is said."""
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_no_log_is_said_plainly(settings_file: Path, log_path: Path, has_folder: bool) -> None:
+    """Before the daemon has run there is nothing to show; that is said, and where the log would be."""
+    if has_folder:
+        log_path.parent.mkdir(exist_ok=True)
+
     result = logs(settings_file)
 
-    assert result.exit_code == 1
-    assert "There is no log at" in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "There is no log yet" in result.stderr
+    assert str(log_path) in result.stderr
+
+
+@pytest.mark.usefixtures("some_log", "london")
+def test_times_are_local_ones_beside_how_long_ago(settings_file: Path, log_path: Path) -> None:
+    """--times shows the zone's time with its milliseconds in place of UTC; the rest of the line stays."""
+    log_path.write_text(f"2026-07-22T09:15:02.481Z INFO message.queued message_id={FIRST}\nno line of ours\n")
+
+    first, second = logs(settings_file, "--times").stdout.splitlines()[-2:]
+
+    shown = r"2026-07-22 10:15:02\.481 BST, (in )?\d+ \w+( ago)? INFO message\.queued message_id="
+    assert re.match(shown, first)
+    assert second == "no line of ours"
 
 
 @pytest.mark.sampled(1)
