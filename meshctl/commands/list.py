@@ -5,10 +5,12 @@ from datetime import datetime
 import click
 
 from meshctl.daemon.obstacles import obstacles_of
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.reads import EVERY, Selection, select
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
+from meshctl.settings.rules import nearest
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.options import parse_since, times_options
 from meshctl.terminal.output import Times, epilog, print_json
@@ -81,8 +83,10 @@ def command(
         limit=limit + 1 if limit else EVERY,
     )
     settings = settings_of(ctx)
-    print_if_no_ledger(settings)
     found = _select(settings, selection)
+    if use_case is not None and not found:
+        _check_use_case(settings, use_case)
+    print_if_no_ledger(settings)
     shown = found[:limit] if limit else found
     if as_json:
         print_json([message.as_json() for message in shown])
@@ -96,6 +100,15 @@ def command(
     for obstacle in obstacles:
         click.echo(f"Blocked ({obstacle.part}): {obstacle.text}. {obstacle.advice or ''}".rstrip(), err=True)
     ctx.exit(1 if obstacles else 0)
+
+
+def _check_use_case(settings: Settings, use_case: str) -> None:
+    """Raise UsageError for a use case that neither the settings have nor the ledger, where old ones are."""
+    if use_case in settings.use_cases or _select(settings, Selection(use_case=use_case, limit=1)):
+        return
+    near = nearest(use_case, settings.use_cases)
+    hint = f"Did you mean {near}?" if near else f"There are: {', '.join(settings.use_cases)}."
+    raise click.UsageError(f"There is no use case {mask_file_name(use_case)}. {hint}")
 
 
 def _select(settings: Settings, selection: Selection) -> list[Message]:

@@ -28,12 +28,13 @@ from meshctl.settings.rules import (
     SettingFault,
     file_faults,
     folder_faults,
+    found,
     nearest,
     section_faults,
     system_faults,
     unknown_key,
 )
-from meshctl.settings.types import Origin, Section
+from meshctl.settings.types import ExplainedError, Origin, Section, check_backslashes
 from meshctl.settings.use_cases import (
     USE_CASES,
     UseCaseSettings,
@@ -83,8 +84,11 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     sections, section_faults_found = _sections(document, Origin(file.parent, client))
     if client_faults:
         # What the client's file would have supplied is not missing as well.
+        named = {fault.key for fault in client_faults}
         section_faults_found = [
-            fault for fault in section_faults_found if not fault.text.startswith("missing")
+            fault
+            for fault in section_faults_found
+            if not fault.text.startswith("missing") and fault.key not in named
         ]
     site, site_faults = site_use_cases(document.get(USE_CASES, {}))
     shipped = shipped_use_cases()
@@ -248,10 +252,13 @@ def _apply_client_config(
     if not isinstance(mailbox, dict) or not isinstance(named, str) or not named.strip():
         return None, []
     try:
+        check_backslashes(named)
         client = choose_client(folder / Path(named).expanduser(), mailbox.get("id"))
         mailbox.setdefault("id", client.mailbox_id)
         if "folder" not in mailbox:
             mailbox["folder"] = str(interface_folder(client))
+    except ExplainedError as error:
+        return None, [SettingFault("mailbox.client_config", f"found {found(named)}: {error}")]
     except ConfigError as error:
         return None, [SettingFault("mailbox.client_config", str(error))]
     return client, []

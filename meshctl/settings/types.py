@@ -33,6 +33,8 @@ from meshctl.settings.client_config import ClientConfig
 
 _OWNER_MODE = stat.S_IRUSR | stat.S_IWUSR
 _WIDEST_MODE = _OWNER_MODE | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH
+# What \b, \t, \n, \f and \r stand for in TOML.
+_ESCAPED = frozenset("\b\t\n\f\r")
 _LINE = r"^[^\x00-\x1f\x7f]+$"
 
 ENVIRONMENTS = ("live", "integration", "sandbox")
@@ -77,9 +79,19 @@ class Origin:
     client: ClientConfig | None = None
 
 
+def check_backslashes(text: str) -> None:
+    r"""Raise ExplainedError for a text that TOML has made of a path such as "C:\new"."""
+    if _ESCAPED.intersection(text):
+        raise ExplainedError(
+            "between double quotes a backslash begins an escape, \\n a line end and \\t a tab; write a path"
+            " of Windows between single quotes, such as 'C:\\new', or every backslash twice"
+        )
+
+
 def anchored(value: object, info: ValidationInfo) -> Path:
     """Return a path as an absolute one, from the folder of the settings file; `~` is the user's home."""
     text = str(value) if isinstance(value, str | Path) else ""
+    check_backslashes(text)
     if not text.strip() or not text.isprintable():
         raise ValueError("not a path")
     context: Any = info.context
@@ -154,6 +166,8 @@ def _local_id_template(template: str) -> str:
 
 def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
     """Raise ExplainedError for a relative path to a program: it would depend on where meshctl was started."""
+    for argument in arguments[:1]:
+        check_backslashes(argument)
     if arguments and Path(arguments[0]).name != arguments[0] and not Path(arguments[0]).is_absolute():
         raise ExplainedError("name the program by its absolute path, or by its name alone")
     return arguments

@@ -118,6 +118,30 @@ def test_filters_select_together(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
+    ("use_case", "hint"),
+    [("send-documents", "Did you mean send-document?"), ("foo", "There are: consultation-report, send-")],
+)
+def test_an_unknown_use_case_is_no_empty_list(site: Site, use_case: str, hint: str) -> None:
+    """What neither the settings nor the ledger know is a slip of the pen: exit code 2."""
+    with recording(site) as recorder:
+        recorder.enter()
+
+        result = invoke(site, "list", "--use-case", use_case)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"There is no use case {use_case}. {hint}" in result.stderr
+
+
+def test_a_use_case_that_the_settings_had_once_is_known(site: Site) -> None:
+    """The ledger has its messages, whether the other filters leave any or none."""
+    with recording(site) as recorder:
+        old = recorder.enter(use_case="local-report")
+
+        assert [old] == _ids(site, "--use-case", "local-report")
+        assert _ids(site, "--use-case", "local-report", "--overdue") == []
+
+
+@pytest.mark.parametrize(
     ("since", "shown"),
     [
         ("2h", False),

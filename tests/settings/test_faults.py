@@ -256,3 +256,23 @@ def test_metrics_file_has_the_ending_that_is_read(tmp_path: Path) -> None:
 
     assert "metrics.textfile" in found
     assert "ends in .prom" in found
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("mailbox.folder", 'folder = "C:\\new"'),
+        ("mailbox.client_config", 'folder = "m"\nclient_config = "C:\\temp"'),
+        ("staging.outbox", 'folder = "m"\n[staging]\noutbox = "D:\\from"'),
+        ("alerts.command", 'folder = "m"\n[alerts]\ncommand = ["C:\\bin"]'),
+    ],
+)
+def test_a_path_whose_backslash_was_an_escape_is_told_of_single_quotes(
+    tmp_path: Path, key: str, line: str
+) -> None:
+    """TOML takes a backslash and a letter for a line end or a tab; the path is shown as it is written."""
+    (fault,) = faults(tmp_path, f'[mailbox]\nid = "X26ABC1"\n{line}\n')
+
+    assert fault.startswith(f"{key}: found ")
+    assert "between single quotes" in fault
+    assert "\t" not in fault
