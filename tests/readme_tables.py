@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SERVER_PAGE = ROOT / "systemd" / "README.md"
 MONITORING_PAGE = ROOT / "systemd" / "monitoring.md"
+SERVER_BRIDGE_PAGE = ROOT / "systemd" / "bridge.md"
 UPKEEP_PAGE = ROOT / "systemd" / "upkeep.md"
 LOG_PAGE = ROOT / "meshctl" / "journal" / "README.md"
 SETTINGS_PAGE = ROOT / "meshctl" / "settings" / "README.md"
@@ -31,6 +32,7 @@ TESTS_PAGE = ROOT / "tests" / "README.md"
 PAGES = (
     README,
     SERVER_PAGE,
+    SERVER_BRIDGE_PAGE,
     MONITORING_PAGE,
     UPKEEP_PAGE,
     LOG_PAGE,

@@ -23,6 +23,11 @@ mount -t devpts -o newinstance,ptmxmode=666 none "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 mount -t tmpfs -o mode=1777 none "$root/dev/shm"
 ln -s /proc/self/fd "$root/dev/fd"
-cd /
-exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" \
+# The new root takes the place of the old one, and its mounts are shared: in a chroot, or in private mounts, a service
+# does not see the credentials that systemd mounts for it.
+cd "$root"
+pivot_root . .
+umount -l .
+mount --make-rshared /
+exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --log-target=console --log-level=warning systemd.unit=meshctl-test.target

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.page import named_packages
+
 SUITE = "bookworm"
 _PYTHON = (3, 11)
-# What minbase leaves out and the service needs, and for the bridge's sandbox the tool that ups `lo`.
+# What makes it boot, and for the stand-ins of mail server and MESH the tool that ups `lo`. Besides, what the
+# pages have installed, since the machine has no network; so the names that the pages give are Debian's.
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "iproute2")
 _DOWNLOAD_SECONDS = 900.0
 # Mounts of its own, and an end of all that it started: nothing is left mounted or at work in the tree.
@@ -24,7 +27,8 @@ _APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 def debootstrapped(tree: Path) -> Path:
     """Make a minimal Debian with systemd and Python in `tree` and return it."""
     _skip_where_it_cannot_be()
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", SUITE, str(tree)]
+    wanted = ",".join(dict.fromkeys((*_PACKAGES, *named_packages())))
+    command = ["debootstrap", "--variant=minbase", f"--include={wanted}", SUITE, str(tree)]
     try:
         made = subprocess.run(
             [*_APART, *command], capture_output=True, text=True, check=False, timeout=_DOWNLOAD_SECONDS

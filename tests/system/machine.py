@@ -78,13 +78,21 @@ def machine(folder: Path, below: Path, wheel: Path, packages: Sequence[str] = ()
 
     `packages` are further ones of ours to have there, with what they need.
     """
+    with bare_machine(folder, below, lambda over: _lay_out(over, wheel, packages)) as started:
+        _install(started)
+        yield started
+
+
+@contextmanager
+def bare_machine(folder: Path, below: Path, lay_out: Callable[[Path], None]) -> Iterator[Machine]:
+    """Start a machine over `below` with nothing of ours but what `lay_out` puts into its file system."""
     mounted = subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], capture_output=True, check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine does not let us mount")
     try:
         for name in ("over", "work", "root"):
             (folder / name).mkdir()
-        _lay_out(folder / "over", wheel, packages)
+        lay_out(folder / "over")
         if below == THIS_MACHINE:
             _still(folder / "over")
         namespaces, script = (_HERE, "boot.sh") if below == THIS_MACHINE else (_NSPAWN, "nspawn.sh")
@@ -98,7 +106,6 @@ def machine(folder: Path, below: Path, wheel: Path, packages: Sequence[str] = ()
             if started is None:
                 said = f"no systemd can be started here: {(folder / 'console').read_text()[-300:]}"
                 (pytest.skip if below == THIS_MACHINE else pytest.fail)(said)
-            _install(started)
             yield started
             started.end()
             booting.wait(_END_SECONDS)
@@ -138,6 +145,7 @@ def _lay_out(over: Path, wheel: Path, packages: Sequence[str]) -> None:
 def _still(over: Path) -> None:
     """Let the machine start nothing of what this one does."""
     units = over / "etc/systemd/system"
+    units.mkdir(parents=True, exist_ok=True)
     for name in _WANTS:
         for folder in (Path("/lib/systemd/system"), Path("/etc/systemd/system")):
             for wanted in folder.glob(f"{name}.target.wants/*"):

@@ -13,9 +13,12 @@ from meshctl.settings.layout import SERVICE_USER, Mailbox, system_layout
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 ADAPTER, BRIDGE = FOLDER / "meshctl@.service", FOLDER / "meshctl-bridge@.service"
+REPORT = FOLDER / "meshctl-report@.service"
 UNITS = (ADAPTER, BRIDGE)
+ALL_UNITS = (*UNITS, REPORT)
 # Of 10. The bridge cannot do without the network.
-HIGHEST_EXPOSURE = {ADAPTER: 0.4, BRIDGE: 1.2}
+HIGHEST_EXPOSURE = {ADAPTER: 0.4, BRIDGE: 1.2, REPORT: 0.4}
+each_of_all = pytest.mark.parametrize("unit", ALL_UNITS, ids=lambda unit: unit.name)
 each_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 # Plain bookkeeping; everything else in [Service] has a comment on why, and on what it may break.
 EXPLAIN_THEMSELVES = {"Type", "NotifyAccess", "ExecStart", "Group", "AmbientCapabilities", "RestartSec"}
@@ -37,7 +40,7 @@ def _settings(unit: Path) -> dict[str, list[str]]:
     return found
 
 
-@each_unit
+@each_of_all
 def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path, unit: Path) -> None:
     """systemd-analyze verify, which ends with 0 on unknown keys, prints nothing either."""
     # As root installs it, but for a program that is there.
@@ -55,7 +58,20 @@ def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path, unit: Path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-@each_unit
+def test_systemd_has_nothing_to_say_against_the_timer(tmp_path: Path) -> None:
+    """The timer of the daily page, beside its service, is accepted without a word."""
+    for name in ("meshctl-report@.service", "meshctl-report@.timer"):
+        shutil.copy(FOLDER / name, tmp_path / name.replace("@", "@letters"))
+
+    timer = str(tmp_path / "meshctl-report@letters.timer")
+    done = subprocess.run(
+        [_tool("systemd-analyze"), "verify", "--man=no", timer], capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@each_of_all
 def test_the_unit_is_closed_as_far_as_it_goes(unit: Path) -> None:
     """The exposure that systemd measures is at most 0.4, of 10; with a network 1.2."""
     done = subprocess.run(
@@ -101,7 +117,7 @@ def test_the_daemon_has_one_power_and_the_bridge_none() -> None:
     assert powers == {ADAPTER: [["CAP_LEASE"]] * 2, BRIDGE: [[""]] * 2}
 
 
-@each_unit
+@each_of_all
 def test_every_line_is_explained(unit: Path) -> None:
     """Each setting of [Service] has a comment above it, or above the lines that it stands together with."""
     lines = unit.read_text().split("\n[Service]\n")[1].split("\n[Install]\n")[0].splitlines()
@@ -187,7 +203,8 @@ def test_the_user_can_be_made(tmp_path: Path) -> None:
     (entry,) = (tmp_path / "etc" / "passwd").read_text().splitlines()
     assert entry.split(":")[0] == SERVICE_USER
     assert entry.split(":")[5:] == ["/var/lib/meshctl", "/usr/sbin/nologin"]
-    assert (tmp_path / "etc" / "group").read_text().startswith(f"{SERVICE_USER}:")
+    groups = {line.split(":")[0] for line in (tmp_path / "etc" / "group").read_text().splitlines()}
+    assert groups == {SERVICE_USER, "meshctl-reports"}
 
 
 def test_the_folders_can_be_made(tmp_path: Path) -> None:

@@ -1,0 +1,240 @@
+"""The pages for a server, from an empty machine to an uninstall: each command as it stands, in order."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.system.clone import AUTHOR, ENVIRONMENT, REPOSITORY_THERE, bring, clone, gather
+from tests.system.machine import THIS_MACHINE, Machine, bare_machine
+from tests.system.page import Administrator, blocks, settings_shown
+from tests.system.wheel import REPOSITORY
+
+INSTALL, BRIDGE, MONITORING, UPKEEP = "README.md", "bridge.md", "monitoring.md", "upkeep.md"
+MAILBOX = "/MESH-DATA-HOME/X26ABC1"
+SETTINGS = "/etc/meshctl/letters.toml"
+DATA = "/var/lib/meshctl/letters"
+CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
+REPORTS = "/var/lib/meshctl-reports/letters"
+NODE_EXPORTER = "/var/lib/prometheus/node-exporter"
+# In this order, on one machine: each test goes on where the one before has ended.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600), pytest.mark.xdist_group("machine of the pages")]
+
+
+@pytest.fixture(scope="module", name="brought")
+def _brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an administrator has in hand: a clone, and the packages, gathered as the page has it done."""
+    cloned = clone(tmp_path_factory.mktemp("clone"))
+    gather(cloned, blocks()[INSTALL, "On a server without internet"][0])
+    return cloned
+
+
+@contextmanager
+def _empty_machine(
+    folder: Path, below: Path, brought: Path, wheel: Path, users: Sequence[str] = ()
+) -> Iterator[Machine]:
+    """A machine as Debian leaves it, with a MESH Client's folders and settings, and `users` before it."""
+
+    def lay_out(over: Path) -> None:
+        bring(over, brought, wheel)
+        if below == THIS_MACHINE:
+            # The machine has no network. On the Debian from debootstrap, apt-get finds its packages there.
+            stub = over / "usr/local/sbin/apt-get"
+            stub.parent.mkdir(parents=True)
+            stub.write_text("#!/bin/sh\n")
+            stub.chmod(0o755)
+            (over / NODE_EXPORTER[1:]).mkdir(parents=True)
+
+    with bare_machine(folder, below, lay_out) as started:
+        started.run("ip", "link", "set", "lo", "up")
+        for user in (*users, "mesh"):
+            started.run("useradd", "--system", "--user-group", user)
+        _client(started)
+        yield started
+
+
+def _client(host: Machine) -> None:
+    """Put there what the MESH Client's installation makes."""
+    config = (REPOSITORY / "sample_mailbox/meshclient.cfg").read_text(encoding="utf-8")
+    host.write("/MESH-APP-HOME/meshclient.cfg", config.replace("X26DEMO", "X26ABC1"))
+    for name in CLIENT_FOLDERS:
+        host.run("mkdir", "-p", f"{MAILBOX}/{name}")
+    host.run("chown", "-R", "mesh:mesh", "/MESH-DATA-HOME", "/MESH-APP-HOME")
+    host.run("chmod", "640", "/MESH-APP-HOME/meshclient.cfg")
+
+
+@pytest.fixture(scope="module", name="host")
+def _host(
+    tmp_path_factory: pytest.TempPathFactory, below: Path, brought: Path, wheel: Path
+) -> Iterator[Machine]:
+    with _empty_machine(tmp_path_factory.mktemp("machine"), below, brought, wheel) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", name="admin")
+def _admin(host: Machine) -> Administrator:
+    return Administrator(host, ENVIRONMENT)
+
+
+def _found(host: Machine, folder: str) -> list[str]:
+    return host.run("ls", "-A", folder).stdout.split()
+
+
+def test_install(host: Machine, admin: Administrator) -> None:
+    """The program is installed from a clone, without and with internet, and the service beside it."""
+    admin.follow(INSTALL, "Install the program")
+    admin.follow(INSTALL, "Install the service")
+
+    assert "meshctl" in admin.type("meshctl --version")
+    assert host.run("id", "meshctl").returncode == 0
+
+
+def test_without_internet(host: Machine, admin: Administrator) -> None:
+    """The wheels that another computer has gathered are all that is needed, also by the bridge."""
+    admin.type("cp -r /srv/wheels wheels; /opt/meshctl/bin/pip uninstall -y -q meshctl click")
+
+    admin.followed.add((INSTALL, "On a server without internet"))
+    admin.type(blocks()[INSTALL, "On a server without internet"][1])
+
+    assert "No broken requirements" in host.run("/opt/meshctl/bin/pip", "check").stdout
+    assert "meshctl" in admin.type("meshctl --version; /opt/meshctl/bin/python -c 'import mesh_client'")
+
+
+def test_it_waits_for_the_time(host: Machine, admin: Administrator, below: Path) -> None:
+    """What is enabled for the next boot lets `time-sync.target` wait, after which the units start."""
+    if below == THIS_MACHINE:
+        host.run("sh", "-c", "rm -f /etc/systemd/system/systemd-time*; systemctl daemon-reload")
+
+    admin.follow(INSTALL, "Wait for the right time")
+
+    waits = "systemd-time-wait-sync.service"
+    assert host.run("systemctl", "is-enabled", waits, "systemd-timesyncd").stdout.split() == ["enabled"] * 2
+    assert "time-sync.target" in host.property(waits, "Before").split()
+    for unit in ("meshctl@letters", "meshctl-bridge@letters", "meshctl-report@letters"):
+        assert "time-sync.target" in host.property(unit, "After").split()
+
+
+def test_beside_a_client(host: Machine, admin: Administrator) -> None:
+    """A mailbox in the MESH Client's own folders is set up, checked without an error, and served."""
+    admin.follow(INSTALL, "Set up a mailbox")
+    admin.follow(INSTALL, "Share it with the MESH Client")
+
+    said = admin.follow(INSTALL, "Check and start")
+
+    assert "ERROR" not in said
+    assert "WARNING" not in said
+    assert host.property("meshctl@letters", "ActiveState") == "active"
+
+
+def test_the_test_letter_reaches_nobody(host: Machine, admin: Administrator) -> None:
+    """The dry run prints and writes nothing; the letter that goes, goes to the mailbox itself."""
+    said = admin.follow(INSTALL, "Send a test letter that reaches nobody")
+
+    host.wait_for(lambda: any(name.endswith(".ctl") for name in _found(host, f"{MAILBOX}/OUT")), "the letter")
+    readable = host.run("runuser", "-u", "mesh", "--", "sh", "-c", f"cat {MAILBOX}/OUT/*.ctl").stdout
+    assert "GPPROVIDER_9990000042_20010214_Smith" in said
+    assert "<To_DTS>X26ABC1</To_DTS>" in readable
+    assert "GPPROVIDER" not in readable
+    assert len(_found(host, f"{MAILBOX}/OUT")) == 2
+
+
+def test_metrics(host: Machine, admin: Administrator) -> None:
+    """The daemon writes its metrics where node_exporter, another user, reads them."""
+    admin.follow(MONITORING, "Monitoring")
+    admin.set(SETTINGS, settings_shown(MONITORING, "Monitoring"))
+    host.run("systemctl", "restart", "meshctl@letters")
+
+    host.wait_for(lambda: _found(host, NODE_EXPORTER), "the metrics")
+    assert (
+        "meshctl_messages{"
+        in host.run("runuser", "-u", "nobody", "--", "sh", "-c", f"cat {NODE_EXPORTER}/*").stdout
+    )
+
+
+def test_a_page_every_morning(host: Machine, admin: Administrator) -> None:
+    """The page is written, also where no daemon runs, old ones go, and its readers may read nothing else."""
+    said = admin.follow(MONITORING, "A page every morning")
+    host.run("useradd", "--system", "-G", "meshctl-reports", "clerk")
+    host.run("touch", "-d", "200 days ago", f"{REPORTS}/2026-01-01.html", f"{REPORTS}/notes.html")
+    host.run("systemctl", "stop", "meshctl@letters")
+    host.run("systemctl", "start", "meshctl-report@letters")
+    host.run("systemctl", "start", "meshctl@letters")
+
+    assert said.count(".html") == 1
+    pages = _found(host, REPORTS)
+    assert len(pages) == 2
+    assert "notes.html" in pages
+    as_clerk = ["runuser", "-u", "clerk", "--"]
+    assert "X26ABC1" in host.run(*as_clerk, "sh", "-c", f"cat {REPORTS}/20*.html").stdout
+    for secret in (SETTINGS, f"{DATA}/state/key", f"{DATA}/rejected"):
+        assert "denied" in host.run(*as_clerk, "head", "-c1", secret, check=False).stderr
+
+
+def test_upgrade(host: Machine, admin: Administrator) -> None:
+    """A new version takes the place of the old one, units included, and the services run on."""
+    before = host.property("meshctl@letters", "MainPID")
+    host.run("git", "-C", REPOSITORY_THERE, *AUTHOR, "commit", "--allow-empty", "--quiet", "-m", "newer")
+
+    admin.follow(UPKEEP, "Upgrade")
+
+    assert "newer" in admin.type("git log -1")
+    host.wait_for(lambda: host.property("meshctl@letters", "MainPID") not in {before, "0"}, "a new process")
+
+
+def test_move_remove_uninstall(
+    host: Machine,
+    admin: Administrator,
+    tmp_path_factory: pytest.TempPathFactory,
+    below: Path,
+    brought: Path,
+    wheel: Path,
+) -> None:
+    """A mailbox goes on on another server with other user ids; there it is removed, and the program too."""
+    admin.follow(UPKEEP, "On the old server")
+    refused = admin.type("systemctl start meshctl@letters", check=False)
+    packed = host.run("base64", "/root/letters.tgz").stdout
+
+    assert "Assertion failed" in refused
+    # So that the numbers of meshctl and mesh are others there.
+    folder, users = tmp_path_factory.mktemp("machine"), ("first", "second", "third")
+    with _empty_machine(folder, below, brought, wheel, users) as second:
+        newcomer = Administrator(second, ENVIRONMENT)
+        assert second.run("id", "-u", "mesh").stdout != host.run("id", "-u", "mesh").stdout
+        for title in ("Install the program", "Install the service"):
+            newcomer.follow(INSTALL, title)
+        second.run("sh", "-c", "base64 -d > /root/letters.tgz", text=packed)
+        newcomer.follow(BRIDGE, "Install what the bridge needs")
+        said = newcomer.follow(UPKEEP, "On the new server")
+        _the_moved_mailbox_works(second, newcomer, said)
+
+        newcomer.follow(UPKEEP, "Remove a mailbox")
+        assert second.property("meshctl@letters", "ActiveState") == "inactive"
+        newcomer.follow(UPKEEP, "Uninstall")
+        _nothing_is_left(second)
+        admin.followed |= newcomer.followed
+
+
+def _the_moved_mailbox_works(second: Machine, newcomer: Administrator, said: str) -> None:
+    assert "ERROR" not in said
+    assert "meshctl" in second.run("stat", "-c", "%U", f"{DATA}/state/key").stdout
+    listed = newcomer.type("runuser -u meshctl -- meshctl -m letters list")
+    assert "test.txt" in listed
+    newcomer.follow(INSTALL, "Send a test letter that reaches nobody")
+    second.wait_for(lambda: _found(second, f"{MAILBOX}/OUT"), "a letter in OUT of the new server")
+
+
+def _nothing_is_left(host: Machine) -> None:
+    """Only the mailbox, which is the client's, has still what we put there."""
+    kept = ("/srv", "/MESH-DATA-HOME", "/work", "/var/log/journal", "/etc/systemd/system/meshctl-test.target")
+    pruned = [word for path in kept for word in ("-path", path, "-prune", "-o")]
+    ours = ["(", "-name", "*meshctl*", "-o", "-nouser", "-o", "-nogroup", ")"]
+    assert host.run("find", "/", "-xdev", *pruned, *ours, "-print").stdout.split() == []
+    assert "meshctl" not in host.run("cat", "/etc/passwd", "/etc/group").stdout
+    assert "meshctl@" not in host.run("systemctl", "list-unit-files").stdout
+
+
+def test_every_command_of_the_pages_was_typed(admin: Administrator) -> None:
+    """No page shows commands that these tests do not run."""
+    told = {(page, title) for page, title in blocks() if page != BRIDGE}
+    assert told - admin.followed == set()
