@@ -159,9 +159,15 @@ class ApiFault:
 
 _MALFORMED: Final = ApiFault(FailureKind.REJECTED, "TRANSFER", "06", _MALFORMED_TEXT)
 _ANSWER: Final = "ANSWER"
+_PROXY: Final = "PROXY"
+_NO_PROXY_TEXT: Final = "MESH cannot be reached: what $HTTPS_PROXY says is not the address of a usable proxy"
 _TOO_LARGE: Final = "HTTP-413"
 _ADVICE = {
     "CONNECT": "Check the network, the firewall and, where there is one, the proxy ($HTTPS_PROXY).",
+    _PROXY: (
+        "Set $HTTPS_PROXY (or $ALL_PROXY) of the bridge to an address such as http://proxy.example:8080, or"
+        " take it away where there is no proxy."
+    ),
     "TIMEOUT": "If it goes on: check the network, and raise timeout in [bridge] where the line is slow.",
     "TLS": "Check certificate and ca_bundle in [bridge], and whether a proxy opens connections on the way.",
     _ANSWER: "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
@@ -282,11 +288,16 @@ def _no_answer(error: Exception, lost: FailureKind) -> ApiFault:
             isinstance(one, _TLS_CUT_OFF) for one in _inside(error)
         ):
             kind, code, text = FailureKind.DENIED, "TLS", _tls_text(error)
+        case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
+            # Before anything is sent. MESH's own address was checked with the settings.
+            kind, code, text = FailureKind.LATER, _PROXY, _NO_PROXY_TEXT
         case requests.ReadTimeout():
             code, text = "TIMEOUT", "MESH was reached and did not answer in time"
         case requests.ConnectionError() if any(isinstance(one, _NO_CONNECTION) for one in _inside(error)):
             kind, code = FailureKind.LATER, "CONNECT"
             text = "MESH cannot be reached: no connection can be made"
+            if isinstance(error, requests.exceptions.ProxyError):
+                text += " through the proxy that $HTTPS_PROXY names"
         case requests.exceptions.JSONDecodeError():
             code, text = _ANSWER, NOT_MESH
     return ApiFault(kind, "", code, text)

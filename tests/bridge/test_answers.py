@@ -8,8 +8,16 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+import requests
 
-from meshctl.bridge.answers import ApiFault, FailureKind, fault_of, fault_of_response, object_of
+from meshctl.bridge.answers import (
+    ApiFault,
+    FailureKind,
+    advice_on,
+    fault_of,
+    fault_of_response,
+    object_of,
+)
 from meshctl.bridge.client import BridgeClient
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, TestAuthority
 from tests.bridge.servers import answering, asking_for_a_certificate, closed_port, listening
@@ -259,3 +267,46 @@ def test_what_no_call_ends_with_is_passed_on() -> None:
     """A full disk is no matter of MESH: it is raised as it is."""
     with pytest.raises(OSError, match="No space"):
         fault_of(OSError(28, "No space left on device"))
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://",
+        "://x",
+        "http:///foo",
+        "ftp://x:secret@y:1",
+        "socks5://x:secret@127.0.0.1:9",
+        "http://127.0.0.1:99999",
+    ],
+)
+def test_a_proxy_that_is_none_has_sent_nothing(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """A slip in $HTTPS_PROXY puts no letter in doubt, and the text says where it is without repeating it."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(requests.RequestException) as caught:
+        requests.post("https://mesh.invalid/x", timeout=5)
+
+    fault = fault_of(caught.value, uploading=True)
+
+    assert (fault.kind, fault.code) == (FailureKind.LATER, "PROXY")
+    assert "$HTTPS_PROXY" in fault.text
+    assert "$HTTPS_PROXY" in advice_on(fault)
+    assert "secret" not in fault.text + advice_on(fault)
+
+
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads that no connection can be made learns that a proxy is on the way, not its password."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://x:secret@127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(requests.RequestException) as caught:
+        requests.post("https://mesh.invalid/x", timeout=5)
+
+    fault = fault_of(caught.value, uploading=True)
+
+    assert (fault.kind, fault.code) == (FailureKind.LATER, "CONNECT")
+    assert fault.text.endswith("through the proxy that $HTTPS_PROXY names")
