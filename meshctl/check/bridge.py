@@ -17,9 +17,9 @@ from meshctl.bridge.connect import (
     secret_file,
 )
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
-from meshctl.check.folders import on_one_mount
 from meshctl.daemon.lock import server_of
 from meshctl.errors import ConfigError
+from meshctl.files.mounts import on_one_mount
 from meshctl.platform import host
 from meshctl.settings.model import BridgeSettings
 

@@ -20,6 +20,7 @@ from meshctl.check.finding import Finding, Missing, Place, Setup, error, note, o
 from meshctl.check.rights import who_we_are
 from meshctl.daemon.watcher import Watcher
 from meshctl.files.durable import HIDDEN_PREFIX
+from meshctl.files.mounts import nearest_existing, on_one_mount
 from meshctl.platform import system
 from meshctl.sizes import size_text
 
@@ -176,20 +177,6 @@ def check_moves(setup: Setup) -> Iterator[Finding]:
     )
 
 
-def on_one_mount(one: Path, other: Path) -> bool:
-    """True if a file can be renamed from one folder to the other; a missing one counts as created."""
-    return _mount(one) == _mount(other)
-
-
-def _mount(path: Path) -> tuple[int, object]:
-    folder = _existing(path)
-    return folder.stat().st_dev, system.mount_of(folder)
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if os.path.isdir(folder))
-
-
 @dataclass(frozen=True, slots=True)
 class _Limits:
     """How much must be left of something: below `error` nothing more fits, below `warning` it is low."""
@@ -219,7 +206,7 @@ def check_room(setup: Setup) -> Iterator[Finding]:
     """Check how much space is left on each file system that we write to."""
     found: dict[int, tuple[Path, list[str]]] = {}
     for place in setup.places():
-        folder = _existing(place.path)
+        folder = nearest_existing(place.path)
         if place.writes:
             found.setdefault(folder.stat().st_dev, (folder, []))[1].append(place.name)
     for folder, names in found.values():

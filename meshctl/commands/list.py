@@ -98,7 +98,7 @@ def command(
             click.echo(f"There are more messages than the {limit} listed; --limit 0 lists all.", err=True)
     obstacles = obstacles_of(settings)
     for obstacle in obstacles:
-        click.echo(f"Blocked ({obstacle.part}): {obstacle.text}. {obstacle.advice or ''}".rstrip(), err=True)
+        click.echo(f"Blocked ({obstacle.part}): {obstacle}", err=True)
     ctx.exit(1 if obstacles else 0)
 
 

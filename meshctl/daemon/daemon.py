@@ -20,6 +20,7 @@ from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import AlreadyRunningError, InstanceLock
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import ObstacleNote
+from meshctl.daemon.problems import folders_of, problem_of
 from meshctl.daemon.reloading import answer_reload, forget_answer
 from meshctl.daemon.retry import RetriedParts
 from meshctl.daemon.wake_ups import Signals
@@ -132,7 +133,7 @@ class Session:
             next_turn = self._outbound_part.run(self._outbound_pipeline.work)
             inbound = self._inbound_part.run(self._inbound_pipeline.work)
             if obstacles := self._parts.obstacles():
-                raise MeshctlError(" ".join(each.text for each in obstacles))
+                raise MeshctlError(" ".join(map(str, obstacles)))
             if next_turn is None or inbound is None or self._signals.stop_requested:
                 return
             if self._backlog or inbound.busy:
@@ -259,12 +260,15 @@ class Daemon:
     def run(self) -> None:
         """Work until SIGTERM.
 
-        Raises AlreadyRunningError, LedgerFormatError, ForeignFolderError; OSError at the start only. Retries
-        on any other error.
+        Raises AlreadyRunningError, LedgerFormatError, ForeignFolderError; MeshctlError at the start only, if
+        the state folder cannot be used. Retries on any other error.
         """
         with self._alone() as lock:
             forget_answer(self._settings.state.folder)
             self._manager.ready()
+            self._parts.look()
+            if self._parts.obstacles():
+                self._tell_obstacles(lambda: "")
             session, end = self._begin_patiently(lock), End.STOP
             if session is not None:
                 # Whoever reads this line and drops a file must find its folder watched.
@@ -326,11 +330,13 @@ class Daemon:
 
     def _tell_obstacles(self, counts: Callable[[], str]) -> None:
         """Tell whoever asks what blocks the work; `counts` is how things stand when nothing does."""
+        self._parts.look()
         obstacles = self._parts.obstacles()
         self._note.keep(obstacles)
         self._manager.turned([each.text for each in obstacles], counts)
 
     def _work_once(self, lock: InstanceLock, after: End | None) -> None:
+        self._parts.look()
         try:
             session = self._parts.ledger.do(partial(self._begin, lock, after))
             try:
@@ -421,8 +427,14 @@ class Daemon:
     @contextmanager
     def _alone(self) -> Iterator[InstanceLock]:
         folder = self._settings.state.folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with InstanceLock(folder) as lock:
+        lock = InstanceLock(folder)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock.hold()
+        except OSError as error:
+            problem = problem_of(error, folders_of(self._settings))
+            raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
+        with lock:
             if threading.current_thread() is threading.main_thread():
                 system.ignore_lease_breaks()
             with self._signals.listen(folder):

@@ -22,7 +22,7 @@ from meshctl.files.durable import replace_file
 from meshctl.platform import host
 from meshctl.settings.model import MailboxSettings
 
-_LOCK_NAME, _HOLDER_NAME = "lock", "holder"
+LOCK_NAME, _HOLDER_NAME = "lock", "holder"
 _NOTE_MODE = 0o644
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 
@@ -36,7 +36,7 @@ class InstanceLock:
 
     def __init__(self, state_folder: Path) -> None:
         self._folder = state_folder
-        self._path = state_folder / _LOCK_NAME
+        self._path = state_folder / LOCK_NAME
         self._started_at = now()
         self._lock = FileLock(self._path, timeout=0, mode=0o600)
         self._identity: tuple[int, int] | None = None
@@ -133,7 +133,7 @@ def seems_running(state_folder: Path) -> bool:
 
 def is_running(state_folder: Path) -> bool:
     """True if a daemon holds the lock, without disturbing it. Raises OSError if that cannot be seen."""
-    return _is_locked(state_folder / _LOCK_NAME)
+    return _is_locked(state_folder / LOCK_NAME)
 
 
 def describe_daemon(state_folder: Path) -> str:
@@ -170,7 +170,7 @@ def ask_to_reload(state_folder: Path) -> None:
             f"No daemon works on {state_folder}. It reads the settings when it starts: meshctl run."
         )
     try:
-        asked = host.ask_to_reload(state_folder, state_folder / _LOCK_NAME, holder_process(state_folder))
+        asked = host.ask_to_reload(state_folder, state_folder / LOCK_NAME, holder_process(state_folder))
     except (PermissionError, ProcessLookupError):
         asked = False
     if not asked:

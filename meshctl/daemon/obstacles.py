@@ -30,6 +30,9 @@ class Obstacle:
     advice: str | None
     since: datetime
 
+    def __str__(self) -> str:
+        return f"{self.text}. {self.advice or ''}".rstrip()
+
     def as_json(self) -> dict[str, Any]:
         """Return it as `status --json` has it."""
         return {"part": self.part, "since": iso(self.since), "text": self.text, "advice": self.advice}

@@ -8,12 +8,16 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from meshctl.errors import MeshctlError
 from meshctl.files.reading import is_general
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.database import LEDGER_NAME, primary_code
+from meshctl.platform import host, system
+from meshctl.platform.common import GroupRefusedError
+from meshctl.platform.systemd import drop_in, own_unit
 from meshctl.settings.model import Settings
 
 _MISSING: Final = "Mount or recreate the folder."
@@ -39,6 +43,8 @@ _ADVICE: Final = {
     errno.ENOMEM: "Free memory.",
     errno.EXDEV: "Put outbox and work folder on one mount of one file system; see meshctl check.",
 }
+# By ProtectHome in the unit.
+_HOMES: Final = ("/home", "/root", "/run/user")
 _LEDGER_ADVICE: Final = {
     sqlite3.SQLITE_BUSY: "Another program keeps the ledger locked: end it.",
     sqlite3.SQLITE_LOCKED: "Another program keeps the ledger locked: end it.",
@@ -81,25 +87,96 @@ def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
         return Problem(text, _LEDGER_ADVICE.get(primary_code(error)))
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
-        place = "" if is_general(error) else _place(error, folders)
-        return Problem(f"{reason}: {place}" if place else reason, _ADVICE.get(error.errno))
+        places = [] if is_general(error) else _places(error, folders)
+        if error.errno != errno.EXDEV:
+            places = places[:1]
+        place = " and ".join(map(_shown, places))
+        return Problem(f"{reason}: {place}" if place else reason, _advice(error, places, folders))
     if isinstance(error, OSError):
         return Problem(type(error).__name__)
-    return Problem(str(error)) if isinstance(error, MeshctlError) else unforeseen(error)
+    if isinstance(error, MeshctlError):
+        text, _, advice = str(error).partition(". ")
+        return Problem(text.rstrip("."), advice or None)
+    return unforeseen(error)
 
 
-def _place(error: OSError, folders: Sequence[str]) -> str:
-    """Return the folder where somebody has to do something."""
+def _advice(error: OSError, places: Sequence[str], folders: Sequence[str]) -> str | None:
+    """Return what to do about an error in these places, by what is in the way there."""
+    unit, place = own_unit(os.environ), places[0] if places else ""
+    advice = None
+    if isinstance(error, GroupRefusedError):
+        advice = _group_advice(host.group_name(error.group_id), place, unit)
+    elif error.errno == errno.EXDEV and _are_two_mounts(places):
+        advice = _one_mount_advice(places, unit)
+    elif error.errno == errno.EROFS and _is_closed(place):
+        advice = _closed_advice(place, folders, unit)
+    elif unit is not None and error.errno in (errno.ENOENT, errno.EACCES):
+        home = next((each for each in _HOMES if f"{place}/".startswith(f"{each}/")), None)
+        advice = home and f"The unit hides {home} (ProtectHome=yes). {drop_in(unit, 'ProtectHome=no')}"
+    return advice or _ADVICE.get(error.errno or 0)
+
+
+def _closed_advice(place: str, folders: Sequence[str], unit: str | None) -> str:
+    if unit is None:
+        return "It is mounted read-only here, as a container does it: mount it for writing."
+    folder = next((each for each in reversed(folders) if f"{place}/".startswith(f"{each}/")), place)
+    return f"{unit} may write only where its unit lets it. {drop_in(unit, _writable(folder))}"
+
+
+def _group_advice(group: str, out: str, unit: str | None) -> str:
+    filtered = "" if unit is None else f" {unit} may change no file's group."
+    return (
+        f"Files get the group {group} of themselves where the folder has it:{filtered} As root: chgrp {group}"
+        f" {_shown(out)} && chmod g+s {_shown(out)}"
+    )
+
+
+def _one_mount_advice(places: Sequence[str], unit: str | None) -> str:
+    common = os.path.commonpath(places)
+    apart = "They are on one file system, but on two mounts of it"
+    if unit is None or common == os.sep:
+        return f"{apart}: have both under one mount, or set [staging] work to a folder beside the outbox."
+    return (
+        f"{apart}, since each ReadWritePaths of {unit} is a mount of its own: name one folder above both."
+        f" {drop_in(unit, _writable(common))}"
+    )
+
+
+def _writable(folder: str) -> str:
+    shown = _shown(folder)
+    return f'ReadWritePaths="{shown}"' if " " in shown else f"ReadWritePaths={shown}"
+
+
+def _is_closed(place: str) -> bool:
+    try:
+        mount = system.mount_of(Path(place))
+    except OSError:
+        return False
+    return mount is not None and mount.is_closed
+
+
+def _are_two_mounts(places: Sequence[str]) -> bool:
+    """True if places are on one file system and on different mounts of it."""
+    try:
+        devices = {os.stat(place).st_dev for place in places}
+        mounts = {system.mount_of(Path(place)) for place in places}
+    except OSError:
+        return False
+    return len(devices) == 1 < len(mounts)
+
+
+def _places(error: OSError, folders: Sequence[str]) -> list[str]:
+    """Return the folders that an error is about; where somebody has to do something comes first."""
     names = [
         os.fsdecode(name) for name in (error.filename2, error.filename) if isinstance(name, (str, bytes))
     ]
     places = list(dict.fromkeys(_folder_of(name, folders) for name in names))
     if error.errno == errno.EXDEV:
-        return " and ".join(map(_shown, reversed(places)))
+        return places[::-1]
     if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
         # Of a move from folder to folder, the one that is not accessible.
         places.sort(key=lambda place: os.access(place, os.R_OK | os.W_OK | os.X_OK))
-    return _shown(places[0]) if places else ""
+    return places
 
 
 def _folder_of(path: str, folders: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from meshctl.clock import Clock
 from meshctl.daemon.obstacles import Obstacle
 from meshctl.daemon.problems import Problem, folders_of, problem_of
+from meshctl.daemon.trial import troubles
 from meshctl.journal.events import FieldValue, Journal, error_fields
 from meshctl.settings.model import Settings
 
@@ -21,6 +22,8 @@ _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 # What clears sooner, a locked ledger or a share that reconnects, need wake nobody.
 _ALERT_AFTER_SECONDS = 60.0
+# A look asks for the rights in a dozen folders.
+_LOOK_EVERY_SECONDS = 5.0
 _PASSING_ALERT_AFTER_SECONDS = 900.0
 
 Result = TypeVar("Result")
@@ -132,7 +135,8 @@ class RetriedWork:
         if self._foreseen:
             self._note_blocked()
             for problem in self._foreseen:
-                self._log_problem(problem, 0.0)
+                if problem.text not in self._logged:
+                    self._log_problem(problem, 0.0)
             self._alert_in_time()
         elif self.problem is None:
             self._free()
@@ -232,6 +236,21 @@ class RetriedParts:
         self.inbound = RetriedWork("inbound", policy, clock, journal)
         self.ledger = RetriedWork("ledger", policy, clock, journal)
         self._parts = (self.ledger, self.outbound, self.inbound)
+        self._settings = settings
+        self._clock = clock
+        self._looked_clock: float | None = None
+
+    def look(self) -> None:
+        """Look at all folders: at first, and every few seconds for as long as something is in the way."""
+        now = self._clock.monotonic()
+        if self._looked_clock is not None and (
+            now - self._looked_clock < _LOOK_EVERY_SECONDS or not self.obstacles()
+        ):
+            return
+        self._looked_clock = now
+        found = troubles(self._settings)
+        for part in self._parts:
+            part.foresee(found[part.name])
 
     def obstacles(self) -> list[Obstacle]:
         """Return what is in the way, each obstacle once."""

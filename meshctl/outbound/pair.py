@@ -168,7 +168,7 @@ class Pairs:
     ) -> None:
         descriptor = self.out.open(name, system.CREATE, self._mode)
         try:
-            system.set_mode(descriptor, self._mode, self._group_id)
+            system.set_mode(descriptor, self._mode, self._group_id, f"{self.out.path}/{name}")
             with durable.naming(f"{self.out.path}/{name}"):
                 for number, piece in enumerate(pieces, 1):
                     if isinstance(piece, KernelCopy):

@@ -1,5 +1,7 @@
 """What both `posix` and `windows` return and raise."""
 
+import errno
+import os
 import re
 import stat
 from dataclasses import dataclass
@@ -19,13 +21,26 @@ class BeingWrittenError(OSError):
     """Somebody has the file open for writing."""
 
 
+class GroupRefusedError(PermissionError):
+    """The system does not let us give a file to a group."""
+
+    def __init__(self, group_id: int, path: str) -> None:
+        super().__init__(errno.EPERM, os.strerror(errno.EPERM), path)
+        self.group_id = group_id
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: where it is mounted, its file system's type, and the device number of its files."""
+    """One mount: where it is mounted, its file system's type, and the device number of its files.
+
+    `is_closed` if nothing can be written through this mount, though its file system can be written to: so
+    systemd does it for a unit, and a container for its folders.
+    """
 
     point: str
     type: str
     device: str
+    is_closed: bool = False
 
     @property
     def is_network(self) -> bool:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from meshctl.platform.common import BeingWrittenError, Mount
+from meshctl.platform.common import BeingWrittenError, GroupRefusedError, Mount
 
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 READ: Final = os.O_RDONLY | os.O_NONBLOCK | _SAFE
@@ -93,13 +93,19 @@ def unlink_if_there(path: str | Path) -> None:
         unlink(path)
 
 
-def set_mode(descriptor: int, mode: int, group_id: int | None = None) -> None:
-    """Give an open file exactly this mode, which open() has reduced by the umask, and this group."""
+def set_mode(descriptor: int, mode: int, group_id: int | None = None, path: str = "") -> None:
+    """Give an open file exactly this mode, which open() has reduced by the umask, and this group.
+
+    Raises GroupRefusedError, with its `path`, if we may not give it that group; OSError.
+    """
     os.fchmod(descriptor, mode)
     # Asked for only where it changes something: the hardened service may not call chown at all, and has the
     # right group from folders with the setgid bit.
     if group_id is not None and os.fstat(descriptor).st_gid != group_id:
-        os.fchown(descriptor, -1, group_id)
+        try:
+            os.fchown(descriptor, -1, group_id)
+        except PermissionError:
+            raise GroupRefusedError(group_id, path) from None
 
 
 def name_of(encoded: bytes) -> str:
@@ -319,7 +325,7 @@ def is_read_only(folder: Path) -> bool:
 MOUNT_TABLE = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 # proc(5): "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw".
-_DEVICE_FIELD, _POINT_FIELD = 2, 4
+_DEVICE_FIELD, _POINT_FIELD, _OPTIONS_FIELD = 2, 4, 5
 
 
 def mount_of(path: Path) -> Mount | None:
@@ -343,6 +349,12 @@ def _mounts() -> Iterator[Mount]:
     for line in lines:
         before, separator, after = line.partition(" - ")
         fields = before.split(" ")
-        if separator and len(fields) > _POINT_FIELD:
+        if separator and len(fields) > _OPTIONS_FIELD:
             point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[_POINT_FIELD])
-            yield Mount(point, after.split(" ")[0], fields[_DEVICE_FIELD])
+            kind, *_, options = after.split(" ")
+            is_closed = _is_read_only(fields[_OPTIONS_FIELD]) and not _is_read_only(options)
+            yield Mount(point, kind, fields[_DEVICE_FIELD], is_closed)
+
+
+def _is_read_only(options: str) -> bool:
+    return "ro" in options.split(",")

@@ -81,6 +81,22 @@ def group_number(name: str) -> int | None:
         return None
 
 
+def files_get_group(folder: Path, group_id: int, own_file: Path) -> bool:
+    """True if our files in a folder can have a group: of themselves, or because we may give it to them.
+
+    Whether we may is asked with a file of our own, which stays as it is: the filter of a unit forbids the
+    call whatever it would change. Raises OSError for any other reason.
+    """
+    status = os.stat(folder)
+    if group_id == (status.st_gid if status.st_mode & stat.S_ISGID else os.getegid()):
+        return True
+    try:
+        os.chown(own_file, -1, -1)
+    except PermissionError:
+        return False
+    return is_root() or group_id in {os.getegid(), *os.getgroups()}
+
+
 def mode_of(path: str | Path | int) -> int | None:
     """Return the permissions of a file, also an open one; None where there is nothing, or no permissions."""
     try:

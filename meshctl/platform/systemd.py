@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 _STATUS_EVERY_SECONDS = 5.0
 _SECOND_IN_USEC = 1_000_000
@@ -100,6 +101,26 @@ class ServiceManager:
         except OSError:
             return False
         return True
+
+
+def own_unit(environ: Mapping[str, str], control_group: Path = Path("/proc/self/cgroup")) -> str | None:
+    """Return the name of the service that systemd runs this process as; None if it runs it as none."""
+    if "INVOCATION_ID" not in environ:
+        return None
+    try:
+        groups = control_group.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return None
+    names = (group.rpartition("/")[2] for group in groups)
+    return next((name for name in names if name.endswith(".service")), None)
+
+
+def drop_in(unit: str, *lines: str) -> str:
+    """Return for a person how to add lines to the [Service] section of a unit, and have them in force."""
+    return (
+        f"Run systemctl edit {unit}, which writes /etc/systemd/system/{unit}.d/override.conf; put there"
+        f" [Service] and, below it, {' and '.join(lines)}; then systemctl restart {unit}."
+    )
 
 
 def signal_main_process(environ: Mapping[str, str]) -> bool:

@@ -209,9 +209,9 @@ def _open_handle(path: str | Path, access: int, shared: int, how: int, flags: in
     return handle
 
 
-def set_mode(descriptor: int, mode: int, group_id: int | None = None) -> None:
+def set_mode(descriptor: int, mode: int, group_id: int | None = None, path: str = "") -> None:
     """Do nothing: files inherit the rights of their folder."""
-    del descriptor, mode, group_id
+    del descriptor, mode, group_id, path
 
 
 def read_at(descriptor: int, most_bytes: int, at: int) -> bytes:

@@ -281,7 +281,8 @@ def test_run_once_says_what_stands_in_its_way(site: Site) -> None:
     shutil.rmtree(site.out)
     ended = site.meshctl("run", "--once")
     assert (ended.exit_code, ended.stdout) == (1, "")
-    assert ended.stderr.splitlines() == [f"meshctl: No such file or directory: {site.out}"]
+    said = f"meshctl: No such file or directory: {site.out}. Mount or recreate the folder."
+    assert ended.stderr.splitlines() == [said]
     assert (site.outbox / "letter.pdf").exists()
 
 

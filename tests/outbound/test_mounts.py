@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.check.folders import on_one_mount
+from meshctl.files.mounts import on_one_mount
 from tests.invariants import check_invariants
 from tests.payloads import pdf
 from tests.site import MAILBOX_ID, Site, make_site, sidecar

@@ -5,6 +5,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,6 +179,102 @@ def test_what_blocks_it_holds_up_neither_start_nor_reload(host: Machine) -> None
 
     assert shown.returncode == 1
     assert json.loads(shown.stdout)["blocked"][0]["text"] == blocked.removeprefix("Blocked: ")
+
+
+def _moved_away(host: Machine, setting: str, before: str, after: str) -> str:
+    """Name another folder in the settings, and make it for the service's user; return the text before."""
+    host.run("install", "-d", "-o", "meshctl", "-g", "meshctl", after)
+    text = host.run("cat", SETTINGS).stdout
+    host.write(SETTINGS, text.replace(f'{setting} = "{before}"', f'{setting} = "{after}"'))
+    return text
+
+
+def _status(host: Machine) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(
+        host.run(PROGRAM, "-c", SETTINGS, "status", "--json", check=False).stdout
+    )
+    return shown
+
+
+def test_a_forgotten_path_is_named_with_the_drop_in(host: Machine) -> None:
+    """All folders that the unit keeps closed are told at once, before a letter comes."""
+    elsewhere, drop_in = "/srv/closed/X26ABC1", f"/etc/systemd/system/{UNIT}.d/override.conf"
+    for name in ("IN", "OUT", "SENT", "FAILED", "TEMP"):
+        host.run("install", "-d", "-o", "meshctl", "-g", "meshctl", f"{elsewhere}/{name}")
+    text = _moved_away(host, "folder", MAILBOX, elsewhere)
+    try:
+        assert host.run("timeout", "30", "systemctl", "restart", UNIT, check=False).returncode == 0
+        host.wait_for(lambda: _status(host)["blocked"], "the daemon to be blocked")
+        _drop(host, "closed.txt", "closed")
+        blocked = {each["text"]: each["advice"] for each in _status(host)["blocked"]}
+        checked = json.loads(host.run(PROGRAM, "-c", SETTINGS, "check", "--json", check=False).stdout)
+        listed = host.run(PROGRAM, "-c", SETTINGS, "list", check=False)
+
+        host.write(drop_in, f"[Service]\nReadWritePaths={elsewhere}\n")
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "restart", UNIT)
+        host.wait_for(lambda: _sent(host, f"{elsewhere}/OUT") == ["closed"], "the letter to be sent")
+        host.wait_for(lambda: not _status(host)["blocked"], "the daemon to be free")
+    finally:
+        host.write(SETTINGS, text)
+        host.run("rm", "-rf", drop_in, elsewhere)
+        host.run("systemctl", "daemon-reload")
+
+    assert set(blocked) == {f"Read-only file system: {elsewhere}/{name}" for name in ("OUT", "IN")}
+    for advice in blocked.values():
+        assert f"ReadWritePaths={elsewhere};" in advice
+        assert drop_in in advice
+    assert not checked["ok"]
+    assert {each["name"] for each in checked["checks"] if not each["ok"] and each["severity"] == "error"} == {
+        "daemon.blocked"
+    }
+    assert (listed.returncode, "ReadWritePaths" in listed.stderr) == (1, True)
+
+
+def test_two_mounts_of_the_unit_are_named(host: Machine) -> None:
+    """An outbox with a ReadWritePaths of its own cannot be renamed out of; the folder above is named."""
+    work, drop_in = "/var/lib/meshctl/work", f"/run/systemd/system/{UNIT}.d/work.conf"
+    text = _moved_away(host, "work", f"{DATA}/.work", work)
+    host.write(drop_in, f"[Service]\nReadWritePaths={work}\n")
+    try:
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "restart", UNIT)
+        host.wait_for(lambda: _status(host)["blocked"], "the daemon to be blocked")
+        (blocked,) = _status(host)["blocked"]
+    finally:
+        host.write(SETTINGS, text)
+        host.run("rm", "-rf", drop_in, work)
+        host.run("systemctl", "daemon-reload")
+
+    assert blocked["text"] == f"Invalid cross-device link: {DATA}/outbox and {work}"
+    assert "ReadWritePaths=/var/lib/meshctl;" in blocked["advice"]
+
+
+def test_a_group_that_the_unit_lets_it_not_give_is_named(host: Machine) -> None:
+    """With a group in the settings and no setgid bit on OUT, what to do is said before a letter comes."""
+    host.run("groupadd", "--force", "mesh")
+    text = host.run("cat", SETTINGS).stdout
+    host.write(SETTINGS, text.replace("[mailbox]", '[mailbox]\ngroup = "mesh"'))
+    host.write(f"/run/systemd/system/{UNIT}.d/group.conf", "[Service]\nSupplementaryGroups=mesh\n")
+    try:
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "restart", UNIT)
+        host.wait_for(lambda: _status(host)["blocked"], "the daemon to be blocked")
+        (blocked,) = _status(host)["blocked"]
+        (_, command) = blocked["advice"].split("As root: ")
+        host.run("sh", "-c", command)
+        _drop(host, "group.txt", "group")
+        host.wait_for(lambda: "group" in _sent(host), "the letter to be sent")
+        host.wait_for(lambda: not _status(host)["blocked"], "the daemon to be free")
+        groups = host.run("sh", "-c", f"stat -c %G {MAILBOX}/OUT/*.ctl | tail -1").stdout.strip()
+    finally:
+        host.write(SETTINGS, text)
+        host.run("chgrp", "meshctl", f"{MAILBOX}/OUT")
+        host.run("rm", "-rf", f"/run/systemd/system/{UNIT}.d/group.conf")
+        host.run("systemctl", "daemon-reload")
+
+    assert command == f"chgrp mesh {MAILBOX}/OUT && chmod g+s {MAILBOX}/OUT"
+    assert groups == "mesh"
 
 
 def test_it_stops_in_time(host: Machine) -> None:
