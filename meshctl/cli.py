@@ -69,6 +69,8 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
         "send": _Entry("send", "Copy files into the outbox safely."),
         "reload": _Entry("reload", "Make the daemon read its settings again."),
         "resend": _Entry("resend", "Send a failed or undelivered message again."),
+        "redrop": _Entry("redrop", "Put rejected files back into the outbox, as they were dropped."),
+        "withdraw": _Entry("withdraw", "Take a message back before the MESH Client takes it."),
     },
     "Look": {
         "status": _Entry(

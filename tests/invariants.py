@@ -114,8 +114,10 @@ def check_ledger(site: Site, taken: Mapping[str, bytes], prefix: str = "") -> No
     rows = site.messages()
     refused = {each.content["message_id"] for each in site.explanations() if each.content["message_id"]}
     handed_over = {stem for folder in _CLIENT_FOLDERS for stem in site.stems(folder)} | set(taken)
-    assert {key for key, row in rows.items() if row["state"] == "rejected"} == refused
-    assert {key for key, row in rows.items() if row["state"] != "rejected"} == handed_over
+    withdrawn = {key for key, row in rows.items() if row["reason_event"] == "WITHDRAW"}
+    not_sent = {key for key, row in rows.items() if row["state"] == "rejected"} | withdrawn
+    assert not_sent - site.noted("REDROP") == refused
+    assert rows.keys() - not_sent == handed_over
     assert not [key for key, row in rows.items() if row["state"] == "claimed"]
     for stem in handed_over:
         assert stem.startswith(prefix)

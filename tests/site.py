@@ -271,6 +271,12 @@ class Site:
         with closing(open_for_reading(self.state / LEDGER_NAME)) as connection:
             return {row["message_id"]: dict(row) for row in connection.execute("SELECT * FROM messages")}
 
+    def noted(self, event: str) -> set[str]:
+        """Return the messages in whose history the ledger has an event."""
+        query = "SELECT message_id FROM messages JOIN history USING (number) WHERE event = ?"
+        with closing(open_for_reading(self.state / LEDGER_NAME)) as connection:
+            return {row["message_id"] for row in connection.execute(query, (event,))}
+
     def explanations(self) -> list[Explanation]:
         """Return every explanation in `rejected/`."""
         found = []

@@ -63,8 +63,11 @@ def _check_need(connection: sqlite3.Connection, message: Message, sent_folder: P
     name = message.message_id
     if message.state is State.REJECTED:
         raise MeshctlError(
-            f"{name} was rejected before it was sent. Correct its file in rejected/ and drop it again."
+            f"{name} was rejected before it was sent. Correct its file in rejected/, and put it back with"
+            f" meshctl redrop {name}."
         )
+    if message.is_withdrawn:
+        raise MeshctlError(f"{name} was withdrawn. To send it after all: meshctl redrop {name}")
     if message.state is State.CLAIMED:
         raise MeshctlError(
             f"{name} is still on its way to OUT: its payload is in .work, and the daemon will send it."

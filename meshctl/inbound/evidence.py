@@ -23,7 +23,7 @@ from meshctl.ledger.keys import Keys
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import SUCCESS, CodeMeaning, Effect, explain_report, explain_response
 from meshctl.mesh.control_file import ControlFile
-from meshctl.mesh.states import UNREADABLE_ID, Evidence, State
+from meshctl.mesh.states import LEFT_OUT_EVENT, UNREADABLE_ID, Evidence, State
 from meshctl.mesh.use_cases import Resolution, resolution_of
 from meshctl.payload.facts import MessageFacts, ResponseFacts
 from meshctl.payload.reader import read_payload
@@ -50,7 +50,9 @@ _NO_RECIPIENT = frozenset({("SEND", "08"), ("SEND", "12"), ("SEND", "EPL-151")})
 _REPORT_EVENT = "REPORT"
 
 LEFT_OUT: Final = Evidence(
-    "OUT", State.COLLECTED, text="The pair left OUT: the MESH Client took it, unless somebody removed it."
+    LEFT_OUT_EVENT,
+    State.COLLECTED,
+    text="The pair left OUT: the MESH Client took it, unless somebody removed it.",
 )
 _FAILED_WITHOUT_RECORD = Evidence(
     "FAILED",

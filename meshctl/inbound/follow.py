@@ -40,6 +40,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.message_id import is_message_id
 from meshctl.mesh.states import Evidence, State
+from meshctl.outbound.withdrawal import Withdrawals, withdrawn_id, withdrawn_mark
 from meshctl.platform import system
 from meshctl.settings.model import MailboxSettings, Settings
 
@@ -168,6 +169,8 @@ class OutFolder:
         self._mailbox = settings.mailbox
         self._recorder = recorder
         self._services = services
+        self._withdrawals = Withdrawals(settings, services)
+        self._withdrawn: set[str] = set()
         self._identity: tuple[int, int] | None = None
         self._gone: list[str] = []
         self._lost: set[str] = set()
@@ -180,14 +183,25 @@ class OutFolder:
         if not self._gone and self.poll.begin(folder):
             self._look(folder)
             self.poll.end()
-        if not self._gone:
-            return
-        batch = self._gone[-BATCH:]
-        # The hand-off or a person may have put a pair back since.
-        left = [stem for stem in batch if _has_left(f"{folder}/{stem}{_CONTROL_END}")]
-        self._recorder.record([FoundEvidence(stem, LEFT_OUT) for stem in left])
-        self._left += len(left)
-        del self._gone[-BATCH:]
+        if self._gone:
+            batch = self._gone[-BATCH:]
+            left = [stem for stem in batch if _has_left(folder, stem)]
+            self._recorder.record([FoundEvidence(stem, LEFT_OUT) for stem in left])
+            self._left += len(left)
+            del self._gone[-BATCH:]
+        self._finish_withdrawals()
+
+    def _finish_withdrawals(self) -> None:
+        """Take those pairs out of OUT that were withdrawn. Raises OSError if one cannot be."""
+        obstacle: OSError | None = None
+        for message_id in sorted(self._withdrawn):
+            try:
+                self._withdrawals.finish(message_id)
+                self._withdrawn.discard(message_id)
+            except OSError as error:
+                obstacle = obstacle or error
+        if obstacle is not None:
+            raise obstacle
 
     def take_left(self) -> int:
         """Return how many pairs have left OUT since the last call."""
@@ -202,9 +216,10 @@ class OutFolder:
     def _look(self, folder: str) -> None:
         status = os.stat(folder)
         # Nothing is handed over meanwhile: this thread does that, too.
-        there = _stem_hashes(folder)
+        there, self._withdrawn = _stem_hashes(folder)
         queued = reads.queued_ids(self._services.ledger.connection)
         gone = [stem for stem in queued if not _holds(there, hash(stem)) and stem not in self._lost]
+        gone = [stem for stem in gone if stem not in self._withdrawn]
         identity = (status.st_dev, status.st_ino)
         was_replaced = self._identity not in (None, identity)
         self._identity = identity
@@ -226,21 +241,37 @@ class OutFolder:
         )
 
 
-def _has_left(control: str) -> bool:
-    """True if a control file is certainly not there. Raises OSError that is not about this file."""
+def _has_left(folder: str, stem: str) -> bool:
+    """True if a control file is certainly not there, and not withdrawn.
+
+    Raises OSError that is not about this file.
+    """
     try:
-        return not is_there(control)
+        # The hand-off or a person may have put a pair back since; or a person has withdrawn it since.
+        is_gone = not is_there(f"{folder}/{stem}{_CONTROL_END}")
+        return is_gone and not is_there(f"{folder}/{withdrawn_mark(stem)}")
     except OSError as error:
         if is_general(error):
             raise
         return False
 
 
-def _stem_hashes(folder: str) -> "array[int]":
-    """Return the hashes of the stems of all control files, sorted; the stems would take many megabytes."""
+def _stem_hashes(folder: str) -> "tuple[array[int], set[str]]":
+    """Return the hashes of the stems of all control files, sorted, and the messages that are being withdrawn.
+
+    The stems would take many megabytes.
+    """
+    withdrawn: set[str] = set()
     with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries if entry.name.endswith(_CONTROL_END))
-        return array("q", sorted(hash(_stem(name)) for name in names))
+
+        def stems() -> Iterator[str]:
+            for entry in entries:
+                if entry.name.endswith(_CONTROL_END):
+                    yield _stem(entry.name)
+                elif entry.name[0] == "." and (message_id := withdrawn_id(entry.name)):
+                    withdrawn.add(message_id)
+
+        return array("q", sorted(hash(stem) for stem in stems())), withdrawn
 
 
 def _holds(hashes: "array[int]", wanted: int) -> bool:

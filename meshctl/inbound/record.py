@@ -30,6 +30,7 @@ from meshctl.mesh.address import DateOfBirthFormat, is_mailbox_id
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.states import Deadline, Evidence, State
 from meshctl.mesh.use_cases import UseCase
+from meshctl.outbound.withdrawal import log_late
 
 
 class EvidenceEvent(StrEnum):
@@ -77,6 +78,7 @@ class Recorder:
 
     def __init__(self, services: Services, use_cases: Mapping[str, UseCase]) -> None:
         self._date_formats = DateFormats(use_cases, services)
+        self._services = services
         self._ledger = services.ledger
         self._clock = services.clock
         self._journal = services.journal
@@ -151,6 +153,8 @@ class Recorder:
             self._journal.info(piece.event, **fields)
 
     def _log_change(self, change: Change, evidence: Evidence, description: Description) -> None:
+        if change.before.is_withdrawn and not change.after.is_withdrawn:
+            log_late(self._services, change.message_id, description.use_case, description.file_name)
         if change.failed:
             reason = Reason(evidence.code, evidence.event, evidence.text, evidence.advice)
             self._log_failed(description, reason)
@@ -165,7 +169,7 @@ class Recorder:
                 assumed=True if change.after.assumed else None,
                 took_s=self._took_seconds(description),
             )
-        if change.cleared:
+        if change.cleared and not change.before.is_withdrawn:
             self._log_cleared(change, evidence, description)
 
     def _log_failed(self, description: Description, reason: Reason) -> None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from meshctl.clock import iso
-from meshctl.mesh.states import Acknowledgement, Deadline, Standing, State, is_unsure
+from meshctl.mesh.states import WITHDRAWN, Acknowledgement, Deadline, Standing, State, is_unsure
 
 FOLDERS_READ_FACT = "folders_read_at"
 """When what the folders prove was entered into the ledger; a ledger without this fact is new."""
@@ -153,7 +153,12 @@ class Message:
         """Return what evidence works on."""
         reason = self.reason
         unsure = self.state is State.FAILED and reason is not None and is_unsure(reason.event, reason.code)
-        return Standing(self.state, self.asked, self.awaiting, self.assumed, unsure)
+        return Standing(self.state, self.asked, self.awaiting, self.assumed, unsure, self.is_withdrawn)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """True if it was taken back out of OUT, and nothing shows that the client had it all the same."""
+        return self.state is State.FAILED and self.reason is not None and self.reason.event == WITHDRAWN
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as the commands print it."""

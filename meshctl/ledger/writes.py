@@ -14,7 +14,16 @@ from meshctl.clock import instant, iso
 from meshctl.ledger import reads
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
-from meshctl.mesh.states import Acknowledgement, Deadline, Evidence, Standing, State, advance, is_unsure
+from meshctl.mesh.states import (
+    WITHDRAWN,
+    Acknowledgement,
+    Deadline,
+    Evidence,
+    Standing,
+    State,
+    advance,
+    is_unsure,
+)
 
 _INSERT = """
 INSERT INTO messages (number, message_id, file_name, use_case, workflow_id, state, asked, awaiting,
@@ -29,6 +38,13 @@ INSERT INTO history (number, step, at, event, state, code, text) VALUES (?, ?, ?
 _INSERT_QUEUED = """
 INSERT INTO history (number, step, at, event, state)
 SELECT number, 2, ?, 'HANDOFF', 'queued' FROM messages WHERE message_id = ?
+"""
+_INSERT_REDROP = """
+INSERT INTO history (number, step, at, event, state, text)
+SELECT number, 1 + (SELECT coalesce(max(step), 0) FROM history WHERE history.number = messages.number),
+    ?, 'REDROP', state, 'Its file was put back into the outbox, to be sent as a new message.' FROM messages
+WHERE message_id = ? AND NOT EXISTS
+    (SELECT 1 FROM history WHERE history.number = messages.number AND event = 'REDROP')
 """
 # Somebody may have removed messages by hand, and their histories not: no number is given twice.
 _NEXT_NUMBER = """
@@ -62,7 +78,13 @@ class Change:
     def failed(self) -> bool:
         """True if this is what made the message fail, or fail for certain."""
         is_certain_now = self.before.is_unsure and not self.after.is_unsure
-        return (self.moved or is_certain_now) and self.after.state is State.FAILED
+        was_taken = self.before.is_withdrawn and not self.after.is_withdrawn
+        return (self.moved or is_certain_now or was_taken) and self.after.state is State.FAILED
+
+    @property
+    def is_news(self) -> bool:
+        """True if a person has to be told of a failure; whoever withdraws a message knows."""
+        return self.failed and not self.after.is_withdrawn
 
     @property
     def has_arrived_after_all(self) -> bool:
@@ -130,6 +152,11 @@ class Ledger:
                 [(message_id,) for message_id in message_ids],
             )
 
+    def note_redropped(self, message_id: str, at: datetime) -> None:
+        """Note in the history of a message that its file was put back into the outbox; once."""
+        with atomic(self.connection):
+            self.connection.execute(_INSERT_REDROP, (iso(at), message_id))
+
     def record(
         self, pieces: Iterable[tuple[str, Evidence]], at: datetime, clock: float
     ) -> list[Change | None]:
@@ -140,7 +167,8 @@ class Ledger:
         """
         with atomic(self.connection):
             changes = [self._apply(message_id, evidence, at, clock) for message_id, evidence in pieces]
-            self._note_unannounced([change.message_id for change in changes if change and change.failed])
+            failed = [change.message_id for change in changes if change and change.is_news]
+            self._note_unannounced(failed)
         return changes
 
     def mark_overdue(self, message_ids: Sequence[str], deadline: Deadline, at: datetime, text: str) -> None:
@@ -266,6 +294,7 @@ class Ledger:
             levels_of(row["awaiting"]),
             bool(row["assumed"]),
             state is State.FAILED and is_unsure(row["reason_event"], row["reason_code"]),
+            state is State.FAILED and row["reason_event"] == WITHDRAWN,
         )
         after = advance(before, evidence)
         new_mesh_id = evidence.mesh_id if evidence.mesh_id and row["mesh_id"] is None else None
@@ -274,7 +303,8 @@ class Ledger:
             return Change(message_id, before, after, overdue, overdue, is_new=False)
         still_overdue = self._still_overdue(number, overdue, after)
         failed_now = after.state is State.FAILED and (
-            before.state is not State.FAILED or before.is_unsure is not after.is_unsure
+            before.state is not State.FAILED
+            or (before.is_unsure, before.is_withdrawn) != (after.is_unsure, after.is_withdrawn)
         )
         parameters = {
             "number": number, "state": after.state.value, "awaiting": ",".join(after.awaiting),

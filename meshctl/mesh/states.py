@@ -6,6 +6,9 @@ repeated one changes nothing, and a late one cannot undo what is known. `failed`
 authority that says the message did not arrive is believed over one that only saw it pass, also when the
 message had counted as completed.
 
+A message that was withdrawn from OUT counts as failed, for certain until anything but its absence shows that
+the client had it all the same.
+
 Not every failure comes from such an authority. A client that could not transfer a message, and a bridge whose
 upload broke off, do not know whether MESH has it; a recipient that could not read the id does not know which
 message it rejects. An acknowledgement that names the message is believed over them.
@@ -63,7 +66,13 @@ class Acknowledgement(StrEnum):
 UNREADABLE_ID = "UNREADABLE"
 """The event of an acknowledgement whose sender could not read the message id: the message is inferred."""
 
-_UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED", UNREADABLE_ID})
+WITHDRAWN = "WITHDRAW"
+"""The event of a message that was taken back out of OUT before the client took it."""
+
+LEFT_OUT_EVENT = "OUT"
+"""The event of a pair that is no longer in OUT, which says nothing of who took it."""
+
+_UNSURE_EVENTS = frozenset({"TRANSFER", "FAILED", UNREADABLE_ID, WITHDRAWN})
 # MESH's own rejection of an upload, which the bridge reports under TRANSFER too.
 _REJECTED_BY_MESH = "HTTP-"
 
@@ -78,7 +87,7 @@ class Standing:
     """What is known of one message: its state, what was asked for, what is still awaited.
 
     A failure `is_unsure` if the message may have arrived all the same: then an acknowledgement is still
-    awaited.
+    awaited. `is_withdrawn` is one where the client may have taken the pair all the same.
     """
 
     state: State
@@ -86,6 +95,7 @@ class Standing:
     awaiting: tuple[Acknowledgement, ...] = ()
     assumed: bool = False
     is_unsure: bool = False
+    is_withdrawn: bool = False
 
     @property
     def is_answered(self) -> bool:
@@ -127,12 +137,19 @@ def advance(standing: Standing, evidence: Evidence) -> Standing:
     state: State = standing.state
     unsure = standing.is_unsure
     awaiting = tuple(level for level in standing.awaiting if level is not evidence.acknowledges)
+    withdrawn = standing.is_withdrawn
     if state is State.FAILED and unsure and evidence.is_answer:
-        state, unsure = State.SENT, False
+        state, unsure, withdrawn = State.SENT, False, False
+    if evidence.event == WITHDRAWN and _RUNG[state] > _RUNG[State.QUEUED]:
+        # The client was quicker.
+        return standing
+    if withdrawn and evidence.event not in (WITHDRAWN, LEFT_OUT_EVENT) and evidence.reaches is not None:
+        # The client had it all the same.
+        state, unsure, withdrawn = State.COLLECTED, False, False
     if evidence.reaches is State.FAILED:
         may_have_arrived = is_unsure(evidence.event, evidence.code)
         if not may_have_arrived or not (standing.is_answered or state is State.FAILED):
-            state, unsure = State.FAILED, may_have_arrived
+            state, unsure, withdrawn = State.FAILED, may_have_arrived, evidence.event == WITHDRAWN
     elif evidence.reaches is not None:
         state = _higher(state, evidence.reaches)
     assumed = standing.assumed or (evidence.assumed and state is not standing.state)
@@ -151,6 +168,7 @@ def advance(standing: Standing, evidence: Evidence) -> Standing:
         awaiting=awaiting,
         assumed=assumed and state is not State.FAILED,
         is_unsure=unsure,
+        is_withdrawn=withdrawn,
     )
 
 

@@ -167,7 +167,7 @@ def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> N
             "document_incomplete",
             "These details are missing for the message around the document:"
             f" {', '.join([*keys, *settings_keys])}.",
-            f"Add them to {' and '.join(places)}, and drop file and sidecar again.",
+            f"Add them to {' and '.join(places)}, then put it back with meshctl redrop.",
         )
 
 

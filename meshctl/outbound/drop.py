@@ -174,12 +174,12 @@ def sidecar_again(message: Message, control: ControlFile, settings: Settings) ->
     return read_sidecar(json.dumps(sidecar).encode())
 
 
-def name_again(message: Message, names: NameRules) -> str:
-    """Return a name for the new file: the old one, unless that is masked, cut or lost."""
+def name_again(message: Message, names: NameRules, prefix: str = "resend") -> str:
+    """Return a name for a message's file: the old one, or where that is masked, cut or lost its id."""
     name = message.file_name
     if name != UNKNOWN_FILE and MASK not in name and _CUT not in name and _is_fit(name, names):
         return name
-    plain = f"resend-{message.message_id}"
+    plain = f"{prefix}-{message.message_id}"
     ending = PurePath(name).suffix
     return plain + ending if _PLAIN_ENDING.fullmatch(ending) and _is_fit(plain + ending, names) else plain
 

@@ -44,7 +44,7 @@ from meshctl.outbound.letter import (
 )
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, is_index
 from meshctl.outbound.outbox import FolderNeighbours, Source
-from meshctl.outbound.rejected import RejectedFolder, explanation_of
+from meshctl.outbound.rejected import Explained, RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.index import CORRECT_ROWS, Row, match_rows, read_index
 from meshctl.platform import system
@@ -376,7 +376,7 @@ class Indexes:
             for row, rejection in rejected
         ]
         at = self._services.clock.now()
-        return explanation_of(None, mask_file_name(index), rejection, at, rows=explained)
+        return Explained(None, mask_file_name(index), rejection, at).content(rows=explained)
 
     def _publish(self, index: str, explanation: bytes) -> None:
         """Log, alert, and put an explanation of rows into `rejected/`, beside those of earlier indexes."""

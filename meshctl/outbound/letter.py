@@ -5,6 +5,7 @@
         .row                                 the row of an index that stands for a sidecar (see index.py)
         .NAME.error.json                     why it cannot be sent, and its name in rejected/
     .work/indexes/                           indexes (see index.py)
+    .work/redropped/                         rejected letters on their way back (see redrop.py)
 
 The sidecar goes in first, then the attachments, the file itself last. So a crash in between leaves what can
 be put back, and a folder with the file in it has all that belongs to it.
@@ -35,8 +36,8 @@ from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
 from meshctl.platform import host, system
 
 ROW_NAME = ".row"
-_LETTERS, _INDEXES, _CLOCK = "letters", "indexes", ".clock"
-WORK_NAMES = frozenset({_LETTERS, _INDEXES})
+_LETTERS, _INDEXES, _REDROPPED, _CLOCK = "letters", "indexes", "redropped", ".clock"
+WORK_NAMES = frozenset({_LETTERS, _INDEXES, _REDROPPED})
 """The folders that belong in the work folder."""
 OLD_WORK_NAMES = ("claims", "ready", "copies")
 """The folders of older versions."""
@@ -315,6 +316,7 @@ class WorkFolder:
         self.path = str(folder)
         self.letters = f"{folder}/{_LETTERS}"
         self.indexes = f"{folder}/{_INDEXES}"
+        self.redropped = f"{folder}/{_REDROPPED}"
 
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError; ConfigError for those of an older meshctl."""
@@ -332,17 +334,21 @@ class WorkFolder:
 
     def letter_folder(self, message_id: str, use_case: str | None) -> LetterFolder:
         """Return the folder of a letter, whether it is there or not."""
-        name = f"{message_id}.{use_case}" if use_case else message_id
-        return LetterFolder(f"{self.letters}/{name}", message_id, use_case)
+        return _letter_folder(self.letters, message_id, use_case)
+
+    def redropped_folder(self, message_id: str, use_case: str | None) -> LetterFolder:
+        """Return the folder of a rejected letter on its way back, whether it is there or not."""
+        return _letter_folder(self.redropped, message_id, use_case)
 
     def left(self) -> list[LetterFolder]:
         """Return the letters in the work folder, oldest first. Raises OSError."""
-        found = []
-        for name in sorted(os.listdir(self.letters)):
-            named = _FOLDER_NAME.fullmatch(name)
-            if named and os.path.isdir(f"{self.letters}/{name}"):
-                found.append(self.letter_folder(named[1], named[2]))
-        return found
+        return _letter_folders(self.letters)
+
+    def left_redropped(self) -> list[LetterFolder]:
+        """Return the rejected letters that are on their way back. Raises OSError."""
+        with suppress(FileNotFoundError):
+            return _letter_folders(self.redropped)
+        return []
 
     def file_clock_ns(self) -> int:
         """Return the time of the file system, by the stamp of a new file; a share has its server's time."""
@@ -358,6 +364,20 @@ class WorkFolder:
 
 
 _FOLDER_NAME = re.compile(rf"({MESSAGE_ID.pattern})(?:\.(.+))?")
+
+
+def _letter_folder(parent: str, message_id: str, use_case: str | None) -> LetterFolder:
+    name = f"{message_id}.{use_case}" if use_case else message_id
+    return LetterFolder(f"{parent}/{name}", message_id, use_case)
+
+
+def _letter_folders(parent: str) -> list[LetterFolder]:
+    found = []
+    for name in sorted(os.listdir(parent)):
+        named = _FOLDER_NAME.fullmatch(name)
+        if named and os.path.isdir(f"{parent}/{name}"):
+            found.append(_letter_folder(parent, named[1], named[2]))
+    return found
 
 
 def check_same(path: str, identity: FileIdentity) -> None:

@@ -226,11 +226,23 @@ def _date_spellings(written: str | None) -> list[str]:
 
 
 def numbered(name: str) -> Iterator[str]:
-    """Yield a name and then, without end, the name with a number: `letter.pdf`, `letter.2.pdf` ..."""
-    yield name
+    """Return a name and then, without end, the name with a number: `letter.pdf`, `letter.2.pdf` ..."""
+    return (with_number(name, number) for number in count(1))
+
+
+def with_number(name: str, number: int) -> str:
+    """Return a name with a number: `letter.pdf` for 1, `letter.2.pdf` for 2 ..."""
+    if number == 1:
+        return name
     stem, dot, ending = name.rpartition(".")
-    for number in count(2):
-        yield f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
+    return f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
+
+
+def without_number(name: str, number: int) -> str:
+    """Return the name that `with_number` made this one of; the name itself if it made it of none."""
+    stem, dot, ending = name.rpartition(".")
+    candidates = (f"{stem.removesuffix(f'.{number}')}{dot}{ending}", name.removesuffix(f".{number}"))
+    return next((each for each in candidates if each != name and with_number(each, number) == name), name)
 
 
 def _unsafe(text: str) -> Rejection:

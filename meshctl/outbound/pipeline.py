@@ -34,6 +34,7 @@ from meshctl.outbound.pair import (
     opened_pairs,
 )
 from meshctl.outbound.recover import Recovery
+from meshctl.outbound.redrop import Redrops
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.index import INDEX_BYTES
@@ -80,7 +81,7 @@ class OutboundPipeline:
         self._jumps_compared: float | None = None
         self._next_comparison = 0.0
         self._work = WorkFolder(settings.staging.work)
-        self._rejected = RejectedFolder(settings.staging.rejected)
+        self._rejected = RejectedFolder(settings.staging.rejected, services.keys)
         self._set_aside = SetAside(services)
         self._judge = Judge(settings, services.clock)
         self._copies = LargeCopies(settings.mailbox, wake)
@@ -91,6 +92,7 @@ class OutboundPipeline:
         self._recovery = Recovery(
             settings, services, self.outbox, self._indexes, self._set_aside, self._rejected
         )
+        self._redrops = Redrops(settings, services, self._rejected, self._set_aside, self._recovery.put_back)
 
     def work(self, arrived: Collection[str] = (), written: Collection[str] = ()) -> NextTurn:
         """Finish what was interrupted, then hand over all letters that can be sent; return what is left.
@@ -110,6 +112,7 @@ class OutboundPipeline:
             self._needs_recovery = True
             self._compare_clocks()
             self._finish_copies(handoff)
+            self._redrops.work()
             is_whole = True
             with self.outbox.opened() as sources:
                 for source in sources:
@@ -125,6 +128,11 @@ class OutboundPipeline:
         if retry_seconds is not None:
             next_turn.look_again_in(retry_seconds)
         return next_turn
+
+    def put_back_redropped(self) -> None:
+        """Put the rejected letters back that somebody asked for. Raises OSError, sqlite3.Error."""
+        self._work.make()
+        self._redrops.work()
 
     def close(self) -> None:
         """Stop the large copies, and close the files that are held open."""

@@ -9,6 +9,7 @@
 | `claimed` | yes, and no payload | - | the client took it, and a power cut undid our rename: it was shown |
 | `claimed` | no | no | it was shown |
 | `rejected` | - | - | its way to `rejected/` is finished |
+| `failed`, withdrawn | - | - | the same; while its mark is in OUT, `withdrawal.py` goes on |
 | a later state | - | - | what is left of it is removed |
 
 Nothing is decided by the age of a file or by guessing. As in the hand-off, the log comes before the ledger.
@@ -23,6 +24,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -43,8 +45,10 @@ from meshctl.outbound.letter import ROW_NAME, LetterFolder, WorkFolder
 from meshctl.outbound.names import UNKNOWN_FILE
 from meshctl.outbound.outbox import Outbox
 from meshctl.outbound.pair import Pairs
+from meshctl.outbound.redrop import rejected_letters
 from meshctl.outbound.rejected import RejectedFolder, explained_row, log_rejected
 from meshctl.outbound.set_aside import SetAside
+from meshctl.outbound.withdrawal import WITHDRAWN_CODE, note_withdrawn, withdrawn_id, withdrawn_mark
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
 from meshctl.platform import system
@@ -88,7 +92,9 @@ class Recovery:
         places = [place for place in self._work.left() if place.message_id not in in_hand]
         states = {place.message_id: self._ledger.state_of(place.message_id) for place in places}
         by_id = {place.message_id: place for place in places}
-        again = []
+        again: list[LetterFolder] = []
+        withdrawn: list[LetterFolder] = []
+        rejected = [place for place in places if states[place.message_id] is State.REJECTED]
         for place in places:
             state = states[place.message_id]
             if state is None:
@@ -101,16 +107,17 @@ class Recovery:
                 pairs.discard(place.message_id, payload_too=True)
                 self._log_recovered([place.message_id], "taken_back")
                 again.append(place)
+            elif state is State.FAILED and place.explanation() is not None:
+                (withdrawn if pairs.out.has(withdrawn_mark(place.message_id)) else rejected).append(place)
             elif state not in (State.CLAIMED, State.REJECTED):
                 place.empty()
                 place.close()
         self._finish(self._ledger.claimed_ids(), by_id, handoff)
-        rejected = [place for place in places if states[place.message_id] is State.REJECTED]
         for place, error in handoff.finish_rejections(rejected):
             self._set_aside.note_letter(place, error)
         if is_start:
             self._settle_strays(handoff, {*by_id, *in_hand})
-        judged = {place.message_id for place in again}
+        judged = {place.message_id for place in (*again, *withdrawn)}
         return again, any(place.is_there for place in places if place.message_id not in judged)
 
     def put_back(self, place: LetterFolder) -> bool:
@@ -283,11 +290,13 @@ def complete_ledger(settings: Settings, services: Services) -> int:
     if is_new and services.ledger.fact(ARCHIVE_FROM_FACT) is None:
         services.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
     since = "" if is_new else _last_stamp(services)
-    rejected = RejectedFolder(settings.staging.rejected)
+    rejected = RejectedFolder(settings.staging.rejected, services.keys)
     # The folder may be missing where the settings were written by hand.
     rejected.make()
-    rejected_rows = list(rejected.rows(services.ledger.knows, since))
-    rows = list(_handed_over(settings, services, since))
+    refused = list(rejected.rows(services.ledger.knows, since))
+    rejected_rows = [row for row in refused if not _was_withdrawn(row)]
+    withdrawn_rows = [replace(row, reason=None) for row in refused if _was_withdrawn(row)]
+    rows = [*_handed_over(settings, services, since), *withdrawn_rows]
     if rows or rejected_rows:
         _announce_gap(services, len(rows) + len(rejected_rows), is_new=is_new)
         if not is_new:
@@ -299,9 +308,24 @@ def complete_ledger(settings: Settings, services: Services) -> int:
             [row.message_id for row in some], services.clock.now(), services.clock.steady()
         )
     services.ledger.enter([], rejected_rows)
+    note_withdrawn(services, _withdrawn_unnoticed(settings, services))
     if is_new:
         services.ledger.set_fact(FOLDERS_READ_FACT, iso(services.clock.now()))
     return len(rows) + len(rejected_rows)
+
+
+def _was_withdrawn(row: NewMessage) -> bool:
+    return row.reason is not None and row.reason.code == WITHDRAWN_CODE
+
+
+def _withdrawn_unnoticed(settings: Settings, services: Services) -> list[str]:
+    """Return the messages that were withdrawn, which an older ledger has as handed over."""
+    ids = [
+        letter.message_id
+        for letter in rejected_letters(settings.staging.rejected)
+        if letter.code == WITHDRAWN_CODE and letter.message_id is not None
+    ]
+    return [one for one in ids if services.ledger.state_of(one) in (State.CLAIMED, State.QUEUED)]
 
 
 def _announce_gap(services: Services, messages: int, *, is_new: bool) -> None:
@@ -366,15 +390,15 @@ def _handed_over(settings: Settings, services: Services, since: str) -> Iterator
     found: dict[str, Path] = {}
     for folder in (mailbox.failed_folder, mailbox.sent_folder, mailbox.out_folder):
         for name in _names(folder):
-            stem = name.removesuffix(".ctl")
+            stem = withdrawn_id(name) or name.removesuffix(".ctl")
             is_ours = stem != name and is_message_id(stem.removeprefix(mailbox.file_prefix))
             if is_ours and stem.startswith(mailbox.file_prefix) and stamp_of(stem) >= since:
-                found[stem] = folder
+                found[stem] = folder / name
     unknown = [stem for stem in sorted(found) if not services.ledger.knows(stem)]
     for number, stem in enumerate(unknown, start=_MOST_PAYLOADS - len(unknown)):
-        path = f"{found[stem]}/{stem}"
+        data = found[stem].with_name(f"{stem}.dat")
         try:
-            control = read_control_file(read_regular(f"{path}.ctl", CONTROL_FILE_MAX_BYTES + 1))
+            control = read_control_file(read_regular(found[stem], CONTROL_FILE_MAX_BYTES + 1))
         except (ControlFileError, OSError):
             continue
         if control.from_dts.casefold() != mailbox.id.casefold():
@@ -382,9 +406,9 @@ def _handed_over(settings: Settings, services: Services, since: str) -> Iterator
             continue
         facts = None
         if number >= 0:
-            with suppress(OSError), open_regular(f"{path}.dat") as payload:
+            with suppress(OSError), open_regular(data) as payload:
                 facts = _facts(payload.fileno(), os.fstat(payload.fileno()).st_size)
-        yield _rebuilt_row(stem, control, _size(f"{path}.dat"), facts, settings.use_cases, services)
+        yield _rebuilt_row(stem, control, _size(str(data)), facts, settings.use_cases, services)
 
 
 def _facts(descriptor: int, size_bytes: int) -> MessageFacts | None:

@@ -8,17 +8,21 @@ A rejected letter is in its own folder in the work folder. The steps, each durab
 4. The explanation follows, as NAME.error.json, and the letter's folder is removed.
 
 A restart finds `rejected` in the ledger and goes on with step 3; the name of the explanation says where to.
+
+The explanation also says what `meshctl redrop` must know: the use-case folder that the letter came from, the
+number that its names got here, and, as keyed hashes, which attachments came along.
 """
 
 import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +32,26 @@ from meshctl.files import durable
 from meshctl.files.reading import open_regular
 from meshctl.journal.events import about_message
 from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.keys import Keys
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import stamp_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
-from meshctl.outbound.names import ERROR_SUFFIX, MESSAGE_ID, SIDECAR_SUFFIX, is_sidecar, numbered
+from meshctl.outbound.names import (
+    ERROR_SUFFIX,
+    MESSAGE_ID,
+    SIDECAR_SUFFIX,
+    is_sidecar,
+    numbered,
+    with_number,
+)
 from meshctl.platform import host, system
 
 _CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
+_MOST_EXPLAINED_BYTES = 16 << 20
 _BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
+_MARK_SUFFIX = f"{ERROR_SUFFIX}.redrop"
 _FOLDER_MODE, _FILE_MODE = 0o750, 0o640
 # It has a dot before it while it is in the work folder.
 _LONGEST_NAME_BYTES = 254 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
@@ -46,9 +60,12 @@ _LONGEST_NAME_BYTES = 254 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
 class RejectedFolder:
     """The folder of rejected files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: Keys) -> None:
         self.folder = str(folder)
+        self._keys = keys
         self._tried: dict[str, int] = {}
+        # Names that letters will get here that were drafted and have not been moved yet.
+        self._reserved: set[str] = set()
 
     def make(self) -> None:
         """Make the folder if it is missing. Raises OSError."""
@@ -56,9 +73,32 @@ class RejectedFolder:
 
     def draft(self, letter: Letter, rejection: Rejection, at: datetime) -> str:
         """Do step 1: write the explanation; return its path, for a barrier."""
-        attached = [mask_file_name(each.name, letter.words_to_mask) for each in letter.attachments]
-        content = explanation_of(letter.message_id, letter.shown_name, rejection, at, attachments=attached)
-        path = letter.folder.explanation_path(self._free_name(letter.name))
+        names = [each.name for each in letter.attachments]
+        return self.draft_for(
+            letter.folder,
+            letter.name,
+            Explained(letter.message_id, letter.shown_name, rejection, at),
+            attachments=names,
+            shown=[mask_file_name(name, letter.words_to_mask) for name in names],
+        )
+
+    def draft_for(
+        self,
+        place: LetterFolder,
+        name: str,
+        explained: "Explained",
+        attachments: Sequence[str] = (),
+        shown: Sequence[str] = (),
+    ) -> str:
+        """Write the explanation of a letter in its folder, whose file has this name; return its path."""
+        number = self._free_number([name, *attachments])
+        content = explained.content(
+            attachments=list(shown),
+            attachment_keys=[self._key(each) for each in attachments],
+            folder=place.use_case,
+            number=number if number > 1 else None,
+        )
+        path = place.explanation_path(with_number(fitting(name), number))
         system.unlink_if_there(path)
         durable.write_new(path, content, _FILE_MODE)
         return path
@@ -77,7 +117,7 @@ class RejectedFolder:
             name = self._move_payload(place, payload, name)
         for other in names:
             if other != payload and not is_sidecar(other):
-                self._move(place.path_of(other), iter([self._free_name(other)]))
+                self._move_attachment(place, other, name)
         for other in names:
             if other != payload and is_sidecar(other):
                 self._move(place.path_of(other), numbered(name + SIDECAR_SUFFIX))
@@ -87,6 +127,7 @@ class RejectedFolder:
         """Do step 4, when the names in both folders are durable. Raises OSError."""
         name = place.explanation()
         if name is not None:
+            self._reserved.clear()
             source = place.explanation_path(name)
             target = f"{self.folder}/{name}{ERROR_SUFFIX}"
             if _is_same_content(source, target):
@@ -97,15 +138,15 @@ class RejectedFolder:
 
     def take_in(self, path: str, name: str, rejection: Rejection, at: datetime) -> None:
         """Move something here that belongs to no letter, with an explanation beside it. Raises OSError."""
-        self.explain(name, explanation_of(None, mask_file_name(name), rejection, at))
-        self._move(path, numbered(_fitting(name)))
+        self.explain(name, Explained(None, mask_file_name(name), rejection, at).content())
+        self._move(path, numbered(fitting(name)))
 
     def explain_folder(self, name: str, rejection: Rejection, at: datetime) -> bool:
         """Explain a folder that is left where it is; False if that was done before."""
-        path = f"{self.folder}/{_fitting(name)}{ERROR_SUFFIX}"
+        path = f"{self.folder}/{fitting(name)}{ERROR_SUFFIX}"
         if os.path.lexists(path):
             return False
-        self.explain(name, explanation_of(None, mask_file_name(name), rejection, at))
+        self.explain(name, Explained(None, mask_file_name(name), rejection, at).content())
         return True
 
     def explain(self, name: str, explanation: bytes) -> None:
@@ -114,29 +155,13 @@ class RejectedFolder:
         system.unlink_if_there(temporary)
         durable.write_new(temporary, explanation, _FILE_MODE)
         durable.sync_file(temporary)
-        self._move(temporary, (each + ERROR_SUFFIX for each in numbered(_fitting(name))))
+        self._move(temporary, (each + ERROR_SUFFIX for each in numbered(fitting(name))))
         durable.sync_folder(self.folder)
-
-    def explanations(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each explanation's path and content; what cannot be read is passed over."""
-        for entry in os.scandir(self.folder):
-            if not entry.name.endswith(ERROR_SUFFIX) or not entry.is_file(follow_symlinks=False):
-                continue
-            if not host.is_trusted(entry.stat()):
-                # A sender may have written it.
-                continue
-            # An old explanation that was itself dropped, with all of `rejected/` say, is a rejected file.
-            if os.path.lexists(entry.path + ERROR_SUFFIX):
-                continue
-            with suppress(OSError, ValueError, RecursionError):
-                content = json.loads(Path(entry.path).read_bytes())
-                if isinstance(content, dict):
-                    yield entry.path, content
 
     def rows(self, is_known: Callable[[str], bool], since: str = "") -> Iterator[NewMessage]:
         """Yield ledger rows for the rejected files here that are younger than a stamp and not known."""
         seen: set[str] = set()
-        for path, content in self.explanations():
+        for path, content in explanations(self.folder):
             message_id = content.get("message_id")
             payload = path.removesuffix(ERROR_SUFFIX)
             if not isinstance(message_id, str) or message_id in seen or not MESSAGE_ID.fullmatch(message_id):
@@ -157,35 +182,71 @@ class RejectedFolder:
     def _is_there(self, name: str) -> bool:
         return os.path.lexists(f"{self.folder}/{name}")
 
-    def _free_name(self, name: str) -> str:
-        """Return a free name, beside which no other file would be taken for its sidecar or explanation."""
-        fitting = _fitting(name)
+    def _free_number(self, names: Sequence[str]) -> int:
+        """Return the number with which all names of a letter are free, and would be taken for no other's."""
+        short = [fitting(name) for name in names]
         # For a name that comes often, counting goes on where it stopped.
-        number = self._tried.get(fitting, 0)
-        candidates = islice(numbered(fitting), number, None)
-        while not self._stands_alone(free := next(candidates)):
-            number += 1
+        first = self._tried.get(short[0], 1)
+        number = next(
+            n for n in count(first) if all(self._stands_alone(with_number(one, n)) for one in short)
+        )
         if len(self._tried) >= _MOST_REMEMBERED:
             self._tried.clear()
-        self._tried[fitting] = number
-        return free
+        self._tried[short[0]] = number
+        self._reserved.update(with_number(one, number) for one in short)
+        return number
 
     def _stands_alone(self, name: str) -> bool:
+        if name in self._reserved:
+            return False
         pairs_with = [name.removesuffix(SIDECAR_SUFFIX)] if is_sidecar(name) else []
-        return not any(map(self._is_there, [*(name + end for end in _BESIDE), *pairs_with]))
+        names = [*(name + end for end in _BESIDE), *pairs_with, redrop_mark(name)]
+        return not any(map(self._is_there, names))
 
     def _move_payload(self, place: LetterFolder, payload: str, name: str) -> str:
         """Move the file itself, and return the name that it got: the one chosen, or a new free one."""
-        while not _is_moved(place.path_of(payload), f"{self.folder}/{name}"):
-            free = self._free_name(payload)
+        while not is_moved(place.path_of(payload), f"{self.folder}/{name}"):
+            # Somebody has put a file here meanwhile.
+            number = self._free_number([payload])
+            self._change_explanation(place, name, number=number, attachment_keys=[])
+            free = with_number(fitting(payload), number)
             system.rename(place.explanation_path(name), place.explanation_path(free))
             name = free
         return name
 
+    def _move_attachment(self, place: LetterFolder, attachment: str, name: str) -> None:
+        """Move an attachment, under the number of its letter whose file is here by this name."""
+        content = self._explanation_in(place, name)
+        number = content.get("number", 1)
+        if is_moved(place.path_of(attachment), f"{self.folder}/{with_number(fitting(attachment), number)}"):
+            return
+        # It cannot be found again by its letter's number.
+        keys = [key for key in content.get("attachment_keys", ()) if key != self._key(attachment)]
+        self._change_explanation(place, name, attachment_keys=keys)
+        self._move(place.path_of(attachment), numbered(fitting(attachment)))
+
+    def _explanation_in(self, place: LetterFolder, name: str) -> dict[str, Any]:
+        content = json.loads(Path(place.explanation_path(name)).read_bytes())
+        return content if isinstance(content, dict) else {}
+
+    def _change_explanation(self, place: LetterFolder, name: str, **changes: object) -> None:
+        content = {**self._explanation_in(place, name), **changes}
+        path = place.explanation_path(name)
+        durable.replace_whole(
+            path, _written(content), _FILE_MODE, place.path_of(f"{durable.HIDDEN_PREFIX}changed")
+        )
+
+    def came_with(self, content: Mapping[str, Any], attachment: str) -> bool:
+        """True if an attachment came here with the letter that an explanation is about, under its number."""
+        return self._key(attachment) in (content.get("attachment_keys") or ())
+
+    def _key(self, attachment: str) -> str:
+        return self._keys.of(attachment).hex()
+
     def _move(self, source: str, names: Iterator[str]) -> None:
         """Move a file here, under the first of the names that is free."""
         for name in names:
-            if _is_moved(source, f"{self.folder}/{name}"):
+            if is_moved(source, f"{self.folder}/{name}"):
                 return
 
     def _move_row(self, place: LetterFolder, name: str) -> None:
@@ -268,23 +329,72 @@ def _is_same_content(one: str, other: str) -> bool:
     return False
 
 
-def explanation_of(
-    message_id: str | None, file_name: str, rejection: Rejection, at: datetime, **more: object
-) -> bytes:
-    """Return what NAME.error.json says; `file_name` is masked, and of `more` keys the empty are left out."""
-    content = {
-        "message_id": message_id,
-        "file": file_name,
-        "at": iso(at),
-        "code": rejection.code,
-        "text": rejection.text,
-        "advice": rejection.advice,
-        **{key: value for key, value in more.items() if value},
-    }
-    return json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n"
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What NAME.error.json says of a rejected file; `file_name` is masked."""
+
+    message_id: str | None
+    file_name: str
+    rejection: Rejection
+    at: datetime
+
+    def content(self, **more: object) -> bytes:
+        """Return the explanation as it is written, with `more` keys but the empty ones."""
+        return _written(
+            {
+                "message_id": self.message_id,
+                "file": self.file_name,
+                "at": iso(self.at),
+                "code": self.rejection.code,
+                "text": self.rejection.text,
+                "advice": self.rejection.advice,
+                **more,
+            }
+        )
 
 
-def _fitting(name: str) -> str:
+_ALWAYS = frozenset({"message_id", "file", "at", "code", "text", "advice"})
+
+
+def _written(content: Mapping[str, object]) -> bytes:
+    kept = {key: value for key, value in content.items() if value or key in _ALWAYS}
+    return json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def explanations(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the path and content of each explanation in `rejected/`; what cannot be read is passed over."""
+    for entry in os.scandir(folder):
+        if not entry.name.endswith(ERROR_SUFFIX) or entry.name.startswith("."):
+            continue
+        # An old explanation that was itself dropped, with all of `rejected/` say, is a rejected file.
+        if os.path.lexists(entry.path + ERROR_SUFFIX):
+            continue
+        content = read_explanation(entry.path)
+        if content is not None:
+            yield entry.path, content
+
+
+def read_explanation(path: str) -> dict[str, Any] | None:
+    """Return what an explanation says; None for what is none of ours, which a sender may have written."""
+    with suppress(OSError, ValueError, RecursionError), open_regular(path) as file:
+        if host.is_trusted(os.fstat(file.fileno())):
+            content = json.loads(file.read(_MOST_EXPLAINED_BYTES))
+            return content if isinstance(content, dict) else None
+    return None
+
+
+def redrop_mark(name: str) -> str:
+    """Return the name of the mark on a rejected file that is being put back (see `redrop.py`)."""
+    return f".{name}{_MARK_SUFFIX}"
+
+
+def marked_name(mark: str) -> str | None:
+    """Return the name of the rejected file that a mark is on; None for another name."""
+    is_mark = mark.startswith(".") and mark.endswith(_MARK_SUFFIX)
+    return mark[1 : -len(_MARK_SUFFIX)] if is_mark else None
+
+
+def fitting(name: str) -> str:
     """Return the name, shortened where an explanation could not stand beside it."""
     encoded = os.fsencode(name)
     if len(encoded) <= _LONGEST_NAME_BYTES:
@@ -295,7 +405,7 @@ def _fitting(name: str) -> str:
     return f"{start}~{mark}"
 
 
-def _is_moved(source: str, target: str) -> bool:
+def is_moved(source: str, target: str) -> bool:
     """Move a file, never over another one; False if the name is taken. Raises OSError."""
     try:
         _move_new(source, target)

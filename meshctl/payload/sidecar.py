@@ -238,6 +238,10 @@ class Sidecar(SidecarPart):
         description="Which acknowledgements to await when the payload cannot say: infrastructure, business.",
     )
 
+    def written(self) -> bytes:
+        """Return it as it is written into the outbox."""
+        return self.model_dump_json(exclude_none=True).encode()
+
 
 class SidecarKey(NamedTuple):
     """A key of a sidecar or of an object in it; `types` are the plain types of its value, None left out."""

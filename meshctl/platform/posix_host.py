@@ -11,8 +11,8 @@ import re
 import shlex
 import signal
 import stat
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from meshctl.platform.common import Access, Person
@@ -29,6 +29,30 @@ def user_id() -> int:
 def is_root() -> bool:
     """True if this process runs as root."""
     return os.geteuid() == 0
+
+
+@contextmanager
+def acting_as_owner_of(folder: Path) -> Iterator[None]:
+    """Act as the user whom a folder belongs to while the block lasts, if this process is root's.
+
+    What root makes in a service's folders would belong to root, and the service could not read or remove it.
+    Raises OSError.
+    """
+    status = os.stat(folder)
+    if os.geteuid() != 0 or status.st_uid == 0:
+        yield
+        return
+    user = person(status.st_uid)
+    group_id, groups = os.getegid(), os.getgroups()
+    os.setgroups(sorted(user.group_ids) if user else [status.st_gid])
+    os.setegid(user.group_id if user else status.st_gid)
+    os.seteuid(status.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group_id)
+        os.setgroups(groups)
 
 
 def is_trusted(status: os.stat_result) -> bool:

@@ -114,4 +114,4 @@ def laid_over(given: Part | None, beside: Part | None) -> Part | None:
 
 def sidecar_bytes(sidecar: Sidecar) -> bytes:
     """Return a sidecar as it is written into the outbox."""
-    return sidecar.model_dump_json(exclude_none=True).encode()
+    return sidecar.written()

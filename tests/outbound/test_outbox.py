@@ -56,7 +56,7 @@ class Looked:
             {"send-document"},
             replace(self.services, clock=self.clock, journal=self.told),
             SetAside(self.services),
-            RejectedFolder(rejected),
+            RejectedFolder(rejected, self.services.keys),
         )
 
     def write(self, name: str, data: bytes = b"x", *, age_seconds: float = 0.0) -> Path:

@@ -140,7 +140,7 @@ def test_a_consultation_report_needs_its_author(site: Site) -> None:
         "organisation of [mailbox]", "ods_code of [mailbox]",
     ):  # fmt: skip
         assert name in refused["text"]
-    assert refused["advice"].startswith("Add them to the sidecar and [mailbox] in the settings, and drop")
+    assert refused["advice"].startswith("Add them to the sidecar and [mailbox] in the settings, then put")
     assert "Smith" not in json.dumps(refused)
 
     site.settle(**WRAPPING)
