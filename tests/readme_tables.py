@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from meshctl.journal.events import event_table
+from meshctl.journal.reasons import own_codes
 from meshctl.payload.sidecar import KEYS
 from meshctl.settings.model import SECTIONS
 from meshctl.settings.types import Section, default_of, example_of
@@ -72,6 +73,13 @@ def events_table() -> str:
     return _markdown(rows)
 
 
+def codes_table() -> str:
+    """Return meshctl's own codes, with meaning and advice."""
+    rows = [("code", "meaning", "what to do")]
+    rows += [(f"`{one.code}`", one.meaning, one.advice) for one in own_codes().values()]
+    return _markdown(rows)
+
+
 def alerts_table() -> str:
     """Return the events that the alert command hears of, and when."""
     rows = [("alert", "when")]
@@ -82,6 +90,7 @@ def alerts_table() -> str:
 TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (SETTINGS_PAGE, settings_table),
     "events": (LOG_PAGE, events_table),
+    "codes": (LOG_PAGE, codes_table),
     "alerts": (MONITORING_PAGE, alerts_table),
     "sidecar": (PAYLOAD_PAGE, sidecar_table),
 }

@@ -20,6 +20,7 @@ from typing import Any
 
 from meshctl.daemon.lock import ask_to_reload
 from meshctl.journal.lines import Entry, parse_line
+from meshctl.journal.reasons import own_codes
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
 from meshctl.mesh.control_file import ControlFile, read_control_file
 from meshctl.platform import host
@@ -285,6 +286,7 @@ class Site:
             if path.name.endswith(ERROR_SUFFIX) and not path.name.startswith(".") and not is_explained:
                 content = json.loads(path.read_bytes())
                 if isinstance(content, dict) and "code" in content:
+                    assert content["code"] in own_codes(), f"{content['code']} is not in reasons.toml"
                     found.append(Explanation(path, content))
         return found
 

@@ -32,6 +32,7 @@ from meshctl import clock
 from meshctl.daemon.problems import Problem, unforeseen
 from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable, mask_file_name, mask_numbers
+from meshctl.journal.reasons import own_codes
 from meshctl.mesh.codes import ERROR, explain_report
 
 NOT_MESH: Final = "what answered is not MESH, or its answer was cut off"
@@ -162,25 +163,8 @@ _ANSWER: Final = "ANSWER"
 _PROXY: Final = "PROXY"
 _NO_PROXY_TEXT: Final = "MESH cannot be reached: what $HTTPS_PROXY says is not the address of a usable proxy"
 _TOO_LARGE: Final = "HTTP-413"
-_ADVICE = {
-    "CONNECT": "Check the network, the firewall and, where there is one, the proxy ($HTTPS_PROXY).",
-    _PROXY: (
-        "Set $HTTPS_PROXY (or $ALL_PROXY) of the bridge to an address such as http://proxy.example:8080, or"
-        " take it away where there is no proxy."
-    ),
-    "TIMEOUT": "If it goes on: check the network, and raise timeout in [bridge] where the line is slow.",
-    "TLS": "Check certificate and ca_bundle in [bridge], and whether a proxy opens connections on the way.",
-    _ANSWER: "Check environment in [bridge], and whether a proxy answers in the place of MESH.",
-    _TOO_LARGE: (
-        "Let the proxy on the way take uploads of chunk_bytes, or set chunk_bytes in [bridge] below what it"
-        " takes."
-    ),
-    "HTTP-407": "Give the proxy in $HTTPS_PROXY its user and password.",
-}
 _LOCAL_ADVICE: Final = "Look at the folder that is named, its disk and its rights; meshctl check says more."
-_UNFORESEEN_ADVICE: Final = (
-    "This is a fault of meshctl; please report it with the line of daemon.error in the log."
-)
+_UNFORESEEN: Final = "UNFORESEEN"
 _ADVICE_BY_KIND = {
     FailureKind.DENIED: (
         "Check mailbox.id; environment, password, shared_key and certificate in [bridge]; this computer's"
@@ -194,7 +178,8 @@ def advice_on(fault: ApiFault) -> str:
     """Return what a person can do about a fault that keeps the bridge from its work; may be empty."""
     if fault.code in errno.errorcode.values():
         return _LOCAL_ADVICE
-    return _ADVICE.get(fault.code) or _ADVICE_BY_KIND.get(fault.kind, "")
+    known = own_codes().get(fault.code)
+    return _ADVICE_BY_KIND.get(fault.kind, "") if known is None else known.advice
 
 
 def problem_of(error: Exception) -> Problem:
@@ -207,7 +192,7 @@ def problem_of(error: Exception) -> Problem:
         case MeshctlError():
             return Problem(str(error))
         case _:
-            return unforeseen(error, _UNFORESEEN_ADVICE, "UNFORESEEN")
+            return unforeseen(error, own_codes()[_UNFORESEEN].advice, _UNFORESEEN)
     return Problem(
         fault.text,
         advice_on(fault) or None,

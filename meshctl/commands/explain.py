@@ -1,44 +1,117 @@
-"""`meshctl explain`: a control file, a report or a code in plain words. Needs no settings, writes nothing.
+"""`meshctl explain`: control files, reports, codes and events in plain words. Needs no settings.
 
 What identifies a patient (To_DTS, Subject) is described, not shown, because the output ends up in tickets.
 """
 
+import difflib
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from meshctl.errors import MeshctlError
 from meshctl.inbound.evidence import UnreadableAcknowledgementError, read_acknowledgement
+from meshctl.journal.events import event_table
 from meshctl.journal.masking import mask_file_name
+from meshctl.journal.reasons import own_codes
 from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, expected_errors, read_control_file
 from meshctl.mesh.use_cases import shipped_use_cases
+from meshctl.terminal.output import epilog
+
+_EPILOG = epilog(
+    {
+        "meshctl explain EPL-154": "a code of MESH, or of an acknowledgement (20013)",
+        "meshctl explain SEND 17": "a code together with its event, where it means different things",
+        "meshctl explain document_cut_off": "why a file was rejected, as NAME.error.json says",
+        "meshctl explain client.stalled": "an event of the log, or of an alert",
+        "meshctl explain rejected/*.ctl": "control files, one after the other",
+    },
+    {0: "explained", 1: "a file cannot be read, or a word is unknown; the others are explained"},
+)
+_KNOWN = (
+    "Give a file that ends in .ctl; a code of a report or an acknowledgement: 14, EPL-154, 20013; a code of"
+    " meshctl's own: document_cut_off; or an event of the log: message.queued."
+)
+_KINDS = {
+    "rejection": "why meshctl rejects a dropped file",
+    "bridge": "why a call of meshctl bridge to MESH failed",
+    "deadline": "what an overdue message waits for",
+}
 
 
-@click.command
-@click.argument("what", nargs=-1, required=True, metavar="FILE.ctl|CODE")
+@click.command(epilog=_EPILOG)
+@click.argument("what", nargs=-1, required=True, metavar="FILE.ctl|CODE|EVENT...")
 def command(what: tuple[str, ...]) -> None:
-    """Explain what a control file, a report or a code means, and what to do.
+    """Explain what a control file, a report, a code or an event of the log means, and what to do.
 
-    Examples: meshctl explain EPL-154; meshctl explain SEND 17; meshctl explain itk 20013;
-    meshctl explain mailbox/GP0001/IN/20261122091502480113_7F3A9C.ctl
-
-    Exits with 1 when the file cannot be read or the code is unknown.
+    Several files or codes are explained one after the other.
     """
-    text = " ".join(what)
-    is_file = text.lower().endswith(".ctl")
-    click.echo("\n".join(_explain_file(Path(text)) if is_file else _explain_code(text)))
+    files = [Path(each) for each in what if each.lower().endswith(".ctl")]
+    words = [each for each in what if not each.lower().endswith(".ctl")]
+    told: list[list[str]] = []
+    problems: list[str] = []
+    for path in files:
+        try:
+            lines = _explain_file(path)
+        except MeshctlError as problem:
+            problems.append(str(problem) if len(files) == 1 else f"{_shown(path)}: {problem}")
+        else:
+            told.append(lines if len(files) == 1 else [f"{_shown(path)}:", *lines])
+    if words:
+        some, unknown = _explain_words(words)
+        told += some
+        problems += unknown
+    if told:
+        click.echo("\n\n".join("\n".join(lines) for lines in told))
+    if problems:
+        raise MeshctlError("\n".join(problems))
 
 
-def _explain_code(text: str) -> list[str]:
-    meanings = find_code(text)
-    if not meanings:
-        raise MeshctlError(
-            "This is neither a control file nor a code that meshctl knows."
-            " Give a file that ends in .ctl, or a code of a report or an acknowledgement: 14, EPL-154, 20013."
-        )
-    return [line for meaning in meanings for line in _describe(meaning)]
+def _shown(path: Path) -> str:
+    return mask_file_name(path.name)
+
+
+def _explain_words(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    """Return what the words mean, all together as one code or each alone, and what is unknown."""
+    if len(words) > 1 and (together := find_code(" ".join(words))):
+        return [[line for meaning in together for line in _describe(meaning)]], []
+    told, unknown = [], []
+    for number, word in enumerate(words, start=1):
+        if lines := _of_ours(word) or _of_mesh(word):
+            told.append(lines)
+        else:
+            # What was typed may be a patient's number or name, so it is not repeated.
+            which = "This" if len(words) == 1 else f"Word {number}"
+            near = difflib.get_close_matches(word.lower(), [*own_codes(), *event_table()], n=1, cutoff=0.7)
+            hint = f"Did you mean {near[0]}?" if near else _KNOWN
+            unknown.append(
+                f"{which} is neither a control file nor a code or event that meshctl knows. {hint}"
+            )
+    return told, unknown
+
+
+def _of_mesh(word: str) -> list[str]:
+    return [line for meaning in find_code(word) for line in _describe(meaning)]
+
+
+def _of_ours(word: str) -> list[str]:
+    """Return what a code of meshctl's own means, and an event, also without its first half ("queued")."""
+    lines = []
+    for code in own_codes().values():
+        if code.code.lower() == word.lower():
+            lines += [f"{code.code}: {_KINDS[code.kind]}", f"  {code.meaning}", f"  {code.advice}"]
+    for event in event_table().values():
+        if word.lower() in (event.name, event.name.partition(".")[2]):
+            level = logging.getLevelName(event.level)
+            lines += [f"{event.name}: an event of the log, {level}", f"  {event.meaning}"]
+            if event.alert:
+                lines.append(
+                    "  It is an alert, too." if event.alert == event.meaning else f"  Alerted: {event.alert}"
+                )
+    return lines
 
 
 def _explain_file(path: Path) -> list[str]:

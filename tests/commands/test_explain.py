@@ -72,9 +72,61 @@ def test_unknown_code_is_refused_without_repeating_it() -> None:
 
     assert isinstance(result.exception, MeshctlError)
     assert str(result.exception) == (
-        "This is neither a control file nor a code that meshctl knows."
-        " Give a file that ends in .ctl, or a code of a report or an acknowledgement: 14, EPL-154, 20013."
+        "This is neither a control file nor a code or event that meshctl knows. Give a file that ends in"
+        " .ctl; a code of a report or an acknowledgement: 14, EPL-154, 20013; a code of meshctl's own:"
+        " document_cut_off; or an event of the log: message.queued."
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "head"),
+    [
+        ("document_cut_off", "document_cut_off: why meshctl rejects a dropped file"),
+        ("ANSWER", "ANSWER: why a call of meshctl bridge to MESH failed"),
+        ("http-403", "HTTP-403: why a call of meshctl bridge to MESH failed"),
+        ("business_ack", "business_ack: what an overdue message waits for"),
+        ("message.queued", "message.queued: an event of the log, INFO"),
+        ("stalled", "client.stalled: an event of the log, WARNING"),
+    ],
+)
+def test_codes_and_events_of_our_own_are_explained(word: str, head: str) -> None:
+    """Whatever a log line or an error.json shows can be asked for, as it is written there."""
+    first, *rest = _explain(word).splitlines()
+
+    assert first == head
+    assert rest
+    assert all(line.startswith("  ") for line in rest)
+
+
+def test_several_codes_are_explained_one_after_the_other() -> None:
+    """Those that are known are explained though another is not; which one that is, is told by its place."""
+    result = CliRunner().invoke(command, ["EPL-154", "Smith", "patient_missing"])
+
+    assert [part.split()[0] for part in result.output.split("\n\n")] == ["SEND", "patient_missing:"]
+    assert isinstance(result.exception, MeshctlError)
+    assert str(result.exception).startswith("Word 2 is neither")
+    assert "Smith" not in str(result.exception)
+
+
+def test_a_slip_of_the_pen_is_answered_with_the_right_name() -> None:
+    result = CliRunner().invoke(command, ["document_cutoff"])
+
+    assert str(result.exception).endswith("Did you mean document_cut_off?")
+
+
+def test_several_files_are_explained(tmp_path: Path) -> None:
+    """Each under its name; one that cannot be read keeps none from being explained, and ends with 1."""
+    for name in ("a.ctl", "b 999 000 0042.ctl"):
+        (tmp_path / name).write_bytes(write_control_file(MESSAGE))
+    files = [str(tmp_path / name) for name in ("a.ctl", "gone.ctl", "b 999 000 0042.ctl")]
+
+    result = CliRunner().invoke(command, files)
+
+    parts = result.output.split("\n\n")
+    assert [part.splitlines()[0] for part in parts] == ["a.ctl:", "b **********.ctl:"]
+    assert isinstance(result.exception, MeshctlError)
+    assert str(result.exception).startswith("gone.ctl: The control file cannot be read")
+    assert "999 000 0042" not in result.output + str(result.exception)
 
 
 def test_message_on_its_way_out_is_described(tmp_path: Path) -> None:
