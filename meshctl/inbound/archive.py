@@ -8,14 +8,19 @@ is taken gets a number, unless the very same content is there already.
 A ledger that was rebuilt or restored from a back-up has the state that the client's folders prove. The
 reports and acknowledgements that came since are in the archive, by the day they were recorded. They are
 matched and recorded as when they came, a batch a turn; nothing is moved, and the ledger takes nothing twice.
+
+How far the archive was written is in the ledger: its last day, and how many control files that day has. At
+each start it is compared with the folders, so a ledger is known to be the older one also where it lacks
+nothing but answers.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from meshctl.files import durable
 from meshctl.files.reading import is_there, open_regular
@@ -28,8 +33,9 @@ from meshctl.inbound.folders import BATCH, PAYLOAD_ENDS, ControlReader, Read, pa
 from meshctl.inbound.match import ControlKind, Matcher, ReceivedReport
 from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder, found_in_acknowledgement
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.records import ARCHIVE_FROM_FACT
+from meshctl.ledger.records import ARCHIVE_FROM_FACT, ARCHIVED_FACT
 from meshctl.ledger.services import Services
+from meshctl.ledger.writes import Ledger
 from meshctl.platform import system
 
 _FOLDER_MODE = 0o750
@@ -115,6 +121,8 @@ class Archive:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._written: _Extent | None = None
+        self._is_compared = False
 
     def day(self, day: str) -> str:
         """Return the folder of a day, given as `YYYY-MM-DD`, and make it if it is missing. Raises OSError."""
@@ -130,11 +138,59 @@ class Archive:
         days = sorted(self._root.glob(_DAYS), reverse=True)
         return any(finish_move(control_path, str(day)) for day in days)
 
+    def extent(self) -> "_Extent":
+        """Return the last day that has control files, and how many."""
+        for day in sorted(self._root.glob(_DAYS), reverse=True):
+            if count := len(_controls(day)):
+                return _Extent("-".join(day.parts[-3:]), count)
+        return _NOTHING
+
+    def note_written(self, ledger: Ledger, day: str, files: int) -> None:
+        """Keep in the ledger that so many control files more are in the archive. Raises sqlite3.Error."""
+        if not self._is_compared:
+            # What an older ledger lacks would not be seen any more.
+            return
+        if self._written is None or self._written.day != day:
+            self._written = self.extent()
+        else:
+            self._written = _Extent(day, self._written.files + files)
+        ledger.set_fact(ARCHIVED_FACT, json.dumps(self._written))
+
+    def note_read(self, ledger: Ledger) -> None:
+        """Keep in the ledger that it knows all that is in the archive. Raises OSError, sqlite3.Error."""
+        self._written = self.extent()
+        ledger.set_fact(ARCHIVED_FACT, json.dumps(self._written))
+        ledger.set_fact(ARCHIVE_FROM_FACT, "")
+
+    def is_ahead_of(self, ledger: Ledger) -> str | None:
+        """Return the first day of which the ledger may lack something; None if it knows of all."""
+        try:
+            known = _Extent(*json.loads(ledger.fact(ARCHIVED_FACT) or "[]"))
+        except (ValueError, TypeError):
+            known = _NOTHING
+        is_ahead = self.extent() > known
+        self._is_compared = True
+        return known.day if is_ahead else None
+
     def controls(self, first_day: str) -> Iterator[Path]:
         """Yield the control files of a day and those after it, in the order in which the days came."""
         for day in sorted(self._root.glob(_DAYS)):
             if "-".join(day.parts[-3:]) >= first_day:
-                yield from sorted(path for path in day.iterdir() if path.suffix in PAYLOAD_ENDS)
+                yield from _controls(day)
+
+
+class _Extent(NamedTuple):
+    """How far an archive goes: its last day, as `YYYY-MM-DD`, and how many control files that has."""
+
+    day: str
+    files: int
+
+
+_NOTHING = _Extent("0001-01-01", 0)
+
+
+def _controls(day: Path) -> list[Path]:
+    return sorted(path for path in day.iterdir() if path.suffix in PAYLOAD_ENDS)
 
 
 class ArchiveReading:
@@ -154,8 +210,18 @@ class ArchiveReading:
         self._recorder = recorder
         self._services = services
         self._first_day = services.ledger.fact(ARCHIVE_FROM_FACT) or ""
+        self._is_compared = False
         self._left = archive.controls(self._first_day)
         self._count = 0
+
+    def _note_if_ahead(self) -> None:
+        """Read again what an older ledger that was put back lacks. Raises OSError, sqlite3.Error."""
+        ahead = self._archive.is_ahead_of(self._services.ledger)
+        if ahead is not None:
+            self._first_day = min(self._first_day or ahead, ahead)
+            self._left = self._archive.controls(self._first_day)
+            # Kept before the archive grows, after which it would not be seen any more.
+            self._services.ledger.set_fact(ARCHIVE_FROM_FACT, self._first_day)
 
     @property
     def is_busy(self) -> bool:
@@ -167,6 +233,9 @@ class ArchiveReading:
 
         Raises OSError, LedgerError or sqlite3.Error; the next call then begins from the first day.
         """
+        if not self._is_compared:
+            self._note_if_ahead()
+            self._is_compared = True
         if not self._first_day:
             return
         try:
@@ -174,7 +243,7 @@ class ArchiveReading:
             self._recorder.record(list(self._evidence(batch)))
             self._count += len(batch)
             if len(batch) < BATCH:
-                self._services.ledger.set_fact(ARCHIVE_FROM_FACT, "")
+                self._archive.note_read(self._services.ledger)
         except Exception:
             self._left, self._count = self._archive.controls(self._first_day), 0
             raise

@@ -327,7 +327,9 @@ class InFolder:
 
     def _move_to_archive(self, names: list[str]) -> None:
         if names:
-            self._move(names, self._archive.day(f"{self._services.clock.now():%Y-%m-%d}"))
+            day = f"{self._services.clock.now():%Y-%m-%d}"
+            moved = self._move(names, self._archive.day(day))
+            self._archive.note_written(self._services.ledger, day, moved)
 
     def _deliver(self, controls: dict[str, ControlFile]) -> None:
         if not controls or self._deliver_to is None:
@@ -336,8 +338,8 @@ class InFolder:
         with self._services.journal.batch():
             self._move(controls, self._deliver_to, lambda name: self._notices.delivered(name, controls[name]))
 
-    def _move(self, names: Collection[str], folder: str, log: Callable[[str], None] = lambda _: None) -> None:
-        """Move files out of IN and log each; one that cannot be moved is set aside.
+    def _move(self, names: Collection[str], folder: str, log: Callable[[str], None] = lambda _: None) -> int:
+        """Move files out of IN and log each; return how many. One that cannot be moved is set aside.
 
         Raises OSError when it is the folder that takes no more files.
         """
@@ -360,6 +362,7 @@ class InFolder:
                 self._notices.set_aside(name, text, advice_on(obstacle))
         immovable = NextLook(Outcome.IMMOVABLE, again_seconds=LATER_SECONDS)
         self.scan.note(dict.fromkeys(error_by_name, immovable))
+        return len(moved)
 
     def _may_move_to(self, folder: str) -> bool:
         return os.access(self.scan.folder, os.W_OK | os.X_OK) and takes_files(folder)

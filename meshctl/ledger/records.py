@@ -14,6 +14,9 @@ FOLDERS_READ_FACT = "folders_read_at"
 ARCHIVE_FROM_FACT = "archive_to_read_from"
 """The day, as `YYYY-MM-DD`, from which on the archive must be read again; empty for none."""
 
+ARCHIVED_FACT = "archived"
+"""How far the archive was written, as JSON: its last day, and how many control files that day has."""
+
 MAILBOX_FACT = "mailbox_id"
 """The mailbox that the ledger belongs to."""
 

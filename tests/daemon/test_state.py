@@ -217,6 +217,33 @@ def test_the_answers_since_a_back_up_are_read_again(site: Site, tmp_path: Path, 
     assert "meshctl list" in site.events(event)[0].values["advice"]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_ledger_that_lacks_only_answers_is_noticed(site: Site, tmp_path: Path, is_first: bool) -> None:
+    """Its messages are all known; what was reported of them since is read again from the archive, once."""
+    for request in ("one", "two"):
+        letter = make_bundle_xml(identifier=request)
+        site.place(f"{request}.xml", letter, sidecar={"use_case": "send-document"})
+    site.run_once()
+    for path in site.out.iterdir():
+        path.rename(site.client_folder("SENT") / path.name)
+    if not is_first:
+        _received(site, "one", ACKNOWLEDGEMENT_CONTROL, make_response_xml(request_id="one", codes=("20013",)))
+    site.run_once()
+    _back_up(site, tmp_path / "kept.sqlite")
+    _received(site, "two", ACKNOWLEDGEMENT_CONTROL, make_response_xml(request_id="two", codes=("20013",)))
+    site.run_once()
+    states = {key: row["state"] for key, row in site.messages().items()}
+    assert list(states.values()).count("received") == (1 if is_first else 2)
+    _restore(site, tmp_path / "kept.sqlite")
+
+    site.run_once()
+    site.run_once()
+
+    assert {key: row["state"] for key, row in site.messages().items()} == states
+    (told,) = site.events("daemon.archive_reread")
+    assert told.values["files"] == ("1" if is_first else "2")
+
+
 def test_another_mailbox_s_pair_is_not_entered(site: Site) -> None:
     """Copied into SENT by mistake; its control file says whose it is."""
     _send(site, "ours.pdf")
