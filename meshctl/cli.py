@@ -173,7 +173,8 @@ def _complete_name(_ctx: click.Context, _param: click.Parameter, typed: str) -> 
     "-c",
     "--config",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    # Whether it may be read is for the command to say: who only drops files needs no right to it.
+    type=click.Path(path_type=Path, readable=False),
     help="The settings file. Default: $MESHCTL_CONFIG, ./meshctl.toml, /etc/meshctl/meshctl.toml.",
 )
 @click.option(

@@ -6,6 +6,7 @@ and log them as they are.
 
 import errno
 import sys
+from pathlib import Path
 
 
 class MeshctlError(Exception):
@@ -18,6 +19,15 @@ class ConfigError(MeshctlError):
     """Wrong usage or configuration: exit code 2."""
 
     exit_code = 2
+
+
+class ClosedSettingsError(ConfigError):
+    """The settings, or a file that they need, may not be read by this user.
+
+    `outbox` is the outbox, where that much could be read.
+    """
+
+    outbox: Path | None = None
 
 
 class Rejection(MeshctlError):

@@ -57,8 +57,12 @@ _STATUS = re.compile(r"(?ms)^Uid:\s+\d+\s+(?P<user>\d+).*^CapEff:\s+(?P<capabili
 
 
 def refuse_world_writable(settings: Settings) -> None:
-    """Raise ConfigError if everybody can write to the outbox or the settings."""
-    found = [f"{finding.text} {finding.advice}" for finding in _world_writable(settings)]
+    """Raise ConfigError if everybody can write to the outbox or the settings.
+
+    A use-case folder that a sender has opened to everybody is no reason: it must not keep all others from
+    being served, and he could have dropped their letters himself. `meshctl check` tells of it.
+    """
+    found = [f"{finding.text} {finding.advice}" for finding in _world_writable(settings, of_senders=False)]
     if found:
         raise ConfigError("\n".join([*found, "If this is intended: meshctl run --allow-world-writable."]))
 
@@ -79,7 +83,7 @@ def check_exposure(setup: Setup) -> Iterator[Finding]:
     if not host.knows_rights():
         yield note("access", _UNKNOWN_TEXT, _UNKNOWN_ADVICE)
         return
-    open_to_all = list(_world_writable(setup.settings))
+    open_to_all = list(_world_writable(setup.settings, of_senders=True))
     yield from open_to_all
     if not open_to_all:
         yield ok("world_writable", "Not everybody can write to the outbox or the settings.")
@@ -90,11 +94,15 @@ def check_exposure(setup: Setup) -> Iterator[Finding]:
     yield from _mode("mode.log", setup.settings.log.file, "log.file", 0o600)
 
 
-def _world_writable(settings: Settings) -> Iterator[Finding]:
-    """Return what lets everybody on this computer send in the mailbox's name, or change what meshctl does."""
+def _world_writable(settings: Settings, *, of_senders: bool) -> Iterator[Finding]:
+    """Return what lets everybody on this computer send in the mailbox's name, or change what meshctl does.
+
+    With `of_senders` also the use-case folders that belong to senders.
+    """
     outbox = settings.staging.outbox
     for folder in (outbox, *(outbox / name for name in settings.use_cases)):
-        if host.everybody_may_write(folder):
+        is_ours = folder == outbox or of_senders or (folder.is_dir() and host.is_trusted(folder.lstat()))
+        if is_ours and host.everybody_may_write(folder):
             yield error(
                 "world_writable.outbox",
                 f"Everybody on this computer can write in {folder}, and so send letters as mailbox"

@@ -18,11 +18,12 @@ from meshctl.terminal.output import epilog
 _EPILOG = epilog(
     {
         "meshctl control report.xml": "a FHIR message, or a file with its sidecar beside it",
-        "meshctl control letter.pdf --nhs-number 9990000042 --date-of-birth 2001-02-14 --surname Smith": (
-            "any other file"
+        "meshctl control letter.pdf --use-case send-document --nhs-number 9990000042"
+        " --date-of-birth 2001-02-14 --surname Smith": "any other file",
+        "meshctl control report.xml --use-case inpatient-discharge --to-mailbox X26ABC2": "to a mailbox",
+        "meshctl control --payload letter.pdf | xmllint --format -": (
+            "the message around the PDF, whose sidecar is beside it"
         ),
-        "meshctl control figures.csv --use-case extract --to-mailbox X26ABC2": "to a mailbox",
-        "meshctl control --payload letter.pdf | xmllint --format -": "the message around the PDF",
     },
     {
         0: "printed",

@@ -7,6 +7,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from meshctl.errors import ConfigError
+from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.platform import host
 from meshctl.settings.client_config import choose_client
 from meshctl.settings.layout import (
@@ -17,7 +18,9 @@ from meshctl.settings.layout import (
     make_layout,
     system_layout,
 )
+from meshctl.settings.load import load_settings
 from meshctl.settings.mailboxes import SYSTEM_FILE
+from meshctl.settings.senders import SERVICE_USER, Senders, check_use_cases, find_senders, lay_outbox
 from meshctl.settings.types import MailboxId
 from meshctl.terminal.output import epilog
 
@@ -29,6 +32,9 @@ _EPILOG = epilog(
         "meshctl init /srv/mesh --mailbox X26ABC1": "everything under /srv/mesh, with the mailbox's folders",
         "meshctl init /srv/mesh --client-config /MESH-APP-HOME/meshclient.cfg": "beside a MESH Client",
         "meshctl init --system letters --mailbox X26ABC1": "for the service meshctl@letters, as root",
+        "meshctl init --system letters --senders letters-senders --use-case send-document": (
+            "the same mailbox later: its settings stay, and the group letters-senders may drop files"
+        ),
     },
     {0: "created", 2: "not created: wrong usage, existing settings, or a folder that cannot be created"},
 )
@@ -52,6 +58,19 @@ _EPILOG = epilog(
     r" %ProgramData%\meshctl\NAME.",
 )
 @click.option(
+    "--senders",
+    metavar="GROUP",
+    help="With --system: let this group drop files into the outbox, and do nothing else. Where there are"
+    " settings already, they stay.",
+)
+@click.option(
+    "--use-case",
+    "use_cases",
+    metavar="U",
+    multiple=True,
+    help="Make the outbox's folder for a use case, too; may be given several times.",
+)
+@click.option(
     "--root",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -63,13 +82,20 @@ def command(
     client_config: Path | None,
     force: bool,
     instance: str | None,
+    senders: str | None,
+    use_cases: tuple[str, ...],
     root: Path | None,
 ) -> None:
     """Create the folders of a mailbox and a commented meshctl.toml, in DIR or the current folder.
 
     With --client-config the mailbox is where the MESH Client has it; without, the mailbox's folders are
     created, too. Existing folders stay as they are.
+
+    With --senders the outbox and its folders belong to the service, and the group may put files there
+    (2770, with a default access list by which the service can read and remove them). The senders need no
+    other right: meshctl -m NAME send works for them.
     """
+    _check_senders(senders, instance, root)
     mailbox = _mailbox(mailbox_id, client_config)
     if instance is None:
         if root is not None:
@@ -85,8 +111,63 @@ def command(
         raise click.UsageError("--root can only be used with --system, and on Linux.")
     else:
         layout = folder_layout(SYSTEM_FILE.parent / instance, mailbox)
+    group = None if senders is None else find_senders(senders)
+    if layout.settings_file.exists() and not force and (group or use_cases):
+        _lay_outbox(layout.settings_file, use_cases, group)
+        return
+    check_use_cases(use_cases, shipped_use_cases())
     kept = make_layout(layout, replace=force)
-    _report(layout, mailbox, kept, instance)
+    has_lists = lay_outbox(layout.outbox, use_cases, group)
+    click.echo(f"Settings: {layout.settings_file}")
+    if kept is not None:
+        click.echo(f"A copy of the old settings: {kept}")
+    for made in layout.folders:
+        click.echo(f"Folder:   {made}")
+    _report_outbox(layout.outbox, use_cases, group, has_lists=has_lists)
+    click.echo("\nNext:")
+    for number, step in enumerate(_steps(layout, mailbox, instance), start=1):
+        click.echo(f"  {number}. {step}")
+
+
+def _check_senders(senders: str | None, instance: str | None, root: Path | None) -> None:
+    if senders is None:
+        return
+    if not host.HAS_MODES:
+        raise click.UsageError(
+            "--senders is for systems with groups and permissions. Here the access list of the outbox says"
+            f" who may drop: {host.share_command(Path('OUTBOX'))}"
+        )
+    if instance is None or root is not None:
+        raise click.UsageError("--senders can only be used with --system, and not with --root.")
+
+
+def _lay_outbox(file: Path, use_cases: tuple[str, ...], senders: Senders | None) -> None:
+    """Make the use-case folders of a mailbox that has settings, and open its outbox to the senders."""
+    settings = load_settings(file, {})
+    check_use_cases(use_cases, settings.use_cases)
+    outbox = settings.staging.outbox
+    has_lists = lay_outbox(outbox, use_cases, senders)
+    click.echo(f"Settings: {file}, which stay as they are")
+    _report_outbox(outbox, use_cases, senders, has_lists=has_lists)
+
+
+def _report_outbox(
+    outbox: Path, use_cases: tuple[str, ...], senders: Senders | None, *, has_lists: bool
+) -> None:
+    for name in use_cases:
+        click.echo(f"Folder:   {outbox / name}")
+    if senders is None:
+        return
+    click.echo(
+        f"Senders:  group {senders.group}; who is to drop files joins it: usermod -a -G {senders.group} USER"
+    )
+    if not has_lists:
+        click.echo(
+            f"Warning: the file system of {outbox} has no access lists, so the service may read only what"
+            f" senders leave open to their group. Put it into the group, usermod -a -G {senders.group}"
+            f" {SERVICE_USER}, and have the senders use the umask 0007.",
+            err=True,
+        )
 
 
 def _mailbox(mailbox_id: str | None, client_config: Path | None) -> Mailbox:
@@ -107,18 +188,6 @@ def _check_id(mailbox_id: str, source: str) -> None:
             f"{source}: {mailbox_id!a} is not a MESH mailbox id: 3 to 32 capital letters and digits,"
             " for example X26ABC1."
         ) from None
-
-
-def _report(layout: Layout, mailbox: Mailbox, kept: Path | None, instance: str | None) -> None:
-    """Print what was created, and what to do next."""
-    click.echo(f"Settings: {layout.settings_file}")
-    if kept is not None:
-        click.echo(f"A copy of the old settings: {kept}")
-    for folder in layout.folders:
-        click.echo(f"Folder:   {folder}")
-    click.echo("\nNext:")
-    for number, step in enumerate(_steps(layout, mailbox, instance), start=1):
-        click.echo(f"  {number}. {step}")
 
 
 def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
@@ -147,6 +216,5 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
         steps.append(f"systemctl enable --now meshctl@{instance}")
     else:
         steps.append(f"meshctl service install -c {file}, then meshctl service start -c {file}")
-    outbox = next(folder for folder in layout.folders if folder.name == "outbox")
-    steps.append(f"Drop a file into {outbox}; meshctl -c {file} status shows what became of it.")
+    steps.append(f"Drop a file into {layout.outbox}; meshctl -c {file} status shows what became of it.")
     return steps

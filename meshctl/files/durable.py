@@ -122,11 +122,11 @@ def takes_files(folder: str) -> bool:
     return True
 
 
-def write_new(path: str, data: bytes, mode: int) -> None:
+def write_new(path: str, data: bytes, mode: int, group_id: int | None = None) -> None:
     """Write a file that must not exist yet; not durable until a barrier."""
     descriptor = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        system.set_mode(descriptor, mode)
+        system.set_mode(descriptor, mode, group_id)
         with naming(path):
             write_all(descriptor, data)
     finally:

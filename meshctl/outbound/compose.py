@@ -49,6 +49,10 @@ from meshctl.settings.model import Settings
 # No registered practice, not known, not applicable (NHS Data Dictionary, GENERAL MEDICAL PRACTICE CODE).
 _NO_PRACTICE = frozenset({"V81997", "V81998", "V81999", "X99998", "X99999"})
 _LEVELS = tuple(Acknowledgement)
+_NAME_USE_CASE = (
+    "Drop the file into the sub-folder of its use case, name the use case in a sidecar (with meshctl send:"
+    " --use-case NAME), or set default_use_case. 'meshctl use-cases' lists the names."
+)
 # The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
 _RESPONSE_EVENT = "ITK008M"
 _SHOWN_OF_CONFIDENTIAL = frozenset({"title", "patient_name", "nhs_number", "version", "message_id"})
@@ -251,14 +255,12 @@ def _choose_use_case(dropped: Dropped, settings: Settings) -> str:
             raise IncompleteError(
                 "use_case_ambiguous",
                 f"The event {event} belongs to several use cases: {', '.join(by_event)}.",
-                "Drop the file into the sub-folder of its use case, name the use case in a sidecar, "
-                "or set default_use_case.",
+                _NAME_USE_CASE,
             )
         raise IncompleteError(
             "use_case_missing",
             "No use case is given for this file.",
-            "Drop the file into the sub-folder of its use case, name the use case in a sidecar, "
-            "or set default_use_case.",
+            _NAME_USE_CASE,
         )
     if chosen not in settings.use_cases:
         raise Rejection(

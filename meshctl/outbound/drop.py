@@ -1,7 +1,8 @@
 """Putting a file into the outbox the safe way, and what it takes to send a message again.
 
 A file is copied under a hidden name, which scans ignore, made durable, and renamed: it is complete before it
-is seen, its sidecar comes first, and it never replaces another. The hidden name is made of the final one and
+is seen, its sidecar comes first, and it never replaces another. It belongs to the outbox's group, whoever
+drops it, so that the daemon may read it. The hidden name is made of the final one and
 must be new, so that two who drop `letter.pdf` at once cannot both take that name. A crash on the way leaves a
 hidden file, never half a payload and never a payload without its sidecar.
 
@@ -30,7 +31,7 @@ from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provi
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.outbound.names import SIDECAR_SUFFIX, UNKNOWN_FILE, NameKind, NameRules, check_name, numbered
 from meshctl.payload.sidecar import Sidecar, read_sidecar
-from meshctl.platform import system
+from meshctl.platform import host, system
 from meshctl.settings.model import MailboxSettings, Settings
 
 # The daemon may run as another user of the outbox's group; nobody else may read a patient's letter.
@@ -82,6 +83,7 @@ class Dropper:
             return False
         try:
             with os.fdopen(descriptor, "wb") as writer:
+                system.set_mode(writer.fileno(), _MODE, _group_to_give(self.folder))
                 if os.path.lexists(target) or os.path.lexists(target + SIDECAR_SUFFIX):
                     return False
                 reader.seek(0)
@@ -111,11 +113,18 @@ def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
             system.unlink_if_there(target + SIDECAR_SUFFIX)
 
 
+def _group_to_give(folder: str) -> int | None:
+    """Return the group of the outbox, which what is dropped is to have; None if we cannot give it."""
+    us, group_id = host.ourselves(), os.stat(folder).st_gid
+    return group_id if us is not None and (host.is_root() or group_id in us.group_ids) else None
+
+
 def _show_sidecar(target: str, sidecar: bytes) -> None:
+    folder = os.path.dirname(target)
     # Not made of the name, which may be so long that both endings do not fit.
-    hidden = f"{os.path.dirname(target)}/{HIDDEN_PREFIX}{secrets.token_hex(8)}"
+    hidden = f"{folder}/{HIDDEN_PREFIX}{secrets.token_hex(8)}"
     try:
-        durable.write_new(hidden, sidecar, _MODE)
+        durable.write_new(hidden, sidecar, _MODE, _group_to_give(folder))
         durable.sync_file(hidden)
         system.rename_new(hidden, target)
     finally:

@@ -382,7 +382,8 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
         raise Rejection(
             "file_unreadable",
             f"The {kind} may not be read by the user that meshctl runs as.",
-            "Give that user the right to read it and drop it again.",
+            "Drop it again, open to the outbox's group: meshctl send does that; cp keeps the permissions of a"
+            " private file, so chmod g+r it before.",
         ) from None
     except OSError as error:
         if error.errno == errno.ELOOP and stat.S_ISLNK(status.st_mode):

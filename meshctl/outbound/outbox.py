@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from meshctl.errors import Rejection
@@ -26,7 +27,7 @@ from meshctl.outbound.letter import FileIdentity, Letter, LetterFolder, is_of_on
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
-from meshctl.platform import system
+from meshctl.platform import host, system
 from meshctl.settings.model import StagingSettings
 
 # Files are taken oldest first within so many; a bigger outbox is not read into memory at once.
@@ -159,8 +160,10 @@ class Outbox:
     def put_back(self, place: LetterFolder) -> bool:
         """Put a letter back to where it was dropped; False if it stays, as others have its names now."""
         if place.use_case:
+            folder = Path(self.path, place.use_case)
             with suppress(FileExistsError):
-                os.mkdir(os.path.join(self.path, place.use_case))
+                folder.mkdir()
+                host.share_like_parent(folder)
         with ExitStack() as stack:
             source = stack.enter_context(Folder(self.path))
             if place.use_case:

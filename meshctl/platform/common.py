@@ -60,7 +60,7 @@ class Person:
     def may(self, status: stat_result, wanted: int) -> bool:
         """True if the permissions grant `wanted`, a sum of MAY_READ, MAY_WRITE and MAY_SEARCH.
 
-        Access lists beyond the nine permission bits are not seen.
+        Access lists beyond the nine permission bits are not seen; `host.may` sees them.
         """
         if self.user_id == 0:
             return True

@@ -4,6 +4,7 @@ import sys
 
 assert sys.platform != "win32"
 
+import errno
 import grp
 import os
 import pwd
@@ -11,14 +12,17 @@ import re
 import shlex
 import signal
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from meshctl.platform.common import Access, Person
+from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Access, Person
 
 HAS_MODES: bool = True
 """Whether files have permissions, a group and an owner."""
+SHARED_MODE: int = 0o2770
+"""The permissions of a folder into which a group drops files, which then are the group's."""
 
 
 def user_id() -> int:
@@ -97,6 +101,14 @@ def group_name(group_id: int) -> str:
         return f"number {group_id}"
 
 
+def user_number(name: str) -> int | None:
+    """Return the id of a user, None where there is no such user."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
 def group_number(name: str) -> int | None:
     """Return the id of a group, None where there is no such group."""
     try:
@@ -153,6 +165,154 @@ def access_list(path: Path) -> list[Access]:
 def account_name(sid: str) -> str:
     """Return the identifier itself."""
     return sid
+
+
+# acl(5), as the kernel keeps it: a version, then tag, permissions and number of each entry.
+_ACCESS_LIST, _DEFAULT_LIST = "system.posix_acl_access", "system.posix_acl_default"
+_LIST_VERSION, _LIST_HEAD, _LIST_ENTRY = 2, struct.Struct("<I"), struct.Struct("<HHI")
+_OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_ALL, _NO_NUMBER = MAY_READ | MAY_WRITE | MAY_SEARCH, 0xFFFFFFFF
+_NO_LISTS = frozenset({errno.ENOTSUP, errno.ENOSYS})
+_HAS_LISTS: bool = sys.platform == "linux"
+
+
+def give(path: Path, user_id: int | None, group_id: int | None) -> None:
+    """Give a file to a user, a group, or both; of a link, the link itself. Raises OSError."""
+    numbers = [-1 if number is None else number for number in (user_id, group_id)]
+    os.chown(path, *numbers, follow_symlinks=False)
+
+
+def share_folders(outbox: Path, names: Iterable[str], owner_id: int, group_id: int) -> bool:
+    """Make an outbox, and the folders of these names in it, into which a group may drop files.
+
+    They are given to their owner, who may read and remove what comes, whatever umask its sender has; the
+    other senders may not read it. What is there is changed: no link is followed, as senders may write there.
+    False where the file system has no access lists, so that a sender's umask decides. Raises OSError.
+    """
+    with ExitStack() as stack:
+        parent = os.open(outbox.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, parent)
+        opened = [_made(stack, outbox.name, parent)]
+        opened += [_made(stack, name, opened[0]) for name in names]
+        # The outbox last: it lets the senders in.
+        have_lists = [_share(folder, owner_id, group_id) for folder in reversed(opened)]
+    return all(have_lists)
+
+
+def _made(stack: ExitStack, name: str, parent: int) -> int:
+    """Make a folder if it is missing, and open it."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(name, flags, dir_fd=parent)
+    stack.callback(os.close, opened)
+    return opened
+
+
+def _share(folder: int, owner_id: int, group_id: int) -> bool:
+    os.fchown(folder, owner_id, group_id)
+    entries = [
+        (_OWNER, _ALL, _NO_NUMBER),
+        (_USER, _ALL, owner_id),
+        (_OWNING_GROUP, 0, _NO_NUMBER),
+        (_MASK, _ALL, _NO_NUMBER),
+        (_OTHERS, 0, _NO_NUMBER),
+    ]
+    has_lists = _set_default_list(folder, entries)
+    if any(tag == _OWNING_GROUP and granted != _ALL for tag, granted, _ in _named_in_list(folder)):
+        # A list of its own shuts the group out, whatever the permissions say.
+        os.removexattr(folder, _ACCESS_LIST)
+    os.fchmod(folder, SHARED_MODE)
+    return has_lists
+
+
+def share_like_parent(folder: Path) -> None:
+    """Let those use a new folder of ours who may use the one that it is in. Raises OSError.
+
+    What it has from its parent's default list is for files: it shuts out the group. Without a list of its
+    own the permission bits count, and those are wide enough. They cannot be set here: the hardened service
+    may set no setgid bit, and would lose the one that the folder has.
+    """
+    if not _HAS_LISTS:
+        return
+    try:
+        os.removexattr(folder, _ACCESS_LIST)
+    except OSError as error:
+        if error.errno not in {*_NO_LISTS, errno.ENODATA}:
+            raise
+
+
+def _set_default_list(descriptor: int, entries: list[tuple[int, int, int]]) -> bool:
+    if not _HAS_LISTS:
+        return False
+    data = _LIST_HEAD.pack(_LIST_VERSION) + b"".join(_LIST_ENTRY.pack(*entry) for entry in entries)
+    try:
+        os.setxattr(descriptor, _DEFAULT_LIST, data)
+    except OSError as error:
+        if error.errno in _NO_LISTS:
+            return False
+        raise
+    return True
+
+
+def _named_in_list(path: Path | int) -> list[tuple[int, int, int]]:
+    """Return the entries of a file's access list: tag, permissions, number; none where it has no list."""
+    if not _HAS_LISTS:
+        return []
+    try:
+        data = os.getxattr(path, _ACCESS_LIST)
+    except OSError as error:
+        if error.errno in {*_NO_LISTS, errno.ENODATA}:
+            return []
+        raise
+    return list(_LIST_ENTRY.iter_unpack(data[_LIST_HEAD.size :]))
+
+
+def may(person: Person, path: Path, wanted: int) -> bool:
+    """True if permissions and access list of a file grant a user `wanted`; see `Person.may`. Raises OSError.
+
+    Whether the folders above let the user pass is another question.
+    """
+    status, entries = os.stat(path), _named_in_list(path)
+    if not entries or person.user_id in {0, status.st_uid}:
+        return person.may(status, wanted)
+    mask = next((granted for tag, granted, _ in entries if tag == _MASK), _ALL)
+    for tag, granted, number in entries:
+        if tag == _USER and number == person.user_id:
+            return granted & mask & wanted == wanted
+    groups = [
+        granted & mask
+        for tag, granted, number in entries
+        if (tag == _OWNING_GROUP and status.st_gid in person.group_ids)
+        or (tag == _GROUP and number in person.group_ids)
+    ]
+    if groups:
+        return any(granted & wanted == wanted for granted in groups)
+    return stat.S_IMODE(status.st_mode) & wanted == wanted
+
+
+def people_of(path: Path) -> list[Person]:
+    """Return the users whom owner, group and access list of a file mean, by name. Raises OSError.
+
+    Of a directory service that does not list its users, those are missing whose first group it is.
+    """
+    status = os.stat(path)
+    user_ids, group_ids = {status.st_uid}, {status.st_gid}
+    for tag, _, number in _named_in_list(path):
+        if tag == _USER:
+            user_ids.add(number)
+        elif tag == _GROUP:
+            group_ids.add(number)
+    names = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid in group_ids}
+    for group_id in group_ids:
+        with suppress(KeyError):
+            names.update(grp.getgrgid(group_id).gr_mem)
+    for name in names:
+        # A group may list users that are gone.
+        with suppress(KeyError):
+            user_ids.add(pwd.getpwnam(name).pw_uid)
+    found = [each for each in map(person, user_ids) if each is not None]
+    return sorted(found, key=lambda each: each.name)
 
 
 def is_alive(process_id: int) -> bool:

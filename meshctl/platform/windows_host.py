@@ -8,7 +8,7 @@ import ctypes
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ctypes.wintypes import BOOL, DWORD, HANDLE, LPCWSTR, LPDWORD, LPVOID, UINT
 from importlib import import_module
@@ -21,6 +21,8 @@ from meshctl.platform.common import RELOAD, Access, Person
 
 HAS_MODES: bool = False
 """Whether files have permissions, a group and an owner."""
+SHARED_MODE: int = 0o777
+"""Nothing: permissions mean nothing here."""
 
 _SECURITY = "win32security"
 # [MS-DTYP] 2.4.2.4: Everyone, Authenticated Users, Users.
@@ -108,6 +110,12 @@ def group_name(group_id: int) -> str:
     return str(group_id)
 
 
+def user_number(name: str) -> int | None:
+    """Return None: users have no numbers here."""
+    del name
+    return None
+
+
 def group_number(name: str) -> int | None:
     """Return None: groups have no numbers here."""
     del name
@@ -181,6 +189,32 @@ def _checked(handle: int | None) -> int:
     if not handle:
         raise ctypes.WinError(ctypes.get_last_error())
     return handle
+
+
+def give(path: Path, user_id: int | None, group_id: int | None) -> None:
+    """Do nothing: users and groups have no numbers here."""
+    del path, user_id, group_id
+
+
+def share_folders(outbox: Path, names: Iterable[str], owner_id: int, group_id: int) -> bool:
+    """Raise NotImplementedError: access lists are given by hand here, see `share_command`."""
+    raise NotImplementedError
+
+
+def share_like_parent(folder: Path) -> None:
+    """Do nothing: a new folder has the access list of the one that it is in."""
+    del folder
+
+
+def may(person: Person, path: Path, wanted: int) -> bool:
+    """Raise NotImplementedError: there are no persons here, see `access_list`."""
+    raise NotImplementedError
+
+
+def people_of(path: Path) -> list[Person]:
+    """Return nothing: users have no numbers here."""
+    del path
+    return []
 
 
 def is_alive(process_id: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from lxml import etree
 
-from meshctl.errors import ConfigError
+from meshctl.errors import ClosedSettingsError, ConfigError
 from meshctl.safe_xml import safe_parser
 from meshctl.sizes import size_text
 
@@ -51,7 +51,8 @@ def read_client_config(file: Path) -> tuple[ClientConfig, ...]:
         with file.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(
+        kind = ClosedSettingsError if isinstance(error, PermissionError) else ConfigError
+        raise kind(
             f"{file}: cannot be read ({error.strerror}). meshctl reads the MESH Client's settings"
             " for the mailbox id, folder and flags: give its user the right to read the file."
         ) from None

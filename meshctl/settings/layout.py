@@ -7,10 +7,8 @@ changes nothing yet.
 """
 
 import dataclasses
-import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,12 +21,14 @@ from meshctl.platform import host, system
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.mailboxes import FILE_NAME
 from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS
+from meshctl.settings.senders import SERVICE_USER, service_user
 from meshctl.settings.types import Section, default_of, example_of, toml_value
 from meshctl.settings.use_cases import UseCaseSettings
 
-SERVICE_USER = "meshctl"
 PLACEHOLDER_ID = "YOURMAILBOX"
 """Stands for a mailbox id that is not known yet."""
+OUTBOX_NAME = "outbox"
+_DATA = Path("/var/lib/meshctl")
 _WIDTH = 100
 _USE_CASES_BEFORE = "reports"
 _HEAD = """\
@@ -57,6 +57,11 @@ class Layout:
     parents: tuple[Path, ...] = ()
     owner: str | None = None
 
+    @property
+    def outbox(self) -> Path:
+        """Return the outbox."""
+        return next(folder for folder in self.folders if folder.name == OUTBOX_NAME)
+
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
@@ -83,7 +88,7 @@ def system_layout(name: str, mailbox: Mailbox, root: Path = Path("/")) -> Layout
     Outbox, work folder and mailbox share one parent: systemd mounts each writable path by itself, and a
     rename between two mounts fails (EXDEV). `root` is where the file system of the target begins.
     """
-    data, log = Path("/var/lib/meshctl") / name, Path("/var/log/meshctl") / name
+    data, log = _DATA / name, Path("/var/log/meshctl") / name
     inside = root / data.relative_to("/")
     settings_file = root / "etc" / "meshctl" / f"{name}.toml"
     log_inside = root / log.relative_to("/")
@@ -105,11 +110,19 @@ def system_layout(name: str, mailbox: Mailbox, root: Path = Path("/")) -> Layout
     return Layout(settings_file, folders, values, remarks, problem, parents, owner)
 
 
+def usual_outbox(settings_file: Path) -> Path:
+    """Return where `meshctl init` makes the outbox of a mailbox with these settings."""
+    if settings_file == host.named_settings(settings_file.stem):
+        return _DATA / settings_file.stem / OUTBOX_NAME
+    return settings_file.parent / OUTBOX_NAME
+
+
 def make_layout(layout: Layout, *, replace: bool) -> Path | None:
     """Make the folders that are missing and write the settings file.
 
     Returns where replaced settings are kept, None if there were none. Raises ConfigError if there are
-    settings and `replace` is false, or if a folder cannot be made.
+    settings and `replace` is false, if root makes them for a user that there is not, or if a folder cannot
+    be made.
     """
     file = layout.settings_file
     if file.exists() and not replace:
@@ -120,6 +133,8 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
         text = settings_text(layout.values, layout.remarks).encode()
     except UnicodeEncodeError:
         raise ConfigError("TOML cannot hold a name that is not UTF-8; rename that folder.") from None
+    if layout.owner is not None and host.is_root():
+        service_user()
     try:
         for folder in layout.parents:
             _make_folder(folder, _PUBLIC, None)
@@ -134,7 +149,7 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
 
 def _own_folders(parent: Path) -> dict[Path, int]:
     return {
-        parent / "outbox": _SHARED,
+        parent / OUTBOX_NAME: _SHARED,
         parent / "rejected": _SHARED,
         parent / ".work": _PRIVATE,
         parent / "archive": _SHARED,
@@ -161,6 +176,9 @@ def _mailbox_values(mailbox: Mailbox, ours: Path) -> tuple[dict[str, str | Path]
 
 def _make_folder(folder: Path, mode: int, owner: str | None) -> None:
     if folder.is_dir():
+        if owner is not None and host.is_root() and folder.lstat().st_uid == 0:
+            # A mount, or made by hand as root: the service could not work in it.
+            _give(folder, owner, owner)
         return
     folder.mkdir(parents=True)
     # After mkdir, whose mode the umask narrows: the permissions must not depend on who ran init.
@@ -187,10 +205,9 @@ def _write(file: Path, text: bytes, group: str | None) -> None:
 
 
 def _give(path: Path, user: str | None, group: str) -> None:
-    """Give what root has made to the service, on a system that has its user."""
+    """Give what root has made to the service."""
     if host.is_root():
-        with suppress(LookupError):
-            shutil.chown(path, user, group)
+        host.give(path, None if user is None else host.user_number(user), host.group_number(group))
 
 
 def settings_text(values: Mapping[str, Mapping[str, str | Path]], remarks: Mapping[str, str]) -> str:

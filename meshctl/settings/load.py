@@ -18,7 +18,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from meshctl.errors import ConfigError
+from meshctl.errors import ClosedSettingsError, ConfigError
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.platform import host
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
@@ -100,10 +100,33 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     if faults:
         lines = [f"  {fault.line(sources)}" for fault in faults]
         count = "one setting is" if len(lines) == 1 else f"{len(lines)} settings are"
-        raise ConfigError("\n".join([f"{file}: {count} wrong:", *lines]))
+        text = "\n".join([f"{file}: {count} wrong:", *lines])
+        if any(fault.is_closed for fault in faults):
+            closed = ClosedSettingsError(text)
+            staged = sections.get("staging")
+            closed.outbox = staged.outbox if isinstance(staged, StagingSettings) else None
+            raise closed
+        raise ConfigError(text)
+    return _put_together(file, sections, site)
+
+
+def unknown_settings(outbox: Path) -> Settings:
+    """Return the settings of a mailbox of which only the outbox is known: the defaults, and invented names.
+
+    For those who drop files and may not read the settings: what a site has set otherwise they cannot know.
+    """
+    document = {
+        "mailbox": {"id": "UNKNOWN", "folder": "mailbox", "organisation": "Unknown", "ods_code": "Y99999"},
+        "staging": {"outbox": str(outbox)},
+    }
+    sections, _ = _sections(document, Origin(outbox.parent))
+    return _put_together(outbox.with_name(FILE_NAME), sections, {})
+
+
+def _put_together(file: Path, sections: dict[str, Section], site: Mapping[str, UseCaseSettings]) -> Settings:
     routing = RoutingSettings.model_validate(sections["routing"])
     staging = StagingSettings.model_validate(sections["staging"])
-    use_cases = merge_use_cases(shipped, site, routing, staging)
+    use_cases = merge_use_cases(shipped_use_cases(), site, routing, staging)
     return Settings.model_validate({"file": file, "use_cases": use_cases, **sections})
 
 
@@ -119,6 +142,8 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
     try:
         # Some editors on Windows begin a file with a byte order mark.
         text = _read(file, of_others=of_others).decode("utf-8-sig").replace("\r\n", "\n")
+    except PermissionError as error:
+        raise ClosedSettingsError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
     except OSError as error:
         raise ConfigError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -260,7 +285,8 @@ def _apply_client_config(
     except ExplainedError as error:
         return None, [SettingFault("mailbox.client_config", f"found {found(named)}: {error}")]
     except ConfigError as error:
-        return None, [SettingFault("mailbox.client_config", str(error))]
+        is_closed = isinstance(error, ClosedSettingsError)
+        return None, [SettingFault("mailbox.client_config", str(error), is_closed)]
     return client, []
 
 

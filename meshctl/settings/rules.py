@@ -25,10 +25,11 @@ _UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
 
 @dataclass(frozen=True, slots=True)
 class SettingFault:
-    """One fault: the dotted key it is about, and a sentence."""
+    """One fault: the dotted key it is about, and a sentence; `is_closed` if it is for lack of rights."""
 
     key: str
     text: str
+    is_closed: bool = False
 
     def line(self, sources: Mapping[str, str]) -> str:
         """Return the fault as a line; `sources` has the variables of keys that the environment sets."""

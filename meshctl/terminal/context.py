@@ -42,6 +42,12 @@ def settings_if_any(ctx: click.Context) -> Settings | None:
     return settings_of(ctx)
 
 
+def settings_file_of(ctx: click.Context) -> Path | None:
+    """Return the settings file of this call, whether it can be read or not; None if there is none."""
+    file = find_settings_file(_config_option(ctx), os.environ)
+    return None if file is None else file.absolute()
+
+
 def _config_option(ctx: click.Context) -> Path | None:
     config = ctx.find_root().params.get("config")
     return config if isinstance(config, Path) else None

@@ -31,6 +31,7 @@ from meshctl.outbound.judge import Judge, sidecar_beside
 from meshctl.outbound.letter import Letter
 from meshctl.outbound.names import NameKind, NameRules, is_index
 from meshctl.payload.sidecar import Sidecar
+from meshctl.platform import host
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any
 from meshctl.terminal.options import laid_over, sidecar_bytes
@@ -76,12 +77,13 @@ class Followed:
 
 
 def examine_beforehand(
-    settings: Settings, file: Path, given: Sidecar | None
+    settings: Settings, file: Path, given: Sidecar | None, *, strict: bool = True
 ) -> tuple[Letter, Sidecar | None]:
     """Return what would be sent, and its sidecar: the one beside the file, overridden by `given`.
 
     Prints cautions on standard error. Raises Rejection where the daemon would reject the file, UsageError if
-    there is no such file, OSError.
+    there is no such file, OSError. Unless `strict`, the settings are not the mailbox's own, so that name and
+    sidecar must be right, and the rest is a warning.
     """
     file = file.absolute()
     _check_kind(file, NameRules(settings.staging))
@@ -92,7 +94,13 @@ def examine_beforehand(
     if letter is None:
         raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
     if letter.rejection is not None:
-        raise letter.rejection
+        if strict:
+            raise letter.rejection
+        click.echo(
+            f"Warning: {mask_file_name(file.name)}: {letter.rejection} By the shipped settings it would be"
+            " rejected; the service judges it by its own.",
+            err=True,
+        )
     print_cautions(letter.cautions)
     return letter, sidecar
 
@@ -120,11 +128,13 @@ def _use_case_of(settings: Settings, file: Path) -> str | None:
     return use_case if in_sub_folder else None
 
 
-def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) -> Followed:
+def drop(
+    settings: Settings, source: str, name: str, sidecar: Sidecar | None, *, strict: bool = True
+) -> Followed:
     """Copy `source` into the outbox as `name` with its sidecar; return what is needed to follow it.
 
-    The copy is examined before the daemon can see it. Raises Rejection if it would be rejected, ConfigError
-    if there is no outbox, OSError.
+    The copy is examined before the daemon can see it. Raises Rejection if it would be rejected, unless not
+    `strict`; MeshctlError if there is no outbox or this user may not drop there, OSError.
     """
     if sidecar is not None and sidecar.document is not None and sidecar.document.attachments:
         raise MeshctlError(
@@ -132,8 +142,7 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
             " sidecar first."
         )
     outbox = settings.staging.outbox
-    if not outbox.is_dir():
-        raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' creates it.")
+    _check_outbox(outbox)
     examined: list[tuple[Letter, str]] = []
 
     def check(folder: str, hidden_name: str) -> None:
@@ -141,7 +150,7 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
             letter = Judge(settings).judge(outbox_folder, hidden_name, None, sidecar)
         if letter is None:
             raise MeshctlError("Somebody removed the file from the outbox before it was complete.")
-        if letter.rejection is not None:
+        if letter.rejection is not None and strict:
             raise letter.rejection
         stamp = new_message_id(now()).partition("_")[0]
         examined.append((letter, settings.mailbox.file_prefix + stamp))
@@ -155,6 +164,21 @@ def drop(settings: Settings, source: str, name: str, sidecar: Sidecar | None) ->
         file_name=mask_file_name(placed_as, letter.words_to_mask),
         sha256=letter.sha256,
         younger_than=younger_than,
+    )
+
+
+def _check_outbox(outbox: Path) -> None:
+    """Raise MeshctlError unless there is an outbox, and this user may put files there."""
+    group = "its senders' group"
+    with suppress(PermissionError):
+        if not outbox.is_dir():
+            raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' creates it.")
+        if os.access(outbox, os.W_OK | os.X_OK):
+            return
+        group = f"the group {host.group_name(outbox.stat().st_gid)}" if host.HAS_MODES else group
+    raise MeshctlError(
+        f"This user may not put files into {outbox}. Join {group} (as root: usermod -a -G GROUP USER), and"
+        " log in again; if there is none: meshctl init --system NAME --senders GROUP."
     )
 
 

@@ -172,7 +172,8 @@ def test_the_outboxes_sub_folder_names_the_use_case(site: Site) -> None:
             None,
             (
                 "No use case is given for this file. Drop the file into the sub-folder of its "
-                "use case, name the use case in a sidecar, or set default_use_case."
+                "use case, name the use case in a sidecar (with meshctl send: --use-case NAME), or set "
+                "default_use_case. 'meshctl use-cases' lists the names."
             ),
         ),
         (

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from meshctl.cli import COMMANDS
-from meshctl.settings.layout import SERVICE_USER, Mailbox, system_layout
+from meshctl.settings.layout import Mailbox, system_layout
+from meshctl.settings.senders import SERVICE_USER
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 ADAPTER, BRIDGE = FOLDER / "meshctl@.service", FOLDER / "meshctl-bridge@.service"

@@ -1,0 +1,105 @@
+"""Who may drop files: the outbox of a mailbox, and its use-case folders, opened to a group of senders.
+
+The service owns these folders and the senders' group may write there, so what is dropped is the group's
+(setgid). A default access list lets the service read it whatever umask its sender has, and keeps the other
+senders from reading it. Nothing else of the mailbox is open to them; the folder that the outbox is in lets
+everybody pass, and shows nobody what is in it.
+"""
+
+import os
+import stat
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshctl.errors import ConfigError
+from meshctl.platform import host
+
+SERVICE_USER = "meshctl"
+_PRIVATE_FOLDER = 0o750
+
+
+@dataclass(frozen=True, slots=True)
+class Senders:
+    """The group that may drop, by name and number, and the number of the service's user."""
+
+    group: str
+    group_id: int
+    service_id: int
+
+
+def find_senders(group: str) -> Senders:
+    """Return a group of senders. Raises ConfigError where the group or the service's user is missing."""
+    group_id = host.group_number(group)
+    if group_id is None:
+        raise ConfigError(
+            f"There is no group {group!a} on this system. Make it, and put into it who may drop files:"
+            f" groupadd --system {group}; usermod -a -G {group} USER. Nothing was changed."
+        )
+    if group_id == host.group_number(SERVICE_USER):
+        raise ConfigError(
+            f"{group} is the service's own group: who is in it can read every letter and secret of every"
+            f" mailbox. Name a group for this mailbox's senders: groupadd --system {group}-senders."
+        )
+    return Senders(group, group_id, service_user())
+
+
+def service_user() -> int:
+    """Return the number of the user that the service runs as. Raises ConfigError if there is none."""
+    user_id = host.user_number(SERVICE_USER)
+    if user_id is None:
+        raise ConfigError(
+            f"There is no user {SERVICE_USER} on this system, to whom the folders are to belong. Install"
+            " meshctl.sysusers and run systemd-sysusers first. Nothing was changed."
+        )
+    return user_id
+
+
+def check_use_cases(named: Iterable[str], known: Collection[str]) -> None:
+    """Raise ConfigError for a use case that there is not."""
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"There is no use case {', '.join(map(ascii, unknown))}; 'meshctl use-cases' lists them. Nothing"
+            " was changed."
+        )
+
+
+def lay_outbox(outbox: Path, use_cases: Collection[str], senders: Senders | None) -> bool:
+    """Make the use-case folders of an outbox, and open all of it to the senders, if there are any.
+
+    False where the file system has no access lists, so that a sender's umask decides what the service may
+    read. Raises ConfigError where a folder cannot be made or changed.
+    """
+    try:
+        if senders is not None:
+            return _open(outbox, use_cases, senders)
+        _make_use_case_folders(outbox, use_cases)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or outbox} cannot be made: {error.strerror}.") from None
+    return True
+
+
+def _open(outbox: Path, use_cases: Collection[str], senders: Senders) -> bool:
+    has_lists = host.share_folders(outbox, use_cases, senders.service_id, senders.group_id)
+    above = outbox.parent
+    status = os.lstat(above)
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == senders.service_id:
+        above.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
+    return has_lists
+
+
+def _make_use_case_folders(outbox: Path, use_cases: Collection[str]) -> None:
+    """Make folders of use cases that are missing, open to those to whom the outbox is."""
+    if not use_cases:
+        return
+    status = outbox.stat()
+    if host.HAS_MODES and stat.S_IMODE(status.st_mode) & host.SHARED_MODE == host.SHARED_MODE:
+        host.share_folders(outbox, use_cases, status.st_uid, status.st_gid)
+        return
+    for folder in (outbox / name for name in use_cases):
+        if not folder.is_dir():
+            folder.mkdir()
+            folder.chmod(_PRIVATE_FOLDER)
+            if host.is_root():
+                host.give(folder, status.st_uid, status.st_gid)
