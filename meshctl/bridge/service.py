@@ -26,7 +26,7 @@ from meshctl.bridge.send import PairSender
 from meshctl.bridge.tracking import Tracker
 from meshctl.clock import Clock
 from meshctl.daemon.alerts import Alerts
-from meshctl.daemon.lock import serving
+from meshctl.daemon.mailbox_lock import serving
 from meshctl.daemon.retry import RetriedWork, RetryPolicy
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError

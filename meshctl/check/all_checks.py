@@ -15,6 +15,7 @@ from meshctl.check.bridge import check_bridge
 from meshctl.check.exposure import check_exposure, check_user, check_writers
 from meshctl.check.finding import Finding, Setup, error
 from meshctl.check.folders import check_folders, check_moves, check_room, check_watching
+from meshctl.check.neighbours import check_neighbours
 from meshctl.check.rights import check_client_rights, check_group
 from meshctl.check.services import (
     check_alerts,
@@ -55,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     check_writers,
     check_clock,
     check_daemon,
+    check_neighbours,
     check_blocked,
     check_ledger,
     check_owners,

@@ -17,8 +17,9 @@ from meshctl.bridge.connect import (
     secret_file,
 )
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
-from meshctl.daemon.lock import server_of
+from meshctl.daemon.mailbox_lock import server_of
 from meshctl.errors import ConfigError
+from meshctl.files.client_folders import SERVER_LOCK_NAME
 from meshctl.files.mounts import on_one_mount
 from meshctl.platform import host
 from meshctl.settings.model import BridgeSettings
@@ -148,6 +149,13 @@ def _folders(setup: Setup) -> Iterator[Finding]:
     work, mailbox = settings.bridge.work, settings.mailbox.folder
     if not os.path.isdir(mailbox):
         return
+    if os.path.isdir(work) and not host.is_own_folder(work):
+        yield error(
+            "bridge.work",
+            f"{work} (bridge.work) is a link, or belongs to another user: the bridge does not start.",
+            "Remove the link, or name the folder itself; give a folder that is another's to the bridge's user"
+            " (chown), once its messages are settled.",
+        )
     name = "one_file_system.bridge"
     if on_one_mount(work, settings.mailbox.in_folder) and on_one_mount(work, settings.mailbox.out_folder):
         yield ok(name, "Files can be moved between the mailbox and the bridge's work folder.")
@@ -176,6 +184,13 @@ def _alone(setup: Setup) -> Finding:
 
 def _running(setup: Setup) -> Finding:
     name = "bridge.runs"
+    lock = setup.settings.mailbox.temp_folder / SERVER_LOCK_NAME
+    if lock.is_symlink():
+        return error(
+            name,
+            f"{lock} is a link, and a lock is never taken through one: the bridge does not start.",
+            "Remove it, and see who may write in that folder.",
+        )
     server = server_of(setup.settings.mailbox)
     if server is None:
         return note(

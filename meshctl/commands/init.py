@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from meshctl.check.neighbours import other_settings
+from meshctl.daemon.mailbox_lock import ONE_ONLY
 from meshctl.errors import ConfigError
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.platform import host
@@ -207,6 +209,8 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
             f"Let the service access the mailbox: systemctl edit meshctl@{instance}, [Service],"
             f" ReadWritePaths={mailbox.client.interface_root}"
         )
+    if (others := _others(layout.settings_file)) is not None:
+        steps.insert(0, f"{others} {ONE_ONLY}")
     if instance is not None and not _HAS_SYSTEMD:
         steps.append(f"Close it to other users: {host.close_command(layout.settings_file.parent)}")
     steps.append(f"meshctl -c {file} check")
@@ -218,3 +222,13 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
         steps.append(f"meshctl service install -c {file}, then meshctl service start -c {file}")
     steps.append(f"Drop a file into {layout.outbox}; meshctl -c {file} status shows what became of it.")
     return steps
+
+
+def _others(file: Path) -> str | None:
+    """Return which other settings name the mailbox of these, which were just written; None if none do."""
+    try:
+        settings = load_settings(file, {})
+    except ConfigError:
+        # What a person has to decide first is said in another step.
+        return None
+    return other_settings(settings.mailbox.folder, settings.mailbox.id, file)

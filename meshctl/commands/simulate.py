@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from meshctl.daemon.lock import serving
+from meshctl.daemon.mailbox_lock import serving
 from meshctl.simulator.mesh import SimulatedMesh, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, check_unused, make_mailbox_folders

@@ -17,7 +17,8 @@ from functools import partial
 
 from meshctl import __version__
 from meshctl.daemon.alerts import Alerts
-from meshctl.daemon.lock import AlreadyRunningError, InstanceLock
+from meshctl.daemon.lock import AlreadyRunningError
+from meshctl.daemon.mailbox_lock import Locks
 from meshctl.daemon.metrics import Metrics
 from meshctl.daemon.obstacles import ObstacleNote
 from meshctl.daemon.problems import folders_of, problem_of
@@ -68,19 +69,19 @@ _ENDS = {Ailment.STALE: End.LEDGER_STALE, Ailment.DAMAGED: End.LEDGER_DAMAGED}
 
 
 class Session:
-    """The work on one mailbox under one set of settings, for as long as `lock` is held."""
+    """The work on one mailbox under one set of settings, for as long as `locks` are held."""
 
     def __init__(
         self,
         settings: Settings,
         services: Services,
-        lock: InstanceLock,
+        locks: Locks,
         parts: RetriedParts,
         signals: Signals,
         manager: ServiceManager,
     ) -> None:
         self._settings = settings
-        self._lock = lock
+        self._locks = locks
         self._parts = parts
         self._services = services
         self._signals = signals
@@ -103,6 +104,8 @@ class Session:
     def turn(self) -> float:
         """Do what is due; return how many seconds later the next turn is due if no event comes before."""
         self._notice_clock()
+        # The mailbox's folder may have come, or gone and come back, since the last turn.
+        self._locks.hold_mailbox()
         self._backlog = False
         arrivals = self.watch()
         next_turn = self._outbound_part.run(lambda: self._send(arrivals))
@@ -214,7 +217,7 @@ class Session:
 
     def _has_lost_ledger_or_lock(self) -> bool:
         """True if the ledger or the lock was removed or replaced."""
-        return not (self._services.ledger.is_in_place() and self._lock.is_held())
+        return not (self._services.ledger.is_in_place() and self._locks.has_state())
 
     def _notice_clock(self) -> None:
         jump = self._services.clock.notice_jump()
@@ -256,6 +259,7 @@ class Daemon:
         self._parts = RetriedParts(settings, self._journal)
         self._metrics = Metrics(settings, journal)
         self._note = ObstacleNote(settings.state.folder)
+        self._locks = Locks(settings, self._journal)
 
     def run(self) -> None:
         """Work until SIGTERM.
@@ -263,13 +267,13 @@ class Daemon:
         Raises AlreadyRunningError, LedgerFormatError, ForeignFolderError; MeshctlError at the start only, if
         the state folder cannot be used. Retries on any other error.
         """
-        with self._alone() as lock:
+        with self._alone() as locks:
             forget_answer(self._settings.state.folder)
             self._manager.ready()
             self._parts.look()
             if self._parts.obstacles():
                 self._tell_obstacles(lambda: "")
-            session, end = self._begin_patiently(lock), End.STOP
+            session, end = self._begin_patiently(locks), End.STOP
             if session is not None:
                 # Whoever reads this line and drops a file must find its folder watched.
                 session.watch()
@@ -277,22 +281,22 @@ class Daemon:
             try:
                 while session is not None:
                     end = self._work(session)
-                    session = None if end is End.STOP else self._begin_patiently(lock, after=end)
+                    session = None if end is End.STOP else self._begin_patiently(locks, after=end)
             finally:
                 self._alerts.close(_LAST_ALERTS_SECONDS)
             self._journal.info("daemon.stopped")
 
     def run_once(self) -> None:
         """Do all that can be done now. Raises MeshctlError when something blocks the work."""
-        with self._alone() as lock:
+        with self._alone() as locks:
             try:
-                self._work_once(lock, after=None)
+                self._work_once(locks, after=None)
             except (MeshctlError, sqlite3.Error) as error:
                 errors = [error, *self._parts.errors()]
                 if Ailment.DAMAGED not in map(ailment_of, errors):
                     raise
                 self._parts = RetriedParts(self._settings, self._journal)
-                self._work_once(lock, after=End.LEDGER_DAMAGED)
+                self._work_once(locks, after=End.LEDGER_DAMAGED)
             finally:
                 self._alerts.close(_ALERTS_OF_ONE_RUN_SECONDS)
 
@@ -335,10 +339,10 @@ class Daemon:
         self._note.keep(obstacles)
         self._manager.turned([each.text for each in obstacles], counts)
 
-    def _work_once(self, lock: InstanceLock, after: End | None) -> None:
+    def _work_once(self, locks: Locks, after: End | None) -> None:
         self._parts.look()
         try:
-            session = self._parts.ledger.do(partial(self._begin, lock, after))
+            session = self._parts.ledger.do(partial(self._begin, locks, after))
             try:
                 session.run_once()
             finally:
@@ -350,11 +354,11 @@ class Daemon:
         self._metrics.turned(session.connection, self._parts, at_once=True)
         session.close()
 
-    def _begin_patiently(self, lock: InstanceLock, after: End | None = None) -> Session | None:
+    def _begin_patiently(self, locks: Locks, after: End | None = None) -> Session | None:
         """Begin a session as soon as the services can be opened; return None if a stop comes first."""
         attempts = self._parts.ledger
         while not self._signals.stop_requested:
-            session = attempts.run(partial(self._begin, lock, after))
+            session = attempts.run(partial(self._begin, locks, after))
             if session is not None:
                 return session
             if isinstance(attempts.error, _ENDING):
@@ -368,7 +372,7 @@ class Daemon:
             self._signals.wait(min(attempts.pause_seconds or 0.0, self._manager.longest_wait_seconds))
         return None
 
-    def _begin(self, lock: InstanceLock, after: End | None) -> Session:
+    def _begin(self, locks: Locks, after: End | None) -> Session:
         """Open the services and begin a session; `after` is why the one before ended.
 
         Raises AlreadyRunningError, ForeignFolderError, LedgerError, OSError, sqlite3.Error.
@@ -376,7 +380,7 @@ class Daemon:
         folder = self._settings.state.folder
         # Not its parents: a share that is away must not be made on the disk below.
         folder.mkdir(mode=0o700, exist_ok=True)
-        lock.hold()
+        locks.hold()
         for own in self._settings.own_folders:
             claim(own, self._settings.mailbox.id)
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
@@ -385,7 +389,7 @@ class Daemon:
             # A ledger that was restored from a back-up lacks what was sent since.
             complete_ledger(self._settings, services)
             self._parts.forget_errors()
-            return Session(self._settings, services, lock, self._parts, self._signals, self._manager)
+            return Session(self._settings, services, locks, self._parts, self._signals, self._manager)
         except BaseException:
             services.ledger.close()
             raise
@@ -402,7 +406,8 @@ class Daemon:
         try:
             settings = self._load()
             _check_unchanged(self._settings, settings)
-        except ConfigError as error:
+            self._locks.change_to(settings)
+        except (ConfigError, AlreadyRunningError) as error:
             fault = str(error)
             self._metrics.note_reload_failed()
             self._journal.tell("daemon.reload_failed", {}, text=fault, advice=_RELOAD_ADVICE)
@@ -425,20 +430,19 @@ class Daemon:
         self._journal.info("daemon.reloaded")
 
     @contextmanager
-    def _alone(self) -> Iterator[InstanceLock]:
+    def _alone(self) -> Iterator[Locks]:
         folder = self._settings.state.folder
-        lock = InstanceLock(folder)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock.hold()
-        except OSError as error:
-            problem = problem_of(error, folders_of(self._settings))
-            raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
-        with lock:
+        with self._locks as locks:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                locks.hold()
+            except OSError as error:
+                problem = problem_of(error, folders_of(self._settings))
+                raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
             if threading.current_thread() is threading.main_thread():
                 system.ignore_lease_breaks()
             with self._signals.listen(folder):
-                yield lock
+                yield locks
 
 
 def _check_unchanged(old: Settings, new: Settings) -> None:

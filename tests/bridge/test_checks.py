@@ -1,6 +1,7 @@
 """What `meshctl check` says of a bridge: packages, secrets, certificate, folders."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from meshctl.bridge.connect import certificate_validity
 from meshctl.check.finding import Finding, Severity
-from meshctl.daemon.lock import server_of, serving
+from meshctl.daemon.mailbox_lock import server_of, serving
 from meshctl.settings.load import load_settings
 from tests.bridge.sandbox import TestAuthority
 from tests.check.checked_site import CheckedSite, checked
@@ -174,6 +175,23 @@ def test_a_running_bridge_is_named(bridged: CheckedSite) -> None:
     assert found.ok
     assert f"served by the bridge, process {os.getpid()} on" in found.text
     assert server_of(mailbox) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")
+@pytest.mark.parametrize(("place", "name"), [(".bridge", "bridge.work"), ("TEMP", "bridge.runs")])
+def test_a_link_where_the_bridge_wants_its_own(bridged: CheckedSite, place: str, name: str) -> None:
+    """The bridge would not start, so that is said before."""
+    elsewhere = bridged.site.root / "elsewhere"
+    elsewhere.mkdir()
+    link = bridged.mailbox / "TEMP" / "serving.lock" if place == "TEMP" else bridged.site.root / place
+    link.symlink_to(elsewhere)
+
+    found = bridged.failing()[name]
+
+    assert found.severity is Severity.ERROR
+    assert f"{link}" in found.text
+    assert "is a link" in found.text
+    assert "Remove" in found.advice
 
 
 def test_nothing_kept_in_sent(bridged: CheckedSite) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, ask_to_reload, seems_running, serving
+from meshctl.daemon.lock import AlreadyRunningError, InstanceLock, ask_to_reload, seems_running
 from meshctl.errors import MeshctlError
-from tests.settings.loading import MINIMAL, load
 
 
 def _holder(folder: Path, text: str) -> None:
@@ -110,31 +109,13 @@ def test_nobody_is_signalled_who_does_not_hold_the_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")
-def test_who_serves_is_not_written_through_a_link(tmp_path: Path) -> None:
-    """Nor who holds a state folder: a file that somebody has the name lead to stays as it is."""
+def test_who_holds_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """A file that somebody has the name lead to stays as it is."""
     (tmp_path / "key").write_text("secret")
-    mailbox = load(tmp_path, MINIMAL).mailbox
-    mailbox.temp_folder.mkdir(parents=True)
-    (mailbox.temp_folder / "serving").symlink_to(tmp_path / "key")
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "holder").symlink_to(tmp_path / "key")
 
-    with serving(mailbox, "the bridge"):
-        assert "the bridge" in (mailbox.temp_folder / "serving").read_text()
     with InstanceLock(tmp_path / "state"):
         assert seems_running(tmp_path / "state")
 
     assert (tmp_path / "key").read_text() == "secret"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")
-def test_no_lock_is_taken_through_a_link(tmp_path: Path) -> None:
-    """The text says what is wrong and what to do."""
-    mailbox = load(tmp_path, MINIMAL).mailbox
-    mailbox.temp_folder.mkdir(parents=True)
-    (mailbox.temp_folder / "serving.lock").symlink_to(tmp_path / "elsewhere")
-
-    with pytest.raises(MeshctlError, match=r"serving.lock is a link.* Remove it"), serving(mailbox, "x"):
-        pass
-
-    assert not (tmp_path / "elsewhere").exists()

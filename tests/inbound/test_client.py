@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meshctl.daemon.lock import serving
+from meshctl.daemon.mailbox_lock import serving
 from meshctl.inbound.client import CLIENT_FACT, ClientState, ClientView, client_view
 from meshctl.mesh.states import State
 from tests.inbound.inbound_site import InboundSite, report_on

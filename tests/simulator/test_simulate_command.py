@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
-from meshctl.daemon.lock import serving
+from meshctl.daemon.mailbox_lock import serving
 from meshctl.simulator.service import work_folder
 from tests.payloads import pdf
 from tests.simulator.conftest import SimulatedMailbox
