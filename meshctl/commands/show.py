@@ -1,10 +1,19 @@
 """`meshctl show`: one message and its history. Reads the ledger, and what MESH told the bridge."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import click
 
 from meshctl.bridge.tracking import tracked_status
+from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.reads import snapshot
-from meshctl.mesh.states import FINAL
+from meshctl.ledger.records import Message
+from meshctl.mesh.states import FINAL, WITHDRAWN, State
+from meshctl.outbound.names import ERROR_SUFFIX
+from meshctl.outbound.rejected import explanations
+from meshctl.platform import host
 from meshctl.terminal.context import message_named, settings_of
 from meshctl.terminal.options import EXACT_HELP
 from meshctl.terminal.output import Times, epilog, print_json
@@ -42,8 +51,36 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
     tracked = (
         None if message.state in FINAL else tracked_status(state_folder, message.message_id, message.mesh_id)
     )
+    place = _place(settings.staging.rejected, message)
     if as_json:
         tracking = {} if tracked is None else {"tracking": tracked.as_json()}
-        print_json(message.as_json() | tracking)
+        rejected = {} if place is None else {"rejected_file": place}
+        print_json(message.as_json() | tracking | rejected)
     else:
-        print_message(message, tracked, times=Times.EXACT if exact else Times.BOTH)
+        lies = None if place is None else str(place)
+        if place is None and _is_in_rejected(message):
+            lies = f"not in {settings.staging.rejected} any more"
+        print_message(message, tracked, lies, times=Times.EXACT if exact else Times.BOTH)
+
+
+def _is_in_rejected(message: Message) -> bool:
+    """True if the file of a message went to rejected/."""
+    return message.state is State.REJECTED or (
+        message.reason is not None and message.reason.event == WITHDRAWN
+    )
+
+
+def _place(folder: Path, message: Message) -> Path | None:
+    """Return where the file of a message lies in rejected/; None where it is not, or cannot be looked for.
+
+    What looks like an NHS number in its name is masked, as everywhere.
+    """
+    if not _is_in_rejected(message):
+        return None
+    with suppress(OSError), host.acting_as_owner_of(folder):
+        # As their owner: what others wrote there is no explanation of ours, and root is another.
+        for path, content in explanations(str(folder)):
+            file = Path(path.removesuffix(ERROR_SUFFIX))
+            if content.get("message_id") == message.message_id and os.path.lexists(file):
+                return folder / mask_file_name(file.name)
+    return None

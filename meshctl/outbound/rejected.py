@@ -363,15 +363,16 @@ def _written(content: Mapping[str, object]) -> bytes:
 
 def explanations(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the path and content of each explanation in `rejected/`; what cannot be read is passed over."""
-    for entry in os.scandir(folder):
-        if not entry.name.endswith(ERROR_SUFFIX) or entry.name.startswith("."):
-            continue
-        # An old explanation that was itself dropped, with all of `rejected/` say, is a rejected file.
-        if os.path.lexists(entry.path + ERROR_SUFFIX):
-            continue
-        content = read_explanation(entry.path)
-        if content is not None:
-            yield entry.path, content
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.endswith(ERROR_SUFFIX) or entry.name.startswith("."):
+                continue
+            # An old explanation that was itself dropped, with all of `rejected/` say, is a rejected file.
+            if os.path.lexists(entry.path + ERROR_SUFFIX):
+                continue
+            content = read_explanation(entry.path)
+            if content is not None:
+                yield entry.path, content
 
 
 def read_explanation(path: str) -> dict[str, Any] | None:

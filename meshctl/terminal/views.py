@@ -149,13 +149,13 @@ def print_messages(messages: Sequence[Message], *, times: Times) -> None:
     console.print(table)
 
 
-def print_message(message: Message, tracked: "Tracked | None", *, times: Times) -> None:
-    """Print one message, what MESH says about it if it was asked, and its history."""
+def print_message(message: Message, tracked: "Tracked | None", lies: str | None, *, times: Times) -> None:
+    """Print one message, what MESH says about it if it was asked, where its file lies, and its history."""
     now = wall_clock()
     fields = Table.grid(padding=(0, 2))
     fields.add_column(no_wrap=True, style="bold")
     fields.add_column(overflow="fold")
-    for label, value in _fields(message, tracked, now, times=times):
+    for label, value in _fields(message, tracked, lies, now, times=times):
         fields.add_row(label, value)
     history = make_table(
         ("WHEN", "EVENT", "STATE", "CODE", "TEXT"),
@@ -185,7 +185,7 @@ def time_text(at: datetime, now: datetime, *, times: Times) -> Text:
 
 
 def _fields(
-    message: Message, tracked: "Tracked | None", now: datetime, *, times: Times
+    message: Message, tracked: "Tracked | None", lies: str | None, now: datetime, *, times: Times
 ) -> Iterable[tuple[str, Text]]:
     yield "Message", plain_text(message.message_id)
     yield "State", state_text(message)
@@ -201,6 +201,8 @@ def _fields(
     if message.awaiting and message.state is not State.FAILED:
         yield "Awaiting", plain_text(f"{' and '.join(message.awaiting)} acknowledgement")
     yield "File", plain_text(message.file_name)
+    if lies is not None:
+        yield "Lies", plain_text(lies)
     yield "Size", plain_text(size_text(message.size_bytes))
     if message.wrapped_bytes is not None:
         yield "Wrapped", plain_text(f"in an ITK3 message of {size_text(message.wrapped_bytes)}")

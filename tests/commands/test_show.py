@@ -124,3 +124,26 @@ def test_times_are_local_ones_beside_how_long_ago(site: Site) -> None:
 
     assert re.search(r"Created +2026-07-22 10:15:02 BST, (in )?\d+ d( ago)?", summer)
     assert len(re.findall(r"2026-01-22 09:15:02 GMT, (?:in )?\d+ d(?: ago)?", winter)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("letter.pdf", "letter.pdf"), ("999 000 0042.pdf", "**********.pdf")]
+)
+def test_a_rejected_file_is_found(site: Site, name: str, shown: str) -> None:
+    """`show` says where the file lies, also where it had to get another name, and when it is gone."""
+    (site.rejected / name).write_bytes(b"another")
+    site.place(name, b"x", sidecar={"use_case": "no-such-case"})
+    site.run_once()
+    (explanation,) = site.explanations()
+    message_id = explanation.content["message_id"]
+
+    found = invoke(site, "show", message_id).stdout
+    told = json.loads(invoke(site, "show", message_id, "--json").stdout)
+    explanation.payload.unlink()
+    gone = invoke(site, "show", message_id).stdout
+
+    place = site.rejected / shown.replace(".pdf", ".2.pdf")
+    assert explanation.payload.name != name
+    assert re.search(rf"^Lies +{re.escape(str(place))}$", found, re.MULTILINE)
+    assert told["rejected_file"] == str(place)
+    assert f"not in {site.rejected} any more" in gone
