@@ -1,5 +1,6 @@
 """The pages for a server, from an empty machine to an uninstall: each command as it stands, in order."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +170,27 @@ def test_a_page_every_morning(host: Machine, admin: Administrator) -> None:
     assert "X26ABC1" in host.run(*as_clerk, "sh", "-c", f"cat {REPORTS}/20*.html").stdout
     for secret in (SETTINGS, f"{DATA}/state/key", f"{DATA}/rejected"):
         assert "denied" in host.run(*as_clerk, "head", "-c1", secret, check=False).stderr
+
+
+def test_nagios(host: Machine, admin: Administrator, below: Path) -> None:
+    """The monitoring user gets the one line by sudo, and may run nothing else so."""
+    title = "Nagios, Icinga and their kin"
+    if below == THIS_MACHINE and shutil.which("sudo") is None:
+        admin.followed.add((MONITORING, title))
+        pytest.skip("there is no sudo here")
+    host.run("useradd", "--system", "nagios")
+
+    said = admin.follow(MONITORING, title)
+
+    assert "MESHCTL OK - letters: " in said
+    for more in (
+        "status",
+        "check --all --nagios --json",
+        "-m letters check",
+        "-m letters find --nhs-number 1",
+    ):
+        asked = ["sudo", "-n", "-u", "meshctl", "/usr/local/bin/meshctl", *more.split()]
+        assert host.run("runuser", "-u", "nagios", "--", *asked, check=False).returncode != 0
 
 
 def test_upgrade(host: Machine, admin: Administrator) -> None:
