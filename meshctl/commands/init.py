@@ -21,7 +21,7 @@ from meshctl.settings.layout import (
     system_layout,
 )
 from meshctl.settings.load import load_settings
-from meshctl.settings.mailboxes import SYSTEM_FILE
+from meshctl.settings.mailboxes import SYSTEM_FILE, place_of
 from meshctl.settings.senders import SERVICE_USER, Senders, check_use_cases, find_senders, lay_outbox
 from meshctl.settings.types import MailboxId
 from meshctl.terminal.output import epilog
@@ -193,7 +193,7 @@ def _check_id(mailbox_id: str, source: str) -> None:
 
 
 def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
-    file = host.quoted(layout.settings_file)
+    option = place_of(layout.settings_file).option
     steps = []
     if mailbox.mailbox_id == PLACEHOLDER_ID:
         steps.append(f"Set [mailbox] id to the id of your MESH mailbox instead of {PLACEHOLDER_ID}.")
@@ -202,7 +202,7 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
     elif mailbox.client is None:
         steps.append(
             "Set [mailbox] folder to where your MESH Client has the mailbox, or set its InterfaceRoot to the"
-            f" folder created here. To try without a client: meshctl -c {file} simulate"
+            f" folder created here. To try without a client: meshctl {option} simulate"
         )
     elif instance is not None and _HAS_SYSTEMD:
         steps.append(
@@ -213,14 +213,14 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
         steps.insert(0, f"{others} {ONE_ONLY}")
     if instance is not None and not _HAS_SYSTEMD:
         steps.append(f"Close it to other users: {host.close_command(layout.settings_file.parent)}")
-    steps.append(f"meshctl -c {file} check")
+    steps.append(f"meshctl {option} check")
     if instance is None:
-        steps.append(f"meshctl -c {file} run")
+        steps.append(f"meshctl {option} run")
     elif _HAS_SYSTEMD:
         steps.append(f"systemctl enable --now meshctl@{instance}")
     else:
-        steps.append(f"meshctl service install -c {file}, then meshctl service start -c {file}")
-    steps.append(f"Drop a file into {layout.outbox}; meshctl -c {file} status shows what became of it.")
+        steps.append(f"meshctl {option} service install, then meshctl {option} service start")
+    steps.append(f"Drop a file into {layout.outbox}; meshctl {option} status shows what became of it.")
     return steps
 
 

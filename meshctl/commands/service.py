@@ -81,7 +81,7 @@ def install(ctx: click.Context, config: Path | None, bridge: bool, user: str | N
     name = _name(settings, bridge)
     flags = ["--bridge"] if bridge else []
     _service.install(name, ["-c", str(settings.file), "service", "host", *flags], user, password)
-    click.echo(f"{name} is installed. Start it: meshctl service start -c {settings.file}")
+    click.echo(f"{name} is installed. Start it: meshctl -c {settings.file} service start")
 
 
 def _named(act: Callable[[str], None]) -> click.Command:

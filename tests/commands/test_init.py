@@ -240,7 +240,7 @@ def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch
     assert settings.log.file == folder / "log" / "meshctl.log"
     assert settings.state.folder == folder / "state"
     assert f"icacls {folder} /inheritance:d" in result.output
-    assert f"meshctl service install -c {folder / 'meshctl.toml'}" in result.output
+    assert f"meshctl -c {folder / 'meshctl.toml'} service install" in result.output
     assert _init("--system", "x", "--root", tmp_path).exit_code == 2
 
 
