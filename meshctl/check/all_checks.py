@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
+from meshctl.check.access import check_access
 from meshctl.check.backlog import (
     check_client_life,
     check_out,
@@ -46,6 +47,7 @@ CHECKS: tuple[Check, ...] = (
     check_group,
     check_client_rights,
     check_exposure,
+    check_access,
     check_moves,
     check_room,
     check_reports,

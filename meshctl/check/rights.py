@@ -31,7 +31,7 @@ def check_group(setup: Setup) -> Iterator[Finding]:
     if name is None:
         return
     number = host.group_number(name)
-    us = _daemon_user(setup)
+    us = daemon_user(setup)
     if number is None:
         yield error(
             "mailbox.group",
@@ -91,7 +91,7 @@ def _can_take(client: Person, out_folder: Path) -> Finding:
 
 
 def _can_read(client: Person, setup: Setup) -> Finding:
-    us = _daemon_user(setup)
+    us = daemon_user(setup)
     group_id = _group_of_our_files(setup)
     mode = setup.settings.mailbox.file_mode
     if us is None or client.user_id in {0, us.user_id} or mode & stat.S_IROTH:
@@ -134,7 +134,7 @@ def _we_can_read(in_folder: Path) -> Iterator[Finding]:
         )
 
 
-def _daemon_user(setup: Setup) -> Person | None:
+def daemon_user(setup: Setup) -> Person | None:
     """Return the daemon's user: the owner of the state folder; before there is one, this user."""
     state = setup.settings.state.folder
     return host.person(state.stat().st_uid) if os.path.isdir(state) else host.ourselves()
@@ -149,5 +149,5 @@ def _group_of_our_files(setup: Setup) -> int | None:
         # What is created in a folder with the setgid bit gets the folder's group.
         if status.st_mode & stat.S_ISGID:
             return status.st_gid
-    us = _daemon_user(setup)
+    us = daemon_user(setup)
     return None if us is None else us.group_id

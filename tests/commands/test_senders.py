@@ -205,6 +205,61 @@ def test_folders_that_root_made_before_are_the_services(server: PrivateServer) -
     assert owners == {SERVICE}
 
 
+def _access(server: PrivateServer, user: str = SERVICE) -> dict[str, tuple[str, str]]:
+    """Return what `check` finds about access: severity of what is wrong, or "ok", and text, by name."""
+    checks = json.loads(server.meshctl(user, "-m", "letters", "check", "--json").stdout)["checks"]
+    found = [one for one in checks if one["name"].startswith("access.")]
+    return {one["name"]: ("ok" if one["ok"] else one["severity"], one["text"]) for one in found}
+
+
+def _with_password(server: PrivateServer, mode: str, owner: str = f"root:{SERVICE}") -> None:
+    secret = "/etc/meshctl/password"
+    server.write("root", secret, b"secret")
+    server.shell("root", f"chown {owner} {secret} && chmod {mode} {secret}")
+    lines = f'environment = "integration"\\npassword = "file:{secret}"'
+    server.shell("root", f"sed -i 's,^\\[bridge\\],[bridge]\\n{lines},' {_SETTINGS}")
+
+
+def test_check_says_who_may_do_what(laid: PrivateServer) -> None:
+    """Who may drop, and who may read secrets, rejected letters and the archive, all as it should be."""
+    _run_once(laid)
+    _with_password(laid, "0640")
+
+    found = _access(laid)
+
+    assert {severity for severity, _ in found.values()} == {"ok"}
+    assert found["access.outbox"][1].endswith(f"besides {SERVICE}: anna, ben.")
+    for name in ("access.rejected", "access.archive", "access.bridge.password"):
+        assert found[name][1].startswith("Who can read ")
+        assert found[name][1].endswith(f": {SERVICE}.")
+
+
+def test_a_sender_in_the_services_group_is_an_error(laid: PrivateServer) -> None:
+    """A sender who can read the password is an error, and what he can see of others' letters a warning."""
+    _run_once(laid)
+    _with_password(laid, "0640")
+    laid.shell("root", f"usermod -a -G {SERVICE} anna")
+
+    found = _access(laid)
+
+    assert found["access.bridge.password"][0] == "error"
+    assert found["access.bridge.password"][1].startswith("anna can read /etc/meshctl/password")
+    assert {found[f"access.{name}"][0] for name in ("rejected", "archive")} == {"warning"}
+    assert found["access.outbox"][0] == "ok"
+
+
+@pytest.mark.parametrize("user", [SERVICE, "root"])
+def test_a_secret_that_the_service_cannot_read_is_an_error(laid: PrivateServer, user: str) -> None:
+    """Also where root checks, who can read everything."""
+    _run_once(laid)
+    _with_password(laid, "0640", "root:root")
+
+    found = _access(laid, user)
+
+    severity, text = found["access.bridge.password"]
+    assert (severity, f"User {SERVICE}, as whom the service runs, may not read" in text) == ("error", True)
+
+
 def test_a_senders_link_opens_nothing(laid: PrivateServer) -> None:
     """A link in the place of a use-case folder is not followed by root: what it leads to stays closed."""
     laid.shell("root", "mkdir -m 700 /srv/secret")

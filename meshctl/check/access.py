@@ -1,0 +1,151 @@
+"""Who may drop files, and who may read what the mailbox keeps: secrets, rejected letters, the archive.
+
+Senders need the outbox alone. One who could read a secret could use the mailbox without meshctl, and one who
+could read `rejected/` would see the patients of others. The users are those of the groups that permissions
+and access lists name; whether the folders above let them pass counts too. Root may do everything, and is not
+named.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from meshctl.check.finding import Finding, Setup, error, listed, ok, warning
+from meshctl.check.rights import daemon_user
+from meshctl.platform import host
+from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Person
+from meshctl.settings.model import Settings
+
+_EVERYBODY: Final = Person("everybody", -1, -1, frozenset())
+_DROP: Final = MAY_WRITE | MAY_SEARCH
+_LIST: Final = MAY_READ | MAY_SEARCH
+_FILE: Final = "file:"
+# Sections with references to secrets; these keys name what everybody may know.
+_SECTIONS_WITH_SECRETS: Final = ("bridge", "alerts")
+_NO_SECRETS: Final = frozenset({"certificate", "ca_bundle"})
+
+
+def check_access(setup: Setup) -> Iterator[Finding]:
+    """Say who may drop files and who may read what is kept; check that senders can do no more than drop."""
+    service = daemon_user(setup)
+    outbox = setup.settings.staging.outbox
+    if not host.HAS_MODES or service is None or not os.path.isdir(outbox):
+        return
+    senders = _others_who_may(outbox, _DROP, service)
+    yield _droppers("access.outbox", outbox, service, senders)
+    for name in setup.settings.use_cases:
+        folder = outbox / name
+        if folder.is_dir() and not folder.is_symlink():
+            of_folder = _others_who_may(folder, _DROP, service)
+            if of_folder != senders:
+                yield _droppers(f"access.outbox.{name}", folder, service, of_folder)
+                senders = [*senders, *(one for one in of_folder if one not in senders)]
+    for setting, path in _secrets(setup.settings):
+        yield from _secret(setting, path, service, senders)
+    for place in setup.places():
+        if place.is_ours and place.name not in {"outbox", "bridge"} and os.path.isdir(place.path):
+            is_told = place.name in {"rejected", "archive"}
+            yield from _kept(f"access.{place.name}", place.path, service, senders, is_told=is_told)
+
+
+def _droppers(name: str, folder: Path, service: Person, others: Sequence[Person]) -> Finding:
+    if not others:
+        return ok(name, f"Nobody but {service.name} may drop files into {folder}.")
+    return ok(name, f"Who may drop files into {folder}, besides {service.name}: {_names(others)}.")
+
+
+def _secret(setting: str, path: Path, service: Person, senders: Sequence[Person]) -> Iterator[Finding]:
+    """Check that the service may read a secret, and no sender."""
+    name = f"access.{setting}"
+    try:
+        readers = _others_who_may(path, MAY_READ, service)
+        is_readable = _reaches(service, path, MAY_READ)
+    except OSError:
+        # It is missing, or closed to whoever checks: the check of what it is for says so.
+        return
+    if not is_readable:
+        yield error(
+            name,
+            f"User {service.name}, as whom the service runs, may not read {path} ({setting}).",
+            f"Give it to the service's group, and let that pass through the folders above: chgrp"
+            f" {host.group_name(service.group_id)} {path}; chmod 0640 {path}. Or hand it over with"
+            " LoadCredential= in the unit.",
+        )
+        return
+    text = f"{_names(readers)} can read {path} ({setting})"
+    advice = (
+        f"{_close(path, service, '0600')} Whoever has read it can use the mailbox: have the secret changed."
+    )
+    if _are_senders(readers, senders):
+        yield error(name, f"{text}, and may drop files.", advice)
+        return
+    if _EVERYBODY in readers:
+        yield warning(name, f"{text}.", advice)
+        return
+    besides = f", besides {service.name}: {_names(readers)}" if readers else f": {service.name}"
+    yield ok(name, f"Who can read {path} ({setting}){besides}.")
+
+
+def _kept(
+    name: str, folder: Path, service: Person, senders: Sequence[Person], *, is_told: bool
+) -> Iterator[Finding]:
+    """Check that no sender may read what is kept in a folder; say who may, if `is_told`."""
+    try:
+        readers = _others_who_may(folder, _LIST, service)
+    except OSError:
+        # A finding of its own.
+        return
+    if _are_senders(readers, senders):
+        yield warning(
+            name,
+            f"{_names(readers)} can read {folder}, where the letters of others are, and may drop files.",
+            f"{_close(folder, service, '0700')} meshctl init --senders GROUP gives them one.",
+        )
+    elif is_told:
+        besides = f", besides {service.name}: {_names(readers)}" if readers else f": {service.name}"
+        yield ok(name, f"Who can read {folder}{besides}.")
+
+
+def _are_senders(readers: Sequence[Person], senders: Sequence[Person]) -> bool:
+    """True if a sender is among those who can read something."""
+    return bool(senders) and (_EVERYBODY in readers or any(reader in senders for reader in readers))
+
+
+def _close(path: Path, service: Person, mode: str) -> str:
+    """Return what to do about senders who can read something."""
+    status = path.stat()
+    advice = f"take them out of the group {host.group_name(status.st_gid)}"
+    if status.st_uid == service.user_id:
+        advice += f", or close it: chmod {mode} {path}"
+    return f"Senders need the outbox alone: {advice}."
+
+
+def _secrets(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield the files that hold secrets, by the setting that names each."""
+    for section in _SECTIONS_WITH_SECRETS:
+        for key, value in getattr(settings, section):
+            if isinstance(value, str) and value.startswith(_FILE) and key not in _NO_SECRETS:
+                yield f"{section}.{key}", Path(value.removeprefix(_FILE))
+    if settings.mailbox.client_config is not None:
+        yield "mailbox.client_config", settings.mailbox.client_config
+
+
+def _others_who_may(path: Path, wanted: int, service: Person) -> list[Person]:
+    """Return who may do that with a file or folder, other than root and the service. Raises OSError."""
+    if _reaches(_EVERYBODY, path, wanted):
+        return [_EVERYBODY]
+    known = {0, service.user_id}
+    return [one for one in host.people_of(path) if one.user_id not in known and _reaches(one, path, wanted)]
+
+
+def _reaches(person: Person, path: Path, wanted: int) -> bool:
+    """True if a user has this right, and may pass through every folder above. Raises OSError."""
+    place = Path(os.path.realpath(path))
+    return host.may(person, place, wanted) and all(
+        host.may(person, above, MAY_SEARCH) for above in place.parents
+    )
+
+
+def _names(people: Sequence[Person]) -> str:
+    return listed([person.name for person in people])
