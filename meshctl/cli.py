@@ -59,6 +59,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
     "Set up": {
         "init": _Entry("init", "Create the folders and a commented settings file."),
         "check": _Entry("check", "Check that everything is set up right, and say what to do if not."),
+        "alert": _Entry("alert", "Send a test alert by mail and command, and say what came of it."),
         "demo": _Entry("demo", "Show a day of a mailbox in under a minute, on a copy of the sample."),
         "simulate": _Entry("simulate", "Simulate MESH Client, MESH and practice on the mailbox's folders."),
     },

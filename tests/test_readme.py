@@ -144,7 +144,8 @@ def test_settings_shown_are_settings(block: str, tmp_path: Path) -> None:
 
     settings = load_settings(tmp_path / "meshctl.toml", {})
 
-    assert settings.alerts.command or settings.bridge.certificate or settings.metrics.textfile
+    alerts = settings.alerts
+    assert alerts.command or alerts.mail_to or settings.bridge.certificate or settings.metrics.textfile
 
 
 def test_events_named_in_prose_exist() -> None:

@@ -3,8 +3,7 @@
 The client never repeats a call by itself: the bridge paces all of them together, and a first upload must not
 be repeated at all. Wrong or missing settings, secrets and certificates are reported before anything is sent.
 
-A secret is read when it is needed and passed on; it is in no setting, no log line, no error and no repr. An
-error says which setting, which place and what is wrong with it.
+Where the secrets come from: `meshctl.settings.secrets`.
 """
 
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from meshctl.errors import ConfigError
 from meshctl.settings.model import BridgeSettings, Settings
+from meshctl.settings.secrets import read_secret, secret_file
 
 if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 MISSING_EXTRA = (
     "The MESH API needs packages that are not installed here: pip install '.[api]' in the clone of meshctl"
 )
-CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
-_LONGEST_SECRET_BYTES = 10_000
 _PACKAGES = ("mesh_client", "requests", "urllib3", "cryptography")
 _MAX_CERTIFICATE_BYTES = 1 << 20
 _WITH_CERTIFICATE = frozenset({"live", "integration"})
@@ -91,11 +89,11 @@ def read_access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Access:
             'bridge.environment is not set: there is no bridge here. For a mailbox that "meshctl bridge" is'
             ' to serve set it to "live", "integration", "sandbox" or a URL, then password and shared_key.'
         )
-    password = _read_secret("password", bridge.password, environ)
-    shared_key = _read_secret("shared_key", bridge.shared_key, environ)
+    password = read_secret("bridge.password", bridge.password, environ)
+    shared_key = read_secret("bridge.shared_key", bridge.shared_key, environ)
     ca_bundle = None
     if bridge.ca_bundle is not None:
-        ca_bundle = secret_file("ca_bundle", bridge.ca_bundle, environ)
+        ca_bundle = secret_file("bridge.ca_bundle", bridge.ca_bundle, environ)
         _check_authorities(ca_bundle)
     return Access(password, shared_key, _certificate(bridge, environ), ca_bundle)
 
@@ -109,8 +107,8 @@ def _certificate(bridge: BridgeSettings, environ: Mapping[str, str]) -> tuple[Pa
                 " connections without one. Set certificate and private_key."
             )
         return None
-    certificate = secret_file("certificate", bridge.certificate, environ)
-    private_key = secret_file("private_key", bridge.private_key, environ)
+    certificate = secret_file("bridge.certificate", bridge.certificate, environ)
+    private_key = secret_file("bridge.private_key", bridge.private_key, environ)
     for setting, path in (("certificate", certificate), ("private_key", private_key)):
         _check_readable(setting, path)
     try:
@@ -137,74 +135,6 @@ def _check_readable(setting: str, path: Path) -> None:
         path.open("rb").close()
     except OSError as error:
         raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
-
-
-def _read_secret(setting: str, reference: str | None, environ: Mapping[str, str]) -> str:
-    """Return the secret that a reference of `[bridge]` leads to, without the end of its line.
-
-    Raises ConfigError: not set, missing, unreadable, empty, or no plain text.
-    """
-    kind, name = _parts(setting, reference)
-    if kind == "env":
-        secret = _variable(setting, name, environ)
-    else:
-        secret = _read(setting, secret_file(setting, reference, environ))
-    secret = secret.rstrip("\r\n")
-    if not secret:
-        raise ConfigError(f"bridge.{setting}: what {reference} leads to is empty.")
-    if not (secret.isascii() and secret.isprintable()):
-        raise ConfigError(
-            f"bridge.{setting}: what {reference} leads to is more than one line of plain (ASCII) characters."
-        )
-    return secret
-
-
-def secret_file(setting: str, reference: str | None, environ: Mapping[str, str]) -> Path:
-    """Return the file that a reference leads to; an environment variable holds the path of it.
-
-    Raises ConfigError: not set, or outside a service that systemd gives credentials to.
-    """
-    kind, name = _parts(setting, reference)
-    if kind == "file":
-        return Path(name)
-    if kind == "env":
-        return Path(_variable(setting, name, environ))
-    folder = environ.get(CREDENTIALS_VARIABLE)
-    if not folder:
-        raise ConfigError(
-            f"bridge.{setting}: {reference} can be read only in a service that systemd gives it to"
-            f" (LoadCredential={name}:/PATH); there is no ${CREDENTIALS_VARIABLE} here."
-        )
-    return Path(folder) / name
-
-
-def _parts(setting: str, reference: str | None) -> tuple[str, str]:
-    if reference is None:
-        raise ConfigError(
-            f"bridge.{setting} is not set. Say where to read it, for example"
-            f' {setting} = "file:/etc/meshctl/mesh-{setting.replace("_", "-")}"'
-        )
-    kind, _, name = reference.partition(":")
-    return kind, name
-
-
-def _variable(setting: str, name: str, environ: Mapping[str, str]) -> str:
-    value = environ.get(name)
-    if not value:
-        raise ConfigError(f"bridge.{setting}: the environment variable {name} is not set, or empty.")
-    return value
-
-
-def _read(setting: str, path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LONGEST_SECRET_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
-    if len(content) > _LONGEST_SECRET_BYTES:
-        raise ConfigError(f"bridge.{setting}: {path} is too long to be a secret.")
-    # What is no text is no secret either; the caller says so without quoting it.
-    return content.decode("utf-8", "replace")
 
 
 def certificate_validity(path: Path) -> tuple[datetime, datetime]:

@@ -28,6 +28,7 @@ from meshctl.clock import Clock
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.mailbox_lock import serving
 from meshctl.daemon.retry import RetriedWork, RetryPolicy
+from meshctl.daemon.waiting import FILE_NAME
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
@@ -92,8 +93,8 @@ class Bridge:
     ) -> None:
         self._settings = settings
         self._clients = clients
-        self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
-        journal = self._journal = journal.with_alerts(self._alerts.send)
+        self._alerts = Alerts(settings, journal)
+        journal = self._journal = journal.with_alerts(self._alerts)
         self._signals = signals
         self._manager = manager
         self._sending: PairSender | None = None
@@ -282,6 +283,7 @@ class Bridge:
     def _alone(self) -> Iterator[None]:
         with serving(self._settings.mailbox, "the bridge"):
             self._claim_work_folder()
+            self._alerts.open(self._settings.bridge.work / FILE_NAME)
             with self._signals.listen():
                 mailbox = self._settings.mailbox.id
                 self._journal.info("bridge.started", version=__version__, mailbox=mailbox)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from meshctl.check.access import check_access
+from meshctl.check.alerts import check_alerts
 from meshctl.check.backlog import (
     check_client_life,
     check_out,
@@ -19,7 +20,6 @@ from meshctl.check.folders import check_folders, check_moves, check_room, check_
 from meshctl.check.neighbours import check_neighbours
 from meshctl.check.rights import check_client_rights, check_group
 from meshctl.check.services import (
-    check_alerts,
     check_blocked,
     check_clock,
     check_daemon,

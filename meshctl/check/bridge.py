@@ -9,13 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from meshctl.bridge.connect import (
-    CREDENTIALS_VARIABLE,
-    certificate_validity,
-    read_access,
-    require_extra,
-    secret_file,
-)
+from meshctl.bridge.connect import certificate_validity, read_access, require_extra
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.daemon.mailbox_lock import server_of
 from meshctl.errors import ConfigError
@@ -23,6 +17,7 @@ from meshctl.files.client_folders import SERVER_LOCK_NAME
 from meshctl.files.mounts import on_one_mount
 from meshctl.platform import host
 from meshctl.settings.model import BridgeSettings
+from meshctl.settings.secrets import is_only_in_service, secret_file
 
 EXPIRES_SOON = timedelta(days=30)
 _SECRETS = ("password", "shared_key", "private_key")
@@ -69,14 +64,8 @@ def _access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Finding:
 
 def _only_in_service(bridge: BridgeSettings, environ: Mapping[str, str]) -> list[str]:
     """Return the settings whose secrets only the running service has: credentials and its environment."""
-    found = []
-    for setting in (*_SECRETS, "certificate", "ca_bundle"):
-        kind, _, name = (getattr(bridge, setting) or "").partition(":")
-        if (kind == "credential" and not environ.get(CREDENTIALS_VARIABLE)) or (
-            kind == "env" and not environ.get(name)
-        ):
-            found.append(setting)
-    return found
+    settings = (*_SECRETS, "certificate", "ca_bundle")
+    return [setting for setting in settings if is_only_in_service(getattr(bridge, setting), environ)]
 
 
 def _closed(bridge: BridgeSettings, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -111,7 +100,7 @@ def _certificate(setup: Setup, environ: Mapping[str, str]) -> Iterator[Finding]:
     name, bridge = "bridge.certificate", setup.settings.bridge
     if bridge.certificate is None or "certificate" in _only_in_service(bridge, environ):
         return
-    path = secret_file("certificate", bridge.certificate, environ)
+    path = secret_file("bridge.certificate", bridge.certificate, environ)
     try:
         begins_at, ends_at = certificate_validity(path)
     except ValueError:

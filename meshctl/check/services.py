@@ -1,9 +1,7 @@
-"""What the daemon writes with: its lock, ledger, key and clock, then log, alert command and metrics."""
+"""What the daemon writes with: its lock, ledger, key and clock, then log and metrics."""
 
 import os
-import shutil
 import sqlite3
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -240,40 +238,6 @@ def check_log(setup: Setup) -> Iterator[Finding]:
         )
     else:
         yield ok("log", f"The log {file} can be written.")
-
-
-def check_alerts(setup: Setup) -> Iterator[Finding]:
-    """Check that the alert command can be run, and that others cannot change it; it is not run."""
-    command = setup.settings.alerts.command
-    if not command:
-        yield note(
-            "alerts",
-            "There is no alert command: failures and missed deadlines are only in the log.",
-            "Set command in [alerts] to a program that tells somebody; systemd/monitoring.md has examples.",
-        )
-        return
-    program = command[0]
-    found = shutil.which(program)
-    if found is None and os.path.exists(program):
-        yield error(
-            "alerts",
-            f"The alert command {program} cannot be executed (alerts.command).",
-            f"Make it executable: chmod +x {program}",
-        )
-    elif found is None:
-        yield error(
-            "alerts",
-            f"The alert command {program} does not exist (alerts.command).",
-            "Correct the path in [alerts] command, or install the program.",
-        )
-    elif (host.mode_of(found) or 0) & stat.S_IWOTH:
-        yield error(
-            "alerts",
-            f"Everybody on this computer can change the alert command {found}, which runs as meshctl's user.",
-            f"Take the right away: chmod o-w {found}",
-        )
-    else:
-        yield ok("alerts", f"The alert command {found} can be run.")
 
 
 def check_metrics(setup: Setup) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from enum import Enum, auto
 from functools import partial
 
 from meshctl import __version__
+from meshctl.daemon.alert_test import AlertTests
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.lock import AlreadyRunningError
 from meshctl.daemon.mailbox_lock import Locks
@@ -24,12 +25,13 @@ from meshctl.daemon.obstacles import ObstacleNote
 from meshctl.daemon.problems import folders_of, problem_of
 from meshctl.daemon.reloading import answer_reload, forget_answer
 from meshctl.daemon.retry import RetriedParts
+from meshctl.daemon.waiting import FILE_NAME
 from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.owner import ForeignFolderError, claim
 from meshctl.inbound.pipeline import InboundPipeline
-from meshctl.journal.events import Alert, Journal
+from meshctl.journal.events import Journal
 from meshctl.journal.log_file import configure_log
 from meshctl.ledger import reads
 from meshctl.ledger.database import Ailment, LedgerFormatError, ailment_of
@@ -252,14 +254,15 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._load = load
-        self._journal = journal.with_alerts(self._alert)
+        self._alerts = Alerts(settings, journal)
+        self._journal = journal.with_alerts(self._alerts)
         self._signals = signals
         self._manager = manager
-        self._alerts = Alerts(settings.alerts, journal, settings.bridge.secret_variables)
         self._parts = RetriedParts(settings, self._journal)
-        self._metrics = Metrics(settings, journal)
+        self._metrics = Metrics(settings, journal, self._alerts)
         self._note = ObstacleNote(settings.state.folder)
         self._locks = Locks(settings, self._journal)
+        self._tests = AlertTests(self._journal)
 
     def run(self) -> None:
         """Work until SIGTERM.
@@ -272,7 +275,7 @@ class Daemon:
             self._manager.ready()
             self._parts.look()
             if self._parts.obstacles():
-                self._tell_obstacles(lambda: "")
+                self._answer_who_asks(lambda: "")
             session, end = self._begin_patiently(locks), End.STOP
             if session is not None:
                 # Whoever reads this line and drops a file must find its folder watched.
@@ -312,16 +315,21 @@ class Daemon:
         finally:
             self._close(session)
         if end is End.LEDGER_GONE:
-            self._journal.error(
+            folder = str(self._settings.state.folder)
+            self._journal.tell(
                 "daemon.ledger_gone",
+                {"folder": folder},
+                folder=folder,
                 text="The ledger or its lock was removed or replaced while the daemon ran.",
+                advice="Find out who changes that folder, which is the daemon's alone. A ledger that is gone"
+                " is rebuilt from the other folders; put the newest back-up back if there is one.",
             )
         return end
 
     def _turns(self, session: Session) -> End:
         while True:
             pause_seconds = session.turn()
-            self._tell_obstacles(session.status)
+            self._answer_who_asks(session.status)
             self._metrics.turned(session.connection, self._parts)
             if self._signals.stop_requested:
                 return End.STOP
@@ -332,11 +340,15 @@ class Daemon:
                 return end
             self._signals.wait(min(pause_seconds, self._manager.longest_wait_seconds))
 
-    def _tell_obstacles(self, counts: Callable[[], str]) -> None:
-        """Tell whoever asks what blocks the work; `counts` is how things stand when nothing does."""
+    def _answer_who_asks(self, counts: Callable[[], str]) -> None:
+        """Tell whoever asks what blocks the work, or whether alerts arrive.
+
+        `counts` is how things stand when nothing blocks it.
+        """
         self._parts.look()
         obstacles = self._parts.obstacles()
         self._note.keep(obstacles)
+        self._tests.answer(self._settings)
         self._manager.turned([each.text for each in obstacles], counts)
 
     def _work_once(self, locks: Locks, after: End | None) -> None:
@@ -365,7 +377,7 @@ class Daemon:
                 raise attempts.error
             if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
                 after = End.LEDGER_DAMAGED
-            self._tell_obstacles(lambda: "")
+            self._answer_who_asks(lambda: "")
             self._metrics.turned(None, self._parts)
             if self._signals.reload_requested and self._reload():
                 attempts = self._parts.ledger
@@ -394,10 +406,6 @@ class Daemon:
             services.ledger.close()
             raise
 
-    def _alert(self, alert: Alert) -> None:
-        self._metrics.count_alert(alert.event)
-        self._alerts.send(alert)
-
     def _reload(self) -> bool:
         """Read the settings again, and answer who asked; return False if the old ones stay in force."""
         self._signals.reload_requested = False
@@ -420,12 +428,11 @@ class Daemon:
 
     def _put_in_force(self, settings: Settings) -> None:
         self._metrics.retire(settings)
-        self._metrics = Metrics(settings, self._journal)
+        self._metrics = Metrics(settings, self._journal, self._alerts)
         self._settings = settings
         # What blocked the work under the old settings may not do so under the new ones.
         self._parts = RetriedParts(settings, self._journal)
-        self._alerts.close(_LAST_ALERTS_SECONDS)
-        self._alerts = Alerts(settings.alerts, self._journal, settings.bridge.secret_variables)
+        self._alerts.renew(settings, _LAST_ALERTS_SECONDS)
         configure_log(settings.log)
         self._journal.info("daemon.reloaded")
 
@@ -439,6 +446,7 @@ class Daemon:
             except OSError as error:
                 problem = problem_of(error, folders_of(self._settings))
                 raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
+            self._alerts.open(folder / FILE_NAME)
             if threading.current_thread() is threading.main_thread():
                 system.ignore_lease_breaks()
             with self._signals.listen(folder):

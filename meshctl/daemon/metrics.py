@@ -9,7 +9,6 @@ list.
 import os
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from typing import Final, NamedTuple
 
 from meshctl import __version__
 from meshctl.clock import now
+from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.retry import RetriedParts
 from meshctl.files.durable import replace_file
 from meshctl.inbound.client import CLIENT_FACT, ClientState, client_view
@@ -50,11 +50,11 @@ class _Gauge(NamedTuple):
 class Metrics:
     """The metrics of one mailbox under one set of settings; without `[metrics] textfile` nothing is done."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
+    def __init__(self, settings: Settings, journal: Journal, alerts: Alerts) -> None:
         self._settings = settings
         self._file: Path | None = settings.metrics.textfile
         self._journal = journal
-        self._alerts = Counter(dict.fromkeys(ALERT_EVENTS, 0))
+        self._alerts = alerts
         self._not_before = float("-inf")
         self._problem: str | None = None
         self._has_reloaded = True
@@ -63,10 +63,6 @@ class Metrics:
         """Note that the settings were read again and are wrong; right ones come with metrics of their own."""
         self._has_reloaded = False
         self._not_before = float("-inf")
-
-    def count_alert(self, event: str) -> None:
-        """Count one alert."""
-        self._alerts[event] += 1
 
     def turned(
         self, connection: sqlite3.Connection | None, parts: RetriedParts, *, at_once: bool = False
@@ -99,8 +95,14 @@ class Metrics:
         registry, mailbox = prometheus.CollectorRegistry(), self._settings.mailbox.id
         meaning = "Alerts since the daemon began, by event."
         alerts = prometheus.Counter("meshctl_alerts", meaning, ("mailbox", "event"), registry=registry)
-        for event, count in self._alerts.items():
-            alerts.labels(mailbox, event).inc(count)
+        for event in ALERT_EVENTS:
+            alerts.labels(mailbox, event).inc(self._alerts.counts[event])
+        meaning = "Attempts to tell alerts that failed, since the daemon began, by channel."
+        failures = prometheus.Counter(
+            "meshctl_alerts_failed", meaning, ("mailbox", "channel"), registry=registry
+        )
+        for channel, count in self._alerts.failures.items():
+            failures.labels(mailbox, channel).inc(count)
         for name, meaning, values, label in self._gauges(connection, parts):
             labels = ("mailbox", label) if label else ("mailbox",)
             gauge = prometheus.Gauge(f"meshctl_{name}", meaning, labels, registry=registry)
@@ -118,6 +120,7 @@ class Metrics:
         yield _Gauge(
             "last_turn_timestamp_seconds", "When the daemon last went through its work, Unix time.", seconds
         )
+        yield _Gauge("alerts_waiting", "Alerts that were not told yet.", self._alerts.count_waiting())
         works = {"outbound": parts.outbound, "inbound": parts.inbound, "ledger": parts.ledger}
         blocked = {name: int(bool(work.obstacles())) for name, work in works.items()}
         yield _Gauge("blocked", "1 while something blocks that part of the work.", blocked, "part")

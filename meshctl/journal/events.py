@@ -34,13 +34,16 @@ Fields = Mapping[str, FieldValue]
 class EventKind:
     """One row of the table: the event's name, its level as `logging` counts it, and what it means.
 
-    `alert` says when the alert command gets it, None if never.
+    `alert` says when it is an alert, None if never; `subject` names it in a mail, and `ends` the alerts that
+    it says the end of.
     """
 
     name: str
     level: int
     meaning: str
     alert: str | None
+    subject: str = ""
+    ends: tuple[str, ...] = ()
 
 
 class EventRecord(logging.LogRecord):
@@ -54,7 +57,7 @@ class EventRecord(logging.LogRecord):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What the alert command gets of an event that needs a person; no patient data, as in the log.
+    """What is told of an event that needs a person; no patient data, as in the log.
 
     `about` is its JSON without event and time: what the event is about, then `text` and `advice`.
     """
@@ -64,7 +67,7 @@ class Alert:
     about: Mapping[str, object]
 
     def as_json(self) -> dict[str, object]:
-        """Return the alert as the alert command gets it."""
+        """Return the alert as the alert command gets it, but for the mailbox."""
         return {"event": self.event, "at": iso(self.at), **self.about}
 
 
@@ -90,11 +93,11 @@ AlertSink = Callable[[Alert], None]
 
 
 @runtime_checkable
-class BatchingHandler(Protocol):
-    """A handler of the log that can write a batch of lines at once."""
+class Batching(Protocol):
+    """A handler of the log, or a taker of alerts, that can write a batch at once."""
 
     def batch(self) -> AbstractContextManager[None]:
-        """Write what is logged meanwhile at the end."""
+        """Write what comes meanwhile at the end."""
 
 
 @cache
@@ -109,6 +112,8 @@ def event_table() -> Mapping[str, EventKind]:
             row["meaning"],
             # `true` where the meaning says when.
             row["meaning"] if row.get("alert") is True else row.get("alert"),
+            row.get("subject", ""),
+            tuple(row.get("ends", ())),
         )
         for family, rows in tomllib.loads(text).items()
         for name, row in rows.items()
@@ -194,11 +199,12 @@ class Journal:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Write all that is logged meanwhile at once, at the end; batches may be nested."""
+        """Write all that is logged and alerted meanwhile at once, at the end; batches may be nested."""
         with ExitStack() as batches:
-            for handler in self._handlers():
-                if isinstance(handler, BatchingHandler):
-                    batches.enter_context(handler.batch())
+            takers: list[object] = [*self._handlers(), self._send_alert]
+            for taker in takers:
+                if isinstance(taker, Batching):
+                    batches.enter_context(taker.batch())
             yield
 
     def _handlers(self) -> Iterator[logging.Handler]:

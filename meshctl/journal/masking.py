@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 MASK = "**********"
 MAX_NAME_CHARACTERS = 200
+MAX_OUTPUT_CHARACTERS = 500
 
 _ESCAPED = "%[0-9A-Fa-f]{2}"
 _SEPARATOR = rf"(?:{_ESCAPED}|[\W_]){{0,3}}"
@@ -57,6 +58,19 @@ def mask_file_name(name: str, also: Sequence[str] = ()) -> str:
         return name
     tail_characters = MAX_NAME_CHARACTERS // 4
     return f"{name[: MAX_NAME_CHARACTERS - tail_characters - 1]}…{name[-tail_characters:]}"
+
+
+def mask_output(output: bytes | str, *, end: bool = False) -> str:
+    """Return what another program or server said, fit for a log line: masked, on one line, and cut.
+
+    Of what is too long the beginning stays, or the `end`: programs say last what made them fail.
+    """
+    text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+    text = escape_unprintable(mask_numbers(" ".join(text.split())))
+    if len(text) <= MAX_OUTPUT_CHARACTERS:
+        return text
+    kept = MAX_OUTPUT_CHARACTERS - 1
+    return f"…{text[-kept:]}" if end else f"{text[:kept]}…"
 
 
 def _mask_unless_stamp(match: re.Match[str]) -> str:

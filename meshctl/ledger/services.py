@@ -22,6 +22,11 @@ KEY_FINGERPRINT_FACT = "key_fingerprint"
 FIRST_KEY_FACT = "first_key_fingerprint"
 """The fact that names the key of the ledger's oldest messages, if another one has come since."""
 
+_DAMAGED_ADVICE = (
+    "A new ledger is rebuilt from what the folders prove. Check the disk; put a back-up of the ledger back if"
+    " there is one, while the daemon is stopped."
+)
+
 # The files of a ledger: SQLite's own, its write-ahead log, the log's index.
 _FILE_ENDS = ("", "-wal", "-shm")
 
@@ -53,7 +58,8 @@ def open_services(
     except LedgerDamagedError as error:
         kept = _free_name(path)
         # Logged first: once the ledger is set aside, a restart sees no damage that it could log.
-        journal.error("daemon.ledger_damaged", text=str(error), kept_as=kept.name)
+        about = {"folder": str(state_folder), "kept_as": kept.name}
+        journal.tell("daemon.ledger_damaged", about, **about, text=str(error), advice=_DAMAGED_ADVICE)
         _set_aside(path, kept)
         return _open(path, mailbox_id, journal, suspect=False)
 
@@ -89,8 +95,12 @@ def keep_keys(state_folder: Path, services: Services) -> None:
     path = state_folder / KEY_NAME
     if not path.exists():
         write_keys(path, services.keys)
-        services.journal.error(
-            "daemon.key_restored", text="The key file was gone. It was written again from the running daemon."
+        services.journal.tell(
+            "daemon.key_restored",
+            {"folder": str(state_folder)},
+            folder=state_folder,
+            text="The key file was gone. It was written again from the running daemon.",
+            advice="Find out who removes files from that folder, which is the daemon's alone.",
         )
 
 
@@ -115,8 +125,10 @@ def _open_keys(path: Path, ledger: Ledger, journal: Journal) -> Keys:
             advice="Nothing to do; what was sent with the other key meanwhile cannot be found by NHS number.",
         )
     elif fingerprint is not None:
-        journal.error(
+        journal.tell(
             "daemon.key_changed",
+            {"folder": str(path.parent)},
+            folder=path.parent,
             text="The key is not the one that the ledger was written with.",
             advice="Restore state/key from a back-up; until then older messages cannot be found by NHS "
             "number, and acknowledgements of them cannot be matched.",
@@ -136,11 +148,9 @@ def _keep_left_over_log(path: Path, journal: Journal) -> None:
     if path.exists() or not _beside(path, "-wal").exists():
         return
     kept = _free_name(path)
-    journal.error(
-        "daemon.ledger_damaged",
-        text=f"The ledger at {path} is gone; only its write-ahead log was left.",
-        kept_as=_beside(kept, "-wal").name,
-    )
+    about = {"folder": str(path.parent), "kept_as": _beside(kept, "-wal").name}
+    text = f"The ledger at {path} is gone; only its write-ahead log was left."
+    journal.tell("daemon.ledger_damaged", about, **about, text=text, advice=_DAMAGED_ADVICE)
     _set_aside(path, kept)
 
 

@@ -277,6 +277,7 @@ def letter_row(letter: Letter, at: datetime, rejection: Rejection) -> NewMessage
     return NewMessage(
         message_id=letter.message_id,
         file_name=letter.shown_name,
+        use_case=letter.use_case,
         size_bytes=letter.status.st_size,
         sha256=letter.content_hash,
         created_at=at,
@@ -292,6 +293,7 @@ def log_rejected(services: Services, rows: Sequence[NewMessage]) -> None:
             "message.rejected",
             about_message(row.message_id, row.use_case, row.workflow_id, row.file_name, reason.code),
             message_id=row.message_id,
+            use_case=row.use_case,
             file=row.file_name,
             code=reason.code,
             text=reason.text,

@@ -377,6 +377,15 @@ class ProcessTree:
         """Do nothing: there is nothing to give back."""
 
 
+def shares_network(process_id: int) -> bool | None:
+    """True if a process has the network that we have; None if that cannot be seen."""
+    try:
+        return os.readlink(f"/proc/{process_id}/ns/net") == os.readlink("/proc/self/ns/net")
+    except OSError:
+        # It has ended, is another user's, or this system has no such thing.
+        return None
+
+
 SETTINGS_FOLDER = Path("/etc/meshctl")
 SETTINGS_PATTERN = "*.toml"
 START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"

@@ -308,6 +308,11 @@ class ProcessTree:
         _kernel.CloseHandle(self._handle)
 
 
+def shares_network(_process_id: int) -> bool | None:
+    """Return None: Windows gives no process a network of its own."""
+    return None
+
+
 SETTINGS_FOLDER = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "meshctl"
 SETTINGS_PATTERN = "*/meshctl.toml"
 START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"

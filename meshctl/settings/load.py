@@ -26,6 +26,7 @@ from meshctl.settings.mailboxes import CONFIG_VARIABLE, FILE_NAME, SYSTEM_FILE
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, StagingSettings
 from meshctl.settings.rules import (
     SettingFault,
+    alert_faults,
     file_faults,
     folder_faults,
     found,
@@ -95,6 +96,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     faults += client_faults + section_faults_found + site_faults
     faulty_keys = {fault.key for fault in faults}
     rule_faults = folder_faults(sections) + file_faults(file, sections) + system_faults(document)
+    rule_faults += alert_faults(sections)
     rule_faults += use_case_faults(shipped, site, sections.get("staging"))
     faults += [fault for fault in rule_faults if fault.key not in faulty_keys]
     if faults:

@@ -15,7 +15,9 @@ from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr
 from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
 from meshctl.mesh.use_cases import CutOffDocuments, UseCase
 from meshctl.settings import types
+from meshctl.settings.alerts import AlertSettings
 from meshctl.settings.client_config import ClientConfig
+from meshctl.settings.secrets import variables_of
 from meshctl.settings.types import Section
 
 CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
@@ -231,7 +233,7 @@ class ReportSettings(Section):
 
 
 class DeadlineSettings(Section):
-    """Deadlines: a message that misses one is flagged overdue, logged and sent to the alert command."""
+    """Deadlines: a message that misses one is flagged overdue, logged and alerted."""
 
     collected: types.Duration = Field(
         timedelta(hours=2), description="From OUT to the MESH Client; well above the client's PollPeriod."
@@ -252,20 +254,6 @@ class DeadlineSettings(Section):
         timedelta(hours=2),
         description="With pairs in OUT and no sign of life for this long, the MESH Client is reported as"
         " stalled.",
-    )
-
-
-class AlertSettings(Section):
-    """Alerts: a program of yours that is told of every failure and every missed deadline."""
-
-    command: types.Arguments = Field(
-        (),
-        description="The program and its arguments; it gets the event as JSON on standard input, without"
-        " patient data. Empty: none.",
-        examples=[["/usr/local/bin/page-duty", "--service", "mesh"]],
-    )
-    timeout: types.Duration = Field(
-        timedelta(seconds=30), description="A program that runs longer is stopped."
     )
 
 
@@ -381,8 +369,9 @@ class BridgeSettings(Section):
     @property
     def secret_variables(self) -> frozenset[str]:
         """Return the environment variables that hold its secrets or their places."""
-        references = (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
-        return frozenset(one.removeprefix("env:") for one in references if one and one.startswith("env:"))
+        return variables_of(
+            (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
+        )
 
     @property
     def answered_file(self) -> Path:
@@ -423,6 +412,11 @@ class Settings(Section):
     log: LogSettings
     state: StateSettings
     bridge: BridgeSettings
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Return the environment variables that hold secrets or their places, which no program is given."""
+        return self.alerts.secret_variables | self.bridge.secret_variables
 
     @property
     def own_folders(self) -> tuple[Path, ...]:

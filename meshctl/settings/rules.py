@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from meshctl.platform import host
+from meshctl.settings.alerts import AlertSettings
 from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS, MailboxSettings
-from meshctl.settings.types import ExplainedError, Section, example_of, expected_of
+from meshctl.settings.types import LOCAL_HOSTS, ExplainedError, Section, example_of, expected_of
 
 _LONGEST_QUOTE = 60
 _UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
@@ -158,6 +159,27 @@ def system_faults(document: Mapping[str, Any]) -> list[SettingFault]:
         used = [key for key, nothing in _POSIX_ONLY.items() if mailbox.get(key, nothing) != nothing]
         return [SettingFault(f"mailbox.{key}", text) for key in used]
     return []
+
+
+def alert_faults(sections: Mapping[str, Section]) -> list[SettingFault]:
+    """Return what mail cannot be sent without, and whether its password would be seen on the way."""
+    alerts = sections.get("alerts")
+    if not isinstance(alerts, AlertSettings):
+        return []
+    faults = []
+    if any((alerts.mail_to, alerts.mail_from, alerts.smtp)):
+        for key in ("mail_to", "mail_from", "smtp"):
+            if not getattr(alerts, key):
+                example = example_of(AlertSettings.model_fields[key])
+                text = f"missing: mail needs mail_to, mail_from and smtp; for example {key} = {example}"
+                faults.append(SettingFault(f"alerts.{key}", text))
+    if (alerts.user is None) != (alerts.password is None):
+        key, other = ("password", "user") if alerts.password is None else ("user", "password")
+        faults.append(SettingFault(f"alerts.{key}", f"missing: {other} is set, and goes with it"))
+    if alerts.user and alerts.smtp and not alerts.starttls and alerts.server[0] not in LOCAL_HOSTS:
+        text = "the password would go to the mail server unencrypted; set starttls = true"
+        faults.append(SettingFault("alerts.starttls", text))
+    return faults
 
 
 def _folders(sections: Mapping[str, Section]) -> list[_Folder]:

@@ -173,7 +173,8 @@ def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
     return arguments
 
 
-def _without_repeats(items: tuple[str, ...]) -> tuple[str, ...]:
+def without_repeats(items: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a list as it is. Raises ExplainedError if something is in it twice."""
     if len(set(items)) < len(items):
         raise ExplainedError("one of them occurs twice")
     return items
@@ -305,7 +306,7 @@ MailboxId = Annotated[
 MailboxIds = Annotated[
     tuple[MailboxId, ...],
     BeforeValidator(_list),
-    AfterValidator(_without_repeats),
+    AfterValidator(without_repeats),
     Expected('a list of MESH mailbox ids, such as ["X26ABC3"]'),
 ]
 OdsCode = Annotated[
@@ -359,7 +360,7 @@ DocumentVersion = Annotated[
 Acknowledgements = Annotated[
     tuple[Literal["infrastructure", "business"], ...],
     BeforeValidator(_list),
-    AfterValidator(_without_repeats),
+    AfterValidator(without_repeats),
     Expected('a list that holds "infrastructure", "business", both or neither'),
 ]
 

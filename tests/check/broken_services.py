@@ -138,12 +138,12 @@ SERVICES = (
     Broken("another key", _other_key, "key", ERROR, "not the one that the ledger", "from a back-up"),
     Broken("log a folder", _log_is_folder, "log", ERROR, "is not a file", "Move it away"),
     Broken(
-        "no alert command",
+        "no alerts",
         lambda g: g.set_settings(alerts={"command": []}),
         "alerts",
         INFO,
-        "no alert command",
-        "Set command in [alerts]",
+        "Nobody is told",
+        "Set mail_to",
     ),
     Broken(
         "alert command gone",
