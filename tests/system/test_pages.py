@@ -1,5 +1,6 @@
 """The pages for a server, from an empty machine to an uninstall: each command as it stands, in order."""
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.site import sidecar
 from tests.system.clone import AUTHOR, ENVIRONMENT, REPOSITORY_THERE, bring, clone, gather
 from tests.system.machine import THIS_MACHINE, Machine, bare_machine
 from tests.system.page import Administrator, blocks, settings_shown
@@ -140,6 +142,30 @@ def test_the_test_letter_reaches_nobody(host: Machine, admin: Administrator) -> 
     assert len(_found(host, f"{MAILBOX}/OUT")) == 2
 
 
+def test_senders(host: Machine, admin: Administrator) -> None:
+    """A sender's letter goes out, by the command and by a copy, and he may read nothing of the service's."""
+    before = len(_found(host, f"{MAILBOX}/OUT"))
+
+    admin.follow(INSTALL, "Let others drop files")
+
+    by_scanner = ["runuser", "-u", "scanner", "--", "sh", "-c"]
+    put = f"umask 077; echo two > {DATA}/outbox/.two && mv {DATA}/outbox/.two {DATA}/outbox/two.txt"
+    meta = json.dumps(sidecar(to_mailbox="X26ABC1"))
+    host.run(*by_scanner, f"umask 077; cat > {DATA}/outbox/two.txt.meta.json", text=meta)
+    host.run(*by_scanner, put)
+    host.wait_for(lambda: len(_found(host, f"{MAILBOX}/OUT")) == before + 4, "two more pairs")
+    _denied(host, "scanner", SETTINGS, f"{DATA}/state/key", f"{DATA}/rejected", f"{DATA}/archive")
+    assert host.run("runuser", "-u", "nobody", "--", "touch", f"{DATA}/outbox/x", check=False).returncode != 0
+
+
+def _denied(host: Machine, user: str, *paths: str) -> None:
+    """Assert that a user may read none of these."""
+    for path in paths:
+        read = f"test -d {path} && ls {path} || cat {path}"
+        denied = host.run("runuser", "-u", user, "--", "sh", "-c", read, check=False)
+        assert (denied.returncode, denied.stdout) == (1, ""), path
+
+
 def test_metrics(host: Machine, admin: Administrator) -> None:
     """The daemon writes its metrics where node_exporter, another user, reads them."""
     admin.follow(MONITORING, "Monitoring")
@@ -168,8 +194,7 @@ def test_a_page_every_morning(host: Machine, admin: Administrator) -> None:
     assert "notes.html" in pages
     as_clerk = ["runuser", "-u", "clerk", "--"]
     assert "X26ABC1" in host.run(*as_clerk, "sh", "-c", f"cat {REPORTS}/20*.html").stdout
-    for secret in (SETTINGS, f"{DATA}/state/key", f"{DATA}/rejected"):
-        assert "denied" in host.run(*as_clerk, "head", "-c1", secret, check=False).stderr
+    _denied(host, "clerk", SETTINGS, f"{DATA}/state/key", f"{DATA}/rejected")
 
 
 def test_nagios(host: Machine, admin: Administrator, below: Path) -> None:
@@ -225,6 +250,8 @@ def test_move_remove_uninstall(
         assert second.run("id", "-u", "mesh").stdout != host.run("id", "-u", "mesh").stdout
         for title in ("Install the program", "Install the service"):
             newcomer.follow(INSTALL, title)
+        second.run("groupadd", "--system", "letters-senders")
+        second.run("useradd", "--system", "--groups", "letters-senders", "scanner")
         second.run("sh", "-c", "base64 -d > /root/letters.tgz", text=packed)
         newcomer.follow(BRIDGE, "Install what the bridge needs")
         said = newcomer.follow(UPKEEP, "On the new server")
@@ -242,12 +269,18 @@ def _the_moved_mailbox_works(second: Machine, newcomer: Administrator, said: str
     assert "meshctl" in second.run("stat", "-c", "%U", f"{DATA}/state/key").stdout
     listed = newcomer.type("runuser -u meshctl -- meshctl -m letters list")
     assert "test.txt" in listed
+    waiting = len(_found(second, f"{MAILBOX}/OUT"))
     newcomer.follow(INSTALL, "Send a test letter that reaches nobody")
-    second.wait_for(lambda: _found(second, f"{MAILBOX}/OUT"), "a letter in OUT of the new server")
+    sent = blocks()[INSTALL, "Let others drop files"][-1]
+    newcomer.type(sent)
+    second.wait_for(
+        lambda: len(_found(second, f"{MAILBOX}/OUT")) == waiting + 4, "both letters, a sender's too"
+    )
 
 
 def _nothing_is_left(host: Machine) -> None:
-    """Only the mailbox, which is the client's, has still what we put there."""
+    """Only the letters in the mailbox, which is the client's, stay."""
+    assert host.run("find", "/MESH-DATA-HOME", "-name", "*meshctl*").stdout == ""
     kept = ("/srv", "/MESH-DATA-HOME", "/work", "/var/log/journal", "/etc/systemd/system/meshctl-test.target")
     pruned = [word for path in kept for word in ("-path", path, "-prune", "-o")]
     ours = ["(", "-name", "*meshctl*", "-o", "-nouser", "-o", "-nogroup", ")"]
