@@ -39,7 +39,7 @@ _EPILOG = epilog(
     },
 )
 # A server with many mailboxes takes less; a plugin is ended by what runs it, mostly after ten.
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 15.0
 _PLUGIN_SECONDS = 8.0
 _MARKS = {
     Severity.ERROR: ("ERROR", "bold red"),

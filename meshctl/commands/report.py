@@ -48,7 +48,7 @@ from meshctl.terminal.output import epilog
 from meshctl.terminal.survey import Answer, Survey, every_place
 
 _STANDARD_OUTPUT = Path("-")
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 15.0
 _BAD, _LATE = "bad", "late"
 _STYLES = (_BAD, _LATE, "")
 _EPILOG = epilog(

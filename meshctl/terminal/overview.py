@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from meshctl.check.finding import Finding, Severity, any_error, error
+from meshctl.check.finding import Finding, Severity, any_error, error, listed
 from meshctl.check.settings import wrong_settings
 from meshctl.errors import ConfigError
 from meshctl.mesh.states import State
@@ -129,7 +129,7 @@ def show_status(survey: Survey[dict[str, Any]], *, watch: bool, as_json: bool) -
     return 1 if any_trouble(_rows(pairs)) else 0
 
 
-CHECK_HEADINGS = ("ERRORS", "WARNINGS")
+CHECK_HEADINGS = ("ERRORS", "WARNINGS", "ABOUT")
 
 
 def check_row(answer: Answer[list[Finding]]) -> Row:
@@ -143,12 +143,13 @@ def check_row(answer: Answer[list[Finding]]) -> Row:
     need, word = Need.NONE, "ok"
     if errors or warnings:
         need, word = (Need.TROUBLE, "error") if errors else (Need.LOOK, "warning")
-    more = f"meshctl {answer.place.option} check"
-    note = ", ".join(dict.fromkeys(one.name for one in warnings)) + f". See {more}" if warnings else ""
+    note = ""
     if errors:
         others = len(errors) + len(warnings) - 1
-        note = f"{errors[0].name}: {errors[0].text} {f'And {others} more:' if others else 'See'} {more}"
-    cells = (_marked(len(errors), "red"), _marked(len(warnings), OVERDUE_STYLE))
+        more = f"And {others} more:" if others else "See"
+        note = f"{errors[0].name}: {errors[0].text} {more} meshctl {answer.place.option} check"
+    about = listed(list(dict.fromkeys(one.name for one in (*errors, *warnings))))
+    cells = (_marked(len(errors), "red"), _marked(len(warnings), OVERDUE_STYLE), plain_text(about))
     return Row(answer.place.name, need, word, cells, note)
 
 
@@ -194,5 +195,5 @@ def _standing(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
     if status["outbox"]["set_aside"] or status["reports"]["set_aside"]:
         return Need.LOOK, "set aside", f"meshctl {option} check"
     if status["daemon"] == "not running":
-        return Need.STANDS_STILL, "not running", f"No daemon works on it; meshctl {option} check says more."
+        return Need.STANDS_STILL, "not running", ""
     return Need.NONE, "ok", ""
