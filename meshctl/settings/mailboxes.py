@@ -82,10 +82,11 @@ def every_mailbox(environ: Mapping[str, str]) -> list[Place]:
     others = [SYSTEM_FILE] if SYSTEM_FILE.exists() else []
     if named := environ.get(CONFIG_VARIABLE):
         others.append(Path(named).absolute())
-    known = {_real(place.file) for place in places}
+    # By their paths alone: one that is on a share may hang, and is to hold up no other.
+    known = {os.path.abspath(place.file) for place in places}
     for file in others:
-        if _real(file) not in known:
-            known.add(_real(file))
+        if os.path.abspath(file) not in known:
+            known.add(os.path.abspath(file))
             places.append(Place(file.stem if file == SYSTEM_FILE else str(file), file))
     if not places:
         raise ConfigError(
@@ -110,16 +111,13 @@ def _in_folder() -> list[Place]:
 def _is_missing(path: Path) -> bool:
     """True if there is nothing at a path; what may not be looked at is not missing."""
     try:
-        path.stat()
+        # Where a link leads to may hang.
+        path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False
     return False
-
-
-def _real(file: Path) -> str:
-    return os.path.realpath(file)
 
 
 def _those_there() -> str:
