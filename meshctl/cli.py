@@ -61,6 +61,8 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
         "check": _Entry("check", "Check that everything is set up right, and say what to do if not."),
         "alert": _Entry("alert", "Send a test alert by mail and command, and say what came of it."),
         "demo": _Entry("demo", "Show a day of a mailbox in under a minute, on a copy of the sample."),
+        "backup": _Entry("backup", "Back up the ledger, the key and the settings of a mailbox."),
+        "restore": _Entry("restore", "Put the ledger and the key of a mailbox back from a back-up."),
         "simulate": _Entry("simulate", "Simulate MESH Client, MESH and practice on the mailbox's folders."),
     },
     "Send": {

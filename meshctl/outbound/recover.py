@@ -332,7 +332,7 @@ def _announce_gap(services: Services, messages: int, *, is_new: bool) -> None:
     text = f"The ledger lacked {messages} messages, which were entered from what the folders prove."
     advice = (
         "Reports and acknowledgements in archive/ are read again; look at 'meshctl list' for messages whose"
-        " answers are missing. Rejected files, and what left no trace in the folders, are not in it."
+        " answers are missing. What left no trace in the folders is not in it."
     )
     event = "daemon.ledger_rebuilt" if is_new else "daemon.ledger_completed"
     services.journal.tell(event, {}, messages=messages, text=text, advice=advice)

@@ -24,6 +24,7 @@ later says so (SENT, a report, an acknowledgement), and is believed over the wit
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -136,7 +137,7 @@ class Withdrawals:
         place.empty()
         if not place.is_there:
             place.make()
-        name = name_again(message, self._names, "withdrawn")
+        name = self._name(message)
         files = []
         sidecar = self._sidecar(message, out)
         if sidecar is not None:
@@ -145,6 +146,13 @@ class Withdrawals:
         explained = Explained(message.message_id, message.file_name, _REJECTION, self._services.clock.now())
         files.append(self._rejected.draft_for(place, name, explained))
         durable.barrier(files, [place.path, self._work.letters, out])
+
+    def _name(self, message: Message) -> str:
+        """Return the name of the file in `rejected/`; a message around a document is no document."""
+        name = name_again(message, self._names, "withdrawn")
+        if message.wrapped_bytes is None:
+            return name
+        return name_again(replace(message, file_name=f"{name}.xml"), self._names, "withdrawn")
 
     def _sidecar(self, message: Message, out: Folder) -> bytes | None:
         """Return what the control file says, as a sidecar; None where it does not say it all."""

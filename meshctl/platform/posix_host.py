@@ -59,6 +59,13 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
         os.setgroups(groups)
 
 
+def give_to_owner_of(path: Path, folder: Path) -> None:
+    """Give what root has made to the owner and group of a folder. Raises OSError."""
+    if os.geteuid() == 0:
+        status = os.stat(folder)
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
 def is_trusted(status: os.stat_result) -> bool:
     """True if a file belongs to this process's user or root."""
     return status.st_uid in (0, os.geteuid())

@@ -77,6 +77,11 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
     yield
 
 
+def give_to_owner_of(path: Path, folder: Path) -> None:
+    """Change nothing: files inherit the rights of their folder here."""
+    del path, folder
+
+
 def is_trusted(status: os.stat_result) -> bool:
     """Return True: the status of a file does not say here whose it is."""
     del status

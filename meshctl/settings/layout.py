@@ -140,8 +140,8 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
             _make_folder(folder, _PUBLIC, None)
         for folder, mode in layout.folders.items():
             _make_folder(folder, mode, layout.owner)
-        kept = _keep(file) if file.exists() else None
-        _write(file, text, layout.owner)
+        kept = keep_settings(file) if file.exists() else None
+        write_settings(file, text, layout.owner)
     except OSError as error:
         raise ConfigError(f"{error.filename or file} cannot be made: {error.strerror}.") from None
     return kept
@@ -187,14 +187,15 @@ def _make_folder(folder: Path, mode: int, owner: str | None) -> None:
         _give(folder, owner, owner)
 
 
-def _keep(file: Path) -> Path:
+def keep_settings(file: Path) -> Path:
     """Rename the settings file out of the way and return its new name."""
     kept = next(name for n in count(1) if not (name := file.with_name(f"{file.name}.old-{n}")).exists())
     system.rename(file, kept)
     return kept
 
 
-def _write(file: Path, text: bytes, group: str | None) -> None:
+def write_settings(file: Path, text: bytes, group: str | None) -> None:
+    """Write a settings file, readable by the group of the service too if there is one. Raises OSError."""
     temporary = file.with_name(f".{file.name}.new")
     system.unlink_if_there(temporary)
     durable.write_new(str(temporary), text, _SETTINGS_MODE)

@@ -48,6 +48,11 @@ def settings_file_of(ctx: click.Context) -> Path | None:
     return None if file is None else file.absolute()
 
 
+def settings_file(ctx: click.Context) -> Path | None:
+    """Return the settings file of this call, be it there or not; None where none was named nor is there."""
+    return find_settings_file(_config_option(ctx), os.environ)
+
+
 def _config_option(ctx: click.Context) -> Path | None:
     config = ctx.find_root().params.get("config")
     return config if isinstance(config, Path) else None

@@ -78,6 +78,7 @@ def test_a_wrapped_document_is_withdrawn_as_what_would_have_been_sent(tmp_path: 
     message_id = _queued(site)
 
     assert site.meshctl("withdraw", message_id).exit_code == 0
+    assert {path.suffix for path in site.rejected.iterdir()} == {".xml", ".json"}
     assert site.meshctl("redrop", message_id).exit_code == 0
     site.run_once()
 
