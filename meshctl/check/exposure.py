@@ -67,6 +67,18 @@ def refuse_world_writable(settings: Settings) -> None:
         raise ConfigError("\n".join([*found, "If this is intended: meshctl run --allow-world-writable."]))
 
 
+def refuse_root(settings: Settings) -> None:
+    """Raise ConfigError if root would work on a mailbox whose state belongs to another user."""
+    folder = settings.state.folder
+    if not host.is_root() or not folder.is_dir() or (owner := folder.stat().st_uid) == host.user_id():
+        return
+    name = host.user_name(owner)
+    raise ConfigError(
+        f"This is root, and {folder} belongs to {name}, who could not write to what root would leave there."
+        f" Run it as {name}: runuser -u {name} -- meshctl -c {settings.file} …"
+    )
+
+
 def warn_of_root(journal: Journal) -> None:
     """Log that the daemon runs as root, if it does."""
     if host.is_root():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshctl.bridge.connect import connect, require_extra
-from meshctl.check.exposure import warn_of_root
+from meshctl.check.exposure import refuse_root, warn_of_root
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
 from meshctl.platform.systemd import ServiceManager
@@ -55,6 +55,7 @@ def command(ctx: click.Context, once: bool) -> None:
 @contextmanager
 def connected_bridge(settings: Settings, signals: Signals, manager: ServiceManager) -> "Iterator[Bridge]":
     """Return the bridge of a mailbox, with its log set up. Raises ConfigError."""
+    refuse_root(settings)
     require_extra()
     # Imported here, because it cannot be imported without the extra.
     from meshctl.bridge.service import Bridge, Clients  # noqa: PLC0415

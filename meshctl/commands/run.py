@@ -5,7 +5,7 @@ from contextlib import closing
 
 import click
 
-from meshctl.check.exposure import refuse_world_writable, warn_of_root
+from meshctl.check.exposure import refuse_root, refuse_world_writable, warn_of_root
 from meshctl.daemon.daemon import Daemon
 from meshctl.daemon.wake_ups import Signals
 from meshctl.journal.log_file import configure_log
@@ -55,8 +55,10 @@ def make_daemon(
 ) -> Daemon:
     """Return the daemon of a mailbox, with its log in place.
 
-    Raises ConfigError if everybody can write to the outbox or the settings, unless that is allowed.
+    Raises ConfigError if everybody can write to the outbox or the settings, unless that is allowed; if root
+    would run it for another user.
     """
+    refuse_root(settings)
 
     def checked(settings: Settings) -> Settings:
         if not allow_world_writable:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from meshctl.daemon.mailbox_lock import serving
+from meshctl.platform import host
 from meshctl.simulator.mesh import SimulatedMesh, flags_in_force
 from meshctl.simulator.rules import load_rules
 from meshctl.simulator.service import Simulator, check_unused, make_mailbox_folders
@@ -108,15 +109,18 @@ def command(
     mailbox = settings.mailbox
     if not test_mailbox:
         check_unused(mailbox)
-    make_mailbox_folders(mailbox)
     flags = flags_in_force(rules.client, mailbox.client)
     mesh = SimulatedMesh(mailbox.id, settings.use_cases, rules, flags, speed)
     screen = _Screen()
     pause_seconds = mesh.pick_up_seconds if once else _LOOK_SECONDS
-    with serving(mailbox, "the simulator"):
-        screen.say(f"simulating MESH at {mailbox.folder}; nothing leaves this machine")
-        simulator = Simulator(mailbox, mesh, screen.say)
-        _serve(simulator, screen, pause_seconds, once)
+    there = next(folder for folder in (mailbox.folder, *mailbox.folder.parents) if folder.is_dir())
+    # What root would put into IN, the daemon could not read.
+    with host.acting_as_owner_of(there):
+        make_mailbox_folders(mailbox)
+        with serving(mailbox, "the simulator"):
+            screen.say(f"simulating MESH at {mailbox.folder}; nothing leaves this machine")
+            simulator = Simulator(mailbox, mesh, screen.say)
+            _serve(simulator, screen, pause_seconds, once)
     screen.say(f"ended, with {simulator.outstanding} deliveries still to come")
     screen.flush()
 
