@@ -313,8 +313,9 @@ class ProcessTree:
         _kernel.CloseHandle(self._handle)
 
 
-def shares_network(_process_id: int) -> bool | None:
+def shares_network(process_id: int) -> bool | None:
     """Return None: Windows gives no process a network of its own."""
+    del process_id
     return None
 
 
