@@ -42,7 +42,15 @@ _NAMES: Final = {
     "part": "Part",
 }
 _READY: Final = 220
+# A check of many mailboxes, as Nagios has it done, cannot wait for long.
+_TRY_SECONDS: Final = 5.0
 _STARTTLS: Final = "STARTTLS"
+# What shows all messages that a digest is about.
+_WHERE_MANY: Final = {
+    "message.rejected": "list --state rejected",
+    "message.failed": "list --state failed",
+    "message.overdue": "list --overdue",
+}
 _TEXTS: Final = ("text", "advice")
 _NETWORK: Final = (
     "Correct smtp in [alerts]. Under systemd the service has no network until systemd/meshctl-alerts.conf is"
@@ -71,7 +79,7 @@ class MailChannel:
     def deliver(self, digest: Digest) -> str | None:
         """Send one mail; return which recipients were refused, None if none. Raises UndeliveredError."""
         message = compose(digest, self._settings)
-        with self._talking() as connection:
+        with self._talking(self._alerts.timeout.total_seconds()) as connection:
             self._log_in(connection)
             refused = connection.send_message(message, self._alerts.mail_from, self._alerts.mail_to)
             with suppress(smtplib.SMTPException, OSError):
@@ -87,7 +95,7 @@ class MailChannel:
 
         Raises UndeliveredError, saying what failed.
         """
-        with self._talking() as connection:
+        with self._talking(min(self._alerts.timeout.total_seconds(), _TRY_SECONDS)) as connection:
             connection.noop()
             with suppress(smtplib.SMTPException, OSError):
                 connection.quit()
@@ -100,10 +108,9 @@ class MailChannel:
                 self._connection.break_off()
 
     @contextmanager
-    def _talking(self) -> Iterator["_Connection"]:
-        """Connect, greet and encrypt; leave after `timeout`. Raises UndeliveredError for all that fails."""
+    def _talking(self, seconds: float) -> Iterator["_Connection"]:
+        """Connect, greet and encrypt; leave after `seconds`. Raises UndeliveredError for all that fails."""
         server, port = self._alerts.server
-        seconds = self._alerts.timeout.total_seconds()
         connection = _Connection(server, seconds)
         # What a server sends byte by byte would never run into the timeout of the socket.
         timer = Timer(seconds, connection.break_off)
@@ -233,7 +240,7 @@ def _command(first: Content, settings: Settings, *, is_many: bool) -> str:
     program = f"meshctl -c {host.quoted(settings.file)}"
     if first.get("message_id") and not is_many:
         return f"{program} show {first['message_id']}"
-    return f"{program} logs --level WARNING"
+    return f"{program} {_WHERE_MANY.get(str(first['event']), 'logs --level WARNING')}"
 
 
 def _shown(key: str, value: object) -> str:

@@ -16,6 +16,7 @@ number that its names got here, and, as keyed hashes, which attachments came alo
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -50,6 +51,7 @@ from meshctl.platform import host, system
 _CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
 _MOST_EXPLAINED_BYTES = 16 << 20
+_USE_CASE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _BESIDE = ("", SIDECAR_SUFFIX, ERROR_SUFFIX)
 _MARK_SUFFIX = f"{ERROR_SUFFIX}.redrop"
 _FOLDER_MODE, _FILE_MODE = 0o750, 0o640
@@ -262,9 +264,11 @@ class RejectedFolder:
 def explained_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
     """Return the ledger's row of a rejected file, from its explanation."""
     texts = {key: str(content.get(key, "")) for key in ("message_id", "file", "at", "code", "text", "advice")}
+    folder = str(content.get("folder", ""))
     return NewMessage(
         message_id=texts["message_id"],
         file_name=mask_file_name(texts["file"]),
+        use_case=folder if _USE_CASE.fullmatch(folder) else None,
         size_bytes=size_bytes,
         sha256=None,
         created_at=instant(texts["at"]),
