@@ -76,13 +76,20 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def run_checks(settings: Settings, now: datetime) -> list[Finding]:
+def run_checks(
+    settings: Settings, now: datetime, begun: Callable[[str], None] = lambda _name: None
+) -> list[Finding]:
     """Make every check, whether the daemon runs or not; `now` is the wall clock, UTC.
 
-    Changes nothing, except that hidden, empty files are created and removed at once in our own folders.
+    `begun` hears the name of each check before it is made, to say at which one it hangs. Changes nothing,
+    except that hidden, empty files are created and removed at once in our own folders.
     """
     setup = Setup(settings, now)
-    return [finding for check in CHECKS for finding in _findings(check, setup)]
+    findings: list[Finding] = []
+    for check in CHECKS:
+        begun(check.__name__.removeprefix("check_"))
+        findings += _findings(check, setup)
+    return findings
 
 
 def _findings(check: Check, setup: Setup) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,6 +42,8 @@ _EPILOG = epilog(
 # A server with many mailboxes takes less; a plugin is ended by what runs it, mostly after ten.
 _PATIENCE_SECONDS = 15.0
 _PLUGIN_SECONDS = 8.0
+# Which check a mailbox is at, by its settings file.
+_AT: dict[Path, str] = {}
 _MARKS = {
     Severity.ERROR: ("ERROR", "bold red"),
     Severity.WARNING: ("WARNING", "yellow"),
@@ -106,7 +109,8 @@ def command(ctx: click.Context, is_all: bool, verbose: bool, as_json: bool, nagi
     if is_all:
         if verbose:
             raise click.UsageError("--verbose is for one mailbox; --all has a row for each.")
-        ctx.exit(show_checks(Survey(every_place(ctx), _find, _PATIENCE_SECONDS), as_json=as_json))
+        survey = Survey(every_place(ctx), _find, _PATIENCE_SECONDS, at=_AT)
+        ctx.exit(show_checks(survey, as_json=as_json))
     try:
         settings = settings_of(ctx)
     except ConfigError as problem:
@@ -123,14 +127,14 @@ def command(ctx: click.Context, is_all: bool, verbose: bool, as_json: bool, nagi
 
 
 def _find(settings: Settings) -> list[Finding]:
-    return run_checks(settings, now())
+    return run_checks(settings, now(), lambda name: _AT.update({settings.file: name}))
 
 
 def _run_as_plugin(ctx: click.Context, *, is_all: bool) -> int:
     """Print the line of a monitoring plugin; return its exit code."""
     places = every_place(ctx) if is_all else [this_place(ctx)]
     read = read_settings if is_all else lambda _place: settings_of(ctx)
-    state, line = plugin_line(Survey(places, _health, _PLUGIN_SECONDS, read).answers())
+    state, line = plugin_line(Survey(places, _health, _PLUGIN_SECONDS, read, _AT).answers())
     click.echo(line)
     return state
 

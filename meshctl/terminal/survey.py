@@ -6,7 +6,7 @@ and does not keep the command from ending.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -81,14 +81,16 @@ def read_settings(place: Place) -> Settings:
 class Survey(Generic[_T]):
     """Asks the same of several mailboxes, once or again and again.
 
-    Whoever has not answered after `patience_seconds` has a problem, and in the next round is asked again only
-    if it has answered by then.
+    `at` says which check a mailbox is at, by its settings file, where `ask` notes it there. Whoever has not
+    answered after `patience_seconds` has a problem, and in the next round is asked again only if it has
+    answered by then.
     """
 
     places: Sequence[Place]
     ask: Callable[[Settings], _T]
     patience_seconds: float
     read: Callable[[Place], Settings] = read_settings
+    at: Mapping[Path, str] = field(default_factory=dict)
     _asked: list[_Asked[_T]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,9 +112,11 @@ class Survey(Generic[_T]):
 
     def _answer_of(self, one: _Asked[_T]) -> Answer[_T]:
         if one.thread is not None and one.thread.is_alive():
+            at = None if one.settings is None else self.at.get(one.settings.file)
             text = (
-                f"No answer within {self.patience_seconds:g} s: a folder, share or disk of it hangs."
-                " See whether its shares can be reached."
+                f"No answer within {self.patience_seconds:g} s"
+                f"{f', in the check of {at}' if at else ''}: a folder, share or server of it hangs."
+                " See whether all that it uses can be reached."
             )
             return Answer(one.place, one.settings, problem=text, hangs=True)
         return one.answer or Answer(one.place, one.settings, problem=_UNFORESEEN)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,17 @@ def test_what_hangs_is_critical(site: Site) -> None:
     state, text, _ = _read(invoke(site, "check", "--nagios"))
 
     assert (state, text.startswith("No answer within 8 s")) == ("CRITICAL", True)
+
+
+@pytest.mark.slow
+def test_a_check_that_hangs_is_named(site: Site) -> None:
+    """A mail server that takes a connection and says nothing is no share: the check is in the text."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        smtp = f"127.0.0.1:{silent.getsockname()[1]}"
+        told = {"mail_to": ["mesh-team@example.nhs.uk"], "mail_from": "mesh@example.nhs.uk", "smtp": smtp}
+        site.settle(alerts={**told, "timeout": "1m"})
+
+        state, text, _ = _read(invoke(site, "check", "--nagios"))
+
+    assert state == "CRITICAL"
+    assert text.startswith("No answer within 8 s, in the check of alerts: ")
