@@ -38,10 +38,10 @@ Begin with:
   meshctl status --all           see every mailbox of this server
 
 \b
-Settings are read from -c FILE or of -m NAME, or from $MESHCTL_CONFIG, or
-./meshctl.toml, or /etc/meshctl/meshctl.toml. -m NAME stands for
-/etc/meshctl/NAME.toml, which meshctl init --system NAME makes. (On Windows
-%ProgramData%\\meshctl\\meshctl.toml, and \\NAME\\meshctl.toml in that folder.)
+Settings are those of -c FILE or -m NAME, else of $MESHCTL_CONFIG,
+./meshctl.toml or /etc/meshctl/meshctl.toml. -m NAME stands for
+/etc/meshctl/NAME.toml, which meshctl init --system NAME makes. On Windows the
+folder is %ProgramData%\\meshctl, and -m NAME stands for NAME\\meshctl.toml in it.
 MESHCTL_SECTION__KEY in the environment overrides a key, for example
 MESHCTL_LOG__LEVEL=DEBUG.
 
@@ -91,7 +91,9 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
         ),
         "lookup": _Entry("lookup", "Ask MESH for the mailboxes of an organisation."),
         "address": _Entry("address", "Print the routing string of a patient (To_DTS, Mex-To)."),
-        "explain": _Entry("explain", "Explain a control file, a report or a code in plain words."),
+        "explain": _Entry(
+            "explain", "Explain a control file, a code, or an event of the log in plain words."
+        ),
         "use-cases": _Entry("use_cases", "List the use cases, as your settings change them."),
     },
 }

@@ -36,7 +36,7 @@ _EPILOG = epilog(
     {
         0: "no error was found; there may be warnings",
         1: "an error was found: messages cannot pass, may be lost sight of, or seen by others",
-        2: "wrong usage or settings; with --all these are a row, and end with 1",
+        2: "wrong usage or settings; with --all wrong settings are a row, and end with 1",
     },
 )
 # A server with many mailboxes takes less; a plugin is ended by what runs it, mostly after ten.

@@ -27,7 +27,7 @@ _EPILOG = epilog(
         "meshctl explain SEND 17": "a code together with its event, where it means different things",
         "meshctl explain document_cut_off": "why a file was rejected, as NAME.error.json says",
         "meshctl explain client.stalled": "an event of the log, or of an alert",
-        "meshctl explain rejected/*.ctl": "control files, one after the other",
+        "meshctl explain mailbox/X26ABC1/FAILED/*.ctl": "control files, one after the other",
     },
     {0: "explained", 1: "a file cannot be read, or a word is unknown; the others are explained"},
 )

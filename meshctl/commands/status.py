@@ -38,8 +38,8 @@ _EPILOG = epilog(
     },
     {
         0: "shown, even if something is overdue (see meshctl check), or before the first start",
-        1: "something blocks the daemon, or ledger or folders cannot be read",
-        2: "wrong usage or settings",
+        1: "something blocks the daemon, or ledger or folders cannot be read; with --all, of any mailbox",
+        2: "wrong usage or settings; with --all wrong settings are a row, and end with 1",
     },
 )
 
@@ -47,7 +47,7 @@ _EPILOG = epilog(
 @click.command(epilog=_EPILOG)
 @click.option("--all", "is_all", is_flag=True, help="Every mailbox of this server, a row each.")
 @click.option("--watch", is_flag=True, help="Update it every second, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --all, an array of them.")
 @click.pass_context
 def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> None:
     """Count messages by state; show what is overdue and whether the MESH Client is active.
