@@ -15,7 +15,8 @@ from meshctl.inbound.follow import PATIENCE_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.reads import count_set_aside, fact, set_aside
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
-from meshctl.outbound.names import NameRules, without_set_aside
+from meshctl.outbound.names import NameRules
+from meshctl.outbound.tally import without_set_aside
 from meshctl.platform import host, system
 from meshctl.settings.types import format_duration
 from meshctl.sizes import span_text

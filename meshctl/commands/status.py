@@ -5,6 +5,7 @@ only when it prints one.
 """
 
 import re
+import sqlite3
 import sys
 from dataclasses import asdict
 from importlib import import_module
@@ -17,10 +18,9 @@ from meshctl.daemon.lock import describe_daemon
 from meshctl.daemon.obstacles import obstacles_of
 from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
-from meshctl.ledger.reads import count_set_aside
-from meshctl.ledger.records import SetAside
+from meshctl.ledger.database import renew
 from meshctl.mesh.states import State
-from meshctl.outbound.names import count_rejected, tally_outbox
+from meshctl.outbound.tally import count_rejected, tally_letters
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.output import epilog, print_json
@@ -28,6 +28,8 @@ from meshctl.terminal.survey import Survey, every_place
 
 # Whoever hangs holds up the others for so long; a busy server with many mailboxes takes less.
 _PATIENCE_SECONDS = 5.0
+# Of a busy outbox it is an estimate after so many.
+_LOOKS = 5
 _EPILOG = epilog(
     {
         "meshctl status": "messages by state, the outbox, the MESH Client",
@@ -52,7 +54,8 @@ _EPILOG = epilog(
 def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> None:
     """Count messages by state; show what is overdue and whether the MESH Client is active.
 
-    Files in the outbox are counted by name and time only: the daemon takes the "ready" ones at its next scan;
+    Each letter is counted once: by its state, or until it has one under Outbox. There files are counted by
+    name and time only: the daemon takes the "ready" ones at its next scan, or has begun to send them;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
     could not handle (meshctl check names them). The client's state is what the daemon last saw, and what
     blocks it (a full disk, a folder that it may not write to) what it last met.
@@ -92,9 +95,21 @@ def _display(module: str) -> Any:
 
 def collect(settings: Settings) -> dict[str, Any]:
     """Return the status as `--json` prints it. Raises LedgerError, OSError."""
-    staging = settings.staging
+    with ledger_if_any(settings) as connection:
+        for _ in range(_LOOKS):
+            status = _counted(settings, connection)
+            # A letter went on meanwhile, and may have been missed, or seen twice.
+            if connection is None or not renew(connection):
+                break
+    status["rejected"] = count_rejected(settings.staging.rejected)
+    status["daemon"] = re.split("[,:]", describe_daemon(settings.state.folder))[0]
+    status["blocked"] = [obstacle.as_json() for obstacle in obstacles_of(settings)]
+    return status
+
+
+def _counted(settings: Settings, connection: sqlite3.Connection | None) -> dict[str, Any]:
+    """Return how many letters are where, at one moment. Raises OSError, sqlite3.Error."""
     now_seconds = now().timestamp()
-    reports_set_aside = 0
     status: dict[str, Any] = {
         "mailbox": settings.mailbox.id,
         "states": {state.value: 0 for state in State},
@@ -102,22 +117,17 @@ def collect(settings: Settings) -> dict[str, Any]:
         "oldest_queued_seconds": None,
         "client": {"state": "unknown", "last_seen": None},
     }
-    set_aside: tuple[SetAside, ...] = ()
-    with ledger_if_any(settings) as connection:
-        if connection is not None:
-            oldest = reads.oldest_queued_seconds(connection, now_seconds)
-            status["states"] = {
-                state.value: count for state, count in reads.counts_by_state(connection).items()
-            }
-            status["overdue"] = reads.count_overdue(connection)
-            status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
-            set_aside = reads.set_aside(connection)
-            reports_set_aside = sum(count_set_aside(connection).values())
-            view = client_view(reads.fact(connection, CLIENT_FACT))
-            status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
-    status["outbox"] = asdict(tally_outbox(settings, now_seconds, set_aside))
-    status["rejected"] = count_rejected(staging.rejected)
+    reports_set_aside = 0
+    if connection is not None:
+        oldest = reads.oldest_queued_seconds(connection, now_seconds)
+        counts = reads.counts_by_state(connection)
+        status["states"] = {state.value: count for state, count in counts.items()}
+        status["overdue"] = reads.count_overdue(connection)
+        status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
+        reports_set_aside = sum(reads.count_set_aside(connection).values())
+        view = client_view(reads.fact(connection, CLIENT_FACT))
+        status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
+    status["outbox"] = asdict(tally_letters(settings, now_seconds, connection))
+    status["rejected"] = 0
     status["reports"] = {"set_aside": reports_set_aside}
-    status["daemon"] = re.split("[,:]", describe_daemon(settings.state.folder))[0]
-    status["blocked"] = [obstacle.as_json() for obstacle in obstacles_of(settings)]
     return status

@@ -23,7 +23,7 @@ from meshctl.files.durable import replace_file
 from meshctl.inbound.client import CLIENT_FACT, ClientState, client_view
 from meshctl.journal.events import Journal, event_table
 from meshctl.ledger import reads
-from meshctl.outbound.names import count_rejected, tally_outbox
+from meshctl.outbound.tally import count_rejected, tally_letters
 from meshctl.settings.model import Settings
 
 ALERT_EVENTS: Final = tuple(
@@ -130,9 +130,8 @@ class Metrics:
             int(not self._has_reloaded),
         )
         with suppress(OSError, sqlite3.Error):
-            set_aside = () if connection is None else reads.set_aside(connection)
-            outbox = asdict(tally_outbox(self._settings, seconds, set_aside))
-            yield _Gauge("outbox_files", "Files in the outbox, by status.", outbox, "status")
+            outbox = asdict(tally_letters(self._settings, seconds, connection))
+            yield _Gauge("outbox_files", "Dropped files without a state yet, by status.", outbox, "status")
         with suppress(OSError):
             rejected = count_rejected(self._settings.staging.rejected)
             yield _Gauge("rejected_files", "Rejected files in rejected/.", rejected)

@@ -31,6 +31,10 @@ class LedgerError(MeshctlError):
     """The ledger cannot be opened or read."""
 
 
+class LedgerMissingError(LedgerError):
+    """There is no ledger yet, or it is just being made."""
+
+
 class LedgerDamagedError(LedgerError):
     """The file is there but is not a whole SQLite database."""
 
@@ -97,15 +101,24 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open an existing ledger read-only.
 
-    Raises LedgerError when it is missing or cannot be read, LedgerDamagedError, LedgerFormatError.
+    Raises LedgerMissingError, LedgerError when it cannot be read, LedgerDamagedError, LedgerFormatError.
     """
-    missing = LedgerError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
+    missing = LedgerMissingError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
     if not path.exists():
         raise missing
     with _closed_on_error(path, f"{path.as_uri()}?mode=ro") as connection:
         if not _has_tables(connection, path):
             raise missing
         return connection
+
+
+def renew(connection: sqlite3.Connection) -> bool:
+    """Let a snapshot see the ledger as it is now; True if anything was written since it was taken."""
+    before = connection.execute("PRAGMA data_version").fetchone()[0]
+    connection.execute("ROLLBACK")
+    after = connection.execute("PRAGMA data_version").fetchone()[0]
+    connection.execute("BEGIN")
+    return bool(before != after)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ What was dropped is in its folder only for as long as no control file of it was 
 import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -30,14 +29,21 @@ from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
 from meshctl.outbound.document import Attached, Caution
-from meshctl.outbound.names import ERROR_SUFFIX, MESSAGE_ID, SIDECAR_SUFFIX, is_sidecar, words_to_mask
+from meshctl.outbound.names import (
+    ERROR_SUFFIX,
+    LETTER_FOLDER,
+    LETTERS_FOLDER,
+    SIDECAR_SUFFIX,
+    is_sidecar,
+    words_to_mask,
+)
 from meshctl.payload.facts import Content, Reading
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
 from meshctl.platform import host, system
 
 ROW_NAME = ".row"
-_LETTERS, _INDEXES, _REDROPPED, _CLOCK = "letters", "indexes", "redropped", ".clock"
-WORK_NAMES = frozenset({_LETTERS, _INDEXES, _REDROPPED})
+_INDEXES, _REDROPPED, _CLOCK = "indexes", "redropped", ".clock"
+WORK_NAMES = frozenset({LETTERS_FOLDER, _INDEXES, _REDROPPED})
 """The folders that belong in the work folder."""
 OLD_WORK_NAMES = ("claims", "ready", "copies")
 """The folders of older versions."""
@@ -314,7 +320,7 @@ class WorkFolder:
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder)
-        self.letters = f"{folder}/{_LETTERS}"
+        self.letters = f"{folder}/{LETTERS_FOLDER}"
         self.indexes = f"{folder}/{_INDEXES}"
         self.redropped = f"{folder}/{_REDROPPED}"
 
@@ -363,9 +369,6 @@ class WorkFolder:
             system.unlink(probe)
 
 
-_FOLDER_NAME = re.compile(rf"({MESSAGE_ID.pattern})(?:\.(.+))?")
-
-
 def _letter_folder(parent: str, message_id: str, use_case: str | None) -> LetterFolder:
     name = f"{message_id}.{use_case}" if use_case else message_id
     return LetterFolder(f"{parent}/{name}", message_id, use_case)
@@ -374,7 +377,7 @@ def _letter_folder(parent: str, message_id: str, use_case: str | None) -> Letter
 def _letter_folders(parent: str) -> list[LetterFolder]:
     found = []
     for name in sorted(os.listdir(parent)):
-        named = _FOLDER_NAME.fullmatch(name)
+        named = LETTER_FOLDER.fullmatch(name)
         if named and os.path.isdir(f"{parent}/{name}"):
             found.append(_letter_folder(parent, named[1], named[2]))
     return found

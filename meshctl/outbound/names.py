@@ -1,4 +1,4 @@
-"""The names of dropped files: what each says about its file, and about the patient; counting files by name.
+"""The names of dropped files: what each says about its file, and about the patient.
 
 The names that are no payloads are in names.toml.
 """
@@ -7,10 +7,7 @@ import os
 import re
 import sys
 import tomllib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import date
 from enum import Enum, auto
 from fnmatch import translate
@@ -21,11 +18,9 @@ from typing import Final
 
 from meshctl.errors import Rejection
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.records import SetAside
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.sidecar import Sidecar
-from meshctl.platform import system
-from meshctl.settings.model import Settings, StagingSettings
+from meshctl.settings.model import StagingSettings
 
 SIDECAR_SUFFIX = ".meta.json"
 ERROR_SUFFIX = ".error.json"
@@ -36,8 +31,10 @@ MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 UNKNOWN_FILE: Final = "(lost with the ledger)"
 """What the ledger has for a file name where it was rebuilt from the folders."""
 
-STAMPS_READ: Final = 2000
-"""Counting reads the time stamps of so many files at most; the rest counts as old."""
+LETTERS_FOLDER: Final = "letters"
+"""The folder in the work folder that holds a folder for each letter."""
+LETTER_FOLDER: Final = re.compile(rf"({MESSAGE_ID.pattern})(?:\.(.+))?")
+"""The name of such a folder: the message id, then the use case if the letter was in the folder of one."""
 
 _TABLE = Path(__file__).with_name("names.toml")
 # Characters that mean something in a glob.
@@ -247,110 +244,3 @@ def without_number(name: str, number: int) -> str:
 
 def _unsafe(text: str) -> Rejection:
     return Rejection("file_name_unsafe", text, "Rename the file and drop it again.")
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxTally:
-    """How many files of the outbox are ready to be taken, wait to be complete, and are set aside."""
-
-    ready: int = 0
-    waiting: int = 0
-    set_aside: int = 0
-
-    def __add__(self, other: "OutboxTally") -> "OutboxTally":
-        return OutboxTally(
-            self.ready + other.ready, self.waiting + other.waiting, self.set_aside + other.set_aside
-        )
-
-
-def tally_outbox(settings: Settings, now_seconds: float, set_aside: Sequence[SetAside] = ()) -> OutboxTally:
-    """Count the files of the outbox and its use-case sub-folders; `set_aside` is the ledger's list.
-
-    Only names are read, and few time stamps, so that a full outbox costs a fraction of a second. So it is an
-    estimate. Waiting is a file written so recently that it may not be complete; a sidecar whose payload has
-    not come; and a file without a sidecar that does not end like a FHIR message (.xml, .json) and came so
-    recently that its sidecar may still come: only the daemon, which reads it, knows whether it needs one.
-    Every other payload is ready, to be sent or rejected at the daemon's next turn. A missing folder is empty.
-    """
-    staging = settings.staging
-    rules = NameRules(staging)
-    names, folders = _entries(staging.outbox)
-    since = (now_seconds - staging.quiet_seconds, now_seconds - staging.sidecar_wait_seconds)
-    total = OutboxTally(set_aside=len(set_aside))
-    total += _tally(staging.outbox, without_set_aside(names, set_aside, None), rules, *since)
-    for folder in folders:
-        use_case = os.path.normcase(folder)
-        if use_case in settings.use_cases:
-            path = staging.outbox / folder
-            # One that cannot be read is set aside, and counted as that.
-            with suppress(OSError):
-                total += _tally(
-                    path, without_set_aside(_entries(path)[0], set_aside, use_case), rules, *since
-                )
-    return total
-
-
-def without_set_aside(
-    names: Sequence[str], set_aside: Sequence[SetAside], use_case: str | None
-) -> Sequence[str]:
-    """Return the names of a folder without those of letters, and their sidecars, that are set aside there.
-
-    The folder is that of a use case, or with None the outbox itself.
-    """
-    letters = Counter(_letter(one.file) for one in set_aside if one.folder == use_case)
-    if not letters:
-        return names
-    passed_over = set()
-    # The list has masked names: if two look the same masked, it does not matter which one is left out.
-    for letter in sorted({_letter(name) for name in names}):
-        if letters[shown := mask_file_name(letter)] > 0:
-            letters[shown] -= 1
-            passed_over.add(letter)
-    return [name for name in names if _letter(name) not in passed_over]
-
-
-def _letter(name: str) -> str:
-    return name.removesuffix(SIDECAR_SUFFIX)
-
-
-def count_rejected(rejected: Path) -> int:
-    """Count the rejected letters: the files that have an explanation beside them."""
-    names = set(_entries(rejected)[0])
-    return sum(name + ERROR_SUFFIX in names for name in names)
-
-
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of files and of folders; none for a missing folder."""
-    files: list[str] = []
-    folders: list[str] = []
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            (folders if _is_folder(entry) else files).append(entry.name)
-    return files, folders
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
-
-
-def _tally(
-    folder: Path, names: Iterable[str], rules: NameRules, written_since: float, come_since: float
-) -> OutboxTally:
-    kinds = {name: rules.kind_of(name) for name in names}
-    payloads = [name for name, kind in kinds.items() if kind is NameKind.PAYLOAD]
-    sidecars = {name[: -len(SIDECAR_SUFFIX)] for name, kind in kinds.items() if kind is NameKind.SIDECAR}
-    lone_sidecars = len(sidecars.difference(payloads))
-    waiting = 0
-    for name in payloads[:STAMPS_READ]:
-        try:
-            status = os.lstat(folder / name)
-        except OSError:
-            continue
-        speaks_for_itself = name in sidecars or name.lower().endswith(_MESSAGE_ENDS)
-        waiting += status.st_mtime > written_since or (
-            not speaks_for_itself and system.arrived_ns(str(folder / name), status) > come_since * 1e9
-        )
-    return OutboxTally(len(payloads) - waiting, waiting + lone_sidecars)

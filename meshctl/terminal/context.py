@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ import click
 from meshctl.errors import MeshctlError
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
+from meshctl.ledger.database import LedgerMissingError
 from meshctl.ledger.records import Message
 from meshctl.settings.load import find_settings_file, load_settings
 from meshctl.settings.model import Settings
@@ -74,10 +75,13 @@ def print_if_no_ledger(settings: Settings) -> None:
 @contextmanager
 def ledger_if_any(settings: Settings) -> Iterator[sqlite3.Connection | None]:
     """Open the ledger for reading; None if there is none yet. Raises LedgerError."""
-    if not reads.exists(settings.state.folder):
-        yield None
-        return
-    with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
+    with ExitStack() as stack:
+        try:
+            opened = reads.snapshot(settings.state.folder, settings.mailbox.id)
+            connection = stack.enter_context(opened) if reads.exists(settings.state.folder) else None
+        except LedgerMissingError:
+            # The daemon makes it just now.
+            connection = None
         yield connection
 
 

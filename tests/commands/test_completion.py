@@ -56,7 +56,7 @@ def test_line_of_the_readme_completes(shell: str, environ: dict[str, str]) -> No
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("meshctl re", ["reload", "resend", "report"]),
+        ("meshctl res", ["restore", "resend"]),
         ("meshctl list --st", ["--state"]),
         ("meshctl list --state f", ["failed"]),
     ],

@@ -14,7 +14,7 @@ from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.mesh.states import State
-from meshctl.outbound.names import STAMPS_READ
+from meshctl.outbound.tally import STAMPS_READ
 from tests.commands.recorded import Recorder, invoke, recording
 from tests.commands.screen import on_terminal
 from tests.site import MAILBOX_ID, Site, wait_until

@@ -209,6 +209,7 @@ def test_a_forgotten_path_is_named_with_the_drop_in(host: Machine) -> None:
         blocked = {each["text"]: each["advice"] for each in _status(host)["blocked"]}
         checked = json.loads(host.run(PROGRAM, "-c", SETTINGS, "check", "--json", check=False).stdout)
         listed = host.run(PROGRAM, "-c", SETTINGS, "list", check=False)
+        outbox = _status(host)["outbox"]
 
         host.write(drop_in, f"[Service]\nReadWritePaths={elsewhere}\n")
         host.run("systemctl", "daemon-reload")
@@ -224,6 +225,7 @@ def test_a_forgotten_path_is_named_with_the_drop_in(host: Machine) -> None:
     for advice in blocked.values():
         assert f"ReadWritePaths={elsewhere};" in advice
         assert drop_in in advice
+    assert sum(outbox.values()) == 1
     assert not checked["ok"]
     assert {each["name"] for each in checked["checks"] if not each["ok"] and each["severity"] == "error"} == {
         "daemon.blocked"
