@@ -135,4 +135,7 @@ class Setup:
 
 
 def _use_cases_of_messages(connection: sqlite3.Connection) -> set[str]:
-    return {row[0] for row in connection.execute("SELECT DISTINCT use_case FROM messages")}
+    return {
+        row[0]
+        for row in connection.execute("SELECT DISTINCT use_case FROM messages WHERE use_case IS NOT NULL")
+    }

@@ -65,19 +65,21 @@ def check_settings(setup: Setup) -> Iterator[Finding]:
 
 
 def check_documents(setup: Setup) -> Iterator[Finding]:
-    """Check that the settings name the sender, where a use case in use wraps documents."""
+    """Check that the settings name the sender, where documents are wrapped or may be, for all we know."""
     settings = setup.settings
     wrapping = [row.name for row in settings.use_cases.values() if row.payload is PayloadForm.ITK3_DOCUMENT]
-    used = sorted(setup.used_use_cases().intersection(wrapping))
+    known = setup.used_use_cases()
+    used = sorted(known.intersection(wrapping))
     missing = [key for key in ("organisation", "ods_code") if getattr(settings.mailbox, key) is None]
-    if not used or not missing:
+    if not missing or not wrapping or (known and not used):
         yield ok("documents", "The settings have what a document's message must say about its sender.")
         return
-    yield note(
+    yield (error if used else warning)(
         "documents",
         f"{' and '.join(missing)} of [mailbox] {'is' if len(missing) == 1 else 'are'} not set: a PDF under"
-        f" {', '.join(used)} will be rejected, because the message around it must name the sender.",
-        "Set what is missing in [mailbox], unless you only drop files that are ITK3 messages already.",
+        f" {', '.join(used or wrapping)} is rejected, because the message around it must name the sender.",
+        "Set what is missing in [mailbox], then put back what was rejected: meshctl redrop --all. Where only"
+        ' files are dropped that are messages already, set payload = "as dropped" in [use_cases.NAME].',
     )
 
 

@@ -1,6 +1,7 @@
 """`meshctl init`: the folders and the settings file of one mailbox."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,11 +23,17 @@ from meshctl.settings.layout import (
 )
 from meshctl.settings.load import load_settings
 from meshctl.settings.mailboxes import SYSTEM_FILE, place_of
+from meshctl.settings.model import MailboxSettings
 from meshctl.settings.senders import SERVICE_USER, Senders, check_use_cases, find_senders, lay_outbox
-from meshctl.settings.types import MailboxId
+from meshctl.settings.types import MailboxId, OptionalOdsCode, OptionalText, example_of
 from meshctl.terminal.output import epilog
 
 _MAILBOX_ID: TypeAdapter[str] = TypeAdapter(MailboxId)
+_SENDER: dict[str, TypeAdapter[str | None]] = {
+    "organisation": TypeAdapter(OptionalText),
+    "ods_code": TypeAdapter(OptionalOdsCode),
+}
+_EXAMPLES = {key: example_of(MailboxSettings.model_fields[key]) for key in _SENDER}
 # Otherwise the service is one of Windows, whose folders have no fixed places.
 _HAS_SYSTEMD: bool = sys.platform != "win32"
 _EPILOG = epilog(
@@ -34,6 +41,9 @@ _EPILOG = epilog(
         "meshctl init /srv/mesh --mailbox X26ABC1": "everything under /srv/mesh, with the mailbox's folders",
         "meshctl init /srv/mesh --client-config /MESH-APP-HOME/meshclient.cfg": "beside a MESH Client",
         "meshctl init --system letters --mailbox X26ABC1": "for the service meshctl@letters, as root",
+        'meshctl init --mailbox X26ABC1 --organisation "Larkfield Care Hub" --ods-code Y99901': (
+            "with what the message around a PDF says of its sender"
+        ),
         "meshctl init --system letters --senders letters-senders --use-case send-document": (
             "the same mailbox later: its settings stay, and the group letters-senders may drop files"
         ),
@@ -50,6 +60,15 @@ _EPILOG = epilog(
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="The MESH Client's meshclient.cfg, to read mailbox id, folder and flags from, but no secrets.",
+)
+@click.option(
+    "--organisation",
+    metavar="TEXT",
+    help="The name of your organisation, which the message around a PDF gives as its sender. Asked for at a"
+    " terminal.",
+)
+@click.option(
+    "--ods-code", metavar="CODE", help="The ODS code of your organisation, for the same; asked for too."
 )
 @click.option("--force", is_flag=True, help="Replace existing settings; a copy of them is kept.")
 @click.option(
@@ -82,6 +101,8 @@ def command(
     folder: Path | None,
     mailbox_id: str | None,
     client_config: Path | None,
+    organisation: str | None,
+    ods_code: str | None,
     force: bool,
     instance: str | None,
     senders: str | None,
@@ -118,6 +139,10 @@ def command(
         _lay_outbox(layout.settings_file, use_cases, group)
         return
     check_use_cases(use_cases, shipped_use_cases())
+    if force or not layout.settings_file.exists():
+        sender = _sender(organisation, ods_code)
+        values = {**layout.values, "mailbox": {**layout.values["mailbox"], **sender}}
+        layout = replace(layout, values=values)
     kept = make_layout(layout, replace=force)
     has_lists = lay_outbox(layout.outbox, use_cases, group)
     click.echo(f"Settings: {layout.settings_file}")
@@ -182,6 +207,26 @@ def _mailbox(mailbox_id: str | None, client_config: Path | None) -> Mailbox:
     return Mailbox(client.mailbox_id, client_config.absolute(), client)
 
 
+def _sender(organisation: str | None, ods_code: str | None) -> dict[str, str]:
+    """Return the keys of [mailbox] that name the sender; at a terminal, ask for what was not given."""
+    questions = {
+        "organisation": (organisation, "Name of your organisation, for letters as PDF (Enter: none yet)"),
+        "ods_code": (ods_code, "ODS code of your organisation (Enter: none yet)"),
+    }
+    is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    values = {}
+    for key, (given, question) in questions.items():
+        asks = given is None and is_terminal
+        written = click.prompt(question, default="", show_default=False, err=True) if asks else given or ""
+        try:
+            value = _SENDER[key].validate_python(written.strip())
+        except ValidationError:
+            raise ConfigError(f"{key}: {written!a} is not one; for example {_EXAMPLES[key]}.") from None
+        if value is not None:
+            values[key] = value
+    return values
+
+
 def _check_id(mailbox_id: str, source: str) -> None:
     try:
         _MAILBOX_ID.validate_python(mailbox_id)
@@ -213,6 +258,12 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
         steps.insert(0, f"{others} {ONE_ONLY}")
     if instance is not None and not _HAS_SYSTEMD:
         steps.append(f"Close it to other users: {host.close_command(layout.settings_file.parent)}")
+    missing = [key for key in _SENDER if key not in layout.values["mailbox"]]
+    if missing:
+        steps.append(
+            f"Set {' and '.join(missing)} in [mailbox]: without, letters as PDF are rejected. Files that are"
+            " FHIR messages need neither."
+        )
     steps.append(f"meshctl {option} check")
     if instance is None:
         steps.append(f"meshctl {option} run")

@@ -201,9 +201,17 @@ SERVICES = (
         "nobody to send documents",
         _nameless_sender,
         "documents",
-        INFO,
+        ERROR,
         "organisation and ods_code of [mailbox] are not set",
         "Set what is missing",
+    ),
+    Broken(
+        "nobody to send documents, before the first",
+        lambda g: g.set_settings(**{"use_cases.send-document": {"payload": "itk3-document"}}),
+        "documents",
+        WARNING,
+        "a PDF under send-document is rejected",
+        "meshctl redrop --all",
     ),
     Broken(
         "date of birth in the wrong form",

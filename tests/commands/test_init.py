@@ -1,7 +1,9 @@
 """`meshctl init`: the folders, the settings, and what it refuses to overwrite."""
 
+import os
 import re
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,3 +266,39 @@ def test_wrong_usage_makes_nothing(
     assert result.exit_code == 2
     assert expected in result.stderr
     assert list(_tree(tmp_path)) == []
+
+
+def test_the_sender_of_documents_is_given(tmp_path: Path) -> None:
+    """With both, the settings have them, and nothing is left to do; a wrong one makes nothing."""
+    sender = ("--organisation", "Larkfield Care Hub", "--ods-code", "Y99901")
+
+    wrong = _init(tmp_path / "wrong", "--mailbox", "X26ABC1", "--ods-code", "not one")
+    with_one = _init(tmp_path / "one", "--mailbox", "X26ABC1", *sender[:2])
+    with_both = _init(tmp_path / "both", "--mailbox", "X26ABC1", *sender)
+
+    assert wrong.exit_code == 2
+    assert "ods_code: 'not one' is not one" in wrong.stderr
+    assert not (tmp_path / "wrong").exists()
+    assert "Set ods_code in [mailbox]" in with_one.stdout
+    assert "letters as PDF" not in with_both.stdout
+    mailbox = load_settings(tmp_path / "both" / "meshctl.toml", {}).mailbox
+    assert (mailbox.organisation, mailbox.ods_code) == ("Larkfield Care Hub", "Y99901")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_the_sender_is_asked_for_at_a_terminal_alone(tmp_path: Path) -> None:
+    """A script is asked nothing; a person is, and Enter leaves it for later."""
+    ours, theirs = os.openpty()
+    os.write(ours, b"Larkfield Care Hub\n\n")
+    program = (sys.executable, "-m", "meshctl", "init", str(tmp_path / "site"), "--mailbox", "X26ABC1")
+
+    ended = subprocess.run(
+        program, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, check=False, text=True
+    )
+
+    os.close(theirs)
+    os.close(ours)
+    assert ended.returncode == 0
+    assert "Set ods_code in [mailbox]" in ended.stdout
+    mailbox = load_settings(tmp_path / "site" / "meshctl.toml", {}).mailbox
+    assert (mailbox.organisation, mailbox.ods_code) == ("Larkfield Care Hub", None)
