@@ -237,8 +237,9 @@ def share_like_parent(folder: Path) -> None:
     """Let those use a new folder of ours who may use the one that it is in. Raises OSError.
 
     What it has from its parent's default list is for files: it shuts out the group. Without a list of its
-    own the permission bits count, and those are wide enough. They cannot be set here: the hardened service
-    may set no setgid bit, and would lose the one that the folder has.
+    own the permission bits count, which are wide enough; to set them anew is more than the hardened service
+    may, with the setgid bit. Some file systems take that bit away here: the default list stays, by which
+    the service can read what comes.
     """
     if not _HAS_LISTS:
         return

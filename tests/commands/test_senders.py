@@ -205,6 +205,25 @@ def test_folders_that_root_made_before_are_the_services(server: PrivateServer) -
     assert owners == {SERVICE}
 
 
+def test_a_folder_that_the_daemon_makes_again_is_the_senders_too(laid: PrivateServer) -> None:
+    """A letter goes back to a use-case folder that is gone: the new one takes the senders' files."""
+    _run_once(laid)
+    taken = f"{_DATA}/.work/letters/20261122091502480113_7F3A9C.send-document"
+    laid.shell(SERVICE, f"mkdir -m 700 {taken}")
+    laid.write(SERVICE, f"{taken}/letter.pdf", b"%PDF-1.4\n%%EOF\n")
+
+    # It waits for its sidecar where it was dropped.
+    _run_once(laid)
+
+    folder = f"{_OUTBOX}/send-document"
+    # Some file systems take the setgid bit away; the access list names the service all the same.
+    assert _rights(laid, folder).endswith(f"770 {SERVICE} {_GROUP}")
+    assert laid.shell("anna", f"ls {folder}") == "letter.pdf\n"
+    laid.write("anna", f"{folder}/one.xml", _MESSAGE, umask=0o077)
+    assert laid.run("ben", "cat", f"{folder}/one.xml").exit_code
+    assert laid.run(SERVICE, "cat", f"{folder}/one.xml").exit_code == 0
+
+
 def _access(server: PrivateServer, user: str = SERVICE) -> dict[str, tuple[str, str]]:
     """Return what `check` finds about access: severity of what is wrong, or "ok", and text, by name."""
     checks = json.loads(server.meshctl(user, "-m", "letters", "check", "--json").stdout)["checks"]
