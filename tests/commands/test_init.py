@@ -139,6 +139,22 @@ def test_folders_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
     assert has_mode(tmp_path / "outbox", 0o770)
 
 
+def test_use_cases_get_their_folders(tmp_path: Path) -> None:
+    """--use-case makes folders in the outbox; where there are settings, they stay as they are."""
+    made = _init(tmp_path, "--mailbox", "X26ABC1", "--use-case", "send-document")
+    before = (tmp_path / "meshctl.toml").read_bytes()
+
+    further = _init(tmp_path, "--use-case", "inpatient-discharge", "--use-case", "send-document")
+
+    assert (made.exit_code, further.exit_code) == (0, 0)
+    assert sorted(folder.name for folder in (tmp_path / "outbox").iterdir()) == [
+        "inpatient-discharge",
+        "send-document",
+    ]
+    assert has_mode(tmp_path / "outbox" / "send-document", 0o750)
+    assert (tmp_path / "meshctl.toml").read_bytes() == before
+
+
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     """What stands in the way is named, and no settings are written."""
     (tmp_path / "outbox").write_text("")
@@ -254,6 +270,17 @@ def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch
         (["d", "--system", "a"], "Give either DIR or --system"),
         (["--system", "a/b"], "The NAME of --system may have letters"),
         (["--client-config", "nowhere.cfg"], "nowhere.cfg: cannot be read"),
+        (["--use-case", "unheard-of"], "There is no use case 'unheard-of'"),
+        pytest.param(
+            ["--senders", "g"],
+            "--senders can only be used with --system",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="there it is refused in other words"),
+        ),
+        pytest.param(
+            ["--system", "a", "--senders", "g"],
+            "the access list of the outbox says who may drop: icacls",
+            marks=pytest.mark.skipif(sys.platform != "win32", reason="elsewhere there are groups"),
+        ),
     ],
 )
 def test_wrong_usage_makes_nothing(
