@@ -135,7 +135,7 @@ class MailChannel:
             yield connection
         except UndeliveredError:
             raise
-        except (smtplib.SMTPException, OSError, ValueError, RuntimeError) as error:
+        except (smtplib.SMTPException, OSError, ValueError, LookupError, RuntimeError) as error:
             where = f"{server}:{port}"
             if connection.is_broken_off or time.monotonic() > late_clock:
                 text = f"The mail server {where} did not finish within {seconds:g} s, and was left."

@@ -162,7 +162,8 @@ class _Delivery:
             if self._is_closing:
                 return
             self._changed.notify()
-            if self._thread is None:
+            # One that has died of what nobody foresaw has a successor.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = self._new_thread()
 
     def close(self) -> None:

