@@ -4,7 +4,7 @@ import os
 
 import click
 
-from meshctl.daemon.reloading import reload_daemon
+from meshctl.daemon.reloading import check_state_folder, reload_daemon
 from meshctl.errors import ConfigError
 from meshctl.platform.systemd import signal_main_process
 from meshctl.terminal.context import settings_of
@@ -32,6 +32,7 @@ def command(ctx: click.Context) -> None:
     """
     try:
         settings = settings_of(ctx)
+        check_state_folder(settings)
     except ConfigError:
         # As ExecReload of a unit: the daemon finds the same faults, and log, alert and metric tell of them.
         signal_main_process(os.environ)

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from meshctl.daemon.lock import ask_to_reload, holder_process, seems_running
+from meshctl.daemon.lock import ask_to_reload, holder_process, is_running, seems_running
+from meshctl.daemon.mailbox_lock import is_worked_on, settings_of_worker, worker_of
 from meshctl.daemon.notes import NOTE_BYTES, read_note, write_note
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.settings.model import Settings
@@ -58,6 +59,21 @@ def reload_daemon(settings: Settings, answer_seconds: float = _ANSWER_SECONDS) -
                 f" something long, or hangs. See meshctl status, and the log: {settings.log.file}"
             )
         time.sleep(_LOOK_SECONDS)
+
+
+def check_state_folder(settings: Settings) -> None:
+    """Raise ConfigError if the daemon of these settings runs, and has another state folder."""
+    mailbox, state_folder = settings.mailbox.folder, settings.state.folder
+    with suppress(OSError):
+        if (
+            not is_running(state_folder)
+            and is_worked_on(mailbox)
+            and (settings_of_worker(mailbox) == settings.file)
+        ):
+            raise ConfigError(
+                f"state.folder cannot change while the daemon runs ({worker_of(mailbox)}). Restart it, with"
+                f" what the old folder held in {state_folder}; or put the old setting back."
+            )
 
 
 def _is_answered(state_folder: Path, process_id: int | None, asked_clock: float) -> bool:

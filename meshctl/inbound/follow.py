@@ -154,8 +154,11 @@ _REPLACED = (
     "OUT was removed and made again while pairs were in it; nothing shows whether the MESH Client took them."
 )
 _REPLACED_ADVICE = (
-    "Look for these pairs in SENT and in the client's log. Those that it did not take: meshctl resend ID."
+    "If the folder that was OUT is still somewhere, put its files back into OUT, each .dat before its .ctl."
+    " What the client took is in SENT, or in its log. Drop the files of all others again: meshctl show ID"
+    " says which each was."
 )
+_MOST_NAMED = 20
 
 
 class OutFolder:
@@ -218,6 +221,8 @@ class OutFolder:
         # Nothing is handed over meanwhile: this thread does that, too.
         there, self._withdrawn = _stem_hashes(folder)
         queued = reads.queued_ids(self._services.ledger.connection)
+        # Somebody may have put them back.
+        self._lost = {stem for stem in self._lost if not _holds(there, hash(stem))}
         gone = [stem for stem in queued if not _holds(there, hash(stem)) and stem not in self._lost]
         gone = [stem for stem in gone if stem not in self._withdrawn]
         identity = (status.st_dev, status.st_ino)
@@ -231,10 +236,13 @@ class OutFolder:
     def _announce_lost(self, stems: set[str]) -> None:
         """Announce pairs that were in a folder that is no more; they stay queued and become overdue."""
         self._lost |= stems
+        named = sorted(stems)[:_MOST_NAMED]
+        more = len(stems) - len(named)
         self._services.journal.tell(
             "message.payload_missing",
-            {"messages": len(stems)},
+            {"messages": len(stems), "message_ids": named},
             messages=len(stems),
+            message_ids=" ".join(named) + (f" and {more} more" if more else ""),
             folder="OUT",
             text=_REPLACED,
             advice=_REPLACED_ADVICE,

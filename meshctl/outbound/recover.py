@@ -211,7 +211,7 @@ class Recovery:
                 to_show.append(message_id)
                 continue
             if not self._client_has(message_id):
-                self._journal.error("message.payload_missing", messages=1, folder="OUT")
+                self._tell_missing(message_id)
             pairs.discard(message_id, payload_too=False)
         emptied, stuck = [], set()
         for place in (places[message_id] for message_id in message_ids if message_id in places):
@@ -235,6 +235,18 @@ class Recovery:
             handoff.mark_queued(done)
         for place in emptied:
             place.close()
+
+    def _tell_missing(self, message_id: str) -> None:
+        self._journal.tell(
+            "message.payload_missing",
+            {"messages": 1, "message_ids": [message_id]},
+            messages=1,
+            message_ids=message_id,
+            folder="OUT",
+            text="The payload of a message that was to be shown in OUT is gone, and so is what was dropped.",
+            advice=f"Look for it in SENT, or in the client's log. If it is in neither, drop the file again:"
+            f" meshctl show {message_id} says which it was.",
+        )
 
     def _client_has(self, message_id: str) -> bool:
         """True if the MESH Client has kept the pair: it acted before a power cut undid our rename."""

@@ -55,6 +55,21 @@ def test_what_the_daemon_refuses_is_told(site: Site) -> None:
     assert again.exit_code == 0
 
 
+def test_another_state_folder_needs_a_restart(site: Site) -> None:
+    """Where [state] folder was changed, it is not said that no daemon runs, but that it must be restarted."""
+    with site.daemon() as daemon:
+        site.environ["MAINPID"] = str(daemon.process.pid)
+        site.settle(state={"folder": "elsewhere"})
+        asked = site.meshctl("reload")
+        daemon.wait_for_event("daemon.reload_failed")
+        del site.environ["MAINPID"]
+        site.settle()
+
+    assert asked.exit_code == 2
+    assert asked.stderr.startswith("meshctl: state.folder cannot change while the daemon runs")
+    assert not (site.root / "elsewhere").exists()
+
+
 def test_a_daemon_that_is_blocked_answers(site: Site) -> None:
     """What blocks the work does not keep the settings from being read: they may be what mends it."""
     site.out.rmdir()

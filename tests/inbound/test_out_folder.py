@@ -88,10 +88,34 @@ def test_a_folder_that_was_replaced_proves_nothing(mailbox: InboundSite) -> None
 
     assert _states(mailbox, ids) == [State.QUEUED] * 2
     assert [line["messages"] for line in mailbox.logged("message.payload_missing")] == [2]
-    assert len(mailbox.alerted("message.payload_missing")) == 1
+    (told,) = mailbox.alerted("message.payload_missing")
+    assert told["message_ids"] == sorted(ids)
+    (line,) = mailbox.logged("message.payload_missing")
+    assert line["message_ids"] == " ".join(sorted(ids))
     mailbox.report("report", report_on(ids[0], "TRANSFER", "SUCCESS", "00"))
     mailbox.later(1)
     assert _states(mailbox, ids) == [State.SENT, State.QUEUED]
+
+
+def test_pairs_that_come_back_are_followed_again(mailbox: InboundSite) -> None:
+    """What was lost with an OUT and is put back into the new one is collected once the client takes it."""
+    (message_id,) = mailbox.messages(1)
+    mailbox.turns()
+    mailbox.folder("OUT").rename(mailbox.root / "old-out")
+    mailbox.folder("OUT").mkdir()
+    mailbox.later(1)
+    for end in (".dat", ".ctl"):
+        if (mailbox.root / "old-out" / f"{message_id}{end}").exists():
+            (mailbox.root / "old-out" / f"{message_id}{end}").rename(
+                mailbox.folder("OUT") / f"{message_id}{end}"
+            )
+    mailbox.later(100)
+    assert mailbox.state(message_id) is State.QUEUED
+
+    mailbox.take_from_out(message_id)
+    mailbox.later(100)
+
+    assert mailbox.state(message_id) is State.COLLECTED
 
 
 def _logged_parts(mailbox: InboundSite) -> list[str]:
