@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def _interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(name="other_file_system")
+def _other_file_system(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the mailbox's."""
+    memory = Path("/dev") / "shm"
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder).resolve()
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

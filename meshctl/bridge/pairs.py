@@ -287,7 +287,7 @@ class PairFinisher:
     def finish(self, decided: DecidedPair) -> None:
         """Put a decided pair where it belongs, from wherever that broke off. Raises OSError."""
         report = self._staged_report(decided.stem)
-        if decided.outcome is PairOutcome.FAILED and os.path.exists(report):
+        if decided.outcome is PairOutcome.FAILED and self._folders.is_to_be_delivered(decided.stem, report):
             self._folders.deliver(decided.stem, report, None)
             durable.sync_folder(self._reports)
         self._folders.finish(decided)

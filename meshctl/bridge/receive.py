@@ -15,6 +15,8 @@ The note is the point of no return. What a start finds says what to do:
     a note, and ID.ctl in arriving/      broken off before it was all in IN; the moves are finished
     a note, and no ID.ctl in arriving/   it is in IN, or was and somebody has taken it: MESH is told
 
+Where IN is on another file system, step 4 is a copy (files/carrying.py), of which a start finds more.
+
 So no kill loses a message or puts it into IN twice, even if the daemon or another program takes files out of
 IN at once, and MESH is never told before both files are durable in IN. What has arrived is never looked up in
 IN: others take its files. IN is never made either: a missing one may be a disk that is not mounted.
@@ -238,7 +240,7 @@ class Receiver:
         # An earlier attempt may have made the note and failed before this.
         durable.sync_folder(self._delivered)
         control, data = self._staged(message_id, ".ctl"), self._staged(message_id, ".dat")
-        if os.path.lexists(control):
+        if self._folders.is_to_be_delivered(message_id, control):
             self._folders.deliver(message_id, control, data if os.path.lexists(data) else None)
             durable.sync_folder(self._arriving)
 

@@ -237,7 +237,7 @@ class Bridge:
     def _note_answer(self) -> None:
         """Show the daemon that MESH answers: that the bridge runs shows nothing."""
         with suppress(OSError):
-            self._settings.bridge.answered_file.touch(_PRIVATE_FILE)
+            self._settings.answered_file.touch(_PRIVATE_FILE)
 
     def _track(self) -> bool:
         return self._tracker.step(clock.now())
@@ -249,7 +249,7 @@ class Bridge:
             out=mailbox.out_folder,
             sent=mailbox.sent_folder,
             failed=mailbox.failed_folder,
-            work=bridge.work,
+            work=self._settings.bridge_work,
             save_sent=bridge.save_sent,
             durable=True,
         )
@@ -259,7 +259,7 @@ class Bridge:
         return PairSender(
             client=self._clients.sending,
             folders=self._folders(),
-            work=bridge.work,
+            work=self._settings.bridge_work,
             mailbox_id=self._settings.mailbox.id,
             chunk_bytes=bridge.chunk_bytes,
             journal=self._journal,
@@ -273,7 +273,7 @@ class Bridge:
             client=self._clients.receiving,
             folders=self._folders(),
             inbox=self._settings.mailbox.in_folder,
-            work=self._settings.bridge.work,
+            work=self._settings.bridge_work,
             journal=self._journal,
             most_bytes=self._settings.bridge.max_download_bytes,
             should_stop=self._ended.is_set,
@@ -283,7 +283,7 @@ class Bridge:
     def _alone(self) -> Iterator[None]:
         with serving(self._settings.mailbox, "the bridge"):
             self._claim_work_folder()
-            self._alerts.open(self._settings.bridge.work / FILE_NAME)
+            self._alerts.open(self._settings.bridge_work / FILE_NAME)
             with self._signals.listen():
                 mailbox = self._settings.mailbox.id
                 self._journal.info("bridge.started", version=__version__, mailbox=mailbox)
@@ -292,7 +292,7 @@ class Bridge:
 
     def _claim_work_folder(self) -> None:
         """Make the work folder, for this mailbox. Raises ConfigError if it belongs to another."""
-        work, mailbox_id = self._settings.bridge.work, self._settings.mailbox.id
+        work, mailbox_id = self._settings.bridge_work, self._settings.mailbox.id
         work.mkdir(mode=_PRIVATE, exist_ok=True)
         if not host.is_own_folder(work):
             raise ConfigError(

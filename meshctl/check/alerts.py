@@ -38,7 +38,7 @@ def check_alerts(setup: Setup) -> Iterator[Finding]:
         yield from _password(alerts, os.environ)
         yield _mail_server(setup.settings)
     yield from _network(setup.settings)
-    for folder in (setup.settings.state.folder, setup.settings.bridge.work):
+    for folder in (setup.settings.state.folder, setup.settings.bridge_work):
         yield from _waiting(folder / FILE_NAME)
 
 

@@ -135,7 +135,7 @@ def _certificate(setup: Setup, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _folders(setup: Setup) -> Iterator[Finding]:
     settings = setup.settings
-    work, mailbox = settings.bridge.work, settings.mailbox.folder
+    work, mailbox = settings.bridge_work, settings.mailbox.folder
     if not os.path.isdir(mailbox):
         return
     if os.path.isdir(work) and not host.is_own_folder(work):
@@ -149,12 +149,12 @@ def _folders(setup: Setup) -> Iterator[Finding]:
     if on_one_mount(work, settings.mailbox.in_folder) and on_one_mount(work, settings.mailbox.out_folder):
         yield ok(name, "Files can be moved between the mailbox and the bridge's work folder.")
         return
-    yield error(
+    yield note(
         name,
         f"{work} and {mailbox} (bridge.work, mailbox.folder) are not on one mount of one file system, so the"
-        " bridge can take nothing from OUT and put nothing into IN.",
-        "Set bridge.work to a folder beside the mailbox. Under systemd each ReadWritePaths is a mount of its"
-        " own: give the unit one parent of both.",
+        " bridge copies what it takes from OUT and puts into IN, instead of moving it.",
+        "Nothing to do, if there is room for the copies. Without work in [bridge] its folder is in the"
+        " mailbox's; under systemd each ReadWritePaths is a mount of its own.",
     )
 
 

@@ -114,7 +114,7 @@ class Setup:
         if reports.deliver is not None:
             places.append(Place("deliver", "reports.deliver", reports.deliver, True, False, stops))
         if bridge.environment is not None:
-            places.append(Place("bridge", "bridge.work", bridge.work, True, True, created))
+            places.append(Place("bridge", "bridge.work", self.settings.bridge_work, True, True, created))
         return places
 
     def from_ledger(self, read: Callable[[sqlite3.Connection], _T]) -> _T | None:

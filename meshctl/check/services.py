@@ -114,7 +114,7 @@ def check_ledger(setup: Setup) -> Iterator[Finding]:
 def check_owners(setup: Setup) -> Iterator[Finding]:
     """Check that ledger and folders belong to this mailbox, and were not restored from another's back-up."""
     settings = setup.settings
-    owners = {folder: owner_of(folder) for folder in (*settings.own_folders, settings.bridge.work)}
+    owners = {folder: owner_of(folder) for folder in (*settings.own_folders, settings.bridge_work)}
     with suppress(LedgerError), snapshot(settings.state.folder) as connection:
         owners[settings.state.folder] = fact(connection, MAILBOX_FACT)
     for folder, owner in owners.items():

@@ -2,8 +2,9 @@
 
 Shared by the simulator and the bridge. Knows folders and file names, and nothing of what a message says or
 where it goes. Each step is one rename, and a process killed between two of them loses and doubles nothing: a
-pair that it had begun is found again in the work folder, which must be on the mailbox's file system. Durable
-against a power cut only if asked to be; never for two processes at once.
+pair that it had begun is found again in the work folder. Where that is on another file system than the
+mailbox, a step is a copy (see `carrying`). Durable against a power cut only if asked to be; never for two
+processes at once.
 
 The life of a pair, by the files in the work folder:
 
@@ -20,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from meshctl.clock import now
+from meshctl.files.carrying import Claims, is_to_be_shown, put, show_once
 from meshctl.files.durable import sync_file, sync_folder
 from meshctl.platform import system
 
@@ -86,6 +88,7 @@ class ClientFolders:
         self._taken = str(work / "taken")
         self._decided = {outcome: str(work / outcome) for outcome in PairOutcome}
         self._spare = f"{self._taken}/.spare"
+        self._claims = Claims(self._out, self._taken)
         for folder in (self._taken, *self._decided.values()):
             os.makedirs(folder, exist_ok=True)
         # Whoever made them: a folder that a power cut takes would take what was moved into it.
@@ -112,10 +115,8 @@ class ClientFolders:
         return [stem for _, stem in sorted(found)]
 
     def take(self, stem: str) -> TakenPair | None:
-        """Take a pair out of OUT; None if its control file is no longer there."""
-        try:
-            system.rename(f"{self._out}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_CONTROL}")
-        except FileNotFoundError:
+        """Take a pair out of OUT; None if its control file is no longer there, or not to be read."""
+        if not self._claims.take(f"{stem}{_CONTROL}"):
             return None
         pair = self._pair(stem)
         self._sync(self._taken, self._out)
@@ -124,6 +125,7 @@ class ClientFolders:
     def taken(self) -> list[TakenPair]:
         """Return the pairs that an earlier process took and did not decide upon."""
         decided = {pair.stem for pair in self.decided()}
+        self._claims.settle(decided)
         return [self._pair(stem) for stem in _stems(self._taken) if stem not in decided]
 
     def decide(self, pair: TakenPair, outcome: PairOutcome, control: bytes | None, finish_at: float) -> None:
@@ -170,28 +172,32 @@ class ClientFolders:
             self._sync(self._decided[pair.outcome])
             return
         with suppress(FileNotFoundError):
-            system.rename(data, f"{home}/{pair.stem}{_DATA}")
+            put(data, f"{home}/{pair.stem}{_DATA}")
         self._sync(home, self._taken)
-        system.rename(control, f"{home}/{pair.stem}{_CONTROL}")
+        put(control, f"{home}/{pair.stem}{_CONTROL}")
         self._sync(home, self._decided[pair.outcome])
 
     def deliver(self, stem: str, control: str, data: str | None) -> None:
         """Move a message, or a report (no `data`), into IN under `stem`: payload first, control file last."""
         if data is not None:
             try:
-                system.rename(data, f"{self._inbox}/{stem}{_DATA}")
+                put(data, f"{self._inbox}/{stem}{_DATA}")
             except FileNotFoundError:
                 # After a kill between these two renames, the payload is in IN already; else IN is missing.
                 if os.path.lexists(data):
                     raise
             self._sync(self._inbox)
-        system.rename(control, f"{self._inbox}/{stem}{_CONTROL}")
+        show_once(control, f"{self._inbox}/{stem}{_CONTROL}")
         self._sync(self._inbox)
+
+    def is_to_be_delivered(self, stem: str, control: str) -> bool:
+        """True if a control file is not in IN yet, nor was there."""
+        return is_to_be_shown(control, f"{self._inbox}/{stem}{_CONTROL}")
 
     def _pair(self, stem: str) -> TakenPair:
         control, data = f"{self._taken}/{stem}{_CONTROL}", f"{self._taken}/{stem}{_DATA}"
-        with suppress(FileNotFoundError):
-            system.rename(f"{self._out}/{stem}{_DATA}", data)
+        if not os.path.lexists(data):
+            self._claims.take(f"{stem}{_DATA}")
         status = os.stat(control, follow_symlinks=False)
         fingerprint = f"{stem} {status.st_ino} {status.st_mtime_ns}"
         return TakenPair(stem, control, data, status.st_mtime, fingerprint)

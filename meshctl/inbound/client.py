@@ -85,7 +85,7 @@ def signs_of(settings: Settings) -> Iterator[datetime]:
     """Yield when the client wrote its log and the files in TEMP, or when MESH last answered the bridge."""
     paths: list[Path] = []
     if settings.bridge.environment is not None:
-        paths.append(settings.bridge.answered_file)
+        paths.append(settings.answered_file)
     client = settings.mailbox.client
     if client is not None and client.log_path is not None:
         paths += _files_at(Path(client.log_path))

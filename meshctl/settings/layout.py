@@ -103,7 +103,7 @@ def system_layout(name: str, mailbox: Mailbox, root: Path = Path("/")) -> Layout
         "reports": {"archive": data / "archive"},
         "log": {"file": log / "meshctl.log"},
         "state": {"folder": data / "state"},
-        "bridge": {"work": data / ".bridge", "log": log / "bridge.log"},
+        "bridge": {"log": log / "bridge.log"},
     }
     parents = (settings_file.parent, inside.parent, log_inside.parent)
     owner = SERVICE_USER if root == Path("/") else None

@@ -339,11 +339,11 @@ class BridgeSettings(Section):
         " ($REQUESTS_CA_BUNDLE, else certifi).",
         examples=["file:/etc/meshctl/mesh-ca.pem"],
     )
-    work: types.SettingPath = Field(
-        Path(".bridge"),
-        validate_default=True,
-        description="What is on its way between the mailbox and MESH. On the mailbox's file system. Never"
-        " back it up, and let nobody else change it: it keeps a message from going twice.",
+    work: types.OptionalPath = Field(
+        None,
+        description="What is on its way between the mailbox and MESH. Empty: .bridge in the mailbox's folder,"
+        " so that it is on one file system with it; elsewhere, what comes and goes is copied. Never back it"
+        " up, and let nobody else change it: it keeps a message from going twice.",
     )
     save_sent: types.Flag = Field(
         True, description="Whether sent pairs are kept in SENT, like SaveSent of the MESH Client."
@@ -372,11 +372,6 @@ class BridgeSettings(Section):
         return variables_of(
             (self.password, self.shared_key, self.certificate, self.private_key, self.ca_bundle)
         )
-
-    @property
-    def answered_file(self) -> Path:
-        """Return the file whose time is when MESH last answered the bridge."""
-        return self.work / "answered"
 
     def as_client(self, mailbox_id: str) -> ClientConfig | None:
         """Return the bridge as the MESH Client that it replaces; None if it does not serve the mailbox.
@@ -422,6 +417,16 @@ class Settings(Section):
     def own_folders(self) -> tuple[Path, ...]:
         """Return the folders, besides that of the state, which no other mailbox may use."""
         return self.staging.work, self.reports.archive
+
+    @property
+    def bridge_work(self) -> Path:
+        """Return the bridge's own folder."""
+        return self.bridge.work or self.mailbox.folder / ".bridge"
+
+    @property
+    def answered_file(self) -> Path:
+        """Return the file whose time is when MESH last answered the bridge."""
+        return self.bridge_work / "answered"
 
     @property
     def client(self) -> ClientConfig | None:

@@ -14,12 +14,12 @@ def run(work: Work) -> int:
         return go.wait()
 
 
-def record(work: Work, root: Path, trace: Path, *, with_data: bool = False) -> list[Call]:
-    """Do the work undisturbed, and return the calls that change something below `root`."""
+def record(work: Work, root: Path, trace: Path, *more: Path, with_data: bool = False) -> list[Call]:
+    """Do the work undisturbed, and return the calls that change something below `root` and `more`."""
     with waiting(work) as go, strace.recording(go.process_id, trace, with_data=with_data):
         code = go.wait()
     assert code == 0, f"the work ended with {code}"
-    return strace.changing_calls(trace, [root])
+    return strace.changing_calls(trace, [root, *more])
 
 
 def run_until(work: Work, call: Call) -> bool:

@@ -54,10 +54,11 @@ class Said(logging.Handler):
 
 @dataclass
 class Mailbox:
-    """A mailbox below `root` whose MESH is at `url`."""
+    """A mailbox below `root` whose MESH is at `url`; `elsewhere` is another place for the bridge's folder."""
 
     root: Path
     url: str
+    elsewhere: Path | None = None
     said: Said = field(default_factory=Said)
     alerts: list[Alert] = field(default_factory=list)
     most_bytes: int = 2_000_000_000
@@ -70,6 +71,7 @@ class Mailbox:
         """Make the folders of the MESH Client."""
         for name in ("IN", "OUT", "SENT", "FAILED"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        self.work.parent.mkdir(parents=True, exist_ok=True)
 
     @property
     def inbox(self) -> Path:
@@ -79,7 +81,7 @@ class Mailbox:
     @property
     def work(self) -> Path:
         """Return the bridge's own folder."""
-        return self.root / ".bridge"
+        return (self.elsewhere or self.root) / ".bridge"
 
     @contextmanager
     def client(self, timeout_seconds: float = 10.0) -> Iterator[BridgeClient]:

@@ -76,7 +76,7 @@ def sent_half(folder: Path) -> Callable[[], bool]:
 
 def received_half(folder: Path) -> Callable[[], bool]:
     """Return what tells whether B has some of a payload."""
-    arriving = folder / "b" / ".bridge" / "arriving"
+    arriving = next((folder / "b" / "mailbox").iterdir()) / ".bridge" / "arriving"
     return lambda: any(path.stat().st_size > 5 * MEGABYTE for path in arriving.glob("*.dat"))
 
 

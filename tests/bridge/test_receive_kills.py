@@ -51,7 +51,7 @@ class Place:
 
     def take_away(self) -> None:
         """Take every complete message out of IN, as another application does."""
-        for path in self.mailbox.inbox.glob("*.ctl"):
+        for path in self.mailbox.inbox.glob("[!.]*.ctl"):
             data = path.with_suffix(".dat")
             assert path.stem not in self.taken, f"{path.stem} has come twice"
             self.taken[path.stem] = data.read_bytes() if data.exists() else None
@@ -61,7 +61,7 @@ class Place:
     def check_visible(self) -> None:
         """Check that nothing half is visible, and that MESH was told of nothing that is not there."""
         arrived = dict(self.taken)
-        for path in self.mailbox.inbox.glob("*.ctl"):
+        for path in self.mailbox.inbox.glob("[!.]*.ctl"):
             payload = self.waiting[path.stem]
             self.mailbox.control(path.stem)
             arrived[path.stem] = payload
@@ -88,15 +88,24 @@ def kind_of(call: strace.Call) -> str:
 class Places:
     """Makes new places for one variant."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, arrivals: tuple[Arrival, ...]) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        folder: Path,
+        arrivals: tuple[Arrival, ...],
+        elsewhere: Path | None = None,
+    ) -> None:
         self._sandbox = sandbox
         self._folder = folder
         self._arrivals = arrivals
+        self._elsewhere = elsewhere
         self._numbers = count()
 
     def new(self) -> Place:
         """Return a mailbox that has just begun, with the messages waiting at MESH."""
-        mailbox = Mailbox(self._folder / str(next(self._numbers)), self._sandbox.url)
+        number = str(next(self._numbers))
+        elsewhere = None if self._elsewhere is None else self._elsewhere / number
+        mailbox = Mailbox(self._folder / number, self._sandbox.url, elsewhere)
         waiting: dict[str, bytes | None] = {}
         with self._sandbox.client(OTHER) as client:
             for arrival in self._arrivals:
@@ -120,7 +129,12 @@ class Places:
     def calls(self) -> list[strace.Call]:
         """Return the calls of a receipt that nobody disturbs."""
         place = self.new()
-        calls = forked.record(place.mailbox.receive, place.mailbox.root, self._folder / "trace")
+        calls = forked.record(
+            place.mailbox.receive,
+            place.mailbox.root,
+            self._folder / "trace",
+            place.mailbox.work.parent,
+        )
         place.check_end()
         return calls
 
@@ -139,6 +153,22 @@ def test_kill_points(sandbox: Sandbox, tmp_path: Path, variant: str, takes_away:
 
     assert len(points) >= len(calls) / every
     assert len(calls) > 15
+
+
+@EVERY
+@pytest.mark.parametrize("takes_away", [False, True], ids=["left in IN", "taken from IN"])
+@pytest.mark.parametrize("variant", ["letter", "report"])
+def test_kill_points_between_two_file_systems(
+    sandbox: Sandbox, tmp_path: Path, other_file_system: Path, variant: str, takes_away: bool, every: int
+) -> None:
+    """Where nothing can be renamed into IN, nothing comes twice and nothing is left there either."""
+    places = Places(sandbox, tmp_path, VARIANTS[variant], other_file_system)
+    calls = places.calls()
+
+    for call in thinned(calls, every, kind_of):
+        kill_at(places, call, takes_away)
+
+    assert any("/IN/.meshctl-" in call.text for call in calls)
 
 
 def test_each_step_is_durable_before_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -164,12 +194,19 @@ def test_each_step_is_durable_before_the_next(sandbox: Sandbox, tmp_path: Path) 
 
 
 @EVERY
+@pytest.mark.parametrize("is_apart", [False, True], ids=["one file system", "two"])
 @pytest.mark.parametrize("takes_away", [False, True], ids=["left in IN", "taken from IN"])
 def test_kill_points_of_the_start_after_a_kill(
-    sandbox: Sandbox, tmp_path: Path, takes_away: bool, every: int
+    sandbox: Sandbox,
+    tmp_path: Path,
+    other_file_system: Path,
+    takes_away: bool,
+    is_apart: bool,
+    every: int,
 ) -> None:
     """A start that is killed while it sorts out what a kill has left leaves what the next can finish."""
-    places = Places(sandbox, tmp_path, VARIANTS["letter"])
+    elsewhere = other_file_system if is_apart else None
+    places = Places(sandbox, tmp_path, VARIANTS["letter"], elsewhere)
     killed = 0
 
     for turn, first in enumerate(thinned(places.calls(), every, kind_of)):
@@ -210,6 +247,8 @@ def kill_at(places: Places, call: strace.Call, takes_away: bool) -> None:
 def _calls_after(places: Places, first: strace.Call, folder: Path) -> list[strace.Call]:
     place = places.new()
     assert forked.run_until(place.mailbox.receive, first)
-    calls = forked.record(place.mailbox.receive, place.mailbox.root, folder / "trace")
+    calls = forked.record(
+        place.mailbox.receive, place.mailbox.root, folder / "trace", place.mailbox.work.parent
+    )
     place.check_end()
     return [call for call in calls if call.is_step]

@@ -39,7 +39,7 @@ def test_a_backlog_is_sent_once_whatever_the_kills(tmp_path: Path, letters: int,
             time.sleep(chance.uniform(0, 0.5))
             bridge.process.kill()
             bridge.process.communicate()
-            killed_amid += any((site.root / ".bridge" / "uploads").iterdir())
+            killed_amid += any((site.out.parent / ".bridge" / "uploads").iterdir())
         with site.bridge():
             wait_until(lambda: len(site.stems("SENT")) == letters, "all letters in SENT")
 

@@ -74,7 +74,7 @@ class Place:
 
     def take_reports(self) -> None:
         """Take every report out of IN, as the daemon does; none may come twice."""
-        for path in self.mailbox.inbox.iterdir():
+        for path in self.mailbox.inbox.glob("[!.]*"):
             control = read_control_file(path.read_bytes())
             assert control.is_report
             assert control.status is not None
@@ -156,19 +156,29 @@ def kind_of(call: Call) -> str:
 class Places:
     """Makes new places for one variant."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, variant: str, *, save_sent: bool = True) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        folder: Path,
+        variant: str,
+        *,
+        save_sent: bool = True,
+        elsewhere: Path | None = None,
+    ) -> None:
         self._sandbox = sandbox
         self._folder = folder
         self._variant = variant
         self._save_sent = save_sent
+        self._elsewhere = elsewhere
         self._numbers = count()
 
     def new(self) -> Place:
         """Return a mailbox that has just begun, with the pairs in OUT."""
-        root = self._folder / str(next(self._numbers))
+        number = str(next(self._numbers))
         mailbox = Mailbox(
-            root,
+            self._folder / number,
             self._sandbox.url,
+            None if self._elsewhere is None else self._elsewhere / number,
             chunk_bytes=CHUNK_BYTES,
             save_sent=self._save_sent,
             settle_seconds=SETTLE_SECONDS,
@@ -184,7 +194,9 @@ class Places:
     def calls(self) -> list[Call]:
         """Return the calls that change something when nobody disturbs."""
         place = self.new()
-        calls = forked.record(place.send, place.mailbox.root, self._folder / "trace")
+        calls = forked.record(
+            place.send, place.mailbox.root, self._folder / "trace", place.mailbox.work.parent
+        )
         place.take_reports()
         place.check_end()
         return calls
@@ -213,7 +225,9 @@ class Places:
         place = self.new()
         assert forked.run_until(place.send, first)
         place.take_reports()
-        calls = forked.record(place.send, place.mailbox.root, self._folder / "trace")
+        calls = forked.record(
+            place.send, place.mailbox.root, self._folder / "trace", place.mailbox.work.parent
+        )
         place.take_reports()
         place.start_until_quiet()
         place.check_end()
@@ -272,6 +286,37 @@ def test_kill_points_without_save_sent(sandbox: Sandbox, tmp_path: Path, every: 
 
 @needs_strace
 @EVERY
+@pytest.mark.parametrize("variant", ["letter", "refused by MESH", "unreadable", "two"])
+def test_kill_points_between_two_file_systems(
+    sandbox: Sandbox, tmp_path: Path, other_file_system: Path, variant: str, every: int
+) -> None:
+    """Where nothing can be renamed between the mailbox and the bridge's folder, it is no different."""
+    places = Places(sandbox, tmp_path, variant, elsewhere=other_file_system)
+    calls = places.calls()
+
+    killed = [places.kill_at(call) for call in thinned(calls, every, kind_of)]
+
+    assert sum(killed) == len(killed) >= len(calls) / every
+    assert any("/.meshctl-taken/" in call.text for call in calls)
+
+
+@needs_strace
+@EVERY
+@pytest.mark.parametrize("variant", ["letter", "refused by MESH"])
+def test_killed_again_between_two_file_systems(
+    sandbox: Sandbox, tmp_path: Path, other_file_system: Path, variant: str, every: int
+) -> None:
+    """A start that finishes what a kill left of a copy may be killed as well."""
+    places = Places(sandbox, tmp_path, variant, elsewhere=other_file_system)
+    firsts = [call for call in places.calls() if call.is_step][:: 2 * every]
+
+    kills = sum(places.kill_twice(first, every, turn) for turn, first in enumerate(firsts))
+
+    assert kills > (30 if every == 1 else 3)
+
+
+@needs_strace
+@EVERY
 @pytest.mark.parametrize("variant", ["letter", "chunks", "no local id", "refused by MESH"])
 def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, variant: str, every: int) -> None:
     """A start that finishes what a kill left may be killed as well, at each of its steps."""
@@ -288,10 +333,19 @@ def test_killed_again_while_it_recovers(sandbox: Sandbox, tmp_path: Path, varian
 @needs_strace
 @EVERY
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("is_apart", [False, True], ids=["one file system", "two"])
 @pytest.mark.parametrize("variant", ["letter", "chunks", "refused by MESH"])
-def test_calls_that_fail(sandbox: Sandbox, tmp_path: Path, variant: str, error: str, every: int) -> None:
+def test_calls_that_fail(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    other_file_system: Path,
+    variant: str,
+    is_apart: bool,
+    error: str,
+    every: int,
+) -> None:
     """Whichever call to a disk fails, the bridge goes on and nothing is lost or doubled."""
-    places = Places(sandbox, tmp_path, variant)
+    places = Places(sandbox, tmp_path, variant, elsewhere=other_file_system if is_apart else None)
 
     for call in thinned(places.calls(), every, kind_of):
         places.fail_at(call, error)

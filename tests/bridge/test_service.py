@@ -64,7 +64,7 @@ def test_it_lives_only_when_mesh_answers_it(tmp_path: Path, sandbox: Sandbox, is
     site.meshctl("bridge", "--once")
 
     settings = load_settings(site.settings_file, site.environ)
-    assert settings.bridge.answered_file.exists() is is_let_in
+    assert settings.answered_file.exists() is is_let_in
 
 
 @pytest.mark.slow

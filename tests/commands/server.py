@@ -34,7 +34,7 @@ class Server:
             reports={"archive": str(root / "archive")},
             state={"folder": str(root / "state")},
             log={"file": str(root / "log" / "meshctl.log")},
-            bridge={"work": str(root / ".bridge"), "log": str(root / "log" / "bridge.log")},
+            bridge={"log": str(root / "log" / "bridge.log")},
         )
         self.write(name, site.settings_file.read_text(encoding="utf-8"))
         return site

@@ -1,6 +1,5 @@
 """A mailbox of its own for each test."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,13 +28,3 @@ def open_mailbox(tmp_path: Path) -> Iterator[Callable[..., InboundSite]]:
 def mailbox(open_mailbox: Callable[..., InboundSite]) -> InboundSite:
     """A mailbox with default settings."""
     return open_mailbox()
-
-
-@pytest.fixture
-def other_file_system(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than the mailbox's."""
-    memory = Path("/dev") / "shm"
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system to write to")
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder).resolve()

@@ -149,7 +149,7 @@ def test_the_bridge_lives_when_mesh_answers_it(open_mailbox: Callable[..., Inbou
     with serving(mailbox.settings.mailbox, "the bridge"):
         mailbox.turns()
         before = _view(mailbox).state
-        answered = mailbox.settings.bridge.answered_file
+        answered = mailbox.settings.answered_file
         answered.parent.mkdir()
         answered.touch()
         mailbox.later(10)

@@ -13,7 +13,9 @@ def test_without_the_section_there_is_no_bridge(tmp_path: Path) -> None:
     bridge = load(tmp_path, MINIMAL).bridge
 
     assert bridge.environment is None
-    assert (bridge.work, bridge.log) == (tmp_path / ".bridge", tmp_path / "log" / "bridge.log")
+    assert (bridge.work, bridge.log) == (None, tmp_path / "log" / "bridge.log")
+    settings = load(tmp_path, MINIMAL)
+    assert settings.bridge_work == settings.mailbox.folder / ".bridge"
     assert (bridge.save_sent, bridge.poll) == (True, timedelta(minutes=1))
 
 
