@@ -21,8 +21,7 @@ _EVERYBODY: Final = Person("everybody", -1, -1, frozenset())
 _DROP: Final = MAY_WRITE | MAY_SEARCH
 _LIST: Final = MAY_READ | MAY_SEARCH
 _FILE: Final = "file:"
-# Sections with references to secrets; these keys name what everybody may know.
-_SECTIONS_WITH_SECRETS: Final = ("bridge", "alerts")
+# References to what everybody may know.
 _NO_SECRETS: Final = frozenset({"certificate", "ca_bundle"})
 
 
@@ -123,7 +122,8 @@ def _close(path: Path, service: Person, mode: str) -> str:
 
 def _secrets(settings: Settings) -> Iterator[tuple[str, Path]]:
     """Yield the files that hold secrets, by the setting that names each."""
-    for section in _SECTIONS_WITH_SECRETS:
+    sections = ("bridge", "alerts") if settings.bridge.environment is not None else ("alerts",)
+    for section in sections:
         for key, value in getattr(settings, section):
             if isinstance(value, str) and value.startswith(_FILE) and key not in _NO_SECRETS:
                 yield f"{section}.{key}", Path(value.removeprefix(_FILE))

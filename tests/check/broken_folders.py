@@ -34,6 +34,14 @@ def _patient_with_use_case_droppers(checked: CheckedSite) -> None:
     checked.set_settings(staging={"quiet_seconds": 45})
 
 
+def _closed_secret(checked: CheckedSite) -> None:
+    secret = checked.site.root / "password"
+    secret.write_text("secret")
+    secret.chmod(0)
+    reference = f"file:{secret}"
+    checked.set_settings(bridge={"environment": "sandbox", "password": reference, "shared_key": reference})
+
+
 FOLDERS = (
     Broken(
         "outbox missing", lambda g: g.site.outbox.rmdir(), "folder.outbox", ERROR, "does not exist", "mkdir"
@@ -113,6 +121,14 @@ RIGHTS = (
 )
 
 EXPOSURE = (
+    Broken(
+        "secret closed to the service",
+        _closed_secret,
+        "access.bridge.password",
+        ERROR,
+        "as whom the service runs, may not read",
+        "LoadCredential=",
+    ),
     Broken(
         "outbox for all",
         lambda g: g.site.outbox.chmod(0o777),
