@@ -57,6 +57,7 @@ def _tell(settings: Settings) -> tuple[str, list[Outcome]]:
             f"Whether a daemon runs cannot be seen ({error.strerror}: {folder}). Run this as its user."
         ) from None
     if runs:
+        click.echo("The daemon is asked to send it; that may take some seconds.", err=True)
         return f"the daemon ({holder_of(folder)})", ask_for_test(settings)
     return "this command, as no daemon runs", tell_test(settings)
 

@@ -81,6 +81,7 @@ class WaitingAlerts:
         self._number = 0
         self._path: Path | None = None
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._retry_clock = float("-inf")
         self._has_told = False
         self._batches = 0
@@ -233,8 +234,12 @@ class WaitingAlerts:
         if self._path is None or (self._connection is None and self._clock.monotonic() < self._retry_clock):
             return
         try:
+            if not self._is_in_place(self._path):
+                # Somebody has removed it, or put another in its place.
+                self._close()
             if self._connection is None:
                 self._connection = _connect(self._path)
+                self._identity = _identity(self._path)
                 change = self._write_whole
             with atomic(self._connection):
                 change(self._connection)
@@ -248,6 +253,12 @@ class WaitingAlerts:
                 )
         else:
             self._has_told = False
+
+    def _is_in_place(self, path: Path) -> bool:
+        try:
+            return self._connection is None or _identity(path) == self._identity
+        except FileNotFoundError:
+            return False
 
     def _write_whole(self, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM alerts")
@@ -308,6 +319,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _remove(path: Path) -> None:

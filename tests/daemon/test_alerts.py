@@ -412,6 +412,21 @@ def test_a_file_that_cannot_be_written_delays_nothing(alerting: Alerting) -> Non
     assert [str(one["text"]).count("cannot be written") for one in alerting.log.failures] == [1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody remove a file that is open")
+def test_a_file_that_is_removed_is_made_again(alerting: Alerting) -> None:
+    """What waits is in it again with the next alert."""
+    alerts = alerting.run("time.sleep(60)")
+    alerts(numbered(0))
+    for name in alerting.site.state.glob("alerts.sqlite*"):
+        name.unlink()
+
+    alerts(numbered(1))
+    waiting, _ = read_waiting(alerting.file)
+
+    assert [one["number"] for one in waiting] == [0, 1]
+    alerts.close(0.1)
+
+
 def test_alerts_of_another_mailbox_are_not_told(alerting: Alerting) -> None:
     """A copied state folder brings the alerts of where it comes from; they are counted and dropped."""
     alerts = alerting.run("time.sleep(60)")

@@ -77,6 +77,44 @@ def test_alerts_of_the_table_are_those_that_the_code_sends() -> None:
     assert all(kind.alert.endswith(".") for kind in event_table().values() if kind.alert)
 
 
+def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
+    """No call that sends one leaves text or advice out; every alert has a subject for a mail."""
+    functions = [
+        (source.name, node)
+        for source in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+
+    # The test of the alerts is told by a way of its own.
+    thin = [
+        (module, function.name, event)
+        for module, function in functions
+        for event in _alerts_of_function(function)
+        if event != "daemon.alert_test" and not {"text", "advice"} <= set(_names_in(function))
+    ]
+    assert thin == []
+    assert [kind.name for kind in event_table().values() if kind.alert and not kind.subject] == []
+
+
+def _names_in(function: ast.FunctionDef) -> Iterator[str | None]:
+    """Yield what a function names by keyword, or as the key of an alert."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.keyword):
+            yield node.arg
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def _alerts_of_function(function: ast.FunctionDef) -> list[str]:
+    events = []
+    for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+        is_sender = isinstance(call.func, ast.Attribute) and call.func.attr in {"tell", "alert"}
+        if is_sender and call.args and isinstance(call.args[0], ast.Constant):
+            events.append(str(call.args[0].value))
+    return [event for event in events if event in event_table() and event_table()[event].alert]
+
+
 def _alerts_sent_by(source: Path) -> Iterator[str]:
     """Yield the events that a module gives to `journal.tell` or `journal.alert`."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
