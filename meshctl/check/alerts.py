@@ -38,8 +38,8 @@ def check_alerts(setup: Setup) -> Iterator[Finding]:
         yield from _password(alerts, os.environ)
         yield _mail_server(setup.settings)
     yield from _network(setup.settings)
-    for folder in (setup.settings.state.folder, setup.settings.bridge_work):
-        yield from _waiting(folder / FILE_NAME)
+    yield from _waiting("alerts.failed", setup.settings.state.folder / FILE_NAME)
+    yield from _waiting("bridge.alerts", setup.settings.bridge_work / FILE_NAME)
 
 
 def _command(program: str) -> Finding:
@@ -120,7 +120,7 @@ def _network(settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _waiting(file: Path) -> Iterator[Finding]:
+def _waiting(name: str, file: Path) -> Iterator[Finding]:
     """Check that nothing waits to be told because telling fails."""
     try:
         waiting, failures = read_waiting(file)
@@ -128,7 +128,7 @@ def _waiting(file: Path) -> Iterator[Finding]:
         return
     for failure in failures:
         yield error(
-            "alerts.failed",
+            name,
             f"Alerts have not been told by {failure.channel} since {failure.since}: {failure.text}"
             f" {len(waiting)} wait.",
             failure.advice,

@@ -318,7 +318,8 @@ def _no_connection(error: OSError, server: str, step: str) -> tuple[str, str]:
         case TimeoutError():
             text = f"{server} does not answer ({step})."
         case _:
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            # Of a socket only the error itself knows the text on Windows.
+            reason = mask_output(error.strerror or type(error).__name__)
             text = f"{server} cannot be reached: {reason}."
     return text, advice
 

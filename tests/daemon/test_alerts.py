@@ -8,6 +8,7 @@ import logging
 import socket
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from meshctl.daemon.alert_command import CommandChannel
 from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.digest import Digest
 from meshctl.daemon.waiting import MOST_WAITING, read_waiting
 from tests.daemon.alerting import FAILURE, Alerting, numbered
 from tests.site import wait_until
@@ -359,6 +362,45 @@ def test_what_was_not_told_is_told_by_the_next_run(alerting: Alerting) -> None:
 
     assert sorted(map(str, _numbers(alerting.folder))) == ["(0, 3)", "(3, 1)"]
     assert read_waiting(alerting.file) == ([], [])
+
+
+def test_new_settings_tell_what_waits(alerting: Alerting) -> None:
+    """A command that is mended by a reload is told of what happened before."""
+    alerts = alerting.run("sys.exit(1)")
+    alerts(numbered(0))
+    alerts(numbered(1))
+    assert alerting.log.spoke.wait(20.0)
+    (alerting.folder / "mended").touch()
+    script = alerting.folder / "other.py"
+    script.write_text(f"import os, sys\nfolder = {str(alerting.folder)!r}\n{KEEP}")
+
+    alerts.renew(alerting.settings(command=[sys.executable, str(script)]), 5.0)
+    wait_until(lambda: _got(alerting.folder), "the alerts")
+
+    assert _numbers(alerting.folder) == [(0, 2)]
+
+
+def test_what_nobody_foresaw_ends_no_channel(alerting: Alerting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own costs one attempt: the next alert brings both."""
+    deliver, faults = CommandChannel.deliver, [KeyError("nobody foresaw this")]
+
+    def fail_once(channel: CommandChannel, digest: Digest) -> str | None:
+        if faults:
+            raise faults.pop()
+        return deliver(channel, digest)
+
+    monkeypatch.setattr(CommandChannel, "deliver", fail_once)
+    seen: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)
+    alerts = alerting.run(KEEP)
+    alerts(numbered(0))
+    wait_until(lambda: seen, "the fault")
+    wait_until(lambda: not any("alerts by" in one.name for one in threading.enumerate()), "the thread's end")
+
+    alerts(numbered(1))
+    alerts.close(20.0)
+
+    assert sum(int(str(count)) for _, count in _numbers(alerting.folder)) == 2
 
 
 def test_what_waits_is_in_the_file_when_send_returns(alerting: Alerting) -> None:
