@@ -3,9 +3,9 @@
 import click
 
 from meshctl.errors import Rejection
-from meshctl.ledger.keys import KEY_NAME, read_keys
 from meshctl.ledger.reads import about_patient
 from meshctl.ledger.records import Message
+from meshctl.ledger.services import has_older_key, keys_of
 from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
@@ -70,4 +70,10 @@ def _find(settings: Settings, nhs_number: str) -> list[Message]:
     with ledger_if_any(settings) as connection:
         if connection is None:
             return []
-        return about_patient(connection, read_keys(settings.state.folder / KEY_NAME).of(nhs_number))
+        keys = keys_of(connection, settings.state.folder)
+        if has_older_key(connection):
+            click.echo(
+                "The key was lost once: older messages are found only with the key of then, from a back-up.",
+                err=True,
+            )
+        return about_patient(connection, keys.of(nhs_number))

@@ -13,6 +13,7 @@ from pathlib import Path
 from meshctl.clock import Clock
 from meshctl.files.owner import ForeignFolderError
 from meshctl.journal.events import Journal
+from meshctl.ledger import reads
 from meshctl.ledger.database import LEDGER_NAME, LedgerDamagedError, translated
 from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, make_keys, read_keys, write_keys
 from meshctl.ledger.records import CLOCK_JUMPS_FACT, MAILBOX_FACT
@@ -102,6 +103,34 @@ def keep_keys(state_folder: Path, services: Services) -> None:
             text="The key file was gone. It was written again from the running daemon.",
             advice="Find out who removes files from that folder, which is the daemon's alone.",
         )
+
+
+def keys_of(connection: sqlite3.Connection, state_folder: Path) -> Keys:
+    """Return the key that a ledger is written with. Raises KeyMissingError, saying what to do; OSError."""
+    path = state_folder / KEY_NAME
+    fingerprint = reads.fact(connection, KEY_FINGERPRINT_FACT)
+    try:
+        keys = read_keys(path)
+    except KeyMissingError:
+        if fingerprint is None or path.exists():
+            raise
+        raise KeyMissingError(
+            f"The key {path} is missing, and without it no patient can be found. A running daemon writes it"
+            " again within a minute. Where none runs, put it back from a back-up before one starts: it would"
+            " make another one."
+        ) from None
+    if fingerprint not in (None, keys.fingerprint):
+        raise KeyMissingError(
+            f"The key {path} is not the one that the ledger was written with, and finds nobody. Put the right"
+            " one back from a back-up."
+        )
+    return keys
+
+
+def has_older_key(connection: sqlite3.Connection) -> bool:
+    """True if the ledger's oldest messages were written with another key, by which alone they are found."""
+    first = reads.fact(connection, FIRST_KEY_FACT)
+    return first not in (None, reads.fact(connection, KEY_FINGERPRINT_FACT))
 
 
 def keep_clock(services: Services) -> None:

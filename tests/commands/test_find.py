@@ -93,7 +93,25 @@ def test_without_the_key_nobody_can_be_found(site: Site) -> None:
     result = invoke(site, "find", "--nhs-number", NUMBER)
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "There is no key at" in result.stderr
+    assert f"The key {site.state / KEY_NAME} is missing" in result.stderr
+    assert "put it back from a back-up" in result.stderr
+
+
+def test_with_another_key_it_says_so(site: Site) -> None:
+    """A key that does not fit finds nobody and ends with 1; one made anew finds only what came since."""
+    with recording(site) as recorder:
+        recorder.enter(nhs_number=NUMBER)
+    (site.state / KEY_NAME).write_bytes(bytes(32))
+
+    wrong = invoke(site, "find", "--nhs-number", NUMBER)
+    with recording(site) as recorder:
+        since = recorder.enter(nhs_number=NUMBER)
+    anew = invoke(site, "find", "--nhs-number", NUMBER, "--json")
+
+    assert wrong.exit_code == 1
+    assert "is not the one that the ledger was written with" in wrong.stderr
+    assert [message["message_id"] for message in json.loads(anew.stdout)] == [since]
+    assert "The key was lost once" in anew.stderr
 
 
 def test_without_a_ledger_nobody_is_found(site: Site) -> None:
