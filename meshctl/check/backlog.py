@@ -140,9 +140,9 @@ def _lone_files(out: Path, setup: Setup) -> Iterator[Finding]:
             "OUT.control_alone",
             f"These control files in {out} have no payload: {listed(controls)}. The MESH Client reports"
             " COLLECT 02 for them.",
-            "If it is one of our messages, see what became of it (meshctl show ID), and send one that has not"
-            " arrived again (meshctl resend ID). Other names belong to another program, which must write the"
-            " payload first.",
+            "If it is one of our messages, see what became of it (meshctl show ID); if it has not arrived,"
+            " move its control file away and drop its file again. Other names are another program's, which"
+            " must write the payload first.",
         )
     if payloads:
         yield note(

@@ -300,7 +300,10 @@ _PAYLOAD_TEXT = (
     "A payload of one of our messages has been in OUT without its control file for minutes: the MESH Client"
     " does not take it."
 )
-_OUR_ADVICE = "See what became of the message (meshctl show ID); one that has not arrived: meshctl resend ID."
+_OUR_ADVICE = (
+    "See what became of the message (meshctl show ID). If it has not arrived, move what is left of it out of"
+    " OUT, and drop its file again."
+)
 _THEIR_ADVICE = (
     "Tell whoever put it there: the payload comes first, and stays until the client has taken both."
 )

@@ -161,7 +161,7 @@ CLIENT = (
         "OUT.control_alone",
         WARNING,
         f"{OLD_STEM}.ctl",
-        "meshctl resend ID",
+        "drop its file again",
         HOUR,
     ),
     Broken(
