@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import try_out
 from meshctl.check.rights import who_we_are
+from meshctl.daemon.clock_guard import CLOCK_ADVICE, CLOCK_BEHIND_FACT, MOST_BEHIND, behind_of
 from meshctl.daemon.lock import holder_of, is_running
 from meshctl.daemon.obstacles import obstacles_of
 from meshctl.errors import MeshctlError
@@ -183,7 +184,18 @@ def check_clock(setup: Setup) -> Iterator[Finding]:
         yield error("clock", f"The clock says {now:%Y-%m-%d}, which cannot be right.", _NTP_ADVICE)
         return
     newest = setup.from_ledger(_newest_record)
-    if newest is not None and newest > now + _CLOSE:
+    behind = setup.from_ledger(lambda connection: behind_of(fact(connection, CLOCK_BEHIND_FACT)))
+    if behind is not None and behind.is_right:
+        yield ok("clock", f"The clock says {now:%Y-%m-%d %H:%M} UTC, which a person has said is right.")
+    elif newest is not None and newest > now + MOST_BEHIND:
+        newest_at = f"{newest:%Y-%m-%d %H:%M} UTC"
+        yield error(
+            "clock",
+            f"The clock says {now:%Y-%m-%d %H:%M} UTC, more than a day before the ledger's newest record, of"
+            f" {newest_at}: a daemon that starts now sends nothing.",
+            CLOCK_ADVICE,
+        )
+    elif newest is not None and newest > now + _CLOSE:
         yield warning(
             "clock",
             f"The clock says {now:%Y-%m-%d %H:%M} UTC, but the ledger has a record of {newest:%Y-%m-%d %H:%M}"

@@ -35,15 +35,26 @@ _EPILOG = epilog(
     is_flag=True,
     help="Run even if everybody on this computer can write to the outbox or the settings.",
 )
+@click.option(
+    "--clock-is-right",
+    is_flag=True,
+    help="Send although the clock is more than a day behind the ledger's newest message; it is remembered.",
+)
 @click.pass_context
-def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
+def command(ctx: click.Context, once: bool, allow_world_writable: bool, clock_is_right: bool) -> None:
     """Send what is dropped into the outbox, and track it until it is acknowledged.
 
     Runs in the foreground and logs to the file that the settings name; on a terminal the lines are shown as
     well.
     """
     with closing(Signals()) as signals:
-        daemon = make_daemon(settings_of(ctx), signals, ServiceManager(os.environ), allow_world_writable)
+        daemon = make_daemon(
+            settings_of(ctx),
+            signals,
+            ServiceManager(os.environ),
+            allow_world_writable=allow_world_writable,
+            clock_is_right=clock_is_right,
+        )
         if once:
             daemon.run_once()
         else:
@@ -51,7 +62,12 @@ def command(ctx: click.Context, once: bool, allow_world_writable: bool) -> None:
 
 
 def make_daemon(
-    settings: Settings, signals: Signals, manager: ServiceManager, allow_world_writable: bool = False
+    settings: Settings,
+    signals: Signals,
+    manager: ServiceManager,
+    *,
+    allow_world_writable: bool = False,
+    clock_is_right: bool = False,
 ) -> Daemon:
     """Return the daemon of a mailbox, with its log in place.
 
@@ -68,5 +84,10 @@ def make_daemon(
     journal = configure_log(checked(settings).log, to_terminal=has_terminal())
     warn_of_root(journal)
     return Daemon(
-        settings, lambda: checked(load_settings(settings.file, os.environ)), journal, signals, manager
+        settings,
+        lambda: checked(load_settings(settings.file, os.environ)),
+        journal,
+        signals,
+        manager,
+        clock_is_right=clock_is_right,
     )

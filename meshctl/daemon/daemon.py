@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from functools import partial
@@ -18,6 +18,7 @@ from functools import partial
 from meshctl import __version__
 from meshctl.daemon.alert_test import AlertTests
 from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.clock_guard import ClockGuard
 from meshctl.daemon.lock import AlreadyRunningError
 from meshctl.daemon.mailbox_lock import Locks
 from meshctl.daemon.metrics import Metrics
@@ -77,6 +78,7 @@ class Session:
         self,
         settings: Settings,
         services: Services,
+        guard: ClockGuard,
         locks: Locks,
         parts: RetriedParts,
         signals: Signals,
@@ -86,6 +88,7 @@ class Session:
         self._locks = locks
         self._parts = parts
         self._services = services
+        self._guard = guard
         self._signals = signals
         self._manager = manager
         self._backlog = False
@@ -135,7 +138,7 @@ class Session:
             # It reads its settings once.
             self._signals.reload_requested = False
             self._backlog = False
-            next_turn = self._outbound_part.run(self._outbound_pipeline.work)
+            next_turn = self._outbound_part.run(self._send)
             inbound = self._inbound_part.run(self._inbound_pipeline.work)
             if obstacles := self._parts.obstacles():
                 raise MeshctlError(" ".join(map(str, obstacles)))
@@ -197,7 +200,8 @@ class Session:
         with contextlib.suppress(sqlite3.Error):
             self._services.ledger.close()
 
-    def _send(self, arrivals: set[str]) -> NextTurn:
+    def _send(self, arrivals: Collection[str] = ()) -> NextTurn:
+        self._guard.check()
         if not self._clock_is_kept:
             keep_clock(self._services)
             self._clock_is_kept = True
@@ -242,7 +246,10 @@ class Session:
 
 
 class Daemon:
-    """Works on one mailbox until told to stop. `load` reads the settings again."""
+    """Works on one mailbox until told to stop. `load` reads the settings again.
+
+    `clock_is_right` if a person says so, whatever the ledger's newest message is.
+    """
 
     def __init__(
         self,
@@ -251,8 +258,11 @@ class Daemon:
         journal: Journal,
         signals: Signals,
         manager: ServiceManager,
+        *,
+        clock_is_right: bool = False,
     ) -> None:
         self._settings = settings
+        self._clock_is_right = clock_is_right
         self._load = load
         self._alerts = Alerts(settings, journal)
         self._journal = journal.with_alerts(self._alerts)
@@ -398,10 +408,11 @@ class Daemon:
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
         services = open_services(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
+            guard = ClockGuard(services, clock_is_right=self._clock_is_right)
             # A ledger that was restored from a back-up lacks what was sent since.
             complete_ledger(self._settings, services)
             self._parts.forget_errors()
-            return Session(self._settings, services, locks, self._parts, self._signals, self._manager)
+            return Session(self._settings, services, guard, locks, self._parts, self._signals, self._manager)
         except BaseException:
             services.ledger.close()
             raise

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,6 +40,25 @@ def test_once_sends_and_receives_what_there_is(tmp_path: Path, sandbox: Sandbox)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="two file systems are made on Linux alone")
+def test_once_between_two_file_systems(tmp_path: Path, sandbox: Sandbox, other_file_system: Path) -> None:
+    """Where nothing can be renamed between mailbox and work folder, it is copied; nothing is left over."""
+    site = bridged_site(tmp_path / "site", sandbox.url, work=str(other_file_system / ".bridge"))
+    site.put("one", b"to X26ABC2")
+    site.put("two", b"to nobody", to="NOBODY7")
+    with sandbox.client("X26ABC2") as other:
+        arriving = other.send_message("X26ABC1", b"to X26ABC1", workflow_id="TEST_WORKFLOW")
+
+    ended = site.meshctl("bridge", "--once")
+
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "")
+    assert (_folder(site, "OUT"), _folder(site, "SENT")) == ([], ["one.ctl", "one.dat"])
+    assert _folder(site, "FAILED") == ["two.ctl", "two.dat"]
+    assert _folder(site, "IN") == sorted([f"{arriving}.ctl", f"{arriving}.dat", "two.ctl"])
+    assert site.payload(arriving, "IN") == b"to X26ABC1"
+    assert sandbox.inbox("X26ABC1") == []
+
+
 def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sandbox) -> None:
     """A pair goes within seconds, and what arrives is there after a poll."""
     site = bridged_site(tmp_path / "site", sandbox.url)

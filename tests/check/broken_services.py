@@ -226,9 +226,9 @@ SERVICES = (
         "clock set back",
         lambda g: g.enter(OLD_STEM, "vaccination", datetime(2090, 1, 1, tzinfo=UTC)),
         "clock",
-        WARNING,
-        "it was set back",
-        "by NTP",
+        ERROR,
+        "more than a day before the ledger's newest record",
+        "--clock-is-right",
     ),
     Broken(
         "share with another time",

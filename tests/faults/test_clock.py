@@ -110,3 +110,70 @@ def test_set_between_two_runs(site: FaultySite, wall: Wall, offset: str) -> None
         daemon.wait_for_turns(2)
     assert len(site.messages()) == 3
     check_invariants(site)
+
+
+def test_a_clock_that_lost_its_time(site: FaultySite, wall: Wall) -> None:
+    """Started years back, it sends nothing until the clock is right; then nothing is overdue."""
+    site.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h"})
+    site.drop("before.pdf")
+    site.run_once()
+    wall.set("-6y")
+    with site.daemon() as daemon:
+        site.drop("meanwhile.pdf")
+        daemon.wait_for_event("daemon.blocked")
+        daemon.wait_for_turns(3)
+        assert len(site.stems()) == 1
+        wall.set("+0")
+        daemon.wait_for_event("daemon.unblocked")
+        daemon.wait_for_pairs(2)
+        daemon.wait_for_turns(3)
+    (blocked,) = site.events("daemon.blocked")
+    assert "--clock-is-right" in blocked.values["advice"]
+    assert not site.events("message.overdue")
+    check_invariants(site)
+
+
+@pytest.mark.parametrize("is_said_right", [False, True])
+def test_a_clock_that_is_set_right_between_two_runs(
+    site: FaultySite, wall: Wall, is_said_right: bool
+) -> None:
+    """Neither the letters from before nor those of the wrong time are overdue at once."""
+    site.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h"})
+    site.drop("before.pdf")
+    site.run_once()
+    wall.set("-6y")
+    site.drop("meanwhile.pdf")
+    site.meshctl("run", "--once", *(["--clock-is-right"] if is_said_right else []))
+    assert len(site.stems()) == 1 + is_said_right
+
+    wall.set("+0")
+    with site.daemon() as daemon:
+        site.drop("after.pdf")
+        daemon.wait_for_pairs(3)
+        daemon.wait_for_turns(3)
+
+    assert not site.events("message.overdue")
+    wall.set("+2h")
+    site.run_once()
+    assert len(site.events("message.overdue")) == 3
+    check_invariants(site)
+
+
+def test_letters_of_a_clock_that_is_set_right_while_it_runs(site: FaultySite, wall: Wall) -> None:
+    """Sent with a clock that somebody said was right, they are not overdue when it is mended after all."""
+    site.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h"})
+    site.drop("before.pdf")
+    site.run_once()
+    wall.set("-6y")
+    site.meshctl("run", "--once", "--clock-is-right")
+    with site.daemon() as daemon:
+        site.drop("meanwhile.pdf")
+        daemon.wait_for_pairs(2)
+        wall.set("+0")
+        daemon.wait_for_event("daemon.clock_jumped")
+        site.drop("after.pdf")
+        daemon.wait_for_pairs(3)
+        daemon.wait_for_turns(3)
+    site.run_once()
+    assert not site.events("message.overdue")
+    check_invariants(site)
