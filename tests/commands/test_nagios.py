@@ -133,12 +133,12 @@ def test_every_mailbox_in_one_line(server: Server) -> None:
     for name in ("letters", "reports"):
         with recording(server.add(name)) as recorder:
             recorder.enter()
-    (server.data / "reports" / "outbox").rmdir()
+    (server.data / "letters" / "outbox").rmdir()
 
     state, text, numbers = _read(server.meshctl("check", "--all", "--nagios"))
 
     assert state == "CRITICAL"
-    assert text.startswith("reports: folder.outbox")
+    assert text.startswith("letters: folder.outbox")
     assert (numbers["mailboxes"], numbers["queued"]) == (2, 2)
 
 
