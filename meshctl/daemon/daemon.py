@@ -129,8 +129,13 @@ class Session:
     def run_once(self) -> None:
         """Do all that can be done now, waiting out `quiet_seconds` for files just written.
 
-        Raises MeshctlError when a folder, the disk or the ledger blocks the work.
+        Raises MeshctlError when a folder, the disk or the ledger blocks the work, or would block a letter.
         """
+        self._work_off()
+        if obstacles := self._parts.obstacles():
+            raise MeshctlError(" ".join(map(str, obstacles)))
+
+    def _work_off(self) -> None:
         clock = self._services.clock
         quiet = self._settings.staging.quiet_seconds
         give_up_at: float | None = None
@@ -140,8 +145,6 @@ class Session:
             self._backlog = False
             next_turn = self._outbound_part.run(self._send)
             inbound = self._inbound_part.run(self._inbound_pipeline.work)
-            if obstacles := self._parts.obstacles():
-                raise MeshctlError(" ".join(map(str, obstacles)))
             if next_turn is None or inbound is None or self._signals.stop_requested:
                 return
             if self._backlog or inbound.busy:

@@ -121,8 +121,7 @@ class Metrics:
             "last_turn_timestamp_seconds", "When the daemon last went through its work, Unix time.", seconds
         )
         yield _Gauge("alerts_waiting", "Alerts that were not told yet.", self._alerts.count_waiting())
-        works = {"outbound": parts.outbound, "inbound": parts.inbound, "ledger": parts.ledger}
-        blocked = {name: int(bool(work.obstacles())) for name, work in works.items()}
+        blocked = {part.name: int(bool(part.obstacles())) for part in parts.each}
         yield _Gauge("blocked", "1 while something blocks that part of the work.", blocked, "part")
         yield _Gauge(
             "reload_failed",

@@ -42,12 +42,16 @@ def write_note(path: Path, told: object) -> None:
 
 
 def read_note(path: Path) -> Any:
-    """Return what a note tells; None if there is none, or if it cannot be read."""
+    """Return what a note tells; None if there is none, or if it is none. Raises PermissionError."""
     for _ in range(_TRIES):
         with suppress(ValueError):
             try:
                 return json.loads(read_regular(path, NOTE_BYTES))
-            except OSError:
-                return None
+            except OSError as error:
+                # Windows lets nobody open a file in the instant in which it is renamed.
+                if not system.is_held_open(error):
+                    if isinstance(error, PermissionError):
+                        raise
+                    return None
         time.sleep(_PAUSE_SECONDS)
     return None

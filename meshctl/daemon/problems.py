@@ -199,6 +199,7 @@ def folders_of(settings: Settings) -> list[str]:
     mailbox, staging, reports = settings.mailbox, settings.staging, settings.reports
     folders = [
         staging.outbox, staging.rejected, staging.work, settings.state.folder, reports.archive,
+        settings.log.file.parent,
         mailbox.folder, mailbox.in_folder, mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder,
     ]  # fmt: skip
     if reports.deliver is not None:

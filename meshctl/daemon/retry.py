@@ -235,7 +235,9 @@ class RetriedParts:
         self.outbound = RetriedWork("outbound", policy, clock, journal)
         self.inbound = RetriedWork("inbound", policy, clock, journal)
         self.ledger = RetriedWork("ledger", policy, clock, journal)
-        self._parts = (self.ledger, self.outbound, self.inbound)
+        # Nothing is done there but writing lines, which goes on whatever the folder says.
+        self._log = RetriedWork("log", policy, clock, journal)
+        self.each = (self.ledger, self.outbound, self.inbound, self._log)
         self._settings = settings
         self._clock = clock
         self._looked_clock: float | None = None
@@ -249,12 +251,12 @@ class RetriedParts:
             return
         self._looked_clock = now
         found = troubles(self._settings)
-        for part in self._parts:
+        for part in self.each:
             part.foresee(found[part.name])
 
     def obstacles(self) -> list[Obstacle]:
         """Return what is in the way, each obstacle once."""
-        found = [each for part in self._parts for each in part.obstacles()]
+        found = [each for part in self.each for each in part.obstacles()]
         return list({each.text: each for each in reversed(found)}.values())[::-1]
 
     def forget_errors(self) -> None:

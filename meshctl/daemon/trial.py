@@ -31,7 +31,7 @@ class _Place(NamedTuple):
 
 def troubles(settings: Settings) -> dict[str, list[OSError]]:
     """Return what would block each part of the work, as the errors that it would meet."""
-    found: dict[str, list[OSError]] = {"outbound": [], "inbound": [], "ledger": []}
+    found: dict[str, list[OSError]] = {"outbound": [], "inbound": [], "ledger": [], "log": []}
     for place in _places(settings):
         trouble = _trouble_at(place)
         if trouble is not None:
@@ -56,6 +56,7 @@ def _places(settings: Settings) -> Sequence[_Place]:
         _Place("inbound", mailbox.failed_folder, writes=False),
         _Place("inbound", reports.archive, is_made=True),
         _Place("ledger", settings.state.folder),
+        _Place("log", settings.log.file.parent, is_made=True),
     ]
     if reports.deliver is not None:
         places.append(_Place("inbound", reports.deliver))

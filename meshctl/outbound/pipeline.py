@@ -100,6 +100,13 @@ class OutboundPipeline:
         `arrived` are the paths that were renamed into place, `written` those that a program writes to. Raises
         OSError or LedgerError when it cannot go on; the next call continues where this one stopped.
         """
+        try:
+            return self._turn(arrived, written)
+        except BaseException:
+            self._set_aside.break_off_turn()
+            raise
+
+    def _turn(self, arrived: Collection[str], written: Collection[str]) -> NextTurn:
         self.outbox.start_turn()
         self.outbox.completeness.note_events(arrived, written)
         self._work.make()
@@ -124,6 +131,8 @@ class OutboundPipeline:
         next_turn.copying = len(self._copies.in_hand)
         if is_whole:
             self._set_aside.finish_turn()
+        else:
+            self._set_aside.break_off_turn()
         retry_seconds = self._set_aside.retry_seconds()
         if retry_seconds is not None:
             next_turn.look_again_in(retry_seconds)

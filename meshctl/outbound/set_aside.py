@@ -6,8 +6,9 @@ Which errors are an item's own: `files/reading.py`. What is set aside is in the 
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -131,6 +132,16 @@ class SetAside:
     def finish_turn(self) -> None:
         """Forget what this turn has not met again, and write the rest to the ledger. Raises sqlite3.Error."""
         self._items = {key: item for key, item in self._items.items() if item.is_current}
+        for item in self._items.values():
+            item.is_current = False
+        self._write()
+
+    def break_off_turn(self) -> None:
+        """Write what is known to the ledger, if it can be: a turn that is stopped may not come to all."""
+        with suppress(sqlite3.Error):
+            self._write()
+
+    def _write(self) -> None:
         shown = [
             {
                 "file": mask_file_name(item.name),
@@ -141,8 +152,6 @@ class SetAside:
             }
             for (use_case, _), item in self._items.items()
         ]
-        for item in self._items.values():
-            item.is_current = False
         written = json.dumps(shown, ensure_ascii=False)
         if written != self._written:
             self._services.ledger.set_fact(SET_ASIDE_FACT, written)
