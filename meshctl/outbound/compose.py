@@ -4,6 +4,7 @@ The payload speaks first; the sidecar adds what it lacks, and both must agree on
 surname, date of birth and NHS number in To_DTS are those of the Patient in the payload).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
@@ -159,7 +160,10 @@ def _wrapping(
     if dropped.facts is None and dropped.contents and use_case.payload is PayloadForm.ITK3_DOCUMENT:
         # Without a word about it, the file waits for its sidecar.
         if sidecar.patient is not None or sidecar.document is not None:
-            check_complete(sidecar, use_case, settings)
+            try:
+                check_complete(sidecar, use_case, settings)
+            except Rejection as first:
+                raise _with_others(first, lambda: _check_given(sidecar.patient, use_case, today)) from None
         elif sidecar.to_mailbox is not None:
             raise IncompleteError(
                 "patient_missing",
@@ -310,11 +314,40 @@ def _routed_patient(
     ]
     if nhs_number is None or date_of_birth is None or surname is None:
         raise _missing_patient(facts, missing)
-    return Patient(
-        nhs_number=check_nhs_number(nhs_number, check),
-        date_of_birth=check_date_of_birth(date_of_birth, today),
-        surname=check_surname(surname),
+    try:
+        return Patient(
+            nhs_number=check_nhs_number(nhs_number, check),
+            date_of_birth=check_date_of_birth(date_of_birth, today),
+            surname=check_surname(surname),
+        )
+    except Rejection as first:
+        raise _with_others(
+            first,
+            lambda: check_nhs_number(nhs_number, check),
+            lambda: check_date_of_birth(date_of_birth, today),
+            lambda: check_surname(surname),
+        ) from None
+
+
+def _check_given(given: SidecarPatient | None, use_case: UseCase, today: date) -> None:
+    """Raise Rejection if a sidecar has all that is needed of a patient, and some of it is wrong."""
+    if given is not None and None not in (given.nhs_number, given.date_of_birth, given.surname):
+        _routed_patient(None, given, use_case.nhs_number_check, today)
+
+
+def _with_others(first: Rejection, *checks: Callable[[], object]) -> Rejection:
+    """Return a rejection that also names what the other checks find: whoever corrects one should see all."""
+    found = [first]
+    for check in checks:
+        try:
+            check()
+        except Rejection as other:
+            if other.text not in [each.text for each in found]:
+                found.append(other)
+    texts, advices = (
+        dict.fromkeys(each) for each in zip(*((one.text, one.advice) for one in found), strict=True)
     )
+    return type(first)(first.code, " ".join(texts), " ".join(advices))
 
 
 def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> IncompleteError:

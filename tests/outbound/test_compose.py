@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from meshctl.outbound.document import Dropped
 from meshctl.payload.facts import MessageFacts, PatientFacts
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.settings.model import Settings
+from tests.payloads import pdf
 from tests.settings.loading import MINIMAL, load
+from tests.site import WRAPPING, make_site, sidecar
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MESSAGE_ID = "20261122091502480113_7F3A9C"
@@ -259,3 +262,29 @@ def test_a_confidential_document_is_sent_under_the_use_cases_that_allow_it(setti
     assert refused.code == "confidential_not_sent"
     assert "confidential items are no longer sent" in refused.text
     assert _compose(settings, confidential, None, "consultation-report").control.to_dts
+
+
+def test_all_that_is_wrong_with_the_patient_is_named_at_once(settings: Settings) -> None:
+    """Whoever corrects one value should not learn of the next by dropping the file again."""
+    patient = {"nhs_number": "9990000043", "date_of_birth": "2001-02-31", "surname": "Smi_th"}
+
+    rejection = _refused(settings, None, _said(use_case="update-record", patient=patient))
+
+    assert rejection.code == "nhs_number_invalid"
+    for text in ("Mod 11", "not a day of the calendar", "holds an underscore"):
+        assert text in rejection.text
+
+
+def test_what_is_wrong_is_named_beside_what_is_missing(tmp_path: Path) -> None:
+    """Without the organisation, and with a wrong number: both are said at once."""
+    site = make_site(
+        tmp_path / "site", **{name: said for name, said in WRAPPING.items() if name != "mailbox"}
+    )
+    site.place("letter.pdf", pdf("a letter"), sidecar=sidecar("9990000043"))
+    site.run_once()
+
+    [explanation] = site.explanations()
+
+    assert explanation.content["code"] == "document_incomplete"
+    assert "organisation of [mailbox]" in explanation.content["text"]
+    assert "fails its check digit" in explanation.content["text"]
