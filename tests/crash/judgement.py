@@ -1,6 +1,7 @@
 """What may have gone wrong by a kill or a power cut, by kind."""
 
 import hashlib
+import json
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -73,10 +74,20 @@ def fates(site: Site, client: HastyClient | None) -> Fates:
         if explanation.content["message_id"] is None:
             continue
         beside = explanation.payload.with_name(explanation.payload.name + SIDECAR_SUFFIX)
-        said = _digest(beside.read_bytes()) if beside.exists() else "no sidecar"
+        said = _digest(_without_ids(beside.read_bytes())) if beside.exists() else "no sidecar"
         content = explanation.payload.read_bytes() if explanation.payload.is_file() else b""
         found[_digest(content), "refused", str(explanation.content["code"]), said] += 1
     return found
+
+
+def _without_ids(said: bytes) -> bytes:
+    """Return a sidecar without the message that it names, whose id is different in each worker."""
+    try:
+        content = json.loads(said)
+    except ValueError:
+        return said
+    content.pop("resend_of", None)
+    return json.dumps(content).encode()
 
 
 def fates_of(site: Site, client: HastyClient | None, variant: Variant | None) -> Fates:

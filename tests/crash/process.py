@@ -1,4 +1,4 @@
-"""`meshctl run --once` as a process that is ready at once: forked from one that has meshctl loaded already.
+"""A command, mostly `meshctl run --once`, as a process that is ready at once: forked from a loaded one.
 
 Python's start-up would be most of the time of a sweep over hundreds of kill points. What is forked is the
 whole command from its arguments on; a test compares its calls with those of the command as users start it.
@@ -7,7 +7,7 @@ whole command from its arguments on; a test compares its calls with those of the
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from tests.crash.strace import Call
 from tests.forked import Waiting, waiting
 from tests.site import Site
 
+RUN = ("run", "--once")
 Meanwhile = Callable[[], AbstractContextManager[object]]
 
 
@@ -39,17 +40,26 @@ def load() -> None:
     import_module("meshctl.commands.run")
 
 
-def run(site: Site, meanwhile: Meanwhile = nullcontext) -> Ended:
-    """Run `meshctl run --once` to its end; what `meanwhile` makes is entered while it runs."""
-    with _waiting(site) as waiting, meanwhile():
+def run(site: Site, meanwhile: Meanwhile = nullcontext, *, arguments: Sequence[str] = RUN) -> Ended:
+    """Run a command to its end; what `meanwhile` makes is entered while it runs."""
+    with _waiting(site, arguments) as waiting, meanwhile():
         return waiting.go()
 
 
 def record(
-    site: Site, roots: tuple[Path, ...], trace: Path, meanwhile: Meanwhile = nullcontext
+    site: Site,
+    roots: tuple[Path, ...],
+    trace: Path,
+    meanwhile: Meanwhile = nullcontext,
+    *,
+    arguments: Sequence[str] = RUN,
 ) -> tuple[Ended, list[Call]]:
     """Run to the end, and return the calls that changed something below the roots."""
-    with _waiting(site) as waiting, strace.recording(waiting.process_id, trace), meanwhile():
+    with (
+        _waiting(site, arguments) as waiting,
+        strace.recording(waiting.process_id, trace),
+        meanwhile(),
+    ):
         ended = waiting.go()
     return ended, strace.changing_calls(trace, roots)
 
@@ -61,10 +71,19 @@ def record_data(site: Site, trace: Path) -> Ended:
 
 
 def run_until(
-    site: Site, call: Call, meanwhile: Meanwhile = nullcontext, *, slow: str | None = None
+    site: Site,
+    call: Call,
+    meanwhile: Meanwhile = nullcontext,
+    *,
+    slow: str | None = None,
+    arguments: Sequence[str] = RUN,
 ) -> Ended:
     """Run until the process is killed on entering `call`, or to the end if it does not come to that."""
-    with _waiting(site) as waiting, strace.killing(waiting.process_id, call, slow=slow), meanwhile():
+    with (
+        _waiting(site, arguments) as waiting,
+        strace.killing(waiting.process_id, call, slow=slow),
+        meanwhile(),
+    ):
         return waiting.go()
 
 
@@ -84,14 +103,14 @@ class _Held:
 
 
 @contextmanager
-def _waiting(site: Site) -> Iterator[_Held]:
-    with TemporaryFile() as output, waiting(partial(_run_once, site), output.fileno()) as process:
+def _waiting(site: Site, arguments: Sequence[str] = RUN) -> Iterator[_Held]:
+    with TemporaryFile() as output, waiting(partial(_command, site, arguments), output.fileno()) as process:
         yield _Held(process, output)
 
 
-def _run_once(site: Site) -> None:
+def _command(site: Site, arguments: Sequence[str]) -> None:
     for name in [name for name in os.environ if name.startswith("MESHCTL_")]:
         del os.environ[name]
     os.environ.update(site.environ)
-    sys.argv = ["meshctl", "-c", str(site.settings_file), "run", "--once"]
+    sys.argv = ["meshctl", "-c", str(site.settings_file), *arguments]
     main()

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -94,7 +95,16 @@ def plan(title: str) -> Plan:
     variant = named(title)
     with fresh(variant) as place, tempfile.TemporaryDirectory() as folder:
         client = variant.client_of(place.site)
-        ended, calls = process.record(place.site, place.roots, Path(folder) / "trace", **_meanwhile(client))
+        ended, calls = process.record(
+            place.site,
+            place.roots,
+            Path(folder) / "trace",
+            meanwhile=_meanwhile(client),
+            arguments=_arguments(variant, place),
+        )
+        if variant.command is not None:
+            assert ended.exit_code == 0, ended.printed
+            ended = process.run(place.site)
         expected = fates_of(place.site, client, variant)
         verdict = ended_well(ended) + judge(place.site, client, expected, variant)
         if verdict:
@@ -107,7 +117,7 @@ def _kill_once(title: str, calls: list[Call], expected: Fates) -> Tally:
     for call in calls:
         with fresh(variant) as place:
             client = variant.client_of(place.site)
-            verdict = _kill(place, client, call)
+            verdict = _kill(place, client, call, _arguments(variant, place))
             if verdict is None:
                 continue
             if variant.amid is not None:
@@ -137,7 +147,9 @@ def _kill_twice(title: str, first: Call, every: int, turn: int, expected: Fates)
 def _recovery_steps(once: Place, client: HastyClient | None, variant: Variant) -> list[Call]:
     with copied(once) as place, tempfile.TemporaryDirectory() as folder:
         again = _successor(variant, client, place)
-        _, calls = process.record(place.site, place.roots, Path(folder) / "trace", **_meanwhile(again))
+        _, calls = process.record(
+            place.site, place.roots, Path(folder) / "trace", meanwhile=_meanwhile(again)
+        )
     return [call for call in calls if call.is_step]
 
 
@@ -150,17 +162,26 @@ def _successor(variant: Variant, client: HastyClient | None, place: Place) -> Ha
     return again
 
 
-def _kill(place: Place, client: HastyClient | None, call: Call) -> Verdict | None:
+def _arguments(variant: Variant, place: Place) -> Sequence[str]:
+    return process.RUN if variant.command is None else variant.command(place.site)
+
+
+def _kill(
+    place: Place, client: HastyClient | None, call: Call, arguments: Sequence[str] = process.RUN
+) -> Verdict | None:
     """Kill a run at a call and judge what can be seen then; None when it ended before it came to that."""
     slow = None if client is None else "fsync" if call.kind == "rename" else "rename"
-    ended = process.run_until(place.site, call, **_meanwhile(client), slow=slow)
+    ended = process.run_until(place.site, call, meanwhile=_meanwhile(client), slow=slow, arguments=arguments)
     return judge_visible(place.site) if ended.killed else None
 
 
 def _run_again(place: Place, client: HastyClient | None, variant: Variant, expected: Fates) -> Verdict:
-    ended = process.run(place.site, **_meanwhile(client))
+    if variant.command is not None:
+        # Whether it had begun or not, whoever gave it gives it again.
+        process.run(place.site, arguments=variant.command(place.site))
+    ended = process.run(place.site, meanwhile=_meanwhile(client))
     return ended_well(ended) + judge(place.site, client, expected, variant)
 
 
-def _meanwhile(client: HastyClient | None) -> dict[str, process.Meanwhile]:
-    return {} if client is None else {"meanwhile": client.watching}
+def _meanwhile(client: HastyClient | None) -> process.Meanwhile:
+    return nullcontext if client is None else client.watching

@@ -1,5 +1,6 @@
 """The situations in which meshctl is killed: what lies where, what is dropped, who else is at work."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from meshctl.outbound.redrop import mark, rejected_letters
+from meshctl.outbound.withdrawal import Hidden, hide
 from tests.crash import answers
 from tests.crash.client import HastyClient
 from tests.crash.place import Place
@@ -40,6 +43,7 @@ class Variant:
     With `is_killed_twice` the recovery is killed, too; with `is_followed` what is known of earlier messages
     counts among the fates; what `is_long` is killed at its steps only. `before` makes a past that has been
     dealt with undisturbed; `after` changes what it left, and `amid` what the kill left.
+    `command` is what is killed; another than a run is given again after the kill, before a run.
     """
 
     title: str
@@ -54,6 +58,7 @@ class Variant:
     is_killed_twice: bool = False
     is_followed: bool = False
     is_long: bool = False
+    command: Callable[[Site], tuple[str, ...]] | None = None
 
     @property
     def prefix(self) -> str:
@@ -239,6 +244,51 @@ def _damage_ledger(site: Site) -> None:
     (site.state / "ledger.sqlite").write_bytes(b"not a database" * 1000)
 
 
+def _mend(site: Site) -> None:
+    """Correct what was refused, in `rejected/`; numbers and dates stay those of its sidecars."""
+    for path in site.rejected.glob("*.meta.json"):
+        said = json.loads(path.read_bytes())
+        path.write_text(json.dumps({key: value for key, value in said.items() if key != "version"}))
+
+
+def _refused_to_be_mended(site: Site) -> None:
+    """Letters of one name in two folders, a document with attachments, all with something wrong."""
+    (site.outbox / "send-document").mkdir(exist_ok=True)
+    wrong = {"version": 0}
+    site.place("one.pdf", pdf("in its folder"), folder="send-document", sidecar={**_no_use_case(81), **wrong})
+    site.place("one.pdf", pdf("outside"), sidecar={**sidecar(synthetic_nhs_number(82)), **wrong})
+    for name in ("page-1.txt", "page-2.txt"):
+        site.place(name, f"attachment {name}".encode())
+        os.utime(site.target(name), (1, 1))
+    said = sidecar(synthetic_nhs_number(83), document={"attachments": ["page-1.txt", "page-2.txt"]}, **wrong)
+    site.place("pages.pdf", pdf("with pages"), sidecar=said)
+
+
+def _mend_and_mark(site: Site) -> None:
+    _mend(site)
+    for letter in rejected_letters(site.rejected):
+        assert mark(site.rejected, letter)
+
+
+def _redrop(site: Site) -> tuple[str, ...]:
+    del site
+    return "redrop", "--all"
+
+
+def _withdraw(site: Site) -> tuple[str, ...]:
+    return "withdraw", _to_withdraw(site)
+
+
+def _to_withdraw(site: Site) -> str:
+    """Return which message is withdrawn, whether that was begun or not."""
+    rows = site.messages()
+    return next(key for key, row in rows.items() if row["file_name"] == "old.pdf")
+
+
+def _hide(site: Site) -> None:
+    assert hide(site.out, _to_withdraw(site)) is Hidden.DONE
+
+
 _DELIVER = {"reports": {"deliver": "delivered"}}
 _TWO = ("mailbox",)
 _PATIENT: Mapping[str, Mapping[str, Any]] = {"staging": {"sidecar_wait_seconds": 60}}
@@ -286,6 +336,42 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("retention", _one_message, before=_refused_before, after=_make_old, is_followed=True),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),
     Variant("two file systems, ledger lost", _without_sidecars, moved=_TWO, amid=_lose_ledger),
+    Variant(
+        "redrop asked for",
+        _one_message,
+        before=_refused_to_be_mended,
+        after=_mend_and_mark,
+        sections={**WRAPPING, **_PATIENT},
+        is_killed_twice=True,
+    ),
+    Variant(
+        "redrop",
+        _one_message,
+        before=_refused_to_be_mended,
+        after=_mend,
+        sections={**WRAPPING, **_PATIENT},
+        command=_redrop,
+    ),
+    Variant(
+        "redrop, other file system",
+        _one_message,
+        before=_refused_to_be_mended,
+        after=_mend_and_mark,
+        sections={**WRAPPING, **_PATIENT},
+        moved=("rejected",),
+        is_killed_twice=True,
+    ),
+    Variant("withdrawal begun", _one_message, before=_past, after=_hide, is_killed_twice=True),
+    Variant("withdraw", _one_message, before=_past, command=_withdraw),
+    Variant("withdraw, wrapped", _one_message, before=_past, sections=WRAPPING, command=_withdraw),
+    Variant(
+        "withdrawal begun, two file systems",
+        _one_message,
+        before=_past,
+        after=_hide,
+        moved=_TWO,
+        is_killed_twice=True,
+    ),
     Variant("ledger lost before", drop_mixed, before=_past, after=_lose_ledger, is_killed_twice=True),
     Variant("ledger damaged before", _one_message, before=_past, after=_damage_ledger),
 )
