@@ -396,6 +396,7 @@ def shares_network(process_id: int) -> bool | None:
 
 SETTINGS_FOLDER = Path("/etc/meshctl")
 SETTINGS_PATTERN = "*.toml"
+AS_SERVICE = " (sudo -u meshctl meshctl ...)"
 START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"
 START_BRIDGE, SCHEDULER = "systemctl enable --now meshctl-bridge@NAME", "cron"
 KEEP_TIME = "timedatectl set-ntp true; timedatectl shows whether it does."

@@ -321,6 +321,7 @@ def shares_network(process_id: int) -> bool | None:
 
 SETTINGS_FOLDER = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "meshctl"
 SETTINGS_PATTERN = "*/meshctl.toml"
+AS_SERVICE = ""
 START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"
 START_BRIDGE, SCHEDULER = "meshctl service start --bridge", "the Task Scheduler"
 KEEP_TIME = "w32tm /resync; w32tm /query /status shows whether it does."

@@ -145,7 +145,10 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
         # Some editors on Windows begin a file with a byte order mark.
         text = _read(file, of_others=of_others).decode("utf-8-sig").replace("\r\n", "\n")
     except PermissionError as error:
-        raise ClosedSettingsError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
+        raise ClosedSettingsError(
+            f"{file}: the {what} cannot be read: {error.strerror}. Run meshctl as the user that the daemon"
+            f" runs as{host.AS_SERVICE}, or as an administrator."
+        ) from None
     except OSError as error:
         raise ConfigError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
