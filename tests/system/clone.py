@@ -50,9 +50,10 @@ def gather(cloned: Path, page_says: str) -> None:
 
 
 def bring(over: Path, cloned: Path, wheel: Path) -> None:
-    """Put clone, packages and stand-ins (for MESH: the sandbox) into a machine's file system."""
+    """Put clone, packages and stand-ins (MESH's sandbox, a mail server) into a machine's file system."""
     shutil.copytree(cloned / "wheels", over / _WHEELS[1:])
     shutil.copytree(
         cloned, over / REPOSITORY_THERE[1:], ignore=shutil.ignore_patterns("wheels", ".pack"), symlinks=True
     )
-    copy_needed(wheel, over / STAND_INS[1:], ("mesh-sandbox", "uvicorn"))
+    copy_needed(wheel, over / STAND_INS[1:], ("mesh-sandbox", "uvicorn", "aiosmtpd"))
+    shutil.copy(Path(__file__).with_name("mail_and_webhook.py"), over / STAND_INS[1:])

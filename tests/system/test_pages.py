@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from tests.site import sidecar
-from tests.system.clone import AUTHOR, ENVIRONMENT, REPOSITORY_THERE, bring, clone, gather
+from tests.system.clone import AUTHOR, ENVIRONMENT, REPOSITORY_THERE, STAND_INS, bring, clone, gather
 from tests.system.machine import THIS_MACHINE, Machine, bare_machine
 from tests.system.page import Administrator, blocks, settings_shown
 from tests.system.wheel import REPOSITORY
@@ -21,6 +23,12 @@ DATA = "/var/lib/meshctl/letters"
 CLIENT_FOLDERS = ("IN", "OUT", "SENT", "FAILED", "TEMP")
 REPORTS = "/var/lib/meshctl-reports/letters"
 NODE_EXPORTER = "/var/lib/prometheus/node-exporter"
+ARRIVED = "/srv/arrived"
+SECRETS = "/etc/meshctl/secrets/letters"
+SITE = f"""[Service]
+Environment=PYTHONPATH={STAND_INS}
+ExecStart=/usr/bin/python3 {STAND_INS}/mail_and_webhook.py {ARRIVED}
+"""
 # In this order, on one machine: each test goes on where the one before has ended.
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600), pytest.mark.xdist_group("machine of the pages")]
 
@@ -148,11 +156,7 @@ def test_senders(host: Machine, admin: Administrator) -> None:
 
     admin.follow(INSTALL, "Let others drop files")
 
-    by_scanner = ["runuser", "-u", "scanner", "--", "sh", "-c"]
-    put = f"umask 077; echo two > {DATA}/outbox/.two && mv {DATA}/outbox/.two {DATA}/outbox/two.txt"
-    meta = json.dumps(sidecar(to_mailbox="X26ABC1"))
-    host.run(*by_scanner, f"umask 077; cat > {DATA}/outbox/two.txt.meta.json", text=meta)
-    host.run(*by_scanner, put)
+    _drop(host, "two.txt", sidecar(to_mailbox="X26ABC1"))
     host.wait_for(lambda: len(_found(host, f"{MAILBOX}/OUT")) == before + 4, "two more pairs")
     _denied(host, "scanner", SETTINGS, f"{DATA}/state/key", f"{DATA}/rejected", f"{DATA}/archive")
     assert host.run("runuser", "-u", "nobody", "--", "touch", f"{DATA}/outbox/x", check=False).returncode != 0
@@ -164,6 +168,70 @@ def _denied(host: Machine, user: str, *paths: str) -> None:
         read = f"test -d {path} && ls {path} || cat {path}"
         denied = host.run("runuser", "-u", user, "--", "sh", "-c", read, check=False)
         assert (denied.returncode, denied.stdout) == (1, ""), path
+
+
+def _serve_mail(host: Machine) -> None:
+    """Start a mail server and a webhook, at the addresses that the page shows."""
+    authority = trustme.CA()
+    server = authority.issue_cert("mail.example.nhs.uk")
+    host.write(f"{ARRIVED}/chain.pem", server.cert_chain_pems[0].bytes().decode())
+    host.write(f"{ARRIVED}/key.pem", server.private_key_pem.bytes().decode())
+    host.run("sh", "-c", "echo 127.0.0.1 mail.example.nhs.uk hooks.example.nhs.uk >> /etc/hosts")
+    host.write("/etc/systemd/system/site.service", SITE)
+    host.write("/usr/local/share/ca-certificates/site.crt", authority.cert_pem.bytes().decode())
+    host.run("update-ca-certificates")
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", "site")
+    listening = ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 80))"]
+    host.wait_for(lambda: host.run(*listening, check=False).returncode == 0, "the mail server")
+
+
+def test_alerts(host: Machine, admin: Administrator) -> None:
+    """The drop-in opens the network; a test comes by mail, and by a mail server that asks for a password."""
+    _serve_mail(host)
+    admin.follow(MONITORING, "Alerts")
+
+    admin.set(SETTINGS, settings_shown(MONITORING, "Alerts by mail"))
+    admin.follow(MONITORING, "Alerts by mail")
+    host.wait_for(lambda: "mail-25-" in str(_found(host, ARRIVED)), "the mail")
+    mail = host.run("sh", "-c", f"cat {ARRIVED}/mail-25-*").stdout
+
+    title = "Alerts by a mail server that asks for a password"
+    host.write(f"{SECRETS}/smtp-password", "open sesame\n")
+    admin.follow(MONITORING, title)
+    admin.set(SETTINGS, settings_shown(MONITORING, title))
+    admin.follow(MONITORING, "Alerts by mail")
+    host.wait_for(lambda: "mail-587-" in str(_found(host, ARRIVED)), "the mail over TLS")
+
+    assert "mesh-team@example.nhs.uk" in mail
+    assert "X26ABC1" in mail
+
+
+def test_a_webhook(host: Machine, admin: Administrator, below: Path) -> None:
+    """The command of the page posts to a webhook, from within the unit; a real alert, of a refused letter."""
+    title = "Alerts by a command"
+    _skip_without(("jq", "curl"), below, admin, MONITORING, title)
+    host.write(f"{SECRETS}/alerts.env", "MESH_WEBHOOK=http://hooks.example.nhs.uk/services/T0\n")
+
+    admin.set(SETTINGS, settings_shown(MONITORING, title))
+    admin.follow(MONITORING, title)
+    host.wait_for(lambda: "webhook-" in str(_found(host, ARRIVED)), "the test")
+    _drop(host, "wrong.txt", sidecar(nhs_number="9990000043"))
+
+    told = ["grep", "-l", "message.rejected", "-r", ARRIVED]
+    host.wait_for(lambda: "webhook-" in host.run(*told, check=False).stdout, "the alert")
+    host.wait_for(lambda: "mail-587-" in host.run(*told, check=False).stdout, "the mail")
+    arrived = host.run("sh", "-c", f"cat {ARRIVED}/webhook-* {ARRIVED}/mail-*").stdout
+    assert "999000004" not in arrived
+    assert "Smith" not in arrived
+
+
+def _skip_without(tools: Sequence[str], below: Path, admin: Administrator, page: str, title: str) -> None:
+    """Skip on this machine's own file system where it lacks what the page has installed."""
+    lacking = [tool for tool in tools if shutil.which(tool) is None]
+    if below == THIS_MACHINE and lacking:
+        admin.followed.add((page, title))
+        pytest.skip(f"there is no {' and no '.join(lacking)} here")
 
 
 def test_metrics(host: Machine, admin: Administrator) -> None:
@@ -200,9 +268,7 @@ def test_a_page_every_morning(host: Machine, admin: Administrator) -> None:
 def test_nagios(host: Machine, admin: Administrator, below: Path) -> None:
     """The monitoring user gets the one line by sudo, and may run nothing else so."""
     title = "Nagios, Icinga and their kin"
-    if below == THIS_MACHINE and shutil.which("sudo") is None:
-        admin.followed.add((MONITORING, title))
-        pytest.skip("there is no sudo here")
+    _skip_without(("sudo",), below, admin, MONITORING, title)
     host.run("useradd", "--system", "nagios")
 
     said = admin.follow(MONITORING, title)
@@ -216,6 +282,53 @@ def test_nagios(host: Machine, admin: Administrator, below: Path) -> None:
     ):
         asked = ["sudo", "-n", "-u", "meshctl", "/usr/local/bin/meshctl", *more.split()]
         assert host.run("runuser", "-u", "nagios", "--", *asked, check=False).returncode != 0
+
+
+def test_what_was_rejected_goes_back(host: Machine, admin: Administrator) -> None:
+    """Letters rejected for a fault in the settings go out once that is mended; one is taken back."""
+    host.run("sed", "-i", "s/^organisation = /#organisation = /", SETTINGS)
+    host.run("systemctl", "reload", "meshctl@letters")
+    _drop(host, "early.txt", sidecar(to_mailbox="X26ABC1"))
+    host.wait_for(lambda: "early.txt" in _found(host, f"{DATA}/rejected"), "the rejection")
+    host.run("sed", "-i", "s/^#organisation = /organisation = /", SETTINGS)
+
+    admin.follow(UPKEEP, "Put back what was rejected, take back what waits")
+
+    queued = "runuser -u meshctl -- meshctl -m letters list --state queued --json"
+    host.wait_for(lambda: "early.txt" in admin.type(queued), "the letter to be sent")
+    newest = json.loads(admin.type(queued))[0]["message_id"]
+    admin.type(f"meshctl -m letters withdraw {newest}")
+    assert f"{newest}.ctl" not in _found(host, f"{MAILBOX}/OUT")
+    assert any(name.startswith("early.txt") for name in _found(host, f"{DATA}/rejected"))
+
+
+def test_back_up_and_restore(host: Machine, admin: Administrator) -> None:
+    """A lost ledger is put back from a back-up, and completed from the folders; on a new server too."""
+    admin.follow(UPKEEP, "Back up")
+    _drop(host, "later.txt", sidecar(to_mailbox="X26ABC1"))
+    listed = "runuser -u meshctl -- meshctl -m letters list"
+    host.wait_for(lambda: "later.txt" in admin.type(listed), "the letter after the back-up")
+    before = len(_found(host, f"{MAILBOX}/OUT"))
+
+    for title in ("Restore", "Restore on a new server"):
+        host.run("systemctl", "stop", "meshctl@letters")
+        host.run("sh", "-c", f"rm -r {DATA}/state/ledger* {DATA}/state/key")
+        admin.follow(UPKEEP, title)
+        host.wait_for(lambda: admin.type(listed).count("queued") == before / 2, "the ledger to be completed")
+
+    assert "test.txt" in admin.type(listed)
+    assert len(_found(host, f"{MAILBOX}/OUT")) == before
+    assert (
+        "meshctl" in host.run("stat", "-c", "%U", f"{DATA}/state/key", f"{DATA}/state/ledger.sqlite").stdout
+    )
+
+
+def _drop(host: Machine, name: str, said: dict[str, Any]) -> None:
+    """Drop a letter and its sidecar, as a sender."""
+    drop = ["runuser", "-u", "scanner", "--", "sh", "-c"]
+    host.run(*drop, f"umask 077; cat > {DATA}/outbox/{name}.meta.json", text=json.dumps(said))
+    elsewhere = f"{DATA}/outbox/.{name}"
+    host.run(*drop, f"umask 077; echo {name} > {elsewhere}; mv {elsewhere} {DATA}/outbox/{name}")
 
 
 def test_upgrade(host: Machine, admin: Administrator) -> None:
@@ -281,10 +394,17 @@ def _the_moved_mailbox_works(second: Machine, newcomer: Administrator, said: str
 def _nothing_is_left(host: Machine) -> None:
     """Only the letters in the mailbox, which is the client's, stay."""
     assert host.run("find", "/MESH-DATA-HOME", "-name", "*meshctl*").stdout == ""
-    kept = ("/srv", "/MESH-DATA-HOME", "/work", "/var/log/journal", "/etc/systemd/system/meshctl-test.target")
+    kept = (
+        "/srv",
+        "/var/backups",
+        "/MESH-DATA-HOME",
+        "/work",
+        "/var/log/journal",
+        "/etc/systemd/system/meshctl-test.target",
+    )
     pruned = [word for path in kept for word in ("-path", path, "-prune", "-o")]
-    ours = ["(", "-name", "*meshctl*", "-o", "-nouser", "-o", "-nogroup", ")"]
-    assert host.run("find", "/", "-xdev", *pruned, *ours, "-print").stdout.split() == []
+    named = ["(", "-name", "*meshctl*", "-o", "-nouser", "-o", "-nogroup", ")"]
+    assert host.run("find", "/", "-xdev", *pruned, *named, "-print").stdout.split() == []
     assert "meshctl" not in host.run("cat", "/etc/passwd", "/etc/group").stdout
     assert "meshctl@" not in host.run("systemctl", "list-unit-files").stdout
 
