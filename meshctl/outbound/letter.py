@@ -33,6 +33,7 @@ from meshctl.outbound.names import (
     ERROR_SUFFIX,
     LETTER_FOLDER,
     LETTERS_FOLDER,
+    REDROPPED_FOLDER,
     SIDECAR_SUFFIX,
     is_sidecar,
     words_to_mask,
@@ -42,8 +43,8 @@ from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
 from meshctl.platform import host, system
 
 ROW_NAME = ".row"
-_INDEXES, _REDROPPED, _CLOCK = "indexes", "redropped", ".clock"
-WORK_NAMES = frozenset({LETTERS_FOLDER, _INDEXES, _REDROPPED})
+_INDEXES, _CLOCK = "indexes", ".clock"
+WORK_NAMES = frozenset({LETTERS_FOLDER, REDROPPED_FOLDER, _INDEXES})
 """The folders that belong in the work folder."""
 OLD_WORK_NAMES = ("claims", "ready", "copies")
 """The folders of older versions."""
@@ -322,7 +323,7 @@ class WorkFolder:
         self.path = str(folder)
         self.letters = f"{folder}/{LETTERS_FOLDER}"
         self.indexes = f"{folder}/{_INDEXES}"
-        self.redropped = f"{folder}/{_REDROPPED}"
+        self.redropped = f"{folder}/{REDROPPED_FOLDER}"
 
     def make(self) -> None:
         """Make the folders if they are missing. Raises OSError; ConfigError for those of an older meshctl."""

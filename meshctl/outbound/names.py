@@ -33,6 +33,8 @@ UNKNOWN_FILE: Final = "(lost with the ledger)"
 
 LETTERS_FOLDER: Final = "letters"
 """The folder in the work folder that holds a folder for each letter."""
+REDROPPED_FOLDER: Final = "redropped"
+"""The same for rejected letters on their way back."""
 LETTER_FOLDER: Final = re.compile(rf"({MESSAGE_ID.pattern})(?:\.(.+))?")
 """The name of such a folder: the message id, then the use case if the letter was in the folder of one."""
 

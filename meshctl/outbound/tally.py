@@ -21,10 +21,12 @@ from meshctl.outbound.names import (
     ERROR_SUFFIX,
     LETTER_FOLDER,
     LETTERS_FOLDER,
+    REDROPPED_FOLDER,
     SIDECAR_SUFFIX,
     NameKind,
     NameRules,
 )
+from meshctl.outbound.rejected import redrop_mark
 from meshctl.platform import system
 from meshctl.settings.model import Settings
 
@@ -55,6 +57,8 @@ class _Taken(NamedTuple):
     use_case: str | None
     path: str
     names: Sequence[str]
+    is_redropped: bool
+    """Whether it comes from `rejected/`; the ledger knows it as rejected then."""
 
 
 def tally_letters(
@@ -77,7 +81,8 @@ def tally_letters(
     entered = reads.descriptions(connection, ids) if connection is not None and ids else {}
     total = OutboxTally()
     for letter in taken.values():
-        if _is_in_work(letter, settings, folders) and letter.message_id not in entered:
+        is_new = letter.is_redropped or letter.message_id not in entered
+        if _is_in_work(letter, settings, folders) and is_new:
             is_aside = _is_set_aside(letter, set_aside)
             total += OutboxTally(set_aside=1) if is_aside else OutboxTally(ready=1)
     for use_case, names in folders.items():
@@ -105,9 +110,9 @@ def without_set_aside(
 
 
 def count_rejected(rejected: Path) -> int:
-    """Count the rejected letters: the files that have an explanation beside them."""
+    """Count the rejected letters: files with an explanation beside them, or with a mark that they go back."""
     names = set(_entries(rejected)[0])
-    return sum(name + ERROR_SUFFIX in names for name in names)
+    return sum(name + ERROR_SUFFIX in names or redrop_mark(name) in names for name in names)
 
 
 def _letter(name: str) -> str:
@@ -131,14 +136,16 @@ def _outbox(settings: Settings) -> dict[str | None, set[str] | None]:
 def _taken(work: Path) -> dict[str, _Taken]:
     """Return the letters in the work folder, by the names of their folders. An empty one has gone on."""
     found = {}
-    folder = work / LETTERS_FOLDER
-    with suppress(FileNotFoundError):
-        for name in os.listdir(folder):
-            named = LETTER_FOLDER.fullmatch(name)
-            with suppress(FileNotFoundError, NotADirectoryError):
-                files = [file for file in os.listdir(folder / name) if not file.startswith(".")]
-                if named and files:
-                    found[name] = _Taken(named[1], named[2], str(folder / name), files)
+    for folder in (work / LETTERS_FOLDER, work / REDROPPED_FOLDER):
+        with suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                named = LETTER_FOLDER.fullmatch(name)
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    files = [file for file in os.listdir(folder / name) if not file.startswith(".")]
+                    if named and files:
+                        is_redropped = folder.name == REDROPPED_FOLDER
+                        path = str(folder / name)
+                        found[path] = _Taken(named[1], named[2], path, files, is_redropped)
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 from meshctl.ledger.backup import MANIFEST_NAME
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.mesh.control_file import write_control_file
+from meshctl.platform import host
 from tests.inbound.inbound_site import report_on
 from tests.invariants import check_invariants
 from tests.payloads import make_bundle_xml, pdf
@@ -205,7 +206,7 @@ def test_answers_since_the_back_up_are_read_again(site: Site, tmp_path: Path) ->
 
 def test_a_restore_as_root_belongs_to_the_service(tmp_path: Path) -> None:
     """From a back-up that root alone may read, into a state folder of another user."""
-    if os.geteuid() != 0:
+    if not host.is_root():
         pytest.skip("needs root")
     # Others may not enter the folders of pytest.
     with tempfile.TemporaryDirectory() as folder:

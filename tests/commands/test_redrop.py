@@ -4,9 +4,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from meshctl.outbound.redrop import mark, rejected_letters
+from meshctl.platform import host
 from tests.invariants import check_invariants
 from tests.payloads import make_bundle_xml, pdf, synthetic_nhs_number
 from tests.site import WRAPPING, Finished, Site, make_site, sidecar
@@ -174,6 +177,32 @@ def test_two_of_one_name_go_one_after_the_other(site: Site) -> None:
     check_invariants(site)
 
 
+def test_a_letter_on_its_way_back_is_counted(site: Site) -> None:
+    """Marked, it still counts as rejected; on its way, as ready, and set aside where its name is taken."""
+    site.place("letter.pdf", pdf("a letter"), sidecar={"version": 1})
+    site.run_once()
+    [letter] = rejected_letters(site.rejected)
+    mark(site.rejected, letter)
+    marked = _counts(site)
+    place = site.work / "redropped" / str(letter.message_id)
+    place.mkdir(parents=True)
+    for name in ("letter.pdf.meta.json", "letter.pdf"):
+        (site.rejected / name).rename(place / name)
+    (site.rejected / ".letter.pdf.error.json.redrop").unlink()
+
+    assert (marked["rejected"], marked["outbox"]) == (1, {"ready": 0, "waiting": 0, "set_aside": 0})
+    on_its_way = _counts(site)
+    assert (on_its_way["rejected"], on_its_way["outbox"]) == (0, {"ready": 1, "waiting": 0, "set_aside": 0})
+    (site.outbox / "letter.pdf").mkdir()
+    site.run_once()
+    assert _counts(site)["outbox"] == {"ready": 0, "waiting": 0, "set_aside": 1}
+
+
+def _counts(site: Site) -> dict[str, Any]:
+    counts: dict[str, Any] = json.loads(site.meshctl("status", "--json").stdout)
+    return counts
+
+
 def test_a_link_is_put_back_as_a_link(site: Site, tmp_path: Path) -> None:
     """What it leads to is neither read nor moved."""
     secret = tmp_path / "secret.pdf"
@@ -190,7 +219,7 @@ def test_a_link_is_put_back_as_a_link(site: Site, tmp_path: Path) -> None:
 
 def test_an_explanation_that_a_sender_wrote_is_not_one(site: Site) -> None:
     """Only root's and the daemon's own say where a file came from."""
-    if os.geteuid() != 0:
+    if not host.is_root():
         pytest.skip("needs root, to write as another user")
     site.run_once()
     for name in ("theirs.pdf", "theirs.pdf.error.json"):
@@ -223,7 +252,7 @@ def test_since_and_code_choose(site: Site) -> None:
 
 def test_what_root_puts_back_stays_the_services() -> None:
     """Root's command works as the user whose state it is: nothing of root's is left in the folders."""
-    if os.geteuid() != 0:
+    if not host.is_root():
         pytest.skip("needs root")
     # Others may not enter the folders of pytest.
     with tempfile.TemporaryDirectory() as folder:

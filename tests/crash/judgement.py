@@ -76,7 +76,7 @@ def fates(site: Site, client: HastyClient | None) -> Fates:
         beside = explanation.payload.with_name(explanation.payload.name + SIDECAR_SUFFIX)
         said = _digest(_without_ids(beside.read_bytes())) if beside.exists() else "no sidecar"
         content = explanation.payload.read_bytes() if explanation.payload.is_file() else b""
-        found[_digest(content), "refused", str(explanation.content["code"]), said] += 1
+        found[_digest(document_in(content)), "refused", str(explanation.content["code"]), said] += 1
     return found
 
 
