@@ -6,7 +6,7 @@ import click
 
 from meshctl.daemon.obstacles import obstacles_of
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.reads import EVERY, Selection, select
+from meshctl.ledger.reads import EVERY, Selection, select, set_aside
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.settings.model import Settings
@@ -72,7 +72,8 @@ def command(
 ) -> None:
     """List messages, newest first.
 
-    A dropped file that the daemon has not taken yet is not among them: meshctl status counts these.
+    A dropped file that the daemon has not taken yet is not among them: meshctl status counts these. What it
+    has set aside, and what blocks it, is said on stderr.
     """
     selection = Selection(
         states=tuple(State(state) for state in states),
@@ -96,6 +97,9 @@ def command(
         print_messages(shown, times=times)
         if len(found) > len(shown):
             click.echo(f"There are more messages than the {limit} listed; --limit 0 lists all.", err=True)
+    if aside := _count_set_aside(settings):
+        what = "One dropped file is" if aside == 1 else f"{aside} dropped files are"
+        click.echo(f"{what} set aside; meshctl check says why.", err=True)
     obstacles = obstacles_of(settings)
     for obstacle in obstacles:
         click.echo(f"Blocked ({obstacle.part}): {obstacle}", err=True)
@@ -114,3 +118,8 @@ def _check_use_case(settings: Settings, use_case: str) -> None:
 def _select(settings: Settings, selection: Selection) -> list[Message]:
     with ledger_if_any(settings) as connection:
         return [] if connection is None else select(connection, selection)
+
+
+def _count_set_aside(settings: Settings) -> int:
+    with ledger_if_any(settings) as connection:
+        return 0 if connection is None else len(set_aside(connection))

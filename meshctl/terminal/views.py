@@ -286,8 +286,8 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
 
 
 def _blocked_text(obstacle: dict[str, Any], now: datetime) -> Text:
-    since = relative_time(instant(obstacle["since"]), now)
-    text = Text.assemble(plain_text(f"{obstacle['part']}, since {since}: {obstacle['text']}", "red"))
+    met = relative_time(instant(obstacle["since"]), now)
+    text = Text.assemble(plain_text(f"{obstacle['part']}, first met {met}: {obstacle['text']}", "red"))
     if obstacle["advice"]:
         text.append("\n").append_text(plain_text(obstacle["advice"]))
     return text

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meshctl.ledger.records import SET_ASIDE_FACT
 from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.recorded import Recorder, invoke, recording
 from tests.commands.screen import on_terminal
@@ -269,3 +270,15 @@ def test_no_escape_sequence_reaches_the_terminal(site: Site) -> None:
             assert "a\\x1b[2Jb\\x9b1m.pdf" in shown
             assert "\x1b" not in shown
             assert "\x9b" not in shown
+
+
+def test_what_is_set_aside_is_said(site: Site) -> None:
+    """A file that the daemon has set aside is no message yet; that there is one is said on stderr."""
+    with recording(site) as recorder:
+        aside = {"file": "letter.pdf", "folder": None, "reason": "It cannot be read.", "advice": "Mend it."}
+        told = json.dumps([{**aside, "since": "2026-11-22T09:15:02.481Z"}])
+        recorder.services.ledger.set_fact(SET_ASIDE_FACT, told)
+        result = invoke(site, "list")
+
+    assert result.exit_code == 0
+    assert result.stderr == "One dropped file is set aside; meshctl check says why.\n"
