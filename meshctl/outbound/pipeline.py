@@ -389,8 +389,13 @@ class OutboundPipeline:
         if not is_judged:
             self._left_behind = True
             return None
-        if letter.may_wait and self._recovery.put_back(place):
-            return None
+        if letter.may_wait:
+            if self._recovery.put_back(place):
+                return None
+            if self._set_aside.holds(name, place.use_case):
+                # What it waits for may be in the folder that is closed now.
+                self._left_behind = True
+                return None
         is_ready = letter.rejection is not None or self._prepare(letter, handoff)
         return letter if is_ready else None
 

@@ -224,6 +224,26 @@ def test_a_folder_that_the_daemon_makes_again_is_the_senders_too(laid: PrivateSe
     assert laid.run(SERVICE, "cat", f"{folder}/one.xml").exit_code == 0
 
 
+def test_a_letter_that_cannot_go_back_stops_no_other(laid: PrivateServer) -> None:
+    """A letter that must wait in a folder which its owner has closed stays in hand, and is named."""
+    _run_once(laid)
+    taken = f"{_DATA}/.work/letters/20261122091502480113_7F3A9C.send-document"
+    laid.shell(SERVICE, f"mkdir -m 700 {taken}")
+    laid.write(SERVICE, f"{taken}/letter.pdf", b"%PDF-1.4\n%%EOF\n")
+    laid.shell("anna", f"mkdir {_OUTBOX}/send-document && chmod 500 {_OUTBOX}/send-document")
+    laid.write("ben", f"{_OUTBOX}/good.xml", _MESSAGE)
+
+    _run_once(laid)
+
+    assert _states(laid) == {"good.xml": "queued"}
+    assert laid.shell(SERVICE, f"ls {taken}") == "letter.pdf\n"
+    status = json.loads(laid.meshctl(SERVICE, "-m", "letters", "status", "--json").stdout)
+    assert status["outbox"]["set_aside"] >= 1
+    laid.shell("anna", f"chmod 770 {_OUTBOX}/send-document")
+    _run_once(laid)
+    assert laid.shell("anna", f"ls {_OUTBOX}/send-document") == "letter.pdf\n"
+
+
 def _access(server: PrivateServer, user: str = SERVICE) -> dict[str, tuple[str, str]]:
     """Return what `check` finds about access: severity of what is wrong, or "ok", and text, by name."""
     checks = json.loads(server.meshctl(user, "-m", "letters", "check", "--json").stdout)["checks"]
