@@ -92,6 +92,16 @@ class PrivateServer:
         assert ended.exit_code == 0, ended.stderr
         return ended.stdout
 
+    @contextmanager
+    def doing(self, user: str, script: str) -> Iterator[None]:
+        """Have a user run a shell script all the time that the block runs."""
+        process = subprocess.Popen(self.command(user, "sh", "-c", script))
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
     def write(self, user: str, path: str, data: bytes, umask: int = 0o022) -> None:
         """Write a file as a user, as a shell's > does."""
         ended = self.run(user, "sh", "-ec", f"cat > {path}", umask=umask, given=data)

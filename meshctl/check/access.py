@@ -7,6 +7,7 @@ named.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -35,11 +36,12 @@ def check_access(setup: Setup) -> Iterator[Finding]:
     yield _droppers("access.outbox", outbox, service, senders)
     for name in setup.settings.use_cases:
         folder = outbox / name
-        if folder.is_dir() and not folder.is_symlink():
+        if os.path.isdir(folder) and not folder.is_symlink():
             of_folder = _others_who_may(folder, _DROP, service)
-            if of_folder != senders:
-                yield _droppers(f"access.outbox.{name}", folder, service, of_folder)
-                senders = [*senders, *(one for one in of_folder if one not in senders)]
+            finding = _droppers(f"access.outbox.{name}", folder, service, of_folder)
+            if of_folder != senders or not finding.ok:
+                yield finding
+            senders = [*senders, *(one for one in of_folder if one not in senders)]
     for setting, path in _secrets(setup.settings):
         yield from _secret(setting, path, service, senders)
     for place in setup.places():
@@ -51,6 +53,21 @@ def check_access(setup: Setup) -> Iterator[Finding]:
 def _droppers(name: str, folder: Path, service: Person, others: Sequence[Person]) -> Finding:
     if not others:
         return ok(name, f"Nobody but {service.name} may drop files into {folder}.")
+    status = folder.stat()
+    if status.st_uid not in {0, service.user_id}:
+        return error(
+            name,
+            f"{folder} belongs to {host.user_name(status.st_uid)}, who can read and replace what others drop"
+            " there.",
+            f"Give it to the service: chown {service.name} {folder}; {host.share_command(folder)}",
+        )
+    if not status.st_mode & stat.S_ISVTX:
+        return error(
+            name,
+            f"Who may drop files into {folder} can rename, remove and replace what others drop there:"
+            f" {_names(others)}.",
+            f"Let only {service.name} and the sender himself do that: chmod +t {folder}",
+        )
     return ok(name, f"Who may drop files into {folder}, besides {service.name}: {_names(others)}.")
 
 

@@ -113,8 +113,7 @@ def _world_writable(settings: Settings, *, of_senders: bool) -> Iterator[Finding
     """
     outbox = settings.staging.outbox
     for folder in (outbox, *(outbox / name for name in settings.use_cases)):
-        is_ours = folder == outbox or of_senders or (folder.is_dir() and host.is_trusted(folder.lstat()))
-        if is_ours and host.everybody_may_write(folder):
+        if (folder == outbox or of_senders or _is_ours(folder)) and host.everybody_may_write(folder):
             yield error(
                 "world_writable.outbox",
                 f"Everybody on this computer can write in {folder}, and so send letters as mailbox"
@@ -134,6 +133,12 @@ def _world_writable(settings: Settings, *, of_senders: bool) -> Iterator[Finding
             f"Everybody on this computer can replace the settings {file}, since its folder is open to them.",
             f"Take the right away: {host.close_command(file.parent)}",
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    with suppress(OSError):
+        return host.is_trusted(folder.lstat())
+    return False
 
 
 def _hard_links(setup: Setup) -> Iterator[Finding]:

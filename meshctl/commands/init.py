@@ -115,7 +115,7 @@ def command(
     created, too. Existing folders stay as they are.
 
     With --senders the outbox and its folders belong to the service, and the group may put files there
-    (2770, with a default access list by which the service can read and remove them). The senders need no
+    (3770, with a default access list by which the service can read and remove them). The senders need no
     other right: meshctl -m NAME send works for them.
     """
     _check_senders(senders, instance, root)

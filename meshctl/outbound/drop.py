@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath
@@ -25,7 +26,7 @@ from meshctl.errors import MeshctlError, Rejection
 from meshctl.files import durable
 from meshctl.files.durable import HIDDEN_PREFIX
 from meshctl.files.reading import read_regular
-from meshctl.journal.masking import MASK
+from meshctl.journal.masking import MASK, mask_file_name
 from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
@@ -90,9 +91,10 @@ class Dropper:
                 shutil.copyfileobj(reader, writer, _COPY_CHUNK_BYTES)
                 writer.flush()
                 os.fsync(writer.fileno())
+                ours = os.fstat(writer.fileno())
             if self.check is not None:
                 self.check(self.folder, HIDDEN_PREFIX + name)
-            _show(hidden, target, sidecar)
+            _show(hidden, ours, target, sidecar)
         except FileExistsError:
             return False
         finally:
@@ -101,12 +103,12 @@ class Dropper:
         return True
 
 
-def _show(hidden: str, target: str, sidecar: bytes | None) -> None:
+def _show(hidden: str, ours: os.stat_result, target: str, sidecar: bytes | None) -> None:
     """Give sidecar and file their names. Raises FileExistsError if one of them is taken."""
     if sidecar is not None:
         _show_sidecar(target + SIDECAR_SUFFIX, sidecar)
     try:
-        system.rename_new(hidden, target)
+        _rename_ours(hidden, ours, target)
     finally:
         if sidecar is not None and os.path.lexists(hidden):
             # The file has not got its name, and another one of that name must not find this sidecar.
@@ -123,12 +125,30 @@ def _show_sidecar(target: str, sidecar: bytes) -> None:
     folder = os.path.dirname(target)
     # Not made of the name, which may be so long that both endings do not fit.
     hidden = f"{folder}/{HIDDEN_PREFIX}{secrets.token_hex(8)}"
+    descriptor = system.open_file(hidden, system.CREATE, _MODE)
     try:
-        durable.write_new(hidden, sidecar, _MODE, _group_to_give(folder))
-        durable.sync_file(hidden)
-        system.rename_new(hidden, target)
+        # Never opened again by its name, which others in the folder may have given to something else.
+        with os.fdopen(descriptor, "wb") as writer:
+            system.set_mode(writer.fileno(), _MODE, _group_to_give(folder))
+            writer.write(sidecar)
+            writer.flush()
+            os.fsync(writer.fileno())
+            ours = os.fstat(writer.fileno())
+        _rename_ours(hidden, ours, target)
     finally:
         system.unlink_if_there(hidden)
+
+
+def _rename_ours(hidden: str, ours: os.stat_result, target: str) -> None:
+    """Give a file its name. Raises FileExistsError; MeshctlError if another has taken its place meanwhile."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.lstat(hidden), ours):
+            system.rename_new(hidden, target)
+            return
+    raise MeshctlError(
+        f"Somebody took away {mask_file_name(os.path.basename(target))}, or put another file in its place,"
+        " before it had its name: it was not sent. 'meshctl check' says how to close the outbox to that."
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -27,8 +27,8 @@ READ: Final = os.O_RDONLY | os.O_NONBLOCK | _SAFE
 """How to open another user's file: no link is followed, no FIFO's writer waited for."""
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
 """How to create a file that must not exist yet."""
-SYNC: Final = os.O_RDONLY
-"""How to open a file for fsync."""
+SYNC: Final = READ
+"""How to open a file for fsync: another's FIFO may have taken its name, and must not be waited for."""
 NO_FOLLOW: Final = os.O_NOFOLLOW
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -297,7 +297,7 @@ def sync_file_system(place: str | int) -> bool:
 def start_writeback(path: str) -> None:
     """Have the system start writing a file to the disk, without waiting for it. Raises OSError."""
     if hasattr(os, "posix_fadvise"):
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, READ)
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:

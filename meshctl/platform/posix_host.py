@@ -21,8 +21,11 @@ from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Access, Per
 
 HAS_MODES: bool = True
 """Whether files have permissions, a group and an owner."""
-SHARED_MODE: int = 0o2770
-"""The permissions of a folder into which a group drops files, which then are the group's."""
+SHARED_MODE: int = 0o3770
+"""The permissions of a folder into which a group drops files, which then are the group's.
+
+Only its owner, and whoever dropped a file, may rename or remove that file there.
+"""
 
 
 def user_id() -> int:
@@ -237,17 +240,20 @@ def share_like_parent(folder: Path) -> None:
     """Let those use a new folder of ours who may use the one that it is in. Raises OSError.
 
     What it has from its parent's default list is for files: it shuts out the group. Without a list of its
-    own the permission bits count, which are wide enough; to set them anew is more than the hardened service
-    may, with the setgid bit. Some file systems take that bit away here: the default list stays, by which
-    the service can read what comes.
+    own the permission bits count.
     """
-    if not _HAS_LISTS:
-        return
+    if _HAS_LISTS:
+        try:
+            os.removexattr(folder, _ACCESS_LIST)
+        except OSError as error:
+            if error.errno not in {*_NO_LISTS, errno.ENODATA}:
+                raise
+    mode = stat.S_IMODE(os.stat(folder.parent).st_mode)
     try:
-        os.removexattr(folder, _ACCESS_LIST)
-    except OSError as error:
-        if error.errno not in {*_NO_LISTS, errno.ENODATA}:
-            raise
+        os.chmod(folder, mode)
+    except PermissionError:
+        # The hardened service may set no setgid bit. The default list names it, so it can read what comes.
+        os.chmod(folder, mode & ~stat.S_ISGID)
 
 
 def _set_default_list(descriptor: int, entries: list[tuple[int, int, int]]) -> bool:
@@ -425,4 +431,4 @@ def close_command(path: Path) -> str:
 
 def share_command(folder: Path) -> str:
     """Return the command that lets a group write in a folder, and nobody else."""
-    return f"chgrp GROUP {folder}; chmod 2770 {folder}"
+    return f"chgrp GROUP {folder}; chmod 3770 {folder}"

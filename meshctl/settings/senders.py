@@ -1,9 +1,10 @@
 """Who may drop files: the outbox of a mailbox, and its use-case folders, opened to a group of senders.
 
 The service owns these folders and the senders' group may write there, so what is dropped is the group's
-(setgid). A default access list lets the service read it whatever umask its sender has, and keeps the other
-senders from reading it. Nothing else of the mailbox is open to them; the folder that the outbox is in lets
-everybody pass, and shows nobody what is in it.
+(setgid), but only the service and the sender himself may rename or remove it (sticky). A default access list
+lets the service read it whatever umask its sender has, and keeps the other senders from reading it. Nothing
+else of the mailbox is open to them; the folder that the outbox is in lets everybody pass, and shows nobody
+what is in it.
 """
 
 import os
@@ -17,6 +18,7 @@ from meshctl.platform import host
 
 SERVICE_USER = "meshctl"
 _PRIVATE_FOLDER = 0o750
+_SHARED_BITS = stat.S_ISGID | stat.S_IWGRP
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def _make_use_case_folders(outbox: Path, use_cases: Collection[str]) -> None:
     if not use_cases:
         return
     status = outbox.stat()
-    if host.HAS_MODES and stat.S_IMODE(status.st_mode) & host.SHARED_MODE == host.SHARED_MODE:
+    if host.HAS_MODES and status.st_mode & _SHARED_BITS == _SHARED_BITS:
         host.share_folders(outbox, use_cases, status.st_uid, status.st_gid)
         return
     for folder in (outbox / name for name in use_cases):

@@ -135,7 +135,7 @@ EXPOSURE = (
         "world_writable.outbox",
         ERROR,
         "Everybody",
-        "chmod 2770",
+        "chmod 3770",
     ),
     Broken(
         "outbox for all, sticky",
@@ -143,7 +143,7 @@ EXPOSURE = (
         "world_writable.outbox",
         ERROR,
         "Everybody",
-        "chmod 2770",
+        "chmod 3770",
     ),
     Broken(
         "use case for all",
@@ -151,7 +151,7 @@ EXPOSURE = (
         "world_writable.outbox",
         ERROR,
         "outbox/send-document",
-        "chmod 2770",
+        "chmod 3770",
     ),
     Broken(
         "settings for all",

@@ -50,15 +50,15 @@ def _open_settings_folder(site: Site) -> None:
 
 
 OPEN = [
-    (_open_outbox, "send letters as mailbox X26ABC1", "chmod 2770"),
-    (_open_use_case, str(Path("outbox", "send-document")), "chmod 2770"),
+    (_open_outbox, "send letters as mailbox X26ABC1", "chmod 3770"),
+    (_open_use_case, str(Path("outbox", "send-document")), "chmod 3770"),
     (_open_settings, "can change the settings", "chmod o-w"),
     (_open_settings_folder, "can replace the settings", "chmod o-w"),
 ]
 if sys.platform == "win32":
     OPEN = [(make_open, text, "icacls") for make_open, text, _ in OPEN]
 else:
-    OPEN.append((_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 2770"))
+    OPEN.append((_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 3770"))
 
 
 @pytest.mark.sampled(5)

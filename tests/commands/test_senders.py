@@ -61,7 +61,7 @@ def _states(server: PrivateServer) -> dict[str, str]:
 
 def test_the_group_may_drop_and_do_nothing_else(laid: PrivateServer) -> None:
     """Outbox and use-case folder are the service's and the group's; the rest shows a sender nothing."""
-    assert {_rights(laid, _OUTBOX), _rights(laid, _IN_FOLDER)} == {f"2770 {SERVICE} {_GROUP}"}
+    assert {_rights(laid, _OUTBOX), _rights(laid, _IN_FOLDER)} == {f"3770 {SERVICE} {_GROUP}"}
     laid.shell("anna", f"mkdir {_OUTBOX}/.mine && rmdir {_OUTBOX}/.mine && ls {_IN_FOLDER}")
     closed = (_DATA, *(f"{_DATA}/{name}" for name in ("rejected", "archive", "state", ".work", "mailbox")))
     for path in (*closed, _SETTINGS, "/var/log/meshctl/letters"):
@@ -160,7 +160,7 @@ def test_a_mailbox_gets_its_senders_later(server: PrivateServer) -> None:
 
     assert (opened.exit_code, opened.stderr, further.exit_code, further.stderr) == (0, "", 0, "")
     assert server.shell("root", f"tail -n 1 {_SETTINGS}") == "# mine\n"
-    assert {_rights(server, _OUTBOX), _rights(server, _IN_FOLDER)} == {f"2770 {SERVICE} {_GROUP}"}
+    assert {_rights(server, _OUTBOX), _rights(server, _IN_FOLDER)} == {f"3770 {SERVICE} {_GROUP}"}
     server.write("anna", f"{_IN_FOLDER}/one.xml", _MESSAGE, umask=0o077)
     _run_once(server)
     assert _states(server) == {"one.xml": "queued"}
@@ -216,8 +216,8 @@ def test_a_folder_that_the_daemon_makes_again_is_the_senders_too(laid: PrivateSe
     _run_once(laid)
 
     folder = f"{_OUTBOX}/send-document"
-    # Some file systems take the setgid bit away; the access list names the service all the same.
-    assert _rights(laid, folder).endswith(f"770 {SERVICE} {_GROUP}")
+    # The service may not set the setgid bit of a group that is not its own; the access list names it.
+    assert _rights(laid, folder) == f"1770 {SERVICE} {_GROUP}"
     assert laid.shell("anna", f"ls {folder}") == "letter.pdf\n"
     laid.write("anna", f"{folder}/one.xml", _MESSAGE, umask=0o077)
     assert laid.run("ben", "cat", f"{folder}/one.xml").exit_code
@@ -311,6 +311,63 @@ def test_a_senders_link_opens_nothing(laid: PrivateServer) -> None:
     assert _rights(laid, "/srv/secret") == "700 root root"
 
 
+@pytest.mark.parametrize("folder", [_OUTBOX, _IN_FOLDER])
+def test_senders_cannot_touch_what_another_has_dropped(laid: PrivateServer, folder: str) -> None:
+    """Letter, sidecar, index and folder stay where they are until the service takes them."""
+    names = ("one.xml", "letter.pdf", "letter.pdf.meta.json", "some.index.csv")
+    for name in names:
+        laid.write("ben", f"{folder}/{name}", _MESSAGE if name == "one.xml" else b"x")
+    laid.write("anna", f"{folder}/mine", b"x")
+
+    for name in names:
+        for harm in (f"mv {name} other", f"rm -f {name}", f"mv -f mine {name}", f"ln -f mine {name}"):
+            assert laid.run("anna", "sh", "-ec", f"cd {folder} && {harm}").exit_code, harm
+    assert laid.run("anna", "mv", _IN_FOLDER, f"{_OUTBOX}/.away").exit_code
+    assert laid.run("anna", "rmdir", _IN_FOLDER).exit_code
+    laid.shell("anna", f"rm {folder}/mine")
+    laid.shell("ben", f"cd {folder} && rm letter.pdf letter.pdf.meta.json some.index.csv")
+
+    _run_once(laid)
+    assert _states(laid) == {"one.xml": "queued"}
+
+
+def test_an_outbox_where_senders_can_touch_each_others_files_is_an_error(laid: PrivateServer) -> None:
+    """Without the sticky bit, and where a folder is a sender's own; init makes both right again."""
+    _run_once(laid)
+    laid.shell("root", f"chmod 2770 {_OUTBOX}")
+    laid.shell("root", f"chown anna {_IN_FOLDER}")
+
+    found = _access(laid)
+    assert _init(laid, "--senders", _GROUP, "--use-case", "inpatient-discharge").exit_code == 0
+
+    assert (found["access.outbox"][0], "rename, remove and replace" in found["access.outbox"][1]) == (
+        "error",
+        True,
+    )
+    severity, text = found["access.outbox.inpatient-discharge"]
+    assert (severity, "belongs to anna" in text) == ("error", True)
+    assert {severity for severity, _ in _access(laid).values()} == {"ok"}
+
+
+def test_send_waits_for_no_pipe_in_its_files_place(laid: PrivateServer) -> None:
+    """Where senders can replace each other's files, a send ends, and sends nothing that is another's."""
+    laid.shell("root", f"chmod 2770 {_OUTBOX}")
+    swap = f"""
+        cd {_OUTBOX}
+        while :; do for f in .meshctl-*; do
+            case $f in *'*'*) ;; *) rm -f "$f" && mkfifo "$f" 2>/dev/null;; esac
+        done; done
+        """
+    with laid.doing("anna", swap):
+        ended = [
+            laid.meshctl("root", "-m", "letters", "send", _REPORT, "--use-case", "inpatient-discharge")
+            for _ in range(5)
+        ]
+
+    assert {each.exit_code for each in ended} <= {0, 1}
+    assert not any("Traceback" in each.stderr or "bug in meshctl" in each.stderr for each in ended)
+
+
 def test_a_sender_who_means_harm_stops_no_other(laid: PrivateServer) -> None:
     """Links, pipes, folders and files of one sender: the letters of the other go, and nothing leaks."""
     laid.write("root", "/srv/secret", b"a secret", umask=0o077)
@@ -325,10 +382,10 @@ def test_a_sender_who_means_harm_stops_no_other(laid: PrivateServer) -> None:
         mkdir -m 000 send-document
         cp {_REPORT} private.xml
         chmod 600 private.xml
-        rmdir inpatient-discharge
-        mkdir -m 700 inpatient-discharge
-        cp {_REPORT} inpatient-discharge/in-closed-folder.xml
-        chmod 1777 inpatient-discharge
+        mkdir -m 700 ed-attendance-fhir
+        mkdir -m 700 update-record
+        cp {_REPORT} update-record/in-closed-folder.xml
+        chmod 1777 update-record
         """,
         umask=0o077,
     )
