@@ -16,7 +16,7 @@ import click
 from meshctl.clock import now
 from meshctl.daemon.lock import describe_daemon
 from meshctl.daemon.obstacles import obstacles_of
-from meshctl.inbound.client import CLIENT_FACT, client_view
+from meshctl.inbound.client import CLIENT_FACT, client_view, view_at
 from meshctl.ledger import reads
 from meshctl.ledger.database import renew
 from meshctl.mesh.states import State
@@ -126,6 +126,7 @@ def _counted(settings: Settings, connection: sqlite3.Connection | None) -> dict[
         status["oldest_queued_seconds"] = None if oldest is None else round(oldest, 1)
         reports_set_aside = sum(reads.count_set_aside(connection).values())
         view = client_view(reads.fact(connection, CLIENT_FACT))
+        view = view_at(view, now(), settings.deadlines.client_silent_after)
         status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
     status["outbox"] = asdict(tally_letters(settings, now_seconds, connection))
     status["rejected"] = 0

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -79,6 +79,12 @@ def client_view(fact: str | None) -> ClientView:
         )
     except (ValueError, KeyError, TypeError):
         return ClientView(ClientState.UNKNOWN, None)
+
+
+def view_at(view: ClientView, now: datetime, silent_after: timedelta) -> ClientView:
+    """Return a view that the daemon kept as it is now: it may have kept it days ago, and stopped."""
+    is_old = view.last_seen is not None and now - view.last_seen >= silent_after
+    return replace(view, state=ClientState.IDLE) if view.state is ClientState.ACTIVE and is_old else view
 
 
 def signs_of(settings: Settings) -> Iterator[datetime]:

@@ -5,11 +5,13 @@ import os
 import re
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meshctl.clock import iso
 from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.database import LEDGER_NAME
 from meshctl.ledger.records import SET_ASIDE_FACT
@@ -236,6 +238,17 @@ def test_the_client_is_as_the_daemon_saw_it_last(site: Site) -> None:
 
         assert _status(site)["client"] == {"state": "stalled", "last_seen": seen_at}
         assert "stalled, last seen" in invoke(site, "status").stdout
+
+
+@pytest.mark.parametrize(("hours", "state"), [(1, "active"), (3, "idle")])
+def test_a_client_is_not_active_for_ever(site: Site, hours: int, state: str) -> None:
+    """What a daemon that has ended kept of it is judged by the time that has passed."""
+    seen_at = iso(datetime.now(UTC) - timedelta(hours=hours))
+    with recording(site) as recorder:
+        kept = {"state": "active", "last_seen": seen_at, "last_seen_clock": 1.0}
+        recorder.services.ledger.set_fact(CLIENT_FACT, json.dumps(kept))
+
+        assert _status(site)["client"] == {"state": state, "last_seen": seen_at}
 
 
 def test_people_see_what_needs_them(site: Site) -> None:
