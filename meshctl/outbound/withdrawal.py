@@ -22,6 +22,7 @@ later says so (SENT, a report, an acknowledgement), and is believed over the wit
 `failed` and not `rejected`: the message was handed over, evidence about it may still come, and must find it.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,6 +42,7 @@ from meshctl.outbound.drop import name_again, sidecar_again
 from meshctl.outbound.letter import LetterFolder, WorkFolder
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules
 from meshctl.outbound.rejected import Explained, RejectedFolder
+from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 WITHDRAWN_CODE: Final = "withdrawn"
@@ -115,8 +117,9 @@ class Withdrawals:
         place = self._work.letter_folder(message_id, None)
         with Folder(str(self._settings.mailbox.out_folder)) as out:
             has_payload = out.has(f"{message_id}.dat")
-            if message is None:
-                # The ledger was lost, and is rebuilt at the next start.
+            if message is None or out.has(f"{message_id}.ctl"):
+                # The ledger was lost, and is rebuilt at the next start; or nobody of us has put the mark
+                # there.
                 return
             if not message.is_withdrawn and (message.state is not State.QUEUED or not has_payload):
                 self._note_late(message)
@@ -156,7 +159,13 @@ class Withdrawals:
 
     def _sidecar(self, message: Message, out: Folder) -> bytes | None:
         """Return what the control file says, as a sidecar; None where it does not say it all."""
-        descriptor = out.open(withdrawn_mark(message.message_id), os.O_RDONLY)
+        try:
+            descriptor = out.open(withdrawn_mark(message.message_id), system.READ)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            # Somebody has put a link in its place.
+            return None
         try:
             control = read_control_file(os.read(descriptor, CONTROL_FILE_MAX_BYTES + 1))
             return sidecar_again(message, control, self._settings).written()

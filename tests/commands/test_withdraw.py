@@ -159,6 +159,17 @@ def test_a_command_that_was_killed_after_its_one_step(site: Site) -> None:
     check_invariants(site)
 
 
+def test_a_mark_beside_the_control_file_is_none(site: Site) -> None:
+    """Whoever else may write in OUT cannot have the daemon take a payload away from its control file."""
+    message_id = _queued(site)
+    (site.out / withdrawn_mark(message_id)).write_bytes(b"")
+    site.run_once()
+    assert _state(site, message_id) == ("queued", None)
+    assert site.payload(message_id) == LETTER
+    (site.out / withdrawn_mark(message_id)).unlink()
+    check_invariants(site)
+
+
 @pytest.mark.parametrize("is_before", [True, False])
 def test_a_ledger_that_does_not_know_of_it_learns_it(site: Site, tmp_path: Path, is_before: bool) -> None:
     """A lost ledger, and one of before the withdrawal, have the message as withdrawn, not as collected."""
