@@ -139,7 +139,7 @@ class Pairs:
     @contextmanager
     def opened_data(self, message_id: str) -> Iterator[int]:
         """Open a payload that has its name in OUT, while the block lasts."""
-        descriptor = self.out.open(message_id + _DATA, os.O_RDONLY)
+        descriptor = self.out.open(message_id + _DATA, system.READ)
         try:
             yield descriptor
         finally:
@@ -147,7 +147,7 @@ class Pairs:
 
     def read_control(self, message_id: str, most_bytes: int) -> bytes:
         """Return a control file that was not shown yet."""
-        descriptor = self.out.open(_hidden(message_id, _CONTROL), os.O_RDONLY)
+        descriptor = self.out.open(_hidden(message_id, _CONTROL), system.READ)
         try:
             return os.read(descriptor, most_bytes)
         finally:
