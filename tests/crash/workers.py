@@ -33,7 +33,10 @@ def without_client() -> list[Variant]:
     return [
         variant
         for variant in possible()
-        if variant.client is Client.NONE and variant.amid is None and not variant.is_long
+        if variant.client is Client.NONE
+        and variant.amid is None
+        and variant.command is None
+        and not variant.is_long
     ]
 
 
