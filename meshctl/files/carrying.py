@@ -31,6 +31,7 @@ A start finds the file in the work folder, and does all of it; or only IN/.meshc
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -111,12 +112,10 @@ class Claims:
 
     def settle(self, decided: Collection[str]) -> None:
         """Finish what broke off; `decided` are the stems of the pairs decided upon. Raises OSError."""
-        try:
-            names = sorted(os.listdir(self._claimed))
-        except FileNotFoundError:
+        if not self._has_claimed():
+            # Whatever else others put there, it holds nothing of ours.
             return
-        self._check_claimed()
-        for name in names:
+        for name in sorted(os.listdir(self._claimed)):
             if os.path.lexists(f"{self._taken}/{name}") or os.path.splitext(name)[0] in decided:
                 system.unlink(f"{self._claimed}/{name}")
             else:
@@ -135,7 +134,9 @@ class Claims:
             return False
         with suppress(FileExistsError):
             os.mkdir(self._claimed, _PRIVATE)
-        self._check_claimed()
+        if not self._has_claimed():
+            # It could lead anywhere.
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._claimed)
         try:
             system.rename(source, f"{self._claimed}/{name}")
         except FileNotFoundError:
@@ -144,10 +145,13 @@ class Claims:
         durable.sync_folder(self._out)
         return True
 
-    def _check_claimed(self) -> None:
-        """Raise OSError if others may have made the folder of what we took: it could lead anywhere."""
-        if not host.is_own_folder(Path(self._claimed)):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._claimed)
+    def _has_claimed(self) -> bool:
+        """True if there is a folder of what we took, and it is ours. Raises OSError."""
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(self._claimed).st_mode)
+        except FileNotFoundError:
+            return False
+        return is_folder and host.is_own_folder(Path(self._claimed))
 
     def _carry(self, name: str) -> None:
         claim = f"{self._claimed}/{name}"

@@ -87,14 +87,25 @@ def test_nothing_goes_through_a_link(claims: Claims, out: Path, tmp_path: Path) 
     """Where somebody has the folder of what we took lead elsewhere, nothing is put there."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
+    (elsewhere / "theirs.ctl").touch()
     (out / CLAIMED).symlink_to(elsewhere)
     (out / "one.ctl").touch()
 
-    with pytest.raises(OSError, match="symbolic links"):
+    claims.settle(())
+    with pytest.raises(NotADirectoryError):
         claims.take("one.ctl")
 
     assert (out / "one.ctl").exists()
-    assert list(elsewhere.iterdir()) == []
+    assert [path.name for path in elsewhere.iterdir()] == ["theirs.ctl"]
+
+
+def test_a_file_in_the_way_keeps_nothing_from_being_finished(claims: Claims, out: Path) -> None:
+    """Where nothing need be copied, nobody looks at it again."""
+    (out / CLAIMED).touch()
+
+    claims.settle(())
+
+    assert (out / CLAIMED).is_file()
 
 
 def test_a_link_in_out_is_not_taken(claims: Claims, out: Path, tmp_path: Path) -> None:
