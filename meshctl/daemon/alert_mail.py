@@ -4,6 +4,7 @@ What comes from outside, file names and codes, can forge no header: the subject 
 the text. What the server answers is quoted masked and cut, as nobody knows what it says.
 """
 
+import json
 import os
 import smtplib
 import socket
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import localtime
+from hashlib import blake2b
 from threading import Lock, Timer
 from typing import Final
 
@@ -124,6 +126,8 @@ class MailChannel:
         try:
             timer.start()
             code, greeting = connection.connect(server, port)
+            if connection.is_broken_off:
+                raise TimeoutError
             if code != _READY:
                 raise smtplib.SMTPConnectError(code, greeting)
             connection.ehlo_or_helo_if_needed()
@@ -171,24 +175,24 @@ class _Connection(smtplib.SMTP):
     def break_off(self) -> None:
         """End the connection under whoever waits for an answer."""
         self.is_broken_off = True
-        if self.sock is not None:
+        # Read once: the other thread may close it meanwhile.
+        if (connected := self.sock) is not None:
             with suppress(OSError):
                 # Not that of SSLSocket, which would end the encryption first.
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 def compose(digest: Digest, settings: Settings) -> EmailMessage:
     """Return the mail for a digest."""
-    first = digest.first
     domain = (settings.alerts.mail_from or "").rpartition("@")[2]
     message = EmailMessage(SMTP)
     message["From"] = settings.alerts.mail_from
     message["To"] = ", ".join(settings.alerts.mail_to)
     message["Subject"] = _subject(digest, settings.mailbox.id)
     message["Date"] = localtime()
-    # The same for the same digest, so that one that is sent twice can be told.
-    stamp = "".join(filter(str.isalnum, str(first.get("at"))))
-    message["Message-ID"] = f"<{stamp}.{digest.number}.{digest.count}.{settings.mailbox.id}@{domain}>"
+    # The same for the same digest: mail systems drop a copy of a mail that was sent again after a kill.
+    told = json.dumps(digest.as_json(), sort_keys=True, default=str).encode()
+    message["Message-ID"] = f"<{blake2b(told, digest_size=16).hexdigest()}.{settings.mailbox.id}@{domain}>"
     # No out-of-office notes in answer.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Meshctl-Event"] = digest.event

@@ -239,7 +239,7 @@ class _Delivery:
         if lost:
             text = "More alerts came than could be told; the oldest are lost."
             self._journal.warning("daemon.alert_failed", channel=name, text=text, dropped=lost)
-        digest = digest_of([one.content for one in alerts], alerts[0].number)
+        digest = digest_of([one.content for one in alerts])
         try:
             remark = self._channel.deliver(digest)
         except UndeliveredError as error:

@@ -30,13 +30,12 @@ class UndeliveredError(MeshctlError):
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The alerts of one kind that are told at once; `number` tells one digest of a run from another."""
+    """The alerts of one kind that are told at once."""
 
     first: Content
     count: int = 1
     last_at: str = ""
     tally: Sequence[tuple[str, int]] = ()
-    number: int = 0
 
     @property
     def event(self) -> str:
@@ -51,15 +50,15 @@ class Digest:
         return {**self.first, "count": self.count, "last_at": self.last_at, "counts": counts}
 
 
-def digest_of(alerts: Sequence[Content], number: int = 0) -> Digest:
+def digest_of(alerts: Sequence[Content]) -> Digest:
     """Return the digest of alerts of a kind, oldest first."""
     if len(alerts) == 1:
-        return Digest(alerts[0], number=number)
+        return Digest(alerts[0])
     counted = Counter(label for alert in alerts if (label := _label(alert)))
     tally = counted.most_common(_MOST_COUNTED)
     if rest := counted.total() - sum(count for _, count in tally):
         tally.append(("others", rest))
-    return Digest(alerts[0], len(alerts), str(alerts[-1]["at"]), tally, number)
+    return Digest(alerts[0], len(alerts), str(alerts[-1]["at"]), tally)
 
 
 def _label(alert: Content) -> str:
