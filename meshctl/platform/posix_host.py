@@ -396,8 +396,19 @@ def shares_network(process_id: int) -> bool | None:
     try:
         return os.readlink(f"/proc/{process_id}/ns/net") == os.readlink("/proc/self/ns/net")
     except OSError:
-        # It has ended, is another user's, or this system has no such thing.
-        return None
+        # It has ended, this system has no such thing, or it has a capability that we lack. Its interfaces are
+        # shown all the same; the same ones prove nothing.
+        theirs = _interfaces(str(process_id))
+        return False if theirs and theirs != _interfaces("self") else None
+
+
+def _interfaces(process: str) -> set[str]:
+    """Return the network interfaces that a process sees; none if that is not shown."""
+    try:
+        lines = Path(f"/proc/{process}/net/dev").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {line.partition(":")[0].strip() for line in lines if ":" in line}
 
 
 SETTINGS_FOLDER = Path("/etc/meshctl")
