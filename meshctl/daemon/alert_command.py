@@ -8,10 +8,9 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import IO, Final
 
 from meshctl.daemon.digest import Digest, UndeliveredError
@@ -113,6 +112,7 @@ class _Process:
     def __init__(self, arguments: Collection[str], hidden: Collection[str], said: IO[bytes] | None) -> None:
         self._tree = host.ProcessTree()
         self._said = said
+        self._is_too_loud = False
         try:
             self._process = subprocess.Popen(
                 list(arguments),
@@ -134,21 +134,28 @@ class _Process:
 
         Raises subprocess.TimeoutExpired, ValueError if it writes without end, OSError.
         """
-        give_up_at = time.monotonic() + timeout_seconds
-        unsaid: bytes | None = data
-        while True:
-            rest = give_up_at - time.monotonic()
-            try:
-                self._process.communicate(unsaid, timeout=min(max(rest, 0), _LOOK_SECONDS))
-            except subprocess.TimeoutExpired:
-                # It keeps what it was given first.
-                unsaid = None
-                if rest <= _LOOK_SECONDS:
-                    raise
-                if self._said is not None and os.fstat(self._said.fileno()).st_size > _MOST_STDERR_BYTES:
-                    raise ValueError("too much on standard error") from None
-            else:
-                return self._process.returncode
+        has_ended = Event()
+        watching = Thread(target=self._watch, args=(has_ended,), name="alert command's output", daemon=True)
+        # Without a thread left in the system, nobody looks at what it writes.
+        with suppress(RuntimeError):
+            watching.start()
+        try:
+            self._process.communicate(data, timeout=timeout_seconds)
+        finally:
+            has_ended.set()
+            if watching.ident is not None:
+                watching.join()
+        if self._is_too_loud:
+            raise ValueError("too much on standard error")
+        return self._process.returncode
+
+    def _watch(self, has_ended: Event) -> None:
+        """Kill it if it fills the disk with what it writes to its standard error."""
+        while self._said is not None and not has_ended.wait(_LOOK_SECONDS):
+            if os.fstat(self._said.fileno()).st_size > _MOST_STDERR_BYTES:
+                self._is_too_loud = True
+                self._kill()
+                return
 
     def said(self) -> str | None:
         """Return the end of what it wrote to its standard error, fit for the log; None if nothing."""
@@ -164,10 +171,13 @@ class _Process:
         """End it and all its children at once, and wait until it has ended."""
         if self._process.returncode is not None:
             return
+        self._kill()
+        self._process.wait()
+
+    def _kill(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             self._tree.end()
             self._process.kill()
-        self._process.wait()
 
     def close(self) -> None:
         """Release its handles; processes that it left running go on."""

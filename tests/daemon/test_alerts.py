@@ -178,6 +178,16 @@ def test_a_command_that_reads_nothing_is_fine(alerting: Alerting) -> None:
     assert alerting.log.failures == []
 
 
+def test_a_command_that_reads_late_gets_all(alerting: Alerting) -> None:
+    """More than a pipe holds is written for as long as the command lives."""
+    alerts = alerting.run(f"time.sleep(1.5)\n{KEEP}")
+
+    alerts(replace(FAILURE, about={"text": "x" * 500_000}))
+    alerts.close(20.0)
+
+    assert len(str(_got(alerting.folder)[0]["text"])) == 500_000
+
+
 def test_a_command_that_takes_too_long_ends_with_its_children(alerting: Alerting) -> None:
     """After the timeout nothing of the command is left, and the next alert is sent."""
     with socket.create_server(("127.0.0.1", 0)) as told:
