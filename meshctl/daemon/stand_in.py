@@ -14,7 +14,8 @@ from meshctl.daemon.lock import AlreadyRunningError, InstanceLock
 from meshctl.files import durable
 from meshctl.files.owner import claim
 from meshctl.journal.log_file import configure_log
-from meshctl.ledger.services import Services, open_services
+from meshctl.ledger import reads
+from meshctl.ledger.services import Services, keys_of, open_services
 from meshctl.platform import system
 from meshctl.settings.model import Settings
 
@@ -30,7 +31,7 @@ _WAKE_MODE = 0o600
 def standing_in(settings: Settings) -> Iterator[Services | None]:
     """Hold the lock, and open what a daemon writes with, while the block lasts; None where a daemon works.
 
-    Raises ForeignFolderError, LedgerError, OSError.
+    Raises ForeignFolderError, KeyMissingError, LedgerError, OSError.
     """
     folder = settings.state.folder
     lock = InstanceLock(folder)
@@ -42,6 +43,7 @@ def standing_in(settings: Settings) -> Iterator[Services | None]:
     try:
         for own in settings.own_folders:
             claim(own, settings.mailbox.id)
+        _check_key(folder)
         services = open_services(folder, settings.mailbox.id, configure_log(settings.log))
         try:
             yield services
@@ -49,6 +51,13 @@ def standing_in(settings: Settings) -> Iterator[Services | None]:
             services.ledger.close()
     finally:
         lock.release()
+
+
+def _check_key(state_folder: Path) -> None:
+    """Raise KeyMissingError if there is a ledger without its key: no command makes another one."""
+    if reads.exists(state_folder):
+        with reads.snapshot(state_folder) as connection:
+            keys_of(connection, state_folder)
 
 
 def wait_for_daemon(settings: Settings, is_done: Callable[[], bool]) -> bool:

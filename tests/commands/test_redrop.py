@@ -234,6 +234,22 @@ def test_an_explanation_that_a_sender_wrote_is_not_one(site: Site) -> None:
     assert site.meshctl("redrop", "--all").stdout == "No rejected file to put back.\n"
 
 
+def test_a_lost_key_is_not_replaced_by_a_command(site: Site) -> None:
+    """It says that the key is missing; what was marked goes back once the key is there."""
+    site.place("letter.pdf", pdf("a letter"), sidecar={"version": 1})
+    site.run_once()
+    (site.state / "key").rename(site.state / "elsewhere")
+
+    ended = site.meshctl("redrop", "letter.pdf")
+
+    assert ended.exit_code == 1
+    assert f"The key {site.state / 'key'} is missing" in ended.stderr
+    assert not (site.state / "key").exists()
+    (site.state / "elsewhere").rename(site.state / "key")
+    site.run_once()
+    assert len(site.events("file.redropped")) == 1
+
+
 def test_since_and_code_choose(site: Site) -> None:
     site.place("nobody.pdf", pdf("of nobody"))
     site.place("broken.xml", b"<not-xml")
