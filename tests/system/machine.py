@@ -151,6 +151,10 @@ def _still(over: Path) -> None:
             for wanted in folder.glob(f"{name}.target.wants/*"):
                 if "journald" not in wanted.name and not (units / wanted.name).is_symlink():
                     (units / wanted.name).symlink_to("/dev/null")
+    # Other tests lay folders of these names over this machine's while ours is on; ours are seen alone (opaque).
+    for folder in ("etc/meshctl", "var/lib/meshctl", "var/log/meshctl"):
+        (over / folder).mkdir(parents=True)
+        os.setxattr(over / folder, "trusted.overlay.opaque", b"y")
     (units / "meshctl-test.target").write_text(_TARGET)
     (over / "etc/fstab").write_text("")
 
@@ -182,6 +186,6 @@ def _systemd_under(process: int) -> int | None:
         if Path(f"/proc/{process}/comm").read_text() == "systemd\n":
             return process
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return next((found for child in children if (found := _systemd_under(int(child)))), None)

@@ -15,6 +15,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+_NAME = "mail.example.nhs.uk"
 _numbers = count(1)
 
 
@@ -48,11 +49,13 @@ def main() -> None:
     """Serve until the end of the process."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(FOLDER / "chain.pem", FOLDER / "key.pem")
-    Controller(_Mails(25), hostname="127.0.0.1", port=25).start()
+    # Named here, or aiosmtpd asks a name server, which the machine cannot reach.
+    Controller(_Mails(25), hostname="127.0.0.1", port=25, server_hostname=_NAME).start()
     Controller(
         _Mails(587),
         hostname="127.0.0.1",
         port=587,
+        server_hostname=_NAME,
         tls_context=context,
         require_starttls=True,
         auth_required=True,
