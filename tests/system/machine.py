@@ -151,10 +151,10 @@ def _still(over: Path) -> None:
             for wanted in folder.glob(f"{name}.target.wants/*"):
                 if "journald" not in wanted.name and not (units / wanted.name).is_symlink():
                     (units / wanted.name).symlink_to("/dev/null")
-    # Other tests lay folders of these names over this machine's while ours is on; ours are seen alone (opaque).
-    for folder in ("etc/meshctl", "var/lib/meshctl", "var/log/meshctl"):
-        (over / folder).mkdir(parents=True)
-        os.setxattr(over / folder, "trusted.overlay.opaque", b"y")
+    # Other tests make such folders on this machine meanwhile; in ours only its own are seen (opaque).
+    for name in ("etc/meshctl", "var/lib/meshctl", "var/log/meshctl"):
+        (over / name).mkdir(parents=True)
+        os.setxattr(over / name, "trusted.overlay.opaque", b"y")
     (units / "meshctl-test.target").write_text(_TARGET)
     (over / "etc/fstab").write_text("")
 

@@ -400,6 +400,8 @@ def test_move_remove_uninstall(
             newcomer.follow(INSTALL, title)
         second.run("groupadd", "--system", "letters-senders")
         second.run("useradd", "--system", "--groups", "letters-senders", "scanner")
+        _serve_mail(second)
+        newcomer.follow(MONITORING, "Monitoring")
         second.run("sh", "-c", "base64 -d > /root/letters.tgz", text=packed)
         newcomer.follow(BRIDGE, "Install what the bridge needs")
         said = newcomer.follow(UPKEEP, "On the new server")
