@@ -264,7 +264,7 @@ def _shows_open_files(folder: Path) -> bool:
     path = folder / f"{PROBE_NAME}-{os.getpid()}-open"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        return is_being_written(str(path))
+        return is_being_written(str(path)) is True
     finally:
         os.close(descriptor)
         system.unlink(path)

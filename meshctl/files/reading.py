@@ -71,19 +71,18 @@ def is_there(path: str) -> bool:
     return True
 
 
-def is_being_written(path: str) -> bool:
-    """True if somebody is known to have a file open for writing."""
+def is_being_written(path: str) -> bool | None:
+    """Return whether somebody has a file open for writing; None if that is not known."""
     try:
         descriptor = system.open_file(path, system.READ)
     except OSError as error:
-        return system.is_held_open(error)
+        return system.is_held_open(error) or None
     try:
-        system.check_nobody_writes(descriptor, path)
+        return False if system.check_nobody_writes(descriptor, path) else None
     except BeingWrittenError:
         return True
     finally:
         os.close(descriptor)
-    return False
 
 
 def is_general(error: OSError) -> bool:

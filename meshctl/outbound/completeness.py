@@ -7,7 +7,9 @@ A file is complete when
     its stamps say counts for nothing: copiers set them before they copy, and shares show those of the first
     write until the last;
 (c) and, in both cases, no program has it open for writing, as far as the kernel and the events say (see
-    `files/reading.py`): an event of a write that no event of a closing has followed counts as open.
+    `files/reading.py`): an event of a write that no event of a closing has followed counts as open, unless
+    the kernel knows that nobody has it open. Not every write ends with a closing (`truncate` opens nothing),
+    and events get lost.
 
 Where (c) has no answer, as for what other computers write to a share, a writer that closes its file and
 pauses for longer than `quiet_seconds` cannot be told from one that is done.
@@ -22,13 +24,14 @@ from collections.abc import Callable, Collection
 
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
-from meshctl.files.reading import is_general
+from meshctl.files.reading import is_being_written, is_general
 from meshctl.outbound.letter import FileIdentity, Letter, attachment_names, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
 from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import system
 
 _MOST_OURS = 4096
+_LONG_OPEN_SECONDS = 3600.0
 
 
 class Completeness:
@@ -65,9 +68,11 @@ class Completeness:
     def missing_seconds(self, folder: str, name: str, status: os.stat_result) -> float:
         """Return for how long a file must stay as it is to count as complete; 0.0 when it does."""
         path = f"{folder}/{name}"
-        if path in self._written:
-            return self._quiet_seconds
         mark = mark_of(folder, name, status)
+        if path in self._written:
+            is_quiet = self._seen_seconds(folder, mark) >= self._quiet_seconds
+            if not is_quiet or is_being_written(path) is not False:
+                return self._quiet_seconds
         if self._has_arrived(path, mark) and status.st_size:
             return 0.0
         wanted = self._quiet_seconds if status.st_size else self._empty_seconds
@@ -76,6 +81,10 @@ class Completeness:
     def seen_seconds(self, folder: str, name: str, status: os.stat_result) -> float:
         """Return for how long a file has been seen as it is."""
         return self._seen_seconds(folder, mark_of(folder, name, status))
+
+    def is_held_open(self, folder: str, name: str, status: os.stat_result) -> bool:
+        """True if a file that a program has open has not changed for so long that a person must know."""
+        return self.seen_seconds(folder, name, status) >= _LONG_OPEN_SECONDS
 
     def forget_taken(self, folder: str, name: str, status: os.stat_result) -> None:
         """Forget a file that was taken."""

@@ -35,6 +35,11 @@ _SORTED_AT_ONCE = 1024
 _SOON_SECONDS = 0.25
 _FOREIGN_SIDECAR = "The sidecar belongs to another user than its file, and is not used."
 _FOREIGN_SIDECAR_ADVICE = "Have a file and its sidecar dropped by one user."
+_HELD_OPEN = "A program has had it open for writing for an hour, and has not changed it."
+_HELD_OPEN_ADVICE = (
+    "End the program, or have it close the file. If no program has it open, touch it, so that the system"
+    " sees it closed."
+)
 _LONGEST_WITH_SIDECAR = 255 - len(SIDECAR_SUFFIX)
 # Whoever writes to a temporary name and renames it has done so by then.
 _UNFINISHED_SECONDS = 60.0
@@ -114,13 +119,13 @@ class Outbox:
         self.attachments = Attachments()
         self.next_turn = NextTurn()
         # In this turn, by folder.
-        self._has_index_in: dict[str, bool] = {}
+        self._indexes_in: dict[str, list[os.stat_result]] = {}
 
     def start_turn(self) -> None:
         """Forget what belongs to one turn alone."""
         self.next_turn = NextTurn()
         self.attachments.start_turn()
-        self._has_index_in.clear()
+        self._indexes_in.clear()
 
     def note_file_clock(self, now_ns: int) -> None:
         """Note what time the outbox's file system has now: a share's server may not have ours."""
@@ -228,6 +233,11 @@ class Outbox:
         """Judge a file in the next turn although it waited for a sidecar: an index row stands for one."""
         self._waiting.pop(f"{source.folder.path}/{name}", None)
 
+    def note_open(self, source: Source, name: str, status: os.stat_result) -> None:
+        """Set a file aside that a program has held open for long without changing it."""
+        if self.completeness.is_held_open(source.folder.path, name, status):
+            self._set_aside.note_reason(name, source.use_case, _HELD_OPEN, _HELD_OPEN_ADVICE, status)
+
     def look_soon(self) -> None:
         """Note that a program writes to a file that seemed complete."""
         self.next_turn.note_writing(self._soon)
@@ -251,28 +261,31 @@ class Outbox:
         """True if a sidecar has come, or an index that was not read yet is beside it."""
         sidecar = self._sidecar_status(source, letter.name)
         is_its_own = sidecar is not None and is_of_one_owner(letter.status, sidecar)
-        return is_its_own or self._has_index(source)
+        return is_its_own or self._has_index(source, letter)
 
     def has_disputant(self, source: Source, letter: Letter) -> bool:
         """True if a letter with an index row must wait for an unread index that may name the same file."""
         left = self._time_left(source, letter.name, letter.status)
-        if letter.row is None or left <= 0 or not self._has_index(source):
+        if letter.row is None or left <= 0 or not self._has_index(source, letter):
             return False
         self.next_turn.note_waiting(min(left, self._soon))
         return True
 
-    def _has_index(self, source: Source) -> bool:
-        """True if the folder held an index that was not read yet when this turn first asked."""
-        folder = source.folder
-        if folder.path not in self._has_index_in:
-            with folder.entries() as entries:
-                self._has_index_in[folder.path] = any(
-                    is_index(entry.name)
-                    and not self.names.kind_of(entry.name).is_ignored
-                    and not self._set_aside.holds(entry.name, source.use_case)
-                    for entry in entries
-                )
-        return self._has_index_in[folder.path]
+    def _has_index(self, source: Source, letter: Letter) -> bool:
+        """True if an index that may speak of a letter was not read yet when this turn first asked."""
+        if source.folder.path not in self._indexes_in:
+            self._indexes_in[source.folder.path] = list(self._unread_indexes(source))
+        return any(is_of_one_owner(letter.status, index) for index in self._indexes_in[source.folder.path])
+
+    def _unread_indexes(self, source: Source) -> Iterator[os.stat_result]:
+        with source.folder.entries() as entries:
+            names = [entry.name for entry in entries if is_index(entry.name)]
+        for name in names:
+            is_ignored = self.names.kind_of(name).is_ignored
+            if not is_ignored and not self._set_aside.holds(name, source.use_case):
+                # One that has gone, or cannot be looked at, speaks of nothing.
+                with suppress(OSError):
+                    yield source.folder.status(name)
 
     def _by_age(
         self, source: Source, entries: list[os.DirEntry[str]], logged: set[str], ignored: set[str]
@@ -346,6 +359,8 @@ class Outbox:
         if is_index(name):
             self._sight(source, name, status.st_ino)
         if missing > 0:
+            if status.st_size:
+                self.note_open(source, name, status)
             if status.st_size or missing <= self._quiet_seconds:
                 self.next_turn.note_writing(missing)
             else:

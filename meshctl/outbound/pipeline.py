@@ -228,7 +228,7 @@ class OutboundPipeline:
             self._judge.decide,
         )
         for step in steps:
-            letters = [letter for letter in letters if self._is_done(step, letter)]
+            letters = [letter for letter in letters if self._is_done(source, step, letter)]
         for letter in letters:
             if letter.may_wait and self.outbox.must_wait(source, letter):
                 continue
@@ -244,13 +244,13 @@ class OutboundPipeline:
         row = None if sidecar_status else self._indexes.row_of(source.use_case, name, status)
         return Letter(self._judge.new_id(), name, source.use_case, status, sidecar_status, row)
 
-    def _is_done(self, step: Callable[[Letter], bool], letter: Letter) -> bool:
+    def _is_done(self, source: Source, step: Callable[[Letter], bool], letter: Letter) -> bool:
         """Take a step with a letter; False when it cannot be taken now."""
         try:
             if step(letter):
                 return True
         except BeingWrittenError:
-            pass
+            self.outbox.note_open(source, letter.name, letter.status)
         except OSError as error:
             if not system.is_held_open(error):
                 name = _attachment_of(letter, error)

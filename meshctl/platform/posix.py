@@ -136,24 +136,27 @@ def ignore_lease_breaks() -> None:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
-def check_nobody_writes(descriptor: int, path: str) -> None:
-    """Raise BeingWrittenError if somebody is known to have an open file open for writing.
+def check_nobody_writes(descriptor: int, path: str) -> bool:
+    """Return True if nobody has an open file open for writing, False if that is not known.
 
-    Linux grants a read lease only while nobody has the file open for writing, so asking for one and giving
-    it back at once answers the question. Of another user's file it answers to CAP_LEASE alone.
+    Raises BeingWrittenError if somebody is known to have. Linux grants a read lease only while nobody has the
+    file open for writing, so asking for one and giving it back at once answers the question. Of another
+    user's file it answers to CAP_LEASE alone.
     """
-    if sys.platform == "linux":
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except BlockingIOError:
-            if _is_on_network(os.fstat(descriptor)):
-                # NFS and SMB refuse too when the server gave us no delegation or oplock, perhaps for good.
-                return
-            raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
-        except OSError:
-            # Unknown: another user's file without CAP_LEASE, or a file system without leases.
-            return
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        if _is_on_network(os.fstat(descriptor)):
+            # NFS and SMB refuse too when the server gave us no delegation or oplock, perhaps for good.
+            return False
+        raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
+    except OSError:
+        # Unknown: another user's file without CAP_LEASE, or a file system without leases.
+        return False
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
 
 
 class OpenFolder:

@@ -259,10 +259,11 @@ def ignore_lease_breaks() -> None:
     """Do nothing: there are no leases here."""
 
 
-def check_nobody_writes(descriptor: int, path: str) -> None:
-    """Raise BeingWrittenError if somebody has a file open for writing, here or through a share.
+def check_nobody_writes(descriptor: int, path: str) -> bool:
+    """Return True if nobody has a file open for writing, False if that is not known.
 
-    An open that forbids writing fails then.
+    Raises BeingWrittenError if somebody has, here or through a share: to open it without
+    letting others write fails then.
     """
     del descriptor
     try:
@@ -270,8 +271,9 @@ def check_nobody_writes(descriptor: int, path: str) -> None:
     except OSError as error:
         if is_held_open(error):
             raise BeingWrittenError(errno.EAGAIN, "being written", path) from None
-        return
+        return False
     _kernel.CloseHandle(handle)
+    return True
 
 
 class OpenFolder:

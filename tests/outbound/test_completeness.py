@@ -1,6 +1,7 @@
 """When a file is complete: the rule, on real files and a clock that is set."""
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,8 +109,11 @@ def test_our_own_putting_back_says_nothing_of_the_writer(watched: Watched) -> No
 
 
 @pytest.mark.parametrize("is_renamed_in", [False, True])
-def test_a_file_that_an_event_says_is_open_is_not_complete(watched: Watched, is_renamed_in: bool) -> None:
-    """However long nothing is written to it."""
+def test_a_file_that_an_event_says_is_open_is_not_complete(
+    watched: Watched, is_renamed_in: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long nothing is written to it, where the kernel cannot tell."""
+    monkeypatch.setattr("meshctl.outbound.completeness.is_being_written", lambda _: None)
     watched.write("letter.pdf")
     if is_renamed_in:
         watched.arrived.add("letter.pdf")
@@ -122,6 +126,27 @@ def test_a_file_that_an_event_says_is_open_is_not_complete(watched: Watched, is_
     watched.missing()
     watched.now += QUIET
     assert watched.missing() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases, and tells of writes")
+def test_the_kernel_knows_better_than_an_event(watched: Watched) -> None:
+    """A write that no closing follows, by `truncate` say, keeps a file only while somebody has it open."""
+    path = watched.write("letter.pdf")
+    watched.written.add("letter.pdf")
+    with path.open("ab"):
+        watched.missing()
+        watched.now += 10 * QUIET
+        assert watched.missing() > 0
+    assert watched.missing() == 0
+
+
+def test_a_file_that_is_held_open_for_an_hour_is_somebodys_business(watched: Watched) -> None:
+    path = watched.write("letter.pdf")
+    watched.missing()
+    watched.now += 3599
+    assert not watched.rule.is_held_open(str(watched.folder), path.name, path.stat())
+    watched.now += 1
+    assert watched.rule.is_held_open(str(watched.folder), path.name, path.stat())
 
 
 @pytest.mark.parametrize("is_renamed_in", [False, True])

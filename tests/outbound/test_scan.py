@@ -161,6 +161,21 @@ def test_a_sidecar_may_come_first_or_last(site: Site, way: str, first: str) -> N
     check_invariants(site)
 
 
+def test_a_write_without_a_closing_keeps_no_file(site: Site) -> None:
+    """`truncate` opens nothing, so that no closing follows: the kernel knows that nobody writes."""
+    site.settle(staging={"quiet_seconds": 0.2, "rescan_seconds": 0.1})
+    whole = message("cut")
+    path = site.target("cut.xml", folder="send-document")
+    hidden = path.with_name("cut.xml.part")
+    with site.daemon() as daemon:
+        daemon.wait_for_watches()
+        hidden.write_bytes(whole + b"\n\n")
+        os.truncate(hidden, len(whole))
+        hidden.rename(path)
+        daemon.wait_for_pairs(1)
+    assert site.sent_contents() == [whole]
+
+
 def test_a_payload_without_its_sidecar_is_refused_when_its_time_is_over(site: Site) -> None:
     """A payload waits, said once, and is refused when its sidecar has not come in time."""
     site.settle(staging={"sidecar_wait_seconds": 1.0, "rescan_seconds": 0.1})
