@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshctl.errors import ConfigError
+from meshctl.files.reading import open_named
 from meshctl.settings.model import BridgeSettings, Settings
 from meshctl.settings.secrets import read_secret, secret_file
 
@@ -132,7 +133,7 @@ def _check_authorities(path: Path) -> None:
 
 def _check_readable(setting: str, path: Path) -> None:
     try:
-        path.open("rb").close()
+        open_named(path).close()
     except OSError as error:
         raise ConfigError(f"bridge.{setting}: {path} cannot be read: {error.strerror}.") from None
 
@@ -145,6 +146,6 @@ def certificate_validity(path: Path) -> tuple[datetime, datetime]:
     # Only here: every other check runs without the extra.
     from cryptography import x509  # noqa: PLC0415
 
-    with path.open("rb") as file:
+    with open_named(path) as file:
         certificate = x509.load_pem_x509_certificate(file.read(_MAX_CERTIFICATE_BYTES))
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -40,7 +40,7 @@ _SLOWEST_BYTES_A_SECOND: Final = 1000
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _CHUNK_RANGE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _PARTIAL: Final = 206
-_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | system.NO_FOLLOW
+_APPEND: Final = system.WRITE_OVER | os.O_CREAT | os.O_APPEND
 # As for the files of OUT: a patient's letter is for the mailbox's users and their group.
 _MODE: Final = 0o640
 

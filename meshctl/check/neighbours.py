@@ -21,6 +21,7 @@ from meshctl.daemon.mailbox_lock import (
     worker_of,
 )
 from meshctl.errors import ConfigError
+from meshctl.files.reading import open_named
 from meshctl.settings.load import load_settings
 from meshctl.settings.mailboxes import every_mailbox
 
@@ -88,7 +89,7 @@ def other_settings(folder: Path, mailbox_id: str, own_file: Path) -> str | None:
 def _names(file: Path, folder: Path, mailbox_id: str) -> bool:
     """True if these settings are for the mailbox in this folder; wrong ones are for none."""
     try:
-        with file.open("rb") as stream:
+        with open_named(file) as stream:
             # Dozens of mailboxes are not worth the loading of all their settings.
             if mailbox_id.encode() not in stream.read(_MOST_BYTES):
                 return False

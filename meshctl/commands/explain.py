@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
+from meshctl.files.reading import open_named
 from meshctl.inbound.evidence import UnreadableAcknowledgementError, read_acknowledgement
 from meshctl.journal.events import event_table
 from meshctl.journal.masking import mask_file_name
@@ -152,7 +153,7 @@ def _read(path: Path) -> bytes:
         # Opening a FIFO would block.
         if path.exists() and not path.is_file():
             raise MeshctlError("This is not a regular file. Give a control file (.ctl).")
-        with path.open("rb") as file:
+        with open_named(path) as file:
             # One byte more than is ever parsed, so that the reader sees that it is too large.
             return file.read(CONTROL_FILE_MAX_BYTES + 1)
     except OSError as error:

@@ -19,6 +19,7 @@ from meshctl.clock import now as wall_clock
 from meshctl.daemon.obstacles import Obstacle, obstacles_of
 from meshctl.errors import ConfigError
 from meshctl.files.durable import replace_file
+from meshctl.files.reading import open_named
 from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.ledger import reads
 from meshctl.reporting.figures import figures_of, quiet_periods
@@ -211,7 +212,7 @@ def _check_replaceable(file: Path) -> None:
     if not file.parent.is_dir():
         raise ConfigError(f"There is no folder {file.parent} for the page. Make it, or name another file.")
     try:
-        with file.open("rb") as there:
+        with open_named(file) as there:
             is_ours = there.read(len(MARK)) == MARK
     except FileNotFoundError:
         return

@@ -13,10 +13,12 @@ from filelock import FileLock, Timeout
 from meshctl.clock import iso, now
 from meshctl.errors import MeshctlError
 from meshctl.files.durable import replace_file
+from meshctl.files.reading import read_regular
 from meshctl.platform import host
 
 LOCK_NAME, _HOLDER_NAME = "lock", "holder"
 _NOTE_MODE = 0o644
+_MOST_NOTE_BYTES = 1_000
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 
 
@@ -128,7 +130,7 @@ def write_holder(path: Path, text: str) -> None:
 def read_holder(path: Path) -> str:
     """Return what a note says, empty if there is none or it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return read_regular(path, _MOST_NOTE_BYTES).decode(errors="replace").strip()
     except OSError:
         return ""
 

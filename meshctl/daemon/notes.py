@@ -34,7 +34,7 @@ def write_note(path: Path, told: object) -> None:
         replace_file(path, data, _MODE)
     except OSError:
         # No room for a second file; the first one has the room that it needs.
-        descriptor = system.open_file(path, os.O_WRONLY)
+        descriptor = system.open_file(path, system.WRITE_OVER)
         try:
             os.write(descriptor, data)
         finally:

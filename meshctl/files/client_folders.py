@@ -15,6 +15,7 @@ The life of a pair, by the files in the work folder:
 """
 
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,7 +30,6 @@ SERVER_LOCK_NAME, SERVER_NAME = "serving.lock", "serving"
 """In TEMP: the lock of the bridge or simulator that serves the mailbox, and a note who that is."""
 SERVER_NAMES = frozenset({SERVER_LOCK_NAME, SERVER_NAME})
 _CONTROL, _DATA = ".ctl", ".dat"
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | system.NO_FOLLOW
 
 
 class PairOutcome(StrEnum):
@@ -214,17 +214,27 @@ class ClientFolders:
         Making a file after removing others is slow on ext4 without a journal, which looks through all
         inodes freed of late: 0.7 ms instead of 0.02.
         """
-        with suppress(FileNotFoundError):
-            if os.stat(self._spare, follow_symlinks=False).st_nlink > 1:
-                system.unlink(self._spare)
-        try:
-            descriptor = system.open_file(self._spare, _WRITE_FLAGS, 0o644)
-        except PermissionError:
-            system.unlink(self._spare)
-            descriptor = system.open_file(self._spare, _WRITE_FLAGS, 0o644)
+        descriptor = self._own_spare()
+        if descriptor is None:
+            # Whatever has the name: another's link or FIFO is no file to write to.
+            system.unlink_if_there(self._spare)
+            descriptor = system.open_file(self._spare, system.CREATE, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(control)
         return self._spare
+
+    def _own_spare(self) -> int | None:
+        """Return a descriptor of the file of the pair before, emptied; None if none is ours alone."""
+        try:
+            descriptor = system.open_file(self._spare, system.WRITE_OVER)
+        except OSError:
+            return None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            return None
+        os.ftruncate(descriptor, 0)
+        return descriptor
 
 
 def _stems(folder: str) -> list[str]:

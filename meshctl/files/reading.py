@@ -52,14 +52,39 @@ def open_regular(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file to read it. Raises OSError, also for anything that is no regular file, links included."""
     with open(path, "rb", opener=lambda name, _: system.open_file(name, system.READ)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+            raise _not_regular(path)
         yield file
+
+
+def open_named(path: str | Path) -> BinaryIO:
+    """Open a file that a person or the settings name, to read it; a link is followed, as they may mean it.
+
+    Raises OSError, also for anything that is no regular file: no FIFO's writer is waited for.
+    """
+    try:
+        descriptor = system.open_file(path, system.READ_NAMED)
+    except OSError as error:
+        # So Linux answers for a socket.
+        if error.errno == errno.ENXIO:
+            raise _not_regular(path) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise _not_regular(path)
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: str | Path, most_bytes: int) -> bytes:
     """Return at most the first `most_bytes` of a file. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(most_bytes)
+
+
+def _not_regular(path: str | Path) -> OSError:
+    return OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def is_there(path: str) -> bool:

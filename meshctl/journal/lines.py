@@ -19,9 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from meshctl.files.reading import open_named
 from meshctl.journal.events import Fields, FieldValue
 from meshctl.journal.masking import escape_unprintable, mask_numbers
-from meshctl.platform import system
 
 # Ids and digests made by meshctl, words of settings and tables: masking would cost time or spoil them.
 UNMASKED_KEYS = frozenset(
@@ -238,7 +238,7 @@ def _files_after(path: Path, last: BinaryIO | None) -> list[BinaryIO]:
 def _open(path: Path) -> BinaryIO | None:
     try:
         # So that on Windows the log can be rotated meanwhile.
-        return os.fdopen(system.open_file(path, os.O_RDONLY), "rb")
+        return open_named(path)
     except FileNotFoundError:
         return None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from meshctl.errors import MeshctlError
 from meshctl.files import durable
+from meshctl.files.reading import open_named
 
 KEY_NAME = "key"
 """The key's name in the state folder."""
@@ -50,7 +51,8 @@ class Keys:
 def read_keys(path: Path) -> Keys:
     """Read the key file. Raises KeyMissingError when it is missing or not a key."""
     try:
-        key = path.read_bytes()
+        with open_named(path) as file:
+            key = file.read(_KEY_BYTES + 1)
     except FileNotFoundError:
         raise KeyMissingError(
             f"There is no key at {path}. It is made when 'meshctl run' first starts."

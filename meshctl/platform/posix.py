@@ -25,10 +25,14 @@ from meshctl.platform.common import BeingWrittenError, GroupRefusedError, Mount
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 READ: Final = os.O_RDONLY | os.O_NONBLOCK | _SAFE
 """How to open another user's file: no link is followed, no FIFO's writer waited for."""
+READ_NAMED: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""How to open a file that a person named: a link is followed, but no FIFO's writer waited for."""
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
 """How to create a file that must not exist yet."""
 SYNC: Final = READ
 """How to open a file for fsync: another's FIFO may have taken its name, and must not be waited for."""
+WRITE_OVER: Final = os.O_WRONLY | os.O_NONBLOCK | _SAFE
+"""How to open a file that is there, to write over it: not through a link, nor into a FIFO."""
 NO_FOLLOW: Final = os.O_NOFOLLOW
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

@@ -28,10 +28,14 @@ from meshctl.platform.common import BeingWrittenError, Mount
 
 READ: Final = os.O_RDONLY | os.O_BINARY
 """How to open another user's file."""
+READ_NAMED: Final = READ
+"""How to open a file that a person named."""
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_BINARY
 """How to create a file that must not exist yet."""
 SYNC: Final = os.O_RDWR
 """How to open a file for fsync."""
+WRITE_OVER: Final = os.O_WRONLY | os.O_BINARY
+"""How to open a file that is there, to write over it: not through a link, nor into a FIFO."""
 NO_FOLLOW: Final = 0
 
 NEVER_REUSES_NUMBERS: bool = True

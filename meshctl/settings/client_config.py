@@ -13,6 +13,7 @@ from typing import Final
 from lxml import etree
 
 from meshctl.errors import ClosedSettingsError, ConfigError
+from meshctl.files.reading import open_named
 from meshctl.safe_xml import safe_parser
 from meshctl.sizes import size_text
 
@@ -48,7 +49,7 @@ def read_client_config(file: Path) -> tuple[ClientConfig, ...]:
     Raises ConfigError if the file cannot be read, is not such a file, or names no mailbox.
     """
     try:
-        with file.open("rb") as stream:
+        with open_named(file) as stream:
             data = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         kind = ClosedSettingsError if isinstance(error, PermissionError) else ConfigError

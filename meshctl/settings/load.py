@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from meshctl.errors import ClosedSettingsError, ConfigError
+from meshctl.files.reading import open_named
 from meshctl.mesh.use_cases import shipped_use_cases
 from meshctl.platform import host
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
@@ -162,7 +163,7 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
 
 
 def _read(file: Path, *, of_others: bool) -> bytes:
-    with file.open("rb") as opened:
+    with open_named(file) as opened:
         if not of_others:
             is_trusted = all(map(host.is_trusted, (os.fstat(opened.fileno()), file.lstat())))
             if not is_trusted or (host.mode_of(opened.fileno()) or 0) & stat.S_IWOTH:

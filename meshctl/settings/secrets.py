@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from meshctl.errors import ConfigError
+from meshctl.files.reading import open_named
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd puts the credentials of a service."""
@@ -87,7 +88,7 @@ def _variable(key: str, name: str, environ: Mapping[str, str]) -> str:
 
 def _read(key: str, path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_named(path) as file:
             content = file.read(_LONGEST_SECRET_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}.") from None

@@ -102,7 +102,9 @@ class Schedule:
 
 
 def _write(path: str, data: bytes) -> None:
-    with open(path, "wb", buffering=0) as file:
+    # Whatever has the name goes: another's link or FIFO in TEMP is no file to write to.
+    system.unlink_if_there(path)
+    with open(path, "xb", buffering=0) as file:
         file.write(data)
 
 

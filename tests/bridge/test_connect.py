@@ -1,5 +1,6 @@
 """The connection to MESH: what has to be there for one, what is wrong with it, and that it works."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from meshctl.bridge.connect import connect
 from meshctl.errors import ConfigError
 from meshctl.settings.model import Settings
+from tests import no_files
 from tests.bridge.sandbox import PASSWORD, SHARED_KEY, Certificate, Sandbox, TestAuthority
 from tests.settings.loading import MINIMAL, load
 
@@ -174,6 +176,18 @@ def test_certificate_and_key_go_together(tmp_path: Path) -> None:
 
     for expected, told in cases.items():
         assert expected in _fault(tmp_path, {**BRIDGE, **told})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_no_writer_of_a_fifo_is_waited_for(tmp_path: Path) -> None:
+    """A FIFO is no secret and no certificate."""
+    mine = TestAuthority(tmp_path / "ca").issue("client")
+    no_files.fifo(tmp_path / "fifo")
+
+    for key in ("password", "shared_key", "private_key", "certificate", "ca_bundle"):
+        text = _fault(tmp_path, {**BRIDGE, **_certified(mine), key: "file:fifo"})
+
+        assert f"bridge.{key}: {tmp_path}/fifo cannot be read: not a regular file." in text
 
 
 def test_without_an_environment_there_is_no_connection(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """A server with several mailboxes: a folder of settings that stands for the system's."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
-from meshctl.platform import host
+from meshctl.platform import host, system
 from meshctl.settings import mailboxes
 from tests.site import MAILBOX_ID, Site, make_site
 
@@ -59,3 +62,21 @@ def make_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(mailboxes, "SYSTEM_FILE", settings / "meshctl.toml")
     monkeypatch.delenv("MESHCTL_CONFIG", raising=False)
     return Server(settings, folder / "data")
+
+
+@contextmanager
+def not_answering(file: Path) -> Iterator[None]:
+    """Let whoever opens a file in this process wait until the block ends, as on a share that is away."""
+    open_file, is_back = system.open_file, Event()
+
+    def open_when_back(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path) == file:
+            is_back.wait()
+        return open_file(path, flags, mode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(system, "open_file", open_when_back)
+        try:
+            yield
+        finally:
+            is_back.set()

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from meshctl import __version__
 from meshctl.cli import cli
+from tests.site import make_site
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "meshctl")
@@ -135,16 +136,18 @@ def test_a_reader_that_leaves_ends_quietly() -> None:
 
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
-    fifo = tmp_path / "meshctl.toml"
-    os.mkfifo(fifo)
-    process = subprocess.Popen([*COMMAND, "-c", str(fifo), "use-cases"], stderr=subprocess.PIPE, env=ENVIRON)
-
-    # Opening succeeds only once the command reads the settings, so it is under way.
-    with fifo.open("w"):
+    site = make_site(tmp_path)
+    site.log_file.parent.mkdir(exist_ok=True)
+    site.log_file.write_text("a line\n", encoding="utf-8")
+    command = [*COMMAND, "-c", str(site.settings_file), "logs", "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRON) as process:
+        assert process.stdout is not None
+        # It is under way once it has shown what there is.
+        shown = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-    # Closed by now: a signal that comes just before a read does not interrupt it.
-    _, stderr = process.communicate(timeout=240)
+        _, stderr = process.communicate(timeout=240)
 
+    assert shown.strip() == b"a line"
     assert (process.returncode, stderr.strip()) == (130, b"")
 
 

@@ -1,7 +1,6 @@
 """`status --all`: a row for each mailbox of this server, the worst first, whatever the others do."""
 
 import json
-import os
 import re
 import signal
 import sqlite3
@@ -22,7 +21,7 @@ from meshctl.mesh.states import State
 from meshctl.platform import host
 from tests.commands.recorded import recording
 from tests.commands.screen import on_terminal
-from tests.commands.server import Server
+from tests.commands.server import Server, not_answering
 from tests.site import Site
 
 SECRET = "hunter2-hunter2"
@@ -201,12 +200,13 @@ def test_one_that_hangs_holds_up_no_other(server: Server) -> None:
     server.add("letters")
     with recording(server.add("locked")):
         pass
-    os.mkfifo(server.folder / "away.toml")
+    server.add("away")
     with closing(sqlite3.connect(server.data / "locked" / "state" / LEDGER_NAME)) as holder:
         holder.execute("PRAGMA locking_mode = EXCLUSIVE")
         holder.execute("INSERT INTO facts VALUES ('x', 'y')")
 
-        result = server.meshctl("status", "--all")
+        with not_answering(host.named_settings("away")):
+            result = server.meshctl("status", "--all")
 
     assert result.exit_code == 1
     assert _names(result.stdout) == ["away", "locked", "letters"]
@@ -227,13 +227,36 @@ class _ChosenSite(Site):
         return {**super().process_environ(), "MESHCTL_CONFIG": str(self.settings_file)}
 
 
+# For a process: whoever opens its settings waits for ever.
+_ON_A_SHARE_THAT_IS_AWAY = """
+import os, threading
+from meshctl.cli import main
+from meshctl.platform import system
+
+opened = system.open_file
+
+def open_file(path, flags, mode=0o777):
+    if str(path) == os.environ["MESHCTL_CONFIG"]:
+        threading.Event().wait()
+    return opened(path, flags, mode)
+
+system.open_file = open_file
+main()
+"""
+
+
+@dataclass
+class _SiteAway(_ChosenSite):
+    """A site whose settings nobody answers for."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", _ON_A_SHARE_THAT_IS_AWAY, *arguments]
+
+
 @pytest.mark.slow
 def test_the_command_ends_although_one_hangs(site: Site) -> None:
     """What is left behind in a thread keeps no process alive."""
-    site.settings_file.unlink()
-    os.mkfifo(site.settings_file)
-
-    ended = _ChosenSite(site.root).meshctl("status", "--all", "--json")
+    ended = _SiteAway(site.root).meshctl("status", "--all", "--json")
 
     (told,) = [one for one in json.loads(ended.stdout) if one["settings_file"] == str(site.settings_file)]
     assert ended.exit_code == 1

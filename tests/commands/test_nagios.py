@@ -1,9 +1,6 @@
 """`check --nagios`: one line, numbers and an exit code from 0 to 3, by the Monitoring Plugins' guidelines."""
 
-import os
 import re
-import socket
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from meshctl.settings.mailboxes import Place
 from meshctl.terminal.nagios import Health, PluginState, plugin_line
 from meshctl.terminal.survey import Answer
 from tests.commands.recorded import invoke, recording
-from tests.commands.server import Server
+from tests.commands.server import Server, not_answering
 from tests.site import Site
 
 LINE = re.compile(r"MESHCTL (OK|WARNING|CRITICAL|UNKNOWN) - ([^|\n]+?)(?: \| ([^|\n]+))?\n")
@@ -149,23 +146,17 @@ def test_a_server_without_mailboxes_is_unknown(server: Server) -> None:
 @pytest.mark.slow
 def test_what_hangs_is_critical(site: Site) -> None:
     """The plugin ends before the monitor ends it, and says what hangs."""
-    site.settings_file.unlink()
-    os.mkfifo(site.settings_file)
-
-    state, text, _ = _read(invoke(site, "check", "--nagios"))
+    with not_answering(site.settings_file):
+        state, text, _ = _read(invoke(site, "check", "--nagios"))
 
     assert (state, text.startswith("No answer within 8 s")) == ("CRITICAL", True)
 
 
 @pytest.mark.slow
 def test_a_check_that_hangs_is_named(site: Site) -> None:
-    """A mail server that takes a connection and says nothing is no share: the check is in the text."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        smtp = f"127.0.0.1:{silent.getsockname()[1]}"
-        told = {"mail_to": ["mesh-team@example.nhs.uk"], "mail_from": "mesh@example.nhs.uk", "smtp": smtp}
-        site.settle(alerts={**told, "timeout": "1m"})
-
+    """Where one file is on a share that is away, the check of it is in the text."""
+    with not_answering(site.state / "key"):
         state, text, _ = _read(invoke(site, "check", "--nagios"))
 
     assert state == "CRITICAL"
-    assert text.startswith("No answer within 8 s, in the check of alerts: ")
+    assert text.startswith("No answer within 8 s, in the check of key: ")

@@ -5,14 +5,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import meshctl
-from meshctl.files.reading import is_being_written
+from meshctl.files.reading import is_being_written, open_named
 from meshctl.platform import system
+from tests import no_files
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases")
 _US, _DROPPER, _WRITER = "65533", "65534", "65532"
@@ -101,3 +102,24 @@ def test_cap_lease_tells_of_other_users_writers(shared: Path) -> None:
 
     assert written == ("True", "None")
     assert says(*_WITH_CAP_LEASE) == "False"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("make", [no_files.fifo, no_files.bound_socket, no_files.folder])
+def test_what_a_person_names_must_be_a_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Nothing else is waited for or read, not even where a link leads to it."""
+    make(tmp_path / "there")
+    (tmp_path / "link").symlink_to("there")
+
+    for name in ("there", "link"):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+            open_named(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links are for administrators here")
+def test_a_link_to_a_file_is_what_a_person_may_name(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("there")
+
+    with open_named(tmp_path / "link") as file:
+        assert file.read() == b"content"
