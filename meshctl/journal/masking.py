@@ -1,12 +1,16 @@
 """Make names and texts from outside safe to log: no patient, no control character, no endless line.
 
-Masking errs on the safe side: digits that could be an NHS number are masked; message ids and time stamps
-stay, because operators search for them. Nothing here reads a file or knows a patient.
+Masking errs on the safe side: digits that could be an NHS number are masked. Grouped as people write one, or
+in a longer run, they need not pass Mod 11; in any other groups they must, or counts and dates would go too.
+Message ids and time stamps stay, because operators search for them. Nothing here reads a file or knows a
+patient.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
+
+from meshctl.mesh.nhs_number import nhs_numbers_in
 
 MASK = "**********"
 MAX_NAME_CHARACTERS = 200
@@ -32,7 +36,7 @@ def mask_numbers(text: str) -> str:
     """Return `text` with everything like an NHS number or a GPPROVIDER address masked."""
     if "GPPROVIDER_" in text.upper():
         text = _ROUTING.sub(f"GPPROVIDER_{MASK}", text)
-    return _NUMBER.sub(_mask_unless_stamp, text)
+    return _NUMBER.sub(_mask_unless_stamp, _mask_spans(text, list(nhs_numbers_in(text))))
 
 
 def escape_unprintable(text: str) -> str:
@@ -71,6 +75,16 @@ def mask_output(output: bytes | str, *, end: bool = False) -> str:
         return text
     kept = MAX_OUTPUT_CHARACTERS - 1
     return f"…{text[-kept:]}" if end else f"{text[:kept]}…"
+
+
+def _mask_spans(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Return `text` with each span masked, and those that overlap as one. They are in order."""
+    parts, done = [], 0
+    for begin, end in spans:
+        if begin >= done:
+            parts += [text[done:begin], MASK]
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
 
 
 def _mask_unless_stamp(match: re.Match[str]) -> str:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from nhs_number.validate import is_valid
-
 from meshctl.errors import Rejection
+from meshctl.mesh.nhs_number import NHS_NUMBER_DIGITS, is_nhs_number
 
 GP_PROVIDER = "GPPROVIDER"
 MAILBOX_ID_RULE = "3 to 32 capital letters, digits, hyphens and underscores, a letter or digit first"
@@ -29,8 +28,6 @@ _EARLIEST_YEAR = 1850
 SURNAME_MAX_CHARACTERS = 35
 """The longest family name that PDS holds."""
 
-_NHS_NUMBER_DIGITS = 10
-_PLACEHOLDER = "0000000000"
 # What people and word processors put between the groups of an NHS number.
 _SEPARATORS = dict.fromkeys(map(ord, " \t\u00a0\u2007\u2009\u202f-\u2010\u2011\u2012\u2013"))
 # What word processors make of an apostrophe, a hyphen and a blank, and what PDS holds instead.
@@ -87,10 +84,9 @@ def check_nhs_number(text: str, check: NhsNumberCheck) -> str:
         raise _nhs_number_rejection("The NHS number holds a character that is not a digit.")
     if check is NhsNumberCheck.OFF:
         return digits
-    if len(digits) != _NHS_NUMBER_DIGITS:
+    if len(digits) != NHS_NUMBER_DIGITS:
         raise _nhs_number_rejection(f"The NHS number has {len(digits)} digits instead of ten.")
-    # Ten zeros pass Mod 11, and systems write them for an unknown number.
-    if check is NhsNumberCheck.MOD11 and (digits == _PLACEHOLDER or not is_valid(digits)):
+    if check is NhsNumberCheck.MOD11 and not is_nhs_number(digits):
         raise _nhs_number_rejection("The NHS number fails its check digit (Mod 11).")
     return digits
 

@@ -1,6 +1,7 @@
 """Names that others chose: what is masked, what stays, what cannot reach a terminal."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from meshctl.journal.masking import MASK, MAX_NAME_CHARACTERS, mask_file_name, mask_numbers
 from meshctl.mesh.message_id import is_message_id
+from tests.payloads import synthetic_nhs_number
 
 NUMBER = "9990000042"
 
@@ -146,3 +148,76 @@ def test_masking_never_touches_a_message_id_of_our_time(text: str) -> None:
 def test_a_word_within_another_leaves_nothing_of_it() -> None:
     """Of a long name that holds a short one, both to be masked, nothing stays."""
     assert mask_file_name("Annabel.pdf", ("Ann", "Annabel")) == f"{MASK}.pdf"
+
+
+NUMBERS = st.integers(0, 999_999).map(synthetic_nhs_number) | st.just("9434765919")
+SEPARATORS = st.sampled_from([*" -._", "\u00a0", "\u2011", "%20"])
+BEFORE = st.sampled_from(["", "n", "n18 ", "n19-", "scan_", " letter", "20261122-", "2026-11-22 "])
+AFTER = st.sampled_from(["", " ", "-x.", "_v2", " 2026-11-22", ".20261122", "%20v2"])
+YEARS_1900_TO_2099 = st.integers(0, 72_000 * 86_400_000_000).map(
+    lambda microseconds: datetime(1900, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+)
+
+
+@given(NUMBERS, st.lists(SEPARATORS | st.just(""), min_size=9, max_size=9), BEFORE, AFTER)
+def test_a_number_in_any_groups_is_masked(
+    number: str, separators: list[str], before: str, after: str
+) -> None:
+    """Whatever groups a person or a scanner makes of it."""
+    written = "".join(map("".join, zip(number, [*separators, ""], strict=True)))
+    shown = mask_file_name(f"{before}{written}{after}.txt")
+
+    assert written not in shown
+    assert len(re.sub(r"\D", "", shown)) <= len(re.sub(r"\D", "", before + after))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("n18 9 9 9 0 0 0 0 0 4 2.txt", f"n18 {MASK}.txt"),
+        ("n19 99900-00042.txt", f"n19 {MASK}.txt"),
+        ("20261122 99-90-00-00-42", f"20261122 {MASK}"),
+        ("9.4.3.4 7 6 5 9 19", MASK),
+        ("9 9 9 0 0 0 0 0 4 3.txt", "9 9 9 0 0 0 0 0 4 3.txt"),
+        ("9 9 9  0 0 0 0 0 4 2.txt", "9 9 9  0 0 0 0 0 4 2.txt"),
+    ],
+)
+def test_of_a_number_in_odd_groups_all_is_masked_and_nothing_else(name: str, shown: str) -> None:
+    """What stands before it stays; ten digits that fail Mod 11, or that two blanks part, are no number."""
+    assert mask_file_name(name) == shown
+
+
+_FORMATS = (
+    "%Y-%m-%d", "%d.%m.%Y", "%Y_%m_%d_%H", "%Y-%m-%d %H.%M", "%d-%m-%Y %H-%M-%S", "%Y%m%d-%H",
+    "%Y%m%d-%H%M%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d-%H-%M-%S-%f", "%d%m%Y_%H%M", "%Y%m%d %H.%M.%S.%f",
+)  # fmt: skip
+
+
+@given(YEARS_1900_TO_2099, st.sampled_from(_FORMATS), BEFORE)
+def test_days_and_times_of_day_are_not_masked(at: datetime, form: str, before: str) -> None:
+    """In any of the usual forms: one in eleven would pass Mod 11."""
+    text = f"{before.rstrip('0123456789- ')}{at.strftime(form)}"
+
+    assert mask_numbers(text) == text
+
+
+@given(
+    YEARS_1900_TO_2099,
+    st.text("0123456789ABCDEF", min_size=6, max_size=6),
+)
+def test_message_ids_of_ours_and_of_others_are_not_masked(at: datetime, end: str) -> None:
+    """Whatever digits they end in."""
+    for message_id in (
+        f"{at:%Y%m%d%H%M%S%f}_{end}",
+        f"DTS-{at:%Y%m%d%H%M%S}-{end}",
+        f"{at:%Y%m%d%H%M%S%f}_{end}.dat",
+    ):
+        assert mask_numbers(message_id) == message_id
+
+
+@given(st.sampled_from(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]), st.data())
+def test_addresses_of_servers_are_not_masked(network: str, data: st.DataObject) -> None:
+    """An error has to say which server did not answer."""
+    address = data.draw(st.ip_addresses(network=network))
+
+    assert mask_numbers(f"https://{address}/x") == f"https://{address}/x"
