@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,9 @@ def _closed_folders() -> list[str]:
 
 @contextmanager
 def private_server(scratch: Path) -> Iterator[PrivateServer]:
-    """Make a server with the service's user, for as long as the block runs."""
+    """Make a server with the service's user, for as long as the block runs; skip where it cannot be."""
+    if not _is_possible():
+        pytest.skip("needs root on Linux, with overlays and namespaces, to have users of its own")
     server = PrivateServer(scratch)
     try:
         assert server.is_ready
@@ -142,14 +145,8 @@ def private_server(scratch: Path) -> Iterator[PrivateServer]:
 def _is_possible() -> bool:
     if sys.platform != "linux" or os.geteuid() != 0 or any(shutil.which(tool) is None for tool in _TOOLS):
         return False
-    scratch = Path("/run/meshctl-test")
-    scratch.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="meshctl-test-", dir="/run"))
     server = PrivateServer(scratch)
     server.close()
     scratch.rmdir()
     return server.is_ready
-
-
-needs_private_server = pytest.mark.skipif(
-    not _is_possible(), reason="needs root on Linux, with overlays and namespaces, to have users of its own"
-)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.private_server import SERVICE, PrivateServer, needs_private_server, private_server
+from tests.private_server import SERVICE, PrivateServer, private_server
 
-pytestmark = [pytest.mark.slow, needs_private_server]
+pytestmark = pytest.mark.slow
 
 _DATA = "/var/lib/meshctl/letters"
 _MESSAGE = (Path(__file__).parents[2] / "sample_mailbox/payloads/ward-7-discharge.xml").read_bytes()

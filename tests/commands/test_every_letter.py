@@ -132,6 +132,7 @@ def _is_settled(site: Site) -> bool:
     return bool(outbox["ready"] == 0)
 
 
+@pytest.mark.slow
 @given(_drops, _drops, _drops)
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_every_letter_is_in_one_count_between_runs(before: _Drops, blocked: _Drops, after: _Drops) -> None:

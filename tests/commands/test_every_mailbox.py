@@ -263,6 +263,7 @@ def test_the_command_ends_although_one_hangs(site: Site) -> None:
     assert told["error"].startswith("No answer within 5 s")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_watch_follows_all_of_them(site: Site) -> None:
     """On a terminal --watch shows what changes in any mailbox, until Ctrl-C."""

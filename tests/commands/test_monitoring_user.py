@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.private_server import SERVICE, PrivateServer, needs_private_server, private_server
+from tests.private_server import SERVICE, PrivateServer, private_server
 
-pytestmark = [pytest.mark.slow, needs_private_server]
+pytestmark = pytest.mark.slow
 
 _MONITOR = "monitor"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.private_server import SERVICE, PrivateServer, Ran, needs_private_server, private_server
+from tests.private_server import SERVICE, PrivateServer, Ran, private_server
 
-pytestmark = [pytest.mark.slow, needs_private_server]
+pytestmark = pytest.mark.slow
 
 _SETTINGS = "/etc/meshctl/letters.toml"
 _DATA = "/var/lib/meshctl/letters"

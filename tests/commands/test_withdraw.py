@@ -22,7 +22,7 @@ LETTER = pdf("a letter")
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
+    return make_site(tmp_path / "site", staging={"rescan_seconds": 0.2})
 
 
 def _queued(site: Site, name: str = "letter.pdf", data: bytes = LETTER) -> str:

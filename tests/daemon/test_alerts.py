@@ -328,6 +328,7 @@ def test_the_end_of_trouble_is_told_after_its_beginning(alerting: Alerting) -> N
     ]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_told_is_tried_again_and_summed_up(alerting: Alerting) -> None:
     """All events of the time in which the command failed come as one; the same failure is logged once."""
     alerts = alerting.run(KEEP_IF_MENDED, gather="0s")

@@ -24,7 +24,7 @@ open(sys.argv[1] + "/got", "ab").write(sys.stdin.buffer.read())
 
 @pytest.fixture(name="site")
 def _site(tmp_path: Path) -> Site:
-    made = make_site(tmp_path / "site")
+    made = make_site(tmp_path / "site", staging={"rescan_seconds": 0.2})
     made.settle(
         alerts={"command": [sys.executable, "-c", _COMMAND, str(made.root)]},
         metrics={"textfile": str(made.root / "meshctl.prom")},
@@ -64,6 +64,7 @@ def test_what_was_not_told_before_a_kill_is_told_after(site: Site) -> None:
     assert read_waiting(site.state / FILE_NAME) == ([], [])
 
 
+@pytest.mark.slow
 def test_what_fails_is_in_metrics_and_check(site: Site) -> None:
     """Who watches the service sees that nobody is told."""
     with site.daemon():

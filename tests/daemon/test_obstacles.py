@@ -17,7 +17,7 @@ from tests.site import Daemon, Site, make_site, sidecar
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
+    return make_site(tmp_path / "site", staging={"rescan_seconds": 0.2})
 
 
 def _status(site: Site) -> tuple[int, dict[str, Any]]:
@@ -62,6 +62,7 @@ def test_a_blocked_daemon_says_so_everywhere(site: Site) -> None:
     assert (after[0], after[1]["blocked"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_it_is_still_said_after_a_kill_and_since_when(site: Site) -> None:
     """A kill leaves what blocked; the next daemon that meets the same keeps since when, and corrects it."""
     site.out.rmdir()

@@ -229,9 +229,10 @@ def test_the_daemon_says_ready_reloads_and_stops(tmp_path: Path, manager: Manage
     assert stopped
 
 
+@pytest.mark.slow
 def test_the_daemon_is_ready_while_the_outbox_is_missing(tmp_path: Path, manager: Manager) -> None:
     """With a folder missing the start ends all the same, says what is wrong, and then that it is mended."""
-    site = make_site(tmp_path / "site")
+    site = make_site(tmp_path / "site", staging={"rescan_seconds": 0.2})
     site.environ["NOTIFY_SOCKET"] = manager.name
     site.outbox.rmdir()
 
