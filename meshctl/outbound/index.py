@@ -37,6 +37,7 @@ from meshctl.outbound.letter import (
     LetterFolder,
     WorkFolder,
     check_same,
+    has_own_sidecar,
     inode_of,
     is_of_one_owner,
     mark_of_file,
@@ -98,6 +99,14 @@ class _Given(NamedTuple):
     status: os.stat_result
 
 
+class _Missed(NamedTuple):
+    """For whom a missing file was, by which index, and how long that is remembered."""
+
+    digest: bytes
+    by: os.stat_result
+    until_clock: float
+
+
 _Key = tuple[str | None, str]
 """The use case of a sub-folder, None for the outbox itself, and the name of a file in it."""
 
@@ -116,7 +125,8 @@ class Indexes:
         self._rejected = rejected
         self._rows: dict[_Key, KeptRow] = {}
         self._disputed: set[_Key] = set()
-        self._missing: dict[_Key, tuple[bytes, float]] = {}
+        # By the user who owns the index: what one says of a name takes nothing from another.
+        self._missing: dict[int, dict[_Key, _Missed]] = {}
         self._held: dict[_Key, int] = {}
 
     def expand(self, beside: FolderNeighbours, name: str, data: bytes, identity: FileIdentity) -> list[str]:
@@ -127,7 +137,8 @@ class Indexes:
         """
         folder, use_case = beside.source
         rows = read_index(data, self._names.check_named)
-        given, rejected = self._match(rows, folder.status(name), beside)
+        index = folder.status(name)
+        given, rejected = self._match(rows, index, beside)
         files = {_EXPECTED: json.dumps([identity.size_bytes, identity.changed_ns]).encode()}
         for each in given:
             is_complete = beside.is_complete(each.file, each.status)
@@ -155,7 +166,7 @@ class Indexes:
         self._services.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(rejected))
         self._hold(given, beside)
         self._go_on(place, use_case)
-        self._remember_missing(use_case, rejected)
+        self._remember_missing(use_case, index, rejected)
         return [each.file for each in given]
 
     def recover(self) -> None:
@@ -235,7 +246,7 @@ class Indexes:
             if self.row_of(use_case, name, status) is None:
                 is_for = row.is_for(status)
                 return _rejection("index_file_unfinished" if is_for else "index_file_missing")
-            return _rejection("index_sidecar_exists") if folder.has(name + SIDECAR_SUFFIX) else None
+            return _rejection("index_sidecar_exists") if has_own_sidecar(folder, name, status) else None
         except FileNotFoundError:
             return _rejection("index_file_missing")
         except OSError:
@@ -254,13 +265,18 @@ class Indexes:
         with folder.entries() as entries:
             names = {entry.name for entry in entries}
         given, rejected = [], []
-        for row, found in match_rows(rows, names):
+
+        def is_own(name: str) -> bool:
+            status = _file_status(folder, name)
+            return status is not None and is_of_one_owner(index, status)
+
+        for row, found in match_rows(rows, names, is_own):
             if isinstance(found, Rejection):
                 rejected.append((row, found))
-            elif found + SIDECAR_SUFFIX in names:
-                rejected.append((row, _rejection("index_sidecar_exists")))
             elif (status := _file_status(folder, found)) is None:
                 rejected.append((row, _rejection("index_file_missing")))
+            elif found + SIDECAR_SUFFIX in names and has_own_sidecar(folder, found, status):
+                rejected.append((row, _rejection("index_sidecar_exists")))
             elif (rejection := self._why_not(_Given(row, found, status), index, beside)) is not None:
                 rejected.append((row, rejection))
             else:
@@ -269,7 +285,7 @@ class Indexes:
 
     def _why_not(self, given: _Given, index: os.stat_result, beside: FolderNeighbours) -> Rejection | None:
         """Return why a row must not be given to the file of its name, None if it may."""
-        row, file, status = given
+        _, file, status = given
         key = (beside.source.use_case, file)
         if not is_of_one_owner(index, status):
             return _rejection("index_file_foreign")
@@ -282,10 +298,16 @@ class Indexes:
             # It is unclear which row is right: the other one is rejected as well.
             self._disputed.add(key)
             return _rejection("index_file_disputed")
-        missed, until = self._missing.get(key, (None, 0.0))
-        if missed not in (None, _digest(row)) and self._services.clock.monotonic() < until:
-            return _rejection("index_file_disputed")
-        return None
+        return _rejection("index_file_disputed") if self._was_for_another(key, given) else None
+
+    def _was_for_another(self, key: _Key, given: _Given) -> bool:
+        """True if a file was missed before, and for somebody else, by an index that may speak for it."""
+        now, digest = self._services.clock.monotonic(), _digest(given.row)
+        missed = (missing[key] for missing in self._missing.values() if key in missing)
+        return any(
+            now < each.until_clock and each.digest != digest and is_of_one_owner(each.by, given.status)
+            for each in missed
+        )
 
     def _hold(self, given: Sequence[_Given], beside: FolderNeighbours) -> None:
         """Keep the files open that are still being written, so that no other file gets their inodes."""
@@ -309,7 +331,9 @@ class Indexes:
         for use_case, name in list(self._held):
             self._let_go(use_case, name)
 
-    def _remember_missing(self, use_case: str | None, rejected: Sequence[tuple[Row, Rejection]]) -> None:
+    def _remember_missing(
+        self, use_case: str | None, index: os.stat_result, rejected: Sequence[tuple[Row, Rejection]]
+    ) -> None:
         """Remember for whom the missing files were.
 
         Such a file may yet come, and then an index with the next batch of the same names, for other patients.
@@ -318,13 +342,17 @@ class Indexes:
         until = self._services.clock.monotonic() + self._wait_seconds
         for row, rejection in rejected:
             if rejection.code == "index_file_missing" and row.file:
-                if len(self._missing) >= _MOST_MISSING:
-                    self._missing.pop(next(iter(self._missing)))
-                self._missing[use_case, row.file] = _digest(row), until
+                missing = self._missing.setdefault(index.st_uid, {})
+                if len(missing) >= _MOST_MISSING:
+                    missing.pop(next(iter(missing)))
+                missing[use_case, row.file] = _Missed(_digest(row), index, until)
 
-    def forget_missing(self, use_case: str | None, file: str) -> None:
+    def forget_missing(self, use_case: str | None, file: str, status: os.stat_result) -> None:
         """Forget for whom a missing file was: it came, and has left the outbox."""
-        self._missing.pop((use_case, file), None)
+        for missing in self._missing.values():
+            missed = missing.get((use_case, file))
+            if missed is not None and is_of_one_owner(missed.by, status):
+                del missing[use_case, file]
 
     def _write(self, hidden: str, files: Mapping[str, bytes]) -> None:
         """Do step 1."""

@@ -37,7 +37,14 @@ from meshctl.outbound.document import (
     document_cautions,
     replaced_message_id,
 )
-from meshctl.outbound.letter import Attachment, FileIdentity, Letter, attachment_names, is_of_one_owner
+from meshctl.outbound.letter import (
+    Attachment,
+    FileIdentity,
+    Letter,
+    attachment_names,
+    has_own_sidecar,
+    is_of_one_owner,
+)
 from meshctl.outbound.names import (
     ERROR_SUFFIX,
     SIDECAR_SUFFIX,
@@ -146,7 +153,8 @@ class Judge:
             with suppress(OSError):
                 status = folder.status(name)
                 is_mine = is_of_one_owner(letter.owner_status, status)
-                if is_mine and not stat.S_ISDIR(status.st_mode) and not folder.has(name + SIDECAR_SUFFIX):
+                is_page = not stat.S_ISDIR(status.st_mode) and not has_own_sidecar(folder, name, status)
+                if is_mine and is_page:
                     found[name] = Attachment(name, FileIdentity.of(status), Reading(None, None, 0))
         letter.attachments = tuple(found.values())
 
@@ -234,7 +242,7 @@ class Judge:
         for other in named:
             if not self._may_be_attached(other):
                 raise _attachment("invalid", "names an attachment that is no file beside it")
-            if folder.has(other + SIDECAR_SUFFIX):
+            if self._is_letter(folder, other):
                 raise _attachment("letter", "names an attachment that has a sidecar, so is a letter itself")
             if not self._may_go_along(folder, letter, other):
                 raise _attachment("foreign", "names an attachment that belongs to another user")
@@ -259,6 +267,12 @@ class Judge:
             return False
         is_payload = _rules(self.settings.staging).kind_of(name) is NameKind.PAYLOAD
         return is_payload and is_beside(name) and not is_index(name) and not name.endswith(ERROR_SUFFIX)
+
+    def _is_letter(self, folder: Folder, name: str) -> bool:
+        """True if a file has a sidecar, which may be there before it."""
+        if not folder.has(name):
+            return folder.has(name + SIDECAR_SUFFIX)
+        return has_own_sidecar(folder, name, folder.status(name))
 
     def _may_go_along(self, folder: Folder, letter: Letter, name: str) -> bool:
         """True if a file belongs to the same user as a letter, or is not there."""

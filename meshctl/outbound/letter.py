@@ -244,6 +244,21 @@ def is_of_one_owner(one: os.stat_result, other: os.stat_result) -> bool:
     return one.st_uid == other.st_uid or host.is_trusted(one) or host.is_trusted(other)
 
 
+def has_own_sidecar(folder: Folder, name: str, status: os.stat_result) -> bool:
+    """True if a sidecar lies beside a file that may speak for it. Raises OSError.
+
+    One of another user's says nothing, not even that the file is a letter of its own.
+    """
+    beside = name + SIDECAR_SUFFIX
+    # First: a name may be too long for any sidecar.
+    if not folder.has(beside):
+        return False
+    try:
+        return is_of_one_owner(status, folder.status(beside))
+    except FileNotFoundError:
+        return False
+
+
 class ChangedError(Exception):
     """A file is not the one that was judged, or has changed since."""
 
@@ -422,7 +437,9 @@ def put_back(
     payload = place.payload()
     names = place.names()
     order = sorted(names, key=lambda name: (name != payload, is_sidecar(name)))
-    if any(source.has(name) for name in names) or (payload and source.has(payload + SIDECAR_SUFFIX)):
+    if any(source.has(name) for name in names):
+        return False
+    if payload and has_own_sidecar(source, payload, os.lstat(place.path_of(payload))):
         return False
     done: list[str] = []
     try:

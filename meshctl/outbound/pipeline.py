@@ -277,7 +277,7 @@ class OutboundPipeline:
             self._note_stuck(source, letter.name, letter.status, error)
             return False
         self.outbox.completeness.forget_taken(source.folder.path, letter.name, letter.status)
-        self._indexes.forget_missing(letter.use_case, letter.name)
+        self._indexes.forget_missing(letter.use_case, letter.name, letter.status)
         if letter.row is not None:
             self._indexes.forget_used(letter.use_case, letter.name)
         return letter.rejection is not None or self._prepare(letter, handoff)

@@ -89,25 +89,30 @@ def read_index(data: bytes, check_file: Callable[[str], None]) -> list[Row]:
     ]
 
 
-def match_rows(rows: Sequence[Row], names: Collection[str]) -> Iterator[tuple[Row, str | Rejection]]:
+def match_rows(
+    rows: Sequence[Row], names: Collection[str], is_own: Callable[[str], bool]
+) -> Iterator[tuple[Row, str | Rejection]]:
     """Yield each row with the name of its file, one of those beside the index, or with a rejection.
 
     That is the file of exactly that name, else the only one whose name is the same to the system, or in
-    Unicode's composed form.
+    Unicode's composed form. Where several names are so alike, those of which `is_own` is false do not count,
+    unless there is no other: the index may not speak for them.
     """
-    there = frozenset(names)
     alike: dict[str, list[str]] = {}
-    for name in there:
+    for name in frozenset(names):
         alike.setdefault(_same_name(name), []).append(name)
     in_any_case = frozenset(same.casefold() for same in alike)
     for row in rows:
         if row.rejection is not None:
             yield row, row.rejection
-        elif row.file in there:
+            continue
+        same = _same_name(row.file)
+        found = alike.get(same, [])
+        if len(found) > 1:
+            found = list(filter(is_own, found)) or found
+        if row.file in found:
             yield row, row.file
         else:
-            same = _same_name(row.file)
-            found = alike.get(same, [])
             is_other_case = same.casefold() in in_any_case
             yield row, found[0] if len(found) == 1 else _not_found(found, is_other_case=is_other_case)
 

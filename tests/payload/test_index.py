@@ -23,6 +23,11 @@ HEAD = "file,patient.surname,document.title\r\n"
 COMPOSED, IN_PARTS = (unicodedata.normalize(form, "café.pdf") for form in ("NFC", "NFD"))
 
 
+def _is_own(name: str) -> bool:
+    del name
+    return True
+
+
 def _read(data: bytes | str) -> list[Row]:
     """Read an index of which any file may be named but `no.pdf`."""
     return read_index(data.encode() if isinstance(data, str) else data, _check)
@@ -299,17 +304,27 @@ def test_a_row_finds_its_file(named: str, names: list[str], found: str) -> None:
     """By its very name, else by the only one that is written otherwise and means the same."""
     [row] = _read(f"file\r\n{named}\r\n")
 
-    [(matched, outcome)] = match_rows([row], names)
+    [(matched, outcome)] = match_rows([row], names, _is_own)
 
     assert matched is row
     assert (outcome if isinstance(outcome, str) else outcome.code) == found
+
+
+@pytest.mark.parametrize("named", [COMPOSED, IN_PARTS])
+def test_of_names_alike_those_of_another_user_do_not_count(named: str) -> None:
+    """Somebody else could otherwise have a row refused by a file of their own."""
+    [row] = _read(f"file\r\n{named}\r\n")
+
+    [(_, outcome)] = match_rows([row], [COMPOSED, IN_PARTS], lambda name: name == IN_PARTS)
+
+    assert outcome == IN_PARTS
 
 
 def test_a_row_whose_file_is_not_there_is_reported_that_it_never_will_be() -> None:
     """The file of a later day may have its name, and be about somebody else."""
     [row] = _read("file\r\n1.pdf\r\n")
 
-    [(_, rejection)] = match_rows([row], ["2.pdf"])
+    [(_, rejection)] = match_rows([row], ["2.pdf"], _is_own)
 
     assert isinstance(rejection, Rejection)
     assert "will not be used for a file that comes later" in rejection.text
@@ -325,9 +340,9 @@ def test_a_name_that_differs_in_case_alone_is_reported_as_that(
 
     on_posix, of_windows = posixpath.normcase, ntpath.normcase
     monkeypatch.setattr(os.path, "normcase", on_posix)
-    [(_, rejection)] = match_rows([row], [there])
+    [(_, rejection)] = match_rows([row], [there], _is_own)
     monkeypatch.setattr(os.path, "normcase", of_windows)
-    [(_, on_windows)] = match_rows([row], [there])
+    [(_, on_windows)] = match_rows([row], [there], _is_own)
 
     assert isinstance(rejection, Rejection)
     assert rejection.code == "index_file_missing"
@@ -339,7 +354,7 @@ def test_a_rejected_row_finds_nothing() -> None:
     """It is yielded with its own rejection, in its place."""
     rows = _read(HEAD + "1.pdf,Smith\r\n2.pdf,Jones,x\r\n3.pdf,=,x\r\n")
 
-    outcomes = [outcome for _, outcome in match_rows(rows, ["1.pdf", "2.pdf", "3.pdf"])]
+    outcomes = [outcome for _, outcome in match_rows(rows, ["1.pdf", "2.pdf", "3.pdf"], _is_own)]
 
     assert [one if isinstance(one, str) else one.code for one in outcomes] == [
         "index_row_cut_off",
