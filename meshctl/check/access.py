@@ -39,6 +39,14 @@ def check_access(setup: Setup) -> Iterator[Finding]:
         if os.path.isdir(folder) and not folder.is_symlink():
             of_folder = _others_who_may(folder, _DROP, service)
             finding = _droppers(f"access.outbox.{name}", folder, service, of_folder)
+            if of_folder and finding.ok and _loses_group(folder, outbox):
+                finding = warning(
+                    f"access.outbox.{name}",
+                    f"What is dropped into {folder} gets the sender's own group, not the outbox's: where no"
+                    f" access list names {service.name}, it may not read it. A daemon that makes the folder"
+                    " again may not set the bit for that.",
+                    f"As root: chmod g+s {folder}",
+                )
             if of_folder != senders or not finding.ok:
                 yield finding
             senders = [*senders, *(one for one in of_folder if one not in senders)]
@@ -69,6 +77,11 @@ def _droppers(name: str, folder: Path, service: Person, others: Sequence[Person]
             f"Let only {service.name} and the sender himself do that: chmod +t {folder}",
         )
     return ok(name, f"Who may drop files into {folder}, besides {service.name}: {_names(others)}.")
+
+
+def _loses_group(folder: Path, outbox: Path) -> bool:
+    """True if files get the outbox's group there (setgid), and not in this folder of it."""
+    return bool(outbox.stat().st_mode & ~folder.stat().st_mode & stat.S_ISGID)
 
 
 def _secret(setting: str, path: Path, service: Person, senders: Sequence[Person]) -> Iterator[Finding]:

@@ -219,6 +219,8 @@ def test_a_folder_that_the_daemon_makes_again_is_the_senders_too(laid: PrivateSe
     # The service may not set the setgid bit of a group that is not its own; the access list names it.
     assert _rights(laid, folder) == f"1770 {SERVICE} {_GROUP}"
     assert laid.shell("anna", f"ls {folder}") == "letter.pdf\n"
+    severity, text = _access(laid)["access.outbox.send-document"]
+    assert (severity, "the sender's own group" in text) == ("warning", True)
     laid.write("anna", f"{folder}/one.xml", _MESSAGE, umask=0o077)
     assert laid.run("ben", "cat", f"{folder}/one.xml").exit_code
     assert laid.run(SERVICE, "cat", f"{folder}/one.xml").exit_code == 0
