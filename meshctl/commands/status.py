@@ -57,8 +57,9 @@ def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> Non
     Each letter is counted once: by its state, or until it has one under Outbox. There files are counted by
     name and time only: the daemon takes the "ready" ones at its next scan, or has begun to send them;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
-    could not handle (meshctl check names them). The client's state is what the daemon last saw, and what
-    blocks it (a full disk, a folder that it may not write to) what it last met.
+    could not handle (meshctl check names them). An attachment counts as a letter of its own for as long as
+    it lies in the outbox. The client's state is what the daemon last saw, and what blocks it (a full disk, a
+    folder that it may not write to) what it last met.
 
     With --all, every mailbox of this server has a row: each settings file that -m can name, and that of
     $MESHCTL_CONFIG where it is another. One whose settings cannot be read, or that does not answer, is a row
