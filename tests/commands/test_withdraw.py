@@ -102,7 +102,7 @@ def test_too_late_says_so(site: Site) -> None:
 
 
 def test_what_is_not_in_out_cannot_be_withdrawn(site: Site) -> None:
-    site.place("nobody.pdf", pdf("of nobody"))
+    site.place("nobody.pdf", pdf("of nobody"), sidecar={"version": 1})
     message_id = _queued(site)
     [rejected] = set(site.messages()) - {message_id}
     assert "never sent" in site.meshctl("withdraw", rejected).stderr
