@@ -13,10 +13,12 @@ from datetime import date
 from enum import StrEnum
 
 from meshctl.errors import Rejection
-from meshctl.mesh.nhs_number import NHS_NUMBER_DIGITS, is_nhs_number
+from meshctl.mesh.nhs_number import NHS_NUMBER_DIGITS, holds_nhs_number, is_nhs_number
 
 GP_PROVIDER = "GPPROVIDER"
-MAILBOX_ID_RULE = "3 to 32 capital letters, digits, hyphens and underscores, a letter or digit first"
+MAILBOX_ID_RULE = (
+    "3 to 32 capital letters, digits, hyphens and underscores, a letter or digit first, no NHS number"
+)
 """The one rule for every mailbox id, for a person."""
 
 _MAILBOX_ID = re.compile(r"[A-Z0-9][A-Z0-9_-]{2,31}")
@@ -172,9 +174,36 @@ def _surname_rejection(text: str) -> Rejection:
     return Rejection("surname_invalid", text, "Give the family name as PDS holds it and drop the file again.")
 
 
+def check_mailbox_id(text: str) -> str:
+    """Return the id of a mailbox that a sidecar gives.
+
+    Raises:
+        Rejection: `to_mailbox_invalid`, when it cannot be one.
+
+    """
+    if not is_mailbox_id(text):
+        raise Rejection(
+            "to_mailbox_invalid",
+            "The to_mailbox of the sidecar is not a mailbox id.",
+            f"Give the recipient's MESH mailbox id, such as X26ABC1: {MAILBOX_ID_RULE}.",
+        )
+    return text
+
+
+def check_no_nhs_number(text: str, where: str) -> None:
+    """Raise Rejection `nhs_number_misplaced` for a value that is shown or kept as it is, and holds one."""
+    if holds_nhs_number(text):
+        raise Rejection(
+            "nhs_number_misplaced",
+            f"An NHS number stands where {where} belongs: a shifted column does that.",
+            "Check all values of the file, as others may be shifted too; drop it again with the right ones.",
+        )
+
+
 def is_mailbox_id(text: str) -> bool:
-    """True if `text` can be the id of a MESH mailbox."""
-    return _MAILBOX_ID.fullmatch(text) is not None and not text.startswith(f"{GP_PROVIDER}_")
+    """True if `text` can be the id of a MESH mailbox, which ledger and log show: no patient is in it."""
+    is_like_one = _MAILBOX_ID.fullmatch(text) is not None and not text.startswith(f"{GP_PROVIDER}_")
+    return is_like_one and not holds_nhs_number(text)
 
 
 def gp_provider(patient: Patient, date_of_birth_format: DateOfBirthFormat) -> str:

@@ -61,3 +61,8 @@ def _is_written_number(digits: str) -> bool:
     """True if digits of any script are an NHS number."""
     is_as_long = len(digits) == NHS_NUMBER_DIGITS
     return is_as_long and is_nhs_number("".join(str(int(digit)) for digit in digits))
+
+
+def holds_nhs_number(text: str) -> bool:
+    """True if an NHS number stands in a text."""
+    return next(nhs_numbers_in(text), None) is not None

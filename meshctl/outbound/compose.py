@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from meshctl.errors import Rejection
 from meshctl.mesh.address import (
-    MAILBOX_ID_RULE,
     NhsNumberCheck,
     Patient,
     check_date_of_birth,
+    check_mailbox_id,
     check_nhs_number,
+    check_no_nhs_number,
     check_surname,
     fits_header,
     gp_provider,
-    is_mailbox_id,
     plain_surname,
 )
 from meshctl.mesh.codes import ERROR, explain_report
@@ -104,7 +104,7 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     use_case = settings.use_cases[_choose_use_case(dropped, settings)]
     # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
     today = now.astimezone().date()
-    _check_resend_of(sidecar)
+    _check_shown(dropped.facts, sidecar)
     wrapping = _wrapping(dropped, use_case, settings, now, today)
     facts = wrapping.facts() if wrapping else dropped.facts
     _check_may_be_confidential(facts, use_case)
@@ -142,14 +142,28 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     return Draft(control, details, cautions, wrapping.envelope(control.subject) if wrapping else None)
 
 
-def _check_resend_of(sidecar: Sidecar) -> None:
+def _check_shown(facts: MessageFacts | None, sidecar: Sidecar) -> None:
+    """Raise Rejection if what goes into ledger or log as it is may name the patient."""
+    shown = {
+        "to_mailbox": sidecar.to_mailbox,
+        "resend_of": sidecar.resend_of,
+        "the version": _version_of(facts, sidecar),
+    }
+    for where, value in shown.items():
+        if value is not None:
+            check_no_nhs_number(value, where)
     if sidecar.resend_of is not None and MESSAGE_ID.fullmatch(sidecar.resend_of) is None:
-        # It goes into ledger and log as it is, so it must be an id and nothing else.
         raise Rejection(
             "resend_of_invalid",
             "The resend_of of the sidecar is not a message id.",
             "Give the id as 'meshctl list' shows it, or use 'meshctl resend ID'.",
         )
+
+
+def _version_of(facts: MessageFacts | None, sidecar: Sidecar) -> str | None:
+    if sidecar.version is not None:
+        return str(sidecar.version)
+    return (facts.document_version if facts else None) or None
 
 
 def _wrapping(
@@ -208,7 +222,7 @@ def _recipient(
     check = use_case.nhs_number_check
     if sidecar.to_mailbox is not None:
         named = facts.patient if facts else None
-        return _check_mailbox(sidecar.to_mailbox), _known_nhs_number(named, sidecar.patient, check), ()
+        return check_mailbox_id(sidecar.to_mailbox), _known_nhs_number(named, sidecar.patient, check), ()
     if _is_response(facts):
         raise IncompleteError(
             "response_without_mailbox",
@@ -372,16 +386,6 @@ def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> Incomple
     return IncompleteError("patient_incomplete", f"The patient's {' and '.join(missing)} is missing.", advice)
 
 
-def _check_mailbox(mailbox_id: str) -> str:
-    if not is_mailbox_id(mailbox_id):
-        raise Rejection(
-            "to_mailbox_invalid",
-            "The to_mailbox of the sidecar is not a mailbox id.",
-            f"Give the recipient's MESH mailbox id, such as X26ABC1: {MAILBOX_ID_RULE}.",
-        )
-    return mailbox_id
-
-
 def _known_nhs_number(
     named: PatientFacts | None, given: SidecarPatient | None, check: NhsNumberCheck
 ) -> str | None:
@@ -446,7 +450,7 @@ def _values(
     """
     named = facts.patient if facts else None
     given = sidecar.patient
-    version = None if sidecar.version is None else str(sidecar.version)
+    version = _version_of(facts, sidecar)
     made = {
         "title": sidecar.title or (facts.title if facts else None) or use_case.title,
         "patient_name": sidecar.patient_name
@@ -454,7 +458,7 @@ def _values(
         or (given.surname if given else None),
         "practice_name": (facts.practice_name if facts else None) or settings.mailbox.organisation,
         "ods_code": (facts.ods_code if facts else None) or settings.mailbox.ods_code,
-        "version": version if version is not None else (facts.document_version if facts else None) or "1",
+        "version": "1" if version is None else version,
     }
     keys = [name for name in template_names() if name not in made and name in KEYS]
     values = ((name, value_at(sidecar, name)) for name in keys)

@@ -28,7 +28,7 @@ from meshctl.payload.itk3 import (
     Organisation,
     make_envelope,
 )
-from meshctl.payload.sidecar import Sidecar, SidecarDocument, SidecarPatient, value_at
+from meshctl.payload.sidecar import LAST_VERSION, Sidecar, SidecarDocument, SidecarPatient, value_at
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
@@ -299,10 +299,11 @@ def _version(sidecar: Sidecar) -> int | None:
         version = int(sidecar.version)
     except ValueError:
         version = 0
-    if version < 1:
+    # It is kept in the ledger: nothing as long as an NHS number can be one.
+    if not 1 <= version <= LAST_VERSION:
         raise Rejection(
             "document_version_invalid",
-            "The version of a document that is wrapped is a whole number from 1.",
+            f"The version of a document that is wrapped is a whole number from 1 to {LAST_VERSION:,}.",
             "Correct version in the sidecar, or leave it out.",
         )
     return version

@@ -24,6 +24,8 @@ from meshctl.safe_xml import NOT_XML
 from meshctl.sizes import size_text
 
 SIDECAR_BYTES: Final = 1024 * 1024
+LAST_VERSION: Final = 999_999_999
+"""The highest number of a version: shorter than an NHS number."""
 
 _LIKE_A_KEY: Final = re.compile(r"[a-z_][A-Za-z_-]{0,39}[0-9]{0,2}")
 _MOST_FAULTS_SHOWN: Final = 5
@@ -73,7 +75,7 @@ _LocalId = Annotated[str, Field(max_length=300), _checked, _Expected(_TEXT.forma
 _Line = Annotated[str, Field(max_length=1000), _checked, _Expected(_TEXT.format(1000))]
 _Flag = Annotated[bool, _Expected("true or false")]
 _Version = Annotated[
-    Annotated[int, Field(ge=0, le=999_999_999)] | _Short,
+    Annotated[int, Field(ge=0, le=LAST_VERSION)] | _Short,
     _Expected("a whole number or text in quotes of at most 64 characters"),
 ]
 _Sha256 = Annotated[

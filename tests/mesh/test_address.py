@@ -125,7 +125,21 @@ def test_what_is_no_date_is_not_read(text: str) -> None:
         ("GPPROVIDER_9990000042_14022001", False),
         ("../X26", False),
         ("", False),
+        ("YGM24GXXX", True),
+        ("A81001", True),
+        ("9990000043", True),
+        ("9990000042", False),
+        ("9434765919", False),
+        ("999-000-0042", False),
+        ("X9990000042", False),
+        ("99900_00042A", False),
     ],
 )
 def test_one_rule_for_mailbox_ids(text: str, is_one: bool) -> None:
     assert is_mailbox_id(text) is is_one
+
+
+@given(st.from_regex(r"[A-Z0-9]{3,9}|[A-Z][A-Z0-9]{2}[A-Z]{2}[0-9]{3}", fullmatch=True))
+def test_an_id_as_mesh_gives_them_is_one(text: str) -> None:
+    """Whatever digits it has: those of MESH are shorter than an NHS number."""
+    assert is_mailbox_id(text)

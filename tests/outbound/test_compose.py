@@ -196,7 +196,7 @@ def test_a_response_goes_to_a_mailbox_under_the_acknowledgement_id(settings: Set
     assert _refused(settings, response, None, "send-document").code == "response_without_mailbox"
 
 
-@pytest.mark.parametrize("message_id", ["letter", "9990000042", "20261122091502480113_7f3a9c", "x" * 60])
+@pytest.mark.parametrize("message_id", ["letter", "9990000043", "20261122091502480113_7f3a9c", "x" * 60])
 def test_what_is_no_message_id_is_not_taken_for_one(settings: Settings, message_id: str) -> None:
     """It goes into ledger and log as it is, so it must be an id and nothing else."""
     assert _refused(settings, LETTER, _said(resend_of=message_id)).code == "resend_of_invalid"

@@ -196,6 +196,8 @@ def test_a_confidential_document_that_says_who_sends_it_is_refused(site: Site, t
         (_said({"confidential": True}), PDF, "confidential_not_sent"),
         (_said({"date": "yesterday"}), PDF, "document_date_invalid"),
         (_said(version="b"), PDF, "document_version_invalid"),
+        (_said(version="009990000042"), PDF, "document_version_invalid"),
+        (_said(version="9_990_000_042"), PDF, "nhs_number_misplaced"),
         (_said({"author": {"phone": "1"}}), PDF, "document_incomplete"),
         (_said({"type": "letter"}), PDF, "sidecar_wrong_value"),
         (_said({"kind": "letter"}), PDF, "sidecar_unknown_key"),

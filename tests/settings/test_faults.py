@@ -16,14 +16,14 @@ from tests.settings.loading import MINIMAL, faults, load
             'id = "x26"\nfolder = "mailbox"',
             (
                 'mailbox.id: found "x26"; expected a MESH mailbox id: 3 to 32 capital letters, digits,'
-                ' hyphens and underscores, a letter or digit first, for example id = "X26ABC1"'
+                ' hyphens and underscores, a letter or digit first, no NHS number, for example id = "X26ABC1"'
             ),
         ),
         (
             'folder = "mailbox"',
             (
                 "mailbox.id: missing; expected a MESH mailbox id: 3 to 32 capital letters, digits,"
-                ' hyphens and underscores, a letter or digit first, for example id = "X26ABC1"'
+                ' hyphens and underscores, a letter or digit first, no NHS number, for example id = "X26ABC1"'
             ),
         ),
         (
