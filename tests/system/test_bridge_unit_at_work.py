@@ -43,7 +43,7 @@ def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) ->
         started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
         started.run(PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1")
         for key, value in BRIDGE.items():
-            started.run("sed", "-i", f's|^#{key} = ""|{key} = "{value}"|', SETTINGS)
+            started.run("sed", "-i", f'/^\\[bridge]/,$ s|^#{key} = ""|{key} = "{value}"|', SETTINGS)
         started.write("/etc/meshctl/secrets/letters/password", "password\n")
         started.write("/etc/meshctl/secrets/letters/shared-key", "TestKey\n")
         started.run("chown", "-R", "root:meshctl", "/etc/meshctl/secrets")

@@ -29,7 +29,10 @@ def _host(tmp_path_factory: pytest.TempPathFactory, below: Path, wheel: Path) ->
     with machine(tmp_path_factory.mktemp("machine"), below, wheel) as started:
         started.run("systemd-sysusers")
         started.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/meshctl.conf")
-        started.run(PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1")
+        started.run(
+            PROGRAM, "init", "--system", "letters", "--mailbox", "X26ABC1",
+            "--organisation", "Larkfield Care Hub", "--ods-code", "Y99901",
+        )  # fmt: skip
         started.run("sh", "-c", f"printf '%s\\n' {AS_DROPPED} >> {SETTINGS}")
         yield started
 
