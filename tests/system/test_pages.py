@@ -34,7 +34,13 @@ Environment=PYTHONPATH={STAND_INS}
 ExecStart=/usr/bin/python3 {STAND_INS}/mail_and_webhook.py {ARRIVED}
 """
 # In this order, on one machine: each test goes on where the one before has ended.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600), pytest.mark.xdist_group("machine of the pages")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.long,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("machine of the pages"),
+    pytest.mark.parametrize("below", ["here", "debootstrap"], indirect=True, scope="session"),
+]
 
 
 @pytest.fixture(scope="module", name="brought")
