@@ -190,14 +190,11 @@ def _complete_name(_ctx: click.Context, _param: click.Parameter, typed: str) -> 
     help=f"A mailbox of this server by its name: the settings in {host.named_settings('NAME')}.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name=PROGRAM)
-@click.pass_context
-def cli(ctx: click.Context, config: Path | None, name: str | None) -> None:
+def cli(config: Path | None, name: str | None) -> None:
     """Drop a file into a folder: the patient's GP practice gets it over NHS MESH, and you see that it did."""
-    if name is None:
-        return
-    if config is not None:
+    # Whether there is such a mailbox is for the command to say, in the way that its callers read.
+    if name is not None and config is not None:
         raise click.UsageError("Give either -c FILE or -m NAME, not both.")
-    ctx.params["config"] = mailboxes.named_file(name)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from meshctl.settings.model import BridgeSettings
 from meshctl.settings.secrets import is_only_in_service, secret_file
 
 EXPIRES_SOON = timedelta(days=30)
+_MAY_BE_SILENT = timedelta(minutes=5)
 _SECRETS = ("password", "shared_key", "private_key")
 
 
@@ -188,4 +189,23 @@ def _running(setup: Setup) -> Finding:
             f"Start it: {host.START_BRIDGE}, or meshctl bridge. Nothing to do if {host.SCHEDULER} calls"
             " meshctl bridge --once.",
         )
+    silent = _silent_for(setup)
+    if silent is not None:
+        return warning(
+            name,
+            f"The mailbox is served by {server}, and MESH has not answered it for"
+            f" {int(silent.total_seconds()) // 60} minutes.",
+            "Its log says why: meshctl logs --bridge.",
+        )
     return ok(name, f"The mailbox is served by {server}.")
+
+
+def _silent_for(setup: Setup) -> timedelta | None:
+    """Return for how long MESH has not answered the bridge, if that is longer than it may be."""
+    try:
+        answered_at = setup.settings.answered_file.lstat().st_mtime
+    except OSError:
+        # It has not answered yet.
+        return None
+    silent = timedelta(seconds=setup.now.timestamp() - answered_at)
+    return silent if silent > _MAY_BE_SILENT + 2 * setup.settings.bridge.poll else None

@@ -13,6 +13,7 @@ from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.database import LedgerMissingError
 from meshctl.ledger.records import Message
+from meshctl.settings import mailboxes
 from meshctl.settings.load import find_settings_file, load_settings
 from meshctl.settings.model import Settings
 
@@ -26,7 +27,7 @@ def settings_of(ctx: click.Context) -> Settings:
     """
     meta = ctx.find_root().meta
     if _KEY not in meta:
-        meta[_KEY] = load_settings(_config_option(ctx), os.environ)
+        meta[_KEY] = load_settings(named_settings(ctx), os.environ)
     settings = meta[_KEY]
     if not isinstance(settings, Settings):
         raise TypeError("settings of another kind")
@@ -38,24 +39,31 @@ def settings_if_any(ctx: click.Context) -> Settings | None:
 
     Raises ConfigError if they are wrong.
     """
-    if find_settings_file(_config_option(ctx), os.environ) is None:
+    if find_settings_file(named_settings(ctx), os.environ) is None:
         return None
     return settings_of(ctx)
 
 
 def settings_file_of(ctx: click.Context) -> Path | None:
     """Return the settings file of this call, whether it can be read or not; None if there is none."""
-    file = find_settings_file(_config_option(ctx), os.environ)
+    file = find_settings_file(named_settings(ctx), os.environ)
     return None if file is None else file.absolute()
 
 
 def settings_file(ctx: click.Context) -> Path | None:
     """Return the settings file of this call, be it there or not; None where none was named nor is there."""
-    return find_settings_file(_config_option(ctx), os.environ)
+    return find_settings_file(named_settings(ctx), os.environ)
 
 
-def _config_option(ctx: click.Context) -> Path | None:
-    config = ctx.find_root().params.get("config")
+def named_settings(ctx: click.Context) -> Path | None:
+    """Return the settings file that -c or -m names; None without them.
+
+    Raises ConfigError if -m names no mailbox of this server.
+    """
+    given = ctx.find_root().params
+    name, config = given.get("name"), given.get("config")
+    if isinstance(name, str):
+        return mailboxes.named_file(name)
     return config if isinstance(config, Path) else None
 
 

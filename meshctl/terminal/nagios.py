@@ -2,8 +2,8 @@
 
 The conventions are those of https://www.monitoring-plugins.org/doc/guidelines.html: exit code 0 OK, 1
 WARNING, 2 CRITICAL, 3 UNKNOWN; `text | 'label'=value[unit];warn;crit;min`. What hangs is CRITICAL, as no
-message passes then; UNKNOWN is for settings that cannot be read. A daemon that does not run is a WARNING: for
-a person at a terminal it is a note, as cron may call `run --once`.
+message passes then; UNKNOWN is for settings that cannot be read. A daemon or bridge that does not run is a
+WARNING: for a person at a terminal it is a note, as cron may call `run --once`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class PluginState(IntEnum):
     UNKNOWN = 3
 
 
-_DAEMON: Final = "daemon"
+_MUST_RUN: Final = frozenset({"daemon", "bridge.runs"})
 
 # UNKNOWN hides nothing that is known to be critical.
 _WORST_FIRST: Final = (PluginState.CRITICAL, PluginState.UNKNOWN, PluginState.WARNING, PluginState.OK)
@@ -82,7 +82,7 @@ def _of(health: Health, severity: Severity) -> list[Finding]:
 
 def _severity(finding: Finding) -> Severity:
     is_note = finding.severity is Severity.INFO
-    return Severity.WARNING if is_note and finding.name == _DAEMON else finding.severity
+    return Severity.WARNING if is_note and finding.name in _MUST_RUN else finding.severity
 
 
 def _about(answer: Answer[Health], state: PluginState) -> str:

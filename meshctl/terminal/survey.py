@@ -18,6 +18,7 @@ from meshctl.errors import MeshctlError
 from meshctl.settings.load import find_settings_file, load_settings
 from meshctl.settings.mailboxes import SYSTEM_FILE, Place, every_mailbox, place_of
 from meshctl.settings.model import Settings
+from meshctl.terminal.context import named_settings
 from meshctl.terminal.output import os_error_text
 
 _T = TypeVar("_T")
@@ -127,13 +128,11 @@ def every_place(ctx: click.Context) -> list[Place]:
 
     Raises UsageError if the call names one mailbox; ConfigError if there is none.
     """
-    named = ctx.find_root().params.get("config")
-    if isinstance(named, Path):
+    if named_settings(ctx) is not None:
         raise click.UsageError("--all is about every mailbox of this server: leave out -c and -m.")
     return every_mailbox(os.environ)
 
 
 def this_place(ctx: click.Context) -> Place:
     """Return the mailbox of this call; whether there are such settings shows when they are read."""
-    named = ctx.find_root().params.get("config")
-    return place_of(find_settings_file(named if isinstance(named, Path) else None, os.environ) or SYSTEM_FILE)
+    return place_of(find_settings_file(named_settings(ctx), os.environ) or SYSTEM_FILE)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -175,6 +176,24 @@ def test_a_running_bridge_is_named(bridged: CheckedSite) -> None:
     assert found.ok
     assert f"served by the bridge, process {os.getpid()} on" in found.text
     assert server_of(mailbox) is None
+
+
+@pytest.mark.parametrize(("minutes", "is_well"), [(2, True), (30, False)])
+def test_a_bridge_that_mesh_does_not_answer_is_warned_of(
+    bridged: CheckedSite, minutes: int, is_well: bool
+) -> None:
+    """It runs, and nothing passes: only its log would say so."""
+    settings = load_settings(bridged.site.settings_file, {})
+    settings.bridge_work.mkdir(mode=0o700, exist_ok=True)
+    settings.answered_file.touch()
+    answered_at = time.time() - minutes * 60
+    os.utime(settings.answered_file, (answered_at, answered_at))
+
+    with serving(settings.mailbox, "the bridge"):
+        found = {finding.name: finding for finding in bridged.findings()}["bridge.runs"]
+
+    assert found.ok is is_well
+    assert ("has not answered it for 30 minutes" in found.text) is not is_well
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: links, which need a privilege")

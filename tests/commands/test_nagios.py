@@ -143,6 +143,22 @@ def test_a_server_without_mailboxes_is_unknown(server: Server) -> None:
     assert _read(server.meshctl("check", "--all", "--nagios"))[0] == "UNKNOWN"
 
 
+def test_a_mailbox_that_was_removed_is_unknown(server: Server) -> None:
+    """A monitor still asks for it, by its name."""
+    state, text, _ = _read(server.meshctl("-m", "removed", "check", "--nagios"))
+
+    assert (state, "There is no mailbox removed" in text) == ("UNKNOWN", True)
+
+
+@pytest.mark.parametrize("name", ["daemon", "bridge.runs"])
+def test_what_does_not_run_is_a_warning(name: str) -> None:
+    """For a person it is a note; a monitor is there to tell of it."""
+    state, line = plugin_line([_answer("letters", note(name, "It is not running.", "Start it."))])
+
+    assert state is PluginState.WARNING
+    assert line.startswith(f"MESHCTL WARNING - {name}: It is not running. | ")
+
+
 @pytest.mark.slow
 def test_what_hangs_is_critical(site: Site) -> None:
     """The plugin ends before the monitor ends it, and says what hangs."""
