@@ -24,6 +24,14 @@ def stamp_of(message_id: str) -> str:
     return message_id[-_ID_CHARACTERS:].partition("_")[0]
 
 
+def made_at(message_id: str) -> datetime | None:
+    """Return when an id was made, with or without a prefix; None if it names no time that there is."""
+    try:
+        return datetime.strptime(stamp_of(message_id), "%Y%m%d%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def is_message_id(text: str) -> bool:
     """True if `text` has the shape of a message id."""
     return _SHAPE.fullmatch(text) is not None

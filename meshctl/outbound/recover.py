@@ -36,7 +36,7 @@ from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMess
 from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
-from meshctl.mesh.message_id import is_message_id, new_message_id, stamp_of
+from meshctl.mesh.message_id import is_message_id, made_at, new_message_id, stamp_of
 from meshctl.mesh.states import Acknowledgement, State
 from meshctl.mesh.use_cases import UseCase
 from meshctl.outbound.handoff import HandOff
@@ -381,7 +381,8 @@ def _rebuilt_row(
         file_name=UNKNOWN_FILE,
         size_bytes=size_bytes,
         sha256=None,
-        created_at=services.clock.now(),
+        # When it was taken, and not when it was found again: a report of that day counts it.
+        created_at=made_at(message_id) or services.clock.now(),
         use_case=use_case.name if use_case is not None else None,
         workflow_id=control.workflow_id,
         asked=tuple(level for level in Acknowledgement if level in asked),

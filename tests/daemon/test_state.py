@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from meshctl.clock import iso
 from meshctl.files.owner import OWNER_NAME, ForeignFolderError, claim, owner_of
 from meshctl.ledger.database import LEDGER_NAME, open_for_writing
 from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
+from meshctl.mesh.message_id import made_at
 from tests.inbound.inbound_site import ACKNOWLEDGEMENT_CONTROL, report_on
 from tests.payloads import MadePatient, make_bundle_xml, make_response_xml, pdf, synthetic_nhs_number
 from tests.site import Site, make_site, sidecar
@@ -152,7 +154,13 @@ def test_a_ledger_put_back_while_nobody_ran_is_completed(site: Site, tmp_path: P
 
     site.run_once()
 
-    states = {message_id: row["state"] for message_id, row in site.messages().items()}
+    rows = site.messages()
+    # A report of the day has them where they belong.
+    for one in (waiting, sent, failed):
+        made = made_at(one)
+        assert made is not None
+        assert rows[one]["created_at"] == iso(made)
+    states = {message_id: row["state"] for message_id, row in rows.items()}
     assert states.pop(before) == states.pop(waiting) == "queued"
     assert states.pop(failed) == "failed"
     assert states.pop(sent) == "sent"
