@@ -11,7 +11,7 @@ seconds is left behind, as if it had been killed.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from meshctl.bridge.receive import Receiver
 from meshctl.bridge.send import PairSender
 from meshctl.bridge.tracking import Tracker
 from meshctl.clock import Clock
+from meshctl.daemon import problems
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.mailbox_lock import serving
 from meshctl.daemon.retry import RetriedWork, RetryPolicy
@@ -281,8 +282,14 @@ class Bridge:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with serving(self._settings.mailbox, "the bridge"):
-            self._claim_work_folder()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(serving(self._settings.mailbox, "the bridge"))
+                self._claim_work_folder()
+            except OSError as error:
+                # Its unit may keep the folder closed, which the system's own words do not say.
+                problem = problems.problem_of(error, problems.folders_of(self._settings))
+                raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
             self._alerts.open(self._settings.bridge_work / FILE_NAME)
             with self._signals.listen():
                 mailbox = self._settings.mailbox.id

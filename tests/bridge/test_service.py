@@ -215,6 +215,7 @@ def test_a_mailbox_that_is_not_there(tmp_path: Path, sandbox: Sandbox) -> None:
 
     assert ended.exit_code == 1
     assert "No such file or directory" in ended.stderr
+    assert "Mount or recreate the folder." in ended.stderr
     assert not (tmp_path / "away").exists()
 
 
