@@ -148,7 +148,7 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
     except PermissionError as error:
         raise ClosedSettingsError(
             f"{file}: the {what} cannot be read: {error.strerror}. Run meshctl as the user that the daemon"
-            f" runs as{host.AS_SERVICE}, or as an administrator."
+            f" runs as{host.AS_SERVICE}, or as an administrator. If that is this user, let it read the file."
         ) from None
     except OSError as error:
         raise ConfigError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
