@@ -60,8 +60,9 @@ class Clock:
         return _elapsing()
 
     def steady(self) -> float:
-        """Return the seconds that deadlines are measured on."""
-        return time.time() - self.jumps_seconds
+        """Return the seconds that deadlines are measured on, also before a jump was noticed."""
+        step = self._step()
+        return time.time() - self.jumps_seconds - (step if abs(step) >= _JUMP_SECONDS else 0.0)
 
     def age_seconds(self, changed_ns: int) -> float | None:
         """Return how long ago a file changed (`st_mtime_ns`), or None when its time is in the future.
@@ -84,6 +85,12 @@ class Clock:
         self.jumps_seconds += jump
         self._trusted_since = self.monotonic()
         return jump
+
+    def correct(self, jumps_seconds: float) -> None:
+        """Take the wall clock for right from now on: the sum of all jumps is this, whatever was seen."""
+        self._offset += self._step()
+        self.jumps_seconds = jumps_seconds
+        self._trusted_since = self.monotonic()
 
     def _step(self) -> float:
         """Return by how many seconds the wall clock has deviated since the last call of `notice_jump`."""

@@ -63,6 +63,24 @@ def test_no_file_is_old_by_a_jump_that_nobody_has_noticed(
     assert (clock.age_seconds(changed_ns) or 0) < 10
 
 
+@pytest.mark.parametrize("seconds", [200_000_000.0, -3600.0])
+def test_a_jump_makes_no_deadline_pass_before_it_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Nor after; and who corrects the clock meanwhile is not told of the jump a second time."""
+    clock, corrected, real = Clock(), Clock(jumps_seconds=-seconds), time.time
+    before, wanted = clock.steady(), real() + seconds
+
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    corrected.correct(0.0)
+
+    assert clock.steady() == pytest.approx(before, abs=1)
+    assert clock.notice_jump() == pytest.approx(seconds, abs=1)
+    assert clock.steady() == pytest.approx(before, abs=1)
+    assert corrected.notice_jump() is None
+    assert corrected.steady() == pytest.approx(wanted, abs=1)
+
+
 def test_nobody_else_reads_the_wall_clock() -> None:
     """There is one place where a test, or a person after a jump, has to look."""
     package = Path(__file__).parents[1] / "meshctl"

@@ -85,7 +85,7 @@ class ClockGuard:
         now = self._services.clock.now()
         if not behind.lasts_at(now):
             if not behind.is_right:
-                self._services.clock.jumps_seconds = behind.jumps_seconds
+                self._services.clock.correct(behind.jumps_seconds)
             # Otherwise the steady clock has left out the jump, if there was one, and simply goes on.
             self._keep(None)
         elif not behind.is_right:

@@ -31,6 +31,10 @@ class LedgerError(MeshctlError):
     """The ledger cannot be opened or read."""
 
 
+class LedgerReadOnlyError(LedgerError):
+    """It was opened for reading, and cannot be read without being written to, or may not be written to."""
+
+
 class LedgerMissingError(LedgerError):
     """There is no ledger yet, or it is just being made."""
 
@@ -106,7 +110,17 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     missing = LedgerMissingError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
     if not path.exists():
         raise missing
-    with _closed_on_error(path, f"{path.as_uri()}?mode=ro") as connection:
+    try:
+        return _open_existing(path, "mode=ro", missing)
+    except LedgerReadOnlyError:
+        # A writer was killed while it wrote: its log is recovered, for which who may write is needed.
+        return _open_existing(path, "mode=rw", missing)
+
+
+def _open_existing(path: Path, mode: str, missing: LedgerMissingError) -> sqlite3.Connection:
+    with _closed_on_error(path, f"{path.as_uri()}?{mode}") as connection:
+        # Nothing is changed by a reader, however it was opened.
+        connection.execute("PRAGMA query_only = ON")
         if not _has_tables(connection, path):
             raise missing
         return connection
@@ -189,5 +203,6 @@ def translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
     """Return an error of SQLite as a LedgerError; as a LedgerDamagedError if the file is damaged."""
     # SQLite's own texts name tables and pages, never values.
     if ailment_of(error) is not Ailment.DAMAGED:
-        return LedgerError(f"The ledger at {path} cannot be used: {error}.")
+        kind = LedgerReadOnlyError if primary_code(error) == sqlite3.SQLITE_READONLY else LedgerError
+        return kind(f"The ledger at {path} cannot be used: {error}.")
     return LedgerDamagedError(f"The ledger at {path} is damaged: {error}.")

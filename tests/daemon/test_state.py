@@ -10,7 +10,7 @@ import pytest
 
 from meshctl.clock import iso
 from meshctl.files.owner import OWNER_NAME, ForeignFolderError, claim, owner_of
-from meshctl.ledger.database import LEDGER_NAME, open_for_writing
+from meshctl.ledger.database import LEDGER_NAME, open_for_reading, open_for_writing
 from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, read_control_file, write_control_file
 from meshctl.mesh.message_id import made_at
@@ -58,6 +58,26 @@ def test_a_ledger_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path)
     assert f"{site.state} belongs to the mailbox {OTHER}" in check.stdout
     assert check.exit_code != 0
     assert site.messages() == before
+
+
+def test_a_ledger_whose_writer_was_killed_is_read(tmp_path: Path) -> None:
+    """What it had begun is undone, for which the ledger has to be written to, be it only to be read."""
+    whole, found = tmp_path / LEDGER_NAME, tmp_path / "found" / LEDGER_NAME
+    found.parent.mkdir()
+    ledger = Ledger(whole)
+    ledger.set_fact("known", "before")
+    ledger.close()
+    with closing(sqlite3.connect(whole, isolation_level=None)) as writer:
+        writer.executescript("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN IMMEDIATE;")
+        writer.execute("UPDATE facts SET value = 'begun' WHERE name = 'known'")
+        writer.executemany("INSERT INTO facts VALUES (?, ?)", [(f"{n}", "x" * 500) for n in range(500)])
+        shutil.copy(whole, found)
+        shutil.copy(f"{whole}-journal", f"{found}-journal")
+
+    with closing(open_for_reading(found)) as reader:
+        assert reader.execute("SELECT value FROM facts WHERE name = 'known'").fetchone()[0] == "before"
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("DELETE FROM facts")
 
 
 def test_a_ledger_that_goes_while_it_is_opened_is_closed(
