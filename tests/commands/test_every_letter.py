@@ -153,7 +153,7 @@ def test_every_letter_is_in_one_count_between_runs(before: _Drops, blocked: _Dro
 @pytest.mark.slow
 @given(_drops, _drops, _drops, _drops)
 # Without the phase that looks for a smaller example, in which each wait for a daemon would be repeated.
-@settings(max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)
+@settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)
 def test_every_letter_is_in_one_count_while_a_daemon_works(
     down: _Drops, running: _Drops, blocked: _Drops, killed: _Drops
 ) -> None:
