@@ -118,10 +118,9 @@ def _files_at(path: Path, most: int = _MOST_EXAMINED) -> list[Path]:
     try:
         with os.scandir(path) as entries:
             return [path / entry.name for entry in islice(entries, most)]
-    except NotADirectoryError:
-        return [path]
     except OSError:
-        return []
+        # Not every system has an error of its own for what is no folder.
+        return [path] if path.is_file() else []
 
 
 def _written_at(path: Path) -> datetime | None:
