@@ -67,7 +67,9 @@ def open_named(path: str | Path) -> BinaryIO:
         # So Linux answers for a socket.
         if error.errno == errno.ENXIO:
             raise _not_regular(path) from None
-        raise
+        # Windows has words of its own for the same errors.
+        code = error.errno or 0
+        raise OSError(code, os.strerror(code), str(path)) from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -63,10 +63,9 @@ def test_nothing_leaves_and_everybody_sees_why(site: Site) -> None:
     assert blocked["part"] == "outbound"
     assert "--clock-is-right" in blocked["advice"]
     assert sum(json.loads(status.stdout)["outbox"].values()) == 1
-    assert [one["name"] for one in json.loads(checked.stdout)["checks"] if one["severity"] == "error"] == [
-        "clock",
-        "daemon.blocked",
-    ]
+    errors = [one["name"] for one in json.loads(checked.stdout)["checks"] if one["severity"] == "error"]
+    # On Windows the folder of a test is open to everybody, which is an error, too.
+    assert [name for name in errors if not name.startswith("mode.")] == ["clock", "daemon.blocked"]
     assert len(site.stems()) == 1
 
 
