@@ -15,7 +15,7 @@ from meshctl.platform import host, system
 from meshctl.settings.layout import keep_settings, write_settings
 from meshctl.settings.load import load_settings
 from meshctl.settings.senders import SERVICE_USER
-from meshctl.terminal.context import settings_file
+from meshctl.terminal.context import settings_file_of
 from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
@@ -54,12 +54,11 @@ def command(ctx: click.Context, folder: Path, with_settings: bool, force: bool) 
     """
     source = folder.absolute()
     manifest = read_manifest(source)
-    file = settings_file(ctx)
+    file = settings_file_of(ctx)
     if file is None:
         raise click.UsageError(
             "There are no settings yet. Say with -m NAME or -c FILE where those of the back-up belong."
         )
-    file = file.absolute()
     found = read_regular(source / SETTINGS_NAME, _MOST_SETTINGS_BYTES)
     present = read_regular(file, _MOST_SETTINGS_BYTES) if file.exists() else None
     brings_settings = present is None or (with_settings and present != found)

@@ -45,14 +45,9 @@ def settings_if_any(ctx: click.Context) -> Settings | None:
 
 
 def settings_file_of(ctx: click.Context) -> Path | None:
-    """Return the settings file of this call, whether it can be read or not; None if there is none."""
+    """Return the settings file of this call, be it there and readable or not; None where none is known."""
     file = find_settings_file(named_settings(ctx), os.environ)
     return None if file is None else file.absolute()
-
-
-def settings_file(ctx: click.Context) -> Path | None:
-    """Return the settings file of this call, be it there or not; None where none was named nor is there."""
-    return find_settings_file(named_settings(ctx), os.environ)
 
 
 def named_settings(ctx: click.Context) -> Path | None:
