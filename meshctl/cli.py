@@ -92,7 +92,7 @@ COMMANDS: dict[str, dict[str, _Entry]] = {
         "lookup": _Entry("lookup", "Ask MESH for the mailboxes of an organisation."),
         "address": _Entry("address", "Print the routing string of a patient (To_DTS, Mex-To)."),
         "explain": _Entry(
-            "explain", "Explain a control file, a code, or an event of the log in plain words."
+            "explain", "Explain a control file, a payload, a code, or an event of the log in plain words."
         ),
         "use-cases": _Entry("use_cases", "List the use cases, as your settings change them."),
     },

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.site import Site, make_site
+
 _TESTS = Path(__file__).parent
 POSIX_ONLY: dict[str, dict[str, str]] = tomllib.loads((_TESTS / "posix_only.toml").read_text("utf-8"))
 
@@ -36,6 +38,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def _as_wide_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away the COLUMNS that a test's worker inherits: output into a pipe obeys it."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(name="site")
+def _site(tmp_path: Path) -> Site:
+    """A mailbox with all its folders, on which the daemon has never run."""
+    return make_site(tmp_path / "site")
 
 
 @pytest.fixture(name="london")

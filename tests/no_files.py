@@ -11,12 +11,10 @@ def link_to_itself(path: Path) -> None:
 
 
 def fifo(path: Path) -> None:
-    """Make a FIFO."""
     os.mkfifo(path)
 
 
 def bound_socket(path: Path) -> None:
-    """Make a socket."""
     before = os.getcwd()
     # The path of a socket may have no more than 108 characters.
     os.chdir(path.parent)
@@ -28,5 +26,4 @@ def bound_socket(path: Path) -> None:
 
 
 def folder(path: Path) -> None:
-    """Make a folder."""
     path.mkdir()

@@ -29,6 +29,7 @@ PAYLOAD_PAGE = ROOT / "meshctl" / "payload" / "README.md"
 OUTBOUND_PAGE = ROOT / "meshctl" / "outbound" / "README.md"
 INBOUND_PAGE = ROOT / "meshctl" / "inbound" / "README.md"
 BRIDGE_PAGE = ROOT / "meshctl" / "bridge" / "README.md"
+WINDOWS_PAGE = ROOT / "meshctl" / "platform" / "README.md"
 TESTS_PAGE = ROOT / "tests" / "README.md"
 PAGES = (
     README,
@@ -42,8 +43,10 @@ PAGES = (
     OUTBOUND_PAGE,
     INBOUND_PAGE,
     BRIDGE_PAGE,
+    WINDOWS_PAGE,
     TESTS_PAGE,
 )
+_HEADING = re.compile(r"^(#+ .*)$", re.MULTILINE)
 
 
 def settings_table() -> str:
@@ -65,10 +68,11 @@ def sidecar_table() -> str:
 
 
 def events_table() -> str:
-    """Return the events of the log, with level and meaning."""
-    rows = [("event", "level", "meaning")]
+    """Return the events of the log, with level, number in the Event Log and meaning."""
+    rows = [("event", "level", "id", "meaning")]
     rows += [
-        (f"`{kind.name}`", logging.getLevelName(kind.level), kind.meaning) for kind in event_table().values()
+        (f"`{kind.name}`", logging.getLevelName(kind.level), str(kind.number), kind.meaning)
+        for kind in event_table().values()
     ]
     return _markdown(rows)
 
@@ -124,6 +128,23 @@ def section(text: str, title: str) -> str:
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", text, re.DOTALL | re.MULTILINE)
     assert found, f"README.md has no section {title}"
     return found[1]
+
+
+def parts(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each heading of a page, and what stands under it up to the next of any level."""
+    # A comment of a block begins as a heading does.
+    pieces = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
+    title, gathered = "", ""
+    for piece in pieces:
+        if piece.startswith("```"):
+            gathered += piece + "\n"
+            continue
+        before, *rest = _HEADING.split(piece)
+        gathered += before
+        for heading, after in zip(rest[::2], rest[1::2], strict=True):
+            yield title, gathered
+            title, gathered = heading.lstrip("# "), after
+    yield title, gathered
 
 
 def _setting_rows(title: str, model: type[Section]) -> Iterator[tuple[str, str, str]]:

@@ -27,6 +27,7 @@ from meshctl.platform import host
 from meshctl.platform.common import STOP
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from tests import ready
+from tests.payloads import make_bundle_xml
 
 MAILBOX_ID = "X26ABC1"
 SIDECAR_SUFFIX = ".meta.json"
@@ -98,7 +99,6 @@ class Site:
 
     @property
     def settings_file(self) -> Path:
-        """Return the settings file."""
         return self.root / "meshctl.toml"
 
     @property
@@ -407,7 +407,7 @@ def _has_been_asked(state_folder: Path) -> bool:
 
 # A site that has documents wrapped, on top of what is quick.
 WRAPPING: Mapping[str, Mapping[str, Any]] = {
-    "mailbox": {"ods_code": "Y99901", "organisation": "Larkfield Care Hub"},
+    "mailbox": {"ods_code": "Y99901", "organisation": "Larkfield Care Hub", "phone": "0113 496 0000"},
     **{name: {"payload": "itk3-document"} for name in AS_DROPPED},
 }
 
@@ -443,8 +443,31 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = HANG
 
 def sidecar(nhs_number: str = "9990000042", **said: Any) -> dict[str, Any]:
     """Return a sidecar that says all that an opaque file needs, changed as asked."""
-    patient = {"nhs_number": nhs_number, "date_of_birth": "2001-02-14", "surname": "Smith"}
+    patient = {
+        "nhs_number": nhs_number,
+        "date_of_birth": "2001-02-14",
+        "surname": "Smith",
+        # Without it the log warns of each letter.
+        "verified": True,
+    }
     return {"use_case": "send-document", "patient": patient, **said}
+
+
+def many_messages(site: Site, files: int, prefix: str = "") -> Path:
+    """Write messages beside the outbox, which count as dropped; return their folder, to be renamed in."""
+    elsewhere = site.root / "many"
+    elsewhere.mkdir()
+    template = make_bundle_xml(identifier="NUMBER")
+    for number in range(files):
+        path = elsewhere / f"{prefix}{number:05}.xml"
+        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
+        site.dropped.append(Dropped(path, data))
+    return elsewhere
+
+
+def drop_backlog(site: Site, files: int, prefix: str = "") -> None:
+    """Drop many messages at once: a whole sub-folder of the outbox comes into being."""
+    many_messages(site, files, prefix).rename(site.outbox / "send-document")
 
 
 def sidecar_bytes(said: object) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lxml import etree
 from rich.console import Console
 
 from meshctl.clock import instant
@@ -38,7 +39,9 @@ from tests.site import wait_until
 WRONG_ON_PURPOSE = "mistyped-number.xml"
 PERSONAL = re.compile(
     r'(?:family|given|birthDate)(?: value="|": "|": \[\s*")([^"]+)|'
-    r'"(?:surname|date_of_birth|nhs_number|patient_name)": "([^"]+)"'
+    r'"(?:surname|date_of_birth|nhs_number|patient_name)": "([^"]+)"|'
+    r"<(?:family|given)>([^<]+)<|"
+    r"\^NHS\^NH\|\|([^^|]+)\^"
 )
 MESSAGE = Message(
     message_id="20261122091502480113_7F3A9C",
@@ -59,6 +62,7 @@ MESSAGE = Message(
     sha256=None,
     reason=None,
 )
+_DEFINITIONS = "https://fhir.nhs.uk/STU3/MessageDefinition/"
 MISSED = HistoryEntry(
     instant("2026-11-23T09:15:02.480Z"), "DEADLINE", "sent", "infrastructure_ack", "Not come."
 )
@@ -121,6 +125,34 @@ def test_sample_is_synthetic(sample: Path) -> None:
     assert len(found) > 14
     assert {number[:3] for _, number in found} == {"999"}
     assert wrong <= {WRONG_ON_PURPOSE}
+
+
+def test_samples_are_examples(sample: Path) -> None:
+    """Messages are XML, as the guides want, and name the event and definition of their own guide."""
+    found = {}
+    for path in _payloads(sample):
+        if path.suffix == ".xml" and "cda" not in path.name:
+            header = etree.parse(path).find("{*}entry/{*}resource/{*}MessageHeader")
+            assert header is not None
+            [event] = header.findall("{*}event/{*}code")
+            [named] = header.findall("{*}extension/{*}extension[@url='MessageDefinition']//{*}reference")
+            found[event.get("value")] = str(named.get("value")).removeprefix(_DEFINITIONS)
+
+    assert found == {
+        "ITK003D": "ITK-eDischarge-MessageDefinition-4",
+        "ITK004D": "ITK-MH-eDischarge-MessageDefinition-4",
+        "ITK005D": "ITK-EC-eDischarge-MessageDefinition-4",
+        "ITK006D": "ITK-OPL-MessageDefinition-4",
+        "ITK007C": "ITK-GPConnectSendDocument-MessageDefinition-1",
+        "ITK009D": "ITK-DM-Immunization-MessageDefinition-1",
+        "ITK010D": "ITK-DM-EmergencySupply-MessageDefinition-1",
+        "ITK013D": "ITK-DM-MIRC-MessageDefinition-1",
+        # The Pharmacy First guide has no definition of its own, and gives this value.
+        "ITK014M": "https://fhir.nhs.uk/MessageDefinition",
+    }
+    assert {path.name for path in _payloads(sample) if path.suffix == ".json"} == {
+        path.name for path in _payloads(sample) if path.name.endswith(".meta.json")
+    }
 
 
 def test_pdfs_of_the_sample_are_whole(sample: Path) -> None:
@@ -207,7 +239,7 @@ def test_messages_are_shown_moving_at_a_terminal() -> None:
     last = show_live(_scenes(), Console(file=out, force_terminal=True, width=100, color_system=None))
 
     assert last is not None
-    assert "letter.xml  send-document  =====>  completed" in out.getvalue()
+    assert "letter.xml  send-document  =====>    completed" in out.getvalue()
     assert "1/1" in out.getvalue()
 
 
@@ -235,9 +267,8 @@ def test_summary_tells_what_is_missing_and_what_to_do(sample: Path) -> None:
     )
     out = io.StringIO()
 
-    print_summary(
-        Scene(7.0, parts, 1), load_settings(sample / "meshctl.toml", {}), Console(file=out, width=400)
-    )
+    settings = load_settings(sample / "meshctl.toml", {})
+    print_summary(Scene(7.0, parts, 1), settings, sample, Console(file=out, width=400))
 
     assert out.getvalue().splitlines()[1:12] == [
         "After 7 s: 1 queued, 1 failed, 1 overdue.",
@@ -278,10 +309,10 @@ def test_demo_ends_as_its_script_says(tmp_path: Path) -> None:
         )
     )
     personal = {
-        one or other
+        "".join(found)
         for path in _payloads(folder)
         if path.suffix != ".pdf"
-        for one, other in PERSONAL.findall(path.read_text(encoding="utf-8"))
+        for found in PERSONAL.findall(path.read_text(encoding="utf-8"))
     }
 
     assert played.returncode == 0, played.stdout + played.stderr

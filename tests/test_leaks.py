@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
+from tests.hl7_messages import mdm
+from tests.itk2 import make_business_answer, make_infrastructure_answer
 from tests.outbound.bad_input import CASES
 from tests.outbound.cases import DATE_OF_BIRTH, NHS_NUMBER, PATIENT, SAID, SURNAME
 from tests.payloads import make_bundle_json, make_bundle_xml, pdf
@@ -158,7 +160,8 @@ def _check_that_there_was_something_to_find(day: Day) -> None:
     events = {entry.event for entry in day.site.log()}
     assert events >= {
         "message.queued", "message.rejected", "message.repeat", "message.failed", "message.sent",
-        "report.recorded", "report.unmatched", "report.unreadable", "ack.recorded", "file.index_rows_refused",
+        "report.recorded", "report.unmatched", "report.unreadable", "ack.recorded", "ack.unmatched",
+        "file.index_rows_refused",
     }  # fmt: skip
 
 
@@ -193,6 +196,7 @@ def _drop_everything(site: Site) -> None:
     site.place(f"{stem}.pdf", pdf("patient in the name"), sidecar=whole)
     site.place(f"{stem} refused.pdf", pdf("and refused"), sidecar={**whole, "use_case": "unheard-of"})
     site.place(f"GPPROVIDER_{NHS_NUMBER}_14022001_{SURNAME}.pdf", pdf("lacks its sidecar"))
+    _drop_hl7(site)
     for number in range(_LETTERS):
         made = make_bundle_json if number % 2 else make_bundle_xml
         folder = ("send-document", "consultation-report", "inpatient-discharge")[number % 3]
@@ -200,6 +204,32 @@ def _drop_everything(site: Site) -> None:
         data = made(identifier=f"letter {max(number, 10)}", patients=(_PERSON,), title=_SUBJECT)
         site.place(f"{NHS_NUMBER}-{number}.xml", data, folder=folder)
     _drop_into_in(site)
+
+
+def _drop_hl7(site: Site) -> None:
+    """Drop HL7 v2 that is sent, and with the patient wherever a message may have something wrong."""
+    (site.outbox / "document").mkdir()
+    pid = {3: f"{NHS_NUMBER}^^^NHS^NH", 5: f"{SURNAME}^{_GIVEN_NAME}^^^Ms", 7: DATE_OF_BIRTH.replace("-", "")}
+    everywhere = dict.fromkeys(range(2, 26), f"{SURNAME}^{NHS_NUMBER}^{_SUBJECT}")
+    wrong = [
+        mdm(pid=pid, txa=everywhere),
+        mdm(pid=pid, msh={18: SURNAME}),
+        mdm(pid=pid, msh={9: f"{SURNAME}^{NHS_NUMBER}"}),
+        mdm(pid={**pid, 3: f"{NHS_NUMBER}^^^{SURNAME}^{_GIVEN_NAME}"}),
+        mdm(pid={**pid, 5: f"{SURNAME}^{_GIVEN_NAME} {_GIVEN_NAME * 50}^^^Ms"}),
+        mdm(pid={**pid, 7: SURNAME}),
+        mdm(pid=pid, obx=[{2: SURNAME, 5: NHS_NUMBER}]),
+        mdm(pid=pid, obx=[{3: SURNAME, 5: f"{SURNAME} {NHS_NUMBER}", 11: SURNAME}]),
+        mdm(pid=pid, obx=[{5: f"^^^Base64^{SURNAME}"}]),
+        mdm(pid=pid) + mdm(pid=pid),
+        mdm(pid=pid).decode().encode("utf-16"),
+        mdm("T11", pid=pid, txa={12: f"{SURNAME} {NHS_NUMBER}"}, obx=[]),
+    ]
+    for number, data in enumerate(wrong):
+        site.place(f"{SURNAME} {_GIVEN_NAME} {number}.hl7", data, folder="document")
+    for number in range(3):
+        data = mdm(pid=pid, txa={12: f"{SURNAME}-{number}", 25: f"{_SUBJECT}.pdf"}, msh={10: NHS_NUMBER})
+        site.place(f"{SURNAME} {NHS_NUMBER} sent {number}.hl7", data, folder="document")
 
 
 def _drop_into_in(site: Site) -> None:
@@ -215,6 +245,12 @@ def _drop_into_in(site: Site) -> None:
     (folder / f"{NHS_NUMBER}.dat").write_bytes(make_bundle_xml(patients=(_PERSON,)))
     data = replace(report, message_type="Data", status=None, to_dts="X26ABC1")
     (folder / f"{NHS_NUMBER}.ctl").write_bytes(write_control_file(data))
+    for number, answer in enumerate(
+        (make_business_answer(NHS_NUMBER, "AE", (NHS_NUMBER,)), make_infrastructure_answer(SURNAME, SURNAME))
+    ):
+        (folder / f"{NHS_NUMBER} {number}.dat").write_bytes(answer.replace(b"Lowe", SURNAME.encode()))
+        answered = replace(data, from_dts="P81001", workflow_id="TOC_DISCH_DMS_ACK", local_id="")
+        (folder / f"{NHS_NUMBER} {number}.ctl").write_bytes(write_control_file(answered))
     (folder / f"{NHS_NUMBER} broken.ctl").write_bytes(f"<DTSControl><Subject>{SURNAME} {NHS_NUMBER}".encode())
 
 

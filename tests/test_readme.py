@@ -38,10 +38,13 @@ CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 
 def _commands() -> list[str]:
     """Return every line that begins with `meshctl` in the pages' blocks and in their prose."""
-    shell = [line for block in code_blocks(ALL_PAGES, "sh") for line in block.splitlines()]
+    shells = ("sh", "bat", "powershell")
+    blocks = [block for shell in shells for block in code_blocks(ALL_PAGES, shell)]
+    shell = [line for block in blocks for line in block.splitlines()]
     prose = re.findall(r"`(meshctl [^`]+)`", ALL_PAGES)
     by_sudo = re.findall(r"/usr/local/bin/(meshctl -.*|meshctl check.*)$", ALL_PAGES, re.MULTILINE)
-    lines = [line.removesuffix(" &") for line in (*shell, *prose, *by_sudo) if line.startswith("meshctl ")]
+    typed = [line.removesuffix(" &").removesuffix(" | more") for line in (*shell, *prose, *by_sudo)]
+    lines = [line for line in typed if re.match(r"meshctl (?!--version$)", line)]
     return [line for line in dict.fromkeys(lines) if not re.search(r" (COMMAND|ID|CODE)\b", line)]
 
 

@@ -12,12 +12,7 @@ from meshctl.ledger.database import LEDGER_FORMAT, LEDGER_NAME
 from tests.commands.client import transfer
 from tests.invariants import check_invariants
 from tests.payloads import pdf
-from tests.site import Site, make_site, sidecar
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "mesh")
+from tests.site import Site, sidecar
 
 
 def _ids(ledger: Path) -> list[str]:

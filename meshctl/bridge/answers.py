@@ -1,7 +1,7 @@
-"""What MESH's answers mean: which may be believed, and what a failed call says about a message.
+"""What MESH's answers mean: which may be trusted, and what a failed call says about a message.
 
 Proxies, gateways and sign-in pages stand between the bridge and MESH, and each of them may answer a call.
-None of them is believed: a redirect is never MESH's, and a rejection counts only in MESH's own words; an HTML
+None of them is trusted: a redirect is never MESH's, and a rejection counts only in MESH's own words; an HTML
 page with the same status says nothing.
 
 A failed call means: try again later, not allowed, rejected for good, or nobody knows. Everything hangs on
@@ -51,7 +51,7 @@ class NotMeshError(requests.RequestException):
 
 
 class StoppedError(BaseException):
-    """The bridge was told to stop in the midst of a call. No error: nothing that retries may catch it."""
+    """The bridge was asked to stop in the midst of a call. No error: nothing that retries may catch it."""
 
 
 def is_sane_id(text: object) -> TypeGuard[str]:
@@ -161,7 +161,7 @@ class ApiFault:
 _MALFORMED: Final = ApiFault(FailureKind.REJECTED, "TRANSFER", "06", _MALFORMED_TEXT)
 _ANSWER: Final = "ANSWER"
 _PROXY: Final = "PROXY"
-_NO_PROXY_TEXT: Final = "MESH cannot be reached: what $HTTPS_PROXY says is not the address of a usable proxy"
+_NO_PROXY_TEXT: Final = "MESH cannot be reached: $HTTPS_PROXY is not the address of a usable proxy"
 _TOO_LARGE: Final = "HTTP-413"
 _LOCAL_ADVICE: Final = "Look at the folder that is named, its disk and its rights; meshctl check says more."
 _UNFORESEEN: Final = "UNFORESEEN"
@@ -170,7 +170,7 @@ _ADVICE_BY_KIND = {
         "Check mailbox.id; environment, password, shared_key and certificate in [bridge]; this computer's"
         " clock; and with the National Service Desk whether the mailbox is in use."
     ),
-    FailureKind.LATER: "The bridge keeps trying; if it goes on, ask the National Service Desk.",
+    FailureKind.LATER: "The bridge keeps trying; if this continues, ask the National Service Desk.",
 }
 
 
@@ -227,10 +227,12 @@ def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
             # Before anything is sent: requests and http.client look at headers first.
             return _MALFORMED
         case (
-            requests.RequestException() | urllib3.exceptions.HTTPError() | ConnectionError() | TimeoutError()
+            requests.RequestException()
+            | urllib3.exceptions.HTTPError()
+            | ssl.SSLError()
+            | ConnectionError()
+            | TimeoutError()
         ):
-            return _no_answer(error, lost)
-        case ssl.SSLError():
             return _no_answer(error, lost)
     raise error
 
@@ -238,7 +240,7 @@ def fault_of(error: Exception, *, uploading: bool = False) -> ApiFault:
 def fault_of_response(response: requests.Response, *, uploading: bool = False) -> ApiFault:
     """Return what an answer of 400 and above means, as `fault_of` does.
 
-    A rejection is believed in MESH's own words alone. Anybody else who says no has not passed the request on.
+    A rejection is trusted in MESH's own words alone. Anybody else who says no has not passed the request on.
     """
     status = response.status_code
     if status in _DENIED:
@@ -249,13 +251,13 @@ def fault_of_response(response: requests.Response, *, uploading: bool = False) -
         return ApiFault(FailureKind.LATER, "", f"HTTP-{status}", text, _retry_after(response.headers))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         kind = FailureKind.UNSURE if uploading else FailureKind.LATER
-        text = f"MESH or something before it failed (HTTP {status})"
+        text = f"MESH, or something on the way to it, failed (HTTP {status})"
         return ApiFault(kind, "", f"HTTP-{status}", text, _retry_after(response.headers))
     rejection = rejection_in(response)
     if rejection is not None:
         return _rejected(status, rejection)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        text = f"something on the way to MESH takes no upload of that size (HTTP {status})"
+        text = f"something on the way to MESH rejects an upload of that size (HTTP {status})"
         return ApiFault(FailureKind.LATER, "", _TOO_LARGE, text)
     return ApiFault(FailureKind.LATER, "", _ANSWER, f"what answered is not MESH (HTTP {status})")
 
@@ -328,8 +330,8 @@ def _tls_text(error: Exception) -> str:
             return f"the certificate of the MESH server is not trusted: {inner.verify_message}"
         if isinstance(inner, ssl.SSLError) and inner.reason:
             reason = inner.reason.lower().replace("_", " ")
-            return f"no safe connection to MESH; one side rejects the other ({reason})"
-    return "no safe connection to MESH"
+            return f"no secure connection to MESH; one side rejects the other ({reason})"
+    return "no secure connection to MESH"
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:

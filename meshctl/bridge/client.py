@@ -107,7 +107,7 @@ def _watched(pool: type[HTTPConnectionPool], waiting: Waiting) -> type:
 
 
 class BridgeClient(MeshClient):
-    """A client for one mailbox, which talks to MESH's own address and believes no other.
+    """A client for one mailbox, which talks to MESH's own address and trusts no other.
 
     A connection over which nothing was sent for `idle_seconds` is not trusted with a message. `should_stop`
     is asked while an answer comes in.
@@ -169,10 +169,10 @@ class BridgeClient(MeshClient):
         is_taken = status in (_WITH_PAYLOAD if has_payload else TAKEN)
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and not is_several:
             response.close()
-            raise NotMeshError(f"what answered is not MESH: it leads to another address (HTTP {status})")
+            raise NotMeshError(f"what answered is not MESH: it redirects to another address (HTTP {status})")
         if not is_taken and not is_several and not HTTPStatus.BAD_REQUEST <= status < _MOST_STATUS:
             response.close()
-            raise NotMeshError(f"what answered is not MESH: it never answers so (HTTP {status})")
+            raise NotMeshError(f"what answered is not MESH: it never answers like that (HTTP {status})")
         if has_payload and is_taken:
             return
         body = self._read(response)
@@ -183,7 +183,7 @@ class BridgeClient(MeshClient):
         if response.url == self.mailbox_url and is_taken and response.content.strip():
             answer = object_of(response)
             if answer.get("mailboxId", answer.get("mailbox_id")) not in (None, self._mailbox):
-                raise NotMeshError("what answered is not MESH: it shakes hands with another mailbox")
+                raise NotMeshError("what answered is not MESH: its handshake is for another mailbox")
 
     def _read(self, response: Response) -> bytes:
         """Return the body of an answer; close one that is too long or takes too long."""
@@ -203,7 +203,7 @@ class BridgeClient(MeshClient):
         if self.should_stop():
             raise StoppedError
         if size_bytes > _MOST_BYTES:
-            raise NotMeshError("what answered is not MESH: its answer has no end")
+            raise NotMeshError("what answered is not MESH: its answer does not end")
         if monotonic() > give_up_at:
             raise NotMeshError("MESH was reached and did not answer in time")
 

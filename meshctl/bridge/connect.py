@@ -72,7 +72,7 @@ def connect(settings: Settings, environ: Mapping[str, str] = os.environ) -> "Bri
         timeout=bridge.timeout.total_seconds(),
         application_name="meshctl",
     )
-    # Without a bundle of MESH's own, what requests itself would believe.
+    # Without a bundle of MESH's own, what requests itself would trust.
     client.verify_by(ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"))
     return client
 

@@ -25,7 +25,7 @@ from requests import Response
 from meshctl.bridge.answers import NotMeshError, StoppedError
 from meshctl.bridge.client import BridgeClient, Waiting
 from meshctl.files import durable
-from meshctl.mesh.codes import ERROR, SUCCESS
+from meshctl.mesh.codes import ERROR
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile, StatusRecord
 from meshctl.platform import system
 from meshctl.sizes import size_text
@@ -46,7 +46,6 @@ _MODE: Final = 0o640
 
 _REPORT: Final = "Report"
 _NOT_GIVEN: Final = "UNKNOWN"
-_ARRIVED: Final = "Transferred to recipient mailbox"
 _IS_SET: Final = frozenset({"Y", "YES", "T", "TRUE", "1"})
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -280,7 +279,7 @@ def _status(texts: Mapping[str, str], *, is_report: bool) -> StatusRecord:
     """Return the status record; a message without one has arrived."""
     status = _text(texts, "mex-statussuccess")
     if not is_report and not status:
-        return StatusRecord(_text(texts, "mex-statustimestamp"), "TRANSFER", SUCCESS, "00", _ARRIVED)
+        return StatusRecord.arrived(_text(texts, "mex-statustimestamp"))
     return StatusRecord(
         date_time=_text(texts, "mex-statustimestamp"),
         event=_text(texts, "mex-statusevent"),

@@ -21,16 +21,14 @@ from meshctl import clock
 from meshctl.bridge.upload import MexHeaders, Uploads
 from meshctl.files import durable
 from meshctl.files.client_folders import ClientFolders, DecidedPair, PairOutcome, TakenPair
-from meshctl.files.reading import open_regular, read_regular
+from meshctl.files.reading import load_control, open_regular
 from meshctl.journal.masking import mask_numbers
 from meshctl.mesh.codes import ERROR, SUCCESS
 from meshctl.mesh.control_file import (
-    CONTROL_FILE_MAX_BYTES,
     MAX_CHARACTERS,
     ControlFile,
     ControlFileError,
     StatusRecord,
-    read_control_file,
     write_control_file,
     write_report,
 )
@@ -92,7 +90,7 @@ class UnfitPairError(Exception):
 def read_control(path: str) -> ControlFile:
     """Read the control file of a pair. Raises UnfitPairError, OSError."""
     try:
-        return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
+        return load_control(path)
     except ControlFileError as error:
         raise UnfitPairError(_NO_CONTROL, f"Control file is unreadable: {error}") from None
     except OSError as error:
@@ -301,7 +299,7 @@ class PairFinisher:
         try:
             return write_report(control, self._mailbox_id, mesh_id, status)
         except ControlFileError:
-            # Its own texts fit in no control file; the name of the file tells which message it is.
+            # Its own texts fit in no control file; the name of the file says which message it is.
             return write_report(None, self._mailbox_id, mesh_id, status)
 
     def _staged_report(self, stem: str) -> str:

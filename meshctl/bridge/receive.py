@@ -78,7 +78,7 @@ _MOST_LOGGED: Final = 1000
 _MOST_LOGGED_ODD: Final = 20
 _LONGEST_ID: Final = 100
 _LEFT_ADVICE: Final = (
-    "MESH keeps it for some days. Ask its sender or the National Service Desk, by its id, if it goes on."
+    "MESH keeps it for some days. Ask its sender or the National Service Desk, by its id, if this continues."
 )
 
 
@@ -300,13 +300,13 @@ class Receiver:
         raise BridgeFault(fault) from None
 
     def _count_failure(self, message_id: str, fault: ApiFault | None = None) -> None:
-        """Count a failure to receive or acknowledge a message; let others pass if it goes on."""
+        """Count a failure to receive or acknowledge a message; let others pass if it continues."""
         self._failures[message_id] += 1
         if self._failures[message_id] >= _TRIES:
             self._set_aside.add(message_id)
             if fault is not None:
                 self._rest(message_id)
-                self._log_left(message_id, f"time after time {fault.text}")
+                self._log_left(message_id, f"it failed several times in a row: {fault.text}")
 
     def _rest(self, message_id: str) -> None:
         """Leave a message alone for a while, longer each time."""

@@ -293,7 +293,7 @@ class PairSender:
         if upload.chunks_sent + 1 < upload.chunks:
             self._uploads.drop(pair.stem)
             self._settled(pair, arrived=False)
-            # It starts again with its first chunk: at once, but not time after time.
+            # It starts again with its first chunk: at once, but not over and over.
             if restarts := self._restarts[pair.stem]:
                 self._queue.postpone(min(2.0**restarts, _LONGEST_REST_SECONDS))
             self._restarts[pair.stem] += 1

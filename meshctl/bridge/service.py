@@ -26,15 +26,19 @@ from meshctl.bridge.send import PairSender
 from meshctl.bridge.tracking import Tracker
 from meshctl.clock import Clock
 from meshctl.daemon import problems
+from meshctl.daemon.alert_test import AlertTests, bridge_of
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.mailbox_lock import serving
+from meshctl.daemon.obstacles import Obstacle, ObstacleNote, of_bridge
 from meshctl.daemon.retry import RetriedWork, RetryPolicy
 from meshctl.daemon.waiting import FILE_NAME
 from meshctl.daemon.wake_ups import Signals
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.client_folders import ClientFolders
+from meshctl.files.durable import make_folder
 from meshctl.files.owner import claim
 from meshctl.journal.events import Journal
+from meshctl.journal.log_file import retry_log
 from meshctl.platform import host
 from meshctl.platform.systemd import ServiceManager
 from meshctl.settings.model import Settings
@@ -100,6 +104,8 @@ class Bridge:
         self._manager = manager
         self._sending: PairSender | None = None
         self._receiving: Receiver | None = None
+        self._note = ObstacleNote(settings.bridge_work)
+        self._tests = AlertTests(bridge_of(settings), journal)
         self._tracker = Tracker(clients.tracking, settings.state.folder, journal)
         self._ended = Event()
         self._connected = Event()
@@ -126,11 +132,12 @@ class Bridge:
             while not self._should_stop():
                 # Nothing is known before MESH has answered, or is away.
                 if self._connected.is_set() or self._handshake.retried.problem is not None:
-                    self._manager.turned(self._obstacles(), self._status)
+                    self._tell_obstacles()
+                self._tests.answer(self._settings)
                 self._break_off()
                 self._signals.wait(min(_OUT_EVERY_SECONDS, self._manager.longest_wait_seconds))
             self._manager.stopping()
-            self._journal.info("bridge.stopping")
+            self._journal.info("bridge.stopping", asked_by=self._signals.asked_by)
             self._end(threads)
             self._alerts.close(_LAST_ALERTS_SECONDS)
 
@@ -142,9 +149,10 @@ class Bridge:
                 self._break_off()
                 self._signals.wait(_LOOK_SECONDS)
             self._end(threads)
+            self._tell_obstacles()
             self._alerts.close(_LAST_ALERTS_SECONDS)
         if lines := [
-            f"{part.retried.name}: {problem.text}. {problem.advice or ''}".rstrip()
+            f"{part.retried.name}: {problem}"
             for part in self._parts
             if (problem := part.retried.problem) is not None
         ]:
@@ -205,9 +213,14 @@ class Bridge:
         # Nothing is read again on SIGHUP: a terminal that has gone away ends the bridge.
         return self._signals.stop_requested or self._signals.reload_requested
 
-    def _obstacles(self) -> list[str]:
-        found = [(part.retried.name, part.retried.obstacle) for part in self._parts]
-        return [f"{name}: {obstacle}" for name, obstacle in found if obstacle is not None]
+    def _tell_obstacles(self) -> None:
+        """Publish what blocks the work: to systemd, and in a note for `meshctl status` and `check`."""
+        found = [each for part in self._parts for each in part.retried.obstacles()]
+        if (error := retry_log()) is not None:
+            problem = problems.problem_of(error, [str(self._settings.bridge.log.parent)])
+            found.append(Obstacle("log", problem.text, problem.advice, clock.now()))
+        self._note.keep(of_bridge(found))
+        self._manager.turned([f"{each.part}: {each.text}" for each in found], self._status)
 
     def _status(self) -> str:
         return f"Serving {self._settings.mailbox.id} over the MESH API."
@@ -289,7 +302,7 @@ class Bridge:
             except OSError as error:
                 # Its unit may keep the folder closed, which the system's own words do not say.
                 problem = problems.problem_of(error, problems.folders_of(self._settings))
-                raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
+                raise MeshctlError(str(problem)) from None
             self._alerts.open(self._settings.bridge_work / FILE_NAME)
             with self._signals.listen():
                 mailbox = self._settings.mailbox.id
@@ -300,7 +313,7 @@ class Bridge:
     def _claim_work_folder(self) -> None:
         """Make the work folder, for this mailbox. Raises ConfigError if it belongs to another."""
         work, mailbox_id = self._settings.bridge_work, self._settings.mailbox.id
-        work.mkdir(mode=_PRIVATE, exist_ok=True)
+        make_folder(work, _PRIVATE)
         if not host.is_own_folder(work):
             raise ConfigError(
                 f"bridge.work: {work} belongs to another user, or is a link. Remove it once its messages are"

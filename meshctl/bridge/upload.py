@@ -137,7 +137,7 @@ _ODD_ANSWER: Final = ApiFault(
     FailureKind.UNSURE, "", "ANSWER", "MESH's answer to an upload says neither yes nor no"
 )
 _STOPPED: Final = ApiFault(
-    FailureKind.UNSURE, "", "STOPPED", "the bridge was told to stop before MESH's answer was whole"
+    FailureKind.UNSURE, "", "STOPPED", "the bridge was asked to stop before MESH's answer was complete"
 )
 
 

@@ -12,25 +12,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from meshctl.check.access_lists import check_lists
 from meshctl.check.finding import Finding, Setup, error, listed, ok, warning
 from meshctl.check.rights import daemon_user
-from meshctl.platform import host
+from meshctl.platform import host, shell
 from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Person
-from meshctl.settings.model import Settings
+from meshctl.settings.load import open_command
+from meshctl.settings.secrets import secret_files
 
 _EVERYBODY: Final = Person("everybody", -1, -1, frozenset())
 _DROP: Final = MAY_WRITE | MAY_SEARCH
 _LIST: Final = MAY_READ | MAY_SEARCH
-_FILE: Final = "file:"
-# References to what everybody may know.
-_NO_SECRETS: Final = frozenset({"certificate", "ca_bundle"})
 
 
 def check_access(setup: Setup) -> Iterator[Finding]:
     """Say who may drop files and who may read what is kept; check that senders can do no more than drop."""
     service = daemon_user(setup)
     outbox = setup.settings.staging.outbox
-    if not host.HAS_MODES or service is None or not os.path.isdir(outbox):
+    if not os.path.isdir(outbox):
+        return
+    if not host.HAS_MODES:
+        yield from check_lists(setup)
+    if service is None:
         return
     senders = _others_who_may(outbox, _DROP, service)
     yield _droppers("access.outbox", outbox, service, senders)
@@ -50,12 +53,13 @@ def check_access(setup: Setup) -> Iterator[Finding]:
             if of_folder != senders or not finding.ok:
                 yield finding
             senders = [*senders, *(one for one in of_folder if one not in senders)]
-    for setting, path in _secrets(setup.settings):
+    yield from _settings(setup.settings.file, service)
+    for setting, path in secret_files(setup.settings):
         yield from _secret(setting, path, service, senders)
     for place in setup.places():
         if place.is_ours and place.name not in {"outbox", "bridge"} and os.path.isdir(place.path):
-            is_told = place.name in {"rejected", "archive"}
-            yield from _kept(f"access.{place.name}", place.path, service, senders, is_told=is_told)
+            is_reported = place.name in {"rejected", "archive"}
+            yield from _kept(f"access.{place.name}", place.path, service, senders, is_reported=is_reported)
 
 
 def _droppers(name: str, folder: Path, service: Person, others: Sequence[Person]) -> Finding:
@@ -67,12 +71,12 @@ def _droppers(name: str, folder: Path, service: Person, others: Sequence[Person]
             name,
             f"{folder} belongs to {host.user_name(status.st_uid)}, who can read and replace what others drop"
             " there.",
-            f"Give it to the service: chown {service.name} {folder}; {host.share_command(folder)}",
+            f"Give it to the service: chown {service.name} {folder}; {shell.share_command(folder)}",
         )
     if not status.st_mode & stat.S_ISVTX:
         return error(
             name,
-            f"Who may drop files into {folder} can rename, remove and replace what others drop there:"
+            f"Those who may drop files into {folder} can rename, remove and replace what others drop there:"
             f" {_names(others)}.",
             f"Let only {service.name} and the sender himself do that: chmod +t {folder}",
         )
@@ -84,6 +88,21 @@ def _loses_group(folder: Path, outbox: Path) -> bool:
     return bool(outbox.stat().st_mode & ~folder.stat().st_mode & stat.S_ISGID)
 
 
+def _settings(file: Path, service: Person) -> Iterator[Finding]:
+    """Check that the service may read its settings, which an editor may have made root's alone."""
+    try:
+        is_readable = _reaches(service, file, MAY_READ)
+    except OSError:
+        return
+    if not is_readable:
+        yield error(
+            "access.settings",
+            f"User {service.name}, as whom the service runs, may not read the settings {file}, so it neither"
+            " starts nor reads them again.",
+            f"As root: {open_command(file, host.group_name(service.group_id))}",
+        )
+
+
 def _secret(setting: str, path: Path, service: Person, senders: Sequence[Person]) -> Iterator[Finding]:
     """Check that the service may read a secret, and no sender."""
     name = f"access.{setting}"
@@ -91,7 +110,7 @@ def _secret(setting: str, path: Path, service: Person, senders: Sequence[Person]
         readers = _others_who_may(path, MAY_READ, service)
         is_readable = _reaches(service, path, MAY_READ)
     except OSError:
-        # It is missing, or closed to whoever checks: the check of what it is for says so.
+        # It is missing, or closed to the user who checks: the check of what it is for says so.
         return
     if not is_readable:
         yield error(
@@ -103,9 +122,8 @@ def _secret(setting: str, path: Path, service: Person, senders: Sequence[Person]
         )
         return
     text = f"{_names(readers)} can read {path} ({setting})"
-    advice = (
-        f"{_close(path, service, '0600')} Whoever has read it can use the mailbox: have the secret changed."
-    )
+    closed = _close(path, service, readers, "0600")
+    advice = f"{closed} Whoever has read it can use the mailbox: have the secret changed."
     if _are_senders(readers, senders):
         yield error(name, f"{text}, and may drop files.", advice)
         return
@@ -117,9 +135,9 @@ def _secret(setting: str, path: Path, service: Person, senders: Sequence[Person]
 
 
 def _kept(
-    name: str, folder: Path, service: Person, senders: Sequence[Person], *, is_told: bool
+    name: str, folder: Path, service: Person, senders: Sequence[Person], *, is_reported: bool
 ) -> Iterator[Finding]:
-    """Check that no sender may read what is kept in a folder; say who may, if `is_told`."""
+    """Check that no sender may read what is kept in a folder; say who may, if `is_reported`."""
     try:
         readers = _others_who_may(folder, _LIST, service)
     except OSError:
@@ -129,9 +147,9 @@ def _kept(
         yield warning(
             name,
             f"{_names(readers)} can read {folder}, where the letters of others are, and may drop files.",
-            f"{_close(folder, service, '0700')} meshctl init --senders GROUP gives them one.",
+            f"{_close(folder, service, readers, '0700')} meshctl init --senders GROUP gives them one.",
         )
-    elif is_told:
+    elif is_reported:
         besides = f", besides {service.name}: {_names(readers)}" if readers else f": {service.name}"
         yield ok(name, f"Who can read {folder}{besides}.")
 
@@ -141,24 +159,15 @@ def _are_senders(readers: Sequence[Person], senders: Sequence[Person]) -> bool:
     return bool(senders) and (_EVERYBODY in readers or any(reader in senders for reader in readers))
 
 
-def _close(path: Path, service: Person, mode: str) -> str:
+def _close(path: Path, service: Person, readers: Sequence[Person], mode: str) -> str:
     """Return what to do about senders who can read something."""
     status = path.stat()
+    if _EVERYBODY in readers:
+        return f"Close it to everybody: chmod {'o-rx' if path.is_dir() else 'o-r'} {path}."
     advice = f"take them out of the group {host.group_name(status.st_gid)}"
     if status.st_uid == service.user_id:
         advice += f", or close it: chmod {mode} {path}"
     return f"Senders need the outbox alone: {advice}."
-
-
-def _secrets(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """Yield the files that hold secrets, by the setting that names each."""
-    sections = ("bridge", "alerts") if settings.bridge.environment is not None else ("alerts",)
-    for section in sections:
-        for key, value in getattr(settings, section):
-            if isinstance(value, str) and value.startswith(_FILE) and key not in _NO_SECRETS:
-                yield f"{section}.{key}", Path(value.removeprefix(_FILE))
-    if settings.mailbox.client_config is not None:
-        yield "mailbox.client_config", settings.mailbox.client_config
 
 
 def _others_who_may(path: Path, wanted: int, service: Person) -> list[Person]:

@@ -1,4 +1,4 @@
-"""Whether alerts reach somebody: mail server, command, secret, network, and what waits to be told.
+"""Whether alerts reach somebody: mail server, command, secret, network, and what waits to be sent.
 
 No mail is sent, no password shown to a server, no command run: `meshctl alert --test` does that.
 """
@@ -6,29 +6,29 @@ No mail is sent, no password shown to a server, no command run: `meshctl alert -
 import os
 import shutil
 import sqlite3
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
+from meshctl.check.rights import check_secret_mode
 from meshctl.daemon.alert_mail import MailChannel
 from meshctl.daemon.digest import UndeliveredError
 from meshctl.daemon.lock import holder_process
 from meshctl.daemon.waiting import FILE_NAME, read_waiting
 from meshctl.errors import ConfigError
-from meshctl.platform import host
+from meshctl.platform import host, shell
 from meshctl.settings.alerts import AlertSettings
 from meshctl.settings.model import Settings
-from meshctl.settings.secrets import is_only_in_service, read_secret
+from meshctl.settings.secrets import file_of, is_only_in_service, read_secret
 
 
 def check_alerts(setup: Setup) -> Iterator[Finding]:
-    """Check all that alerts need, as far as that harms nobody."""
+    """Check all that alerts need, as far as that disturbs nobody."""
     alerts = setup.settings.alerts
     if not alerts.mail_to and not alerts.command:
         yield note(
             "alerts",
-            "Nobody is told of alerts: failures and missed deadlines are only in the log.",
+            "Alerts are sent to nobody: failures and missed deadlines are only in the log.",
             "Set mail_to, mail_from and smtp in [alerts], or command; systemd/monitoring.md has examples.",
         )
         return
@@ -49,7 +49,7 @@ def _command(program: str) -> Finding:
         return error(
             name,
             f"The alert command {program} cannot be executed (alerts.command).",
-            f"Make it executable: chmod +x {program}",
+            shell.make_runnable(program),
         )
     if found is None:
         return error(
@@ -57,11 +57,11 @@ def _command(program: str) -> Finding:
             f"The alert command {program} does not exist (alerts.command).",
             "Correct the path in [alerts] command, or install the program.",
         )
-    if (host.mode_of(found) or 0) & stat.S_IWOTH:
+    if host.everybody_may_write(Path(found)):
         return error(
             name,
             f"Everybody on this computer can change the alert command {found}, which runs as meshctl's user.",
-            f"Take the right away: chmod o-w {found}",
+            f"Take the right away: {shell.protect_command(Path(found))}",
         )
     return ok(name, f"The alert command {found} can be run.")
 
@@ -83,15 +83,9 @@ def _password(alerts: AlertSettings, environ: Mapping[str, str]) -> Iterator[Fin
     except ConfigError as problem:
         yield error(name, str(problem), "Correct the setting, or provide what it names.")
         return
-    kind, _, place = reference.partition(":")
-    mode = host.mode_of(place) if kind == "file" else None
-    if mode is not None and (mode & stat.S_IRWXO or mode & stat.S_IWGRP):
-        yield error(
-            f"mode.{name}",
-            f"Others can read or change {place} (alerts.password): its permissions are {mode:04o}.",
-            f"Take the rights away: chmod 0600 {place}, or 0640 with a group of the service's user alone, and"
-            " have the password changed.",
-        )
+    found = check_secret_mode(name, file_of(reference), ", and have the password changed.")
+    if found is not None and not found.ok:
+        yield found
     else:
         yield ok(name, "The password of the mail server can be read.")
 
@@ -121,7 +115,7 @@ def _network(settings: Settings) -> Iterator[Finding]:
 
 
 def _waiting(name: str, file: Path) -> Iterator[Finding]:
-    """Check that nothing waits to be told because telling fails."""
+    """Check that nothing waits because sending fails."""
     try:
         waiting, failures = read_waiting(file)
     except (OSError, ValueError, sqlite3.Error):
@@ -129,7 +123,7 @@ def _waiting(name: str, file: Path) -> Iterator[Finding]:
     for failure in failures:
         yield error(
             name,
-            f"Alerts have not been told by {failure.channel} since {failure.since}: {failure.text}"
-            f" {len(waiting)} wait.",
+            f"Alerts could not be sent by {failure.channel} since {failure.since}: {failure.text}"
+            f" Waiting: {len(waiting)}.",
             failure.advice,
         )

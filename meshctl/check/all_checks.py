@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from meshctl.check.access import check_access
+from meshctl.check.access_lists import check_service_account
 from meshctl.check.alerts import check_alerts
 from meshctl.check.backlog import (
     check_client_life,
+    check_folders_of_outbox,
     check_out,
     check_outbox,
     check_reports_set_aside,
@@ -16,7 +18,7 @@ from meshctl.check.backlog import (
 from meshctl.check.bridge import check_bridge
 from meshctl.check.exposure import check_exposure, check_user, check_writers
 from meshctl.check.finding import Finding, Setup, error
-from meshctl.check.folders import check_folders, check_moves, check_room, check_watching
+from meshctl.check.folders import check_drives, check_folders, check_moves, check_room
 from meshctl.check.neighbours import check_neighbours
 from meshctl.check.rights import check_client_rights, check_group
 from meshctl.check.services import (
@@ -32,10 +34,14 @@ from meshctl.check.services import (
 from meshctl.check.settings import (
     check_deadlines,
     check_documents,
+    check_hl7,
     check_reports,
     check_routing,
     check_settings,
 )
+from meshctl.check.watching import check_watching
+from meshctl.files.reading import reason_of
+from meshctl.journal.events import error_fields
 from meshctl.settings.model import Settings
 
 Check = Callable[[Setup], Iterator[Finding]]
@@ -44,8 +50,10 @@ CHECKS: tuple[Check, ...] = (
     check_settings,
     check_user,
     check_folders,
+    check_drives,
     check_group,
     check_client_rights,
+    check_service_account,
     check_exposure,
     check_access,
     check_moves,
@@ -53,6 +61,7 @@ CHECKS: tuple[Check, ...] = (
     check_reports,
     check_routing,
     check_documents,
+    check_hl7,
     check_deadlines,
     check_watching,
     check_writers,
@@ -67,6 +76,7 @@ CHECKS: tuple[Check, ...] = (
     check_alerts,
     check_metrics,
     check_outbox,
+    check_folders_of_outbox,
     check_set_aside,
     check_work,
     check_out,
@@ -93,11 +103,19 @@ def run_checks(
 
 
 def _findings(check: Check, setup: Setup) -> Iterator[Finding]:
+    name = check.__name__.removeprefix("check_")
     try:
         yield from check(setup)
     except OSError as problem:
         yield error(
-            check.__name__.removeprefix("check_"),
-            f"{problem.filename or 'A folder'} cannot be examined: {problem.strerror}.",
+            name,
+            f"{problem.filename or 'A folder'} cannot be examined: {reason_of(problem)}.",
             "Run meshctl check as the user that the daemon runs as, or give this user the right to read it.",
+        )
+    except Exception as problem:  # noqa: BLE001 - a fault of one check must not hide what the others find
+        kind, where = (error_fields(problem)[key] for key in ("error", "where"))
+        yield error(
+            name,
+            f"This could not be checked: an unforeseen error ({kind} in {where}).",
+            "It is a bug in meshctl; please report it. All else was checked.",
         )

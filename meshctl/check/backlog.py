@@ -5,23 +5,24 @@ Files are counted. Where a person has to find the one file they are named, as ma
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from meshctl.check.finding import MOST_LISTED, Finding, Setup, error, listed, note, ok, warning
 from meshctl.clock import iso
 from meshctl.inbound.client import CLIENT_FACT, client_view, newest_report, signs_of
-from meshctl.inbound.follow import PATIENCE_SECONDS, lone_parts
+from meshctl.inbound.follow import LONE_PART_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.reads import count_set_aside, fact, set_aside
+from meshctl.ledger.reads import count_set_aside, fact, lost_pairs, set_aside
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
 from meshctl.outbound.tally import without_set_aside
-from meshctl.platform import host, system
+from meshctl.platform import shell, system
 from meshctl.settings.types import format_duration
 from meshctl.sizes import span_text
 
-_PATIENCE_SECONDS = 600.0
+_LEFT_TOO_LONG_SECONDS = 600.0
 # A folder with a million files is not worth minutes of a check.
 _MOST_EXAMINED = 20_000
 
@@ -33,7 +34,7 @@ def check_outbox(setup: Setup) -> Iterator[Finding]:
         return
     waits = staging.quiet_seconds + staging.sidecar_wait_seconds + staging.rescan_seconds
     names = NameRules(staging)
-    patience = max(_PATIENCE_SECONDS, 2 * waits)
+    patience = max(_LEFT_TOO_LONG_SECONDS, 2 * waits)
     # These have a finding of their own.
     aside = setup.from_ledger(set_aside) or ()
     old = []
@@ -47,10 +48,43 @@ def check_outbox(setup: Setup) -> Iterator[Finding]:
             "outbox.waiting",
             f"{_files(len(old))} left in {staging.outbox}, the oldest for {span_text(max(old))}: the daemon"
             " does not take them.",
-            f"Check whether the daemon is running ({host.ASK_DAEMON}), and see meshctl logs --level WARNING.",
+            f"Check whether the daemon is running ({shell.ask_service(setup.option)}), and see"
+            " meshctl logs --level WARNING.",
         )
     else:
         yield ok("outbox.waiting", "No file has been left in the outbox too long.")
+
+
+def check_folders_of_outbox(setup: Setup) -> Iterator[Finding]:
+    """Name the sub-folders of the outbox that are no use case, and hold files."""
+    staging, use_cases = setup.settings.staging, set(map(os.path.normcase, setup.settings.use_cases))
+    if not os.path.isdir(staging.outbox):
+        return
+    names = NameRules(staging)
+    with suppress(PermissionError), os.scandir(staging.outbox) as entries:
+        others = [
+            entry
+            for entry in islice(entries, _MOST_EXAMINED)
+            if entry.is_dir(follow_symlinks=False)
+            and os.path.normcase(entry.name) not in use_cases
+            and not names.kind_of(entry.name).is_ignored
+        ]
+        held = {entry.name: sum(1 for _ in _ages(Path(entry.path), setup)) for entry in others}
+        found = [
+            f"{mask_file_name(name)} ({count} file{'' if count == 1 else 's'})"
+            for name, count in sorted(held.items())
+            if count
+        ]
+        if found:
+            yield warning(
+                "outbox.folders",
+                f"In {staging.outbox} are sub-folders that are not named after a use case, so their files are"
+                f" not sent: {listed(found)}.",
+                "Move the files into the folder of their use case (see meshctl use-cases), or that folder"
+                " away, out of the outbox.",
+            )
+        else:
+            yield ok("outbox.folders", "All sub-folders of the outbox with files are named after use cases.")
 
 
 def check_set_aside(setup: Setup) -> Iterator[Finding]:
@@ -86,7 +120,7 @@ def check_work(setup: Setup) -> Iterator[Finding]:
     except PermissionError:
         # That the folder cannot be read is a finding of its own.
         return
-    old = [age for _, age in left if age > _PATIENCE_SECONDS]
+    old = [age for _, age in left if age > _LEFT_TOO_LONG_SECONDS]
     for name in old_names:
         yield error("work.old", f"{work / name} {OLD_WORK} meshctl does not start.", OLD_WORK_ADVICE)
     if foreign:
@@ -127,12 +161,26 @@ def check_out(setup: Setup) -> Iterator[Finding]:
     else:
         oldest = f", the oldest for {span_text(max(controls))}" if controls else ""
         yield ok("OUT.stuck", f"{len(controls)} pairs wait in OUT{oldest}.")
+    yield from _lost_pairs(out, setup)
     yield from _lone_files(out, setup)
+
+
+def _lost_pairs(out: Path, setup: Setup) -> Iterator[Finding]:
+    """Name the messages whose pairs went with an OUT that was replaced."""
+    lost = setup.from_ledger(lost_pairs)
+    if lost:
+        yield error(
+            "OUT.lost",
+            f"{len(lost)} {'message is' if len(lost) == 1 else 'messages are'} queued, and not in {out}:"
+            f" {', '.join(lost)}. The folder was removed and made again with pairs in it.",
+            "Put the pairs back if the old folder is somewhere, each .dat first. Else drop the files again of"
+            " all that neither SENT nor the log of the client names: meshctl show ID says which.",
+        )
 
 
 def _lone_files(out: Path, setup: Setup) -> Iterator[Finding]:
     now = setup.now.timestamp()
-    old = [part for part in lone_parts(out) if now - part.since > PATIENCE_SECONDS]
+    old = [part for part in lone_parts(out) if now - part.since > LONE_PART_SECONDS]
     controls = [mask_file_name(part.name) for part in old if part.is_control]
     payloads = [mask_file_name(part.name) for part in old if not part.is_control]
     if controls:

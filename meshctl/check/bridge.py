@@ -4,24 +4,25 @@ MESH is not called. Secrets are read to see that they exist, and never kept or s
 """
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 from meshctl.bridge.connect import certificate_validity, read_access, require_extra
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
+from meshctl.check.rights import check_secret_mode
 from meshctl.daemon.mailbox_lock import server_of
 from meshctl.errors import ConfigError
 from meshctl.files.client_folders import SERVER_LOCK_NAME
 from meshctl.files.mounts import on_one_mount
-from meshctl.platform import host
+from meshctl.platform import host, shell
 from meshctl.settings.model import BridgeSettings
-from meshctl.settings.secrets import is_only_in_service, secret_file
+from meshctl.settings.secrets import file_of, is_only_in_service, secret_file
 
 EXPIRES_SOON = timedelta(days=30)
 _MAY_BE_SILENT = timedelta(minutes=5)
 _SECRETS = ("password", "shared_key", "private_key")
+_REMEDY = ". Whoever has read it can use the mailbox: have the secret changed."
 
 
 def check_bridge(setup: Setup) -> Iterator[Finding]:
@@ -73,19 +74,8 @@ def _closed(bridge: BridgeSettings, environ: Mapping[str, str]) -> Iterator[Find
     """Check the permissions of the files that hold secrets."""
     for setting in _SECRETS:
         path = _file_of(bridge, setting, environ)
-        mode = None if path is None else host.mode_of(path)
-        if path is None or mode is None:
-            continue
-        name = f"mode.bridge.{setting}"
-        if mode & stat.S_IRWXO or mode & stat.S_IWGRP:
-            yield error(
-                name,
-                f"Others can read or change {path} (bridge.{setting}): its permissions are {mode:04o}.",
-                f"Take the rights away: chmod 0600 {path}, or 0640 with a group of the service's user alone."
-                " Whoever has read it can use the mailbox: have the secret changed.",
-            )
-        else:
-            yield ok(name, f"{path} is closed to others.")
+        if (found := check_secret_mode(f"bridge.{setting}", path, _REMEDY)) is not None:
+            yield found
 
 
 def _file_of(bridge: BridgeSettings, setting: str, environ: Mapping[str, str]) -> Path | None:
@@ -94,7 +84,7 @@ def _file_of(bridge: BridgeSettings, setting: str, environ: Mapping[str, str]) -
     kind = (reference or "").partition(":")[0]
     if kind == "env" and setting == "private_key":
         return Path(environ[reference[4:]]) if environ.get(reference[4:]) else None
-    return Path(reference.partition(":")[2]) if kind == "file" else None
+    return file_of(reference)
 
 
 def _certificate(setup: Setup, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -186,8 +176,8 @@ def _running(setup: Setup) -> Finding:
         return note(
             name,
             "No bridge is running, so nothing is sent to MESH or received from it at present.",
-            f"Start it: {host.START_BRIDGE}, or meshctl bridge. Nothing to do if {host.SCHEDULER} calls"
-            " meshctl bridge --once.",
+            f"Start it: {shell.start_service(setup.option, bridge=True)}, or meshctl bridge. Nothing to do if"
+            f" {shell.SCHEDULER} calls meshctl bridge --once.",
         )
     silent = _silent_for(setup)
     if silent is not None:

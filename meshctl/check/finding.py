@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from meshctl.ledger.database import LedgerError
 from meshctl.ledger.reads import snapshot
+from meshctl.settings.mailboxes import place_of
 from meshctl.settings.model import Settings
 
 MOST_LISTED = 10
@@ -76,7 +77,7 @@ class Missing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UsedFolder:
     """A folder that meshctl uses: its name in findings, the setting it comes from, and how it is used."""
 
     name: str
@@ -94,27 +95,32 @@ class Setup:
     settings: Settings
     now: datetime
 
-    def places(self) -> list[Place]:
+    @property
+    def option(self) -> str:
+        """What stands between `meshctl` and a command that is to be about this mailbox."""
+        return place_of(self.settings.file).option
+
+    def places(self) -> list[UsedFolder]:
         """Return the folders, the indispensable ones first."""
         staging, mailbox = self.settings.staging, self.settings.mailbox
         reports, bridge = self.settings.reports, self.settings.bridge
         stops, created, may_be = Missing.STOPS_WORK, Missing.IS_CREATED, Missing.MAY_BE
         places = [
-            Place("outbox", "staging.outbox", staging.outbox, True, True, stops),
-            Place("work", "staging.work", staging.work, True, True, created),
-            Place("rejected", "staging.rejected", staging.rejected, True, True, created),
-            Place("OUT", "mailbox.folder", mailbox.out_folder, True, False, stops),
-            Place("IN", "mailbox.folder", mailbox.in_folder, True, False, stops),
-            Place("SENT", "mailbox.folder", mailbox.sent_folder, False, False, may_be),
-            Place("FAILED", "mailbox.folder", mailbox.failed_folder, False, False, may_be),
-            Place("archive", "reports.archive", reports.archive, True, True, created),
-            Place("state", "state.folder", self.settings.state.folder, True, True, created),
-            Place("log", "log.file", self.settings.log.file.parent, True, True, created),
+            UsedFolder("outbox", "staging.outbox", staging.outbox, True, True, stops),
+            UsedFolder("work", "staging.work", staging.work, True, True, created),
+            UsedFolder("rejected", "staging.rejected", staging.rejected, True, True, created),
+            UsedFolder("OUT", "mailbox.folder", mailbox.out_folder, True, False, stops),
+            UsedFolder("IN", "mailbox.folder", mailbox.in_folder, True, False, stops),
+            UsedFolder("SENT", "mailbox.folder", mailbox.sent_folder, False, False, may_be),
+            UsedFolder("FAILED", "mailbox.folder", mailbox.failed_folder, False, False, may_be),
+            UsedFolder("archive", "reports.archive", reports.archive, True, True, created),
+            UsedFolder("state", "state.folder", self.settings.state.folder, True, True, created),
+            UsedFolder("log", "log.file", self.settings.log.file.parent, True, True, created),
         ]
         if reports.deliver is not None:
-            places.append(Place("deliver", "reports.deliver", reports.deliver, True, False, stops))
+            places.append(UsedFolder("deliver", "reports.deliver", reports.deliver, True, False, stops))
         if bridge.environment is not None:
-            places.append(Place("bridge", "bridge.work", self.settings.bridge_work, True, True, created))
+            places.append(UsedFolder("bridge", "bridge.work", self.settings.bridge_work, True, True, created))
         return places
 
     def from_ledger(self, read: Callable[[sqlite3.Connection], _T]) -> _T | None:

@@ -5,7 +5,7 @@ before that, or where there can be no lock.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,11 +22,19 @@ from meshctl.daemon.mailbox_lock import (
 )
 from meshctl.errors import ConfigError
 from meshctl.files.reading import open_named
+from meshctl.settings.layout import PLACEHOLDER_ID
 from meshctl.settings.load import load_settings
 from meshctl.settings.mailboxes import every_mailbox
+from meshctl.settings.model import Settings
 
 _NAME = "mailbox.alone"
 _MOST_BYTES = 1_000_000
+_LIVE = "live"
+_ONE_ID = (
+    "MESH knows one mailbox of that id: what comes for it goes to whichever asks first, and the other never"
+    " gets its reports. Let one settings file send for both, or correct id in [mailbox]. Nothing to do"
+    " if one of them is a rehearsal that never reaches MESH."
+)
 
 
 def check_neighbours(setup: Setup) -> Iterator[Finding]:
@@ -49,14 +57,16 @@ def check_neighbours(setup: Setup) -> Iterator[Finding]:
     except OSError as problem:
         yield warning(_NAME, problem_text(problem), NO_LOCK_ADVICE)
         return
-    worker = worker_of(folder)
-    if is_busy and not _is_of(worker, holder_of(settings.state.folder)):
+    worker, own_file = worker_of(folder), os.path.realpath(settings.file)
+    # On a full disk a daemon cannot write beside its own lock that it holds that.
+    last_file = settings_of_worker(folder)
+    is_ours = last_file is not None and os.path.realpath(last_file) == own_file
+    if is_busy and not is_ours and not _is_of(worker, holder_of(settings.state.folder)):
         yield error(_NAME, f"Another meshctl works on the mailbox {folder}: {worker}.", ONE_ONLY)
         return
-    others = other_settings(folder, settings.mailbox.id, settings.file)
-    if others:
-        yield error(_NAME, others, ONE_ONLY)
-    else:
+    others = other_settings(settings)
+    yield from others
+    if not others:
         yield ok(_NAME, f"No other meshctl is known to work on the mailbox {folder}.")
 
 
@@ -65,35 +75,55 @@ def _is_of(worker: str, holder: str) -> bool:
     return worker.partition(" since ")[0] == holder.partition(" since ")[0]
 
 
-def other_settings(folder: Path, mailbox_id: str, own_file: Path) -> str | None:
-    """Return which other settings on this computer name the mailbox in this folder; None if there are none.
+def other_settings(settings: Settings) -> list[Finding]:
+    """Return what other settings on this computer name the same mailbox: an error, or a warning.
 
-    Looked at are those that it was last worked on with, and those of the mailboxes of this server.
+    In one folder they take each other's messages; in folders of their own each gets some of the answers.
+    Looked at are those that the folder was last worked on with, and those of the mailboxes of this server.
     """
+    mailbox = settings.mailbox
     candidates = []
     with suppress(ConfigError):
         candidates = [place.file for place in every_mailbox(os.environ)]
-    if (last := settings_of_worker(folder)) is not None:
+    if (last := settings_of_worker(mailbox.folder)) is not None:
         candidates.append(last)
-    found: dict[str, Path] = {}
-    for file in candidates:
-        real = os.path.realpath(file)
-        if real != os.path.realpath(own_file) and real not in found and _names(file, folder, mailbox_id):
-            found[real] = file
-    if not found:
-        return None
-    names = "names" if len(found) == 1 else "name"
-    return f"{' and '.join(map(str, found.values()))} {names} the same mailbox, {folder}."
+    others = {os.path.realpath(file): file for file in reversed(candidates)}
+    others.pop(os.path.realpath(settings.file), None)
+    found = [other for file in others.values() if (other := _with_id(file, mailbox.id)) is not None]
+    beside = [other for other in found if _folder(other) == _folder(settings)]
+    elsewhere = [each for each in found if each not in beside and send_as_one(each, settings)]
+    findings = []
+    if beside:
+        text = f"{_names(beside)} the same mailbox, {mailbox.folder}."
+        findings.append(error(_NAME, text, ONE_ONLY))
+    if elsewhere:
+        text = f"{_names(elsewhere)} the same mailbox id, {mailbox.id}, with another folder."
+        findings.append(warning("mailbox.id", text, _ONE_ID))
+    return findings
 
 
-def _names(file: Path, folder: Path, mailbox_id: str) -> bool:
-    """True if these settings are for the mailbox in this folder; wrong ones are for none."""
+def send_as_one(one: Settings, other: Settings) -> bool:
+    """True if both send as one mailbox of one MESH, which a client and the bridge's default call live."""
+    meshes = {each.bridge.environment or _LIVE for each in (one, other)}
+    return one.mailbox.id == other.mailbox.id != PLACEHOLDER_ID and len(meshes) == 1
+
+
+def _names(others: Sequence[Settings]) -> str:
+    files = sorted(str(each.file) for each in others)
+    return f"{' and '.join(files)} name{'s' if len(files) == 1 else ''}"
+
+
+def _folder(settings: Settings) -> str:
+    return os.path.realpath(settings.mailbox.folder)
+
+
+def _with_id(file: Path, mailbox_id: str) -> Settings | None:
+    """Return the settings in a file if they are of this mailbox; wrong ones are of none."""
     try:
         with open_named(file) as stream:
             # Dozens of mailboxes are not worth the loading of all their settings.
             if mailbox_id.encode() not in stream.read(_MOST_BYTES):
-                return False
-        other = load_settings(file, {}).mailbox
+                return None
+        return load_settings(file, {})
     except (ConfigError, OSError):
-        return False
-    return os.path.realpath(other.folder) == os.path.realpath(folder)
+        return None

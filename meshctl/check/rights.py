@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from meshctl.check.access_lists import check_client_lists
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.platform import host
 from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Person
@@ -23,6 +24,22 @@ def who_we_are() -> str:
     """Return how a sentence names the user that this process runs as."""
     us = host.ourselves()
     return "This user" if us is None else f"User {us.name}"
+
+
+def check_secret_mode(setting: str, path: Path | None, remedy: str) -> Finding | None:
+    """Check the permissions of the file of a secret; None if there is no file, or it shows none."""
+    name = f"mode.{setting}"
+    mode = None if path is None else host.mode_of(path)
+    if mode is None:
+        return None
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        return error(
+            name,
+            f"Others can read or change {path} ({setting}): its permissions are {mode:04o}.",
+            f"Take the rights away: chmod 0600 {path}, or 0640 with a group of the service's user alone"
+            f"{remedy}",
+        )
+    return ok(name, f"{path} is closed to others.")
 
 
 def check_group(setup: Setup) -> Iterator[Finding]:
@@ -51,6 +68,7 @@ def check_group(setup: Setup) -> Iterator[Finding]:
 def check_client_rights(setup: Setup) -> Iterator[Finding]:
     """Check that the MESH Client can take our pairs from OUT, and that we can read what it writes to IN."""
     if not host.HAS_MODES:
+        yield from check_client_lists(setup)
         return
     mailbox = setup.settings.mailbox
     in_folder, out_folder = mailbox.in_folder, mailbox.out_folder

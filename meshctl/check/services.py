@@ -11,7 +11,7 @@ from meshctl.check.folders import try_out
 from meshctl.check.rights import who_we_are
 from meshctl.daemon.clock_guard import CLOCK_ADVICE, CLOCK_BEHIND_FACT, MOST_BEHIND, behind_of
 from meshctl.daemon.lock import holder_of, is_running
-from meshctl.daemon.obstacles import obstacles_of
+from meshctl.daemon.obstacles import METRICS_PART, Obstacle, obstacles_of, read_obstacles
 from meshctl.errors import MeshctlError
 from meshctl.files.owner import ForeignFolderError, owner_of
 from meshctl.ledger.database import (
@@ -25,11 +25,11 @@ from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
 from meshctl.ledger.reads import exists, fact, snapshot
 from meshctl.ledger.records import MAILBOX_FACT
 from meshctl.ledger.services import FIRST_KEY_FACT, KEY_FINGERPRINT_FACT
-from meshctl.platform import host
+from meshctl.platform import host, shell, system
 from meshctl.sizes import span_text
 
 _OUR_USER_ADVICE = "Run meshctl check as the user that the daemon runs as."
-_NTP_ADVICE = f"Let the system keep time by NTP: {host.KEEP_TIME}"
+_NTP_ADVICE = f"Let the system keep time by NTP: {shell.KEEP_TIME}"
 _SANE_YEARS = range(2025, 2100)
 _CLOSE = timedelta(seconds=2)
 _NEWEST = "SELECT updated_at FROM messages ORDER BY message_id DESC LIMIT 1"
@@ -54,29 +54,49 @@ def check_daemon(setup: Setup) -> Iterator[Finding]:
         yield note(
             "daemon",
             "No daemon is running, so nothing is sent at present.",
-            f"Start it: {host.START_DAEMON}, or meshctl run. Nothing to do if {host.SCHEDULER} calls"
-            " meshctl run --once.",
+            f"Start it: {shell.start_service(setup.option)}, or meshctl run. Nothing to do if"
+            f" {shell.SCHEDULER} calls meshctl run --once.",
         )
 
 
 def check_blocked(setup: Setup) -> Iterator[Finding]:
-    """Tell what blocks the daemon, as it sees its folders from within its unit or container."""
-    obstacles = obstacles_of(setup.settings)
-    for obstacle in obstacles:
-        since = span_text(max((setup.now - obstacle.since).total_seconds(), 0.0))
-        yield error(
-            "daemon.blocked",
-            f"Something has blocked the daemon ({obstacle.part}) for {since}: {obstacle.text}.",
-            obstacle.advice or "See meshctl logs --level WARNING.",
-        )
-    if not obstacles:
-        yield ok("daemon.blocked", "Nothing blocks the daemon, as far as it has looked.")
+    """Tell what blocks daemon and bridge, as these see their folders from within unit or container."""
+    # The metrics keep no letter: they are a finding of their own.
+    obstacles = [each for each in obstacles_of(setup.settings) if each.part != METRICS_PART]
+    has_bridge = setup.settings.bridge.environment is not None
+    for process in ("daemon", "bridge") if has_bridge else ("daemon",):
+        found = [each for each in obstacles if each.process == process]
+        for obstacle in found:
+            yield _blocked(obstacle, setup.now)
+        if not found:
+            yield ok(f"{process}.blocked", f"Nothing blocks the {process}, as far as it has looked.")
+
+
+def _blocked(obstacle: Obstacle, now: datetime) -> Finding:
+    process, part = obstacle.process, obstacle.part.removeprefix("bridge.")
+    since = span_text(max((now - obstacle.since).total_seconds(), 0.0))
+    find, what = (warning, "delayed") if obstacle.is_warning else (error, "blocked")
+    log = "meshctl logs --bridge" if process == "bridge" else "meshctl logs"
+    return find(
+        f"{process}.blocked",
+        f"Something has {what} the {process} ({part}) for {since}: {obstacle.text}.",
+        obstacle.advice or f"See {log} --level WARNING.",
+    )
 
 
 def check_ledger(setup: Setup) -> Iterator[Finding]:
     """Check that the ledger exists, is undamaged, and is of the format that this meshctl knows."""
     state = setup.settings.state.folder
     path = state / LEDGER_NAME
+    mount = system.mount_of(state) if os.path.isdir(state) else None
+    if mount is not None and mount.is_network:
+        # https://sqlite.org/wal.html: "WAL does not work over a network filesystem."
+        yield warning(
+            "ledger.network",
+            f"The ledger's folder {state} is on a network share ({mount.type}), where SQLite's way to keep a"
+            " database whole (its write-ahead log) is not reliable.",
+            "Set state.folder to a folder on a disk of this computer; all others may stay on the share.",
+        )
     try:
         has_ledger = exists(state)
     except OSError as problem:
@@ -146,7 +166,7 @@ def check_key(setup: Setup) -> Iterator[Finding]:
         yield error(
             "key",
             f"The key {path} cannot be read: {problem.strerror}.",
-            f"{_OUR_USER_ADVICE} If this is that user, give it the file: chown.",
+            f"{_OUR_USER_ADVICE} If this is that user, {shell.let_write(path)}",
         )
     else:
         if fingerprint is not None and fingerprint != keys.fingerprint:
@@ -186,7 +206,10 @@ def check_clock(setup: Setup) -> Iterator[Finding]:
     newest = setup.from_ledger(_newest_record)
     behind = setup.from_ledger(lambda connection: behind_of(fact(connection, CLOCK_BEHIND_FACT)))
     if behind is not None and behind.is_right:
-        yield ok("clock", f"The clock says {now:%Y-%m-%d %H:%M} UTC, which a person has said is right.")
+        yield ok(
+            "clock",
+            f"The clock says {now:%Y-%m-%d %H:%M} UTC, which was confirmed to be right (--clock-is-right).",
+        )
     elif newest is not None and newest > now + MOST_BEHIND:
         newest_at = f"{newest:%Y-%m-%d %H:%M} UTC"
         yield error(
@@ -206,7 +229,7 @@ def check_clock(setup: Setup) -> Iterator[Finding]:
         yield ok("clock", f"The clock says {now:%Y-%m-%d %H:%M} UTC.")
     outbox = setup.settings.staging.outbox
     try:
-        created_at = datetime.fromtimestamp(try_out(outbox), UTC)
+        created_at = datetime.fromtimestamp(try_out(outbox).created_at, UTC)
     except OSError:
         # That no file can be created there is a finding of its own.
         return
@@ -246,7 +269,7 @@ def check_log(setup: Setup) -> Iterator[Finding]:
         yield error(
             "log",
             f"{who_we_are()} cannot append to the log {file}: {os.strerror(problem.errno or 0)}.",
-            f"{_OUR_USER_ADVICE} If this is that user: chown it {file}",
+            f"{_OUR_USER_ADVICE} If this is that user, {shell.let_write(file)}",
         )
     else:
         yield ok("log", f"The log {file} can be written.")
@@ -258,6 +281,11 @@ def check_metrics(setup: Setup) -> Iterator[Finding]:
     if file is None:
         return
     folder = file.parent
+    # A unit may keep the folder closed that is open from here.
+    for met in read_obstacles(setup.settings.state.folder):
+        if met.part == METRICS_PART:
+            yield warning("metrics", f"The daemon says: {met.text}.", met.advice or "")
+            return
     if os.path.isdir(file):
         yield warning(
             "metrics",
@@ -279,7 +307,9 @@ def check_metrics(setup: Setup) -> Iterator[Finding]:
             "metrics",
             f"No metrics can be written in {folder} (metrics.textfile): {os.strerror(problem.errno or 0)}.",
             f"Let meshctl's user write there: chgrp meshctl {folder} && chmod g+w {folder}; under systemd"
-            f" also ReadWritePaths={folder} in the unit.",
+            f" also ReadWritePaths={folder} in the unit."
+            if host.HAS_MODES
+            else f"Let the service's account write there: {shell.let_in(folder)}",
         )
     else:
         yield ok("metrics", f"The metrics can be written in {folder}.")

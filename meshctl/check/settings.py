@@ -16,6 +16,7 @@ from datetime import timedelta
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.errors import ConfigError
 from meshctl.inbound.record import format_doubts
+from meshctl.ledger.documents import came_by_hl7
 from meshctl.mesh.use_cases import PayloadForm, Resolution
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.layout import PLACEHOLDER_ID
@@ -65,21 +66,47 @@ def check_settings(setup: Setup) -> Iterator[Finding]:
 
 
 def check_documents(setup: Setup) -> Iterator[Finding]:
-    """Check that the settings name the sender, where documents are wrapped or may be, for all we know."""
+    """Check that the settings name the sender, where documents are wrapped or may be, for all we know.
+
+    Where nothing is known to be used yet, only what each use case needs is asked for.
+    """
     settings = setup.settings
-    wrapping = [row.name for row in settings.use_cases.values() if row.payload is PayloadForm.ITK3_DOCUMENT]
+    wrapping = [row for row in settings.use_cases.values() if row.payload is PayloadForm.ITK3_DOCUMENT]
     known = setup.used_use_cases()
-    used = sorted(known.intersection(wrapping))
-    missing = [key for key in ("organisation", "ods_code") if getattr(settings.mailbox, key) is None]
-    if not missing or not wrapping or (known and not used):
+    rows = [row for row in wrapping if row.name in known or not known]
+    missing = dict.fromkeys(
+        key
+        for row in rows
+        for key in row.sender_keys
+        if getattr(settings.mailbox, key) is None and (known or all(key in one.sender_keys for one in rows))
+    )
+    if not missing:
         yield ok("documents", "The settings have what a document's message must say about its sender.")
         return
-    yield (error if used else warning)(
+    names = [row.name for row in rows if not missing.keys().isdisjoint(row.sender_keys)]
+    yield (error if known else warning)(
         "documents",
         f"{' and '.join(missing)} of [mailbox] {'is' if len(missing) == 1 else 'are'} not set: a PDF under"
-        f" {', '.join(used or wrapping)} is rejected, because the message around it must name the sender.",
+        f" {', '.join(names)} is rejected, because the message around it must name the sender.",
         "Set what is missing in [mailbox], then put back what was rejected: meshctl redrop --all. Where only"
         ' files are dropped that are messages already, set payload = "as dropped" in [use_cases.NAME].',
+    )
+
+
+def check_hl7(setup: Setup) -> Iterator[Finding]:
+    """Check that the document types of HL7 v2 messages are known, once such messages have come."""
+    hl7 = setup.settings.hl7
+    if not setup.from_ledger(came_by_hl7):
+        return
+    if hl7.types or hl7.default_type is not None:
+        yield ok("hl7", "The settings say what the document types of HL7 v2 messages are.")
+        return
+    yield warning(
+        "hl7",
+        "Letters have come in HL7 v2 messages, and [hl7] does not say what their document types are: each"
+        " that has no SNOMED code of its own is sent as the report of an encounter.",
+        "Set types in [hl7]: meshctl explain FILE shows the code of a message. Where all are of one kind, or"
+        " have SNOMED codes, set default_type.",
     )
 
 

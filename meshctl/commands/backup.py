@@ -1,11 +1,14 @@
 """`meshctl backup`: the ledger, the key and the settings of a mailbox, while its daemon runs."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
 
 from meshctl.clock import now
 from meshctl.ledger.backup import back_up
+from meshctl.ledger.database import LEDGER_NAME, open_for_reading
+from meshctl.ledger.services import has_older_key
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.output import epilog
 
@@ -37,4 +40,11 @@ def command(ctx: click.Context, folder: Path) -> None:
     settings = settings_of(ctx)
     target = folder.absolute()
     manifest = back_up(target, settings.state.folder, settings.file, settings.mailbox.id, now())
+    with closing(open_for_reading(target / LEDGER_NAME)) as ledger:
+        if has_older_key(ledger):
+            click.echo(
+                "Warning: the key was replaced once, and earlier messages are found by the one of then alone."
+                " Keep a back-up from before that.",
+                err=True,
+            )
     click.echo(f"{target}: mailbox {manifest.mailbox}, {manifest.messages} messages, the key, the settings.")

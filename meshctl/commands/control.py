@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
 import click
@@ -9,6 +10,8 @@ import click
 from meshctl.errors import MeshctlError
 from meshctl.files.reading import open_regular
 from meshctl.journal.masking import escape_unprintable, mask_file_name
+from meshctl.payload.hl7_document import document_in
+from meshctl.payload.itk3 import Readable
 from meshctl.payload.sidecar import Sidecar
 from meshctl.terminal.context import settings_of
 from meshctl.terminal.dropping import examine_beforehand
@@ -17,7 +20,7 @@ from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {
-        "meshctl control report.xml": "a FHIR message, or a file with its sidecar beside it",
+        "meshctl control report.xml": "a message, or a file with its sidecar beside it",
         "meshctl control letter.pdf --use-case send-document --nhs-number 9990000042"
         " --date-of-birth 2001-02-14 --surname Smith": "any other file",
         "meshctl control report.xml --use-case inpatient-discharge --to-mailbox X26ABC2": "to a mailbox",
@@ -46,6 +49,8 @@ def command(ctx: click.Context, file: Path, sidecar: Sidecar | None, payload: bo
 
     With --payload, print the ITK3 message that would be sent around FILE, for example a PDF; its ids will be
     different, too.
+
+    A file of HL7 v2 with a document in it is shown as what is sent of it.
     """
     letter, _ = examine_beforehand(settings_of(ctx), file, sidecar)
     if payload:
@@ -56,7 +61,9 @@ def command(ctx: click.Context, file: Path, sidecar: Sidecar | None, payload: bo
             )
         with ExitStack() as opened:
             beside = [file.absolute().with_name(attached.name) for attached in letter.attachments]
-            files = [opened.enter_context(open_regular(path)) for path in (file, *beside)]
+            files: list[Readable] = [opened.enter_context(open_regular(path)) for path in (file, *beside)]
+            if letter.document is not None:
+                files[0] = BytesIO(document_in(files[0].read(letter.status.st_size)))
             for piece in envelope.around(files):
                 click.echo(piece, nl=False)
         return

@@ -2,13 +2,13 @@
 
 import signal
 import sys
-from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from meshctl.settings.model import Settings
 from meshctl.simulator.demo import Demo, Scene, copy_sample, new_folder, sample_folder
 from meshctl.simulator.sandbox_demo import Exchange, require_sandbox
 from meshctl.terminal.demo import (
@@ -72,11 +72,7 @@ def _play(folder: Path | None, console: Console) -> Scene | None:
     copy = copy_sample(sample_folder(), folder)
     demo = Demo(copy)
     print_opening(copy, len(demo.script), console)
-    with closing(demo.play()) as scenes:
-        last = _present(scenes, console)
-    if last is not None:
-        print_summary(last, demo.settings, console)
-    return last
+    return _present(demo, demo.settings, copy, console)
 
 
 def _play_over_sandbox(folder: Path | None, console: Console) -> Scene | None:
@@ -84,16 +80,19 @@ def _play_over_sandbox(folder: Path | None, console: Console) -> Scene | None:
     target = new_folder(folder)
     exchange = Exchange(target)
     print_opening_over_sandbox(target, len(exchange.script), console)
-    with closing(exchange.play()) as scenes:
-        last = _present(scenes, console)
+    last = _present(exchange, exchange.sender, target, console)
     if last is not None:
-        print_summary(last, exchange.sender, console, target)
         console.print(f"Bridge:      {exchange.sender.bridge.log}", soft_wrap=True)
     return last
 
 
-def _present(scenes: Generator[Scene, None, None], console: Console) -> Scene | None:
-    return show_live(scenes, console) if sys.stdout.isatty() else print_plainly(scenes, console)
+def _present(play: Demo | Exchange, settings: Settings, folder: Path, console: Console) -> Scene | None:
+    """Play to the end, and sum up; return the last scene."""
+    with closing(play.play()) as scenes:
+        last = show_live(scenes, console) if sys.stdout.isatty() else print_plainly(scenes, console)
+    if last is not None:
+        print_summary(last, settings, folder, console)
+    return last
 
 
 def _interrupt(*_: object) -> None:

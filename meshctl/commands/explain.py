@@ -1,6 +1,7 @@
-"""`meshctl explain`: control files, reports, codes and events in plain words. Needs no settings.
+"""`meshctl explain`: control files, reports, payloads, codes and events in plain words.
 
-What identifies a patient (To_DTS, Subject) is described, not shown, because the output ends up in tickets.
+What identifies a patient is described, not shown, because the output ends up in tickets. Only of a payload
+the settings matter; without any, those that ship are used.
 """
 
 import difflib
@@ -10,65 +11,101 @@ from pathlib import Path
 
 import click
 
-from meshctl.errors import MeshctlError
+from meshctl.errors import ClosedSettingsError, MeshctlError
 from meshctl.files.reading import open_named
 from meshctl.inbound.evidence import UnreadableAcknowledgementError, read_acknowledgement
 from meshctl.journal.events import event_table
 from meshctl.journal.masking import mask_file_name
 from meshctl.journal.reasons import own_codes
-from meshctl.mesh.address import GP_PROVIDER
 from meshctl.mesh.codes import CodeMeaning, explain_report, find_code
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, expected_errors, read_control_file
 from meshctl.mesh.use_cases import shipped_use_cases
+from meshctl.settings.load import unknown_settings
+from meshctl.terminal.context import settings_if_any
+from meshctl.terminal.explained import payload_lines, recipient_text
 from meshctl.terminal.output import epilog
 
 _EPILOG = epilog(
     {
-        "meshctl explain EPL-154": "a code of MESH, or of an acknowledgement (20013)",
+        "meshctl explain EPL-154": "a code of MESH, or of an acknowledgement (20013, AE)",
         "meshctl explain SEND 17": "a code together with its event, where it means different things",
         "meshctl explain document_cut_off": "why a file was rejected, as NAME.error.json says",
-        "meshctl explain client.stalled": "an event of the log, or of an alert",
+        "meshctl explain client.stalled": "an event of the log, or of an alert; also by its Event Log number",
         "meshctl explain mailbox/X26ABC1/FAILED/*.ctl": "control files, one after the other",
+        "meshctl explain letter.pdf": "a file that is to be dropped: what it is, and what would become of it",
     },
     {0: "explained", 1: "a file cannot be read, or a word is unknown; the others are explained"},
 )
 _KNOWN = (
-    "Give a file that ends in .ctl; a code of a report or an acknowledgement: 14, EPL-154, 20013; a code of"
-    " meshctl's own: document_cut_off; or an event of the log: message.queued."
+    "Give a control file or a payload; a code of a report or an acknowledgement: 14, EPL-154, 20013; a code"
+    " of meshctl's own: document_cut_off; or an event of the log: message.queued."
 )
 _KINDS = {
     "rejection": "why meshctl rejects a dropped file",
+    "caution": "why a message that was sent is alerted",
     "bridge": "why a call of meshctl bridge to MESH failed",
     "deadline": "what an overdue message waits for",
 }
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("what", nargs=-1, required=True, metavar="FILE.ctl|CODE|EVENT...")
-def command(what: tuple[str, ...]) -> None:
-    """Explain what a control file, a report, a code or an event of the log means, and what to do.
+@click.argument("what", nargs=-1, required=True, metavar="FILE|CODE|EVENT...")
+@click.pass_context
+def command(ctx: click.Context, what: tuple[str, ...]) -> None:
+    """Explain what a control file, a report, a payload, a code or an event of the log means, and what to do.
 
-    Several files or codes are explained one after the other.
+    Of a payload it says what it is, what is missing, and what meshctl would do with it, and shows nothing of
+    the patient. Several files or codes are explained one after the other.
     """
-    files = [Path(each) for each in what if each.lower().endswith(".ctl")]
-    words = [each for each in what if not each.lower().endswith(".ctl")]
-    told: list[list[str]] = []
+    files = [Path(each) for each in what if _is_file(each)]
+    words = [each for each in what if not _is_file(each)]
+    explained: list[list[str]] = []
     problems: list[str] = []
     for path in files:
         try:
-            lines = _explain_file(path)
-        except MeshctlError as problem:
-            problems.append(str(problem) if len(files) == 1 else f"{_shown(path)}: {problem}")
+            lines = _explain_file(path) if _is_control(path) else _explain_payload(ctx, path)
+        except (MeshctlError, click.UsageError) as problem:
+            text = problem.message if isinstance(problem, click.UsageError) else str(problem)
+            problems.append(text if len(files) == 1 else f"{_shown(path)}: {text}")
         else:
-            told.append(lines if len(files) == 1 else [f"{_shown(path)}:", *lines])
+            explained.append(lines if len(files) == 1 else [f"{_shown(path)}:", *lines])
     if words:
         some, unknown = _explain_words(words)
-        told += some
+        explained += some
         problems += unknown
-    if told:
-        click.echo("\n\n".join("\n".join(lines) for lines in told))
+    if explained:
+        click.echo("\n\n".join("\n".join(lines) for lines in explained))
     if problems:
         raise MeshctlError("\n".join(problems))
+
+
+def _is_file(word: str) -> bool:
+    """True if a word names a file; a code or an event of that name goes first."""
+    path = Path(word)
+    return _is_control(path) or (not _of_ours(word) and not _of_mesh(word) and _is_there(path))
+
+
+def _is_control(path: Path) -> bool:
+    return str(path).lower().endswith(".ctl")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _explain_payload(ctx: click.Context, path: Path) -> list[str]:
+    try:
+        settings = settings_if_any(ctx)
+    except ClosedSettingsError:
+        # Who drops files may not read them.
+        settings = None
+    try:
+        return payload_lines(settings or unknown_settings(path.absolute().parent / "outbox"), path)
+    except OSError as error:
+        raise MeshctlError(f"The file cannot be read: {error.strerror}.") from None
 
 
 def _shown(path: Path) -> str:
@@ -79,19 +116,17 @@ def _explain_words(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Return what the words mean, all together as one code or each alone, and what is unknown."""
     if len(words) > 1 and (together := find_code(" ".join(words))):
         return [[line for meaning in together for line in _describe(meaning)]], []
-    told, unknown = [], []
+    explained, unknown = [], []
     for number, word in enumerate(words, start=1):
         if lines := _of_ours(word) or _of_mesh(word):
-            told.append(lines)
+            explained.append(lines)
         else:
             # What was typed may be a patient's number or name, so it is not repeated.
             which = "This" if len(words) == 1 else f"Word {number}"
             near = difflib.get_close_matches(word.lower(), [*own_codes(), *event_table()], n=1, cutoff=0.7)
             hint = f"Did you mean {near[0]}?" if near else _KNOWN
-            unknown.append(
-                f"{which} is neither a control file nor a code or event that meshctl knows. {hint}"
-            )
-    return told, unknown
+            unknown.append(f"{which} is neither a file nor a code or event that meshctl knows. {hint}")
+    return explained, unknown
 
 
 def _of_mesh(word: str) -> list[str]:
@@ -99,15 +134,21 @@ def _of_mesh(word: str) -> list[str]:
 
 
 def _of_ours(word: str) -> list[str]:
-    """Return what a code of meshctl's own means, and an event, also without its first half ("queued")."""
+    """Return what a code of meshctl's own means, and an event.
+
+    An event also without its first half ("queued"), and by its number in the Event Log.
+    """
     lines = []
     for code in own_codes().values():
         if code.code.lower() == word.lower():
             lines += [f"{code.code}: {_KINDS[code.kind]}", f"  {code.meaning}", f"  {code.advice}"]
     for event in event_table().values():
-        if word.lower() in (event.name, event.name.partition(".")[2]):
+        if word.lower() in (event.name, event.name.partition(".")[2], str(event.number)):
             level = logging.getLevelName(event.level)
-            lines += [f"{event.name}: an event of the log, {level}", f"  {event.meaning}"]
+            lines += [
+                f"{event.name}: an event of the log, {level}; in the Event Log of Windows {event.number}",
+                f"  {event.meaning}",
+            ]
             if event.alert:
                 lines.append(
                     "  It is an alert, too." if event.alert == event.meaning else f"  Alerted: {event.alert}"
@@ -142,9 +183,10 @@ def _acknowledgement(control_path: Path) -> list[str]:
         return []
     if acknowledgement is None:
         return []
-    lines = ["  Its payload is an acknowledgement (ITK3 response):"]
+    lines = ["  Its payload is an acknowledgement:"]
     for one in acknowledgement.evidence:
-        lines += [f"    ITK3 {one.code or 'without a code'}", f"      {one.text}", f"      {one.advice}"]
+        head = f"    {one.event} {one.code or 'without a code'}"
+        lines += [head, f"      {one.text}", f"      {one.advice}"]
     return lines
 
 
@@ -173,7 +215,7 @@ def _kind(control: ControlFile) -> str:
 def _fields(control: ControlFile) -> list[str]:
     rows = (
         ("From", mask_file_name(control.from_dts)),
-        ("To", _recipient(control.to_dts)),
+        ("To", recipient_text(control.to_dts)),
         ("Workflow", _workflow(control.workflow_id)),
         ("Subject", f"{len(control.subject)} characters, not shown" if control.subject else ""),
         ("Local id", mask_file_name(control.local_id)),
@@ -181,12 +223,6 @@ def _fields(control: ControlFile) -> list[str]:
         ("At", mask_file_name(control.status.date_time) if control.status is not None else ""),
     )
     return [f"  {name:<9} {value or '(none)'}" for name, value in rows if value or name in ("From", "To")]
-
-
-def _recipient(to_dts: str) -> str:
-    if to_dts.startswith(GP_PROVIDER):
-        return "the patient's registered practice, by endpoint lookup (the patient is not shown)"
-    return mask_file_name(to_dts)
 
 
 def _workflow(workflow_id: str) -> str:
@@ -202,6 +238,10 @@ def _describe(meaning: CodeMeaning) -> list[str]:
     return [
         meaning.label or "A status record without event, status and code",
         f"  {meaning.meaning}",
-        *(["  Final: the message's state will not change."] if meaning.final else []),
+        *(
+            ["  Final for this message: its state will not change. `meshctl resend` makes a new one."]
+            if meaning.final
+            else []
+        ),
         f"  {meaning.advice}",
     ]

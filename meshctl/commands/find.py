@@ -73,7 +73,7 @@ def _find(settings: Settings, nhs_number: str) -> list[Message]:
         keys = keys_of(connection, settings.state.folder)
         if has_older_key(connection):
             click.echo(
-                "The key was lost once: older messages are found only with the key of then, from a back-up.",
+                "The key was lost once: older messages are found only with the old key, from a back-up.",
                 err=True,
             )
         return about_patient(connection, keys.of(nhs_number))

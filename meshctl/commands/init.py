@@ -8,15 +8,16 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from meshctl.check.neighbours import other_settings
-from meshctl.daemon.mailbox_lock import ONE_ONLY
 from meshctl.errors import ConfigError
 from meshctl.mesh.use_cases import shipped_use_cases
-from meshctl.platform import host
+from meshctl.platform import shell
 from meshctl.settings.client_config import choose_client
 from meshctl.settings.layout import (
     PLACEHOLDER_ID,
+    REJECTED_NAME,
     Layout,
     Mailbox,
+    closed_layout,
     folder_layout,
     make_layout,
     system_layout,
@@ -47,6 +48,7 @@ _EPILOG = epilog(
         "meshctl init --system letters --senders letters-senders --use-case send-document": (
             "the same mailbox later: its settings stay, and the group letters-senders may drop files"
         ),
+        r'meshctl init --system letters --senders "TRUST\mesh-senders"': "the same on Windows",
     },
     {0: "created", 2: "not created: wrong usage, existing settings, or a folder that cannot be created"},
 )
@@ -81,8 +83,8 @@ _EPILOG = epilog(
 @click.option(
     "--senders",
     metavar="GROUP",
-    help="With --system: let this group drop files into the outbox, and do nothing else. Where there are"
-    " settings already, they stay.",
+    help="With --system: let this group drop files into the outbox, and do nothing else; on Windows it may"
+    r" also read what is rejected (DOMAIN\GROUP). Where there are settings already, they stay.",
 )
 @click.option(
     "--use-case",
@@ -117,6 +119,9 @@ def command(
     With --senders the outbox and its folders belong to the service, and the group may put files there
     (3770, with a default access list by which the service can read and remove them). The senders need no
     other right: meshctl -m NAME send works for them.
+
+    On Windows --system closes the folder to all but SYSTEM, administrators and the service's account; the
+    senders may add files to the outbox, but no folders, and change only their own.
     """
     _check_senders(senders, instance, root)
     mailbox = _mailbox(mailbox_id, client_config)
@@ -133,7 +138,7 @@ def command(
     elif root is not None:
         raise click.UsageError("--root can only be used with --system, and on Linux.")
     else:
-        layout = folder_layout(SYSTEM_FILE.parent / instance, mailbox)
+        layout = closed_layout(SYSTEM_FILE.parent / instance, mailbox)
     group = None if senders is None else find_senders(senders)
     if layout.settings_file.exists() and not force and (group or use_cases):
         _lay_outbox(layout.settings_file, use_cases, group)
@@ -144,7 +149,8 @@ def command(
         values = {**layout.values, "mailbox": {**layout.values["mailbox"], **sender}}
         layout = replace(layout, values=values)
     kept = make_layout(layout, replace=force)
-    has_lists = lay_outbox(layout.outbox, use_cases, group)
+    rejected = layout.outbox.with_name(REJECTED_NAME)
+    has_lists = lay_outbox(layout.outbox, rejected, use_cases, group)
     click.echo(f"Settings: {layout.settings_file}")
     if kept is not None:
         click.echo(f"A copy of the old settings: {kept}")
@@ -159,11 +165,6 @@ def command(
 def _check_senders(senders: str | None, instance: str | None, root: Path | None) -> None:
     if senders is None:
         return
-    if not host.HAS_MODES:
-        raise click.UsageError(
-            "--senders is for systems with groups and permissions. Here the access list of the outbox says"
-            f" who may drop: {host.share_command(Path('OUTBOX'))}"
-        )
     if instance is None or root is not None:
         raise click.UsageError("--senders can only be used with --system, and not with --root.")
 
@@ -173,7 +174,7 @@ def _lay_outbox(file: Path, use_cases: tuple[str, ...], senders: Senders | None)
     settings = load_settings(file, {})
     check_use_cases(use_cases, settings.use_cases)
     outbox = settings.staging.outbox
-    has_lists = lay_outbox(outbox, use_cases, senders)
+    has_lists = lay_outbox(outbox, settings.staging.rejected, use_cases, senders)
     click.echo(f"Settings: {file}, which stay as they are")
     _report_outbox(outbox, use_cases, senders, has_lists=has_lists)
 
@@ -186,7 +187,7 @@ def _report_outbox(
     if senders is None:
         return
     click.echo(
-        f"Senders:  group {senders.group}; who is to drop files joins it: usermod -a -G {senders.group} USER"
+        f"Senders:  group {senders.group}; who is to drop files joins it: {shell.join_advice(senders.group)}"
     )
     if not has_lists:
         click.echo(
@@ -254,10 +255,7 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
             f"Let the service access the mailbox: systemctl edit meshctl@{instance}, [Service],"
             f" ReadWritePaths={mailbox.client.interface_root}"
         )
-    if (others := _others(layout.settings_file)) is not None:
-        steps.insert(0, f"{others} {ONE_ONLY}")
-    if instance is not None and not _HAS_SYSTEMD:
-        steps.append(f"Close it to other users: {host.close_command(layout.settings_file.parent)}")
+    steps[:0] = _others(layout.settings_file)
     missing = [key for key in _SENDER if key not in layout.values["mailbox"]]
     if missing:
         steps.append(
@@ -275,11 +273,11 @@ def _steps(layout: Layout, mailbox: Mailbox, instance: str | None) -> list[str]:
     return steps
 
 
-def _others(file: Path) -> str | None:
-    """Return which other settings name the mailbox of these, which were just written; None if none do."""
+def _others(file: Path) -> list[str]:
+    """Return what to do about other settings that name the mailbox of these, which were just written."""
     try:
         settings = load_settings(file, {})
     except ConfigError:
         # What a person has to decide first is said in another step.
-        return None
-    return other_settings(settings.mailbox.folder, settings.mailbox.id, file)
+        return []
+    return [f"{each.text} {each.advice}" for each in other_settings(settings)]

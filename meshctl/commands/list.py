@@ -27,7 +27,7 @@ _EPILOG = epilog(
     },
     {
         0: "done, even if there is no such message",
-        1: "something blocks the daemon (said on stderr), or the ledger cannot be read",
+        1: "something blocks daemon or bridge (said on stderr), or the ledger cannot be read",
         2: "wrong usage or settings",
     },
 )
@@ -102,8 +102,9 @@ def command(
         click.echo(f"{what} set aside; meshctl check says why.", err=True)
     obstacles = obstacles_of(settings)
     for obstacle in obstacles:
-        click.echo(f"Blocked ({obstacle.part}): {obstacle}", err=True)
-    ctx.exit(1 if obstacles else 0)
+        word = "Warning" if obstacle.is_warning else "Blocked"
+        click.echo(f"{word} ({obstacle.part}): {obstacle}", err=True)
+    ctx.exit(0 if all(each.is_warning for each in obstacles) else 1)
 
 
 def _check_use_case(settings: Settings, use_case: str) -> None:

@@ -1,6 +1,5 @@
 """`meshctl lookup`: which mailbox of an organisation takes a workflow id, asked of MESH."""
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +8,7 @@ from meshctl.bridge.connect import connect
 from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable
 from meshctl.terminal.context import settings_of
-from meshctl.terminal.output import epilog
+from meshctl.terminal.output import epilog, print_json
 
 if TYPE_CHECKING:
     from meshctl.bridge.client import BridgeClient
@@ -41,9 +40,7 @@ def command(ctx: click.Context, ods_code: str, workflow_id: str, as_json: bool) 
     with connect(settings_of(ctx)) as client:
         found = _mailboxes(client, ods_code.strip().upper(), workflow_id.strip())
     if as_json:
-        click.echo(
-            json.dumps({"ods_code": ods_code, "workflow_id": workflow_id, "mailboxes": found}, indent=2)
-        )
+        print_json({"ods_code": ods_code, "workflow_id": workflow_id, "mailboxes": found})
     else:
         for mailbox in found:
             click.echo(f"{mailbox['mailbox_id']}  {mailbox['name'] or ''}".rstrip())

@@ -14,14 +14,14 @@ import click
 from meshctl.daemon.stand_in import standing_in, wait_for_daemon
 from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable, mask_file_name
-from meshctl.ledger import reads
+from meshctl.ledger import documents, reads
 from meshctl.mesh.states import State
 from meshctl.outbound.letter import WorkFolder
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX
 from meshctl.outbound.pipeline import OutboundPipeline
 from meshctl.outbound.redrop import RejectedLetter, mark, rejected_letters
 from meshctl.outbound.rejected import redrop_mark
-from meshctl.outbound.withdrawal import WITHDRAWN_CODE
+from meshctl.outbound.withdrawal import WITHDRAWN_CODE, WRAPPED_ENDING
 from meshctl.platform import host
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, settings_of
@@ -55,7 +55,9 @@ _EPILOG = epilog(
     "--code", metavar="CODE", help="With --all: rejected with this code, as NAME.error.json has it."
 )
 @click.option(
-    "--force", is_flag=True, help="Also a withdrawn file that the MESH Client has sent all the same."
+    "--force",
+    is_flag=True,
+    help="Also a withdrawn file that the client has sent all the same, or of which a later version was sent.",
 )
 @click.pass_context
 def command(
@@ -66,7 +68,7 @@ def command(
     code: str | None,
     force: bool,
 ) -> None:
-    """Put rejected files back into the outbox as they were dropped, once what was wrong has been mended.
+    """Put rejected files back into the outbox as they were dropped, once what was wrong has been fixed.
 
     Each goes back under its own name, into its use-case folder, with its sidecar and attachments; a row of an
     index comes back as a sidecar. What was corrected in rejected/ goes as it is now. It becomes a new
@@ -109,6 +111,10 @@ def _named(named: str, there: Sequence[RejectedLetter], folder: Path) -> Rejecte
     found = [letter for letter in there if letter.name in (name, base) or name == letter.message_id]
     base = base.removesuffix(SIDECAR_SUFFIX)
     found = found or [letter for letter in there if base in (letter.name, letter.dropped_name)]
+    # A document is withdrawn as the message that was made around it.
+    found = found or [
+        each for each in there if each.code == WITHDRAWN_CODE and each.name == base + WRAPPED_ENDING
+    ]
     shown = mask_file_name(name)
     if len(found) > 1:
         several = ", ".join(_shown(letter) for letter in found)
@@ -166,6 +172,9 @@ def _obstacle(settings: Settings, letter: RejectedLetter, *, force: bool) -> str
         return None
     with ledger_if_any(settings) as connection:
         found = None if connection is None else reads.message(connection, letter.message_id or "")
+        later = None if connection is None else documents.later_version(connection, letter.message_id or "")
+    if later is not None:
+        return f"a later version of its document was sent, as {later}. --force puts it back all the same."
     if found is None or found.is_withdrawn or found.state is State.REJECTED:
         return None
     return (

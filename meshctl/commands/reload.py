@@ -4,6 +4,9 @@ import os
 
 import click
 
+from meshctl.check.finding import Setup, Severity
+from meshctl.check.folders import check_folders
+from meshctl.clock import now
 from meshctl.daemon.reloading import check_state_folder, reload_daemon
 from meshctl.errors import ConfigError
 from meshctl.platform.systemd import signal_main_process
@@ -34,8 +37,12 @@ def command(ctx: click.Context) -> None:
         settings = settings_of(ctx)
         check_state_folder(settings)
     except ConfigError:
-        # As ExecReload of a unit: the daemon finds the same faults, and log, alert and metric tell of them.
+        # As ExecReload of a unit: the daemon finds the same faults, and log, alert and metric show them.
         signal_main_process(os.environ)
         raise
     reload_daemon(settings)
     click.echo(f"The daemon has read {settings.file} again; it is in force.")
+    # The daemon waits for folders that are away, so these are no fault of the settings.
+    for finding in check_folders(Setup(settings, now())):
+        if finding.severity is Severity.ERROR:
+            click.echo(f"Warning: {finding.text} {finding.advice}", err=True)

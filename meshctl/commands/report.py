@@ -130,7 +130,7 @@ def command(
         with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
             page = html_page(_report(connection, settings, period, now))
     else:
-        survey = Survey(places or [], lambda each: _standing(each, period, now), _PATIENCE_SECONDS)
+        survey = Survey(places or [], lambda each: _reported(each, period, now), _PATIENCE_SECONDS)
         lines = sorted(map(_line, survey.answers()), key=lambda line: _STYLES.index(line.style))
         page = server_page(ServerReport(socket.gethostname(), now, period, lines))
         trouble = any(line.style == _BAD for line in lines)
@@ -144,28 +144,28 @@ def command(
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
-    """How a mailbox stands: its report, None before the first start, and what blocks it now."""
+class _ReportedMailbox:
+    """What is known of a mailbox: its report, None before the first start, and what blocks it now."""
 
     report: PeriodReport | None
     obstacles: Sequence[Obstacle]
 
 
-def _standing(settings: Settings, period: Period, now: datetime) -> _Standing:
+def _reported(settings: Settings, period: Period, now: datetime) -> _ReportedMailbox:
     with ledger_if_any(settings) as connection:
         report = None if connection is None else _report(connection, settings, period, now)
-    return _Standing(report, obstacles_of(settings))
+    return _ReportedMailbox(report, [each for each in obstacles_of(settings) if not each.is_warning])
 
 
-def _line(answer: Answer[_Standing]) -> MailboxLine:
+def _line(answer: Answer[_ReportedMailbox]) -> MailboxLine:
     """Return the row of one mailbox."""
-    settings, standing = answer.settings, answer.value
-    report = None if standing is None else standing.report
+    settings, reported = answer.settings, answer.value
+    report = None if reported is None else reported.report
     counts = None if report is None else counts_of(report)
-    if standing is None:
+    if reported is None:
         word, style, note = "no answer" if answer.hangs else "unreadable", _BAD, answer.short_problem()
-    elif standing.obstacles:
-        first = standing.obstacles[0]
+    elif reported.obstacles:
+        first = reported.obstacles[0]
         word, style, note = "blocked", _BAD, f"{first.part}: {first.text}"
     elif counts is None:
         word, style, note = "not begun", _LATE, "There is no ledger yet: the daemon has never run."

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from meshctl.errors import MeshctlError
-from meshctl.ledger import reads
+from meshctl.ledger import documents, reads
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
 from meshctl.outbound.drop import kept_pair, name_again, sidecar_again
@@ -88,6 +88,12 @@ def _check_need(connection: sqlite3.Connection, message: Message, sent_folder: P
     if message.state is not State.FAILED and message.overdue is None:
         raise MeshctlError(
             f"{name} is {message.state} and not overdue. Give --force to send it again anyway."
+        )
+    later = documents.later_version(connection, name)
+    if later is not None:
+        raise MeshctlError(
+            f"A later version of the document in {name} was sent, as {later}: the recipient would take the"
+            " old one for the newest. Give --force to send it all the same."
         )
     earlier = reads.resent_as(connection, name)
     if earlier:

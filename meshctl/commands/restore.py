@@ -54,7 +54,7 @@ def command(ctx: click.Context, folder: Path, with_settings: bool, force: bool) 
     """
     source = folder.absolute()
     manifest = read_manifest(source)
-    file = settings_file_of(ctx)
+    file = settings_file_of(ctx, may_be_missing=True)
     if file is None:
         raise click.UsageError(
             "There are no settings yet. Say with -m NAME or -c FILE where those of the back-up belong."
@@ -131,7 +131,7 @@ def _make_state_folder(folder: Path) -> None:
         raise ConfigError(
             f"There is no folder {folder.parent}. 'meshctl init' makes the folders; restore then."
         )
-    folder.mkdir(mode=_STATE_MODE)
+    system.make_folder(folder, _STATE_MODE)
     host.give_to_owner_of(folder, folder.parent)
 
 
@@ -141,7 +141,7 @@ def _report(restored: Restored, state_folder: Path, file: Path, kept_settings: P
         f"{state_folder}: mailbox {manifest.mailbox}, {manifest.messages} messages, as of {manifest.made_at}."
     )
     for name in restored.kept:
-        click.echo(f"Kept of before: {state_folder / name}")
+        click.echo(f"Kept from before: {state_folder / name}")
     if kept_settings is not None:
-        click.echo(f"Kept of before: {kept_settings}")
+        click.echo(f"Kept from before: {kept_settings}")
     click.echo(f"Settings: {file}")

@@ -23,7 +23,7 @@ _EPILOG = epilog(
     {
         0: "it could work, even if files were rejected",
         1: "something stopped it",
-        2: "wrong settings, or an outbox or settings file that everybody can write to",
+        2: "wrong settings, or everybody can write to the outbox, the settings or the program",
     },
 )
 
@@ -33,7 +33,7 @@ _EPILOG = epilog(
 @click.option(
     "--allow-world-writable",
     is_flag=True,
-    help="Run even if everybody on this computer can write to the outbox or the settings.",
+    help="Run even if everybody on this computer can write to the outbox, the settings or the program.",
 )
 @click.option(
     "--clock-is-right",
@@ -71,8 +71,8 @@ def make_daemon(
 ) -> Daemon:
     """Return the daemon of a mailbox, with its log in place.
 
-    Raises ConfigError if everybody can write to the outbox or the settings, unless that is allowed; if root
-    would run it for another user.
+    Raises ConfigError if everybody can write to the outbox, the settings or the program, unless that is
+    allowed; if root would run it for another user.
     """
     refuse_root(settings)
 

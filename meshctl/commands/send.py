@@ -21,7 +21,7 @@ from meshctl.terminal.output import epilog, print_json
 
 _EPILOG = epilog(
     {
-        "meshctl send report.xml": "a FHIR message, or a file with its sidecar beside it",
+        "meshctl send report.xml": "a message, or a file with its sidecar beside it",
         "meshctl send letter.pdf --use-case send-document --nhs-number 9990000042 --date-of-birth 2001-02-14"
         " --surname Smith": "any other file; the options make its sidecar",
         "meshctl send letter.pdf --use-case send-document --nhs-number 9990000042 --date-of-birth 2001-02-14"

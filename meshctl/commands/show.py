@@ -1,4 +1,4 @@
-"""`meshctl show`: one message and its history. Reads the ledger, and what MESH told the bridge."""
+"""`meshctl show`: one message and its history. Reads the ledger, and what MESH answered the bridge."""
 
 import os
 from contextlib import suppress
@@ -8,6 +8,7 @@ import click
 
 from meshctl.bridge.tracking import tracked_status
 from meshctl.journal.masking import mask_file_name
+from meshctl.ledger.documents import later_version
 from meshctl.ledger.reads import snapshot
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import FINAL, WITHDRAWN, State
@@ -47,6 +48,7 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
     state_folder = settings.state.folder
     with snapshot(state_folder, settings.mailbox.id) as connection:
         message = message_named(connection, named)
+        later = later_version(connection, message.message_id)
     # For a message in a final state an old tracking result would only mislead.
     tracked = (
         None if message.state in FINAL else tracked_status(state_folder, message.message_id, message.mesh_id)
@@ -57,10 +59,10 @@ def command(ctx: click.Context, named: str, exact: bool, as_json: bool) -> None:
         rejected = {} if place is None else {"rejected_file": place}
         print_json(message.as_json() | tracking | rejected)
     else:
-        lies = None if place is None else str(place)
+        location = None if place is None else str(place)
         if place is None and _is_in_rejected(message):
-            lies = f"not in {settings.staging.rejected} any more"
-        print_message(message, tracked, lies, times=Times.EXACT if exact else Times.BOTH)
+            location = f"no longer in {settings.staging.rejected}"
+        print_message(message, later, tracked, location, times=Times.EXACT if exact else Times.BOTH)
 
 
 def _is_in_rejected(message: Message) -> bool:
@@ -71,7 +73,7 @@ def _is_in_rejected(message: Message) -> bool:
 
 
 def _place(folder: Path, message: Message) -> Path | None:
-    """Return where the file of a message lies in rejected/; None where it is not, or cannot be looked for.
+    """Return where in rejected/ the file of a message is; None where it is not, or cannot be looked for.
 
     What looks like an NHS number in its name is masked, as everywhere.
     """

@@ -40,7 +40,7 @@ _EPILOG = epilog(
     },
     {
         0: "shown, even if something is overdue (see meshctl check), or before the first start",
-        1: "something blocks the daemon, or ledger or folders cannot be read; with --all, of any mailbox",
+        1: "something blocks daemon or bridge, or a folder cannot be read; with --all, of any mailbox",
         2: "wrong usage or settings; with --all wrong settings are a row, and end with 1",
     },
 )
@@ -58,8 +58,9 @@ def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> Non
     name and time only: the daemon takes the "ready" ones at its next scan, or has begun to send them;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
     could not handle (meshctl check names them). An attachment counts as a letter of its own for as long as
-    it lies in the outbox. The client's state is what the daemon last saw, and what blocks it (a full disk, a
-    folder that it may not write to) what it last met.
+    it lies in the outbox. The client's state is what the daemon last saw. What blocks daemon or bridge (a
+    full disk, a folder that it may not write to) is what it last met; MESH that has been away for less than
+    15 minutes delays, and is no trouble yet.
 
     With --all, every mailbox of this server has a row: each settings file that -m can name, and that of
     $MESHCTL_CONFIG where it is another. One whose settings cannot be read, or that does not answer, is a row
@@ -86,7 +87,7 @@ def _show_one(settings: Settings, *, watch: bool, as_json: bool) -> int:
         return 0
     else:
         _display("views").print_status(settings, status)
-    return 1 if status["blocked"] else 0
+    return 1 if any(each["severity"] == "error" for each in status["blocked"]) else 0
 
 
 def _display(module: str) -> Any:

@@ -27,7 +27,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     Without settings it is the shipped table. A file's use case is chosen by its sub-folder of the outbox, its
     sidecar, its message's event or default_use_case.
 
-    BORN is how To_DTS writes the date of birth. LOOKUP says whether MESH finds the patient's registered
+    BIRTH DATE is how To_DTS writes the date of birth. LOOKUP says whether MESH finds the patient's registered
     practice for the workflow id: MESH's own list says so (listed), or only the use case's guide (claimed).
     """
     settings = settings_if_any(ctx)
@@ -37,7 +37,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
         print_json([{key: value for key, value in row.items() if key != "requires"} for row in rows])
         return
     print_table(
-        ("USE CASE", "WORKFLOW ID", "ACKNOWLEDGEMENTS UNDER", "EVENTS", "BORN", "LOOKUP", "TITLE"),
+        ("USE CASE", "WORKFLOW ID", "ACKNOWLEDGEMENTS UNDER", "EVENTS", "BIRTH DATE", "LOOKUP", "TITLE"),
         (
             (
                 use.name,

@@ -54,11 +54,11 @@ class CommandChannel:
         data = json.dumps(digest.as_json(), default=str).encode() + b"\n"
         with ExitStack() as held:
             # A file, not a pipe: what the command leaves running may hold it open, and is not waited for.
-            said: IO[bytes] | None = None
+            stderr: IO[bytes] | None = None
             with suppress(OSError):
-                said = held.enter_context(tempfile.TemporaryFile())
+                stderr = held.enter_context(tempfile.TemporaryFile())
             try:
-                process = _Process(self._command, self._hidden, said)
+                process = _Process(self._command, self._hidden, stderr)
             except (OSError, ValueError) as error:
                 raise UndeliveredError(_reason(error), _ADVICE) from None
             held.callback(process.close)
@@ -75,16 +75,16 @@ class CommandChannel:
         except subprocess.TimeoutExpired:
             process.end()
             text = f"The command took longer than {self._timeout_seconds:g} s and was ended."
-            raise UndeliveredError(text, _ADVICE, stderr=process.said()) from None
+            raise UndeliveredError(text, _ADVICE, stderr=process.stderr()) from None
         except (OSError, ValueError) as error:
             process.end()
-            raise UndeliveredError(_reason(error), _ADVICE, stderr=process.said()) from None
+            raise UndeliveredError(_reason(error), _ADVICE, stderr=process.stderr()) from None
         finally:
             with self._lock:
                 self._process = None
         if exit_code != 0:
-            said = process.said()
-            raise UndeliveredError("The command failed.", _ADVICE, exit_code=exit_code, stderr=said)
+            stderr = process.stderr()
+            raise UndeliveredError("The command failed.", _ADVICE, exit_code=exit_code, stderr=stderr)
 
     def end(self) -> None:
         """End the process, and any that would follow it."""
@@ -109,16 +109,16 @@ def _without_secrets(hidden: Collection[str]) -> dict[str, str]:
 class _Process:
     """The command as a process, which ends with all its children."""
 
-    def __init__(self, arguments: Collection[str], hidden: Collection[str], said: IO[bytes] | None) -> None:
+    def __init__(self, arguments: Collection[str], hidden: Collection[str], stderr: IO[bytes] | None) -> None:
         self._tree = host.ProcessTree()
-        self._said = said
+        self._stderr = stderr
         self._is_too_loud = False
         try:
             self._process = subprocess.Popen(
                 list(arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=said or subprocess.DEVNULL,
+                stderr=stderr or subprocess.DEVNULL,
                 env=_without_secrets(hidden),
                 # A process group of its own; no effect on Windows, which has jobs instead.
                 start_new_session=True,
@@ -136,7 +136,7 @@ class _Process:
         """
         has_ended = Event()
         watching = Thread(target=self._watch, args=(has_ended,), name="alert command's output", daemon=True)
-        # Without a thread left in the system, nobody looks at what it writes.
+        # Without a thread left in the system, its output is read by nobody.
         with suppress(RuntimeError):
             watching.start()
         try:
@@ -151,20 +151,20 @@ class _Process:
 
     def _watch(self, has_ended: Event) -> None:
         """Kill it if it fills the disk with what it writes to its standard error."""
-        while self._said is not None and not has_ended.wait(_LOOK_SECONDS):
-            if os.fstat(self._said.fileno()).st_size > _MOST_STDERR_BYTES:
+        while self._stderr is not None and not has_ended.wait(_LOOK_SECONDS):
+            if os.fstat(self._stderr.fileno()).st_size > _MOST_STDERR_BYTES:
                 self._is_too_loud = True
                 self._kill()
                 return
 
-    def said(self) -> str | None:
+    def stderr(self) -> str | None:
         """Return the end of what it wrote to its standard error, fit for the log; None if nothing."""
-        if self._said is None:
+        if self._stderr is None:
             return None
         with suppress(OSError):
-            size_bytes = self._said.seek(0, os.SEEK_END)
-            self._said.seek(max(0, size_bytes - _KEPT_STDERR_BYTES))
-            return mask_output(self._said.read(_KEPT_STDERR_BYTES), end=True) or None
+            size_bytes = self._stderr.seek(0, os.SEEK_END)
+            self._stderr.seek(max(0, size_bytes - _KEPT_STDERR_BYTES))
+            return mask_output(self._stderr.read(_KEPT_STDERR_BYTES), end=True) or None
         return None
 
     def end(self) -> None:

@@ -25,7 +25,7 @@ from meshctl.errors import ConfigError
 from meshctl.journal.events import event_table
 from meshctl.journal.lines import UNMASKED_KEYS
 from meshctl.journal.masking import escape_unprintable, mask_numbers, mask_output
-from meshctl.platform import host
+from meshctl.platform import shell
 from meshctl.settings.model import Settings
 from meshctl.settings.secrets import read_secret
 
@@ -46,6 +46,7 @@ _NAMES: Final = {
 _READY: Final = 220
 # A check of many mailboxes, as Nagios has it done, cannot wait for long.
 _TRY_SECONDS: Final = 5.0
+_CONNECTING: Final = "connecting"
 _STARTTLS: Final = "STARTTLS"
 # What shows all messages that a digest is about.
 _WHERE_MANY: Final = {
@@ -58,6 +59,11 @@ _NETWORK: Final = (
     "Correct smtp in [alerts]. Under systemd the service has no network until systemd/meshctl-alerts.conf is"
     " installed."
 )
+
+_SLOW: Final = "See in the mail server's own log what it waits for; it is tried again by itself."
+_RECIPIENTS: Final = "Correct mail_to in [alerts], or let the server relay for this computer."
+_WAIT: Final = "Nothing needs to be done unless it goes on for hours: the server says so for now (4xx)."
+_FOR_EVER: Final = 500
 
 
 class MailChannel:
@@ -130,6 +136,7 @@ class MailChannel:
                 raise TimeoutError
             if code != _READY:
                 raise smtplib.SMTPConnectError(code, greeting)
+            connection.step = "EHLO"
             connection.ehlo_or_helo_if_needed()
             if self._alerts.starttls:
                 connection.step = _STARTTLS
@@ -142,8 +149,10 @@ class MailChannel:
         except (smtplib.SMTPException, OSError, ValueError, LookupError, RuntimeError) as error:
             where = f"{server}:{port}"
             if connection.is_broken_off or time.monotonic() > late_clock:
-                text = f"The mail server {where} did not finish within {seconds:g} s, and was left."
-                raise UndeliveredError(text, _NETWORK) from None
+                text = (
+                    f"The mail server {where} did not finish within {seconds:g} s; the connection was closed."
+                )
+                raise UndeliveredError(text, _NETWORK if connection.step == _CONNECTING else _SLOW) from None
             raise _undelivered(error, where, connection.step) from None
         finally:
             timer.cancel()
@@ -169,11 +178,11 @@ class _Connection(smtplib.SMTP):
         super().__init__(local_hostname=_own_name(), timeout=seconds)
         # Where the host is given to connect() alone, STARTTLS does not know whose certificate to expect.
         self._host = server
-        self.step = "connecting"
+        self.step = _CONNECTING
         self.is_broken_off = False
 
     def break_off(self) -> None:
-        """End the connection under whoever waits for an answer."""
+        """End the connection although another thread waits for an answer."""
         self.is_broken_off = True
         # Read once: the other thread may close it meanwhile.
         if (connected := self.sock) is not None:
@@ -191,8 +200,8 @@ def compose(digest: Digest, settings: Settings) -> EmailMessage:
     message["Subject"] = _subject(digest, settings.mailbox.id)
     message["Date"] = localtime()
     # The same for the same digest: mail systems drop a copy of a mail that was sent again after a kill.
-    told = json.dumps(digest.as_json(), sort_keys=True, default=str).encode()
-    message["Message-ID"] = f"<{blake2b(told, digest_size=16).hexdigest()}.{settings.mailbox.id}@{domain}>"
+    content = json.dumps(digest.as_json(), sort_keys=True, default=str).encode()
+    message["Message-ID"] = f"<{blake2b(content, digest_size=16).hexdigest()}.{settings.mailbox.id}@{domain}>"
     # No out-of-office notes in answer.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Meshctl-Event"] = digest.event
@@ -241,7 +250,7 @@ def _facts(first: Content) -> Iterator[str]:
 
 
 def _command(first: Content, settings: Settings, *, is_many: bool) -> str:
-    program = f"meshctl -c {host.quoted(settings.file)}"
+    program = f"meshctl -c {shell.quoted(settings.file)}"
     if first.get("message_id") and not is_many:
         return f"{program} show {first['message_id']}"
     return f"{program} {_WHERE_MANY.get(str(first['event']), 'logs --level WARNING')}"
@@ -269,7 +278,7 @@ def _undelivered(error: Exception, where: str, step: str) -> UndeliveredError:
     elif isinstance(error, OSError):
         text, advice = _no_connection(error, server, step)
     else:
-        text = f"{server} answers what cannot be understood ({step}, {type(error).__name__})."
+        text = f"{server} sent an answer that cannot be understood ({step}, {type(error).__name__})."
         advice = "See whether smtp in [alerts] names a mail server."
     return UndeliveredError(text, advice)
 
@@ -285,7 +294,7 @@ def _refusal(error: smtplib.SMTPException, server: str, step: str) -> tuple[str,
             text = f"{server} asks for no user and password here ({step})."
             advice = "Leave user and password out of [alerts], or set starttls = true."
         case smtplib.SMTPServerDisconnected():
-            text = f"{server} cut the connection off ({step})."
+            text = f"{server} closed the connection ({step})."
             advice = "See the mail server's own log."
         case smtplib.SMTPAuthenticationError():
             text = f"{server} refuses user or password: {_answer(error.smtp_code, error.smtp_error)}"
@@ -293,15 +302,29 @@ def _refusal(error: smtplib.SMTPException, server: str, step: str) -> tuple[str,
         case smtplib.SMTPRecipientsRefused():
             answers = "; ".join(f"{to}: {_answer(*one)}" for to, one in error.recipients.items())
             text = f"{server} refuses every recipient: {answers}"
-            advice = "Correct mail_to in [alerts], or let the server relay for this computer."
+            is_for_now = all(code < _FOR_EVER for code, _ in error.recipients.values())
+            advice = _WAIT if is_for_now else _RECIPIENTS
         case smtplib.SMTPSenderRefused():
             text = f"{server} refuses the sender: {_answer(error.smtp_code, error.smtp_error)}"
-            advice = "Set mail_from in [alerts] to a sender that it accepts."
+            advice = _advice_on_sender(error.smtp_code, _answer(error.smtp_code, error.smtp_error))
         case smtplib.SMTPResponseException():
             text = f"{server} refuses ({step}): {_answer(error.smtp_code, error.smtp_error)}"
+            advice = _WAIT if error.smtp_code < _FOR_EVER else advice
         case _:
-            text = f"{server} answers what cannot be understood ({step}, {type(error).__name__})."
+            text = f"{server} sent an answer that cannot be understood ({step}, {type(error).__name__})."
     return text, advice
+
+
+def _advice_on_sender(code: int, answer: str) -> str:
+    """Return what to do where MAIL FROM is refused, with which servers refuse all that they want first."""
+    if code < _FOR_EVER:
+        return _WAIT
+    wanted = answer.upper()
+    if "STARTTLS" in wanted:
+        return "Set starttls = true in [alerts]."
+    if "AUTH" in wanted:
+        return "Set user and password in [alerts]."
+    return "Set mail_from in [alerts] to a sender that it accepts."
 
 
 def _no_connection(error: OSError, server: str, step: str) -> tuple[str, str]:
@@ -309,13 +332,13 @@ def _no_connection(error: OSError, server: str, step: str) -> tuple[str, str]:
     advice = _NETWORK
     match error:
         case ssl.SSLCertVerificationError():
-            text = f"{server} shows a certificate that is not believed: {mask_output(error.verify_message)}."
+            text = f"{server} has a certificate that is not trusted: {mask_output(error.verify_message)}."
             advice = (
                 "Name the server in smtp as its certificate does, and make the system know the authority that"
                 " has signed it."
             )
         case ssl.SSLError():
-            text = f"{server} and this computer cannot agree on an encryption: {error.reason}."
+            text = f"{server} and this computer cannot agree on encryption: {error.reason}."
             advice = "See which versions of TLS the server offers."
         case socket.gaierror():
             text = f"{server} has a name that cannot be resolved."

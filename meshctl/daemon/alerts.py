@@ -1,8 +1,8 @@
-"""Alerts: told by mail and by a command, each channel in a thread of its own, without delaying the daemon.
+"""Alerts: sent by mail and by a command, each channel in a thread of its own, without delaying the daemon.
 
-Of events of a kind the first is told at once. Those that follow within `[alerts] gather` are told together,
-as a digest; so is all that could not be told before: it is tried again, with growing pauses, also by the next
-run (see `meshctl.daemon.waiting`). An event that ends what another began is told after it.
+Of events of a kind the first is sent at once. Those that follow within `[alerts] gather` are sent together,
+as a digest; so is all that could not be sent before: it is tried again, with growing pauses, also by the next
+run (see `meshctl.daemon.waiting`). An event that ends what another began is sent after it.
 
 Nothing here raises into its caller.
 """
@@ -42,7 +42,7 @@ class Alerts:
     """Tells the alerts of one mailbox; does nothing where the settings have no channel.
 
     It is called with each alert. `counts` has how many there were, by event; `failures` how many attempts to
-    tell them failed, by channel.
+    send them failed, by channel.
     """
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
@@ -64,7 +64,7 @@ class Alerts:
         ]
 
     def __call__(self, alert: Alert) -> None:
-        """Let an alert be told; returns when a kill can no longer lose it, or at the end of a `batch`."""
+        """Let an alert be sent; returns when a kill can no longer lose it, or at the end of a `batch`."""
         self.counts[alert.event] += 1
         if self._deliveries:
             self._waiting.add({**alert.as_json(), "mailbox": self._mailbox_id})
@@ -79,11 +79,17 @@ class Alerts:
                 self._notify()
 
     def renew(self, settings: Settings, timeout: float) -> None:
-        """Go on under other settings, after what can be told under the old ones within `timeout` seconds."""
-        self.close(timeout)
+        """Go on under other settings, after what can be sent under the old ones within `timeout` seconds."""
+        is_kept = self.close(timeout)
+        left = [] if is_kept else self._waiting.contents()
         self._begin(settings)
         if self._file is not None:
             self.open(self._file)
+        if self._deliveries and left:
+            with self._waiting.batch():
+                for content in left:
+                    self._waiting.add(content)
+            self._notify()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -92,23 +98,28 @@ class Alerts:
             yield
 
     def count_waiting(self) -> int:
-        """Return how many alerts have not been told."""
+        """Return how many alerts have not been sent."""
         return self._waiting.count()
 
-    def close(self, timeout: float) -> None:
-        """Tell what waits for up to `timeout` seconds, then end what is under way; the rest stays waiting."""
+    def close(self, timeout: float) -> bool:
+        """Send what waits for up to `timeout` seconds, then end what is under way; the rest stays waiting.
+
+        Return whether the next run finds it.
+        """
         give_up_clock = Clock().monotonic() + timeout
         for delivery in self._deliveries:
             delivery.close()
         for delivery in self._deliveries:
             delivery.join(give_up_clock - Clock().monotonic())
         unsent = self._waiting.count()
-        text = "Not all alerts could be told."
-        if self._waiting.is_durable:
-            text += " The next start, or the new settings, tells the rest."
+        text = "Not all alerts could be sent."
+        is_kept = self._waiting.save()
+        if is_kept:
+            text += " The rest is sent after the next start, or under the new settings."
         self._waiting.close()
         if unsent:
             self._journal.warning("daemon.alert_failed", text=text, unsent=unsent)
+        return is_kept
 
     def _notify(self) -> None:
         for delivery in self._deliveries:
@@ -122,7 +133,7 @@ class Alerts:
 class _Kind:
     """How a channel stands with one kind of event; times are of the monotonic clock.
 
-    With `is_summed_up` all that waits is told as one digest: an attempt has failed.
+    With `is_summed_up` all that waits is sent as one digest: an attempt has failed.
     """
 
     gather_until: float = float("-inf")
@@ -162,12 +173,12 @@ class _Delivery:
             if self._is_closing:
                 return
             self._changed.notify()
-            # One that has died of what nobody foresaw has a successor.
+            # One that has died of an unforeseen error has a successor.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = self._new_thread()
 
     def close(self) -> None:
-        """Tell what waits without gathering, each kind once, and end."""
+        """Send what waits without gathering, each kind once, and end."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -203,25 +214,29 @@ class _Delivery:
             self._deliver(group)
 
     def _next(self) -> tuple[list[WaitingAlert], float | None]:
-        """Return what is to be told now; if nothing, in how many seconds something may be."""
+        """Return what is to be sent now; if nothing, in how many seconds something may be."""
         now, due_clock = self._clock.monotonic(), float("inf")
         firsts = self._waiting.firsts(self._channel.name)
         for first in firsts:
             kind = self._kinds.setdefault(first.event, _Kind(is_summed_up=first.added_clock is None))
             kind_due = max(kind.gather_until, kind.not_before)
+            begun = self._begun_by(first, firsts)
+            if begun is not None:
+                # What could not be sent before has a pause, for which its end waits too.
+                kind_due = max(kind_due, self._kinds[begun.event].not_before)
             if self._is_closing:
                 kind_due = float("inf") if kind.has_tried_last else now
             if kind_due <= now:
-                return self._group(self._begun_by(first, firsts) or first), None
+                return self._group(begun or first), None
             due_clock = min(due_clock, kind_due)
         return [], None if due_clock == float("inf") else due_clock - now
 
     def _begun_by(self, first: WaitingAlert, firsts: Sequence[WaitingAlert]) -> WaitingAlert | None:
-        """Return the first that waits of the alerts that this one ends, and that so are told before it."""
+        """Return the first that waits of the alerts that this one ends, and that so are sent before it."""
         kind = event_table().get(first.event)
         for one in firsts:
             is_begun = kind is not None and one.event in kind.ends and one.number < first.number
-            if is_begun and not self._kinds[one.event].is_summed_up:
+            if is_begun and not (self._is_closing and self._kinds[one.event].has_tried_last):
                 return one
         return None
 
@@ -237,7 +252,7 @@ class _Delivery:
         kind.has_tried_last = self._is_closing
         lost = self._waiting.take_lost(name)
         if lost:
-            text = "More alerts came than could be told; the oldest are lost."
+            text = "More alerts came than could be sent; the oldest are lost."
             self._journal.warning("daemon.alert_failed", channel=name, text=text, dropped=lost)
         digest = digest_of([one.content for one in alerts])
         try:
@@ -270,7 +285,7 @@ class _Delivery:
             return
         self._failures[name] += 1
         self._waiting.note_failure(Failure(name, iso(self._clock.now()), error.text, error.advice))
-        # The same again is told to those who debug, and once an hour to all.
+        # The same failure again is logged at DEBUG, and once an hour as a warning.
         is_known = self._logged is not None and self._logged[0] == error.text and now < self._logged[1]
         if not is_known:
             self._logged = (error.text, now + _LOG_AGAIN_SECONDS)

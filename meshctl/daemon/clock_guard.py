@@ -24,12 +24,13 @@ from typing import Final
 from meshctl.clock import instant
 from meshctl.errors import MeshctlError
 from meshctl.ledger.services import Services, keep_clock
-from meshctl.platform import host
+from meshctl.platform import shell
 
 CLOCK_BEHIND_FACT: Final = "clock_behind"
 CLOCK_ADVICE: Final = (
-    f"Set the clock right: {host.KEEP_TIME} The letters then go out by themselves. If the clock is right, and"
-    " was wrong when that message was made: stop the daemon, meshctl run --once --clock-is-right, start it."
+    f"Set the clock right: {shell.KEEP_TIME} The letters then go out by themselves. If the clock is right,"
+    " and was wrong when that message was made, stop the daemon, say so as its user, and start it:"
+    f" {shell.SAY_CLOCK_IS_RIGHT}"
 )
 MOST_BEHIND: Final = timedelta(days=1)
 # The newest is the last that was entered, whatever its id says: ids are dated by the clock.

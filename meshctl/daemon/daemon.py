@@ -6,6 +6,7 @@ of turns ends with a stop, a reload, or a ledger that has to be opened again.
 """
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -16,13 +17,13 @@ from enum import Enum, auto
 from functools import partial
 
 from meshctl import __version__
-from meshctl.daemon.alert_test import AlertTests
+from meshctl.daemon.alert_test import AlertTests, daemon_of
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.clock_guard import ClockGuard
 from meshctl.daemon.lock import AlreadyRunningError
 from meshctl.daemon.mailbox_lock import Locks
 from meshctl.daemon.metrics import Metrics
-from meshctl.daemon.obstacles import ObstacleNote
+from meshctl.daemon.obstacles import ObstacleNote, read_obstacles
 from meshctl.daemon.problems import folders_of, problem_of
 from meshctl.daemon.reloading import answer_reload, forget_answer
 from meshctl.daemon.retry import RetriedParts
@@ -30,6 +31,7 @@ from meshctl.daemon.waiting import FILE_NAME
 from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
 from meshctl.errors import ConfigError, MeshctlError
+from meshctl.files.durable import make_folder
 from meshctl.files.owner import ForeignFolderError, claim
 from meshctl.inbound.pipeline import InboundPipeline
 from meshctl.journal.events import Journal
@@ -111,6 +113,7 @@ class Session:
         self._notice_clock()
         # The mailbox's folder may have come, or gone and come back, since the last turn.
         self._locks.hold_mailbox()
+        self._locks.note()
         self._backlog = False
         arrivals = self.watch()
         next_turn = self._outbound_part.run(lambda: self._send(arrivals))
@@ -139,6 +142,7 @@ class Session:
         clock = self._services.clock
         quiet = self._settings.staging.quiet_seconds
         give_up_at: float | None = None
+        following = math.inf
         while True:
             # It reads its settings once.
             self._signals.reload_requested = False
@@ -152,7 +156,9 @@ class Session:
             if next_turn.copying:
                 self._signals.wait(_COPY_SECONDS)
                 continue
-            if give_up_at is None:
+            if give_up_at is None or 0 < next_turn.following < following:
+                # Fewer than ever wait for another letter; a file that is changed all the time moves no limit.
+                following = next_turn.following or math.inf
                 give_up_at = clock.monotonic() + 2 * quiet + 0.5
             if not next_turn.being_written or clock.monotonic() > give_up_at:
                 return
@@ -249,7 +255,7 @@ class Session:
 
 
 class Daemon:
-    """Works on one mailbox until told to stop. `load` reads the settings again.
+    """Works on one mailbox until it has to stop. `load` reads the settings again.
 
     `clock_is_right` if a person says so, whatever the ledger's newest message is.
     """
@@ -275,7 +281,7 @@ class Daemon:
         self._metrics = Metrics(settings, journal, self._alerts)
         self._note = ObstacleNote(settings.state.folder)
         self._locks = Locks(settings, self._journal)
-        self._tests = AlertTests(self._journal)
+        self._tests = AlertTests(daemon_of(settings), self._journal)
 
     def run(self) -> None:
         """Work until SIGTERM.
@@ -286,9 +292,11 @@ class Daemon:
         with self._alone() as locks:
             forget_answer(self._settings.state.folder)
             self._manager.ready()
+            with contextlib.suppress(PermissionError):
+                self._parts.go_on_from(read_obstacles(self._settings.state.folder))
             self._parts.look()
             if self._parts.obstacles():
-                self._answer_who_asks(lambda: "")
+                self._answer_who_asks(None)
             session, end = self._begin_patiently(locks), End.STOP
             if session is not None:
                 # Whoever reads this line and drops a file must find its folder watched.
@@ -324,7 +332,7 @@ class Daemon:
                 end = self._turns(session)
             if end is End.STOP:
                 self._manager.stopping()
-                self._journal.info("daemon.stopping")
+                self._journal.info("daemon.stopping", asked_by=self._signals.asked_by)
         finally:
             self._close(session)
         if end is End.LEDGER_GONE:
@@ -342,8 +350,7 @@ class Daemon:
     def _turns(self, session: Session) -> End:
         while True:
             pause_seconds = session.turn()
-            self._answer_who_asks(session.status)
-            self._metrics.turned(session.connection, self._parts)
+            self._answer_who_asks(session)
             if self._signals.stop_requested:
                 return End.STOP
             if self._signals.reload_requested:
@@ -353,15 +360,14 @@ class Daemon:
                 return end
             self._signals.wait(min(pause_seconds, self._manager.longest_wait_seconds))
 
-    def _answer_who_asks(self, counts: Callable[[], str]) -> None:
-        """Tell whoever asks what blocks the work, or whether alerts arrive.
-
-        `counts` is how things stand when nothing blocks it.
-        """
+    def _answer_who_asks(self, session: Session | None) -> None:
+        """Publish the state of the work, what blocks it, and whether alerts arrive."""
         self._parts.look()
         obstacles = self._parts.obstacles()
-        self._note.keep(obstacles)
+        self._metrics.turned(None if session is None else session.connection, self._parts)
+        self._note.keep([*obstacles, *self._metrics.obstacles()])
         self._tests.answer(self._settings)
+        counts = (lambda: "") if session is None else session.status
         self._manager.turned([each.text for each in obstacles], counts)
 
     def _work_once(self, locks: Locks, after: End | None) -> None:
@@ -373,7 +379,7 @@ class Daemon:
             finally:
                 self._close(session)
         finally:
-            self._note.keep(self._parts.obstacles())
+            self._note.keep([*self._parts.obstacles(), *self._metrics.obstacles()])
 
     def _close(self, session: Session) -> None:
         self._metrics.turned(session.connection, self._parts, at_once=True)
@@ -390,8 +396,7 @@ class Daemon:
                 raise attempts.error
             if attempts.error is not None and ailment_of(attempts.error) is Ailment.DAMAGED:
                 after = End.LEDGER_DAMAGED
-            self._answer_who_asks(lambda: "")
-            self._metrics.turned(None, self._parts)
+            self._answer_who_asks(None)
             if self._signals.reload_requested and self._reload():
                 attempts = self._parts.ledger
             self._signals.wait(min(attempts.pause_seconds or 0.0, self._manager.longest_wait_seconds))
@@ -404,7 +409,7 @@ class Daemon:
         """
         folder = self._settings.state.folder
         # Not its parents: a share that is away must not be made on the disk below.
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder, 0o700)
         locks.hold()
         for own in self._settings.own_folders:
             claim(own, self._settings.mailbox.id)
@@ -444,8 +449,7 @@ class Daemon:
         self._metrics.retire(settings)
         self._metrics = Metrics(settings, self._journal, self._alerts)
         self._settings = settings
-        # What blocked the work under the old settings may not do so under the new ones.
-        self._parts = RetriedParts(settings, self._journal)
+        self._parts.renew(settings)
         self._alerts.renew(settings, _LAST_ALERTS_SECONDS)
         configure_log(settings.log)
         self._journal.info("daemon.reloaded")
@@ -455,11 +459,11 @@ class Daemon:
         folder = self._settings.state.folder
         with self._locks as locks:
             try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(folder, 0o700)
                 locks.hold()
             except OSError as error:
-                problem = problem_of(error, folders_of(self._settings))
-                raise MeshctlError(f"{problem.text}. {problem.advice or ''}".rstrip()) from None
+                raise MeshctlError(str(problem_of(error, folders_of(self._settings)))) from None
             self._alerts.open(folder / FILE_NAME)
             if threading.current_thread() is threading.main_thread():
                 system.ignore_lease_breaks()

@@ -1,4 +1,4 @@
-"""What is told at once: one alert, or a digest of several of a kind; and why it could not be told.
+"""What is sent at once: one alert, or a digest of several of a kind; and why it could not be sent.
 
 A digest names the first alert with all it says, and counts the others by code and use case.
 """
@@ -30,7 +30,7 @@ class UndeliveredError(MeshctlError):
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The alerts of one kind that are told at once."""
+    """The alerts of one kind that are sent together."""
 
     first: Content
     count: int = 1
@@ -67,7 +67,7 @@ def _label(alert: Content) -> str:
 
 
 class Channel(Protocol):
-    """A way to tell somebody: mail, or a command."""
+    """A way to send alerts: mail, or a command."""
 
     @property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class Channel(Protocol):
         """Return whom or what it reaches, for a person."""
 
     def deliver(self, digest: Digest) -> str | None:
-        """Tell it; return what went wrong although it was told, None if nothing. Raises UndeliveredError."""
+        """Send it; return what went wrong although it was sent, None if nothing. Raises UndeliveredError."""
 
     def end(self) -> None:
         """Break off what is under way; called from another thread."""

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from meshctl.clock import iso, now
 from meshctl.errors import MeshctlError
 from meshctl.files.durable import replace_file
-from meshctl.files.reading import read_regular
+from meshctl.files.reading import identity_of, is_in_place, read_regular
 from meshctl.platform import host
 
 LOCK_NAME, _HOLDER_NAME = "lock", "holder"
@@ -38,19 +38,11 @@ class HeldFile:
         """Lock the file, making it if it is missing. Does not wait. Raises filelock.Timeout, OSError."""
         self._lock.release(force=True)
         self._lock.acquire()
-        self._identity = _identity(self._path)
+        self._identity = identity_of(self._path)
 
     def is_held(self) -> bool:
         """True if we hold the lock, and its file is still the one that another process would try to lock."""
-        if not self._lock.is_locked:
-            return False
-        try:
-            return self._identity == _identity(self._path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            # A file that we may not look at, for want of rights say, is not gone.
-            return True
+        return self._lock.is_locked and is_in_place(self._path, self._identity)
 
     def release(self) -> None:
         """Let the lock go, if we have it."""
@@ -64,6 +56,7 @@ class InstanceLock:
         self._folder = state_folder
         self._started_at = now()
         self._lock = HeldFile(state_folder / LOCK_NAME, 0o600)
+        self._is_noted = False
 
     def __enter__(self) -> Self:
         self.hold()
@@ -77,15 +70,22 @@ class InstanceLock:
 
         Raises AlreadyRunningError, OSError.
         """
-        if self.is_held():
-            return
-        try:
-            self._lock.take()
-        except Timeout:
-            raise AlreadyRunningError(
-                f"Another meshctl already works on {self._folder}: {holder_of(self._folder)}. Stop it first."
-            ) from None
-        write_holder(self._folder / _HOLDER_NAME, this_process(self._started_at))
+        if not self.is_held():
+            try:
+                self._lock.take()
+            except Timeout:
+                raise AlreadyRunningError(
+                    f"Another meshctl already works on {self._folder}: {holder_of(self._folder)}. Stop it"
+                    " first."
+                ) from None
+            self._is_noted = False
+        self.note()
+
+    def note(self) -> None:
+        """Write who holds the lock, unless that is written: a full disk may have kept it from being."""
+        if not self._is_noted:
+            note = this_process(self._started_at)
+            self._is_noted = write_holder(self._folder / _HOLDER_NAME, note)
 
     def is_held(self) -> bool:
         """True if we hold the lock, and its file is still the one that another daemon would try to lock."""
@@ -97,11 +97,6 @@ class InstanceLock:
             with suppress(OSError):
                 (self._folder / _HOLDER_NAME).unlink()
         self._lock.release()
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def this_process(since: datetime) -> str:
@@ -120,11 +115,13 @@ def holder_process(state_folder: Path) -> int | None:
     return int(match["process"]) if match is not None and match["host"] == socket.gethostname() else None
 
 
-def write_holder(path: Path, text: str) -> None:
-    """Write who holds a lock beside it."""
+def write_holder(path: Path, text: str) -> bool:
+    """Write who holds a lock beside it; return whether that could be written."""
     # For people only: a full disk must not keep anything from starting.
     with suppress(OSError):
         replace_file(path, f"{text}\n".encode(errors="replace"), _NOTE_MODE)
+        return True
+    return False
 
 
 def read_holder(path: Path) -> str:

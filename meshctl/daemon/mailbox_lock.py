@@ -3,8 +3,8 @@
 The first is held by the daemon, whatever its settings and its state folder are: two daemons in one mailbox
 would each take the other's messages for their own. It lies in the mailbox's folder itself, where neither the
 MESH Client nor other applications look: those use IN, OUT, SENT, FAILED and TEMP. It guards against a
-mistake, so what else keeps it from being taken (no rights, a share without locks, a link) is told, and stops
-nothing.
+mistake, so what else keeps it from being taken (no rights, a share without locks, a link) is logged, and
+stops nothing.
 
 The second keeps a bridge and a simulator from serving one mailbox at once. A MESH Client does not know it;
 `meshctl check` reports a client beside a bridge.
@@ -34,6 +34,7 @@ from meshctl.daemon.lock import (
 )
 from meshctl.errors import MeshctlError
 from meshctl.files.client_folders import SERVER_LOCK_NAME, SERVER_NAME
+from meshctl.files.durable import make_folder
 from meshctl.journal.events import Journal
 from meshctl.settings.model import MailboxSettings, Settings
 
@@ -61,6 +62,7 @@ class MailboxLock:
         self._settings_file = settings.file
         self._started_at = now()
         self._lock = HeldFile(self._mailbox.folder / WORKER_LOCK_NAME, _LOCK_MODE)
+        self._is_noted = False
 
     def hold(self) -> OSError | None:
         """Take the lock, unless we have it, or the folder is missing. Does not wait.
@@ -68,7 +70,10 @@ class MailboxLock:
         Returns why it cannot be taken, None if nothing is in the way. Raises AlreadyRunningError.
         """
         # The library would make the folder: a share that is away must not be made on the disk below.
-        if self._lock.is_held() or not os.path.isdir(self._mailbox.folder):
+        if self._lock.is_held():
+            self._note()
+            return None
+        if not os.path.isdir(self._mailbox.folder):
             return None
         try:
             self._lock.take()
@@ -82,9 +87,14 @@ class MailboxLock:
             return None
         except OSError as error:
             return error
-        note = f"{this_process(self._started_at)} with {self._settings_file}"
-        write_holder(self._mailbox.folder / _WORKER_NAME, note)
+        self._is_noted = False
+        self._note()
         return None
+
+    def _note(self) -> None:
+        if not self._is_noted:
+            note = f"{this_process(self._started_at)} with {self._settings_file}"
+            self._is_noted = write_holder(self._mailbox.folder / _WORKER_NAME, note)
 
     def release(self) -> None:
         """Let the lock go; the note stays, for who comes next."""
@@ -105,7 +115,7 @@ class Locks:
         self._state = InstanceLock(settings.state.folder)
         self._mailbox = MailboxLock(settings)
         self._journal = journal
-        self._told: str | None = None
+        self._logged: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -119,13 +129,17 @@ class Locks:
         self._state.hold()
         self.hold_mailbox()
 
+    def note(self) -> None:
+        """Write who holds the state folder, unless that is written."""
+        self._state.note()
+
     def hold_mailbox(self) -> None:
         """Take the mailbox's lock unless we hold it, or say why we cannot. Raises AlreadyRunningError."""
         problem = self._mailbox.hold()
         text = None if problem is None else problem_text(problem)
-        if text is not None and text != self._told:
+        if text is not None and text != self._logged:
             self._journal.warning("daemon.warning", text=text, advice=NO_LOCK_ADVICE)
-        self._told = text
+        self._logged = text
 
     def change_to(self, settings: Settings) -> None:
         """Hold the mailbox's folder of other settings instead. Raises AlreadyRunningError."""
@@ -172,14 +186,14 @@ def serving(mailbox: MailboxSettings, who: str) -> Iterator[None]:
     """
     folder = mailbox.temp_folder
     # Not its parents: a share that is away must not be made on the disk below.
-    folder.mkdir(mode=0o750, exist_ok=True)
+    make_folder(folder, 0o750)
     holder = folder / SERVER_NAME
     lock = FileLock(folder / SERVER_LOCK_NAME, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise MeshctlError(
-            f"The mailbox {mailbox.folder} is served already: {_written_server(folder)}. End that one first."
+            f"The mailbox {mailbox.folder} is served already: {_written_server(folder)}. Stop that one first."
         ) from None
     except OSError:
         if (folder / SERVER_LOCK_NAME).is_symlink():

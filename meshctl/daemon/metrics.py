@@ -6,7 +6,6 @@ must not keep a letter from being sent. No patient data: every value is a number
 list.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,10 @@ from typing import Final, NamedTuple
 from meshctl import __version__
 from meshctl.clock import now
 from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.obstacles import METRICS_PART, Obstacle, read_bridge_obstacles
+from meshctl.daemon.problems import folders_of, problem_of
 from meshctl.daemon.retry import RetriedParts
+from meshctl.daemon.waiting import FILE_NAME, read_waiting
 from meshctl.files.durable import replace_file
 from meshctl.inbound.client import CLIENT_FACT, ClientState, client_view
 from meshctl.journal.events import Journal, event_table
@@ -56,7 +58,7 @@ class Metrics:
         self._journal = journal
         self._alerts = alerts
         self._not_before = float("-inf")
-        self._problem: str | None = None
+        self._obstacle: Obstacle | None = None
         self._has_reloaded = True
 
     def note_reload_failed(self) -> None:
@@ -71,21 +73,25 @@ class Metrics:
         began = time.monotonic()
         if self._file is None or (began < self._not_before and not at_once):
             return
-        problem = None
         try:
             replace_file(self._file, self._text(connection, parts), _MODE)
         except OSError as error:
-            problem = os.strerror(error.errno or 0)
-        self._tell(self._file, problem)
-        now = time.monotonic()
-        self._not_before = now + max(_EVERY_SECONDS, (now - began) * _REST_FACTOR)
+            self._tell(error)
+        else:
+            self._obstacle = None
+        ended = time.monotonic()
+        self._not_before = ended + max(_EVERY_SECONDS, (ended - began) * _REST_FACTOR)
+
+    def obstacles(self) -> list[Obstacle]:
+        """Return what keeps the file from being written, if something does."""
+        return [] if self._obstacle is None else [self._obstacle]
 
     def retire(self, successor: Settings) -> None:
         """Write no more; remove the file if other settings have it elsewhere: it would go stale."""
         if self._file is not None and self._file != successor.metrics.textfile:
             with suppress(OSError):
                 self._file.unlink()
-        self._file = None
+        self._file = self._obstacle = None
 
     def _text(self, connection: sqlite3.Connection | None, parts: RetriedParts) -> bytes:
         # It takes memory and time to load, which only a daemon that needs it spends.
@@ -93,11 +99,11 @@ class Metrics:
 
         prometheus.disable_created_metrics()
         registry, mailbox = prometheus.CollectorRegistry(), self._settings.mailbox.id
-        meaning = "Alerts since the daemon began, by event."
+        meaning = "Alerts since the daemon started, by event."
         alerts = prometheus.Counter("meshctl_alerts", meaning, ("mailbox", "event"), registry=registry)
         for event in ALERT_EVENTS:
             alerts.labels(mailbox, event).inc(self._alerts.counts[event])
-        meaning = "Attempts to tell alerts that failed, since the daemon began, by channel."
+        meaning = "Failed attempts to send alerts since the daemon started, by channel."
         failures = prometheus.Counter(
             "meshctl_alerts_failed", meaning, ("mailbox", "channel"), registry=registry
         )
@@ -120,8 +126,16 @@ class Metrics:
         yield _Gauge(
             "last_turn_timestamp_seconds", "When the daemon last went through its work, Unix time.", seconds
         )
-        yield _Gauge("alerts_waiting", "Alerts that were not told yet.", self._alerts.count_waiting())
+        waiting = self._alerts.count_waiting()
         blocked = {part.name: int(bool(part.obstacles())) for part in parts.each}
+        if self._settings.bridge.environment is not None:
+            # It is a process of its own, and leaves notes.
+            with suppress(OSError, ValueError, sqlite3.Error):
+                waiting += len(read_waiting(self._settings.bridge_work / FILE_NAME)[0])
+            with suppress(OSError):
+                met = read_bridge_obstacles(self._settings)
+                blocked["bridge"] = int(any(not each.is_warning for each in met))
+        yield _Gauge("alerts_waiting", "Alerts of daemon and bridge that have not been sent yet.", waiting)
         yield _Gauge("blocked", "1 while something blocks that part of the work.", blocked, "part")
         yield _Gauge(
             "reload_failed",
@@ -138,15 +152,14 @@ class Metrics:
             with suppress(sqlite3.Error):
                 yield from _ledger_gauges(connection, seconds)
 
-    def _tell(self, file: Path, problem: str | None) -> None:
-        if problem is not None and problem != self._problem:
-            self._journal.warning(
-                "daemon.metrics_failed",
-                text=f"The metrics cannot be written to {file}: {problem}.",
-                advice="Let meshctl's user write to that folder, also in the unit (ReadWritePaths), or change"
-                " textfile in [metrics].",
-            )
-        self._problem = problem
+    def _tell(self, error: OSError) -> None:
+        problem = problem_of(error, folders_of(self._settings))
+        text = f"The metrics cannot be written: {problem.text}"
+        if self._obstacle is not None and self._obstacle.text == text:
+            return
+        advice = f"{problem.advice or ''} Or change textfile in [metrics].".lstrip()
+        self._obstacle = Obstacle(METRICS_PART, text, advice, now(), is_warning=True)
+        self._journal.warning("daemon.metrics_failed", text=f"{text}.", advice=advice)
 
 
 def _ledger_gauges(connection: sqlite3.Connection, now_seconds: float) -> Sequence[_Gauge]:

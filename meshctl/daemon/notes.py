@@ -1,4 +1,4 @@
-"""Small files in the state folder by which the daemon tells other programs how it is doing.
+"""Small files in the state folder by which the daemon lets other programs know how it is doing.
 
 Each has one size, so that on a full disk it can be written over in place. They can be made again, so they
 are not durable: what a power cut leaves is no note. Only the holder of the lock writes them.
@@ -23,9 +23,9 @@ _MODE: Final = 0o600
 _TRIES, _PAUSE_SECONDS = 3, 0.02
 
 
-def write_note(path: Path, told: object) -> None:
-    """Write what is told as JSON. Raises OSError; ValueError if it is longer than a note."""
-    text = json.dumps(told)
+def write_note(path: Path, content: object) -> None:
+    """Write content as JSON. Raises OSError; ValueError if it is longer than a note."""
+    text = json.dumps(content)
     if len(text) > NOTE_BYTES:
         raise ValueError(f"a note of {len(text)} characters")
     # Without another character than ASCII's, a character is a byte.
@@ -42,7 +42,7 @@ def write_note(path: Path, told: object) -> None:
 
 
 def read_note(path: Path) -> Any:
-    """Return what a note tells; None if there is none, or if it is none. Raises PermissionError."""
+    """Return the content of a note; None if there is none, or if it is not one. Raises PermissionError."""
     for _ in range(_TRIES):
         with suppress(ValueError):
             try:

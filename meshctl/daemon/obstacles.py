@@ -1,13 +1,14 @@
-"""What blocks the daemon, written down in the state folder, where `status`, `check` and `list` read it.
+"""What blocks daemon and bridge, written down where `status`, `check` and `list` read it.
 
-Not in the ledger, which may be what is blocked. The file is written when something begins or ceases to block,
-never for a letter, and says what was in the way when the work was last tried: it outlives a daemon that ends
-or is killed, and the next one to do that work corrects it.
+The daemon's note is in the state folder, the bridge's in its work folder. Not in the ledger, which may be
+what is blocked. The file is written when something begins or ceases to block, never for a letter, and says
+what was in the way when the work was last tried: it outlives a process that ends or is killed, and the next
+one to do that work corrects it.
 """
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,35 +17,51 @@ from typing import Any, Final
 
 from meshctl.clock import instant, iso, now
 from meshctl.daemon.notes import read_note, write_note
-from meshctl.daemon.problems import folders_of, problem_of
+from meshctl.daemon.problems import Problem, folders_of, problem_of
+from meshctl.files.mounts import has_no_room
 from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 NOTE_NAME: Final = "blocked.json"
+METRICS_PART: Final = "metrics"
+_BRIDGE: Final = "bridge."
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What blocks one part of the work (`outbound`, `inbound`, `ledger`, `log`), and what to do if known."""
+    """What blocks one part of the work, and what to do if known.
+
+    The parts of the daemon are `outbound`, `inbound`, `ledger` and `log`, those of the bridge begin with
+    `bridge.`. With `is_warning` no letter waits for a person: MESH is away, and has not been for so long that
+    an alert was sent; or the `metrics` cannot be written.
+    """
 
     part: str
     text: str
     advice: str | None
     since: datetime
+    is_warning: bool = False
+
+    @property
+    def process(self) -> str:
+        """Return whose work it blocks: `daemon` or `bridge`."""
+        return "bridge" if self.part.startswith(_BRIDGE) else "daemon"
 
     def __str__(self) -> str:
-        return f"{self.text}. {self.advice or ''}".rstrip()
+        return str(Problem(self.text, self.advice))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `status --json` has it."""
-        return {"part": self.part, "since": iso(self.since), "text": self.text, "advice": self.advice}
+        severity = "warning" if self.is_warning else "error"
+        kept = {"part": self.part, "since": iso(self.since), "severity": severity}
+        return {**kept, "text": self.text, "advice": self.advice}
 
 
 class ObstacleNote:
-    """The file that says what blocks the daemon of a state folder. Only the holder of the lock writes it."""
+    """The file in `folder` that says what blocks the process whose folder it is, which alone writes it."""
 
-    def __init__(self, state_folder: Path) -> None:
-        self._path = state_folder / NOTE_NAME
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NOTE_NAME
         self._written: Sequence[Obstacle] | None = None
 
     def keep(self, obstacles: Sequence[Obstacle]) -> None:
@@ -54,18 +71,39 @@ class ObstacleNote:
         with suppress(OSError):
             before = _read(self._path) if self._written is None else self._written
             since = {(each.part, each.text): each.since for each in before or ()}
-            told = [replace(each, since=since.get((each.part, each.text), each.since)) for each in obstacles]
-            if before is None or told != list(before):
-                _write(self._path, told)
-            self._written = told
+            kept = [replace(each, since=since.get((each.part, each.text), each.since)) for each in obstacles]
+            if before is None or kept != list(before):
+                _write(self._path, kept)
+            self._written = kept
 
 
-def read_obstacles(state_folder: Path) -> tuple[Obstacle, ...]:
-    """Return what blocked the daemon of a state folder when it last tried; nothing where it says nothing.
+def read_obstacles(folder: Path) -> tuple[Obstacle, ...]:
+    """Return what blocked the process whose folder it is when it last tried; nothing where it says nothing.
 
     Raises PermissionError if that may not be read.
     """
-    return _read(state_folder / NOTE_NAME) or ()
+    return _read(folder / NOTE_NAME) or ()
+
+
+def read_bridge_obstacles(settings: Settings) -> tuple[Obstacle, ...]:
+    """Return what blocked the bridge when it last tried; nothing where none serves the mailbox.
+
+    Raises PermissionError if that may not be read.
+    """
+    return () if settings.bridge.environment is None else read_obstacles(settings.bridge_work)
+
+
+def of_bridge(obstacles: Iterable[Obstacle]) -> list[Obstacle]:
+    """Return the obstacles of the bridge's parts as others see them, each once."""
+    return each_once(replace(each, part=f"{_BRIDGE}{each.part}") for each in obstacles)
+
+
+def each_once(obstacles: Iterable[Obstacle]) -> list[Obstacle]:
+    """Return the obstacles, of those with the same text the first."""
+    kept: dict[str, Obstacle] = {}
+    for each in obstacles:
+        kept.setdefault(each.text, each)
+    return list(kept.values())
 
 
 def _read(path: Path) -> tuple[Obstacle, ...] | None:
@@ -77,6 +115,7 @@ def _read(path: Path) -> tuple[Obstacle, ...] | None:
                 str(entry["text"]),
                 None if entry["advice"] is None else str(entry["advice"]),
                 instant(str(entry["since"])),
+                entry["severity"] == "warning",
             )
             for entry in read_note(path)
         )
@@ -86,23 +125,23 @@ def _read(path: Path) -> tuple[Obstacle, ...] | None:
 
 def _write(path: Path, obstacles: Sequence[Obstacle]) -> None:
     """Write down as many obstacles as there is room for. Raises OSError."""
-    told = [each.as_json() for each in obstacles]
+    entries = [each.as_json() for each in obstacles]
     while True:
         try:
-            return write_note(path, told)
+            return write_note(path, entries)
         except ValueError:
-            told.pop()
+            entries.pop()
 
 
-def _what(obstacles: Sequence[Obstacle]) -> list[tuple[str, str, str | None]]:
-    return [(each.part, each.text, each.advice) for each in obstacles]
+def _what(obstacles: Sequence[Obstacle]) -> list[tuple[str, str, str | None, bool]]:
+    return [(each.part, each.text, each.advice, each.is_warning) for each in obstacles]
 
 
 def obstacles_of(settings: Settings) -> list[Obstacle]:
-    """Return what blocks the work on a mailbox: what its daemon wrote down, and what anybody can see.
+    """Return what blocks the work on a mailbox: what daemon and bridge wrote down, and what anybody can see.
 
     Without a daemon, or before it has looked again, a missing outbox must not look like an empty one; and a
-    disk that takes no writes takes none of the daemon's either. Raises PermissionError.
+    disk that takes no writes takes none of the daemon's either. Warnings come last. Raises PermissionError.
     """
     state_folder = settings.state.folder
     found = list(read_obstacles(state_folder))
@@ -115,8 +154,11 @@ def obstacles_of(settings: Settings) -> list[Obstacle]:
     with suppress(OSError):
         if system.is_read_only(state_folder):
             seen.append(("ledger", OSError(errno.EROFS, os.strerror(errno.EROFS), str(state_folder))))
+        elif has_no_room(state_folder) and not any(each.part == "ledger" for each in found):
+            seen.append(("ledger", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(state_folder))))
     for part, trouble in seen:
         problem = problem_of(trouble, folders_of(settings))
         if problem.text not in {each.text for each in found}:
             found.append(Obstacle(part, problem.text, problem.advice, now()))
-    return found
+    found += read_bridge_obstacles(settings)
+    return sorted(found, key=lambda each: each.is_warning)

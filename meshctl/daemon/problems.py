@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.errors import MeshctlError
+from meshctl.files.mounts import FREE_SPACE, away, has_no_room, nearest_existing
 from meshctl.files.reading import is_general
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.database import LEDGER_NAME, primary_code
@@ -22,17 +23,17 @@ from meshctl.settings.model import Settings
 
 _MISSING: Final = "Mount or recreate the folder."
 _RIGHTS: Final = "Let the user that meshctl runs as read, write and enter the folder."
-_ROOM: Final = "Free space there; df -h and df -i show what is left."
 _READ_ONLY: Final = "Mount the file system for writing; the system's own log says why it is not."
-_DISK: Final = "Look into the system's own log: disk, network or share fail."
+_DISK: Final = "Look in the system log: a disk, the network or a share is failing."
 _ADVICE: Final = {
     errno.ENOENT: _MISSING,
     errno.ENOTDIR: _MISSING,
     errno.ENOTCONN: _MISSING,
+    errno.EISDIR: "Move the folder away that has the name of the file.",
     errno.ESTALE: "Mount the share again.",
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.ENOSPC: _ROOM,
+    errno.ENOSPC: FREE_SPACE,
     errno.EDQUOT: "Free space there, or raise the quota of the user that meshctl runs as.",
     errno.EROFS: _READ_ONLY,
     errno.EIO: _DISK,
@@ -48,7 +49,7 @@ _HOMES: Final = ("/home", "/root", "/run/user")
 _LEDGER_ADVICE: Final = {
     sqlite3.SQLITE_BUSY: "Another program keeps the ledger locked: end it.",
     sqlite3.SQLITE_LOCKED: "Another program keeps the ledger locked: end it.",
-    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_FULL: FREE_SPACE,
     sqlite3.SQLITE_READONLY: "Let meshctl's user write there, on a file system that can be written to.",
     sqlite3.SQLITE_CANTOPEN: _RIGHTS,
     sqlite3.SQLITE_PERM: _RIGHTS,
@@ -71,6 +72,10 @@ class Problem:
     is_unforeseen: bool = False
     asked_seconds: float | None = None
 
+    def __str__(self) -> str:
+        """Return it for a person: what is wrong, then what to do."""
+        return f"{self.text}. {self.advice or ''}".rstrip()
+
 
 def unforeseen(error: Exception, advice: str | None = None, code: str = "") -> Problem:
     """Return what to say of an exception that is a fault of meshctl; its text may hold a patient."""
@@ -84,7 +89,9 @@ def problem_of(error: Exception, folders: Sequence[str]) -> Problem:
         state = next((f" in {folder}" for folder in folders if os.path.exists(f"{folder}/{LEDGER_NAME}")), "")
         # SQLite's own texts name tables, never values.
         text = f"The ledger{state} cannot be used: {error}"
-        return Problem(text, _LEDGER_ADVICE.get(primary_code(error)))
+        # SQLite says of a full disk that it fails, where it cannot make a file of its own.
+        is_full = any(os.path.isdir(folder) and has_no_room(Path(folder)) for folder in folders)
+        return Problem(text, FREE_SPACE if is_full else _LEDGER_ADVICE.get(primary_code(error)))
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
         places = [] if is_general(error) else _places(error, folders)
@@ -110,6 +117,8 @@ def _advice(error: OSError, places: Sequence[str], folders: Sequence[str]) -> st
         advice = _one_mount_advice(places, unit)
     elif error.errno == errno.EROFS and _is_closed(place):
         advice = _closed_advice(place, folders, unit)
+    elif error.errno == errno.ENOENT and (gone := away(Path(place))) is not None:
+        advice = gone[1]
     elif unit is not None and error.errno in (errno.ENOENT, errno.EACCES):
         home = next((each for each in _HOMES if f"{place}/".startswith(f"{each}/")), None)
         advice = home and f"The unit hides {home} (ProtectHome=yes). {drop_in(unit, 'ProtectHome=no')}"
@@ -132,10 +141,13 @@ def _group_advice(group: str, out: str, unit: str | None) -> str:
 
 
 def _one_mount_advice(places: Sequence[str], unit: str | None) -> str:
-    common = os.path.commonpath(places)
     apart = "They are on one file system, but on two mounts of it"
-    if unit is None or common == os.sep:
-        return f"{apart}: have both under one mount, or set [staging] work to a folder beside the outbox."
+    # Only systemd makes mounts of folders; on Windows two shares have nothing in common.
+    if unit is None or (common := os.path.commonpath(places)) == os.sep:
+        return (
+            f"{apart}: have both under one mount, or on one share, or set [staging] work to a folder beside"
+            " the outbox."
+        )
     return (
         f"{apart}, since each ReadWritePaths of {unit} is a mount of its own: name one folder above both."
         f" {drop_in(unit, _writable(common))}"
@@ -158,8 +170,9 @@ def _is_closed(place: str) -> bool:
 def _are_two_mounts(places: Sequence[str]) -> bool:
     """True if places are on one file system and on different mounts of it."""
     try:
-        devices = {os.stat(place).st_dev for place in places}
-        mounts = {system.mount_of(Path(place)) for place in places}
+        folders = [nearest_existing(Path(place)) for place in places]
+        devices = {folder.stat().st_dev for folder in folders}
+        mounts = {system.mount_of(folder) for folder in folders}
     except OSError:
         return False
     return len(devices) == 1 < len(mounts)

@@ -25,17 +25,17 @@ _LONGEST_FAULT: Final = (NOTE_BYTES - 200) // 6
 
 def answer_reload(state_folder: Path, process_id: int, began_clock: float, fault: str | None) -> None:
     """Answer that the settings are in force, or with their fault why not. Never raises."""
-    told = {
+    answer = {
         "process": process_id,
         "began_clock": began_clock,
         "fault": None if fault is None else fault[:_LONGEST_FAULT],
     }
     with suppress(OSError):
-        write_note(state_folder / ANSWER_NAME, told)
+        write_note(state_folder / ANSWER_NAME, answer)
 
 
 def forget_answer(state_folder: Path) -> None:
-    """Remove the answer of an earlier daemon: the steady clock may begin anew with the machine."""
+    """Remove the answer of an earlier daemon: the steady clock may start again with the machine."""
     with suppress(OSError):
         (state_folder / ANSWER_NAME).unlink(missing_ok=True)
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from meshctl.clock import Clock
-from meshctl.daemon.obstacles import Obstacle
+from meshctl.daemon.obstacles import Obstacle, each_once
 from meshctl.daemon.problems import Problem, folders_of, problem_of
 from meshctl.daemon.trial import troubles
 from meshctl.journal.events import FieldValue, Journal, error_fields
+from meshctl.journal.log_file import retry_log
 from meshctl.settings.model import Settings
 
 _FIRST_PAUSE_SECONDS = 1.0
@@ -74,7 +75,8 @@ class RetriedWork:
 
     A problem that has lasted a minute (one that is passing, a quarter of an hour) is an alert, and so is its
     end. `problem` is None while nothing is in the way, and `error` what caused it. What was `foreseen` would
-    be in the way of a letter that needs it: it is told like a problem, and keeps no work from being tried.
+    be in the way of a letter that needs it: it is reported like a problem, and the work is tried all the
+    same.
     """
 
     def __init__(self, name: str, policy: RetryPolicy, clock: Clock, journal: Journal) -> None:
@@ -89,8 +91,26 @@ class RetriedWork:
         self._not_before = float("-inf")
         self._logged: set[object] = set()
         self._foreseen: Sequence[Problem] = ()
+        # What was in the way under other settings, until the work shows whether it still is.
+        self._before: str | None = None
         self.problem: Problem | None = None
         self.error: Exception | None = None
+
+    def renew(self, policy: RetryPolicy) -> None:
+        """Try at once, under other settings; what was told as in the way is told as resolved when it is."""
+        self._before = self.obstacle
+        self._policy = policy
+        self._pauses = Pauses(policy.longest_pause_seconds)
+        self._not_before = float("-inf")
+        self._foreseen = ()
+        self.problem = self.error = None
+
+    def go_on_from(self, obstacle: Obstacle) -> None:
+        """Go on from an earlier run, which an obstacle has blocked: its end is reported as any other's."""
+        now = self._clock.now()
+        self._blocked_at, self._since = self._clock.monotonic(), obstacle.since
+        self._has_alerted = (now - obstacle.since).total_seconds() >= _ALERT_AFTER_SECONDS
+        self._before = obstacle.text
 
     def run(self, work: Callable[[], Result]) -> Result | None:
         """Do the work unless it is too early; None if it was not done."""
@@ -127,18 +147,27 @@ class RetriedWork:
         # The error of a letter names a folder within the one that was foreseen.
         if problem is not None and not problem.text.startswith(tuple(each.text for each in foreseen)):
             found.append(problem)
-        return [Obstacle(self.name, each.text, each.advice, self._since) for each in found]
+        return [
+            Obstacle(
+                self.name,
+                each.text,
+                each.advice,
+                self._since,
+                is_warning=each.is_passing and not self._has_alerted,
+            )
+            for each in found
+        ]
 
     def foresee(self, errors: Sequence[Exception]) -> None:
         """Tell of errors that a look has found, before a letter meets them; none if all is well again."""
         self._foreseen = [self._policy.explain(error) for error in errors]
         if self._foreseen:
-            self._note_blocked()
+            self._note_blocked(self._foreseen[0])
             for problem in self._foreseen:
                 if problem.text not in self._logged:
                     self._log_problem(problem, 0.0)
             self._alert_in_time()
-        elif self.problem is None:
+        elif self.problem is None and self._before is None:
             self._free()
 
     @property
@@ -157,14 +186,18 @@ class RetriedWork:
             self._not_before = self._clock.monotonic() + seconds
 
     def _succeeded(self) -> None:
-        self.problem = self.error = None
+        self.problem = self.error = self._before = None
         self._pauses.succeeded()
         if not self._foreseen:
             self._free()
         else:
             self._alert_in_time()
 
-    def _note_blocked(self) -> None:
+    def _note_blocked(self, problem: Problem) -> None:
+        if self._before not in (None, problem.text):
+            # The other settings have resolved that.
+            self._free()
+        self._before = None
         if self._blocked_at is None:
             self._blocked_at, self._since = self._clock.monotonic(), self._clock.now()
 
@@ -181,7 +214,7 @@ class RetriedWork:
 
     def _failed(self, error: Exception, problem: Problem) -> None:
         pause_seconds = self._pauses.failed(problem.asked_seconds)
-        self._note_blocked()
+        self._note_blocked(problem)
         self.problem, self.error = problem, error
         if problem.is_unforeseen:
             self._log_once("daemon.error", error_fields(error))
@@ -241,23 +274,45 @@ class RetriedParts:
         self._settings = settings
         self._clock = clock
         self._looked_clock: float | None = None
+        self._of_log: OSError | None = None
+
+    def go_on_from(self, obstacles: Sequence[Obstacle]) -> None:
+        """Go on from an earlier run, which these have blocked."""
+        # Of the log, a look is enough to say.
+        parts = {part.name: part for part in (self.ledger, self.outbound, self.inbound)}
+        for each in obstacles:
+            if each.part in parts and not each.is_warning:
+                parts[each.part].go_on_from(each)
+
+    def renew(self, settings: Settings) -> None:
+        """Go on under other settings, under which what was in the way may not be."""
+        policy = daemon_policy(folders_of(settings))
+        for part in self.each:
+            part.renew(policy)
+        self._settings, self._looked_clock = settings, None
 
     def look(self) -> None:
-        """Look at all folders: at first, and every few seconds for as long as something is in the way."""
-        now = self._clock.monotonic()
-        if self._looked_clock is not None and (
+        """Look at all folders: at first, and every few seconds for as long as something is in the way.
+
+        Whether the log can be written is asked each time, as lines may wait for that.
+        """
+        now, of_log = self._clock.monotonic(), retry_log()
+        is_news = (of_log is None) is not (self._of_log is None)
+        is_early = self._looked_clock is not None and (
             now - self._looked_clock < _LOOK_EVERY_SECONDS or not self.obstacles()
-        ):
+        )
+        if is_early and not is_news:
             return
-        self._looked_clock = now
+        self._looked_clock, self._of_log = now, of_log
         found = troubles(self._settings)
+        if of_log is not None and not found["log"]:
+            found["log"] = [of_log]
         for part in self.each:
             part.foresee(found[part.name])
 
     def obstacles(self) -> list[Obstacle]:
         """Return what is in the way, each obstacle once."""
-        found = [each for part in self.each for each in part.obstacles()]
-        return list({each.text: each for each in reversed(found)}.values())[::-1]
+        return each_once(each for part in self.each for each in part.obstacles())
 
     def forget_errors(self) -> None:
         """Forget what went wrong with a ledger that has been reopened since; the pauses still hold."""

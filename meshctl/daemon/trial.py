@@ -1,7 +1,7 @@
 """A look at every folder of the settings, from where the daemon runs: what would be in the way of a letter.
 
 A unit or a container shows its service other folders than a person sees who runs `meshctl check`, so the
-daemon looks itself, at its start and for as long as something blocks it, and tells all that is wrong at once.
+daemon looks itself, at its start and for as long as something blocks it, and logs at once all that is wrong.
 Nothing is written: rights, mounts and groups are asked for. What only writing shows, a full disk for example,
 the work meets itself.
 """
@@ -66,25 +66,36 @@ def _places(settings: Settings) -> Sequence[_Place]:
 def _trouble_at(place: _Place) -> OSError | None:
     """Return what would go wrong in a folder; None for one that can be used, or that the client makes."""
     try:
-        os.stat(place.path)
-        folder = place.path
-    except FileNotFoundError as error:
-        if place.is_made:
-            folder = nearest_existing(place.path)
-        else:
-            # The MESH Client makes IN, SENT and FAILED when it first starts.
-            return None if place.part == "inbound" else error
+        folder = _folder_of(place)
     except OSError as error:
         return error
+    if folder is None:
+        return None
     wanted = os.R_OK | os.X_OK | (os.W_OK if place.writes else 0)
     if place.writes and system.is_read_only(folder):
         return _error(errno.EROFS, folder)
-    if os.access(folder, wanted, effective_ids=os.access in os.supports_effective_ids):
+    if system.may_use(folder, wanted):
         return None
     # What a server's rights mean, this computer does not always know.
     if place.writes and takes_files(str(folder)):
         return None
     return _error(errno.EACCES, folder)
+
+
+def _folder_of(place: _Place) -> Path | None:
+    """Return a folder, or where one that we make is missing, the one that it will be made in. Raises OSError.
+
+    None for IN, SENT and FAILED before the MESH Client has first started.
+    """
+    try:
+        os.stat(place.path)
+    except FileNotFoundError:
+        if place.is_made:
+            return nearest_existing(place.path)
+        if place.part == "inbound":
+            return None
+        raise
+    return place.path
 
 
 def _group_refused(settings: Settings) -> Iterator[OSError]:

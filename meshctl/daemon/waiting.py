@@ -1,7 +1,7 @@
-"""The alerts that have not been told yet, by channel: in memory, and in a file for the time after a kill.
+"""The alerts that have not been sent yet, by channel: in memory, and in a file for the time after a kill.
 
 `add` returns when an alert is durable, or, inside a `batch`, when the batch ends: so what is announced before
-the ledger says so is never forgotten. An alert is removed after it was told; a kill in between tells it
+the ledger says so is never forgotten. An alert is removed after it was sent; a kill in between sends it
 twice, which is better than never. A file that cannot be written delays nobody: the alerts stay in memory,
 and the file is written again as soon as that is possible.
 """
@@ -18,7 +18,8 @@ from typing import Final
 
 from meshctl.clock import Clock
 from meshctl.daemon.digest import Content
-from meshctl.ledger.database import atomic
+from meshctl.files.reading import identity_of
+from meshctl.ledger.database import Ailment, ailment_of, atomic
 
 FILE_NAME: Final = "alerts.sqlite"
 """The file's name in the state folder, and in the work folder of the bridge."""
@@ -26,6 +27,8 @@ FILE_NAME: Final = "alerts.sqlite"
 MOST_WAITING: Final = 10_000
 """How many alerts of a channel wait at most; of more, the oldest are dropped, and the log says how many."""
 
+# Those of an earlier run come before all of this one.
+_FIRST_NUMBER: Final = 1_000_000_000
 _BUSY_SECONDS: Final = 1.5
 _RETRY_SECONDS: Final = 10.0
 _TABLES: Final = """
@@ -58,7 +61,7 @@ class WaitingAlert:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a channel tells nothing, and since when."""
+    """Why a channel sends nothing, and since when."""
 
     channel: str
     since: str
@@ -67,23 +70,24 @@ class Failure:
 
 
 class WaitingAlerts:
-    """What waits for each of the `channels`; safe for threads. `tell` logs what is wrong with the file."""
+    """What waits for each of the `channels`; safe for threads. `log` logs what is wrong with the file."""
 
-    def __init__(self, channels: Collection[str], mailbox_id: str, tell: Callable[[str, int], None]) -> None:
+    def __init__(self, channels: Collection[str], mailbox_id: str, log: Callable[[str, int], None]) -> None:
         # By channel and event, each in the order of the numbers.
         self._alerts: dict[str, dict[str, dict[int, WaitingAlert]]] = {channel: {} for channel in channels}
         self._counts = dict.fromkeys(channels, 0)
         self._lost = dict.fromkeys(channels, 0)
         self._failures: dict[str, Failure] = {}
         self._mailbox_id = mailbox_id
-        self._tell = tell
+        self._log = log
         self._clock = Clock()
-        self._number = 0
+        self._number = _FIRST_NUMBER
+        self._is_read = False
         self._path: Path | None = None
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._retry_clock = float("-inf")
-        self._has_told = False
+        self._has_logged = False
         self._batches = 0
         self._unwritten: list[tuple[str, WaitingAlert]] = []
         self._lock = RLock()
@@ -91,33 +95,38 @@ class WaitingAlerts:
     def open(self, path: Path) -> None:
         """Read what an earlier run has left in the file, and keep it from now on."""
         with self._lock:
-            self._path = path
-            try:
-                rows = _read(path)
-            except sqlite3.DatabaseError:
-                self._tell("The file of the alerts that wait is damaged, and was begun anew.", 0)
-                with suppress(OSError):
-                    _remove(path)
-                rows = []
-            except OSError:
-                rows = []
-            added = [(channel, one) for channel in self._alerts for one in self._all(channel)]
-            self._alerts = {channel: {} for channel in self._alerts}
-            self._counts = dict.fromkeys(self._alerts, 0)
-            self._number = without_channel = 0
-            for channel, content in rows:
-                if channel in self._alerts and content.get("mailbox") == self._mailbox_id:
-                    self._put(channel, content, None)
-                else:
-                    without_channel += 1
-            if without_channel:
-                self._tell(
-                    "Alerts of an earlier run are lost: the settings no longer say how to tell them.",
-                    without_channel,
-                )
-            for channel, alert in added:
-                self._put(channel, alert.content, alert.added_clock)
+            self._path, self._is_read = path, False
             self._write(lambda connection: None)
+
+    def _read_earlier(self, path: Path) -> None:
+        """Put what an earlier run has left before what waits. Raises OSError, sqlite3.Error.
+
+        A file that is damaged is removed; one that cannot be read now, on a full disk say, is read later.
+        """
+        try:
+            rows = _read(path)
+        except sqlite3.Error as error:
+            if ailment_of(error) is not Ailment.DAMAGED:
+                raise
+            self._log("The file of the alerts that wait was damaged; a new one was begun.", 0)
+            _remove(path)
+            rows = []
+        self._is_read = True
+        earlier = [
+            (channel, WaitingAlert(number, content, None))
+            for number, (channel, content) in enumerate(rows, start=1)
+            if channel in self._alerts and content.get("mailbox") == self._mailbox_id
+        ]
+        if len(earlier) < len(rows):
+            self._log(
+                "Alerts of an earlier run are lost: the settings no longer say how to send them.",
+                len(rows) - len(earlier),
+            )
+        since = [(channel, one) for channel in self._alerts for one in self._all(channel)]
+        self._alerts = {channel: {} for channel in self._alerts}
+        self._counts = dict.fromkeys(self._alerts, 0)
+        for channel, alert in [*earlier, *since]:
+            self._keep(channel, alert)
 
     def close(self) -> None:
         """Close the file; what waits stays in it."""
@@ -125,10 +134,19 @@ class WaitingAlerts:
             self._close()
             self._path = None
 
-    @property
-    def is_durable(self) -> bool:
-        """True if the next run finds what waits."""
-        return self._connection is not None
+    def save(self) -> bool:
+        """Write now what the file lacks; True if the next run then finds all that waits."""
+        with self._lock:
+            self._retry_clock = float("-inf")
+            self._write(lambda connection: None)
+            return self._connection is not None
+
+    def contents(self) -> list[Content]:
+        """Return what waits for any channel, each once."""
+        with self._lock:
+            # Those that were added together for all channels are one object.
+            found = {id(one.content): one.content for channel in self._alerts for one in self._all(channel)}
+        return list(found.values())
 
     def add(self, content: Content) -> None:
         """Let an alert wait for every channel."""
@@ -174,22 +192,23 @@ class WaitingAlerts:
             return lost
 
     def remove(self, channel: str, alerts: Sequence[WaitingAlert]) -> None:
-        """Forget alerts that were told, or given up."""
+        """Forget alerts that were sent, or given up."""
         with self._lock:
             for alert in alerts:
                 self._forget(channel, alert)
             rows = [(channel, alert.number) for alert in alerts]
-            self._write(
-                lambda one: one.executemany("DELETE FROM alerts WHERE channel = ? AND number = ?", rows)
-            )
+            self._write(lambda connection: connection.executemany(_DELETE, rows))
 
     def note_failure(self, failure: Failure) -> None:
-        """Keep why a channel tells nothing, for `meshctl check`."""
+        """Keep why a channel sends nothing, for `meshctl check`."""
         with self._lock:
             before = self._failures.get(failure.channel)
             if before is None or (before.text, before.advice) != (failure.text, failure.advice):
                 self._failures[failure.channel] = failure
                 self._write(self._write_failures)
+            else:
+                # The file may be gone, with nothing new to write into it for hours.
+                self._write(lambda connection: None)
 
     def note_success(self, channel: str) -> None:
         """Forget the failure of a channel."""
@@ -197,16 +216,19 @@ class WaitingAlerts:
             if self._failures.pop(channel, None) is not None:
                 self._write(self._write_failures)
 
-    def _put(self, channel: str, content: Content, added_clock: float | None) -> WaitingAlert:
-        if self._counts[channel] >= MOST_WAITING:
-            # Its row stays until the file is next written whole: at worst it is told after all.
-            self._forget(channel, self.firsts(channel)[0])
-            self._lost[channel] += 1
+    def _put(self, channel: str, content: Content, added_clock: float) -> WaitingAlert:
         self._number += 1
         alert = WaitingAlert(self._number, content, added_clock)
+        self._keep(channel, alert)
+        return alert
+
+    def _keep(self, channel: str, alert: WaitingAlert) -> None:
+        if self._counts[channel] >= MOST_WAITING:
+            # Its row stays until the file is next written whole: at worst it is sent after all.
+            self._forget(channel, self.firsts(channel)[0])
+            self._lost[channel] += 1
         self._alerts[channel].setdefault(alert.event, {})[alert.number] = alert
         self._counts[channel] += 1
-        return alert
 
     def _forget(self, channel: str, alert: WaitingAlert) -> None:
         of_kind = self._alerts[channel].get(alert.event, {})
@@ -220,7 +242,7 @@ class WaitingAlerts:
         return sorted(alerts, key=lambda alert: alert.number)
 
     def _write_added(self) -> None:
-        # What was told meanwhile needs no row.
+        # What was sent meanwhile needs no row.
         rows = [
             (channel, alert.number, _text(alert.content))
             for channel, alert in self._unwritten
@@ -237,26 +259,28 @@ class WaitingAlerts:
             if not self._is_in_place(self._path):
                 # Somebody has removed it, or put another in its place.
                 self._close()
+            if not self._is_read:
+                self._read_earlier(self._path)
             if self._connection is None:
                 self._connection = _connect(self._path)
-                self._identity = _identity(self._path)
+                self._identity = identity_of(self._path)
                 change = self._write_whole
             with atomic(self._connection):
                 change(self._connection)
         except (sqlite3.Error, OSError):
             self._close()
             self._retry_clock = self._clock.monotonic() + _RETRY_SECONDS
-            if not self._has_told:
-                self._has_told = True
-                self._tell(
+            if not self._has_logged:
+                self._has_logged = True
+                self._log(
                     f"The alerts that wait cannot be written to {self._path}: a kill would lose them.", 0
                 )
         else:
-            self._has_told = False
+            self._has_logged = False
 
     def _is_in_place(self, path: Path) -> bool:
         try:
-            return self._connection is None or _identity(path) == self._identity
+            return self._connection is None or identity_of(path) == self._identity
         except FileNotFoundError:
             return False
 
@@ -270,9 +294,7 @@ class WaitingAlerts:
     def _write_failures(self, connection: sqlite3.Connection) -> None:
         rows = [(one.channel, one.since, one.text, one.advice) for one in self._failures.values()]
         connection.execute("DELETE FROM failures")
-        connection.executemany(
-            "INSERT INTO failures (channel, since, text, advice) VALUES (?, ?, ?, ?)", rows
-        )
+        connection.executemany(_INSERT_FAILURE, rows)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -319,11 +341,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def _remove(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Signal handlers only set flags. The loop waits on a socket that the interpreter itself writes to when a signal
 comes: a signal just before the wait ends it, and so does one on Windows, where no signal interrupts a wait.
-There two named events take the place of SIGHUP.
+There two named events take the place of SIGTERM and SIGHUP.
 """
 
 import select
@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ from meshctl.platform.common import RELOAD, STOP
 _STOPPING = ("SIGTERM", "SIGINT", "SIGBREAK")
 _RELOADING = ("SIGHUP",)
 _READ_BYTES = 4096
+_PROCESS = "a process of this user or an administrator"
 
 
 class Signals:
@@ -31,6 +33,8 @@ class Signals:
             end.setblocking(False)
         self.stop_requested = False
         self.reload_requested = False
+        self.asked_by: str | None = None
+        """Who asked last, as the log says it: a signal, the service manager, another process."""
 
     def wake(self) -> None:
         """Wake the loop; safe from any thread and from a signal handler."""
@@ -50,13 +54,15 @@ class Signals:
         self._woken.close()
         self._waker.close()
 
-    def stop(self) -> None:
+    def stop(self, asked_by: str) -> None:
         """Ask the loop to stop; safe from any thread and from a signal handler."""
+        self.asked_by = asked_by
         self.stop_requested = True
         self.wake()
 
-    def reload(self) -> None:
+    def reload(self, asked_by: str) -> None:
         """Ask the loop to read the settings again; safe from any thread and from a signal handler."""
+        self.asked_by = asked_by
         self.reload_requested = True
         self.wake()
 
@@ -70,11 +76,11 @@ class Signals:
             yield
             return
 
-        def on_stop(_number: int, _frame: FrameType | None) -> None:
-            self.stop()
+        def on_stop(number: int, _frame: FrameType | None) -> None:
+            self.stop(signal.Signals(number).name)
 
-        def on_reload(_number: int, _frame: FrameType | None) -> None:
-            self.reload()
+        def on_reload(number: int, _frame: FrameType | None) -> None:
+            self.reload(signal.Signals(number).name)
 
         with ExitStack() as undo:
             undo.callback(signal.set_wakeup_fd, -1)
@@ -84,5 +90,6 @@ class Signals:
                     if hasattr(signal, name):
                         signal.signal(getattr(signal, name), handler)
             if state_folder is not None:
-                undo.enter_context(host.listening(state_folder, {STOP: self.stop, RELOAD: self.reload}))
+                requests = {STOP: partial(self.stop, _PROCESS), RELOAD: partial(self.reload, _PROCESS)}
+                undo.enter_context(host.listening(state_folder, requests))
             yield

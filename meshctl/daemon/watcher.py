@@ -12,6 +12,7 @@ more to hear of than to find.
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock, Thread, Timer
@@ -78,9 +79,12 @@ _TELLS_ARRIVALS_AS_NEW: bool = sys.platform == "win32"
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
+    """A watch of the library, and the threads that came into being with it."""
+
     watch: ObservedWatch
     inode: int
     is_narrow: bool
+    threads: frozenset[Thread]
 
 
 class Watcher(FileSystemEventHandler):
@@ -99,7 +103,8 @@ class Watcher(FileSystemEventHandler):
     def watch(self, folders: Iterable[str]) -> OSError | None:
         """Watch exactly these folders, also one that was replaced; return why one cannot be watched.
 
-        One that is gone or closed to us is no reason: whoever works in it says so. It is tried again.
+        One that is gone or closed to us is no reason: whoever works in it says so. It is tried again. A
+        thread of the library ends when a share hiccups, without a word: all watches are then set again.
         """
         wanted = {folder: _inode(folder) for folder in folders}
         narrow = {}
@@ -108,6 +113,9 @@ class Watcher(FileSystemEventHandler):
                 self._drop(folder)
             elif watched.is_narrow:
                 narrow[folder] = self._watches.pop(folder)
+        if not self._are_alive(*self._watches.values(), *narrow.values()):
+            self._end_watches()
+            narrow.clear()
         problem: OSError | None = None
         for folder, inode in wanted.items():
             if folder not in self._watches and inode is not None:
@@ -146,6 +154,16 @@ class Watcher(FileSystemEventHandler):
 
     def close(self) -> None:
         """Stop all threads."""
+        self._end_watches()
+        if self._settling is not None:
+            self._settling.cancel()
+
+    def _are_alive(self, *watches: _Watch) -> bool:
+        """True if every thread is at work that reports events."""
+        is_observed = self._observer is None or self._observer.is_alive()
+        return is_observed and all(thread.is_alive() for each in watches for thread in each.threads)
+
+    def _end_watches(self) -> None:
         if self._observer is not None:
             # The library's threads wait for each other without a limit; we do not.
             stopping = Thread(target=self._observer.stop, name="watches", daemon=True)
@@ -153,9 +171,10 @@ class Watcher(FileSystemEventHandler):
             stopping.join(_STOP_SECONDS)
             self._observer.join(_STOP_SECONDS)
             self._observer = None
-        if self._settling is not None:
-            self._settling.cancel()
         self._watches.clear()
+        with self._guard:
+            # Their closing will not be seen.
+            self._written.clear()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Note what was renamed into place, and wake the loop."""
@@ -216,13 +235,17 @@ class Watcher(FileSystemEventHandler):
         self._wake()
 
     def _add(self, folder: str, inode: int, *, is_narrow: bool = False) -> None:
+        before = set(threading.enumerate())
         if self._observer is None:
             observer = _new_observer()
             observer.start()
             self._observer = observer
         events = _OF_WRITERS if is_narrow else _EVENTS
         watch = self._observer.schedule(self, folder, recursive=False, event_filter=events)
-        self._watches[folder] = _Watch(watch, inode, is_narrow)
+        born = set(threading.enumerate()) - before
+        # Ours end by themselves.
+        of_library = frozenset(thread for thread in born if not isinstance(thread, Timer))
+        self._watches[folder] = _Watch(watch, inode, is_narrow, of_library)
 
     def _drop(self, folder: str) -> None:
         watched = self._watches.pop(folder)

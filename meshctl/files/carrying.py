@@ -1,7 +1,8 @@
 """Move files between a mailbox and the work folder of who serves it, also from one file system to another.
 
 A rename does it in one step. Where there can be none, because the two are on different file systems or mounts
-(EXDEV), the content is copied. What is on disk after each of these steps is durable before the next begins.
+(EXDEV), or because the file would keep the access list of its first folder (Windows), the content is copied.
+What is on disk after each of these steps is durable before the next begins.
 
 Out of OUT (`Claims`), where a pair may be withdrawn by others until it is taken:
 
@@ -29,7 +30,6 @@ A start finds the file in the work folder, and does all of it; or only IN/.meshc
 """
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Collection
@@ -47,7 +47,7 @@ _PRIVATE: Final = 0o700
 
 def put(source: str, target: str) -> None:
     """Move a file to a name that may show it twice. Raises FileNotFoundError if it has gone, OSError."""
-    durable.move(source, target, f"{_hidden(target)}.copy")
+    durable.move(source, target, f"{durable.hidden(target)}.copy")
 
 
 def show_once(source: str, target: str) -> None:
@@ -55,18 +55,13 @@ def show_once(source: str, target: str) -> None:
 
     Raises FileNotFoundError if there is nothing to move, OSError.
     """
-    hidden, folder = _hidden(target), os.path.dirname(target)
+    hidden, folder = durable.hidden(target), os.path.dirname(target)
     if os.path.lexists(source):
         if os.path.lexists(hidden):
             # Of a start that was killed before it removed the source.
             system.unlink(hidden)
             durable.sync_folder(folder)
-        try:
-            system.rename(source, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-        else:
+        if durable.is_renamed(source, target):
             return
         durable.copy_whole(source, hidden, f"{hidden}.copy")
         system.unlink(source)
@@ -77,14 +72,7 @@ def show_once(source: str, target: str) -> None:
 
 def is_to_be_shown(source: str, target: str) -> bool:
     """True if `show_once` has something to do."""
-    return os.path.lexists(source) or os.path.lexists(_hidden(target))
-
-
-def _hidden(target: str) -> str:
-    folder, name = os.path.split(target)
-    # Short, as the name itself may be as long as the file system allows.
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-    return f"{folder}/{durable.HIDDEN_PREFIX}{digest}"
+    return os.path.lexists(source) or os.path.lexists(durable.hidden(target))
 
 
 class Claims:
@@ -133,7 +121,7 @@ class Claims:
                 raise
             return False
         with suppress(FileExistsError):
-            os.mkdir(self._claimed, _PRIVATE)
+            system.make_folder(self._claimed, _PRIVATE)
         if not self._has_claimed():
             # It could lead anywhere.
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._claimed)

@@ -10,6 +10,7 @@ may come back after a power cut: as where a folder was not synced, the next star
 """
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -54,17 +55,24 @@ def sync_folder(folder: str | Path | Folder) -> None:
 
 
 def make_folders(path: str, mode: int) -> None:
-    """Make a folder, and those missing above it, durable before anything is put into them."""
+    """Make a folder, and those missing above it, durable before anything is put into them. Raises OSError."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path) or os.curdir
-    make_folders(parent, mode)
+    if parent != path:
+        make_folders(parent, mode)
+    # Of a drive or share that is not there, this says so.
+    make_folder(path, mode)
+    sync_folder(parent)
+
+
+def make_folder(path: str | Path, mode: int) -> None:
+    """Make a folder, unless it is there, but none above it; not durable. Raises OSError."""
     try:
-        os.mkdir(path, mode)
+        system.make_folder(path, mode)
     except FileExistsError:
         if not os.path.isdir(path):
             raise
-    sync_folder(parent)
 
 
 def barrier(
@@ -122,11 +130,11 @@ def takes_files(folder: str) -> bool:
     return True
 
 
-def write_new(path: str, data: bytes, mode: int, group_id: int | None = None) -> None:
+def write_new(path: str, data: bytes, mode: int) -> None:
     """Write a file that must not exist yet; not durable until a barrier."""
     descriptor = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        system.set_mode(descriptor, mode, group_id)
+        system.set_mode(descriptor, mode)
         with naming(path):
             write_all(descriptor, data)
     finally:
@@ -174,14 +182,34 @@ def copy_whole(source: str, target: str, temporary: str) -> None:
 
 
 def move(source: str, target: str, temporary: str) -> None:
-    """Rename a file; to another file system, copy it whole (see `copy_whole`) before it goes here."""
+    """Rename a file; where that cannot be, copy it whole (see `copy_whole`) before it goes here.
+
+    So it is between two file systems; and on Windows, for it to have the access list of its new folder.
+    """
+    if not is_renamed(source, target):
+        copy_whole(source, target, temporary)
+        system.unlink(source)
+
+
+def hidden(target: str) -> str:
+    """Return a hidden name in the folder of a file, always the same, for what is to have its name."""
+    folder, name = os.path.split(target)
+    # Short, as the name itself may be as long as the file system allows.
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return f"{folder}/{HIDDEN_PREFIX}{digest}"
+
+
+def is_renamed(source: str, target: str) -> bool:
+    """Rename a file; False, with nothing done, where it has to be copied. Raises OSError."""
+    if system.KEEPS_LIST:
+        return False
     try:
         system.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy_whole(source, target, temporary)
-        system.unlink(source)
+        return False
+    return True
 
 
 def replace_whole(path: str, data: bytes, mode: int, temporary: str) -> None:

@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, read_control_file
 from meshctl.platform import system
 from meshctl.platform.common import BeingWrittenError
 
 NOT_A_FILE_ADVICE: Final = "Move it away, and have whoever puts it there write an ordinary file."
 NAME_ADVICE: Final = "Give it, and what goes with it, a short, plain name; it is then tried again by itself."
 ROOM_ADVICE: Final = "Free space there, or make the file smaller; it is then tried again by itself."
+_CHUNK_BYTES: Final = 1 << 20
 _GENERAL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _RIGHTS: Final = (
     "Let the user that meshctl runs as read it, and move it out of its folder; it is then tried again by"
@@ -43,7 +45,7 @@ _ADVICE: Final = {
     errno.EDQUOT: ROOM_ADVICE,
 }
 _OTHERWISE: Final = (
-    "Look into the system's own log: disk, network or share fail. It is tried again by itself."
+    "Look in the system log: a disk, the network or a share is failing. It is tried again by itself."
 )
 
 
@@ -85,6 +87,25 @@ def read_regular(path: str | Path, most_bytes: int) -> bytes:
         return file.read(most_bytes)
 
 
+def load_control(path: str | Path) -> ControlFile:
+    """Return what a control file says. Raises ControlFileError, OSError as `open_regular` does."""
+    return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
+
+
+def is_same_content(one: str, other: str) -> bool:
+    """True if both are regular files that can be read, with the same content."""
+    try:
+        with open_regular(one) as first, open_regular(other) as second:
+            if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
+                return False
+            while (data := first.read(_CHUNK_BYTES)) == second.read(_CHUNK_BYTES):
+                if not data:
+                    return True
+    except OSError:
+        pass
+    return False
+
+
 def _not_regular(path: str | Path) -> OSError:
     return OSError(errno.EINVAL, "not a regular file", str(path))
 
@@ -96,6 +117,23 @@ def is_there(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def identity_of(path: str | Path) -> tuple[int, int]:
+    """Return what distinguishes a file from a later one of the same name. Raises OSError."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def is_in_place(path: str | Path, identity: tuple[int, int] | None) -> bool:
+    """True if a file is still the one with this identity, neither removed nor replaced by another."""
+    try:
+        return identity_of(path) == identity
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        # A file that cannot be seen, for want of rights say, need not be gone.
+        return True
 
 
 def is_being_written(path: str) -> bool | None:
@@ -119,6 +157,9 @@ def is_general(error: OSError) -> bool:
 
 def reason_of(error: OSError) -> str:
     """Return what the system says is wrong, without the path."""
+    if error.errno == errno.EINVAL and getattr(error, "winerror", None) and error.strerror:
+        # What Windows says of networks is a number of its own, which POSIX has no word for.
+        return error.strerror.rstrip(".")
     return os.strerror(error.errno or 0)
 
 

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from meshctl.files import durable
-from meshctl.files.reading import is_there, open_regular
+from meshctl.files.reading import is_same_content, is_there
 from meshctl.inbound.evidence import (
     UnreadableAcknowledgementError,
     evidence_of_report,
@@ -39,7 +39,6 @@ from meshctl.ledger.writes import Ledger
 from meshctl.platform import system
 
 _FOLDER_MODE = 0o750
-_CHUNK_BYTES = 1 << 20
 _DAYS = "[0-9]*/[0-9]*/[0-9]*"
 
 
@@ -57,7 +56,7 @@ def move_in(control_path: str, payload_path: str | None, folder: str) -> None:
     for number in _numbers():
         targets = [_numbered(source, number, folder) for source in sources]
         moves = [(source, target, is_there(target)) for source, target in zip(sources, targets, strict=True)]
-        if all(not taken or _is_same(source, target) for source, target, taken in moves):
+        if all(not taken or is_same_content(source, target) for source, target, taken in moves):
             for source, target, taken in moves:
                 with suppress(FileNotFoundError):
                     # The same content is there: a move was cut short after its copy, or the file came again.
@@ -78,7 +77,7 @@ def finish_move(control_path: str, folder: str) -> bool:
             with suppress(FileNotFoundError):
                 _move(control_path, target)
             return True
-        if _is_same(control_path, target):
+        if is_same_content(control_path, target):
             # From another file system: the crash came between the copy and the removal of the original.
             system.unlink_if_there(control_path)
             return True
@@ -94,26 +93,8 @@ def _numbered(path: str, number: str, folder: str) -> str:
     return f"{folder}/{stem}{number}{end}"
 
 
-def _is_same(source: str, target: str) -> bool:
-    try:
-        with open_regular(source) as one, open_regular(target) as other:
-            return _is_same_content(one, other)
-    except OSError:
-        return False
-
-
-def _is_same_content(one: BinaryIO, other: BinaryIO) -> bool:
-    if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
-        return False
-    while (chunk := one.read(_CHUNK_BYTES)) == other.read(_CHUNK_BYTES):
-        if not chunk:
-            return True
-    return False
-
-
 def _move(source: str, target: str) -> None:
-    folder, name = os.path.split(target)
-    durable.move(source, target, f"{folder}/{durable.HIDDEN_PREFIX}{name}")
+    durable.move(source, target, durable.hidden(target))
 
 
 class Archive:

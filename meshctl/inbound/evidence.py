@@ -7,12 +7,14 @@ Of an ITK3 acknowledgement the level is that of the code (prefix 1 and 2 infrast
 that of the table, for an unknown code that of `response.code`. In ITK3 an `ok` without a code says nothing of
 a level: it is noted, and the acknowledgement is still awaited; in R4, which has no such codes, it says that
 the message was processed, and so it counts, with a code that no table has. An error without a code is a
-failure. Several codes are several pieces of evidence.
+failure. Several codes are several pieces of evidence. An answer of ITK2 says itself what level it is of, and
+whether it is positive; its codes say why not.
 """
 
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,11 +23,18 @@ from meshctl.inbound.folders import fault_text
 from meshctl.journal.masking import mask_numbers
 from meshctl.ledger.keys import Keys
 from meshctl.mesh.address import GP_PROVIDER
-from meshctl.mesh.codes import SUCCESS, CodeMeaning, Effect, explain_report, explain_response
+from meshctl.mesh.codes import (
+    SUCCESS,
+    CodeMeaning,
+    Effect,
+    explain_answer,
+    explain_report,
+    explain_response,
+)
 from meshctl.mesh.control_file import ControlFile
-from meshctl.mesh.states import LEFT_OUT_EVENT, UNREADABLE_ID, Evidence, State
+from meshctl.mesh.states import LEFT_OUT_EVENT, UNREADABLE_ID, Acknowledgement, Evidence, State
 from meshctl.mesh.use_cases import Resolution, resolution_of
-from meshctl.payload.facts import MessageFacts, ResponseFacts
+from meshctl.payload.facts import MessageFacts, MessageKind, ResponseFacts
 from meshctl.payload.reader import read_payload
 from meshctl.platform import system
 
@@ -81,7 +90,7 @@ def is_delay(evidence: Evidence) -> bool:
     return evidence.reaches is None and (evidence.event, evidence.code) == _DELAY
 
 
-def evidence_of_report(control: ControlFile, workflow_id: str | None = None) -> Evidence:
+def evidence_of_report(control: ControlFile, workflow_id: str | None) -> Evidence:
     """Return what a report proves. A delay, and a code without a meaning, is only noted.
 
     `workflow_id` is that of the message: reports may lack it.
@@ -167,15 +176,15 @@ _ASKS = " It asks for an infrastructure response of its own."
 
 
 class UnreadableAcknowledgementError(Exception):
-    """The payload is no ITK3 response; the text gives the reason and holds nothing of the payload."""
+    """The payload is no acknowledgement; the text gives the reason and holds nothing of the payload."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReceivedAcknowledgement:
     """An acknowledgement: the id of the message that it is about, and its evidence.
 
-    `unknown_codes` are those that no table has; `asks` if it wants an infrastructure response itself, to its
-    `own_identifier`.
+    `unknown_codes` are those of ITK3 that no table has; `asks` if it wants an infrastructure response itself,
+    to its `own_identifier`.
     """
 
     identifier: str
@@ -183,6 +192,7 @@ class ReceivedAcknowledgement:
     unknown_codes: tuple[str, ...] = ()
     asks: bool = False
     own_identifier: str = ""
+    kind: MessageKind = MessageKind.FHIR
 
     @property
     def is_negative(self) -> bool:
@@ -204,17 +214,19 @@ def read_acknowledgement(path: str) -> ReceivedAcknowledgement:
     except Exception as error:  # noqa: BLE001 - one file never stops the others
         raise UnreadableAcknowledgementError(fault_text(error)) from None
     if facts is None or facts.response is None:
-        raise UnreadableAcknowledgementError("Its payload is no ITK3 response.")
+        raise UnreadableAcknowledgementError("Its payload is no ITK3 response, and no answer of ITK2.")
     response, asks = facts.response, "infrastructure" in (facts.acknowledgements or ())
-    evidence = _evidence_of_response(response)
+    evidence = tuple(_evidence_of_response(response))
     if response.identifier == UNREADABLE_IDENTIFIER:
         evidence = tuple(replace(one, event=UNREADABLE_ID, text=f"{one.text}{_INFERRED}") for one in evidence)
     if asks:
         evidence = tuple(replace(one, text=f"{one.text}{_ASKS}") for one in evidence)
-    meanings = [explain_response(code, response.response_code) for code in response.codes]
+    # Those of ITK2 are often local: the sign is said beside them.
+    codes = response.codes if response.level is None else ()
+    meanings = [explain_response(code, response.response_code) for code in codes]
     unknown = tuple(meaning.code for meaning in meanings if not meaning.known)
     own_identifier = next(iter(facts.references), "")
-    return ReceivedAcknowledgement(response.identifier, evidence, unknown, asks, own_identifier)
+    return ReceivedAcknowledgement(response.identifier, evidence, unknown, asks, own_identifier, facts.kind)
 
 
 def _facts(path: str) -> MessageFacts | None:
@@ -228,15 +240,20 @@ def _facts(path: str) -> MessageFacts | None:
         os.close(descriptor)
 
 
-def _evidence_of_response(response: ResponseFacts) -> tuple[Evidence, ...]:
-    """Return what a response proves, a piece for each of its codes."""
+def _evidence_of_response(response: ResponseFacts) -> Iterator[Evidence]:
+    """Yield what a response proves, a piece for each of its codes."""
     codes = tuple(dict.fromkeys(response.codes)) or ("",)
-    return tuple(_evidence_of_code(code, response) for code in codes)
+    if response.level is None:
+        yield from (_evidence_of_code(code, response) for code in codes)
+        return
+    level = Acknowledgement(response.level)
+    # One that is positive may give codes for further information.
+    meanings = [explain_answer(level, response.response_code, code) for code in codes]
+    yield from dict.fromkeys(map(_evidence_of_meaning, meanings))
 
 
-def _evidence_of_code(code: str, response: ResponseFacts) -> Evidence:
-    meaning = explain_response(code, response.response_code)
-    evidence = Evidence(
+def _evidence_of_meaning(meaning: CodeMeaning) -> Evidence:
+    return Evidence(
         event=meaning.event,
         reaches=_RESPONSE_REACHES.get(meaning.effect),
         code=meaning.code or None,
@@ -244,6 +261,11 @@ def _evidence_of_code(code: str, response: ResponseFacts) -> Evidence:
         advice=meaning.advice,
         acknowledges=meaning.level if meaning.effect in _POSITIVE else None,
     )
+
+
+def _evidence_of_code(code: str, response: ResponseFacts) -> Evidence:
+    meaning = explain_response(code, response.response_code)
+    evidence = _evidence_of_meaning(meaning)
     if meaning.effect is Effect.NOTE and meaning.status == SUCCESS and (code or response.is_r4):
         text = _PROCESSED_ANYHOW if code else _PROCESSED
         return replace(evidence, reaches=State.COMPLETED, text=text, advice="Nothing to do.")

@@ -357,7 +357,7 @@ class ControlReader:
                 return _not_a_file()
             if system.is_held_open(error):
                 return Unread(UnreadReason.UNFINISHED)
-            # Rights may be given yet, a network share may come back: whoever calls looks again later.
+            # Rights may be given yet, a network share may come back: the caller looks again later.
             reason = f"It cannot be read: {reason_of(error)}."
             return Unread(UnreadReason.UNREADABLE, reason, advice_on(error))
         except Exception as error:  # noqa: BLE001 - one file never stops the others
@@ -415,7 +415,7 @@ class ControlReader:
 
 
 def fault_text(error: Exception) -> str:
-    """Return what to say of an error that nobody foresaw: its kind and place, never its text."""
+    """Return the description of an unforeseen error: its kind and place, never its text."""
     fields = error_fields(error)
     return f"A fault in meshctl itself, please report it: {fields['error']} at {fields['where']}."
 

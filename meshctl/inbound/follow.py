@@ -5,6 +5,7 @@ read only if its name is a message's and the ledger lacks what it could prove. N
 there, nor in OUT, which belongs to the client.
 """
 
+import json
 import os
 from array import array
 from bisect import bisect_left
@@ -35,17 +36,16 @@ from meshctl.inbound.record import EvidenceEvent, FoundEvidence, Recorder
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.reads import Candidate
-from meshctl.ledger.records import Outcome
+from meshctl.ledger.records import LOST_PAIRS_FACT, Outcome
 from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import ControlFile
 from meshctl.mesh.message_id import is_message_id
-from meshctl.mesh.states import Evidence, State
+from meshctl.mesh.states import AT_MESH, Evidence, State
 from meshctl.outbound.withdrawal import Withdrawals, withdrawn_id, withdrawn_mark
 from meshctl.platform import system
 from meshctl.settings.model import MailboxSettings, Settings
 
 _CONTROL_END, _PAYLOAD_END = ".ctl", ".dat"
-_AT_MESH = frozenset({State.SENT, State.RECEIVED, State.COMPLETED, State.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class KeptPairs:
 
 SENT: Final = KeptPairs(
     "SENT",
-    is_recorded=lambda message: message.state in _AT_MESH and message.mesh_id is not None,
+    is_recorded=lambda message: message.state in AT_MESH and message.mesh_id is not None,
     # A file that cannot be read is logged as unreadable, and the deadline for `sent` goes on running.
     evidence=lambda control: None if control is None else evidence_of_sent(control),
     gives_mesh_id=True,
@@ -155,8 +155,8 @@ _REPLACED = (
 )
 _REPLACED_ADVICE = (
     "If the folder that was OUT is still somewhere, put its files back into OUT, each .dat before its .ctl."
-    " What the client took is in SENT, or in its log. Drop the files of all others again: meshctl show ID"
-    " says which each was."
+    " What the client took is in SENT, or in its log. Drop the files of all others again: meshctl check names"
+    " the messages, and meshctl show ID says which file each was."
 )
 _MOST_NAMED = 20
 
@@ -176,7 +176,8 @@ class OutFolder:
         self._withdrawn: set[str] = set()
         self._identity: tuple[int, int] | None = None
         self._gone: list[str] = []
-        self._lost: set[str] = set()
+        # A restart must not take them for collected.
+        self._lost = set(reads.lost_pairs(services.ledger.connection))
         self._left = 0
         self.poll = FolderPoll(settings, services.clock)
 
@@ -222,7 +223,7 @@ class OutFolder:
         there, self._withdrawn = _stem_hashes(folder)
         queued = reads.queued_ids(self._services.ledger.connection)
         # Somebody may have put them back.
-        self._lost = {stem for stem in self._lost if not _holds(there, hash(stem))}
+        self._keep_lost({stem for stem in self._lost if not _holds(there, hash(stem))})
         gone = [stem for stem in queued if not _holds(there, hash(stem)) and stem not in self._lost]
         gone = [stem for stem in gone if stem not in self._withdrawn]
         identity = (status.st_dev, status.st_ino)
@@ -233,9 +234,14 @@ class OutFolder:
         else:
             self._gone = sorted(gone, reverse=True)
 
+    def _keep_lost(self, stems: set[str]) -> None:
+        if stems != self._lost:
+            self._services.ledger.set_fact(LOST_PAIRS_FACT, json.dumps(sorted(stems)))
+            self._lost = stems
+
     def _announce_lost(self, stems: set[str]) -> None:
         """Announce pairs that were in a folder that is no more; they stay queued and become overdue."""
-        self._lost |= stems
+        self._keep_lost(self._lost | stems)
         named = sorted(stems)[:_MOST_NAMED]
         more = len(stems) - len(named)
         self._services.journal.tell(
@@ -287,7 +293,7 @@ def _holds(hashes: "array[int]", wanted: int) -> bool:
     return at < len(hashes) and hashes[at] == wanted
 
 
-PATIENCE_SECONDS: Final = 600.0
+LONE_PART_SECONDS: Final = 600.0
 """How long one part of a pair may be alone in OUT."""
 
 # As the ledger names them.
@@ -373,7 +379,7 @@ class LoneParts:
         now = clock.monotonic()
         self._next_look = now + max(_LOOK_EVERY_SECONDS, (now - began) * REST_PER_LOOK)
         logged = self._seen.keep_only(part.name for part in parts)
-        long_ago = clock.now().timestamp() - PATIENCE_SECONDS
+        long_ago = clock.now().timestamp() - LONE_PART_SECONDS
         new = [part for part in parts if part.name not in logged and part.since < long_ago]
         if new:
             under_way = self._under_way(new)

@@ -54,11 +54,13 @@ from meshctl.ledger import reads
 from meshctl.ledger.reads import Candidate
 from meshctl.ledger.records import SET_ASIDE, Outcome
 from meshctl.ledger.services import Services
-from meshctl.mesh.codes import explain_response
+from meshctl.mesh.codes import explain_answer, explain_response
 from meshctl.mesh.control_file import ControlFile
-from meshctl.mesh.states import State
+from meshctl.mesh.states import Acknowledgement, State
 from meshctl.outbound.drop import Dropper
 from meshctl.outbound.names import NameRules
+from meshctl.payload.facts import MessageKind
+from meshctl.payload.itk2_answer import BUSINESS_SERVICE, write_answer
 from meshctl.payload.itk3 import ResponseIds, write_response
 from meshctl.platform import system
 from meshctl.settings.model import Settings
@@ -383,11 +385,12 @@ def _is_regular(path: str) -> bool:
 
 
 _RECEIVED: Final = explain_response("20013")
+_TAKEN: Final = explain_answer(Acknowledgement.INFRASTRUCTURE, "OK")
 _SUBJECT: Final = "Infrastructure acknowledgement"
 
 
 class Responses:
-    """Our infrastructure responses to acknowledgements that ask for one (ITK3 "Full Acknowledgement").
+    """Our infrastructure responses to acknowledgements that ask for one (ITK3 "Full Acknowledgement"; ITK2).
 
     GP Connect does not ask for one. Where a use case has `answer_responses`, our response is dropped into the
     outbox like any letter, with a sidecar that names the mailbox it goes to, and goes out under the
@@ -411,20 +414,29 @@ class Responses:
 
     def drop(self, acknowledgement: ReceivedAcknowledgement, message: Candidate, mailbox_id: str) -> None:
         """Drop the response to an acknowledgement from a mailbox, unless that was done. Raises OSError."""
-        # The ids, and so the name, must stay the same for one acknowledgement.
-        ids = ResponseIds.of(f"answer to {acknowledgement.own_identifier}")
+        # The ids, and so the name, must stay the same for one acknowledgement. Some senders of ITK2 give all
+        # of theirs one tracking id.
+        is_itk2 = acknowledgement.kind is MessageKind.ITK2
+        about = f" about {acknowledgement.identifier}" if is_itk2 else ""
+        ids = ResponseIds.of(f"answer to {acknowledgement.own_identifier}{about}")
         name = f"response-{ids.bundle}.xml"
         outbox = self._settings.staging.outbox
         keys = reference_keys(ids.bundle, self._services.keys)
         if reads.by_reference(self._services.ledger.connection, keys, 1) or os.path.lexists(outbox / name):
             return
-        data = write_response(
-            ids,
-            _RECEIVED,
-            identifier=acknowledgement.own_identifier,
-            endpoint=self._settings.mailbox.id,
-            at=self._services.clock.now(),
-        )
+        at = self._services.clock.now()
+        if is_itk2:
+            tracking_id = acknowledgement.own_identifier
+            data = write_answer(ids, _TAKEN, tracking_id=tracking_id, service=BUSINESS_SERVICE, at=at)
+        else:
+            data = write_response(
+                ids,
+                _RECEIVED,
+                identifier=acknowledgement.own_identifier,
+                endpoint=self._settings.mailbox.id,
+                ods_code=self._settings.mailbox.ods_code,
+                at=at,
+            )
         sidecar = {"use_case": message.use_case, "to_mailbox": mailbox_id, "subject": _SUBJECT}
         Dropper(str(outbox), self._names).drop_data(data, name, json.dumps(sidecar).encode())
         self._services.journal.info(

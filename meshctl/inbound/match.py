@@ -23,9 +23,9 @@ from meshctl.inbound.folders import payload_of
 from meshctl.ledger import reads
 from meshctl.ledger.reads import Candidate
 from meshctl.ledger.services import Services
-from meshctl.mesh.codes import ITK3, Effect
+from meshctl.mesh.codes import FROM_RECIPIENT, Effect
 from meshctl.mesh.control_file import ControlFile
-from meshctl.mesh.states import State
+from meshctl.mesh.states import AT_MESH, State
 from meshctl.mesh.use_cases import UseCase
 from meshctl.settings.model import Settings
 
@@ -82,7 +82,7 @@ class Decision:
 
 
 def may_identify(local_id: str, own_ods_code: str | None, template: str | None) -> bool:
-    """True if a LocalId can tell one message from another; `template` is that of its use case."""
+    """True if a LocalId can distinguish one message from another; `template` is that of its use case."""
     if own_ods_code is not None and local_id.casefold() == own_ods_code.casefold():
         return False
     holds_ods_code = template is not None and "{ods_code}" in template and "{message_id}" not in template
@@ -105,7 +105,7 @@ def decide_report(found: Identification) -> Decision:
 
 
 def decide_acknowledgement(
-    candidates: Sequence[Candidate], doubt_of: Callable[[Candidate], Doubt | None] = lambda _: None
+    candidates: Sequence[Candidate], doubt_of: Callable[[Candidate], Doubt | None]
 ) -> Decision:
     """Return the one message whose payload bears the id that an acknowledgement is about.
 
@@ -124,7 +124,7 @@ def decide_acknowledgement(
         return Decision(arrived[0])
     if not arrived or not _is_chain(fitting):
         return _undecided(Doubt.SEVERAL_REFERENCES, fitting)
-    at_mesh = [one for one in arrived if one.state in _AT_MESH]
+    at_mesh = [one for one in arrived if one.state in AT_MESH]
     newest = max(at_mesh or arrived, key=lambda one: one.message_id)
     return Decision(newest, copies=tuple(one for one in at_mesh if one is not newest))
 
@@ -156,11 +156,8 @@ def _bears_other_mesh_id(message: Candidate, found: Identification) -> bool:
     return found.mesh_id is not None and message.mesh_id not in (None, found.mesh_id)
 
 
-_AT_MESH = frozenset({State.SENT, State.RECEIVED, State.COMPLETED, State.FAILED})
-
-
 def _never_arrived(message: Candidate) -> bool:
-    return message.state is State.FAILED and message.failed_by != ITK3
+    return message.state is State.FAILED and message.failed_by not in FROM_RECIPIENT
 
 
 def _just(candidate: Candidate | None) -> tuple[Candidate, ...]:
@@ -261,7 +258,7 @@ class Matcher:
     def _match_unreadable(self, control: ControlFile, *, is_negative: bool) -> Decision:
         """Return the one message that its recipient may have got and not read, if it can be only one.
 
-        A recipient that could not read the id cannot have taken the message: only a rejection is believed.
+        A recipient that could not read the id cannot have taken the message: only a rejection is trusted.
         """
         use_cases = self._use_cases.values()
         asked = {one.workflow_id for one in use_cases if control.workflow_id in one.ack_workflow_ids}
@@ -271,7 +268,7 @@ class Matcher:
         return Decision(found[0]) if is_certain else _undecided(Doubt.UNREADABLE_REFERENCE, found)
 
     def _doubt_of(self, control: ControlFile, message: Candidate) -> Doubt | None:
-        """Return why an acknowledgement cannot be believed about a message whose id it gives."""
+        """Return why an acknowledgement cannot be trusted about a message whose id it gives."""
         use_cases = self._use_cases_of(message)
         if not any(control.workflow_id in one.ack_workflow_ids for one in use_cases):
             return Doubt.OTHER_WORKFLOW

@@ -109,8 +109,11 @@ class Notices:
 
     def unknown_codes(self, name: str, message_id: str, acknowledgement: ReceivedAcknowledgement) -> None:
         """Log an acknowledgement with a code that no table has, and alert."""
-        text = "An acknowledgement has a code that no table has; its response.code was believed."
-        advice = "Ask the recipient what the code means, and report it, so that meshctl learns it."
+        text = "An acknowledgement has a code that no table has; its response.code was taken as the outcome."
+        advice = (
+            "Ask the recipient what the code means, and report it, so that meshctl learns it. A code shown as"
+            ' "unreadable" is in the acknowledgement itself, in archive/.'
+        )
         code, file = ",".join(acknowledgement.unknown_codes), mask_file_name(name)
         about = {"message_id": message_id, "file": file, "code": code}
         self._journal.tell("ack.code_unknown", about, **about, text=text, advice=advice)

@@ -34,11 +34,12 @@ Fields = Mapping[str, FieldValue]
 class EventKind:
     """One row of the table: the event's name, its level as `logging` counts it, and what it means.
 
-    `alert` says when it is an alert, None if never; `subject` names it in a mail, and `ends` the alerts that
-    it says the end of.
+    `number` is its id in the Event Log of Windows; `alert` says when it is an alert, None if never; `subject`
+    names it in a mail, and `ends` the alerts that it says the end of.
     """
 
     name: str
+    number: int
     level: int
     meaning: str
     alert: str | None
@@ -57,7 +58,7 @@ class EventRecord(logging.LogRecord):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What is told of an event that needs a person; no patient data, as in the log.
+    """What an alert says of an event that needs a person; no patient data, as in the log.
 
     `about` is its JSON without event and time: what the event is about, then `text` and `advice`.
     """
@@ -108,6 +109,7 @@ def event_table() -> Mapping[str, EventKind]:
     kinds = (
         EventKind(
             f"{family}.{name}",
+            row["id"],
             levels[row["level"]],
             row["meaning"],
             # `true` where the meaning says when.

@@ -25,7 +25,7 @@ from meshctl.journal.masking import escape_unprintable, mask_numbers
 
 # Ids and digests made by meshctl, words of settings and tables: masking would cost time or spoil them.
 UNMASKED_KEYS = frozenset(
-    {"message_id", "repeat_of", "resend_of", "sha256", "use_case", "workflow_id", "state"}
+    {"message_id", "repeat_of", "resend_of", "replaces", "sha256", "use_case", "workflow_id", "state"}
 )
 
 # Too short for a ten-digit number, so not searched.

@@ -100,6 +100,7 @@ class LogFile(logging.Handler):
         # A short write left the end of a line waiting; nothing else may come between.
         self._is_within_line = False
         self._pause_seconds = 0.0
+        self._trouble: OSError | None = None
         self._next_try_at = self._next_rotation_at = self._next_look_at = float("-inf")
         self._size_bytes = 0
 
@@ -128,8 +129,13 @@ class LogFile(logging.Handler):
 
     def flush(self) -> None:
         """Write what waits, unless the file could not be written a moment ago."""
+        self.retry()
+
+    def retry(self) -> OSError | None:
+        """Write what waits, as `flush` does; return why it could not be written when that was last tried."""
         with self._locked():
             self._try_to_write()
+            return self._trouble
 
     def close(self) -> None:
         """Write what waits, if that can be done now, and close the file; a later record opens it again."""
@@ -156,7 +162,7 @@ class LogFile(logging.Handler):
         except OSError as error:
             self._pause(now, error)
         else:
-            self._pause_seconds = 0.0
+            self._pause_seconds, self._trouble = 0.0, None
 
     def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -200,7 +206,7 @@ class LogFile(logging.Handler):
     def _open(self, mode: int) -> None:
         folder = self._path.parent
         if not folder.is_dir():
-            folder.mkdir(mode=0o700)
+            system.make_folder(folder, 0o700)
             folder.chmod(0o700)
         try:
             self._descriptor = system.open_file(self._path, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, mode)
@@ -254,6 +260,9 @@ class LogFile(logging.Handler):
 
     def _pause(self, now: float, error: OSError) -> None:
         self._release()
+        # Of a write it does not say where; the folder is what is named, whatever lies in the file's place.
+        number = error.errno or errno.EIO
+        self._trouble = OSError(number, os.strerror(number), str(self._path.parent))
         if not self._pause_seconds:
             reason = os.strerror(error.errno) if error.errno else "unknown reason"
             _print(
@@ -356,6 +365,12 @@ def configure_log(log: LogOptions, *, to_terminal: bool = False) -> Journal:
     _undo.callback(setattr, threading, "excepthook", threading.excepthook)
     threading.excepthook = _log_uncaught_in_thread
     return journal
+
+
+def retry_log() -> OSError | None:
+    """Write the lines that wait in memory; return why the log cannot be written, None if it can."""
+    files = (handler for handler in logging.getLogger().handlers if isinstance(handler, LogFile))
+    return next((trouble for trouble in (file.retry() for file in files) if trouble is not None), None)
 
 
 def release_log() -> None:

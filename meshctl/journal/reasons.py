@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class OwnCode:
-    """One code: `kind` is `rejection`, `bridge` or `deadline`."""
+    """One code: `kind` is `rejection`, `caution`, `bridge` or `deadline`."""
 
     kind: str
     code: str

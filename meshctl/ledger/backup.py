@@ -90,7 +90,7 @@ def back_up(target: Path, state_folder: Path, settings: Path, mailbox_id: str, a
     prefix = f"{_UNFINISHED}{mailbox_id}-"
     _remove_left_over(target.parent, prefix)
     unfinished = target.with_name(f"{prefix}{secrets.token_hex(8)}")
-    os.mkdir(unfinished, _FOLDER_MODE)
+    system.make_folder(unfinished, _FOLDER_MODE)
     try:
         ledger = unfinished / LEDGER_NAME
         messages, last_change = _copy_ledger(state_folder / LEDGER_NAME, ledger)

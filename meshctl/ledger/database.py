@@ -4,6 +4,8 @@ The tables (`schema.sql`) and the number of their format commit together. Readin
 read-only, and neither create nor change it.
 """
 
+import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,12 +14,13 @@ from importlib import resources
 from pathlib import Path
 
 from meshctl.errors import MeshctlError
+from meshctl.files.mounts import FREE_SPACE, has_no_room
 
 LEDGER_NAME = "ledger.sqlite"
 """The ledger's name in the state folder."""
 
-LEDGER_FORMAT = 5
-"""The format of `schema.sql`: whoever changes the tables changes it. Lower ones were never released."""
+LEDGER_FORMAT = 8
+"""The format of `schema.sql`, to be changed with its tables. Lower ones were never released."""
 
 # How long a locked ledger is waited for. A stop must not take longer than 5 s, and two parts may wait.
 _BUSY_SECONDS = 1.5
@@ -85,7 +88,7 @@ def open_for_writing(path: Path, *, suspect: bool = False) -> sqlite3.Connection
 
     A `suspect` ledger is read through to its end. Raises LedgerDamagedError, LedgerFormatError, LedgerError.
     """
-    with _closed_on_error(path, path.as_uri()) as connection:
+    with _closed_on_error(path, _uri(path)) as connection:
         # First of all: a ledger of another format is not changed in any way.
         has_tables = _has_tables(connection, path)
         # FULL: a commit that has returned survives a power cut, which the hand-off relies on.
@@ -118,12 +121,17 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _open_existing(path: Path, mode: str, missing: LedgerMissingError) -> sqlite3.Connection:
-    with _closed_on_error(path, f"{path.as_uri()}?{mode}") as connection:
+    with _closed_on_error(path, f"{_uri(path)}?{mode}") as connection:
         # Nothing is changed by a reader, however it was opened.
         connection.execute("PRAGMA query_only = ON")
         if not _has_tables(connection, path):
             raise missing
         return connection
+
+
+def _uri(path: Path) -> str:
+    """Return what SQLite calls a file: it takes the server of a share for a part of the path."""
+    return re.sub("^file://(?=[^/])", "file:////", path.as_uri())
 
 
 def renew(connection: sqlite3.Connection) -> bool:
@@ -204,5 +212,7 @@ def translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
     # SQLite's own texts name tables and pages, never values.
     if ailment_of(error) is not Ailment.DAMAGED:
         kind = LedgerReadOnlyError if primary_code(error) == sqlite3.SQLITE_READONLY else LedgerError
-        return kind(f"The ledger at {path} cannot be used: {error}.")
+        # SQLite says of a full disk that it fails, where it cannot make a file beside the ledger.
+        is_full = os.path.isdir(path.parent) and has_no_room(path.parent)
+        return kind(f"The ledger at {path} cannot be used: {error}.{f' {FREE_SPACE}' if is_full else ''}")
     return LedgerDamagedError(f"The ledger at {path} is damaged: {error}.")

@@ -19,6 +19,7 @@ from meshctl.files.owner import ForeignFolderError
 from meshctl.ledger.database import LEDGER_NAME, LedgerError, open_for_reading
 from meshctl.ledger.records import (
     CLOCK_JUMPS_FACT,
+    LOST_PAIRS_FACT,
     MAILBOX_FACT,
     SET_ASIDE,
     SET_ASIDE_FACT,
@@ -197,35 +198,6 @@ def _messages(
     return [_message(row, tuple(histories[row["number"]])) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class WrappedMessage:
-    """A message that was made around a document: its Bundle's identifier, and the document's version."""
-
-    document_id: str
-    document_version: int
-    is_of_patient: bool
-    is_rejected: bool
-
-
-def wrapped_message(
-    connection: sqlite3.Connection, message_id: str, patient_key: bytes
-) -> WrappedMessage | None:
-    """Return a message around a document, by its id; None for any other. Raises sqlite3.Error."""
-    row = connection.execute(
-        "SELECT document_id, document_version, patient_key, state FROM messages"
-        " WHERE message_id = ? AND document_id IS NOT NULL",
-        (message_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    return WrappedMessage(
-        row["document_id"],
-        row["document_version"],
-        is_of_patient=row["patient_key"] == patient_key,
-        is_rejected=row["state"] == State.REJECTED,
-    )
-
-
 def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
     reason = Reason(row["reason_code"], row["reason_event"], row["reason_text"], row["reason_advice"])
     return Message(
@@ -247,6 +219,7 @@ def _message(row: sqlite3.Row, history: tuple[HistoryEntry, ...]) -> Message:
         wrapped_bytes=row["wrapped_bytes"],
         to_mailbox=row["to_mailbox"],
         answered_by=row["answered_by"],
+        replaces=row["replaces"],
         sha256=None if row["sha256"] is None else row["sha256"].hex(),
         reason=None if reason == Reason(None, None, None, None) else reason,
         history=history,
@@ -290,7 +263,7 @@ WHERE state IN (SELECT value FROM json_each(:states))
 """
 _ACCEPTED = """
 SELECT 1 FROM messages WHERE workflow_id = ? AND created_at >= ? AND (state IN ('received', 'completed')
-    OR state = 'failed' AND (reason_code = '14' OR reason_event = 'ITK3')) LIMIT 1
+    OR state = 'failed' AND (reason_code = '14' OR reason_event IN ('ITK3', 'ITK2'))) LIMIT 1
 """
 _STILL_MISSED = """
 SELECT message_id FROM messages
@@ -423,6 +396,15 @@ def queued_ids(connection: sqlite3.Connection) -> Iterator[str]:
     """Yield the ids of all messages that are queued; as many as there are."""
     for row in connection.execute("SELECT message_id FROM messages WHERE state = 'queued'"):
         yield row[0]
+
+
+def lost_pairs(connection: sqlite3.Connection) -> list[str]:
+    """Return the ids of the queued messages whose pairs went with an OUT that was replaced, oldest first."""
+    try:
+        ids = set(json.loads(fact(connection, LOST_PAIRS_FACT) or "[]"))
+    except (ValueError, TypeError):
+        return []
+    return sorted(ids.intersection(queued_ids(connection))) if ids else []
 
 
 def oldest_queued_clock(connection: sqlite3.Connection) -> float | None:

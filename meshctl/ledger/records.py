@@ -23,6 +23,9 @@ MAILBOX_FACT = "mailbox_id"
 CLOCK_JUMPS_FACT = "clock_jumps_seconds"
 """The sum of the clock's jumps."""
 
+LOST_PAIRS_FACT = "lost_pairs"
+"""The messages whose pairs went with an OUT that was replaced, as JSON: an array of their ids."""
+
 SET_ASIDE_FACT = "set_aside"
 """The dropped files that cannot be handled for now, as JSON: an array of `SetAside`."""
 
@@ -92,6 +95,9 @@ class NewMessage:
     """A message as it enters the ledger, claimed or rejected. `file_name` is already masked.
 
     `size_bytes` is the dropped file's; `wrapped_bytes` is that of the message made around it, if any.
+    `number_key`, `replaced_key`, `content_key` and `written_at` are about the document of an HL7 v2 message:
+    its number at its sender, that of the one it replaces, its content, and when its sender wrote the message.
+    `replaces` is the message id of the message whose document this one's replaces.
     """
 
     message_id: str
@@ -112,6 +118,11 @@ class NewMessage:
     document_id: str | None = None
     document_version: int | None = None
     to_mailbox: str | None = None
+    number_key: bytes | None = None
+    replaced_key: bytes | None = None
+    content_key: bytes | None = None
+    written_at: datetime | None = None
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,7 @@ class Message:
     wrapped_bytes: int | None = None
     to_mailbox: str | None = None
     answered_by: str | None = None
+    replaces: str | None = None
     history: tuple[HistoryEntry, ...] = field(default=())
 
     @property
@@ -176,6 +188,7 @@ class Message:
             "mesh_id": self.mesh_id,
             "repeat_of": self.repeat_of,
             "resend_of": self.resend_of,
+            "replaces": self.replaces,
             "created_at": iso(self.created_at),
             "updated_at": iso(self.updated_at),
             "size": self.size_bytes,

@@ -27,10 +27,19 @@ CREATE TABLE messages (
     size_bytes       INTEGER NOT NULL,
     sha256           BLOB,
     -- Of a message that was made around a dropped document: its size, the identifier of its Bundle (a UUID made
-    -- here), by which a later one can replace it, and the version of the document. NULL for all others.
+    -- here), by which a later one can replace it, and the version of the document; the message id of the message
+    -- that it replaces, if it names one by that. NULL for all others.
     wrapped_bytes    INTEGER,
     document_id      TEXT,
     document_version INTEGER,
+    replaces         TEXT,
+    -- Of a document that came in an HL7 v2 message: its number at the system that sent it, that of the one that
+    -- it replaces, its content, and when that system wrote the message. Of one that was rejected because it takes
+    -- a document back: the number of that document. Of a CDA document: its id.
+    number_key       BLOB,
+    replaced_key     BLOB,
+    content_key      BLOB,
+    written_at       TEXT,
     reason_code      TEXT,
     reason_event     TEXT,
     reason_text      TEXT,
@@ -46,6 +55,9 @@ CREATE INDEX messages_by_sha256 ON messages (substr(sha256, 1, 8)) WHERE sha256 
 CREATE INDEX messages_by_patient ON messages (substr(patient_key, 1, 8)) WHERE patient_key IS NOT NULL;
 CREATE INDEX messages_by_mesh_id ON messages (mesh_id) WHERE mesh_id IS NOT NULL;
 CREATE INDEX messages_by_local_id ON messages (substr(local_id_key, 1, 8)) WHERE local_id_key IS NOT NULL;
+CREATE INDEX messages_by_number ON messages (substr(number_key, 1, 8)) WHERE number_key IS NOT NULL;
+CREATE INDEX messages_by_replaced_number ON messages (substr(replaced_key, 1, 8)) WHERE replaced_key IS NOT NULL;
+CREATE INDEX messages_by_replaced ON messages (replaces) WHERE replaces IS NOT NULL;
 CREATE INDEX messages_overdue ON messages (overdue) WHERE overdue IS NOT NULL;
 
 -- The ids in a payload by which an acknowledgement can refer back to it.

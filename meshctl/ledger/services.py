@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshctl.clock import Clock
+from meshctl.files.durable import make_folder
 from meshctl.files.owner import ForeignFolderError
 from meshctl.journal.events import Journal
 from meshctl.ledger import reads
@@ -50,7 +51,7 @@ def open_services(
     Pages of a `suspect` ledger that nobody has read yet are read, too.
     Raises ForeignFolderError if the ledger is another mailbox's, LedgerError, OSError.
     """
-    state_folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(state_folder, 0o700)
     path = state_folder / LEDGER_NAME
     _keep_left_over_log(path, journal)
     suspect = suspect or _was_put_beside_a_log(path)

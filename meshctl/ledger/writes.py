@@ -4,13 +4,13 @@ Only the daemon writes, and it does so from one thread. No patient data comes in
 ids are keyed hashes before they reach this module.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from meshctl.clock import instant, iso
+from meshctl.files.reading import identity_of, is_in_place
 from meshctl.ledger import reads
 from meshctl.ledger.database import atomic, open_for_writing
 from meshctl.ledger.records import NewMessage, levels_of
@@ -29,8 +29,8 @@ _INSERT = """
 INSERT INTO messages (number, message_id, file_name, use_case, workflow_id, state, asked, awaiting,
     local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
     reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version,
-    to_mailbox)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    to_mailbox, number_key, replaced_key, content_key, written_at, replaces)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_HISTORY = """
 INSERT INTO history (number, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -83,7 +83,7 @@ class Change:
 
     @property
     def is_news(self) -> bool:
-        """True if a person has to be told of a failure; whoever withdraws a message knows."""
+        """True if a person has to be alerted to a failure; one who withdraws a message knows of it."""
         return self.failed and not self.after.is_withdrawn
 
     @property
@@ -107,7 +107,7 @@ class Ledger:
         self._path = path
         self.connection = open_for_writing(path, suspect=suspect)
         try:
-            self._identity = _identity(path)
+            self._identity = identity_of(path)
         except OSError:
             # Removed at this very moment: nobody else could close it.
             self.connection.close()
@@ -115,13 +115,7 @@ class Ledger:
 
     def is_in_place(self) -> bool:
         """True if the file is still where it was opened: neither removed nor replaced by another."""
-        try:
-            return _identity(self._path) == self._identity
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            # A file that cannot be seen, for want of rights say, need not be gone.
-            return True
+        return is_in_place(self._path, self._identity)
 
     def close(self) -> None:
         """Close the file, folding the write-ahead log into it."""
@@ -265,7 +259,9 @@ class Ledger:
                  message.repeat_of, message.resend_of, message.size_bytes, message.sha256,
                  reason and reason.code, reason and reason.event, reason and reason.text,
                  reason and reason.advice, entered_at, entered_at, message.wrapped_bytes,
-                 message.document_id, message.document_version, message.to_mailbox)
+                 message.document_id, message.document_version, message.to_mailbox, message.number_key,
+                 message.replaced_key, message.content_key, message.written_at and iso(message.written_at),
+                 message.replaces)
             )  # fmt: skip
             history.append(
                 (number, 1, entered_at, event, state.value,
@@ -352,11 +348,6 @@ class Ledger:
     def _value(self, query: str, *parameters: object) -> object:
         row = self.connection.execute(query, parameters).fetchone()
         return None if row is None else row[0]
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 _UPDATE = """

@@ -195,7 +195,7 @@ def check_no_nhs_number(text: str, where: str) -> None:
     if holds_nhs_number(text):
         raise Rejection(
             "nhs_number_misplaced",
-            f"An NHS number stands where {where} belongs: a shifted column does that.",
+            f"An NHS number is where {where} should be: a shifted column does that.",
             "Check all values of the file, as others may be shifted too; drop it again with the right ones.",
         )
 

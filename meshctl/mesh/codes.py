@@ -7,6 +7,7 @@ Description may hold anything.
 
 import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -17,6 +18,12 @@ from meshctl.mesh.states import Acknowledgement
 
 ITK3: Final = "ITK3"
 """The event of a code that comes in an ITK3 acknowledgement instead of a report."""
+
+ITK2: Final = "ITK2"
+"""The event of a code that comes in an answer to CDA in an ITK2 envelope."""
+
+FROM_RECIPIENT: Final = frozenset({ITK3, ITK2})
+"""The events of what the recipient itself says."""
 
 SUCCESS: Final = "SUCCESS"
 ERROR: Final = "ERROR"
@@ -30,6 +37,10 @@ _EPL_CODE = re.compile(r"EPL[-_ ]?([0-9]{3})")
 _CODE_SHAPE = re.compile(r"(?!.*[0-9]{7})[A-Z0-9][A-Z0-9._-]{0,15}")
 _EVENT_SHAPE = re.compile(r"[A-Z][A-Z_-]{0,19}")
 _UNREADABLE = "unreadable"
+_LOOK_INTO_ANSWER = (
+    "Open the answer in archive/: the text beside its code says why. Correct what is wrong and send it as a"
+    " new message, or ask the recipient."
+)
 
 
 class Effect(StrEnum):
@@ -72,7 +83,7 @@ _SIGN_BY_RESPONSE: Final = {"ok": True, "transient-error": False, "fatal-error":
 class CodeMeaning:
     """One code explained; `event` and `status` are normalised, `known` says whether the table has it.
 
-    For an ITK3 code the event is `ITK3` and the status SUCCESS or ERROR, by its sign.
+    For an ITK3 code the event is `ITK3` and the status SUCCESS or ERROR, by its sign; so for ITK2.
     """
 
     event: str
@@ -103,6 +114,9 @@ class CodeMeaning:
 class _Tables:
     reports: dict[tuple[str, str, str], CodeMeaning]
     responses: dict[str, CodeMeaning]
+    answers: dict[tuple[Acknowledgement, str], CodeMeaning]
+    words: frozenset[str]
+    errors: dict[str, CodeMeaning]
     http: CodeMeaning
     status_spellings: dict[str, str]
     response_spellings: dict[str, str]
@@ -140,7 +154,32 @@ def explain_response(code: str, response_code: str = "") -> CodeMeaning:
     code = code.strip()
     code = tables.response_spellings.get(code, code)
     meaning = tables.responses.get(code)
-    return meaning if meaning is not None else _unknown_response(_readable(code.upper()), response_code)
+    return meaning if meaning is not None else _unknown_response(_word(code, ()), response_code)
+
+
+def explain_answer(level: Acknowledgement, answer: str, code: str = "") -> CodeMeaning:
+    """Return what an answer of ITK2 says at a level.
+
+    `answer` is the result of an infrastructure answer, or the type of a business one: what no table has is
+    negative, and none at all is neither. `code` is that of an error.
+    """
+    tables = _tables()
+    answer, code = _word(answer, tables.words), _word(code, tables.errors)
+    meaning = tables.answers.get((level, answer)) or _unknown_answer(level, answer)
+    if not code or meaning.status != ERROR:
+        return meaning
+    effect, error = meaning.effect, tables.errors.get(code)
+    if error is not None:
+        return replace(error, effect=effect)
+    text = f"A negative answer at {level} level, with a code that is not in meshctl's table."
+    return CodeMeaning(ITK2, ERROR, code, effect, text, _LOOK_INTO_ANSWER, known=False)
+
+
+def _word(text: str, known: Collection[str]) -> str:
+    """Return a word or code of a recipient; what is not known, and has no digit, may be a name."""
+    text = _readable(text.strip().upper())
+    is_code = not text or text in known or any(character.isdigit() for character in text)
+    return text if is_code else _UNREADABLE
 
 
 def find_code(text: str) -> list[CodeMeaning]:
@@ -151,7 +190,7 @@ def find_code(text: str) -> list[CodeMeaning]:
     tables = _tables()
     # "EPL 154" is one code, although it is two words.
     words = _EPL_CODE.sub(r"EPL-\1", text.upper()).split()
-    events = {word for word in words if word in _EVENTS or word in _ITK3_WORDS}
+    events = {word for word in words if word in _EVENTS or word in _ITK3_WORDS or word == ITK2}
     statuses = {word for word in words if word in (SUCCESS, ERROR)}
     codes = [word for word in words if word not in events and word not in statuses]
     if len(codes) != 1:
@@ -173,7 +212,8 @@ def find_code(text: str) -> list[CodeMeaning]:
 def all_codes() -> list[CodeMeaning]:
     """Return every code of the table, reports first."""
     tables = _tables()
-    return [*tables.reports.values(), *tables.responses.values()]
+    answers = [*tables.answers.values(), *tables.errors.values()]
+    return [*tables.reports.values(), *tables.responses.values(), *answers]
 
 
 def _normal_event(event: str) -> str:
@@ -242,6 +282,16 @@ def _unknown_response(code: str, response_code: str) -> CodeMeaning:
     return CodeMeaning(ITK3, status, code, effect, meaning, advice, known=False)
 
 
+def _unknown_answer(level: Acknowledgement, answer: str) -> CodeMeaning:
+    if not answer:
+        text = f"An answer at {level} level that says neither yes nor no."
+        advice = "Ask the recipient what it means; meshctl keeps waiting for an answer."
+        return CodeMeaning(ITK2, "", "", Effect.NOTE, text, advice, known=False)
+    text = f"A negative answer at {level} level, in a word that is not in meshctl's table."
+    effect = _ACKNOWLEDGEMENTS[level, False]
+    return CodeMeaning(ITK2, ERROR, answer, effect, text, _LOOK_INTO_ANSWER, known=False)
+
+
 @cache
 def _tables() -> _Tables:
     with _TABLE.open("rb") as file:
@@ -251,6 +301,13 @@ def _tables() -> _Tables:
         reports={(meaning.event, meaning.status, meaning.code): meaning for meaning in reports},
         http=CodeMeaning("TRANSFER", ERROR, "HTTP", Effect.FAILED, **data["http"]),
         responses={code: _response(code, row) for code, row in data["itk3"].items()},
+        answers={
+            (Acknowledgement(row["level"]), code): _answer(code, row)
+            for code, row in data["itk2"].items()
+            if "level" in row
+        },
+        words=frozenset(code for code, row in data["itk2"].items() if "level" in row),
+        errors={code: _answer(code, row) for code, row in data["itk2"].items() if "level" not in row},
         status_spellings=data["status_spellings"],
         response_spellings=data["itk3_spellings"],
     )
@@ -266,6 +323,19 @@ def _response(code: str, row: dict[str, Any]) -> CodeMeaning:
         status=SUCCESS if row["positive"] else ERROR,
         code=code,
         effect=_ACKNOWLEDGEMENTS[_LEVEL_BY_PREFIX[code[0]], row["positive"]],
+        meaning=row["meaning"],
+        advice=row["advice"],
+    )
+
+
+def _answer(code: str, row: dict[str, Any]) -> CodeMeaning:
+    level = Acknowledgement(row.get("level", Acknowledgement.INFRASTRUCTURE))
+    positive = row.get("positive")
+    return CodeMeaning(
+        event=ITK2,
+        status="" if positive is None else SUCCESS if positive else ERROR,
+        code=code,
+        effect=Effect.NOTE if positive is None else _ACKNOWLEDGEMENTS[level, positive],
         meaning=row["meaning"],
         advice=row["advice"],
     )

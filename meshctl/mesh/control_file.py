@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from lxml import etree
 
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.mesh.address import GP_PROVIDER, NhsNumberCheck, check_nhs_number, split_gp_provider
-from meshctl.mesh.codes import ERROR, CodeMeaning, explain_report
+from meshctl.mesh.codes import ERROR, SUCCESS, CodeMeaning, explain_report
 from meshctl.safe_xml import NOT_XML, safe_parser
 from meshctl.sizes import size_text
 
@@ -101,6 +101,11 @@ class StatusRecord:
     status: str = ""
     status_code: str = ""
     description: str = ""
+
+    @classmethod
+    def arrived(cls, date_time: str) -> Self:
+        """Return the record of a message as its recipient finds it in IN."""
+        return cls(date_time, "TRANSFER", SUCCESS, "00", "Transferred to recipient mailbox")
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)

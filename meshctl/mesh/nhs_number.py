@@ -39,7 +39,7 @@ def is_nhs_number(digits: str) -> bool:
 
 
 def nhs_numbers_in(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where NHS numbers begin and end in a text. They may overlap: which one is meant nobody knows."""
+    """Yield where NHS numbers begin and end in a text. They may overlap, as nobody knows which is meant."""
     if "%" in text:
         text = _ESCAPED.sub(_STANDS_FOR_ESCAPED, text)
     for chain in _CHAIN.finditer(text):
@@ -64,5 +64,5 @@ def _is_written_number(digits: str) -> bool:
 
 
 def holds_nhs_number(text: str) -> bool:
-    """True if an NHS number stands in a text."""
+    """True if a text contains an NHS number."""
     return next(nhs_numbers_in(text), None) is not None

@@ -3,7 +3,7 @@
 Every state but `rejected` lies on one ladder, and evidence only moves a message up it: the state after a set
 of reports and acknowledgements is the highest that any of them proves. So their order does not matter, a
 repeated one changes nothing, and a late one cannot undo what is known. `failed` is the top rung: an
-authority that says the message did not arrive is believed over one that only saw it pass, also when the
+authority that says the message did not arrive takes precedence over one that only saw it pass, also when the
 message had counted as completed.
 
 A message that was withdrawn from OUT counts as failed, for certain until anything but its absence shows that
@@ -11,7 +11,7 @@ the client had it all the same.
 
 Not every failure comes from such an authority. A client that could not transfer a message, and a bridge whose
 upload broke off, do not know whether MESH has it; a recipient that could not read the id does not know which
-message it rejects. An acknowledgement that names the message is believed over them.
+message it rejects. An acknowledgement that names the message takes precedence.
 """
 
 from dataclasses import dataclass, replace
@@ -43,8 +43,9 @@ LADDER = (
 _RUNG = {state: rung for rung, state in enumerate(LADDER)}
 
 FINAL = frozenset({State.REJECTED, State.COMPLETED, State.FAILED})
-OPEN = tuple(state for state in LADDER if state not in FINAL)
 _ANSWERED = frozenset({State.RECEIVED, State.COMPLETED})
+AT_MESH = frozenset({State.SENT, State.FAILED, *_ANSWERED})
+"""The states of a message that MESH has or had, as far as the state alone can show it."""
 
 
 class Deadline(StrEnum):
@@ -123,6 +124,8 @@ class Evidence:
     assumed: bool = False
     mailbox: str | None = None
     """The mailbox that it came from, for an acknowledgement."""
+    outweighs_absence: bool = False
+    """True for a withdrawal that is certain, although the absence from OUT was taken for a collection."""
 
     @property
     def is_answer(self) -> bool:
@@ -140,7 +143,8 @@ def advance(standing: Standing, evidence: Evidence) -> Standing:
     withdrawn = standing.is_withdrawn
     if state is State.FAILED and unsure and evidence.is_answer:
         state, unsure, withdrawn = State.SENT, False, False
-    if evidence.event == WITHDRAWN and _RUNG[state] > _RUNG[State.QUEUED]:
+    last = State.COLLECTED if evidence.outweighs_absence else State.QUEUED
+    if evidence.event == WITHDRAWN and _RUNG[state] > _RUNG[last]:
         # The client was quicker.
         return standing
     if withdrawn and evidence.event not in (WITHDRAWN, LEFT_OUT_EVENT) and evidence.reaches is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
 
 _TABLE = Path(__file__).with_name("use_cases.toml")
+_OF_MAILBOX = "mailbox."
 
 
 class Resolution(StrEnum):
@@ -27,10 +28,12 @@ class Resolution(StrEnum):
 
 
 class PayloadForm(StrEnum):
-    """What is sent of a dropped file that is no FHIR message."""
+    """What is sent of a dropped file that is no FHIR message, and in which form CDA documents go."""
 
     ITK3_DOCUMENT = "itk3-document"
     """The ITK3 message around it that a practice can file."""
+    ITK2_ENVELOPE = "itk2-envelope"
+    """The file as it was dropped; of CDA documents, those in an ITK2 envelope alone."""
     AS_DROPPED = "as dropped"
 
 
@@ -53,7 +56,7 @@ class DocumentGuide(StrEnum):
     """Which guide a message around a document follows."""
 
     MESSAGING_1 = "1.x"
-    """GP Connect Messaging 1.3: the title is fixed, and an author is required."""
+    """GP Connect Messaging 1.3.1: a PDF with a fixed title and type; an author is required."""
     SEND_DOCUMENT_2 = "2.x"
     """Send Document 2.0: the document has a title of its own, and need not have an author."""
 
@@ -66,9 +69,9 @@ class UseCase:
     `version` the control file's. `other_ack_workflow_ids` are other spellings of `ack_workflow_id` that are
     in use. `acknowledgements` are to be awaited when neither payload nor sidecar says which: values of
     `meshctl.mesh.states.Acknowledgement`. `ack_from` are mailboxes whose acknowledgements count like those
-    of the mailbox that a letter went to. `requires` are the keys of a sidecar, named with dots, without
-    which no message is made around a document; the patient's are always required. `source` is the document
-    that the row is from.
+    of the mailbox that a letter went to. `requires` are the keys of a sidecar, named with dots, and those of
+    [mailbox], named "mailbox.KEY", without which no message is made around a document; the patient's are
+    always required. `source` is the document that the row is from.
     """
 
     name: str
@@ -94,6 +97,18 @@ class UseCase:
     answer_responses: bool = False
     requires: tuple[str, ...] = ()
     source: str = "site settings"
+
+    @property
+    def sender_keys(self) -> tuple[str, ...]:
+        """Return the keys of [mailbox] without which no message is made around a document."""
+        own = (key.removeprefix(_OF_MAILBOX) for key in self.requires if key.startswith(_OF_MAILBOX))
+        return ("organisation", "ods_code", *own)
+
+    @property
+    def sidecar_keys(self) -> tuple[str, ...]:
+        """Return the keys of the sidecar without which no message is made around a document."""
+        own = (key for key in self.requires if not key.startswith(_OF_MAILBOX))
+        return ("patient.nhs_number", "patient.date_of_birth", "patient.surname", *own)
 
     @property
     def ack_workflow_ids(self) -> tuple[str, ...]:

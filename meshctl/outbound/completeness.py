@@ -12,7 +12,7 @@ A file is complete when
     and events get lost.
 
 Where (c) has no answer, as for what other computers write to a share, a writer that closes its file and
-pauses for longer than `quiet_seconds` cannot be told from one that is done.
+pauses for longer than `quiet_seconds` cannot be distinguished from one that is done.
 
 An empty file is never complete by (a), and by (b) only after `empty_seconds`: many programs make a file first
 and fill it later.
@@ -32,6 +32,7 @@ from meshctl.platform import system
 
 _MOST_OURS = 4096
 _LONG_OPEN_SECONDS = 3600.0
+_MANY_LOOKS = 3
 
 
 class Completeness:
@@ -43,6 +44,8 @@ class Completeness:
         self._monotonic = monotonic
         self._arrived: dict[str, int | None] = {}
         self._ours: set[str] = set()
+        # Size, time and number of a file at the last look, and at how many looks the number alone changed.
+        self._looks: dict[str, tuple[int, int, int, int]] = {}
         self._written: Collection[str] = ()
         # By folder: the mark of each file as it was first seen, and when that was.
         self._seen: dict[str, dict[int, float]] = {}
@@ -86,8 +89,21 @@ class Completeness:
         """True if a file that a program has open has not changed for so long that a person must know."""
         return self.seen_seconds(folder, name, status) >= _LONG_OPEN_SECONDS
 
+    def is_another_each_time(self, folder: str, name: str, status: os.stat_result) -> bool:
+        """True if the number of a file has changed from look to look, and neither size nor time."""
+        path = f"{folder}/{name}"
+        size, time_ns, number, changes = self._looks.pop(path, (0, 0, 0, 0))
+        if (size, time_ns) != (status.st_size, status.st_mtime_ns):
+            changes = 0
+        elif number != status.st_ino:
+            changes += 1
+        if len(self._looks) < _MOST_OURS:
+            self._looks[path] = (status.st_size, status.st_mtime_ns, status.st_ino, changes)
+        return changes >= _MANY_LOOKS
+
     def forget_taken(self, folder: str, name: str, status: os.stat_result) -> None:
         """Forget a file that was taken."""
+        self._looks.pop(f"{folder}/{name}", None)
         self._arrived.pop(f"{folder}/{name}", None)
         seen_now = self._seen_now.get(folder)
         if seen_now:

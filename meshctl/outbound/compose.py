@@ -4,6 +4,7 @@ The payload speaks first; the sidecar adds what it lacks, and both must agree on
 surname, date of birth and NHS number in To_DTS are those of the Patient in the payload).
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -33,16 +34,28 @@ from meshctl.mesh.use_cases import (
     template_names,
     use_case_for_event,
 )
+from meshctl.outbound.cda import (
+    cda_origin,
+    check_form,
+    custodian_cautions,
+    is_cda,
+    use_case_cautions,
+    without_use_case,
+)
 from meshctl.outbound.document import (
     Caution,
     Dropped,
+    Origin,
     Wrapping,
     check_complete,
     check_documents,
+    patient_cautions,
+    replaced_message_id,
     wrapping_of,
 )
 from meshctl.outbound.names import MESSAGE_ID
-from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, PatientFacts
+from meshctl.payload.cda import NULLIFICATION
+from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, MessageKind, PatientFacts
 from meshctl.payload.itk3 import Envelope
 from meshctl.payload.sidecar import KEYS, Sidecar, SidecarPatient, value_at
 from meshctl.settings.model import Settings
@@ -54,8 +67,11 @@ _NAME_USE_CASE = (
     "Drop the file into the sub-folder of its use case, name the use case in a sidecar (with meshctl send:"
     " --use-case NAME), or set default_use_case. 'meshctl use-cases' lists the names."
 )
-# The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox.
+# The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox. So
+# does an answer of ITK2.
 _RESPONSE_EVENT = "ITK008M"
+# Any other text in the place of an event might name somebody.
+_ITK3_EVENT = re.compile(r"ITK[0-9]{3}[A-Z]")
 _SHOWN_OF_CONFIDENTIAL = frozenset({"title", "patient_name", "nhs_number", "version", "message_id"})
 
 
@@ -80,6 +96,8 @@ class LedgerDetails(NamedTuple):
     document_id: str | None = None
     document_version: int | None = None
     to_mailbox: str | None = None
+    origin: Origin | None = None
+    replaces: str | None = None
 
     def __repr__(self) -> str:
         return "LedgerDetails()"
@@ -101,17 +119,21 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     Raises IncompleteError when something is missing that a sidecar could add, Rejection when it is wrong.
     """
     sidecar = dropped.sidecar
-    use_case = settings.use_cases[_choose_use_case(dropped, settings)]
+    _check_nullification(dropped.facts, sidecar)
+    use_case = settings.use_cases[choose_use_case(dropped, settings)]
+    check_form(dropped.facts, use_case, settings.use_cases)
     # A baby born in the first hour of a summer's day was not born tomorrow: the local day counts.
     today = now.astimezone().date()
     _check_shown(dropped.facts, sidecar)
     wrapping = _wrapping(dropped, use_case, settings, now, today)
     facts = wrapping.facts() if wrapping else dropped.facts
     _check_may_be_confidential(facts, use_case)
-    _check_agreement(facts.patient if facts else None, sidecar.patient)
+    check_agreement(facts.patient if facts else None, sidecar.patient)
     to_dts, nhs_number, cautions = _recipient(facts, sidecar, use_case, today)
     cautions += check_documents(dropped.contents, use_case, is_wrapped=wrapping is not None)
-    cautions += practice_cautions(facts)
+    cautions += (*practice_cautions(facts), *custodian_cautions(facts, settings))
+    cautions += use_case_cautions(facts, use_case, settings.use_cases)
+    cautions += patient_cautions(sidecar) if wrapping else ()
     values = _values(facts, sidecar, use_case, settings)
     values |= {"nhs_number": nhs_number, "message_id": dropped.message_id}
     subject, local_id = sidecar.subject, sidecar.local_id
@@ -138,6 +160,8 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
         document_id=str(wrapping.ids.identifier) if wrapping else None,
         document_version=wrapping.document.version if wrapping else None,
         to_mailbox=sidecar.to_mailbox,
+        origin=dropped.origin if wrapping else cda_origin(dropped.facts),
+        replaces=replaced_message_id(sidecar) if wrapping else None,
     )
     return Draft(control, details, cautions, wrapping.envelope(control.subject) if wrapping else None)
 
@@ -211,8 +235,23 @@ def _check_may_be_confidential(facts: MessageFacts | None, use_case: UseCase) ->
         )
 
 
+def _check_nullification(facts: MessageFacts | None, sidecar: Sidecar) -> None:
+    """Raise IncompleteError for a document that takes back an earlier one, unless a sidecar names it."""
+    if facts is not None and facts.event == NULLIFICATION and sidecar.use_case is None:
+        raise IncompleteError(
+            "cda_nullification",
+            "The document takes back one that was sent before (nullification), and no sidecar says that it is"
+            " to be sent.",
+            "Tell the practice which letter is wrong: MESH cannot take it back. To send the nullification all"
+            " the same, add a sidecar with its use_case.",
+        )
+
+
 def _is_response(facts: MessageFacts | None) -> bool:
-    return facts is not None and facts.event == _RESPONSE_EVENT
+    if facts is None:
+        return False
+    is_itk2 = facts.kind is MessageKind.ITK2 and facts.response is not None
+    return is_itk2 or facts.event == _RESPONSE_EVENT
 
 
 def _recipient(
@@ -226,7 +265,7 @@ def _recipient(
     if _is_response(facts):
         raise IncompleteError(
             "response_without_mailbox",
-            "The file is an ITK3 response, which goes to a mailbox, and nothing says to which.",
+            "The file is a response, which goes to a mailbox, and nothing says to which.",
             "Add a sidecar with to_mailbox.",
         )
     patient = _routed_patient(facts, sidecar.patient, check, today)
@@ -262,24 +301,23 @@ def practice_cautions(facts: MessageFacts | None) -> tuple[Caution, ...]:
     )
 
 
-def _choose_use_case(dropped: Dropped, settings: Settings) -> str:
+def choose_use_case(dropped: Dropped, settings: Settings) -> str:
+    """Return the name of the use case of a file. Raises IncompleteError, Rejection."""
     chosen = dropped.sidecar.use_case or dropped.use_case
     if chosen is None:
         event = dropped.facts.event if dropped.facts else None
         by_event = use_case_for_event(event, settings.use_cases) if event else ()
         chosen = by_event[0] if len(by_event) == 1 else settings.staging.default_use_case
     if chosen is None:
+        if dropped.facts and dropped.facts.rejection:
+            raise dropped.facts.rejection
         if by_event:
             raise IncompleteError(
                 "use_case_ambiguous",
                 f"The event {event} belongs to several use cases: {', '.join(by_event)}.",
                 _NAME_USE_CASE,
             )
-        raise IncompleteError(
-            "use_case_missing",
-            "No use case is given for this file.",
-            _NAME_USE_CASE,
-        )
+        raise _without_use_case(dropped.facts, settings)
     if chosen not in settings.use_cases:
         raise Rejection(
             "use_case_unknown",
@@ -289,7 +327,18 @@ def _choose_use_case(dropped: Dropped, settings: Settings) -> str:
     return chosen
 
 
-def _check_agreement(named: PatientFacts | None, given: SidecarPatient | None) -> None:
+def _without_use_case(facts: MessageFacts | None, settings: Settings) -> IncompleteError:
+    """Return the rejection of a file that no use case is given for."""
+    text, advice = "No use case is given for this file.", _NAME_USE_CASE
+    if is_cda(facts):
+        text, advice = without_use_case(facts, settings.use_cases)
+    elif facts is not None and not _is_response(facts) and _ITK3_EVENT.fullmatch(facts.event or ""):
+        text = f"No use case has the event {facts.event} of the message, and none is given for this file."
+    return IncompleteError("use_case_missing", text, advice)
+
+
+def check_agreement(named: PatientFacts | None, given: SidecarPatient | None) -> None:
+    """Raise Rejection `patient_disagreement` where payload and sidecar are about two people."""
     if named is None or given is None:
         return
     pairs = (
@@ -327,7 +376,7 @@ def _routed_patient(
         if value is None
     ]
     if nhs_number is None or date_of_birth is None or surname is None:
-        raise _missing_patient(facts, missing)
+        raise _missing_patient(facts, given, missing)
     try:
         return Patient(
             nhs_number=check_nhs_number(nhs_number, check),
@@ -364,12 +413,19 @@ def _with_others(first: Rejection, *checks: Callable[[], object]) -> Rejection:
     return type(first)(first.code, " ".join(texts), " ".join(advices))
 
 
-def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> IncompleteError:
+def _missing_patient(
+    facts: MessageFacts | None, given: SidecarPatient | None, missing: list[str]
+) -> IncompleteError:
     advice = (
         "Add a sidecar NAME.meta.json with patient (nhs_number, date_of_birth and surname),"
         " or with to_mailbox."
     )
+    incomplete = IncompleteError(
+        "patient_incomplete", f"The patient's {' and '.join(missing)} is missing.", advice
+    )
     if facts is None:
+        if given is not None and given != SidecarPatient():
+            return incomplete
         return IncompleteError(
             "patient_missing", "The file does not say which patient it is about, and no sidecar does.", advice
         )
@@ -383,7 +439,7 @@ def _missing_patient(facts: MessageFacts | None, missing: list[str]) -> Incomple
         )
     if facts.patient is None:
         return IncompleteError("patient_missing", "The message names no patient.", advice)
-    return IncompleteError("patient_incomplete", f"The patient's {' and '.join(missing)} is missing.", advice)
+    return incomplete
 
 
 def _known_nhs_number(
@@ -425,14 +481,17 @@ def _workflow_id(facts: MessageFacts | None, use_case: UseCase) -> str:
     if use_case.ack_workflow_id is None:
         raise Rejection(
             "response_without_workflow",
-            f"The file is an ITK3 response; the use case {use_case.name} has no acknowledgement workflow id.",
+            f"The file is a response; the use case {use_case.name} has no acknowledgement workflow id.",
             "Set ack_workflow_id for the use case, or choose the use case that the response answers.",
         )
     return use_case.ack_workflow_id
 
 
 def _asked(facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase) -> tuple[Acknowledgement, ...]:
-    if facts is not None and facts.acknowledgements is not None:
+    if is_cda(facts) and not facts.references:
+        # An answer names it by its tracking id alone.
+        asked: tuple[str, ...] = ()
+    elif facts is not None and facts.acknowledgements is not None:
         asked = facts.acknowledgements
     elif sidecar.acknowledgements is not None:
         asked = sidecar.acknowledgements

@@ -8,12 +8,12 @@ cannot disagree (GPCM-SD-038, -061, -091, -092, -117, -119).
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime, timedelta
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from meshctl.errors import Rejection
-from meshctl.ledger.reads import WrappedMessage
+from meshctl.ledger.documents import WrappedMessage
 from meshctl.mesh.address import Patient
 from meshctl.mesh.use_cases import CutOffDocuments, DocumentGuide, UseCase
 from meshctl.payload.document import JPEG, PDF, RTF, TIFF, named_type
@@ -28,7 +28,14 @@ from meshctl.payload.itk3 import (
     Organisation,
     make_envelope,
 )
-from meshctl.payload.sidecar import LAST_VERSION, Sidecar, SidecarDocument, SidecarPatient, value_at
+from meshctl.payload.sidecar import (
+    LAST_VERSION,
+    Sidecar,
+    SidecarAuthor,
+    SidecarDocument,
+    SidecarPatient,
+    value_at,
+)
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
@@ -36,9 +43,18 @@ LARGE_BYTES: Final = 5_000_000
 """Above this a practice may answer 20015 (GP Connect Messaging)."""
 
 _REPORT_TITLE: Final = "Consultation report"
+# Of a document with no title whose type has no name.
+_NAMELESS_TITLE: Final = "Clinical letter"
+# Of an offset, in FHIR.
+_MOST_OFFSET: Final = timedelta(hours=14)
 _KINDS: Final = {PDF: "a PDF", TIFF: "a TIFF", JPEG: "a JPEG", RTF: "an RTF"}
-# What the settings say of who sends.
-_OF_SENDER = ("organisation", "ods_code")
+# FHIR-PDS-02 of the ITK3 guide; surname and date of birth are always there.
+_OF_UNVERIFIED: Final = (
+    "patient.given",
+    "patient.gender",
+    "patient.address.lines",
+    "patient.address.postcode",
+)
 _OPEN_IT: Final = "Open the document; if it is not as it should be, send it again."
 
 
@@ -91,11 +107,30 @@ class Attached:
     content: Content
 
 
+class Origin(NamedTuple):
+    """Which document of the sending system it is that came in an HL7 v2 message; no repr, as of all of them.
+
+    `number` and `replaced_number` are no use to anybody but as keyed hashes; `written_at` is when that system
+    wrote the message; `nhs_number` that of the patient whose document it takes back. `content` is a hash of
+    the document and of what a practice finds its patient or files it by.
+    """
+
+    number: str | None
+    replaced_number: str | None
+    content: str | None
+    written_at: datetime | None
+    nhs_number: str | None = None
+
+    def __repr__(self) -> str:
+        return "Origin()"
+
+
 class Dropped(NamedTuple):
     """A dropped file as it was read: all that `compose` needs.
 
     `facts` are None for a file that is no message; `contents` then say what it is and what is attached to it,
     itself first. `use_case` is that of its sub-folder, `earlier` the message that it replaces by message id.
+    `origin` is that of a document in an HL7 v2 message.
     """
 
     message_id: str
@@ -104,6 +139,7 @@ class Dropped(NamedTuple):
     use_case: str | None
     contents: Sequence[Attached] = ()
     earlier: WrappedMessage | None = None
+    origin: Origin | None = None
 
 
 def wrapping_of(
@@ -127,10 +163,10 @@ def wrapping_of(
     )
     replaced, version = _replaced(details, sidecar, dropped.earlier)
     is_report = use_case.document_guide is DocumentGuide.MESSAGING_1
-    code, display = REPORT_OF_ENCOUNTER
-    if details.type is not None:
-        code, display = details.type.code, details.type.display or details.type.code
-    title = _REPORT_TITLE if is_report else sidecar.title or details.title or display
+    code, display = _type_of(details)
+    if is_report:
+        _check_report(code, contents[0].content)
+    title = _REPORT_TITLE if is_report else sidecar.title or details.title or display or _NAMELESS_TITLE
     if details.confidential:
         _check_confidential((title, sidecar.subject or ""), organisation)
     document = Document(
@@ -143,7 +179,7 @@ def wrapping_of(
         type_code=code,
         type_display=display,
         title=title,
-        written_at=now if details.date is None else _written_at(details.date),
+        written=None if details.date is None else _written(details.date),
         made_at=now,
         version=version,
         sender_reference=details.sender_reference or dropped.message_id,
@@ -160,7 +196,9 @@ def wrapping_of(
 def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> None:
     """Raise Rejection, naming all that is missing, when the message around a document cannot be made."""
     keys = list(_missing_keys(sidecar, use_case))
-    settings_keys = [f"{key} of [mailbox]" for key in _OF_SENDER if getattr(settings.mailbox, key) is None]
+    settings_keys = [
+        f"{key} of [mailbox]" for key in use_case.sender_keys if getattr(settings.mailbox, key) is None
+    ]
     places = (["the sidecar"] if keys else []) + (["[mailbox] in the settings"] if settings_keys else [])
     if places:
         raise Rejection(
@@ -169,6 +207,20 @@ def check_complete(sidecar: Sidecar, use_case: UseCase, settings: Settings) -> N
             f" {', '.join([*keys, *settings_keys])}.",
             f"Add them to {' and '.join(places)}, then put it back with meshctl redrop.",
         )
+
+
+def patient_cautions(sidecar: Sidecar) -> tuple[Caution, ...]:
+    """Return a caution about an unverified NHS number without what the ITK3 guide wants beside it."""
+    missing = [key for key in _OF_UNVERIFIED if value_at(sidecar, key) is None]
+    if not missing or value_at(sidecar, "patient.verified"):
+        return ()
+    return (
+        Caution(
+            "The NHS number is not marked as verified, and the practice may need more to match the patient:"
+            f" {', '.join(missing)} (FHIR-PDS-02 of the ITK3 guide).",
+            "Set patient.verified where the number was traced on PDS; else add these keys to the sidecar.",
+        ),
+    )
 
 
 def document_cautions(contents: Iterable[Content], size_bytes: int) -> Iterator[Caution]:
@@ -197,7 +249,7 @@ def check_documents(
     if contents and use_case.events and not is_wrapped and contents[0].content.content_type is None:
         cautions.append(
             Caution(
-                "The file is no FHIR message and no document, and its use case is one of FHIR messages: the"
+                "The file is neither a message nor a document, and its use case is one of messages: the"
                 " recipient's system may reject it.",
                 "Look at the file and at its use case; if one of them is wrong, send the right file.",
             )
@@ -238,27 +290,64 @@ def check_document_size(size_bytes: int, settings: Settings) -> None:
 
 
 def _missing_keys(sidecar: Sidecar, use_case: UseCase) -> Iterator[str]:
-    for key in ("patient.nhs_number", "patient.date_of_birth", "patient.surname"):
+    is_by_somebody = value_at(sidecar, "document.author") not in (None, SidecarAuthor())
+    of_author = ("document.author.name",) if is_by_somebody else ()
+    for key in dict.fromkeys((*use_case.sidecar_keys, *of_author)):
         if value_at(sidecar, key) is None:
             yield key
-    is_by_somebody = value_at(sidecar, "document.author") is not None
-    for key in dict.fromkeys((*(["document.author.name"] if is_by_somebody else []), *use_case.requires)):
-        if not str(value_at(sidecar, key) or "").strip():
-            yield key
 
 
-def _written_at(written: str) -> datetime:
-    """Return when the document was written; a date alone is midnight, and no zone the local one."""
-    try:
-        if len(written.strip()) == len("YYYY-MM-DD"):
-            return datetime.combine(date.fromisoformat(written.strip()), time()).astimezone()
-        return datetime.fromisoformat(written.strip()).astimezone()
-    except (ValueError, OverflowError):
+def _check_report(type_code: str, content: Content) -> None:
+    """Raise Rejection where GP Connect Messaging 1.3.1 takes no such document for a consultation report."""
+    if type_code != REPORT_OF_ENCOUNTER[0]:
         raise Rejection(
-            "document_date_invalid",
-            "The date of the document is no date.",
-            "Write document.date as YYYY-MM-DD, or YYYY-MM-DDThh:mm.",
-        ) from None
+            "document_not_report",
+            f"A consultation report has the type {REPORT_OF_ENCOUNTER[0]} (GPCM-SD-115), and the sidecar"
+            " gives another.",
+            "Leave document.type out, or send the document under send-document.",
+        )
+    if content.content_type != PDF:
+        raise Rejection(
+            "document_not_report",
+            "A consultation report is a PDF (GPCM-SD-124), and the file is not.",
+            "Save it as PDF, or send it under send-document; other files can be attached to it.",
+        )
+
+
+def _type_of(details: SidecarDocument) -> tuple[str, str | None]:
+    """Return the SNOMED code of a document's type, and its name where it is known: a code is no name."""
+    if details.type is None:
+        return REPORT_OF_ENCOUNTER
+    code, name = REPORT_OF_ENCOUNTER
+    return details.type.code, details.type.display or (name if details.type.code == code else None)
+
+
+def _written(text: str) -> str:
+    """Return when the document was written as FHIR writes it; a time without an offset is local.
+
+    A day stays a day: the instant of its midnight is another day elsewhere, in UTC the day before.
+    """
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+        local = at if at.tzinfo else at.astimezone()
+    except (ValueError, OverflowError):
+        raise _no_date() from None
+    offset = local.utcoffset() or timedelta()
+    if offset % timedelta(minutes=1) or abs(offset) > _MOST_OFFSET:
+        raise _no_date()
+    return local.isoformat(timespec="seconds")
+
+
+def _no_date() -> Rejection:
+    return Rejection(
+        "document_date_invalid",
+        "The date of the document is no date.",
+        "Write document.date as YYYY-MM-DD, or YYYY-MM-DDThh:mm.",
+    )
 
 
 def replaced_message_id(sidecar: Sidecar | None) -> str | None:

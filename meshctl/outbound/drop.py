@@ -25,11 +25,11 @@ from typing import Any, BinaryIO, Final
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.files import durable
 from meshctl.files.durable import HIDDEN_PREFIX
-from meshctl.files.reading import read_regular
+from meshctl.files.reading import load_control
 from meshctl.journal.masking import MASK, mask_file_name
 from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
-from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
+from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.outbound.names import SIDECAR_SUFFIX, UNKNOWN_FILE, NameKind, NameRules, check_name, numbered
 from meshctl.payload.sidecar import Sidecar, read_sidecar
 from meshctl.platform import host, system
@@ -146,7 +146,7 @@ def _rename_ours(hidden: str, ours: os.stat_result, target: str) -> None:
             system.rename_new(hidden, target)
             return
     raise MeshctlError(
-        f"Somebody took away {mask_file_name(os.path.basename(target))}, or put another file in its place,"
+        f"Somebody removed {mask_file_name(os.path.basename(target))}, or put another file in its place,"
         " before it had its name: it was not sent. 'meshctl check' says how to close the outbox to that."
     )
 
@@ -164,8 +164,8 @@ def kept_pair(mailbox: MailboxSettings, message_id: str) -> KeptPair:
     out = mailbox.out_folder
     if any(os.path.lexists(out / f"{message_id}{end}") for end in (".ctl", ".dat")):
         raise MeshctlError(
-            f"{message_id} still lies in {out}: the MESH Client has not taken it, and will when it runs. "
-            "Sending it again would make two of it."
+            f"{message_id} is still in {out}: the MESH Client has not taken it, and will when it runs. "
+            "Sending it again would send it twice."
         )
     folders = (mailbox.sent_folder, mailbox.failed_folder)
     kept = [folder for folder in folders if os.path.lexists(folder / f"{message_id}.dat")]
@@ -215,7 +215,7 @@ def name_again(message: Message, names: NameRules, prefix: str = "resend") -> st
 
 def _read_control(path: Path) -> ControlFile:
     try:
-        return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
+        return load_control(path)
     except (ControlFileError, OSError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
         raise MeshctlError(

@@ -27,6 +27,7 @@ from meshctl.files.reading import is_general
 from meshctl.journal.events import about_message
 from meshctl.ledger.records import NewMessage
 from meshctl.ledger.services import Services
+from meshctl.outbound.earlier import origin_of
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder
 from meshctl.outbound.pair import Pairs, hidden_names
 from meshctl.outbound.rejected import RejectedFolder, letter_row, log_rejected
@@ -70,7 +71,8 @@ class HandOff:
         folders: list[str | Folder] = [*places, self._letters_folder, *sources, *out]
         durable.barrier(explained, folders, (self.pairs.out, parts), dropped)
         rejected_rows = [
-            letter_row(letter, self._services.clock.now(), rejection) for letter, rejection in rejected
+            letter_row(letter, self._services.clock.now(), rejection, self._services.keys)
+            for letter, rejection in rejected
         ]
         with self._services.journal.batch():
             log_rejected(self._services, rejected_rows)
@@ -180,6 +182,8 @@ class HandOff:
             document_id=details.document_id,
             document_version=details.document_version,
             to_mailbox=details.to_mailbox,
+            replaces=details.replaces,
+            **origin_of(details.origin, keys),
         )
 
     def _log_queued(self, row: NewMessage, took_ms: int) -> None:
@@ -193,6 +197,7 @@ class HandOff:
             size=row.size_bytes,
             wrapped=row.wrapped_bytes is not None or None,
             wrapped_size=row.wrapped_bytes,
+            replaces=row.replaces,
             took_ms=took_ms,
         )
         if row.repeat_of is not None:

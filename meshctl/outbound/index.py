@@ -147,7 +147,7 @@ class Indexes:
             files[_EXPLANATION] = self._explanation(name, len(rows), rejected)
         place = self._new_name(use_case)
         hidden = f"{self._work.indexes}/.{place}"
-        os.mkdir(hidden, _PRIVATE)
+        system.make_folder(hidden, _PRIVATE)
         try:
             self._write(hidden, files)
             folder.take(name, f"{hidden}/{name}")
@@ -215,7 +215,7 @@ class Indexes:
             return
         row = read_row(path)
         kept_in = f"{self._work.indexes}/{self._new_name(place.use_case)}"
-        os.mkdir(kept_in, _PRIVATE)
+        system.make_folder(kept_in, _PRIVATE)
         system.rename(path, f"{kept_in}/{row.number}{_ROW_END}")
         self._find_rows(kept_in, place.use_case)
 
@@ -463,7 +463,7 @@ def _remove(folder: str) -> None:
 
 
 def _digest(row: Row) -> bytes:
-    """Return what tells for whom a row is, and nothing else."""
+    """Return a digest of what says for whom a row is, and of nothing else."""
     return blake2b(json.dumps(json.loads(row.sidecar), sort_keys=True).encode(), digest_size=16).digest()
 
 

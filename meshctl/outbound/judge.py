@@ -11,6 +11,7 @@ larger one, which is compared with what is sent.
 
 import errno
 import os
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,20 +24,21 @@ from meshctl.clock import Clock
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
 from meshctl.journal.events import error_fields
-from meshctl.ledger.database import LedgerError
-from meshctl.ledger.keys import KEY_NAME, KeyMissingError, read_keys
-from meshctl.ledger.reads import WrappedMessage, snapshot, wrapped_message
-from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
+from meshctl.ledger.services import Services
 from meshctl.mesh.control_file import ControlFileError, write_control_file
 from meshctl.mesh.message_id import new_message_id
-from meshctl.outbound.compose import AttachmentMissingError, compose
+from meshctl.mesh.use_cases import PayloadForm
+from meshctl.outbound.cda import again_cautions, is_cda, tracking_cautions, tracking_id_of
+from meshctl.outbound.compose import AttachmentMissingError, choose_use_case, compose
 from meshctl.outbound.document import (
     Caution,
     Dropped,
+    Origin,
     check_document_size,
     document_cautions,
-    replaced_message_id,
 )
+from meshctl.outbound.earlier import EarlierMessages
+from meshctl.outbound.hl7 import Unpacked, named, unpacked, with_earlier
 from meshctl.outbound.letter import (
     Attachment,
     FileIdentity,
@@ -56,17 +58,16 @@ from meshctl.outbound.names import (
     is_sidecar,
 )
 from meshctl.payload.facts import Reading
-from meshctl.payload.reader import load_content, read_content, read_payload
+from meshctl.payload.hl7_state import WithdrawnRejection
+from meshctl.payload.reader import KEPT_BYTES, load_content, read_content, read_payload
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
-from meshctl.platform import system
+from meshctl.platform import shell, system
 from meshctl.platform.common import BeingWrittenError
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text
 
 _rules = lru_cache(maxsize=1)(NameRules)
 _NO_SIDECAR: Final = Sidecar()
-KEPT_BYTES: Final = 64 * 1024
-"""The content of a larger file is not kept in memory while others are judged."""
 
 
 class Neighbours:
@@ -85,10 +86,18 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges the letters of one mailbox. A rejection is an outcome, not an error."""
+    """Judges the letters of one mailbox. A rejection is an outcome, not an error.
+
+    With `services` it asks the daemon's own ledger what was sent before, else that in the state folder.
+    """
 
     settings: Settings
     clock: Clock = field(default_factory=Clock)
+    services: Services | None = None
+
+    @property
+    def _earlier(self) -> EarlierMessages:
+        return EarlierMessages(self.settings.state.folder, self.services)
 
     def new_id(self) -> str:
         """Return a message id."""
@@ -121,6 +130,8 @@ class Judge:
         Raises BeingWrittenError if a program still writes to one, OSError if one cannot be read.
         """
         is_there = _step(letter, lambda: self._open(folder, letter))
+        if letter.sidecar is not None and letter.sidecar.use_case in self.settings.use_cases:
+            letter.named_use_case = letter.sidecar.use_case
         if letter.rejection is not None and letter.content is None and letter.reading is None:
             # Rejected for its name, say: it must not be moved while a program writes to it.
             _check_writer(folder, letter)
@@ -205,17 +216,32 @@ class Judge:
             # One that is too large to be read here is compared while it is copied.
             sha256 = letter.reading.sha256 or letter.sidecar.sha256
             check_content(letter.sidecar, sha256, letter.reading.size_bytes)
+        found = self._unpacked(letter)
         dropped = Dropped(
             letter.message_id,
             letter.reading.facts if letter.reading else None,
             letter.sidecar or _NO_SIDECAR,
             letter.use_case,
             letter.contents,
-            self._earlier(letter),
+            self._earlier.replaced_by(letter.sidecar),
+            found.origin if found else None,
         )
         draft = compose(dropped, self.settings, self.clock.now())
         odd = letter.reading.oddities if letter.reading else ()
         letter.draft, letter.cautions = draft, (*draft.cautions, *starmap(Caution, odd))
+        is_resent = draft.details.resend_of is not None
+        if is_cda(dropped.facts):
+            ids = (tracking_id_of(dropped.facts), dropped.facts.identity)
+            letter.numbers = frozenset(filter(None, ids))
+            letter.cautions += tracking_cautions(
+                dropped.facts, self._earlier.with_reference, is_resent=is_resent
+            )
+            if not is_resent:
+                letter.cautions += again_cautions(dropped.facts, self._earlier.with_number)
+        if found is not None:
+            letter.cautions = (*letter.cautions, *found.cautions)
+            # What is sent from memory.
+            letter.content = found.document.data
         letter.control = write_control_file(draft.control)
         if letter.wrapped_bytes is not None:
             check_document_size(letter.wrapped_bytes, self.settings)
@@ -248,7 +274,7 @@ class Judge:
                 raise _attachment("foreign", "names an attachment that belongs to another user")
             if beside.is_shared(letter, other):
                 raise _attachment(
-                    "shared", "names an attachment that another sidecar names: whose it is cannot be told"
+                    "shared", "names an attachment that another sidecar names too: it is unclear whose it is"
                 )
             if not folder.has(other) or not beside.is_complete(other, status := folder.status(other)):
                 raise AttachmentMissingError(
@@ -278,21 +304,29 @@ class Judge:
         """True if a file belongs to the same user as a letter, or is not there."""
         return not folder.has(name) or is_of_one_owner(letter.owner_status, folder.status(name))
 
-    def _earlier(self, letter: Letter) -> WrappedMessage | None:
-        """Return the message that a document replaces, as the ledger knows it; None without one."""
-        message_id = replaced_message_id(letter.sidecar)
-        patient = letter.sidecar.patient if letter.sidecar else None
-        if message_id is None or patient is None or patient.nhs_number is None:
+    def _unpacked(self, letter: Letter) -> Unpacked | None:
+        """Take the document out of a file of HL7 v2, if its use case sends documents; note it in the letter.
+
+        Raises Rejection, sqlite3.Error.
+        """
+        file = letter.reading.hl7 if letter.reading else None
+        if file is None:
             return None
-        folder = self.settings.state.folder
+        given = letter.sidecar or _NO_SIDECAR
+        dropped = Dropped(letter.message_id, None, given, letter.use_case)
+        use_case = self.settings.use_cases[choose_use_case(dropped, self.settings)]
+        if use_case.payload is not PayloadForm.ITK3_DOCUMENT:
+            return None
         try:
-            # Without a check digit: a wrong number is rejected before this message matters.
-            nhs_number = check_nhs_number(patient.nhs_number, NhsNumberCheck.OFF)
-            with snapshot(folder) as connection:
-                return wrapped_message(connection, message_id, read_keys(folder / KEY_NAME).of(nhs_number))
-        except (LedgerError, KeyMissingError, Rejection):
-            # Nothing was ever sent from here.
-            return None
+            found = unpacked(file, given, self.settings, self.clock.now())
+        except WithdrawnRejection as taken:
+            letter.taken_back = Origin(taken.number, None, None, taken.written_at, taken.nhs_number)
+            letter.numbers = frozenset(filter(None, (taken.number,)))
+            raise named(taken, self._earlier) from None
+        letter.numbers = frozenset(filter(None, found.origin[:2]))
+        found = with_earlier(found, self._earlier)
+        letter.document, letter.sidecar = found.document, found.sidecar
+        return found
 
 
 def _check_writer(folder: Folder, letter: Letter) -> None:
@@ -322,7 +356,7 @@ def _step(letter: Letter, take: Callable[[], None]) -> bool:
         letter.rejection = Rejection(
             "control_file_impossible", str(error), "Correct the value and drop the file again."
         )
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, sqlite3.Error):
         raise
     except Exception as error:  # noqa: BLE001 - one unforeseen file must not stop all the others
         # The text of the error may quote the file.
@@ -330,7 +364,7 @@ def _step(letter: Letter, take: Callable[[], None]) -> bool:
         letter.rejection = Rejection(
             "meshctl_fault",
             f"A fault in meshctl itself: {fields['error']} at {fields['where']}.",
-            "Please report it with this line. The file was not sent; send it by another way.",
+            "Please report it with this line. The file was not sent; send it in another way.",
         )
     return True
 
@@ -396,8 +430,7 @@ def _opened(folder: Folder, name: str, status: os.stat_result) -> Iterator[int]:
         raise Rejection(
             "file_unreadable",
             f"The {kind} may not be read by the user that meshctl runs as.",
-            "Drop it again, open to the outbox's group: meshctl send does that; cp keeps the permissions of a"
-            " private file, so chmod g+r it before.",
+            f"Drop it again, open to the outbox's group: meshctl send does that; {shell.DROP_READABLE}",
         ) from None
     except OSError as error:
         if error.errno == errno.ELOOP and stat.S_ISLNK(status.st_mode):

@@ -28,7 +28,7 @@ from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
-from meshctl.outbound.document import Attached, Caution
+from meshctl.outbound.document import Attached, Caution, Origin
 from meshctl.outbound.names import (
     ERROR_SUFFIX,
     LETTER_FOLDER,
@@ -39,6 +39,7 @@ from meshctl.outbound.names import (
     words_to_mask,
 )
 from meshctl.payload.facts import Content, Reading
+from meshctl.payload.hl7_document import Hl7Document
 from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
 from meshctl.platform import host, system
 
@@ -131,7 +132,10 @@ class Letter:
     """A dropped file: as it was found, then read, then judged.
 
     With a `draft` it can be sent, with a `rejection` not. `content` is that of a small file, `row` the
-    index row that stands for its sidecar, `place` its own folder, once it was taken.
+    index row that stands for its sidecar, `place` its own folder, once it was taken. Of HL7 v2, `document` is
+    what is sent, and `numbers` are the sending system's for it and for one that it replaces; of CDA, its
+    tracking id. `taken_back` is the document that it takes back, if it does. `use_case` is that of the folder
+    it was dropped into, `named_use_case` that of its sidecar, if that is one.
     """
 
     message_id: str
@@ -148,6 +152,10 @@ class Letter:
     control: bytes = b""
     cautions: tuple[Caution, ...] = ()
     rejection: Rejection | None = None
+    document: Hl7Document | None = None
+    numbers: frozenset[str] = frozenset()
+    taken_back: Origin | None = None
+    named_use_case: str | None = None
     place: "LetterFolder | None" = None
 
     @property
@@ -179,7 +187,9 @@ class Letter:
     @property
     def words_to_mask(self) -> tuple[str, ...]:
         """Return the values that must not be seen in its name."""
-        return words_to_mask(self.reading.facts if self.reading else None, self.sidecar)
+        reading = self.reading
+        hl7 = reading.hl7.words if reading and reading.hl7 else ()
+        return words_to_mask(reading.facts if reading else None, self.sidecar, hl7)
 
     @property
     def shown_name(self) -> str:
@@ -203,6 +213,9 @@ class Letter:
         if self.reading is None or self.reading.content is None:
             return []
         own = Attached(self.name, self.reading.content)
+        if self.document is not None:
+            # Its file is named like no document.
+            own = Attached("", self.document.content)
         return [own, *(Attached(each.name, each.content) for each in self.attachments)]
 
     @property
@@ -210,7 +223,8 @@ class Letter:
         """Return the size of the message around the file; None when the file is sent as it is."""
         if self.draft is None or self.draft.envelope is None:
             return None
-        sizes = (self.status.st_size, *(each.identity.size_bytes for each in self.attachments))
+        own = self.status.st_size if self.document is None else self.document.size_bytes
+        sizes = (own, *(each.identity.size_bytes for each in self.attachments))
         return self.draft.envelope.size_bytes(sizes)
 
     @property
@@ -273,7 +287,7 @@ class LetterFolder:
 
     def make(self) -> None:
         """Make the folder. Raises OSError."""
-        os.mkdir(self.path, _PRIVATE)
+        system.make_folder(self.path, _PRIVATE)
 
     @property
     def is_there(self) -> bool:

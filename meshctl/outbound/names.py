@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from enum import Enum, auto
 from fnmatch import translate
@@ -31,6 +31,9 @@ MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,32}[0-9]{20}_[0-9A-F]{6}")
 UNKNOWN_FILE: Final = "(lost with the ledger)"
 """What the ledger has for a file name where it was rebuilt from the folders."""
 
+LONGEST_BYTES: Final = 255 - len(SIDECAR_SUFFIX)
+"""A longer name leaves no room for that of its sidecar."""
+
 LETTERS_FOLDER: Final = "letters"
 """The folder in the work folder that holds a folder for each letter."""
 REDROPPED_FOLDER: Final = "redropped"
@@ -42,10 +45,10 @@ _TABLE = Path(__file__).with_name("names.toml")
 # Characters that mean something in a glob.
 _MAGIC = re.compile(r"[*?[]")
 _PAIR_ENDS = (".dat", ".ctl")
-_MESSAGE_ENDS = (".xml", ".json")
 # Shells, Windows, control files or a reader of a log would misread these.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]|\.\.')
-_LONGEST_BYTES = 255 - len(SIDECAR_SUFFIX)
+# As HL7 v2 writes a date, perhaps with a time.
+_DATED = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 # Here, and not in `platform`, since index and tests ask for the names of both systems.
 _IS_WINDOWS: Final = sys.platform == "win32"
 # What Windows does not allow in a name, a path's and a stream's separators among it.
@@ -181,9 +184,9 @@ def check_name(name: str) -> None:
         raise _unsafe("The file's name is not valid UTF-8.") from None
     if _UNSAFE.search(name):
         raise _unsafe("The file's name holds a control character, a quotation mark, a backslash or '..'.")
-    if len(encoded) > _LONGEST_BYTES:
+    if len(encoded) > LONGEST_BYTES:
         raise _unsafe(
-            f"The file's name is {len(encoded)} bytes long; at most {_LONGEST_BYTES} leave room for more."
+            f"The file's name is {len(encoded)} bytes long; at most {LONGEST_BYTES} leave room for more."
         )
     if reason := unopenable(name):
         raise _unsafe(reason)
@@ -195,8 +198,10 @@ def check_name(name: str) -> None:
         )
 
 
-def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[str, ...]:
-    """Return the values that must be masked where a file name repeats them."""
+def words_to_mask(
+    facts: MessageFacts | None, sidecar: Sidecar | None, others: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the values that must be masked where a file name repeats them; `others` of a payload unread."""
     named = facts.patient if facts else None
     given = sidecar.patient if sidecar else None
     words: list[str] = []
@@ -209,6 +214,10 @@ def words_to_mask(facts: MessageFacts | None, sidecar: Sidecar | None) -> tuple[
             )
     for names in (named and named.display_name, sidecar and sidecar.patient_name, given and given.given):
         words += (names or "").split()
+    for word in others:
+        words.append(word)
+        if dated := _DATED.match(word):
+            words += _date_spellings("-".join(dated.groups()))
     return tuple([word for word in words if len(word) > 1])
 
 

@@ -24,7 +24,15 @@ from meshctl.ledger.services import Services
 from meshctl.outbound.completeness import Attachments, Completeness
 from meshctl.outbound.judge import Neighbours
 from meshctl.outbound.letter import FileIdentity, Letter, LetterFolder, is_of_one_owner, put_back
-from meshctl.outbound.names import SIDECAR_SUFFIX, NameKind, NameRules, is_index, is_sidecar, unopenable
+from meshctl.outbound.names import (
+    LONGEST_BYTES,
+    SIDECAR_SUFFIX,
+    NameKind,
+    NameRules,
+    is_index,
+    is_sidecar,
+    unopenable,
+)
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.platform import host, system
@@ -35,12 +43,16 @@ _SORTED_AT_ONCE = 1024
 _SOON_SECONDS = 0.25
 _FOREIGN_SIDECAR = "The sidecar belongs to another user than its file, and is not used."
 _FOREIGN_SIDECAR_ADVICE = "Have a file and its sidecar dropped by one user."
+_ANOTHER = "It is another file at each look, of the same size and time, so it never counts as complete."
+_ANOTHER_ADVICE = (
+    "Either its writer keeps replacing it, or the share gives files new numbers all the time: meshctl check"
+    " says so (file_identity)."
+)
 _HELD_OPEN = "A program has had it open for writing for an hour, and has not changed it."
 _HELD_OPEN_ADVICE = (
     "End the program, or have it close the file. If no program has it open, touch it, so that the system"
     " sees it closed."
 )
-_LONGEST_WITH_SIDECAR = 255 - len(SIDECAR_SUFFIX)
 # Whoever writes to a temporary name and renames it has done so by then.
 _UNFINISHED_SECONDS = 60.0
 # Local file systems stamp in ticks, and answers from a server take their time.
@@ -54,6 +66,7 @@ class NextTurn:
     being_written: int = 0
     waiting: int = 0
     copying: int = 0
+    following: int = 0
     seconds: float | None = None
 
     def look_again_in(self, seconds: float) -> None:
@@ -71,6 +84,11 @@ class NextTurn:
         """Note a file that may not be complete before `seconds` from now."""
         self.being_written += 1
         self.look_again_in(seconds)
+
+    def note_following(self) -> None:
+        """Note a file that can be judged once another is in the ledger, which this turn hands over."""
+        self.following += 1
+        self.note_writing(0.0)
 
 
 class Source(NamedTuple):
@@ -167,8 +185,7 @@ class Outbox:
         if place.use_case:
             folder = Path(self.path, place.use_case)
             with suppress(FileExistsError):
-                folder.mkdir()
-                host.share_like_parent(folder)
+                host.make_like_parent(folder)
         with ExitStack() as stack:
             source = stack.enter_context(Folder(self.path))
             if place.use_case:
@@ -234,7 +251,9 @@ class Outbox:
         self._waiting.pop(f"{source.folder.path}/{name}", None)
 
     def note_open(self, source: Source, name: str, status: os.stat_result) -> None:
-        """Set a file aside that a program has held open for long without changing it."""
+        """Set a file aside that a program has held open for long, or that is another one at each look."""
+        if self.completeness.is_another_each_time(source.folder.path, name, status):
+            self._set_aside.note_reason(name, source.use_case, _ANOTHER, _ANOTHER_ADVICE)
         if self.completeness.is_held_open(source.folder.path, name, status):
             self._set_aside.note_reason(name, source.use_case, _HELD_OPEN, _HELD_OPEN_ADVICE, status)
 
@@ -327,7 +346,8 @@ class Outbox:
                     self._journal.info("file.name_ignored", file=mask_file_name(entry.name))
                 continue
             found.append((entry.name, status))
-        found.sort(key=lambda item: item[1].st_mtime_ns)
+        # File systems stamp in ticks; programs number the names of what they write in one.
+        found.sort(key=lambda item: (item[1].st_mtime_ns, item[0]))
         return found
 
     def _candidate(self, source: Source, name: str, status: os.stat_result) -> Candidate | None:
@@ -391,8 +411,8 @@ class Outbox:
         except FileNotFoundError:
             return None
         except OSError as error:
-            # A name so long that no sidecar could stand beside it has none.
-            if system.is_name_too_long(error) and len(os.fsencode(name)) > _LONGEST_WITH_SIDECAR:
+            # A name so long that no sidecar could be beside it has none.
+            if system.is_name_too_long(error) and len(os.fsencode(name)) > LONGEST_BYTES:
                 return None
             raise
 
@@ -459,11 +479,9 @@ class Outbox:
             "See 'meshctl use-cases' for the names, or move the folder away.",
         )
         if self._rejected.explain_folder(name, rejection, self._clock.now()):
-            self._journal.warning(
-                "file.folder_ignored",
-                folder=mask_file_name(name),
-                text=rejection.text,
-                advice=rejection.advice,
+            about = {"folder": mask_file_name(name)}
+            self._journal.tell(
+                "file.folder_ignored", about, **about, text=rejection.text, advice=rejection.advice
             )
 
 

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
+from itertools import chain
 from threading import Event, Lock, Thread
 from typing import BinaryIO, Final
 
@@ -26,6 +27,7 @@ from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.files.reading import open_regular
 from meshctl.outbound.letter import ChangedError, FileIdentity, Letter
+from meshctl.payload.hl7_document import document_in
 from meshctl.payload.itk3 import Readable
 from meshctl.platform import host, system
 from meshctl.settings.model import MailboxSettings
@@ -106,7 +108,7 @@ class Pairs:
         self.out.rename(_hidden(message_id, _DATA), message_id + _DATA)
 
     def show_control(self, message_id: str) -> None:
-        """Give a control file its name, which cannot be taken back."""
+        """Give a control file its name; the client may take the pair now, so no restart takes it back."""
         self.out.rename(_hidden(message_id, _CONTROL), message_id + _CONTROL)
 
     def discard(self, message_id: str, *, payload_too: bool) -> None:
@@ -246,7 +248,7 @@ class KernelCopy:
 
 
 def _kernel_copies(file: BinaryIO, identity: FileIdentity) -> Iterator[KernelCopy]:
-    """Yield a large file that was not hashed; its size and time tell whether it has changed."""
+    """Yield a large file that was not hashed; its size and time show whether it has changed."""
     copy = KernelCopy(file.fileno())
     while not copy.is_over:
         yield copy
@@ -261,20 +263,27 @@ def _pieces(letter: Letter, opened: ExitStack) -> Iterator[bytes] | Iterator[Ker
     if sha256 is None and letter.wrapped_bytes is None and hasattr(os, "copy_file_range"):
         return _kernel_copies(opened.enter_context(open_regular(own)), letter.identity)
     files: list[Readable] = []
-    judged = [(own, letter.identity, sha256)]
     if letter.content is not None:
         files.append(BytesIO(letter.content))
-        judged.clear()
-    judged += [
-        (place.path_of(attachment.name), attachment.identity, attachment.reading.sha256)
-        for attachment in letter.attachments
-    ]
-    for path, identity, sha256 in judged:
-        files.append(_JudgedFile(opened.enter_context(open_regular(path)), path, identity, sha256))
+    else:
+        whole = _JudgedFile(opened.enter_context(open_regular(own)), own, letter.identity, sha256)
+        files.append(whole if letter.document is None else _document_in(whole, letter))
+    for attachment in letter.attachments:
+        path, sha256 = place.path_of(attachment.name), attachment.reading.sha256
+        files.append(_JudgedFile(opened.enter_context(open_regular(path)), path, attachment.identity, sha256))
     envelope = letter.draft.envelope if letter.draft else None
     if envelope is not None:
         return envelope.around(files)
     return iter(lambda: files[0].read(_CHUNK_BYTES), b"")
+
+
+def _document_in(file: _JudgedFile, letter: Letter) -> Readable:
+    """Return the document in a file of HL7 v2 that was too large to be kept. Raises ChangedError."""
+    data = file.read(letter.status.st_size)
+    # Its end shows whether it is the file that was judged.
+    if file.read(1):
+        raise ChangedError
+    return BytesIO(document_in(data))
 
 
 def _sidecar_sha256(letter: Letter) -> str | None:
@@ -297,6 +306,7 @@ class LargeCopies:
         self._done: list[tuple[Letter, Exception | None]] = []
         # The size of each, by message id.
         self._in_hand: dict[str, int] = {}
+        self._numbers: dict[str, frozenset[str]] = {}
         self._guard = Lock()
         self._stopping = Event()
         self._thread: Thread | None = None
@@ -307,6 +317,11 @@ class LargeCopies:
         return frozenset(self._in_hand)
 
     @property
+    def numbers(self) -> frozenset[str]:
+        """Return the numbers of their documents at the system that sent them."""
+        return frozenset(chain.from_iterable(self._numbers.values()))
+
+    @property
     def in_hand_bytes(self) -> int:
         """Return how much room they have taken, or will take."""
         return sum(self._in_hand.values())
@@ -315,6 +330,8 @@ class LargeCopies:
         """Have a letter written."""
         with self._guard:
             self._in_hand[letter.message_id] = letter.sent_bytes
+            if letter.numbers:
+                self._numbers[letter.message_id] = letter.numbers
             self._waiting.append(letter)
             if self._thread is None:
                 self._thread = Thread(target=self._work, name="large copies", daemon=True)
@@ -326,6 +343,7 @@ class LargeCopies:
             done, self._done = self._done, []
             for letter, _ in done:
                 del self._in_hand[letter.message_id]
+                self._numbers.pop(letter.message_id, None)
         return done
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
@@ -56,6 +57,15 @@ _OF_A_MOUNT = frozenset({errno.EXDEV, errno.EROFS})
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+class Follower(NamedTuple):
+    """A file that follows another, and its sidecar: which they are, and in which state."""
+
+    use_case: str | None
+    name: str
+    file: FileIdentity
+    sidecar: FileIdentity | None
+
+
 class OutboundPipeline:
     """Takes what is complete out of the outbox and hands it over.
 
@@ -80,10 +90,18 @@ class OutboundPipeline:
         self._left_behind = False
         self._jumps_compared: float | None = None
         self._next_comparison = 0.0
+        # The numbers of documents that the ledger knows only once their batch is handed over, and of those
+        # that wait for that.
+        self._numbers_in_hand: set[str] = set()
+        self._numbers_waiting: set[str] = set()
+        # Which files wait for that, by their numbers, of the turn before and of this one: to read each of a
+        # thousand versions in each turn would keep all other letters waiting.
+        self._followed: dict[Follower, frozenset[str]] = {}
+        self._following: dict[Follower, frozenset[str]] = {}
         self._work = WorkFolder(settings.staging.work)
         self._rejected = RejectedFolder(settings.staging.rejected, services.keys)
         self._set_aside = SetAside(services)
-        self._judge = Judge(settings, services.clock)
+        self._judge = Judge(settings, services.clock, services)
         self._copies = LargeCopies(settings.mailbox, wake)
         self.outbox = Outbox(
             settings.staging, settings.use_cases.keys(), services, self._set_aside, self._rejected
@@ -108,6 +126,8 @@ class OutboundPipeline:
 
     def _turn(self, arrived: Collection[str], written: Collection[str]) -> NextTurn:
         self.outbox.start_turn()
+        self._numbers_waiting.clear()
+        self._followed, self._following = self._following, {}
         self.outbox.completeness.note_events(arrived, written)
         self._work.make()
         self._rejected.make()
@@ -139,7 +159,7 @@ class OutboundPipeline:
         return next_turn
 
     def put_back_redropped(self) -> None:
-        """Put the rejected letters back that somebody asked for. Raises OSError, sqlite3.Error."""
+        """Put back the rejected letters that somebody asked for. Raises OSError, sqlite3.Error."""
         self._work.make()
         self._redrops.work()
 
@@ -220,7 +240,8 @@ class OutboundPipeline:
     def _judge_all(self, source: Source, candidates: Collection[Candidate]) -> Iterator[Letter]:
         """Yield the letters that are to be sent or rejected now: each step for all before the next."""
         folder, beside = source.folder, self.outbox.beside(source)
-        found = [self._letter(source, candidate) for candidate in candidates]
+        unread, later = self._unread(source, candidates)
+        found = [self._letter(source, candidate) for candidate in unread]
         letters = [each for each in found if not self.outbox.has_disputant(source, each)]
         steps: tuple[Callable[[Letter], bool], ...] = (
             partial(self._judge.look, folder),
@@ -232,12 +253,49 @@ class OutboundPipeline:
         for letter in letters:
             if letter.may_wait and self.outbox.must_wait(source, letter):
                 continue
+            if self._follows_another(letter.numbers):
+                self._following[_follower(source, letter)] = letter.numbers
+                continue
+            self._numbers_in_hand |= letter.numbers
             if letter.rejection is not None:
                 if self.outbox.belongs_to_another(source, letter):
                     self.outbox.look_soon()
                     continue
                 self._judge.find_attachments(folder, letter)
             yield letter
+        self._numbers_waiting |= later
+
+    def _unread(self, source: Source, candidates: Collection[Candidate]) -> tuple[list[Candidate], set[str]]:
+        """Return the candidates but those that are known to follow another, and the numbers of these."""
+        first: set[str] = set()
+        later: set[str] = set()
+        found = []
+        for candidate in candidates:
+            follower = _follower(source, candidate)
+            numbers = self._followed.get(follower, frozenset())
+            if not numbers.isdisjoint(first | later):
+                later |= numbers
+                self.outbox.next_turn.note_following()
+            elif not self._follows_another(numbers):
+                first |= numbers
+                found.append(candidate)
+                continue
+            self._following[follower] = numbers
+        return found, later
+
+    def _follows_another(self, numbers: frozenset[str]) -> bool:
+        """True if a letter must wait until one with the same document's number is in the ledger.
+
+        Only then can it be seen that it replaces that one, is the same again, or has its tracking id.
+        """
+        if numbers.isdisjoint(self._numbers_in_hand | self._numbers_waiting | self._copies.numbers):
+            return False
+        self._numbers_waiting |= numbers
+        if numbers.isdisjoint(self._copies.numbers):
+            self.outbox.next_turn.note_following()
+        else:
+            self.outbox.look_soon()
+        return True
 
     def _letter(self, source: Source, candidate: Candidate) -> Letter:
         name, status, sidecar_status = candidate
@@ -289,7 +347,7 @@ class OutboundPipeline:
         return lacking is None
 
     def _prepare(self, letter: Letter, handoff: HandOff) -> bool:
-        """Write the pair of a letter that was taken; False if that fails, or goes on beside the turns."""
+        """Write the pair of a letter that was taken; False if that fails, or continues beside the turns."""
         if letter.sent_bytes > LARGE_BYTES:
             self._copies.start(letter)
             return False
@@ -308,7 +366,9 @@ class OutboundPipeline:
         return True
 
     def _hand_over(self, letters: Sequence[Letter], handoff: HandOff, sources: Sequence[Folder] = ()) -> None:
-        for place, error in handoff.hand_over(letters, sources) if letters else ():
+        stuck = handoff.hand_over(letters, sources) if letters else ()
+        self._numbers_in_hand.clear()
+        for place, error in stuck:
             self._set_aside.note_letter(place, error)
             self._left_behind = True
 
@@ -352,15 +412,20 @@ class OutboundPipeline:
         )
         self._is_start = False
         for start in range(0, len(places), _JUDGED_AT_ONCE):
-            letters = []
+            letters: list[Letter] = []
             for place in places[start : start + _JUDGED_AT_ONCE]:
                 letter = self._judge_again(place, handoff)
-                if letter is not None:
+                if letter is not None and self._follows_another(letter.numbers):
+                    self._hand_over(letters, handoff)
+                    letters = []
+                    letter = self._judge_again(place, handoff)
+                if letter is not None and self._is_ready(letter, handoff):
                     letters.append(letter)
+                    self._numbers_in_hand |= letter.numbers
             self._hand_over(letters, handoff)
 
     def _judge_again(self, place: LetterFolder, handoff: HandOff) -> Letter | None:
-        """Judge a letter that is in its folder; None if it cannot be handed over now."""
+        """Judge a letter that is in its folder; None if it cannot be prepared now."""
         names = place.names()
         name = place.payload() or names[0]
         is_judged = False
@@ -396,8 +461,14 @@ class OutboundPipeline:
                 # What it waits for may be in the folder that is closed now.
                 self._left_behind = True
                 return None
-        is_ready = letter.rejection is not None or self._prepare(letter, handoff)
-        return letter if is_ready else None
+        return letter
+
+    def _is_ready(self, letter: Letter, handoff: HandOff) -> bool:
+        """True if a letter that was judged again can be handed over, and its pair is prepared."""
+        if not letter.numbers.isdisjoint(self._copies.numbers):
+            self._left_behind = True
+            return False
+        return letter.rejection is not None or self._prepare(letter, handoff)
 
 
 def _attachment_of(letter: Letter, error: OSError) -> str | None:
@@ -411,6 +482,11 @@ def _is_of_letter(error: OSError, letter: Letter) -> bool:
     is_large = letter.sent_bytes >= ROOM_MATTERS_BYTES
     is_room = error.errno in (errno.ENOSPC, errno.EDQUOT) and is_large
     return is_room or str(error.filename or "").startswith(letter.folder.path)
+
+
+def _follower(source: Source, found: Candidate | Letter) -> Follower:
+    sidecar = None if found.sidecar_status is None else FileIdentity.of(found.sidecar_status)
+    return Follower(source.use_case, found.name, FileIdentity.of(found.status), sidecar)
 
 
 def _batches(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:

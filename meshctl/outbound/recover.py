@@ -4,15 +4,17 @@
 |---|---|---|---|
 | nothing | - | yes | what was prepared is removed; it is judged again, under the same id |
 | nothing | - | no | what belongs to it is put back; or the ledger was lost, and the folders tell |
-| `claimed` | yes | - | its pair is shown |
-| `claimed` | no | yes | OUT is another folder now: as if the ledger said nothing |
-| `claimed` | yes, and no payload | - | the client took it, and a power cut undid our rename: it was shown |
+| `claimed` | yes, with its payload | - | its pair is shown |
+| `claimed` | no, or without a payload | yes | OUT is another folder now: as if the ledger said nothing |
+| `claimed` | yes, and no payload | no | the client took it, and a power cut undid our rename: it was shown |
 | `claimed` | no | no | it was shown |
 | `rejected` | - | - | its way to `rejected/` is finished |
 | `failed`, withdrawn | - | - | the same; while its mark is in OUT, `withdrawal.py` goes on |
 | a later state | - | - | what is left of it is removed |
 
-Nothing is decided by the age of a file or by guessing. As in the hand-off, the log comes before the ledger.
+Where a payload is missing and neither SENT nor FAILED has the message, `message.payload_missing` tells a
+person. Nothing is decided by the age of a file or by guessing. As in the hand-off, the log comes before
+the ledger.
 
 If the ledger itself was lost, the folders are the evidence: one of meshctl's control files in OUT is a
 message that waits; one in SENT or FAILED is a message that the client has processed, which the reading of
@@ -31,13 +33,14 @@ from pathlib import Path
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
 from meshctl.files import durable
-from meshctl.files.reading import open_regular, read_regular
+from meshctl.files.reading import load_control, open_regular
+from meshctl.ledger import reads
 from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
 from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
 from meshctl.mesh.message_id import is_message_id, made_at, new_message_id, stamp_of
-from meshctl.mesh.states import Acknowledgement, State
+from meshctl.mesh.states import LEFT_OUT_EVENT, Acknowledgement, State
 from meshctl.mesh.use_cases import UseCase
 from meshctl.outbound.handoff import HandOff
 from meshctl.outbound.index import Indexes
@@ -337,7 +340,18 @@ def _withdrawn_unnoticed(settings: Settings, services: Services) -> list[str]:
         for letter in rejected_letters(settings.staging.rejected)
         if letter.code == WITHDRAWN_CODE and letter.message_id is not None
     ]
-    return [one for one in ids if services.ledger.state_of(one) in (State.CLAIMED, State.QUEUED)]
+    return [one for one in ids if _may_wait(services, one)]
+
+
+def _may_wait(services: Services, message_id: str) -> bool:
+    """True if nothing but its absence from OUT shows that the client took a message."""
+    state = services.ledger.state_of(message_id)
+    if state is State.COLLECTED:
+        # A daemon that began before rejected/ was put back has taken the absence for a collection.
+        message = reads.message(services.ledger.connection, message_id)
+        collected = [] if message is None else [each for each in message.history if each.state == state]
+        return all(each.event in (LEFT_OUT_EVENT, "DEADLINE") for each in collected)
+    return state in (State.CLAIMED, State.QUEUED)
 
 
 def _announce_gap(services: Services, messages: int, *, is_new: bool) -> None:
@@ -411,7 +425,7 @@ def _handed_over(settings: Settings, services: Services, since: str) -> Iterator
     for number, stem in enumerate(unknown, start=_MOST_PAYLOADS - len(unknown)):
         data = found[stem].with_name(f"{stem}.dat")
         try:
-            control = read_control_file(read_regular(found[stem], CONTROL_FILE_MAX_BYTES + 1))
+            control = load_control(found[stem])
         except (ControlFileError, OSError):
             continue
         if control.from_dts.casefold() != mailbox.id.casefold():

@@ -55,7 +55,7 @@ _PRIVATE = 0o700
 _NANOSECONDS: Final = 1_000_000_000
 # File systems stamp in ticks; a change within one is not seen by the stamp.
 _COARSEST_STAMP_SECONDS: Final = 2.0
-_TAKEN = "It is to be put back into the outbox, and another file has its name, or its sidecar's, there."
+_TAKEN = "It cannot be put back into the outbox: another file there has its name, or that of its sidecar."
 _TAKEN_ADVICE = "Wait until that one is taken, or rename it; this one then follows by itself."
 
 

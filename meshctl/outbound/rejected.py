@@ -30,13 +30,14 @@ from typing import Any
 from meshctl.clock import instant, iso
 from meshctl.errors import Rejection
 from meshctl.files import durable
-from meshctl.files.reading import open_regular
+from meshctl.files.reading import is_same_content, open_regular
 from meshctl.journal.events import about_message
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.keys import Keys
 from meshctl.ledger.records import NewMessage, Reason
 from meshctl.ledger.services import Services
 from meshctl.mesh.message_id import stamp_of
+from meshctl.outbound.earlier import origin_of, patient_key
 from meshctl.outbound.letter import ROW_NAME, Letter, LetterFolder, read_row
 from meshctl.outbound.names import (
     ERROR_SUFFIX,
@@ -48,7 +49,6 @@ from meshctl.outbound.names import (
 )
 from meshctl.platform import host, system
 
-_CHUNK_BYTES = 1 << 20
 _MOST_REMEMBERED = 1000
 _MOST_EXPLAINED_BYTES = 16 << 20
 _USE_CASE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -132,7 +132,7 @@ class RejectedFolder:
             self._reserved.clear()
             source = place.explanation_path(name)
             target = f"{self.folder}/{name}{ERROR_SUFFIX}"
-            if _is_same_content(source, target):
+            if is_same_content(source, target):
                 # From another file system, by a run that was interrupted; no other has its message id.
                 system.unlink(source)
                 return
@@ -160,7 +160,7 @@ class RejectedFolder:
         self._move(temporary, (each + ERROR_SUFFIX for each in numbered(fitting(name))))
         durable.sync_folder(self.folder)
 
-    def rows(self, is_known: Callable[[str], bool], since: str = "") -> Iterator[NewMessage]:
+    def rows(self, is_known: Callable[[str], bool], since: str) -> Iterator[NewMessage]:
         """Yield ledger rows for the rejected files here that are younger than a stamp and not known."""
         seen: set[str] = set()
         for path, content in explanations(self.folder):
@@ -276,16 +276,18 @@ def explained_row(content: dict[str, Any], size_bytes: int) -> NewMessage:
     )
 
 
-def letter_row(letter: Letter, at: datetime, rejection: Rejection) -> NewMessage:
+def letter_row(letter: Letter, at: datetime, rejection: Rejection, keys: Keys) -> NewMessage:
     """Return the ledger's row of a rejected letter."""
     return NewMessage(
         message_id=letter.message_id,
         file_name=letter.shown_name,
-        use_case=letter.use_case,
+        use_case=letter.named_use_case or letter.use_case,
         size_bytes=letter.status.st_size,
         sha256=letter.content_hash,
         created_at=at,
         reason=Reason(rejection.code, "CHECK", rejection.text, rejection.advice),
+        patient_key=patient_key(keys, letter.taken_back.nhs_number) if letter.taken_back else None,
+        **origin_of(letter.taken_back, keys),
     )
 
 
@@ -319,20 +321,9 @@ def is_copy(one: str, other: str) -> bool:
         # A copy keeps the time of its original: a file that was dropped twice is not taken for a copy.
         is_like = (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
         both_files = stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)
-        return is_like and both_files and _is_same_content(one, other)
+        return is_like and both_files and is_same_content(one, other)
     except OSError:
         return False
-
-
-def _is_same_content(one: str, other: str) -> bool:
-    try:
-        with open_regular(one) as first, open_regular(other) as second:
-            while (data := first.read(_CHUNK_BYTES)) == second.read(_CHUNK_BYTES):
-                if not data:
-                    return True
-    except OSError:
-        pass
-    return False
 
 
 @dataclass(frozen=True, slots=True)

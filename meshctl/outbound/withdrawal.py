@@ -17,7 +17,7 @@ mark is there, the absence of the control file proves no collection.
 
 A client may read a control file, and take the payload, before it touches the control file again. Then it was
 quicker: if the payload is gone at step 2 the message counts as collected; if it was only read, what comes
-later says so (SENT, a report, an acknowledgement), and is believed over the withdrawal.
+later says so (SENT, a report, an acknowledgement), and takes precedence over the withdrawal.
 
 `failed` and not `rejected`: the message was handed over, evidence about it may still come, and must find it.
 """
@@ -47,6 +47,8 @@ from meshctl.settings.model import Settings
 
 WITHDRAWN_CODE: Final = "withdrawn"
 """The code of a message that was withdrawn, in the ledger and in its explanation."""
+WRAPPED_ENDING: Final = ".xml"
+"""What the name of a document gets that is withdrawn as the message around it."""
 
 _MARK_END: Final = ".ctl.withdrawn"
 _REJECTION: Final = Rejection(
@@ -155,7 +157,7 @@ class Withdrawals:
         name = name_again(message, self._names, "withdrawn")
         if message.wrapped_bytes is None:
             return name
-        return name_again(replace(message, file_name=f"{name}.xml"), self._names, "withdrawn")
+        return name_again(replace(message, file_name=name + WRAPPED_ENDING), self._names, "withdrawn")
 
     def _sidecar(self, message: Message, out: Folder) -> bytes | None:
         """Return what the control file says, as a sidecar; None where it does not say it all."""
@@ -229,5 +231,5 @@ def log_late(services: Services, message_id: str, use_case: str | None, file_nam
 
 def note_withdrawn(services: Services, message_ids: Sequence[str]) -> None:
     """Enter into a ledger that does not know it that messages were withdrawn. Raises sqlite3.Error."""
-    clock = services.clock
-    services.ledger.record([(one, _EVIDENCE) for one in message_ids], clock.now(), clock.steady())
+    clock, evidence = services.clock, replace(_EVIDENCE, outweighs_absence=True)
+    services.ledger.record([(one, evidence) for one in message_ids], clock.now(), clock.steady())

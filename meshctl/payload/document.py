@@ -40,7 +40,7 @@ _BEGINNINGS: Final = {
     b"\xff\xd8\xff": JPEG,
     b"{\\rtf": RTF,
 }
-# Other bytes may stand before and behind a PDF; PDF readers search so far (ISO 32000-1, annex H.3).
+# Other bytes may come before and after a PDF; PDF readers search so far (ISO 32000-1, annex H.3).
 _PDF_WITHIN_BYTES: Final = 1024
 _NO_TEXT: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
@@ -68,7 +68,9 @@ def content_of(head: bytes, size_bytes: int, read_at: ReadAt) -> Content:
             return Content(content_type, _problems(beginning), _CUT_OFF[content_type](file))
     if b"%PDF-" in head[:_PDF_WITHIN_BYTES]:
         tail = file.tail()
-        return Content(PDF, tuple(_pdf_problems(head, tail.data)), _cut_off_pdf(head, tail))
+        cut_off = _cut_off_pdf(head, tail)
+        problems = _pdf_problems(head, tail.data, None if cut_off else file)
+        return Content(PDF, tuple(problems), cut_off)
     return Content(TEXT if _is_text(head, is_whole=len(head) == size_bytes) else None)
 
 
@@ -163,9 +165,30 @@ _UPDATE_WORDS: Final = (b"xref", b"trailer", b"startxref")
 _UPDATE_WITHIN: Final = re.compile(rb"\d\s+\d+\s+obj\b|\bendobj\b|\bstartxref\b")
 
 
-def _pdf_problems(head: bytes, tail: bytes) -> Iterator[str]:
+# Where the table of the objects begins (ISO 32000-1, 7.5.5 and 7.5.8).
+_TABLE_AT: Final = re.compile(rb"startxref\s+([1-9]\d{0,14})\b")
+_TABLE: Final = re.compile(rb"\s*(?:xref\b|\d+\s+\d+\s+obj\b)")
+_TABLE_BYTES: Final = 64
+
+
+def _pdf_problems(head: bytes, tail: bytes, whole: _File | None) -> Iterator[str]:
+    """Yield what may keep a PDF from being shown; that its table is misplaced only of one that is `whole`."""
     if b"/Encrypt" in head or b"/Encrypt" in tail:
         yield "The PDF is encrypted: the practice may not be able to open it."
+    places = _TABLE_AT.findall(tail)
+    if places and whole is not None and not _has_table(whole, int(places[-1]), head.find(b"%PDF-")):
+        yield (
+            "The PDF's table is not where it says (startxref): parts of it may be missing or doubled, or its"
+            " line ends changed, and the practice may not be able to open it."
+        )
+
+
+def _has_table(file: _File, at: int, junk_bytes: int) -> bool:
+    """True if the table is at a place, counted from the file's beginning, or from the PDF's behind junk."""
+    try:
+        return any(_TABLE.match(file.part(place, _TABLE_BYTES)) for place in {at, at + junk_bytes})
+    except _TooLongError:
+        return True
 
 
 def _cut_off_pdf(head: bytes, tail: _Tail) -> str | None:

@@ -4,10 +4,31 @@ Values are as the sender wrote them, unchecked; checks belong to `meshctl.mesh`.
 in a repr, so that neither a traceback nor a log line can name a patient.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from meshctl.errors import Rejection
+
+if TYPE_CHECKING:
+    from meshctl.payload.hl7_document import Hl7File
 
 SEVERAL_PATIENTS = "several_patients"
 SEVERAL_NHS_NUMBERS = "several_nhs_numbers"
+CONFIDENTIAL = frozenset({"R", "V", "S", "T"})
+"""Restricted, very restricted, sensitive, taboo: codes of HL7 v3 Confidentiality, which CDA and FHIR take."""
+NHS_NUMBER_OIDS = frozenset({"2.16.840.1.113883.2.1.4.1", "2.16.840.1.113883.2.1.3.2.4.18.23"})
+"""Of NHS numbers that were verified with PDS, and that were not."""
+
+
+class MessageKind(Enum):
+    """What a message is written in."""
+
+    FHIR = auto()
+    """A FHIR message: ITK3 (STU3) or R4."""
+    ITK2 = auto()
+    """CDA in an ITK2 envelope, the answer to one, or a bare CDA document."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,32 +45,51 @@ class PatientFacts:
     display_name: str | None
 
 
+def one_patient(
+    candidates: Sequence[tuple[PatientFacts, str | None]],
+) -> tuple[PatientFacts | None, str | None]:
+    """Return the patient that all candidates are, or why there is none; each comes with its own problem."""
+    if not candidates:
+        return None, None
+    first, problem = candidates[0]
+    if any(candidate != first for candidate, _ in candidates[1:]):
+        return None, SEVERAL_PATIENTS
+    return (None, problem) if problem else (first, None)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ResponseFacts:
-    """What an ITK3 response (event ITK008M) is about, and what it says.
+    """What an ITK3 response (event ITK008M) or an answer of ITK2 is about, and what it says.
 
     `identifier` names the request by one of its `MessageFacts.references`; it is empty where the sender left
     it out. `response_code` is `ok`, `transient-error` or `fatal-error`; `codes` are the ITK3 codes in the
     OperationOutcome, in order. `is_r4` for a response of R4, which may have no such codes.
+
+    Of ITK2, `level` is "infrastructure" or "business", and `response_code` the result (`OK`, `Failure`) or
+    the type of acknowledgement (`AA`, `AE`); `codes` are those of the errors.
     """
 
     identifier: str
     response_code: str
     codes: tuple[str, ...]
     is_r4: bool = False
+    level: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MessageFacts:
-    """What a FHIR message says about its handling, its document and its patient.
+    """What a message says about its handling, its document and its patient.
 
-    `event` is the code of the header's event, or an R4 header's eventUri. `references` are the ids by which
-    a response can refer to it: the Bundle's identifier, the Bundle's id, the MessageHeader's id.
+    `event` is the code of the header's event, or an R4 header's eventUri; of CDA, the document's type.
+    `references` are the ids by which a response can refer to it: the Bundle's identifier, the Bundle's id,
+    the MessageHeader's id; of ITK2, the tracking id as it is written, and in small letters.
     `acknowledgements` are those requested ("infrastructure", "business"), None where the message says nothing
     about either. `practice_name` and `ods_code` are those of the document's custodian, else of the sender.
     `patient_problem` says why `patient` is None although there are candidates: `SEVERAL_PATIENTS` (and the
     document's subject names none of them) or `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
-    `practice_codes` are the ODS codes of the patient's practice and of the receiver.
+    `practice_codes` are the ODS codes of the patient's practice and of the receiver; `identity` is the id of
+    a CDA document, which is the same in whatever envelope it comes. `rejection` says why a use case whose
+    receivers take its kind alone does not send it.
     """
 
     event: str | None
@@ -65,6 +105,9 @@ class MessageFacts:
     document_version: str | None
     response: ResponseFacts | None
     practice_codes: frozenset[str] = frozenset()
+    identity: str | None = None
+    kind: MessageKind = MessageKind.FHIR
+    rejection: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +129,8 @@ class Reading:
 
     `facts` is None for an opaque file, which only a sidecar can address; it has `content` instead. `sha256`
     is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are reasons for which
-    a recipient's system may reject a message that is readable here, each with what to do: sentences.
+    a recipient's system may reject a message that is readable here, each with what to do: sentences. `hl7` is
+    what a file of HL7 v2 holds, which is opaque as well.
     """
 
     facts: MessageFacts | None
@@ -94,3 +138,4 @@ class Reading:
     size_bytes: int
     content: Content | None = None
     oddities: tuple[tuple[str, str], ...] = ()
+    hl7: "Hl7File | None" = None

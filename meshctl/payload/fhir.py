@@ -52,6 +52,7 @@ _ORGANIZATION: Final[Outline] = {"id": _VALUE, "identifier": _IDENTIFIER, "name"
 _CONTAINED: Final[Outline] = {"Patient": _PATIENT, "Organization": _ORGANIZATION}
 _COMPOSITION: Final[Outline] = {
     "id": _VALUE,
+    "meta": {"versionId": _VALUE},
     "contained": _CONTAINED,
     "extension": _EXTENSION,
     "title": _VALUE,
@@ -150,8 +151,14 @@ def read_json(data: bytes | bytearray) -> Tree | None:
 
     A message is read strictly: a key given twice, an invalid number or a character that FHIR does not allow
     is rejected, as two readers could understand two things. Raises Rejection `payload_json_broken` for what
-    begins like a FHIR Bundle and is not sound JSON, RecursionError for excessive nesting.
+    begins like a FHIR Bundle and is not sound JSON, `payload_too_complex`, RecursionError for excessive
+    nesting.
     """
+    if sum(map(data.count, _BETWEEN_VALUES)) > _MOST_JSON_VALUES:
+        # A gigabyte of memory would be needed to see what it is.
+        if looks_like_message(bytes(data[:1024])):
+            raise too_complex("It has over a million values.")
+        return None
     reading = _Strictly()
     try:
         document = json.loads(
@@ -248,11 +255,11 @@ def read_xml(data: bytes) -> Tree | None:
         root = etree.fromstring(data, _PARSER)
     except etree.XMLSyntaxError as error:
         line, column = error.position
-        raise _rejection_of(error, f" at line {line}, column {column}") from None
+        raise rejection_of(error, f" at line {line}, column {column}") from None
     return _xml_tree(root, WANTED) if root.tag == ROOT else None
 
 
-def _rejection_of(error: etree.XMLSyntaxError, where: str = "") -> Rejection:
+def rejection_of(error: etree.XMLSyntaxError, where: str = "") -> Rejection:
     """Return the rejection for a parser's error; `where` begins with a blank or is empty."""
     if _is_excess(error):
         return too_complex("It is nested more than 256 levels deep, or one text in it is over 10 MB.")
@@ -291,10 +298,11 @@ def _xml_tree(element: etree._Element, wanted: Wanted) -> Tree:
     return tree
 
 
-_MOST_KEPT: Final = 50_000
-_MOST_ELEMENTS: Final = 5_000_000
+MOST_KEPT: Final = 50_000
+_BETWEEN_VALUES, _MOST_JSON_VALUES = (b"{", b"[", b","), 1_000_000
+MOST_ELEMENTS: Final = 5_000_000
 # libxml2 keeps an incomplete tag in memory, by itself up to tens of megabytes.
-_MOST_BYTES_BETWEEN_TAGS: Final = 10_000_000
+MOST_BYTES_BETWEEN_TAGS: Final = 10_000_000
 
 
 class XmlStream:
@@ -318,14 +326,14 @@ class XmlStream:
         try:
             self._parser.feed(piece)
         except etree.XMLSyntaxError as error:
-            raise _rejection_of(error) from None
+            raise rejection_of(error) from None
         except _AnotherKindError:
             return False
-        if self._outliner.elements > _MOST_ELEMENTS:
+        if self._outliner.elements > MOST_ELEMENTS:
             raise too_complex("It has over five million elements.")
         moved_on = self._outliner.elements > elements_before
         self._bytes_since_tag = 0 if moved_on else self._bytes_since_tag + len(piece)
-        if self._bytes_since_tag > _MOST_BYTES_BETWEEN_TAGS:
+        if self._bytes_since_tag > MOST_BYTES_BETWEEN_TAGS:
             raise too_complex("One text in it, other than an attached document, is over 10 MB.")
         return True
 
@@ -334,7 +342,7 @@ class XmlStream:
         try:
             self._parser.close()
         except etree.XMLSyntaxError as error:
-            raise _rejection_of(error) from None
+            raise rejection_of(error) from None
         return self._outliner.root
 
 
@@ -369,15 +377,15 @@ class _Outliner:
             return
         name, inner = found
         self._kept += 1
-        if self._kept > _MOST_KEPT:
+        if self._kept > MOST_KEPT:
             raise too_complex("It has far more patients, organisations and documents than a message has.")
         if inner is None:
             self._unwanted_depth = 1
-            value = value_of(_attribute(attributes, "value"))
+            value = value_of(attribute_of(attributes, "value"))
             if value is not None:
                 tree.setdefault(name, []).append(value)
             return
-        url = value_of(_attribute(attributes, "url")) if name == "extension" else None
+        url = value_of(attribute_of(attributes, "url")) if name == "extension" else None
         made: Tree = {"url": [url]} if url else {}
         tree.setdefault(name, []).append(made)
         self._open.append((name, inner, made, self._kept - 1))
@@ -404,6 +412,7 @@ class _Outliner:
         """Do nothing; the parser calls it."""
 
 
-def _attribute(attributes: Mapping[str, str], name: str) -> str:
+def attribute_of(attributes: Mapping[str, str], name: str) -> str:
+    """Return an attribute as a parser's target gets it, an empty text where it is missing."""
     # Without resolving entities, libxml2 gives every `&` to a target as `&#38;`.
     return attributes.get(name, "").replace("&#38;", "&")

@@ -2,8 +2,9 @@
 
 A practice's system files an ITK3 message (FHIR STU3) whose document Bundle holds Composition, attachment,
 author, custodian and patient; it cannot file a bare PDF. Numbers in comments are those of GP Connect
-Messaging 1.3 (GPCM-SD-n). Entries stand in the order of its published example, elements in the order of FHIR,
-which the example breaks in places: a validator rejects it there.
+Messaging 1.3.1 (GPCM-SD-n); Send Document 2.0.2 keeps most of them. Entries stand in the order of the
+published example, elements in the order of FHIR, which the example breaks in places: a validator rejects it
+there.
 
 A message is made in pieces, with places for the base64 of the attachments, so that a large document is never
 held in memory.
@@ -26,7 +27,7 @@ from lxml import etree
 from meshctl.mesh.address import Patient
 from meshctl.mesh.codes import SUCCESS, CodeMeaning
 from meshctl.mesh.use_cases import DocumentGuide
-from meshctl.payload.sidecar import SidecarAuthor, SidecarDocument, SidecarPatient
+from meshctl.payload.sidecar import SidecarAddress, SidecarAuthor, SidecarDocument, SidecarPatient
 
 REPORT_OF_ENCOUNTER: Final = ("371531000", "Report of clinical encounter")
 """The SNOMED code and name of a document whose sidecar gives no type (GPCM-SD-115)."""
@@ -47,7 +48,9 @@ _ODS_CODE: Final = "https://fhir.nhs.uk/Id/ods-organization-code"
 _NHS_NUMBER: Final = "https://fhir.nhs.uk/Id/nhs-number"
 _SDS_USER_ID: Final = "https://fhir.nhs.uk/Id/sds-user-id"
 _VERIFICATION: Final = "CareConnect-NHSNumberVerificationStatus-1"
-_TITLES: Final = frozenset({"dr", "mr", "mrs", "ms", "miss", "prof", "professor", "sister", "nurse"})
+_SNOMED: Final = "http://snomed.info/sct"
+# What Send Document 2.0.2 shows where an author has no SDS user id; the identifier itself is mandatory.
+_NO_SDS_USER_ID: Final = "UNK"
 # A multiple of three, so that the base64 of the pieces is the base64 of the whole.
 _CHUNK_BYTES: Final = 3 << 18
 
@@ -74,6 +77,8 @@ class Attachment:
 class Document:
     """The content of a message. `subject` is the control file's; `version` counts from 1.
 
+    `written` says when the document was written, as FHIR writes a day or an instant; None where nothing does.
+
     `patient` is checked. What needs no check is taken from `patient_details` and `details`, which are
     `patient` and `document` of the sidecar. `replaces` names the message whose document this one replaces, by
     the identifier of its Bundle.
@@ -86,9 +91,9 @@ class Document:
     patient_details: SidecarPatient
     details: SidecarDocument
     type_code: str
-    type_display: str
+    type_display: str | None
     title: str
-    written_at: datetime
+    written: str | None
     made_at: datetime
     version: int
     sender_reference: str
@@ -223,22 +228,33 @@ def _document(bundle: etree._Element, document: Document, ids: MessageIds) -> No
 
 
 def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> None:
-    composition = _entry(inner, "Composition", ids.composition, f"{_CARE_CONNECT}CareConnect-Composition-1")
+    composition = _entry(
+        inner,
+        "Composition",
+        ids.composition,
+        f"{_CARE_CONNECT}CareConnect-Composition-1",
+        version=document.version,  # Send Document 1.3.2 and 2
+    )
     text = _put(composition, "text")  # 119
     _put(text, "status", "generated")
     division = etree.fromstring(f'<div xmlns="{_XHTML}"/>')
     etree.SubElement(division, f"{{{_XHTML}}}p").text = document.subject
     text.append(division)
+    setting = document.details.care_setting
+    if setting is not None:
+        extension = _put(
+            composition, "extension", url=f"{_CARE_CONNECT}Extension-CareConnect-CareSettingType-1"
+        )
+        concept = _put(extension, "valueCodeableConcept")
+        _coding(_put(concept, "coding"), _SNOMED, setting.code, setting.display)
     _identifier(composition, _RFC4122, ids.composition)
     _put(composition, "status", "final")  # 114
     _coding(
-        _put(_put(composition, "type"), "coding"),
-        "http://snomed.info/sct",
-        document.type_code,
-        document.type_display,
+        _put(_put(composition, "type"), "coding"), _SNOMED, document.type_code, document.type_display
     )  # 115
     _reference(composition, "subject", ids.patient)  # 120
-    _put(composition, "date", _instant(document.written_at))  # 116
+    # Not when the document was written: both guides say that the date is when the message was made.
+    _put(composition, "date", _instant(document.made_at))  # 116
     if document.author is None:
         # FHIR wants an author; without a person it is the organisation, by its name alone.
         _put(_put(composition, "author"), "display", document.organisation.name)
@@ -251,6 +267,12 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
         relation = _put(composition, "relatesTo")  # 123
         _put(relation, "code", "replaces")
         _identifier(relation, _RFC4122, document.replaces, "targetIdentifier")
+    if document.written is not None:
+        # Where Send Document 2 has the document's own date (1.3.2 allows it, 1.3.1 does not speak of it).
+        # With an end, as a period without one is still going on.
+        period = _put(_put(composition, "event"), "period")
+        _put(period, "start", document.written)
+        _put(period, "end", document.written)
     for attachment, identity in zip(document.attachments, ids.attachments, strict=True):
         section = _put(composition, "section")  # 124
         _put(section, "title", attachment.title)
@@ -259,17 +281,11 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
 
 def _author(inner: etree._Element, author: SidecarAuthor, ids: MessageIds) -> None:
     practitioner = _entry(inner, "Practitioner", ids.author, f"{_CARE_CONNECT}CareConnect-Practitioner-1")
-    if author.sds_user_id:
-        _identifier(practitioner, _SDS_USER_ID, author.sds_user_id)  # 032
+    _identifier(practitioner, _SDS_USER_ID, author.sds_user_id or _NO_SDS_USER_ID)  # 032
+    # As one text: which words of "Dr Anna van der Waals MBBS FRCP" are the family name is not known.
     name = _put(practitioner, "name")  # 033
     _put(name, "use", "official")
-    *others, family = (author.name or "").split()
-    prefixes = others[:1] if others and others[0].rstrip(".").casefold() in _TITLES else []
-    _put(name, "family", family)
-    for given in others[len(prefixes) :]:
-        _put(name, "given", given)
-    for prefix in prefixes:
-        _put(name, "prefix", prefix)
+    _put(name, "text", author.name)
     if author.phone:
         _telecom(practitioner, "phone", author.phone)  # 034
 
@@ -307,15 +323,33 @@ def _patient(inner: etree._Element, document: Document, ids: MessageIds) -> None
     if details.gender:
         _put(element, "gender", details.gender)
     _put(element, "birthDate", patient.date_of_birth.isoformat())  # 037
+    # FHIR-PDS-02 of the ITK3 guide wants the address with a number that is not verified. Otherwise Send
+    # Document expects none, as the practice has it from PDS.
+    if details.address is not None and not details.verified:
+        _address(element, details.address)
 
 
-def _entry(bundle: etree._Element, kind: str, identity: UUID, profile: str | None) -> etree._Element:
+def _address(patient: etree._Element, details: SidecarAddress) -> None:
+    address = _put(patient, "address")
+    _put(address, "use", "home")
+    for line in details.lines or ():
+        _put(address, "line", line)
+    if details.postcode:
+        _put(address, "postalCode", details.postcode)
+
+
+def _entry(
+    bundle: etree._Element, kind: str, identity: UUID, profile: str | None, version: int | None = None
+) -> etree._Element:
     entry = _put(bundle, "entry")
     _put(entry, "fullUrl", f"urn:uuid:{identity}")
     resource = _put(_put(entry, "resource"), kind)
     _put(resource, "id", identity)
     if profile is not None:
-        _put(_put(resource, "meta"), "profile", profile)
+        meta = _put(resource, "meta")
+        if version is not None:
+            _put(meta, "versionId", version)
+        _put(meta, "profile", profile)
     return resource
 
 
@@ -328,9 +362,11 @@ def _identifier(
     return identifier
 
 
-def _coding(parent: etree._Element, system: str, code: str, display: str) -> None:
-    for element, value in (("system", system), ("code", code), ("display", display)):
-        _put(parent, element, value)
+def _coding(parent: etree._Element, system: str, code: str, display: str | None) -> None:
+    _put(parent, "system", system)
+    _put(parent, "code", code)
+    if display is not None:
+        _put(parent, "display", display)
 
 
 def _telecom(parent: etree._Element, system: str, value: str) -> None:
@@ -378,14 +414,26 @@ class ResponseIds(NamedTuple):
 
 
 def write_response(
-    ids: ResponseIds, meaning: CodeMeaning, *, identifier: str, endpoint: str, at: datetime
+    ids: ResponseIds,
+    meaning: CodeMeaning,
+    *,
+    identifier: str,
+    endpoint: str,
+    ods_code: str | None,
+    at: datetime,
 ) -> bytes:
-    """Return the response of `endpoint`, a mailbox, to the message with this identifier."""
+    """Return the response of `endpoint`, a mailbox, to the message with this identifier.
+
+    `ods_code` is the sender's (GPCM-SD-053); without one the response names no sender.
+    """
     is_positive = meaning.status == SUCCESS
     text = _template().format(
         bundle_id=ids.bundle,
         header_id=ids.header,
         outcome_id=ids.outcome,
+        # Made of the others, so that these are what they were before a response named its sender.
+        sender_id=uuid.uuid5(UUID(ids.header), "sender"),
+        ods_code=_quoted(ods_code or ""),
         at=at.isoformat(timespec="seconds"),
         endpoint=_quoted(endpoint),
         request_id=_quoted(identifier),
@@ -395,7 +443,14 @@ def write_response(
         code=meaning.code,
         meaning=_quoted(meaning.meaning),
     )
-    return text.encode()
+    if ods_code is not None:
+        return text.encode()
+    message = etree.fromstring(text.encode())
+    etree.strip_elements(message, f"{{{_FHIR}}}sender")
+    for entry in message.findall("{*}entry"):
+        if entry.find("{*}resource/{*}Organization") is not None:
+            message.remove(entry)
+    return etree.tostring(message, encoding="UTF-8", xml_declaration=True)
 
 
 def _quoted(text: str) -> str:

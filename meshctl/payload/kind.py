@@ -75,9 +75,13 @@ def _check_not_wide_message(head: bytes) -> None:
 
 
 class Prolog:
-    """What stands before the root element of XML, in pieces; the first has 1 KiB or is the whole file."""
+    """What stands before the root element of XML, in pieces; the first has 1 KiB or is the whole file.
+
+    `root` is the name of that element without its prefix, once it was seen.
+    """
 
     def __init__(self) -> None:
+        self.root = b""
         self._seen_bytes = 0
         self._rest = b""
         self._inside = b""
@@ -129,7 +133,7 @@ class Prolog:
 
     def _root(self, start: bytes) -> Form:
         tag = _TAG_NAME.match(start)
-        name = tag[1] if tag else b""
+        name = self.root = tag[1] if tag else b""
         # HTML is opaque, but a message does not become HTML by a DOCTYPE that says so.
         if self._is_html and name == b"Bundle":
             raise dtd()

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from meshctl.payload.facts import (
+    CONFIDENTIAL,
     SEVERAL_NHS_NUMBERS,
-    SEVERAL_PATIENTS,
     MessageFacts,
     PatientFacts,
     ResponseFacts,
+    one_patient,
 )
 from meshctl.payload.fhir import FOCUS_KINDS, Tree, part, parts, text, texts
 
@@ -32,9 +33,8 @@ _ODS_CODE_SYSTEMS = frozenset(
 )
 _PRACTICE = "generalPractitioner"
 _ITK_CODE = re.compile(r"[123][0-9]{4}")
+_SHORT_NUMBER = re.compile("[0-9]{1,9}")
 _VERSION_NUMBER = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument-versionNumber"
-# N normal, R restricted, V very restricted (HL7 v3 Confidentiality, which Composition.confidentiality takes).
-_CONFIDENTIAL = frozenset({"R", "V"})
 # Converters from HL7 v3 and CDA write the NHS number's OID.
 _NHS_NUMBER_SYSTEMS = frozenset(
     {
@@ -84,7 +84,7 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
         references=_references(bundle, header),
         acknowledgements=_acknowledgements(header.tree),
         title=text(document, "title"),
-        confidential=(text(document, "confidentiality") or "").upper() in _CONFIDENTIAL,
+        confidential=(text(document, "confidentiality") or "").upper() in CONFIDENTIAL,
         practice_name=text(practice, "name"),
         ods_code=_ods_code(practice),
         patient=patient,
@@ -199,11 +199,15 @@ def _acknowledgements(header: Tree) -> tuple[str, ...] | None:
 
 
 def _document_version(document: Tree) -> str | None:
-    """Return the version in FHIR's own extension; Composition has no element for it."""
+    """Return the version of a document: in FHIR's own extension, else in `meta` (Send Document 1.3.2 and 2).
+
+    A server may number there what it stores, with whatever it likes: only a short number is a version.
+    """
     for extension in parts(document, "extension"):
         if text(extension, "url") == _VERSION_NUMBER:
             return text(extension, "valueString")
-    return None
+    version = text(part(document, "meta"), "versionId") or ""
+    return version if _SHORT_NUMBER.fullmatch(version) else None
 
 
 def _response(header: Tree, resources: Iterable[Resource]) -> ResponseFacts | None:
@@ -291,14 +295,7 @@ def choose_patient(
     chosen: list[Resource] = []
     for subject, home in subjects:
         chosen += _subjects_patients(subject, home, everyone)
-    candidates = chosen or everyone
-    if not candidates:
-        return None, None
-    people = [_patient_facts(candidate.tree, today) for candidate in candidates]
-    first, problem = people[0]
-    if any(person != first for person, _ in people[1:]):
-        return None, SEVERAL_PATIENTS
-    return (None, problem) if problem else (first, None)
+    return one_patient([_patient_facts(candidate.tree, today) for candidate in chosen or everyone])
 
 
 def _subjects_patients(subject: Tree, home: int, everyone: Sequence[Resource]) -> list[Resource]:

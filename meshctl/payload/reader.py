@@ -1,11 +1,11 @@
-"""Read one file: its facts if it is a FHIR message, its SHA-256, and whether it may be read at all.
+"""Read one file: what it says if it is a message (FHIR, ITK2, HL7 v2), its SHA-256, whether it may be read.
 
 Memory and time stay bounded whatever was dropped: up to `SMALL_BYTES` a file is read whole, above that in
 pieces. No error quotes content, no entity is expanded, nothing is fetched or written.
 
-The middle of each attached document in a large file is left out, so that the parser gets little of it. A
-piece is trimmed only if all of it is base64 (and its line ends, as each format may escape them). Both its
-ends stay, so the value stays longer than `VALUE_CHARS`, and no value that matters is changed. In place of
+The middle of each attached document in a large FHIR message is left out, so that the parser gets little of
+it. A piece is trimmed only if all of it is base64 (and its line ends, as each format may escape them). Both
+its ends stay, so the value stays longer than `VALUE_CHARS`, and no value that matters is changed. In place of
 the middle goes one character that the format allows within values and comments, and nowhere in markup: so
 trimming never makes a broken file well-formed.
 """
@@ -15,13 +15,19 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from meshctl import clock
 from meshctl.errors import Rejection
-from meshctl.payload.document import content_of
-from meshctl.payload.facts import MessageFacts, Reading
+from meshctl.payload.document import TEXT, content_of
+from meshctl.payload.facts import Content, MessageFacts, MessageKind, Reading
 from meshctl.payload.fhir import VALUE_CHARS, Tree, XmlStream, read_json, read_xml
+from meshctl.payload.hl7_document import read_hl7, unreadable_hl7
+from meshctl.payload.hl7_v2 import LARGEST_BYTES as LARGEST_HL7_BYTES
+from meshctl.payload.hl7_v2 import is_hl7
+from meshctl.payload.itk2 import ROOT_NAMES as ITK2_ROOTS
+from meshctl.payload.itk2 import read_itk2
 from meshctl.payload.kind import (
     Form,
     Prolog,
@@ -37,8 +43,11 @@ from meshctl.platform import system
 from meshctl.sizes import size_text
 
 SMALL_BYTES: Final = 1024 * 1024
+KEPT_BYTES: Final = 64 * 1024
+"""The content of a larger file is not kept in memory while others are judged."""
 OPAQUE_BYTES_WORTH_HASHING: Final = 64 * 1024 * 1024
 _PIECE_BYTES: Final = 256 * 1024
+_HL7_HEAD_BYTES: Final = 1024
 _BUNDLE_HINT: Final = re.compile(rb'"resourceType"[ \t\r\n]{0,99}:[ \t\r\n]{0,99}"Bundle"')
 _HINT_BYTES: Final = 256
 _BEGINS_WITH_MARK: Final = (
@@ -52,12 +61,13 @@ _IS_JSON: Final = (
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
-def read_payload(descriptor: int, size_bytes: int, *, hash_always: bool = False) -> Reading:
+def read_payload(descriptor: int, size_bytes: int) -> Reading:
     """Return what the regular file open at `descriptor` says, read from its start.
 
     A small file that begins with `<` must be well-formed XML, unless it is HTML; a large one that is not a
     FHIR message is judged by its beginning. An opaque file over 64 MiB is not read beyond its first MiB and
-    has no SHA-256, unless with `hash_always`.
+    has no SHA-256. A file of HL7 v2 is read whole up to `LARGEST_HL7_BYTES`; what is wrong with it is in the
+    outcome, as a use case may send it as it is.
 
     Raises Rejection: `payload_empty`, `payload_changed` (its size is no longer `size_bytes`),
     `payload_encoding`, `payload_dtd`, `payload_xml_broken`, `payload_json_broken`, `payload_too_complex`.
@@ -65,7 +75,7 @@ def read_payload(descriptor: int, size_bytes: int, *, hash_always: bool = False)
     if size_bytes <= SMALL_BYTES:
         return read_content(load_content(descriptor, size_bytes))
     try:
-        return _read_large(descriptor, size_bytes, hash_always=hash_always)
+        return _read_large(descriptor, size_bytes)
     except RecursionError:
         raise _too_deep() from None
 
@@ -85,67 +95,76 @@ def load_content(descriptor: int, size_bytes: int) -> bytes:
 
 
 def read_content(data: bytes) -> Reading:
-    """Read what a file of at most `SMALL_BYTES` holds, as `read_payload` does."""
+    """Read what a file of at most `SMALL_BYTES` holds, or one of HL7 v2, as `read_payload` does."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    if is_hl7(data[:_HL7_HEAD_BYTES]):
+        return Reading(None, sha256, len(data), Content(None), hl7=read_hl7(data, KEPT_BYTES))
     try:
-        facts = _facts(_tree_of(data))
+        facts = _facts_of(data)
     except RecursionError:
         raise _too_deep() from None
-    content = None
+    content, hl7 = None, None
     if facts is None:
         content = content_of(data, len(data), lambda most_bytes, at: data[at : at + most_bytes])
-    odd = _oddities(data) if facts is not None else ()
-    return Reading(facts, hashlib.sha256(data).hexdigest(), len(data), content, odd)
+        hl7 = unreadable_hl7(data, is_text=content.content_type == TEXT)
+    return Reading(facts, sha256, len(data), content, _oddities(facts, data), hl7)
 
 
 def _too_deep() -> Rejection:
     return too_complex("It is nested hundreds of levels deep.")
 
 
-def _tree_of(data: bytes) -> Tree | None:
+def _facts_of(data: bytes) -> MessageFacts | None:
     form = form_of(data)
     if form is Form.JSON:
-        return read_json(data)
+        return _fhir_facts(read_json(data))
     if form is Form.XML:
-        begun = Prolog().feed(data)
+        prolog = Prolog()
+        begun = prolog.feed(data)
         if begun is None:
             raise broken_xml()
         if begun is Form.XML:
-            return read_xml(data)
+            itk2 = read_itk2([data]) if prolog.root in ITK2_ROOTS else None
+            return itk2 or _fhir_facts(read_xml(data))
     return None
 
 
-def _facts(tree: Tree | None) -> MessageFacts | None:
+def _fhir_facts(tree: Tree | None) -> MessageFacts | None:
     return None if tree is None else message_facts(tree, clock.now().date().isoformat())
 
 
-def _read_large(descriptor: int, size_bytes: int, *, hash_always: bool) -> Reading:
+def _read_large(descriptor: int, size_bytes: int) -> Reading:
     head = system.read_at(descriptor, SMALL_BYTES, 0)
     if head.isspace():
         # Behind so many blanks there might be a message, about anybody.
         raise too_complex("It begins with more than 1 MB of blanks.")
+    if is_hl7(head[:_HL7_HEAD_BYTES]) and size_bytes <= LARGEST_HL7_BYTES:
+        return read_content(load_content(descriptor, size_bytes))
     form = form_of(head)
     sha256 = hashlib.sha256()
     pieces = _pieces(descriptor, size_bytes, sha256.update)
-    tree = None
+    facts = None
     if form is Form.XML:
-        tree = _stream_xml(pieces)
+        facts = _stream_xml(pieces)
     elif form is Form.JSON and (may_be_large_message(head) or _names_a_bundle(descriptor)):
-        tree = _gather_json(pieces)
-    facts = _facts(tree)
-    content = None
+        facts = _fhir_facts(_gather_json(pieces))
+    content, hl7 = None, None
     if facts is None:
         content = content_of(
             head, size_bytes, lambda most_bytes, at: system.read_at(descriptor, most_bytes, at)
         )
-    if tree is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING and not hash_always:
-        return Reading(None, None, size_bytes, content)
+        hl7 = unreadable_hl7(head, is_text=content.content_type == TEXT)
+    if facts is None and size_bytes > OPAQUE_BYTES_WORTH_HASHING:
+        return Reading(None, None, size_bytes, content, hl7=hl7)
     for _ in pieces:
         pass
-    return Reading(facts, sha256.hexdigest(), size_bytes, content, _oddities(head) if facts else ())
+    return Reading(facts, sha256.hexdigest(), size_bytes, content, _oddities(facts, head), hl7)
 
 
-def _oddities(head: bytes) -> tuple[tuple[str, str], ...]:
-    """Return what is odd about how a message is written, for which some receivers reject it."""
+def _oddities(facts: MessageFacts | None, head: bytes) -> tuple[tuple[str, str], ...]:
+    """Return what is odd about how a FHIR message is written, for which some receivers reject it."""
+    if facts is None or facts.kind is not MessageKind.FHIR:
+        return ()
     odd = [_BEGINS_WITH_MARK] if head.startswith(codecs.BOM_UTF8) else []
     if form_of(head) is Form.JSON:
         odd.append(_IS_JSON)
@@ -176,16 +195,24 @@ def _pieces(descriptor: int, size_bytes: int, see: Callable[[bytes], None]) -> I
         raise changed()
 
 
-def _stream_xml(pieces: Iterator[bytes]) -> Tree | None:
-    prolog, trimmer, stream = Prolog(), Trimmer(XML), XmlStream()
-    form = None
-    for piece in pieces:
-        form = form or prolog.feed(piece)
-        if form is Form.OPAQUE or not stream.feed(trimmer.trim(piece)):
-            return None
+def _stream_xml(pieces: Iterator[bytes]) -> MessageFacts | None:
+    prolog, form = Prolog(), None
+    # At most as much as may come before a root element.
+    held = []
+    while form is None and (piece := next(pieces, None)) is not None:
+        held.append(piece)
+        form = prolog.feed(piece)
     if form is None:
         raise broken_xml()
-    return stream.close() if stream.feed(trimmer.rest()) else None
+    if form is Form.OPAQUE:
+        return None
+    if prolog.root in ITK2_ROOTS:
+        return read_itk2(chain(held, pieces))
+    trimmer, stream = Trimmer(XML), XmlStream()
+    for piece in chain(held, pieces):
+        if not stream.feed(trimmer.trim(piece)):
+            return None
+    return _fhir_facts(stream.close()) if stream.feed(trimmer.rest()) else None
 
 
 def _gather_json(pieces: Iterator[bytes]) -> Tree | None:

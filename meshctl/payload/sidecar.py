@@ -14,12 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 
 from meshctl.errors import Rejection
+from meshctl.mesh.snomed import is_concept_id
 from meshctl.safe_xml import NOT_XML
 from meshctl.sizes import size_text
 
@@ -27,6 +36,7 @@ SIDECAR_BYTES: Final = 1024 * 1024
 LAST_VERSION: Final = 999_999_999
 """The highest number of a version: shorter than an NHS number."""
 
+SDS_USER_ID: Final = re.compile("[0-9]{12}")
 _LIKE_A_KEY: Final = re.compile(r"[a-z_][A-Za-z_-]{0,39}[0-9]{0,2}")
 _MOST_FAULTS_SHOWN: Final = 5
 _TEXT: Final = "text in quotes, at most {} characters, none of them a control character"
@@ -60,19 +70,53 @@ def _without_control_characters(text: str) -> str:
     return text
 
 
+def _given(text: str) -> str | None:
+    # Programs write an empty text, or a blank, where they have no value.
+    return text or None
+
+
+def _concept(code: str) -> str:
+    if not is_concept_id(code):
+        raise ValueError
+    return code
+
+
+def _sds_user_id(text: str | None) -> str | None:
+    if text is not None and SDS_USER_ID.fullmatch(text) is None:
+        raise ValueError
+    return text
+
+
 def _code_alone(value: object) -> object:
-    return {"code": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"code": value} if value.strip() else None
+    return value
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _lines_of(value: object) -> object:
+    # A cell of an index and an option are one text.
+    return re.split("[,\n]", value) if isinstance(value, str) else value
+
+
+def _not_blank(lines: tuple[str | None, ...]) -> tuple[str, ...] | None:
+    return tuple(line for line in lines if line) or None
+
+
+_Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]
 _checked = AfterValidator(_without_control_characters)
-_Short = Annotated[str, Field(max_length=64), _checked, _Expected(_TEXT.format(64))]
-_Long = Annotated[str, Field(max_length=255), _checked, _Expected(_TEXT.format(255))]
-_LocalId = Annotated[str, Field(max_length=300), _checked, _Expected(_TEXT.format(300))]
-_Line = Annotated[str, Field(max_length=1000), _checked, _Expected(_TEXT.format(1000))]
+_if_given = AfterValidator(_given)
+_Short = Annotated[_Stripped, Field(max_length=64), _checked, _if_given, _Expected(_TEXT.format(64))]
+_Long = Annotated[_Stripped, Field(max_length=255), _checked, _if_given, _Expected(_TEXT.format(255))]
+_Line = Annotated[_Stripped, Field(max_length=1000), _checked, _if_given, _Expected(_TEXT.format(1000))]
+# Of these an empty one is a value: it stands in place of the use case's template, and `meshctl resend` writes
+# it for a message that had an empty one.
+_LocalId = Annotated[_Stripped, Field(max_length=300), _checked, _Expected(_TEXT.format(300))]
+_Subject = Annotated[_Stripped, Field(max_length=1000), _checked, _Expected(_TEXT.format(1000))]
+_Name = Annotated[_Stripped, Field(min_length=1, max_length=255), _checked, _Expected(_TEXT.format(255))]
 _Flag = Annotated[bool, _Expected("true or false")]
 _Version = Annotated[
     Annotated[int, Field(ge=0, le=LAST_VERSION)] | _Short,
@@ -89,12 +133,26 @@ _Gender = Annotated[
     Literal["male", "female", "other", "unknown"], _Expected('"male", "female", "other" or "unknown"')
 ]
 _SnomedCode = Annotated[
-    str, Field(pattern="^[0-9]{6,18}$"), _Expected("a SNOMED code in quotes, 6 to 18 digits")
+    _Stripped,
+    AfterValidator(_concept),
+    _Expected("the SNOMED code of a concept in quotes, 6 to 18 digits, the last of which is its check digit"),
 ]
+_SdsUserId = Annotated[
+    _Short, AfterValidator(_sds_user_id), _Expected("an SDS user id in quotes, twelve digits")
+]
+# The name of a file is taken as it is.
+_FileName = Annotated[str, Field(min_length=1, max_length=255), _checked]
 _Files = Annotated[
-    tuple[_Long, ...],
+    tuple[_FileName, ...],
     Field(strict=False, max_length=20),
     _Expected("a list of at most 20 names of files beside this one"),
+]
+_Lines = Annotated[
+    tuple[_Long, ...],
+    Field(strict=False, max_length=10),
+    BeforeValidator(_lines_of),
+    AfterValidator(_not_blank),
+    _Expected("a list of at most 10 lines in quotes, or one text with commas between them"),
 ]
 _Acknowledgements = Annotated[
     tuple[Literal["infrastructure", "business"], ...],
@@ -114,6 +172,17 @@ class SidecarPart(BaseModel):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return ()
+
+
+class SidecarAddress(SidecarPart):
+    """Where a patient lives."""
+
+    lines: Annotated[_Lines | None, Option("--address-lines S")] = Field(
+        None, description="The patient's address without the postcode, commas between its lines."
+    )
+    postcode: Annotated[_Short | None, Option("--postcode P"), _Mark.NAMES_PATIENT] = Field(
+        None, description="The postcode of the address."
+    )
 
 
 class SidecarPatient(SidecarPart):
@@ -146,6 +215,9 @@ class SidecarPatient(SidecarPart):
     verified: Annotated[_Flag | None, Option("--verified")] = Field(
         None, description="The NHS number was traced on PDS."
     )
+    address: SidecarAddress | None = Field(
+        None, description="Where the patient lives; sent where the NHS number is not verified."
+    )
 
 
 class SidecarAuthor(SidecarPart):
@@ -154,7 +226,7 @@ class SidecarAuthor(SidecarPart):
     name: Annotated[_Long | None, Option("--author-name S")] = Field(
         None, description="Who wrote the document.", examples=["Dr Gary Pritchard"]
     )
-    sds_user_id: Annotated[_Short | None, Option("--author-sds-id N")] = Field(
+    sds_user_id: Annotated[_SdsUserId | None, Option("--author-sds-id N")] = Field(
         None, description="The SDS id of the author."
     )
     phone: Annotated[_Short | None, Option("--author-phone N")] = Field(
@@ -169,19 +241,33 @@ class SidecarDocumentType(SidecarPart):
     display: _Long | None = Field(None, description="The name of the code.")
 
 
+class SidecarCareSetting(SidecarPart):
+    """The service that a document comes from; the profile of the NHS wants code and name."""
+
+    code: _SnomedCode = Field(
+        description="The SNOMED code of the service, of FHIR UK Core's list of care settings.",
+        examples=["789718008"],
+    )
+    display: _Name = Field(description="The name of the code.", examples=["Cardiology service"])
+
+
 class SidecarDocument(SidecarPart):
     """What the message around a document says of it."""
 
     type: Annotated[
-        Annotated[SidecarDocumentType, BeforeValidator(_code_alone)] | None,
+        SidecarDocumentType | None,
+        BeforeValidator(_code_alone),
         Option("--document-type CODE"),
         _Expected("a SNOMED code in quotes, or an object with `code` and `display`"),
     ] = Field(None, description="What kind of document it is: a SNOMED code.")
     title: _Line | None = Field(None, description="The title of the document, where `title` is not given.")
     date: Annotated[_Short | None, Option("--document-date D")] = Field(
         None,
-        description="When the document was written: YYYY-MM-DD or YYYY-MM-DDThh:mm.",
+        description="When the document was written: YYYY-MM-DD, or YYYY-MM-DDThh:mm, local or with offset.",
         examples=["2026-11-20"],
+    )
+    care_setting: Annotated[SidecarCareSetting | None, _Mark.NO_COLUMN] = Field(
+        None, description="The service that the document comes from."
     )
     author: SidecarAuthor | None = Field(None, description="The person who wrote the document.")
     sender_reference: Annotated[_Long | None, Option("--sender-reference S")] = Field(
@@ -195,7 +281,9 @@ class SidecarDocument(SidecarPart):
     confidential: Annotated[_Flag | None, Option("--confidential")] = Field(
         None, description="The document is confidential: the Subject does not say who sends it."
     )
-    attachments: _Files | None = Field(None, description="Further files of the document, beside this one.")
+    attachments: Annotated[_Files | None, _Mark.NO_COLUMN] = Field(
+        None, description="Further files of the document, beside this one."
+    )
 
 
 class Sidecar(SidecarPart):
@@ -222,7 +310,7 @@ class Sidecar(SidecarPart):
         None, description="The patient's full name, for the Subject."
     )
     version: _Version | None = Field(None, description="The document's version, for the Subject.")
-    subject: Annotated[_Line | None, Option("--subject T")] = Field(
+    subject: Annotated[_Subject | None, Option("--subject T")] = Field(
         None, description="The whole Subject, instead of the use case's template."
     )
     local_id: _LocalId | None = Field(
@@ -235,7 +323,7 @@ class Sidecar(SidecarPart):
     ] = Field(None, description="The id of the message that this file sends again.")
     sha256: _Sha256 | None = Field(None, description="The file's SHA-256; a file with another is rejected.")
     size_bytes: _Size | None = Field(None, description="The file's size; a file of another size is rejected.")
-    acknowledgements: _Acknowledgements | None = Field(
+    acknowledgements: Annotated[_Acknowledgements | None, _Mark.NO_COLUMN] = Field(
         None,
         description="Which acknowledgements to await when the payload cannot say: infrastructure, business.",
     )
@@ -269,7 +357,7 @@ class SidecarKey(NamedTuple):
     @property
     def is_column(self) -> bool:
         """True if a column of an index can stand for it: a value, or an object that can be its code alone."""
-        is_value = tuple not in self.types and (self.part is None or "code" in self.part.model_fields)
+        is_value = self.part is None or "code" in self.part.model_fields
         return is_value and _Mark.NO_COLUMN not in self.field.metadata
 
     @property
@@ -320,6 +408,22 @@ def value_at(sidecar: Sidecar, name: str) -> object:
     for part in name.split("."):
         value = getattr(value, part) if value is not None else None
     return value
+
+
+_Part = TypeVar("_Part", bound=SidecarPart)
+
+
+def laid_over(given: _Part | None, beside: _Part | None) -> _Part | None:
+    """Return what two sidecars say together, where what is `given` counts more, key by key."""
+    if given is None or beside is None:
+        return given or beside
+    changes = {}
+    for name, value in given:
+        if isinstance(value, SidecarPart) and not isinstance(value, SidecarDocumentType):
+            changes[name] = laid_over(value, getattr(beside, name))
+        elif value is not None:
+            changes[name] = value
+    return beside.model_copy(update=changes)
 
 
 def nested(values: Mapping[str, object]) -> dict[str, Any]:

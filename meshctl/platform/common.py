@@ -6,15 +6,25 @@ import re
 import stat
 from dataclasses import dataclass
 from os import stat_result
+from typing import TypeAlias
 
 MAY_READ, MAY_WRITE, MAY_SEARCH = 4, 2, 1
 
-STOP, RELOAD = "stop", "reload"
-"""What a daemon can be asked from another process."""
+STOP, RELOAD, SHUTDOWN = "stop", "reload", "shutdown"
+"""What a daemon can be asked from another process, or by Windows."""
 
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|fuse\.(?:sshfs|glusterfs|rclone|s3fs)"
 )
+
+
+def service_name(mailbox_id: str, *, bridge: bool) -> str:
+    """Return the name of a mailbox's service on Windows."""
+    return f"meshctl-bridge-{mailbox_id}" if bridge else f"meshctl-{mailbox_id}"
+
+
+AccountId: TypeAlias = int | str
+"""How the system numbers a user or group: on Windows by the text of a security identifier."""
 
 
 class BeingWrittenError(OSError):
@@ -71,14 +81,3 @@ class Person:
         else:
             shift = 0
         return (stat.S_IMODE(status.st_mode) >> shift) & wanted == wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What one account or group, by its security identifier, may do with a file or folder on Windows."""
-
-    sid: str
-    is_everybody: bool
-    may_read: bool
-    may_write: bool
-    may_replace: bool

@@ -38,6 +38,8 @@ _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 NEVER_REUSES_NUMBERS: bool = False
 """Whether the file system never gives the number of a file to another one."""
+KEEPS_LIST: bool = False
+"""Whether a file that is moved keeps the access list that its first folder gave it."""
 KNOWS_ALL_WRITERS: bool = False
 """Whether `check_nobody_writes` knows of every file whether somebody still writes to it."""
 
@@ -95,6 +97,10 @@ def unlink_if_there(path: str | Path) -> None:
     """Remove a file, if there is one. Raises OSError."""
     with suppress(FileNotFoundError):
         unlink(path)
+
+
+make_folder = os.mkdir
+"""Make a folder with permissions, narrowed by the umask. Raises FileExistsError, OSError."""
 
 
 def set_mode(descriptor: int, mode: int, group_id: int | None = None, path: str = "") -> None:
@@ -341,6 +347,17 @@ def mount_of(path: Path) -> Mount | None:
     points = {mount.point: mount for mount in _mounts()}
     resolved = path.resolve()
     return next((points[str(p)] for p in (resolved, *resolved.parents) if str(p) in points), None)
+
+
+def session_drive(path: Path) -> tuple[str, str] | None:
+    """Return None: there are no drive letters here."""
+    del path
+    return None
+
+
+def may_use(folder: Path, wanted: int) -> bool:
+    """True if the system lets this process do what is `wanted` in a folder: os.R_OK, W_OK and X_OK."""
+    return os.access(folder, wanted, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _is_on_network(status: os.stat_result) -> bool:

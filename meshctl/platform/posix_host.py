@@ -1,4 +1,4 @@
-"""Users, rights and processes of POSIX, and what people type there. `windows_host` has the same names."""
+"""Users, rights and processes of POSIX. `windows_host` has the same names."""
 
 import sys
 
@@ -9,15 +9,15 @@ import grp
 import os
 import pwd
 import re
-import shlex
 import signal
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Access, Person
+from meshctl.platform.access_lists import AccessList, Entry
+from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, AccountId, Person
 
 HAS_MODES: bool = True
 """Whether files have permissions, a group and an owner."""
@@ -161,15 +161,16 @@ def everybody_may_replace_in(folder: Path) -> bool:
     return (mode_of(folder) or 0) & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
 
 
-def knows_rights() -> bool:
-    """True if it can be found out who may read and write a file."""
-    return True
-
-
-def access_list(path: Path) -> list[Access]:
-    """Return nothing: permissions say here who may read and write, see `mode_of`."""
+def access_list(path: Path) -> AccessList | None:
+    """Return None: permissions say here who may read and write, see `mode_of`."""
     del path
-    return []
+    return None
+
+
+def local_groups(sid: str) -> set[str]:
+    """Return nothing: see `people_of`."""
+    del sid
+    return set()
 
 
 def account_name(sid: str) -> str:
@@ -192,20 +193,55 @@ def give(path: Path, user_id: int | None, group_id: int | None) -> None:
     os.chown(path, *numbers, follow_symlinks=False)
 
 
-def share_folders(outbox: Path, names: Iterable[str], owner_id: int, group_id: int) -> bool:
+def account_id(name: str) -> AccountId | None:
+    """Return the id of a group, None where there is no such group."""
+    return group_number(name)
+
+
+def make_closed_folder(folder: Path, readers: Sequence[str]) -> None:
+    """Raise NotImplementedError: folders have permissions and an owner here."""
+    raise NotImplementedError
+
+
+def grant(path: Path, grants: Sequence[Entry]) -> None:
+    """Raise NotImplementedError: folders have permissions and an owner here."""
+    raise NotImplementedError
+
+
+def take_back(path: Path, sid: str) -> None:
+    """Raise NotImplementedError, as `grant`."""
+    raise NotImplementedError
+
+
+def service_account(name: str) -> tuple[str, str] | None:
+    """Return None: a unit says as whom it runs."""
+    del name
+    return None
+
+
+def planter(folder: Path) -> str | None:
+    """Return None: the folder of all settings is root's here."""
+    del folder
+    return None
+
+
+def share_folders(
+    outbox: Path, names: Iterable[str], rejected: Path, owner_id: AccountId, group_id: AccountId
+) -> bool:
     """Make an outbox, and the folders of these names in it, into which a group may drop files.
 
     They are given to their owner, who may read and remove what comes, whatever umask its sender has; the
     other senders may not read it. What is there is changed: no link is followed, as senders may write there.
     False where the file system has no access lists, so that a sender's umask decides. Raises OSError.
     """
+    del rejected
     with ExitStack() as stack:
         parent = os.open(outbox.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, parent)
         opened = [_made(stack, outbox.name, parent)]
         opened += [_made(stack, name, opened[0]) for name in names]
         # The outbox last: it lets the senders in.
-        have_lists = [_share(folder, owner_id, group_id) for folder in reversed(opened)]
+        have_lists = [_share(folder, int(owner_id), int(group_id)) for folder in reversed(opened)]
     return all(have_lists)
 
 
@@ -236,24 +272,27 @@ def _share(folder: int, owner_id: int, group_id: int) -> bool:
     return has_lists
 
 
-def share_like_parent(folder: Path) -> None:
-    """Let those use a new folder of ours who may use the one that it is in. Raises OSError.
+def make_like_parent(folder: Path) -> None:
+    """Make a folder for those who may use the one that it is in. Raises FileExistsError, OSError.
 
     What it has from its parent's default list is for files: it shuts out the group. Without a list of its
     own the permission bits count.
     """
+    mode = stat.S_IMODE(os.stat(folder.parent).st_mode)
+    os.mkdir(folder, mode & ~stat.S_ISGID)
     if _HAS_LISTS:
         try:
             os.removexattr(folder, _ACCESS_LIST)
         except OSError as error:
             if error.errno not in {*_NO_LISTS, errno.ENODATA}:
                 raise
-    mode = stat.S_IMODE(os.stat(folder.parent).st_mode)
-    try:
-        os.chmod(folder, mode)
-    except PermissionError:
-        # The hardened service may set no setgid bit. The default list names it, so it can read what comes.
-        os.chmod(folder, mode & ~stat.S_ISGID)
+    # It has its parent's setgid bit, which the service, not being in that group, would lose by a chmod.
+    if stat.S_IMODE(os.stat(folder).st_mode) != mode:
+        try:
+            os.chmod(folder, mode)
+        except PermissionError:
+            # The hardened service may set no setgid bit.
+            os.chmod(folder, mode & ~stat.S_ISGID)
 
 
 def _set_default_list(descriptor: int, entries: list[tuple[int, int, int]]) -> bool:
@@ -412,12 +451,8 @@ def _interfaces(process: str) -> set[str]:
 
 
 SETTINGS_FOLDER = Path("/etc/meshctl")
+PROGRAM_FOLDER = Path("/opt/meshctl")
 SETTINGS_PATTERN = "*.toml"
-AS_SERVICE = " (sudo -u meshctl meshctl ...)"
-START_DAEMON, ASK_DAEMON = "systemctl enable --now meshctl@NAME", "systemctl status meshctl@NAME"
-START_BRIDGE, SCHEDULER = "systemctl enable --now meshctl-bridge@NAME", "cron"
-KEEP_TIME = "timedatectl set-ntp true; timedatectl shows whether it does."
-REMOVE_FOLDER = "rm -r"
 
 
 def named_settings(name: str) -> Path:
@@ -428,18 +463,3 @@ def named_settings(name: str) -> Path:
 def settings_name(file: Path) -> str:
     """Return what `-m` calls the mailbox of a settings file that SETTINGS_PATTERN finds."""
     return file.stem
-
-
-def quoted(path: os.PathLike[str]) -> str:
-    """Return a path as it is typed into this system's shell."""
-    return shlex.quote(os.fspath(path))
-
-
-def close_command(path: Path) -> str:
-    """Return the command that takes from everybody the right to write to a file or in a folder."""
-    return f"chmod o-w {path}"
-
-
-def share_command(folder: Path) -> str:
-    """Return the command that lets a group write in a folder, and nobody else."""
-    return f"chgrp GROUP {folder}; chmod 3770 {folder}"

@@ -4,36 +4,40 @@ Each mailbox has one service, meshctl-ID, and one for its bridge, meshctl-bridge
 starts it with Windows, and again when it fails. Warnings and errors go to the Event Log as well, under
 `meshctl`.
 
-The service manager speaks to a process in a thread of its own; the work goes on in the main thread.
+The service manager speaks to a process in a thread of its own; the work goes on in the main thread. It is
+"running" as soon as its work could begin, whatever may block that: until then Windows lets nobody stop it.
 """
 
 import sys
 
 assert sys.platform == "win32"
 
-import logging
 import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pywintypes
 import servicemanager
-import win32evtlogutil
 import win32service
 
 from meshctl.errors import MeshctlError
-from meshctl.platform.common import RELOAD, STOP
+from meshctl.platform import event_log
+from meshctl.platform.common import RELOAD, SHUTDOWN, STOP
 from meshctl.platform.systemd import ServiceManager
 
-SOURCE = "meshctl"
-"""Our name in the Event Log."""
 RELOAD_CONTROL = 128
 """The control code that has the daemon read its settings again: sc control NAME 128."""
+_REQUESTS: Mapping[int, str] = {
+    win32service.SERVICE_CONTROL_STOP: STOP,
+    win32service.SERVICE_CONTROL_SHUTDOWN: SHUTDOWN,
+    RELOAD_CONTROL: RELOAD,
+}
 _STATES: Mapping[int, str] = {
     win32service.SERVICE_RUNNING: "running",
     win32service.SERVICE_STOPPED: "stopped",
@@ -50,10 +54,13 @@ _ADVICE: Mapping[int, str] = {
     1072: "It was removed, and disappears when the last program that shows it is closed (services.msc).",
     1073: "It is installed already; meshctl service remove removes it.",
 }
+_ENDS: Mapping[int, str] = {
+    1: "something was in its way",
+    2: "the settings are wrong",
+    3: "a package does not load, or meshctl has a fault",
+}
+_FAULT = 3
 _NOT_ACTIVE = 1062
-# Accounts of the system itself, and of those managed by it, have no password.
-_WITHOUT_PASSWORD = ("NT AUTHORITY\\", "NT SERVICE\\")
-_MESSAGES = r"%SystemRoot%\System32\EventCreate.exe"
 _WAIT_SECONDS, _LOOK_SECONDS = 60.0, 0.1
 _CONNECT_SECONDS = 30.0
 # How long the service manager waits for the next sign of life.
@@ -62,22 +69,14 @@ _SIGN_SECONDS = 1.0
 _RESTART_MILLISECONDS = (5_000, 5_000, 60_000)
 _FAILURES_FORGOTTEN_SECONDS = 86_400
 _SPECIFIC_ERROR = 1066
+_DELETE = 0x10000
+_PREFIX, _BRIDGE = "meshctl-", "--bridge"
 _OWN_PROCESS = win32service.SERVICE_WIN32_OWN_PROCESS
 
 
-def service_name(mailbox_id: str, *, bridge: bool) -> str:
-    """Return the name of a mailbox's service."""
-    return f"meshctl-bridge-{mailbox_id}" if bridge else f"meshctl-{mailbox_id}"
-
-
-def needs_password(user: str) -> bool:
-    """True if an account has a password that the service manager must know."""
-    return not user.upper().startswith(_WITHOUT_PASSWORD) and not user.endswith("$")
-
-
-def install(name: str, arguments: Sequence[str], user: str | None, password: str | None) -> None:
-    """Install a service that runs `meshctl ARGUMENTS` when Windows starts. Raises MeshctlError."""
-    with _naming(name), _held(_manager()) as manager:
+def install(name: str, arguments: Sequence[str], user: str, password: str | None) -> None:
+    """Install a service that starts with Windows (see `command_line`). Raises MeshctlError."""
+    with _naming(name), _held(_manager(win32service.SC_MANAGER_CREATE_SERVICE)) as manager:
         service = win32service.CreateService(
             manager,
             name,
@@ -95,27 +94,27 @@ def install(name: str, arguments: Sequence[str], user: str | None, password: str
         )
         with _held(service):
             _describe(service)
-    with suppress(pywintypes.error, OSError):
-        win32evtlogutil.AddSourceToRegistry(SOURCE, _MESSAGES)
+    with suppress(OSError):
+        event_log.register()
 
 
 def remove(name: str) -> None:
     """Stop and remove a service. Raises MeshctlError."""
     stop(name)
-    with _naming(name), _opened(name) as service:
+    with _naming(name), _opened(name, _DELETE) as service:
         win32service.DeleteService(service)
 
 
 def start(name: str) -> None:
     """Start a service and wait until it runs. Raises MeshctlError."""
-    with _naming(name), _opened(name) as service:
+    with _naming(name), _opened(name, win32service.SERVICE_START) as service:
         win32service.StartService(service, None)
         _wait_for(service, name, win32service.SERVICE_RUNNING)
 
 
 def stop(name: str) -> None:
     """Stop a service and wait until it has ended. Raises MeshctlError."""
-    with _naming(name), _opened(name) as service:
+    with _naming(name), _opened(name, win32service.SERVICE_STOP) as service:
         try:
             win32service.ControlService(service, win32service.SERVICE_CONTROL_STOP)
         except pywintypes.error as error:
@@ -131,34 +130,71 @@ def state(name: str) -> str:
         return _STATES.get(number, f"in state {number}")
 
 
-def host(
-    name: str,
-    requests: Mapping[str, Callable[[], None]],
-    text_of: Callable[[logging.LogRecord], str],
-    work: Callable[[ServiceManager], None],
-) -> None:
-    """Do `work` as the process of a service. Raises MeshctlError if no service manager started it.
+def account(name: str) -> str:
+    """Return the account that a service runs as. Raises MeshctlError."""
+    with _naming(name), _opened(name, win32service.SERVICE_QUERY_CONFIG) as service:
+        return str(win32service.QueryServiceConfig(service)[7])
 
-    The functions of `requests` (STOP, RELOAD) are called in the service manager's thread; `text_of` makes a
-    line for the Event Log.
+
+def reload(process_id: int) -> bool:
+    """Have the service that is a process read its settings again; False if none of ours is.
+
+    Raises PermissionError.
     """
-    log = _EventLog(text_of)
-    logging.getLogger().addHandler(log)
+    try:
+        with _held(_manager(win32service.SC_MANAGER_ENUMERATE_SERVICE)) as manager:
+            running = win32service.EnumServicesStatusEx(manager, _OWN_PROCESS, win32service.SERVICE_ACTIVE)
+        ours = [one for one in running if one["ServiceName"].startswith(_PREFIX)]
+        names = [one["ServiceName"] for one in ours if one["ProcessId"] == process_id]
+        for name in names:
+            with _opened(name, win32service.SERVICE_USER_DEFINED_CONTROL) as service:
+                win32service.ControlService(service, RELOAD_CONTROL)
+    except pywintypes.error as error:
+        raise PermissionError(0, error.strerror, None, error.winerror) from None
+    return bool(names)
+
+
+def settings_file(name: str) -> Path:
+    """Return the settings file that a service was installed with. Raises MeshctlError."""
+    with _naming(name), _opened(name, win32service.SERVICE_QUERY_CONFIG) as service:
+        line = str(win32service.QueryServiceConfig(service)[3])
+    return Path(line.rpartition(" -c ")[2].removesuffix(f" {_BRIDGE}").strip('"'))
+
+
+def of_file(file: Path, *, bridge: bool) -> str | None:
+    """Return the service that was installed with a settings file; None if none was. Raises MeshctlError."""
+    kind = f"{_PREFIX}bridge-"
+    ours = (name for name in names() if name.startswith(kind) == bridge)
+    return next((name for name in ours if settings_file(name) == file), None)
+
+
+def names() -> list[str]:
+    """Return the services of meshctl on this computer. Raises MeshctlError."""
+    with _naming("meshctl"), _held(_manager(win32service.SC_MANAGER_ENUMERATE_SERVICE)) as manager:
+        found = win32service.EnumServicesStatusEx(manager, _OWN_PROCESS, win32service.SERVICE_STATE_ALL)
+    return sorted(one["ServiceName"] for one in found if one["ServiceName"].startswith(_PREFIX))
+
+
+def host(
+    name: str, requests: Mapping[str, Callable[[], None]], work: Callable[[ServiceManager], int]
+) -> int | None:
+    """Do `work`, which returns an exit code, as the process of a service; None if it was not started as one.
+
+    Nothing that may fail comes before the service manager listens: it learns of every end. The functions of
+    `requests` (STOP, SHUTDOWN, RELOAD) are called in its thread.
+    """
     service = _HostedService(name, requests)
     servicemanager.Initialize()
     servicemanager.PrepareToHostSingle(lambda _arguments: SimpleNamespace(SvcRun=service.run))
     Thread(target=service.connect, name="service manager", daemon=True).start()
     if not service.has_begun.wait(_CONNECT_SECONDS) or service.problem:
-        raise MeshctlError("Only the service manager runs this command. Use: meshctl service start.")
-    is_done = False
+        return None
+    exit_code = _FAULT
     try:
-        work(service)
-        is_done = True
-    except MeshctlError as error:
-        log.write(logging.ERROR, str(error))
-        raise
+        exit_code = work(service)
     finally:
-        service.end(0 if is_done else 1)
+        service.end(exit_code)
+    return exit_code
 
 
 class _HostedService(ServiceManager):
@@ -173,7 +209,7 @@ class _HostedService(ServiceManager):
         self._signs = 0
         self._reported_at = float("-inf")
         self.problem = False
-        self.has_begun, self._has_ended = Event(), Event()
+        self.has_begun = Event()
 
     def connect(self) -> None:
         """Listen to the service manager until the end."""
@@ -184,19 +220,21 @@ class _HostedService(ServiceManager):
             self.has_begun.set()
 
     def run(self) -> None:
-        """Run as the service that the service manager has started, until the end."""
+        """Run as the service that the service manager has started; does not return.
+
+        pywin32 would report after it that the service has ended well.
+        """
         self._handle = servicemanager.RegisterServiceCtrlHandler(self._name, self._on_control, True)
         self._report(win32service.SERVICE_START_PENDING)
         self.has_begun.set()
-        self._has_ended.wait()
+        Event().wait()
 
     def end(self, exit_code: int) -> None:
-        """Report that the service has ended."""
+        """Report that the service has ended; the process must end now."""
         self._report(win32service.SERVICE_STOPPED, exit_code)
-        self._has_ended.set()
 
     def alive(self) -> None:
-        """Report that start or stop goes on; may be called at any rate."""
+        """Report that start or stop is under way; may be called at any rate."""
         is_running = self._state == win32service.SERVICE_RUNNING
         if not is_running and time.monotonic() - self._reported_at >= _SIGN_SECONDS:
             self._report(self._state)
@@ -211,11 +249,11 @@ class _HostedService(ServiceManager):
         self._report(win32service.SERVICE_STOP_PENDING)
 
     def _on_control(self, control: int, _kind: int, _data: object) -> None:
-        if control in {win32service.SERVICE_CONTROL_STOP, win32service.SERVICE_CONTROL_SHUTDOWN}:
+        request = _REQUESTS.get(control)
+        if request in {STOP, SHUTDOWN}:
             self._report(win32service.SERVICE_STOP_PENDING)
-            self._requests[STOP]()
-        elif control == RELOAD_CONTROL:
-            self._requests[RELOAD]()
+        if request is not None:
+            self._requests[request]()
 
     def _report(self, state: int, exit_code: int = 0) -> None:
         is_pending = state in {
@@ -241,39 +279,18 @@ class _HostedService(ServiceManager):
         )
 
 
-class _EventLog(logging.Handler):
-    """Writes records into the Event Log of Windows, as the log has them."""
-
-    def __init__(self, text_of: Callable[[logging.LogRecord], str]) -> None:
-        super().__init__(logging.WARNING)
-        self._text_of = text_of
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
-        self.write(record.levelno, self._text_of(record))
-
-    def write(self, level: int, text: str) -> None:
-        """Write a line; a service manager without an Event Log is no reason to stop."""
-        kind = (
-            servicemanager.EVENTLOG_ERROR_TYPE
-            if level >= logging.ERROR
-            else servicemanager.EVENTLOG_WARNING_TYPE
-        )
-        with suppress(pywintypes.error):
-            win32evtlogutil.ReportEvent(SOURCE, 1, eventType=kind, strings=[text])
-
-
 def command_line(arguments: Sequence[str]) -> list[str]:
-    """Return what runs `meshctl ARGUMENTS` as one process.
+    """Return what runs a service as one process, with the packages of this environment alone.
+
+    `arguments` are those of `meshctl.windows_service`.
 
     The Python of a virtual environment only starts another one, of which the service manager knows nothing.
-    So the other one is started, with the environment's packages added.
+    So the other one is started, without packages of its own (-S), which would come first, and deaf to the
+    variables and files of users (-I); then the environment's packages are added.
     """
-    if sys.prefix == sys.base_prefix:
-        return [sys.executable, "-m", "meshctl", *arguments]
     packages = sysconfig.get_path("purelib")
-    code = f"import site; site.addsitedir({packages!r}); from meshctl.cli import main; main()"
-    return [getattr(sys, "_base_executable", sys.executable), "-c", code, *arguments]
+    code = f"import site; site.addsitedir({packages!r}); from meshctl.windows_service import main; main()"
+    return [getattr(sys, "_base_executable", sys.executable), "-I", "-S", "-c", code, *arguments]
 
 
 def _describe(service: Any) -> None:
@@ -302,11 +319,21 @@ def _wait_for(service: Any, name: str, wanted: int) -> None:
     give_up_at = time.monotonic() + _WAIT_SECONDS
     while (now := win32service.QueryServiceStatus(service)[1]) != wanted:
         if now == win32service.SERVICE_STOPPED or time.monotonic() > give_up_at:
-            state = _STATES.get(now, f"in state {now}")
             raise MeshctlError(
-                f"{name} is {state}. See the log of meshctl and the Event Log (source {SOURCE})."
+                f"{name} is {_STATES.get(now, f'in state {now}')}{_why(service)}. See the Event Log"
+                f" (Application, source {event_log.SOURCE}) and the log of meshctl."
             )
         time.sleep(_LOOK_SECONDS)
+
+
+def _why(service: Any) -> str:
+    """Return how a service that has stopped ended, by its exit code."""
+    status = win32service.QueryServiceStatus(service)
+    exit_code = status[4] if status[3] == _SPECIFIC_ERROR else status[3]
+    if status[1] != win32service.SERVICE_STOPPED or not exit_code:
+        return ""
+    meaning = _ENDS.get(exit_code) if status[3] == _SPECIFIC_ERROR else None
+    return f" with exit code {exit_code}" + (f": {meaning}" if meaning else "")
 
 
 @contextmanager
@@ -317,15 +344,16 @@ def _held(handle: Any) -> Iterator[Any]:
         win32service.CloseServiceHandle(handle)
 
 
-def _manager() -> Any:
-    return win32service.OpenSCManager(None, None, win32service.SC_MANAGER_ALL_ACCESS)
+def _manager(rights: int = 0) -> Any:
+    return win32service.OpenSCManager(None, None, win32service.SC_MANAGER_CONNECT | rights)
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[Any]:
+def _opened(name: str, rights: int = 0) -> Iterator[Any]:
+    """Open a service with no more rights than needed: everybody may ask how it is."""
     with (
         _held(_manager()) as manager,
-        _held(win32service.OpenService(manager, name, win32service.SERVICE_ALL_ACCESS)) as service,
+        _held(win32service.OpenService(manager, name, win32service.SERVICE_QUERY_STATUS | rights)) as service,
     ):
         yield service
 

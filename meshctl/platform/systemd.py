@@ -8,8 +8,8 @@ A watchdog fed by a thread of its own proves only that threads run. Here the loo
 on, after each turn and between the batches of a long one. Nothing here raises or waits: a service
 manager that does not listen must not keep a letter from being sent.
 
-A service is ready as soon as nobody else can do its work and its log is open. What blocks the work is told by
-the status, and does not hold up `systemctl start`, or the boot, for as long as it lasts.
+A service is ready as soon as nobody else can do its work and its log is open. What blocks the work is in the
+status, and does not hold up `systemctl start`, or the boot, for as long as it lasts.
 """
 
 import os
@@ -43,7 +43,7 @@ class ServiceManager:
         return float("inf") if self._period is None else self._period / 2
 
     def alive(self) -> None:
-        """Notify systemd that the loop goes on; may be called at any rate."""
+        """Notify systemd that the loop is running; may be called at any rate."""
         now = self._monotonic()
         if self._period is None or not self._is_ready or now - self._alive_at < self._period / 4:
             return
@@ -76,7 +76,7 @@ class ServiceManager:
         )
 
     def reloaded(self) -> None:
-        """Notify systemd that the settings were read; the next turn tells how things stand."""
+        """Notify systemd that the settings were read; the next turn reports the state of things."""
         self._say("READY=1")
         self._status_at = float("-inf")
 

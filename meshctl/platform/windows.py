@@ -16,11 +16,12 @@ import ctypes
 import errno
 import msvcrt
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from ctypes.wintypes import BOOL, DWORD, HANDLE, INT, LPCWSTR, LPVOID
+from ctypes.wintypes import BOOL, DWORD, HANDLE, INT, LPCWSTR, LPDWORD, LPVOID, LPWSTR, UINT
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -40,23 +41,29 @@ NO_FOLLOW: Final = 0
 
 NEVER_REUSES_NUMBERS: bool = True
 """Whether the file system never gives the number of a file to another one, as NTFS."""
+KEEPS_LIST: bool = True
+"""Whether a file that is moved keeps the access list that its first folder gave it."""
 KNOWS_ALL_WRITERS: bool = True
 """Whether `check_nobody_writes` knows of every file whether somebody still writes to it."""
 
 _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+_networks = ctypes.WinDLL("mpr")
 _CALLS: tuple[tuple[Any, ...], ...] = (
     (_kernel.MoveFileExW, BOOL, LPCWSTR, LPCWSTR, DWORD),
     (_kernel.CreateFileW, HANDLE, LPCWSTR, DWORD, DWORD, LPVOID, DWORD, DWORD, HANDLE),
     (_kernel.SetFileInformationByHandle, BOOL, HANDLE, INT, LPVOID, DWORD),
     (_kernel.GetFileInformationByHandleEx, BOOL, HANDLE, INT, LPVOID, DWORD),
     (_kernel.CloseHandle, BOOL, HANDLE),
+    (_kernel.GetDriveTypeW, UINT, LPCWSTR),
+    (_kernel.QueryDosDeviceW, DWORD, LPCWSTR, LPWSTR, DWORD),
+    (_networks.WNetGetConnectionW, DWORD, LPCWSTR, LPWSTR, LPDWORD),
 )
 for _function, _result, *_arguments in _CALLS:
     _function.restype, _function.argtypes = _result, _arguments
 
 _REPLACE_EXISTING, _WRITE_THROUGH = 0x1, 0x8
 _GENERIC_READ, _GENERIC_WRITE, _LIST = 0x80000000, 0x40000000, 0x1
-_READ_ATTRIBUTES, _WRITE_ATTRIBUTES = 0x80, 0x100
+_ADD_FILE, _READ_ATTRIBUTES, _WRITE_ATTRIBUTES = 0x2, 0x80, 0x100
 # While we have a file open, others may do all but what Windows never allows.
 _SHARE_READ, _SHARE_WRITE, _SHARE_DELETE = 0x1, 0x2, 0x4
 _SHARE_ALL = _SHARE_READ | _SHARE_WRITE | _SHARE_DELETE
@@ -67,6 +74,10 @@ _IS_SURROGATE = 0x20000000
 _BASIC_INFORMATION = 0
 # Windows counts in 100 ns, from 1601.
 _UNIX_EPOCH = 116_444_736_000_000_000
+
+_REMOTE_DRIVE, _LONGEST_TARGET, _SUBSTITUTED = 4, 1024, "\\??\\"
+# A remembered connection that is not made at present.
+_NOT_CONNECTED = 1201
 
 _PATIENCE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.002, 0.05
@@ -213,6 +224,14 @@ def _open_handle(path: str | Path, access: int, shared: int, how: int, flags: in
     return handle
 
 
+def make_folder(path: str | Path, mode: int = 0o777) -> None:
+    """Make a folder with the access list that its own folder passes on. Raises FileExistsError, OSError."""
+    # With the mode 0700 it would have a list of its own since CPython 3.11.10 and 3.12.4: one that shuts out
+    # the account of the service, if an administrator makes it.
+    del mode
+    os.mkdir(path)
+
+
 def set_mode(descriptor: int, mode: int, group_id: int | None = None, path: str = "") -> None:
     """Do nothing: files inherit the rights of their folder."""
     del descriptor, mode, group_id, path
@@ -353,7 +372,7 @@ class OpenFolder:
 
     def is_writable(self) -> bool:
         """True if files can be put here and taken out, as far as the system says."""
-        return os.access(self.path, os.W_OK)
+        return may_use(Path(self.path), os.W_OK)
 
     def _path_of(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -394,6 +413,58 @@ def is_read_only(folder: Path) -> bool:
 
 
 def mount_of(path: Path) -> Mount | None:
-    """Return None: nothing is known of mounts here."""
-    del path
+    r"""Return the share that a path lies on, `\\server\share`; None on a disk of this computer.
+
+    A rename between two shares fails, also of one server, whose shares look like one disk. A drive letter
+    counts as the share that it stands for.
+    """
+    share = _share_of(os.path.abspath(path)) or _share_of(os.path.realpath(path))
+    return None if share is None else Mount(share, "smb", share)
+
+
+def session_drive(path: Path) -> tuple[str, str] | None:
+    """Return the drive letter of a path and what it stands for, if only this logon session has that letter.
+
+    So it is where somebody has mapped it to a share, or to a folder (subst). A service does not see it.
+    """
+    drive = os.path.splitdrive(os.path.abspath(path))[0]
+    if len(drive) != len("C:"):
+        return None
+    if _kernel.GetDriveTypeW(f"{drive}\\") == _REMOTE_DRIVE:
+        return drive, _connection(drive) or "a share"
+    target = ctypes.create_unicode_buffer(_LONGEST_TARGET)
+    if _kernel.QueryDosDeviceW(drive, target, _LONGEST_TARGET) and target.value.startswith(_SUBSTITUTED):
+        return drive, target.value.removeprefix(_SUBSTITUTED)
     return None
+
+
+def _connection(drive: str) -> str | None:
+    """Return the share that a drive letter is mapped to; None if that is not known."""
+    target, size = ctypes.create_unicode_buffer(_LONGEST_TARGET), DWORD(_LONGEST_TARGET)
+    code = _networks.WNetGetConnectionW(drive, target, ctypes.byref(size))
+    return target.value if code in (0, _NOT_CONNECTED) and target.value else None
+
+
+def _share_of(path: str) -> str | None:
+    plain = re.sub(r"(?i)^\\\\\?\\(UNC\\)?", lambda long: "\\\\" if long[1] else "", path)
+    drive = os.path.splitdrive(plain)[0]
+    if drive.startswith("\\\\"):
+        return drive.lower()
+    connected = session_drive(Path(plain))
+    return connected[1].lower() if connected and connected[1].startswith("\\\\") else None
+
+
+def may_use(folder: Path, wanted: int) -> bool:
+    """True if the system lets this process do what is `wanted` in a folder: os.R_OK and W_OK.
+
+    The folder is opened with these rights: what the attribute "read-only" says is nothing, for a folder.
+    """
+    rights = _READ_ATTRIBUTES
+    rights |= _LIST if wanted & os.R_OK else 0
+    rights |= _ADD_FILE if wanted & os.W_OK else 0
+    try:
+        handle = _open_handle(folder, rights, _SHARE_ALL, _OPEN_EXISTING, _FOLDERS_TOO)
+    except OSError:
+        return False
+    _kernel.CloseHandle(handle)
+    return True

@@ -1,14 +1,16 @@
-"""Users, rights and processes of Windows, and what people type there. `posix_host` has the same names."""
+"""Users, rights and processes of Windows. `posix_host` has the same names."""
 
 import sys
 
 assert sys.platform == "win32"
 
 import ctypes
-import hashlib
+import errno
 import os
+import secrets
+import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ctypes.wintypes import BOOL, DWORD, HANDLE, LPCWSTR, LPDWORD, LPVOID, UINT
 from importlib import import_module
@@ -17,24 +19,28 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from meshctl.platform.common import RELOAD, Access, Person
+from meshctl.errors import MeshctlError
+from meshctl.platform import windows_security
+from meshctl.platform.access_lists import (
+    ADD_FILES,
+    ADMINISTRATORS,
+    CREATOR,
+    FILES_BELOW,
+    FOLDERS,
+    MODIFY,
+    READ,
+    SYSTEM,
+    TRUSTED,
+    AccessList,
+    Entry,
+    closed,
+)
+from meshctl.platform.common import RELOAD, AccountId, Person
 
 HAS_MODES: bool = False
 """Whether files have permissions, a group and an owner."""
 SHARED_MODE: int = 0o777
 """Nothing: permissions mean nothing here."""
-
-_SECURITY = "win32security"
-# [MS-DTYP] 2.4.2.4: Everyone, Authenticated Users, Users.
-_EVERYBODY = ("S-1-1-0", "S-1-5-11", "S-1-5-32-545")
-_ALLOWED, _INHERIT_ONLY = 0, 0x08
-_ALL = 0x10000000
-# Read data, list a folder; or any reading.
-_READ = 0x1 | 0x80000000 | _ALL
-# Write or append data, add files or folders, change the list itself or its owner; or any writing.
-_WRITE = 0x2 | 0x4 | 0x40000 | 0x80000 | 0x40000000 | _ALL
-# What replaces a file of another in a folder: removing it.
-_REPLACE = 0x40 | 0x40000 | 0x80000 | _ALL
 
 _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
 _CALLS: tuple[tuple[Any, ...], ...] = (
@@ -57,7 +63,9 @@ _PROCESS_TERMINATE, _PROCESS_SET_QUOTA = 0x0001, 0x0100
 _PROCESS_QUERY_LIMITED_INFORMATION = 0x1000
 _STILL_ACTIVE = 259
 _FOREVER = 0xFFFFFFFF
-_NOT_FOUND, _DENIED = 2, 5
+_NOT_FOUND, _DENIED, _EXISTS = 2, 5, 183
+# Of a file in the state folder: which named events its daemon listens to.
+_EVENTS_NAME = "events"
 
 
 def user_id() -> int:
@@ -127,6 +135,11 @@ def group_number(name: str) -> int | None:
     return None
 
 
+def account_id(name: str) -> AccountId | None:
+    """Return the security identifier of a group, for which a server may be asked; None if there is none."""
+    return windows_security.sid_of(name)
+
+
 def files_get_group(folder: Path, group_id: int, own_file: Path) -> bool:
     """Return True: files have no group here."""
     del folder, group_id, own_file
@@ -141,53 +154,74 @@ def mode_of(path: str | Path | int) -> int | None:
 
 def everybody_may_write(path: Path) -> bool:
     """True if everybody on this computer can write to a file, or in a folder."""
-    return any(one.is_everybody and one.may_write for one in access_list(path))
+    return any(entry.is_everybody and entry.may_write for entry in _allowed(path))
 
 
 def everybody_may_replace_in(folder: Path) -> bool:
     """True if everybody can remove another's file there, and so put one of their own in its place."""
-    return any(one.is_everybody and one.may_replace for one in access_list(folder))
+    return any(entry.is_everybody and entry.may_replace for entry in _allowed(folder))
 
 
-def knows_rights() -> bool:
-    """True if it can be found out who may read and write a file: that needs pywin32."""
-    return find_spec(_SECURITY) is not None
+def access_list(path: Path) -> AccessList | None:
+    """Return who may do what; None for what is not there, or may not be asked about.
 
-
-def access_list(path: Path) -> list[Access]:
-    """Return who may do what; nothing for what is not there or may not be asked about.
-
-    Members of a group of the site's own, and those kept out by a denial, are not looked up: what counts is
-    whether everybody is let in, and by which names to tell a person of the others. A file without a list is
-    open to everybody.
+    Members of a group of the site's own are not looked up: what counts is whether everybody is let in, and by
+    which names to tell a person of the others. A file without a list is open to everybody.
     """
-    if not knows_rights():
-        return []
-    security: Any = import_module(_SECURITY)
     try:
-        descriptor = security.GetFileSecurity(str(path), security.DACL_SECURITY_INFORMATION)
-    except security.error:
-        return []
-    entries = descriptor.GetSecurityDescriptorDacl()
-    if entries is None:
-        return [Access(_EVERYBODY[0], True, True, True, True)]
-    found: list[Access] = []
-    for number in range(entries.GetAceCount()):
-        (kind, flags), mask, *_, sid = entries.GetAce(number)
-        if kind == _ALLOWED and not flags & _INHERIT_ONLY:
-            rights = (bool(mask & some) for some in (_READ, _WRITE, _REPLACE))
-            text = security.ConvertSidToStringSid(sid)
-            found.append(Access(text, text in _EVERYBODY, *rights))
-    return found
+        return windows_security.list_of(path)
+    except OSError:
+        return None
+
+
+def make_closed_folder(folder: Path, readers: Sequence[str]) -> None:
+    """Make a folder of the administrators' that only these accounts may read besides, or close one.
+
+    Raises FileExistsError, with the reason, for one that is a link or belongs to somebody else, who could
+    open it again; PermissionError where an administrator is needed; OSError.
+    """
+    grants = [Entry(sid, READ) for sid in readers]
+    try:
+        windows_security.make_folder(folder, f"O:{ADMINISTRATORS}{closed(grants)}")
+    except FileExistsError:
+        if os.lstat(folder).st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT:
+            raise FileExistsError(errno.EEXIST, "it is a link", str(folder)) from None
+        before = windows_security.list_of(folder)
+        if (owner := _stranger(before)) is not None:
+            raise FileExistsError(errno.EEXIST, f"it belongs to {owner}", str(folder)) from None
+        windows_security.set_list(folder, closed(grants, before), ADMINISTRATORS)
+
+
+def planter(folder: Path) -> str | None:
+    """Return who else could have put files into a folder; None where only administrators and we could."""
+    found = access_list(folder)
+    if found is None:
+        return None
+    if any(entry.is_everybody and entry.may_write for entry in found.allowed()):
+        return "everybody on this computer"
+    return _stranger(found)
+
+
+def _stranger(found: AccessList) -> str | None:
+    """Return the name of the owner, if it is neither the system, the administrators nor we."""
+    if found.owner is None or found.owner in {*TRUSTED, windows_security.own_sid()}:
+        return None
+    return windows_security.account_name(found.owner)
+
+
+def _allowed(path: Path) -> list[Entry]:
+    found = access_list(path)
+    return [] if found is None else found.allowed()
+
+
+def local_groups(sid: str) -> set[str]:
+    """Return the groups of this computer that an account is in, also by a group of its domain."""
+    return windows_security.local_groups(sid)
 
 
 def account_name(sid: str) -> str:
     """Return the name of an account, for which a server may be asked; `sid` where it has none."""
-    security: Any = import_module(_SECURITY)
-    try:
-        return str(security.LookupAccountSid(None, security.ConvertStringSidToSid(sid))[0])
-    except security.error:
-        return sid
+    return windows_security.account_name(sid)
 
 
 def _checked(handle: int | None) -> int:
@@ -201,14 +235,51 @@ def give(path: Path, user_id: int | None, group_id: int | None) -> None:
     del path, user_id, group_id
 
 
-def share_folders(outbox: Path, names: Iterable[str], owner_id: int, group_id: int) -> bool:
-    """Raise NotImplementedError: access lists are given by hand here, see `share_command`."""
-    raise NotImplementedError
+def share_folders(
+    outbox: Path, names: Iterable[str], rejected: Path, owner_id: AccountId, group_id: AccountId
+) -> bool:
+    """Let a group add files to an outbox and to the folders of these names in it, and read what is rejected.
+
+    Who has made a file there may change it; nobody of the group may make a folder, or see another's file.
+    Raises OSError.
+    """
+    del owner_id
+    for name in names:
+        with suppress(FileExistsError):
+            os.mkdir(outbox / name)
+    grant(outbox, [Entry(str(group_id), ADD_FILES, FOLDERS), Entry(CREATOR, MODIFY, FILES_BELOW)])
+    grant(rejected, [Entry(str(group_id), READ)])
+    return True
 
 
-def share_like_parent(folder: Path) -> None:
-    """Do nothing: a new folder has the access list of the one that it is in."""
-    del folder
+def grant(path: Path, grants: Sequence[Entry]) -> None:
+    """Add entries to the list of a file or folder. Raises OSError."""
+    windows_security.set_list(path, windows_security.list_of(path).with_grants(grants))
+
+
+def take_back(path: Path, sid: str) -> None:
+    """Remove what an account was granted on a file or folder itself. Raises OSError."""
+    text = windows_security.list_of(path).without(sid)
+    if text is not None:
+        windows_security.set_list(path, text)
+
+
+def service_account(name: str) -> tuple[str, str] | None:
+    """Return as whom a service runs, by name and identifier; None if it is not installed, or not known."""
+    if find_spec("win32service") is None:
+        return None
+    services: Any = import_module("meshctl.platform.service")
+    accounts: Any = import_module("meshctl.platform.service_account")
+    try:
+        user = services.account(name)
+        return user, accounts.sid_of(user)
+    except MeshctlError:
+        return None
+
+
+def make_like_parent(folder: Path) -> None:
+    """Make a folder, which has the access list of the one that it is in. Raises FileExistsError, OSError."""
+    folder.mkdir()
 
 
 def may(person: Person, path: Path, wanted: int) -> bool:
@@ -234,18 +305,32 @@ def is_alive(process_id: int) -> bool:
         _kernel.CloseHandle(handle)
 
 
-def _event_name(state_folder: Path, request: str) -> str:
-    r"""Return the name of the event that asks the daemon of a state folder: Global\meshctl-HASH-REQUEST."""
-    folder = os.path.normcase(os.path.realpath(state_folder))
-    return f"Global\\meshctl-{hashlib.sha256(folder.encode()).hexdigest()[:32]}-{request}"
+def _event_name(token: str, request: str) -> str:
+    return f"Global\\meshctl-{token}-{request}"
+
+
+def _made_event(name: str | None, given: windows_security.Attributes) -> int:
+    handle = _checked(_kernel.CreateEventW(ctypes.byref(given), False, False, name))
+    if name is not None and ctypes.get_last_error() == _EXISTS:
+        # Whoever made it could stop us, or hear what we are asked.
+        _kernel.CloseHandle(handle)
+        raise FileExistsError(errno.EEXIST, "another process has made this event", name)
+    return handle
 
 
 @contextmanager
 def listening(state_folder: Path, requests: Mapping[str, Callable[[], None]]) -> Iterator[None]:
-    """Call the function of a request, in a thread of its own, whenever somebody sets its named event."""
-    names: list[str | None] = [_event_name(state_folder, request) for request in requests]
-    # They reset themselves; the last, without a name, ends the thread.
-    handles = [_checked(_kernel.CreateEventW(None, False, False, name)) for name in (*names, None)]
+    """Call the function of a request, in a thread of its own, whenever somebody sets its named event.
+
+    SYSTEM, administrators and this process's account may. Nobody can make the event first, as each daemon
+    writes a new part of its name into the state folder.
+    """
+    token = secrets.token_hex(16)
+    allowed = (SYSTEM, ADMINISTRATORS, windows_security.own_sid())
+    names: list[str | None] = [_event_name(token, request) for request in requests]
+    with windows_security.attributes(f"D:P{''.join(f'(A;;GA;;;{sid})' for sid in allowed)}") as given:
+        # They reset themselves; the last, without a name, ends the thread.
+        handles = [_made_event(name, given) for name in (*names, None)]
     acts = list(requests.values())
     waited = (HANDLE * len(handles))(*handles)
 
@@ -255,27 +340,42 @@ def listening(state_folder: Path, requests: Mapping[str, Callable[[], None]]) ->
 
     thread = Thread(target=listen, name="requests", daemon=True)
     thread.start()
+    note = state_folder / _EVENTS_NAME
     try:
+        # A full disk must not keep a daemon from working; it cannot be asked then.
+        with suppress(OSError):
+            note.write_text(token, encoding="ascii")
         yield
     finally:
         _kernel.SetEvent(handles[-1])
         thread.join()
         for handle in handles:
             _kernel.CloseHandle(handle)
+        with suppress(OSError):
+            note.unlink()
 
 
 def ask_to_reload(state_folder: Path, lock: Path, process_id: int | None) -> bool:
-    """Ask the daemon of a state folder to read its settings again; False if none listens.
+    """Ask the daemon of a state folder, `process_id` as it wrote down, to read its settings again.
 
-    Raises PermissionError, OSError.
+    The service manager is asked to tell it if it is a service. False if nobody can be asked. Raises
+    PermissionError, OSError.
     """
-    del lock, process_id
+    del lock
+    if process_id is not None and find_spec("win32service") is not None:
+        service: Any = import_module("meshctl.platform.service")
+        if service.reload(process_id):
+            return True
     return ask(state_folder, RELOAD)
 
 
 def ask(state_folder: Path, request: str) -> bool:
     """Set the named event of a request; False if none listens. Raises PermissionError, OSError."""
-    handle = _kernel.OpenEventW(_EVENT_MODIFY_STATE, False, _event_name(state_folder, request))
+    try:
+        token = (state_folder / _EVENTS_NAME).read_text(encoding="ascii")
+    except FileNotFoundError:
+        return False
+    handle = _kernel.OpenEventW(_EVENT_MODIFY_STATE, False, _event_name(token, request))
     if not handle and ctypes.get_last_error() == _NOT_FOUND:
         return False
     handle = _checked(handle)
@@ -320,12 +420,8 @@ def shares_network(process_id: int) -> bool | None:
 
 
 SETTINGS_FOLDER = Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "meshctl"
+PROGRAM_FOLDER = Path(os.environ.get("PROGRAMFILES", "C:/Program Files")) / "meshctl"
 SETTINGS_PATTERN = "*/meshctl.toml"
-AS_SERVICE = ""
-START_DAEMON, ASK_DAEMON = "meshctl service start", "meshctl service status"
-START_BRIDGE, SCHEDULER = "meshctl service start --bridge", "the Task Scheduler"
-KEEP_TIME = "w32tm /resync; w32tm /query /status shows whether it does."
-REMOVE_FOLDER = "rmdir /s /q"
 
 
 def named_settings(name: str) -> Path:
@@ -336,19 +432,3 @@ def named_settings(name: str) -> Path:
 def settings_name(file: Path) -> str:
     """Return what `-m` calls the mailbox of a settings file that SETTINGS_PATTERN finds."""
     return file.parent.name
-
-
-def quoted(path: os.PathLike[str]) -> str:
-    """Return a path as it is typed into this system's shell."""
-    return subprocess.list2cmdline([os.fspath(path)])
-
-
-def close_command(path: Path) -> str:
-    """Return the command that takes the access to a file or folder from everybody, and leaves all others."""
-    groups = " ".join(f"*{one}" for one in _EVERYBODY)
-    return f"icacls {quoted(path)} /inheritance:d /remove:g {groups}"
-
-
-def share_command(folder: Path) -> str:
-    """Return the command that lets a group write in a folder, and nobody else."""
-    return f"{close_command(folder)} /grant GROUP:(OI)(CI)M"

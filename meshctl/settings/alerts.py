@@ -1,7 +1,10 @@
 """The settings of the alerts, and the kinds of their values: mail addresses, a mail server."""
 
+import os
 import re
+import shutil
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -122,14 +125,21 @@ class AlertSettings(Section):
     )
     gather: DurationOrNone = Field(
         timedelta(minutes=1),
-        description="Of events of a kind the first is told at once. Those that follow within this time are"
-        ' told together: how many, and the first of them. "0s": each is told by itself.',
+        description="Of events of a kind the first is sent at once. Those that follow within this time are"
+        ' sent together: how many, and the first of them. "0s": each is sent by itself.',
     )
 
     @property
     def secret_variables(self) -> frozenset[str]:
         """Return the environment variables that hold its secrets."""
         return variables_of((self.password,))
+
+    @property
+    def programs(self) -> list[Path]:
+        """Return the file that the command runs, and the scripts and files that it is given."""
+        program, *arguments = self.command or ("",)
+        named = (shutil.which(program), *(one for one in arguments if os.path.isabs(one)))
+        return [Path(one) for one in named if one and os.path.isfile(one)]
 
     @property
     def server(self) -> tuple[str, int]:

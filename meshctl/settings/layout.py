@@ -17,7 +17,9 @@ from pydantic.fields import FieldInfo
 
 from meshctl.errors import ConfigError
 from meshctl.files import durable
-from meshctl.platform import host, system
+from meshctl.platform import host, shell, system
+from meshctl.platform.access_lists import service_sid
+from meshctl.platform.common import service_name
 from meshctl.settings.client_config import ClientConfig, interface_folder
 from meshctl.settings.mailboxes import FILE_NAME
 from meshctl.settings.model import CLIENT_FOLDERS, SECTIONS
@@ -27,7 +29,7 @@ from meshctl.settings.use_cases import UseCaseSettings
 
 PLACEHOLDER_ID = "YOURMAILBOX"
 """Stands for a mailbox id that is not known yet."""
-OUTBOX_NAME = "outbox"
+OUTBOX_NAME, REJECTED_NAME = "outbox", "rejected"
 _DATA = Path("/var/lib/meshctl")
 _WIDTH = 100
 _USE_CASES_BEFORE = "reports"
@@ -45,7 +47,8 @@ class Layout:
     """What `make_layout` makes: folders with their permissions, and the settings file with its values.
 
     `parents` are folders of the system, shared with others. `owner` is the user and group that the folders
-    are given to if root makes them and the system has both. `problem` is what the person has to decide
+    are given to if root makes them and the system has both. `closed` are folders that have on Windows an
+    access list of their own, with the accounts that may read them. `problem` is what the person has to decide
     before the settings can be used, None if nothing.
     """
 
@@ -56,6 +59,7 @@ class Layout:
     problem: str | None = None
     parents: tuple[Path, ...] = ()
     owner: str | None = None
+    closed: Mapping[Path, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def outbox(self) -> Path:
@@ -80,6 +84,18 @@ def folder_layout(folder: Path, mailbox: Mailbox) -> Layout:
     if mailbox.client is None:
         folders |= _mailbox_folders(folder / ours)
     return Layout(folder / FILE_NAME, folders, {"mailbox": values}, remarks, problem)
+
+
+def closed_layout(folder: Path, mailbox: Mailbox) -> Layout:
+    """Return the layout of a mailbox of this server on Windows: all under one folder.
+
+    Everybody may make folders where the folder of all mailboxes is. So both get a list of their own: SYSTEM,
+    administrators, and for this mailbox its services.
+    """
+    services = [service_name(mailbox.mailbox_id, bridge=bridge) for bridge in (False, True)]
+    readers = () if mailbox.mailbox_id == PLACEHOLDER_ID else tuple(map(service_sid, services))
+    closed = {folder.parent: (), folder: readers}
+    return dataclasses.replace(folder_layout(folder, mailbox), closed=closed)
 
 
 def system_layout(name: str, mailbox: Mailbox, root: Path = Path("/")) -> Layout:
@@ -136,6 +152,8 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
     if layout.owner is not None and host.is_root():
         service_user()
     try:
+        for folder, readers in layout.closed.items():
+            _make_closed_folder(folder, readers)
         for folder in layout.parents:
             _make_folder(folder, _PUBLIC, None)
         for folder, mode in layout.folders.items():
@@ -147,10 +165,26 @@ def make_layout(layout: Layout, *, replace: bool) -> Path | None:
     return kept
 
 
+def _make_closed_folder(folder: Path, readers: tuple[str, ...]) -> None:
+    """Make a folder that has a list of its own. Raises ConfigError where that is not ours to do, OSError."""
+    try:
+        host.make_closed_folder(folder, readers)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{folder} is there already, and {error.strerror}. {shell.stranger_advice(folder)}"
+            " Nothing was changed."
+        ) from None
+    except PermissionError:
+        raise ConfigError(
+            f"{folder} can be made or closed by an administrator only: run this in a shell opened with Run as"
+            " administrator. Nothing was changed."
+        ) from None
+
+
 def _own_folders(parent: Path) -> dict[Path, int]:
     return {
         parent / OUTBOX_NAME: _SHARED,
-        parent / "rejected": _SHARED,
+        parent / REJECTED_NAME: _SHARED,
         parent / ".work": _PRIVATE,
         parent / "archive": _SHARED,
         parent / "state": _PRIVATE,

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -21,9 +21,9 @@ from pydantic.fields import FieldInfo
 from meshctl.errors import ClosedSettingsError, ConfigError
 from meshctl.files.reading import open_named
 from meshctl.mesh.use_cases import shipped_use_cases
-from meshctl.platform import host
+from meshctl.platform import host, shell, system
 from meshctl.settings.client_config import ClientConfig, choose_client, interface_folder
-from meshctl.settings.mailboxes import CONFIG_VARIABLE, FILE_NAME, SYSTEM_FILE
+from meshctl.settings.mailboxes import CONFIG_VARIABLE, FILE_NAME, SYSTEM_FILE, listed_names
 from meshctl.settings.model import SECTIONS, RoutingSettings, Settings, StagingSettings
 from meshctl.settings.rules import (
     SettingFault,
@@ -36,6 +36,7 @@ from meshctl.settings.rules import (
     system_faults,
     unknown_key,
 )
+from meshctl.settings.senders import SERVICE_USER
 from meshctl.settings.types import ExplainedError, Origin, Section, check_backslashes
 from meshctl.settings.use_cases import (
     USE_CASES,
@@ -51,7 +52,7 @@ _PREFIX = "MESHCTL_"
 # Kubernetes sets MESHCTL_PORT and the like for a service of that name: one without "__" is not for us.
 _SEPARATOR = "__"
 _PARTS_OF_KEY, _PARTS_OF_USE_CASE_KEY = 2, 3
-_WRITTEN_AS_TOML = (int, float, bool, tuple)
+_WRITTEN_AS_TOML = (int, float, bool, tuple, dict)
 
 
 def find_settings_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -73,13 +74,19 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     file = find_settings_file(path, environ)
     if file is None:
+        there = listed_names()
         raise ConfigError(
-            f"no settings: there is no {FILE_NAME} in this folder, nor {SYSTEM_FILE}."
-            " Make one with meshctl init, or name yours with -c FILE or $MESHCTL_CONFIG."
+            f"no settings: there is no {FILE_NAME} in this folder, nor {SYSTEM_FILE}. "
+            + (
+                f"Say which mailbox of this server with -m NAME: {there}."
+                if there
+                else "Make one with meshctl init, or name yours with -c FILE or $MESHCTL_CONFIG."
+            )
         )
     # Nobody chose the settings, or the alert command, of a folder that belongs to somebody else.
     is_chosen = path is not None or CONFIG_VARIABLE in environ or file.is_absolute()
     file = file.absolute()
+    _refuse_planted(file)
     document = read_toml(file, "settings", of_others=is_chosen)
     sources, faults = _apply_environment(document, environ)
     client, client_faults = _apply_client_config(document, file.parent)
@@ -113,13 +120,38 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     return _put_together(file, sections, site)
 
 
+INVENTED_ODS_CODE: Final = "Y99999"
+"""The ODS code in settings that are not known."""
+
+
+def _refuse_planted(file: Path) -> None:
+    """Raise ConfigError for settings of this server that others could have written.
+
+    On Windows everybody may make a folder where that of all mailboxes is to be.
+    """
+    for folder in (file.parent, *file.parent.parents):
+        if folder != host.SETTINGS_FOLDER and host.SETTINGS_FOLDER not in folder.parents:
+            return
+        if (planter := host.planter(folder)) is not None:
+            raise ConfigError(
+                f"{file}: {planter} may have written these settings, since {folder} is not for administrators"
+                f" alone. {shell.stranger_advice(folder)}"
+            )
+
+
 def unknown_settings(outbox: Path) -> Settings:
     """Return the settings of a mailbox of which only the outbox is known: the defaults, and invented names.
 
     For those who drop files and may not read the settings: what a site has set otherwise they cannot know.
     """
     document = {
-        "mailbox": {"id": "UNKNOWN", "folder": "mailbox", "organisation": "Unknown", "ods_code": "Y99999"},
+        "mailbox": {
+            "id": "UNKNOWN",
+            "folder": "mailbox",
+            "organisation": "Unknown",
+            "ods_code": INVENTED_ODS_CODE,
+            "phone": "Unknown",
+        },
         "staging": {"outbox": str(outbox)},
     }
     sections, _ = _sections(document, Origin(outbox.parent))
@@ -131,6 +163,22 @@ def _put_together(file: Path, sections: dict[str, Section], site: Mapping[str, U
     staging = StagingSettings.model_validate(sections["staging"])
     use_cases = merge_use_cases(shipped_use_cases(), site, routing, staging)
     return Settings.model_validate({"file": file, "use_cases": use_cases, **sections})
+
+
+def _advice_on_closed(file: Path) -> str:
+    """Return what a user who may not read a file can do: another one, or the service's own."""
+    us = host.ourselves()
+    if us is not None and us.name == SERVICE_USER:
+        return f"Let the service read it, as root: {open_command(file)}"
+    return (
+        f"Run meshctl as the user that the daemon runs as{shell.AS_SERVICE}, or as an administrator. If that"
+        " is this user, let it read the file."
+    )
+
+
+def open_command(file: Path, group: str = SERVICE_USER) -> str:
+    """Return the command that lets a group read a file, and nobody else but its owner."""
+    return f"chgrp {group} {shell.quoted(file)} && chmod 0640 {shell.quoted(file)}"
 
 
 def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any]:
@@ -146,10 +194,13 @@ def read_toml(file: Path, what: str, *, of_others: bool = True) -> dict[str, Any
         # Some editors on Windows begin a file with a byte order mark.
         text = _read(file, of_others=of_others).decode("utf-8-sig").replace("\r\n", "\n")
     except PermissionError as error:
-        raise ClosedSettingsError(
-            f"{file}: the {what} cannot be read: {error.strerror}. Run meshctl as the user that the daemon"
-            f" runs as{host.AS_SERVICE}, or as an administrator. If that is this user, let it read the file."
-        ) from None
+        if system.is_held_open(error):
+            raise ConfigError(
+                f"{file}: the {what} cannot be read: another program holds the file open. Close it there, or"
+                " try again in a moment."
+            ) from None
+        text = f"{file}: the {what} cannot be read: {error.strerror}."
+        raise ClosedSettingsError(f"{text} {_advice_on_closed(file)}") from None
     except OSError as error:
         raise ConfigError(f"{file}: the {what} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

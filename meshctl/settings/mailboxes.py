@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from meshctl.errors import ConfigError
-from meshctl.platform import host
+from meshctl.platform import host, shell
 
 CONFIG_VARIABLE: Final = "MESHCTL_CONFIG"
 FILE_NAME: Final = "meshctl.toml"
@@ -35,7 +35,7 @@ class Place:
         """Return what stands between `meshctl` and a command that is to be about this mailbox."""
         if host.named_settings(self.name) == self.file and _NAME.fullmatch(self.name):
             return f"-m {self.name}"
-        return f"-c {host.quoted(self.file)}"
+        return f"-c {shell.quoted(self.file)}"
 
 
 def place_of(file: Path) -> Place:
@@ -45,10 +45,10 @@ def place_of(file: Path) -> Place:
     return Place(name if is_named else str(file), file)
 
 
-def named_file(name: str) -> Path:
+def named_file(name: str, *, may_be_missing: bool = False) -> Path:
     """Return the settings file of the mailbox that `-m` names.
 
-    Raises ConfigError for what is no name, and for a mailbox that there is not.
+    Raises ConfigError for what is no name, and, unless it may be missing, for a mailbox that there is not.
     """
     if not _NAME.fullmatch(name) or name.endswith(_ENDING):
         raise ConfigError(
@@ -56,7 +56,7 @@ def named_file(name: str) -> Path:
             " digits, hyphens, underscores and dots. For a settings file anywhere else give -c FILE."
         )
     file = host.named_settings(name)
-    if _is_missing(file):
+    if not may_be_missing and _is_missing(file):
         raise ConfigError(f"There is no mailbox {name}: no file {file}. {_those_there()}")
     return file
 
@@ -120,10 +120,14 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _those_there() -> str:
+def listed_names() -> str:
+    """Return for a person the names that `-m` takes, and how many more there are; empty without any."""
     there = names()
-    if not there:
-        return "There is none yet; meshctl init --system NAME makes one."
     more = len(there) - _MOST_NAMED
-    listed = ", ".join(there[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"There {'is' if len(there) == 1 else 'are'}: {listed}."
+    return ", ".join(there[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _those_there() -> str:
+    if not (listed := listed_names()):
+        return "There is none yet; meshctl init --system NAME makes one."
+    return f"There {'is' if len(names()) == 1 else 'are'}: {listed}."

@@ -17,6 +17,7 @@ from meshctl.mesh.use_cases import CutOffDocuments, UseCase
 from meshctl.settings import types
 from meshctl.settings.alerts import AlertSettings
 from meshctl.settings.client_config import ClientConfig
+from meshctl.settings.hl7 import Hl7Settings
 from meshctl.settings.secrets import variables_of
 from meshctl.settings.types import Section
 
@@ -60,7 +61,7 @@ class MailboxSettings(Section):
     phone: types.OptionalText = Field(
         None,
         description="The telephone number of your organisation, for the messages that meshctl makes around"
-        " documents. Empty: none.",
+        " documents; consultation-report needs it. Empty: none.",
         examples=["0113 496 0000"],
     )
     email: types.OptionalText = Field(
@@ -400,6 +401,7 @@ class Settings(Section):
     staging: StagingSettings
     routing: RoutingSettings
     use_cases: dict[str, InstanceOf[UseCase]]
+    hl7: Hl7Settings
     reports: ReportSettings
     deadlines: DeadlineSettings
     alerts: AlertSettings
@@ -438,6 +440,7 @@ SECTIONS: dict[str, type[Section]] = {
     "mailbox": MailboxSettings,
     "staging": StagingSettings,
     "routing": RoutingSettings,
+    "hl7": Hl7Settings,
     "reports": ReportSettings,
     "deadlines": DeadlineSettings,
     "alerts": AlertSettings,

@@ -4,22 +4,31 @@ A secret is read when it is needed and passed on; it is in no setting, no log li
 error says which setting (`key`, as `bridge.password`), which place and what is wrong with it.
 """
 
-from collections.abc import Iterable, Mapping
+import codecs
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshctl.errors import ConfigError
 from meshctl.files.reading import open_named
+
+if TYPE_CHECKING:
+    from meshctl.settings.model import Settings
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd puts the credentials of a service."""
 
 _LONGEST_SECRET_BYTES = 10_000
+_FILE = "file:"
+# References to what everybody may know.
+_NO_SECRETS = frozenset({"certificate", "ca_bundle"})
+_MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
 def read_secret(key: str, reference: str | None, environ: Mapping[str, str]) -> str:
     """Return the secret that a reference leads to, without the end of its line.
 
-    Raises ConfigError: not set, missing, unreadable, empty, or no plain text.
+    Raises ConfigError: not set, missing, unreadable, empty, no plain text, or with a blank around it.
     """
     kind, name = _parts(key, reference)
     if kind == "env":
@@ -32,6 +41,11 @@ def read_secret(key: str, reference: str | None, environ: Mapping[str, str]) -> 
     if not (secret.isascii() and secret.isprintable()):
         raise ConfigError(
             f"{key}: what {reference} leads to is more than one line of plain (ASCII) characters."
+        )
+    if secret != secret.strip():
+        raise ConfigError(
+            f"{key}: what {reference} leads to begins or ends with a blank, as echo writes one in a command"
+            " prompt of Windows. Take it away: no secret has one there."
         )
     return secret
 
@@ -61,6 +75,23 @@ def is_only_in_service(reference: str | None, environ: Mapping[str, str]) -> boo
     if kind == "credential":
         return not environ.get(CREDENTIALS_VARIABLE)
     return kind == "env" and not environ.get(name)
+
+
+def secret_files(settings: "Settings") -> Iterator[tuple[str, Path]]:
+    """Yield the files that hold secrets, by the setting that names each."""
+    sections = ("bridge", "alerts") if settings.bridge.environment is not None else ("alerts",)
+    for section in sections:
+        for key, value in getattr(settings, section):
+            file = file_of(value) if isinstance(value, str) and key not in _NO_SECRETS else None
+            if file is not None:
+                yield f"{section}.{key}", file
+    if settings.mailbox.client_config is not None:
+        yield "mailbox.client_config", settings.mailbox.client_config
+
+
+def file_of(reference: str | None) -> Path | None:
+    """Return the file that a reference names itself; None for other references."""
+    return Path(reference.removeprefix(_FILE)) if reference and reference.startswith(_FILE) else None
 
 
 def variables_of(references: Iterable[str | None]) -> frozenset[str]:
@@ -94,5 +125,11 @@ def _read(key: str, path: Path) -> str:
         raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}.") from None
     if len(content) > _LONGEST_SECRET_BYTES:
         raise ConfigError(f"{key}: {path} is too long to be a secret.")
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            raise ConfigError(
+                f"{key}: {path} begins with the mark of {encoding}, as an editor or PowerShell's > writes it."
+                " Save it as plain text (ASCII); in PowerShell: Set-Content -Encoding ascii."
+            )
     # What is no text is no secret either; the caller says so without quoting it.
     return content.decode("utf-8", "replace")

@@ -7,7 +7,7 @@ file; relative paths start at the folder of the settings file, which the validat
 import json
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from meshctl.mesh.address import MAILBOX_ID_RULE, is_mailbox_id
+from meshctl.mesh.snomed import is_concept_id
 from meshctl.mesh.subject import check_template
 from meshctl.mesh.use_cases import template_names
 from meshctl.settings.client_config import ClientConfig
@@ -137,6 +138,12 @@ def _mailbox_id(text: str) -> str:
     return text
 
 
+def _concept_id(text: str) -> str:
+    if not is_concept_id(text):
+        raise ValueError("not a concept")
+    return text
+
+
 def _name_glob(glob: str) -> str:
     """Raise ExplainedError for a glob that would leave nothing to be sent."""
     if not glob.strip("*?"):
@@ -152,7 +159,7 @@ def _template(template: str) -> str:
         raise ExplainedError(str(error)) from None
 
 
-# Whatever else a template can name may tell who the patient is.
+# Anything else that a template can name may reveal who the patient is.
 _NAMES_OF_NOBODY = frozenset({"practice_name", "ods_code", "version", "message_id"})
 
 
@@ -364,6 +371,18 @@ Acknowledgements = Annotated[
     Expected('a list that holds "infrastructure", "business", both or neither'),
 ]
 
+SnomedCode = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_concept_id),
+    Expected("the SNOMED code of a concept, with its right check digit"),
+]
+LocalCode = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=250)]
+DocumentTypes = Annotated[
+    dict[LocalCode, SnomedCode],
+    Expected("a table of your system's codes, each with a SNOMED code in quotes"),
+]
+
 Environment = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=1000),
@@ -372,7 +391,7 @@ Environment = Annotated[
 ]
 Reference = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    StringConstraints(strip_whitespace=True, max_length=4096, pattern=_LINE),
     AfterValidator(_reference),
     Expected(f"the place of the secret, as {_REFERENCES}"),
 ]
@@ -390,11 +409,12 @@ OptionalOdsCode = Annotated[OdsCode | None, BeforeValidator(none_if_empty)]
 OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
 OptionalGroupName = Annotated[GroupName | None, BeforeValidator(none_if_empty)]
 OptionalUseCaseName = Annotated[UseCaseName | None, BeforeValidator(none_if_empty)]
+OptionalSnomedCode = Annotated[SnomedCode | None, BeforeValidator(none_if_empty)]
 OptionalWorkflowId = Annotated[WorkflowId | None, BeforeValidator(none_if_empty)]
 
 
 def toml_value(value: object) -> str:
-    """Return a text, path, number, truth value or list as TOML, None as the empty text that stands for it."""
+    """Return a text, path, number, truth value, list or table as TOML, None as the empty text for it."""
     match value:
         case None:
             return '""'
@@ -407,9 +427,16 @@ def toml_value(value: object) -> str:
         case str() | Path():
             # A TOML basic string has JSON's escapes, except that DEL must be escaped too.
             return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-        case Sequence():
-            return f"[{', '.join(toml_value(item) for item in value)}]"
+        case Sequence() | Mapping():
+            return _list_or_table(value)
     raise TypeError(f"no TOML for a {type(value).__name__}")
+
+
+def _list_or_table(value: Sequence[object] | Mapping[str, object]) -> str:
+    if isinstance(value, Mapping):
+        pairs = [f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items()]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    return f"[{', '.join(map(toml_value, value))}]"
 
 
 def expected_of(field: FieldInfo) -> Expected:

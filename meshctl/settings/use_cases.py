@@ -43,7 +43,8 @@ class UseCaseSettings(Section):
     )
     events: types.EventCodes | None = Field(
         None,
-        description="The MessageHeader events of this use case: codes, or eventUri in R4.",
+        description="The MessageHeader events of this use case: codes, or eventUri in R4; of CDA, the types"
+        " of document.",
         examples=[["LOCAL01D"]],
     )
     subject: types.SubjectTemplate | None = Field(
@@ -73,10 +74,13 @@ class UseCaseSettings(Section):
         description="Which acknowledgements to await when neither payload nor sidecar says which.",
         examples=[["infrastructure", "business"]],
     )
-    payload: Annotated[PayloadForm | None, types.Expected('"itk3-document" or "as dropped"')] = Field(
+    payload: Annotated[
+        PayloadForm | None, types.Expected('"itk3-document", "itk2-envelope" or "as dropped"')
+    ] = Field(
         None,
         description="What is sent of a file that is no FHIR message: the ITK3 message around it that a"
-        ' practice can file ("itk3-document"), or the file "as dropped".',
+        ' practice can file ("itk3-document"), or the file "as dropped". With "itk2-envelope" too the file as'
+        " dropped, but a CDA document only within an ITK2 envelope.",
         examples=["as dropped"],
     )
     cut_off_documents: Annotated[CutOffDocuments | None, types.Expected('"reject" or "warn"')] = Field(
@@ -96,7 +100,7 @@ class UseCaseSettings(Section):
     answer_responses: types.Flag | None = Field(
         None,
         description="Whether a response that asks for an infrastructure response (InfAckRequested) gets one."
-        " GP Connect does not ask.",
+        " GP Connect does not ask; business answers to CDA often do.",
         examples=[True],
     )
     nhs_number_check: Annotated[NhsNumberCheck | None, types.Expected('"mod11", "digits" or "off"')] = Field(

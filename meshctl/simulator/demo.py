@@ -208,7 +208,7 @@ class Demo:
     """The demo on one copy of the sample."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = load_settings(folder / "meshctl.toml", {})
+        self.settings = load_settings(folder / FILE_NAME, {})
         self._folder = folder
         self.script = read_script(folder)
 
@@ -287,12 +287,17 @@ def scene_of(settings: Settings, script: Sequence[Drop], elapsed_seconds: float)
 
 def await_ledger(settings: Settings, processes: Sequence[Process]) -> None:
     """Return once the daemon has begun its ledger. Raises MeshctlError if one ends or it takes long."""
+    await_start("The daemon", lambda: _has_ledger(settings), processes)
+
+
+def await_start(name: str, has_started: Callable[[], bool], processes: Sequence[Process]) -> None:
+    """Return once a program has started. Raises MeshctlError if a process ends or it takes long."""
     give_up_at = monotonic() + _START_SECONDS
-    while not _has_ledger(settings):
+    while not has_started():
         for process in processes:
             process.check()
         if monotonic() > give_up_at:
-            raise MeshctlError(f"The daemon did not start within {_START_SECONDS:g} s.")
+            raise MeshctlError(f"{name} did not start within {_START_SECONDS:g} s.")
         sleep(_LOOK_SECONDS)
 
 

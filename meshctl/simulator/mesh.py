@@ -1,4 +1,4 @@
-"""MESH and the practices, simulated: checks, endpoint lookup, delivery, acknowledgements, as the rules say.
+"""MESH, simulated: checks, endpoint lookup, delivery, and when practices acknowledge, as the rules say.
 
 Pure: it decides what becomes of a pair and what comes back about it, and when, and writes nothing. Where no
 rule says otherwise, all goes well. Every id is derived from its message, so that the same pair judged again,
@@ -6,13 +6,13 @@ as after a kill, gets the same names.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from meshctl.files.client_folders import PairOutcome, TakenPair
+from meshctl.files.reading import is_general, open_regular
 from meshctl.mesh.address import DateOfBirthFormat, Patient, gp_provider, split_gp_provider
 from meshctl.mesh.codes import ERROR, SUCCESS, CodeMeaning, explain_report, explain_response
 from meshctl.mesh.control_file import (
@@ -26,15 +26,13 @@ from meshctl.mesh.control_file import (
 from meshctl.mesh.states import Acknowledgement
 from meshctl.mesh.use_cases import PayloadForm, UseCase
 from meshctl.payload.facts import MessageFacts
-from meshctl.payload.itk3 import ResponseIds, write_response
 from meshctl.settings.client_config import ClientConfig
+from meshctl.simulator.practice import POSITIVE, Request, acknowledgement, arrived, meaning_of, stamp
 from meshctl.simulator.rules import NEVER, REQUESTED, ClientRules, PatientRule, Rule, Rules, error_named
 
 # The mailbox of a practice that only endpoint lookup knows.
 _SOME_PRACTICE: Final = "STANDIN1"
-_ARRIVED: Final = "Transferred to recipient mailbox"
 _NOW: Final = timedelta(0)
-_POSITIVE: Final = {Acknowledgement.INFRASTRUCTURE: "20013", Acknowledgement.BUSINESS: "30001"}
 _ID_PLACES: Final = {"identifier": 0, "bundle_id": 1, "header_id": 2}
 _UNDELIVERED: Final = "14"
 _UNREADABLE: Final = "10009"
@@ -42,50 +40,10 @@ _UNREADABLE: Final = "10009"
 ReadFacts = Callable[[], MessageFacts | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an acknowledgement needs to know of the message that it is about."""
-
-    request_id: str
-    practice: str
-    requester: str
-    ack_workflow_id: str
-
-
-def acknowledgement(
-    request: Request, meaning: CodeMeaning, dts_id: str, at_seconds: float
-) -> tuple[bytes, bytes]:
-    """Return the control file and the FHIR message of an ITK3 acknowledgement (event ITK008M)."""
-    message = write_response(
-        ResponseIds.of(dts_id),
-        meaning,
-        identifier=request.request_id,
-        endpoint=request.practice,
-        at=datetime.fromtimestamp(at_seconds, UTC),
-    )
-    control = ControlFile(
-        from_dts=request.practice,
-        to_dts=request.requester,
-        subject="",
-        workflow_id=request.ack_workflow_id,
-    )
-    return _arrived(control, dts_id, at_seconds), message
-
-
-def _arrived(control: ControlFile, dts_id: str, at_seconds: float) -> bytes:
-    """Return the control file of a message as its recipient finds it in IN."""
-    status = StatusRecord(_stamp(at_seconds), "TRANSFER", SUCCESS, "00", _ARRIVED)
-    return write_control_file(replace(control, address_type="ALL", dts_id=dts_id, status=status))
-
-
 def _status(meaning: CodeMeaning, at_seconds: float) -> StatusRecord:
     return StatusRecord(
-        _stamp(at_seconds), meaning.event, meaning.status, meaning.code, description=meaning.meaning
+        stamp(at_seconds), meaning.event, meaning.status, meaning.code, description=meaning.meaning
     )
-
-
-def _stamp(at_seconds: float) -> str:
-    return f"{datetime.fromtimestamp(at_seconds, UTC):%Y%m%d%H%M%S}"
 
 
 def _mesh_id(seed: str, at_seconds: float) -> str:
@@ -138,20 +96,21 @@ class _Course:
             stem = self._id(f"{meaning.label} {after} {time}")
             self._arrivals.append(Arrival(due_at, stem, control, None, f"report {meaning.label}"))
 
-    def acknowledgement(self, request: Request, code: str, after: timedelta, times: int) -> None:
-        """Let the practice acknowledge with an ITK3 code."""
-        due_at, meaning = self._at(after), explain_response(code)
+    def acknowledgement(self, request: Request, meaning: CodeMeaning, after: timedelta, times: int) -> None:
+        """Let the practice acknowledge with a code."""
+        due_at = self._at(after)
         for time in range(times):
-            stem = self._id(f"acknowledgement {code} {time}")
+            stem = self._id(f"acknowledgement {meaning.code} {time}")
             control, payload = acknowledgement(request, meaning, stem, due_at)
-            self._arrivals.append(Arrival(due_at, stem, control, payload, f"acknowledgement {code}"))
+            text = f"acknowledgement {meaning.code}"
+            self._arrivals.append(Arrival(due_at, stem, control, payload, text))
 
     def to_ourselves(self, control: ControlFile, after: timedelta) -> None:
         """Let the message arrive in the IN that it came from."""
         due_at = self._at(after)
-        arrived = _arrived(control, self.mesh_id, due_at)
         text = "message to ourselves"
-        self._arrivals.append(Arrival(due_at, self.mesh_id, arrived, self._pair.data, text))
+        received = arrived(control, self.mesh_id, due_at)
+        self._arrivals.append(Arrival(due_at, self.mesh_id, received, self._pair.data, text))
 
     def failed(self, meaning: CodeMeaning) -> Verdict:
         """Return that the pair goes to FAILED."""
@@ -244,7 +203,7 @@ class SimulatedMesh:
         course = _Course(pair, control, self._mailbox_id, taken_at, self._speed)
         if control is None:
             return self._fail(course, explain_report("COLLECT", ERROR, "01"))
-        if os.path.islink(pair.data) or not os.path.isfile(pair.data):
+        if not _can_be_read(pair.data):
             return self._fail(course, explain_report("COLLECT", ERROR, "02"))
         errors = expected_errors(control)
         if control.from_dts != self._mailbox_id:
@@ -320,32 +279,44 @@ class SimulatedMesh:
         if facts is None and control.workflow_id in self._document_workflow_ids:
             # The practice's system cannot read it, and has no id but MESH's to name it by.
             request = Request(course.mesh_id, practice, control.from_dts, workflow_id)
-            course.acknowledgement(request, _UNREADABLE, after + timing.infrastructure_ack, 1)
+            unreadable = explain_response(_UNREADABLE)
+            course.acknowledgement(request, unreadable, after + timing.infrastructure_ack, 1)
             return
-        # Only an ITK3 message has the ids that an acknowledgement refers to.
+        # Only a message has the ids that an acknowledgement refers to.
         if facts is None or not facts.references:
             return
         place = min(_ID_PLACES[rule.answers_name], len(facts.references) - 1)
-        request = Request(facts.references[place], practice, control.from_dts, workflow_id)
-        requested = facts.acknowledgements or ()
-        code = _code(Acknowledgement.INFRASTRUCTURE, rule.infrastructure_ack, requested)
-        if code is not None:
+        request = Request(facts.references[place], practice, control.from_dts, workflow_id, facts.kind)
+        meaning = _meaning(Acknowledgement.INFRASTRUCTURE, rule.infrastructure_ack, facts)
+        if meaning is not None:
             wait = rule.infrastructure_ack_after or timing.infrastructure_ack
-            course.acknowledgement(request, code, after + wait, rule.times)
-            if rule.business_ack == REQUESTED and explain_response(code).status == ERROR:
+            course.acknowledgement(request, meaning, after + wait, rule.times)
+            if rule.business_ack == REQUESTED and meaning.status == ERROR:
                 # What did not get through the first level never reaches the second.
                 return
-        code = _code(Acknowledgement.BUSINESS, rule.business_ack, requested)
-        if code is not None:
+        meaning = _meaning(Acknowledgement.BUSINESS, rule.business_ack, facts)
+        if meaning is not None:
             wait = rule.business_ack_after or timing.business_ack
-            course.acknowledgement(request, code, after + wait, rule.times)
+            course.acknowledgement(request, meaning, after + wait, rule.times)
 
 
-def _code(level: Acknowledgement, wanted: str, requested: tuple[str, ...]) -> str | None:
-    """Return the ITK3 code to acknowledge with at a level; None for no acknowledgement."""
-    if wanted == REQUESTED:
-        return _POSITIVE[level] if level in requested else None
-    return None if wanted == NEVER else wanted
+def _meaning(level: Acknowledgement, wanted: str, facts: MessageFacts) -> CodeMeaning | None:
+    """Return what to acknowledge with at a level; None for no acknowledgement."""
+    if wanted == NEVER or (wanted == REQUESTED and level not in (facts.acknowledgements or ())):
+        return None
+    code = POSITIVE[facts.kind][level] if wanted == REQUESTED else wanted
+    return meaning_of(facts.kind, level, code)
+
+
+def _can_be_read(path: str) -> bool:
+    """True for a file that may be read, and is no link."""
+    try:
+        with open_regular(path):
+            return True
+    except OSError as error:
+        if is_general(error):
+            raise
+        return False
 
 
 def _practice(control: ControlFile, patient: PatientRule | None) -> str:

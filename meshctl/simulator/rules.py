@@ -33,7 +33,7 @@ All keys are optional; durations are real time, and `--speed` shortens them.
     error = "EPL-154"                        # a SEND report; or "TRANSFER 06", "COLLECT 02"
     at_once = false                          # true: the pair goes to FAILED instead of to SENT
     delays = 0                               # transferred only after so many attempts failed
-    infrastructure_ack = "requested"         # "requested", "never" or an ITK3 code, such as "20007"
+    infrastructure_ack = "requested"         # "requested", "never" or a code: "20007", of ITK2 "AE" or "2100"
     business_ack = "requested"
     infrastructure_ack_after = "5s"          # instead of [timing]
     business_ack_after = "20s"
@@ -89,8 +89,8 @@ ErrorName = Annotated[
 ]
 AckRule = Annotated[
     str,
-    Field(pattern=rf"^({REQUESTED}|{NEVER}|[123][0-9]{{4}})$"),
-    Expected(f'"{REQUESTED}", "{NEVER}" or an ITK3 code of five digits'),
+    Field(pattern=rf"^({REQUESTED}|{NEVER}|[123][0-9]{{4}}|[AC][AER]|[0-9]{{4}}|DE[0-9]{{4}})$"),
+    Expected(f'"{REQUESTED}", "{NEVER}", an ITK3 code of five digits, or a code of ITK2 ("AE", "2100")'),
 ]
 Times = Annotated[int, Field(strict=True, ge=1, le=100), Expected("a whole number from 1 to 100")]
 Attempts = Annotated[int, Field(strict=True, ge=0, le=100), Expected("a whole number from 0 to 100")]

@@ -14,12 +14,11 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic, sleep
 
 from meshctl import clock
-from meshctl.errors import ConfigError, MeshctlError
-from meshctl.mesh.codes import explain_response
+from meshctl.errors import ConfigError
 from meshctl.mesh.control_file import ControlFile, read_control_file
+from meshctl.mesh.states import Acknowledgement
 from meshctl.payload.reader import read_payload
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
@@ -29,6 +28,7 @@ from meshctl.simulator.demo import (
     Process,
     Scene,
     await_ledger,
+    await_start,
     payload_of,
     put_in,
     read_script,
@@ -37,7 +37,7 @@ from meshctl.simulator.demo import (
     sample_folder,
     scenes,
 )
-from meshctl.simulator.mesh import Request, acknowledgement
+from meshctl.simulator.practice import POSITIVE, Request, acknowledgement, meaning_of
 
 TIME_LIMIT_SECONDS = 60.0
 SENDER, PRACTICE = "X26ABC1", "X26ABC2"
@@ -51,9 +51,7 @@ _ODS_CODES = {"sender": "Y99901", "practice": "Y99902"}
 _HOST = "127.0.0.1"
 # The sandbox's own, known to everybody; nothing real is behind them.
 _SANDBOX_PASSWORD, _SANDBOX_KEY = "password", "key-of-the-demo"
-_START_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
-_CODES = {"infrastructure": "20013", "business": "30001"}
+_CONNECT_SECONDS = 60.0
 _ARRIVED, _FILED = "arrived", "filed"
 
 
@@ -86,7 +84,7 @@ class Exchange:
         """
         with ExitStack() as stack:
             processes = [stack.enter_context(self._sandbox())]
-            self._await_sandbox(processes[0])
+            await_start("The sandbox", self._is_listening, processes)
             for site in (self.sender, self.practice):
                 processes += [stack.enter_context(running_meshctl(site, each)) for each in ("run", "bridge")]
             for site in (self.sender, self.practice):
@@ -115,7 +113,7 @@ class Exchange:
         for file, secret in (("mesh-password", _SANDBOX_PASSWORD), ("mesh-shared-key", _SANDBOX_KEY)):
             (folder / file).touch(0o600)
             (folder / file).write_text(f"{secret}\n")
-        return load_settings(folder / "meshctl.toml", {})
+        return load_settings(layout.settings_file, {})
 
     def _sandbox(self) -> AbstractContextManager[Process]:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
@@ -124,18 +122,12 @@ class Exchange:
         command += ["--host", _HOST, "--port", str(self._port)]
         return running("mesh-sandbox", command, environ, self._folder / "mesh-sandbox.out")
 
-    def _await_sandbox(self, sandbox: Process) -> None:
-        give_up_at = monotonic() + _START_SECONDS
-        while True:
-            try:
-                socket.create_connection((_HOST, self._port), timeout=_START_SECONDS).close()
-            except ConnectionError:
-                sandbox.check()
-                if monotonic() > give_up_at:
-                    raise MeshctlError(f"The sandbox did not start within {_START_SECONDS:g} s.") from None
-                sleep(_LOOK_SECONDS)
-            else:
-                return
+    def _is_listening(self) -> bool:
+        try:
+            socket.create_connection((_HOST, self._port), timeout=_CONNECT_SECONDS).close()
+        except ConnectionError:
+            return False
+        return True
 
     def _drop(self, drop: Drop) -> None:
         """Drop a letter of the sample at the sender, for the practice's mailbox."""
@@ -166,11 +158,12 @@ def _acknowledgements(control: ControlFile, payload: Path) -> Iterator[bytes]:
         facts = read_payload(file.fileno(), payload.stat().st_size).facts
     if facts is None or not facts.references:
         return
-    request = Request(facts.references[0], PRACTICE, control.from_dts, f"{control.workflow_id}_ACK")
+    workflow_id = f"{control.workflow_id}_ACK"
+    request = Request(facts.references[0], PRACTICE, control.from_dts, workflow_id, facts.kind)
     at_seconds = clock.now().timestamp()
-    for level in facts.acknowledgements or ():
-        code = _CODES[level]
-        yield acknowledgement(request, explain_response(code), f"{control.dts_id}{code}", at_seconds)[1]
+    for level in map(Acknowledgement, facts.acknowledgements or ()):
+        meaning = meaning_of(facts.kind, level, POSITIVE[facts.kind][level])
+        yield acknowledgement(request, meaning, f"{control.dts_id}{meaning.code}", at_seconds)[1]
 
 
 def _free_port() -> int:

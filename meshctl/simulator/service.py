@@ -6,6 +6,7 @@ without patient data. Only one may serve a mailbox.
 
 import heapq
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,14 +15,9 @@ from pathlib import Path
 from meshctl import clock
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.files.client_folders import ClientFolders, DecidedPair, TakenPair
-from meshctl.files.reading import open_regular, read_regular
+from meshctl.files.reading import load_control, open_regular
 from meshctl.journal.masking import mask_file_name
-from meshctl.mesh.control_file import (
-    CONTROL_FILE_MAX_BYTES,
-    ControlFile,
-    ControlFileError,
-    read_control_file,
-)
+from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.reader import read_payload
 from meshctl.platform import system
@@ -75,7 +71,7 @@ class Schedule:
     def add(self, due_ms: int, stem: str, control: bytes, payload: bytes | str | None) -> None:
         """Keep a delivery until it is due; it takes the place of one of the same stem.
 
-        A payload given as a path is shared with that file, not copied.
+        A payload given as a path is shared with that file, and copied only where the system does not let us.
         """
         if former := self._by_stem.pop(stem, None):
             for path in (former.control, former.data):
@@ -86,8 +82,7 @@ class Schedule:
         if data is not None and isinstance(payload, bytes):
             _write(data, payload)
         elif data is not None and isinstance(payload, str):
-            system.unlink_if_there(data)
-            system.link(payload, data)
+            _share(payload, data)
         _write(f"{self._folder}/.part", control)
         system.rename(f"{self._folder}/.part", f"{name}{_CONTROL}")
         self._by_stem[stem] = Delivery(due_ms, stem, f"{name}{_CONTROL}", data)
@@ -99,6 +94,16 @@ class Schedule:
     def done(self, delivery: Delivery) -> None:
         """Forget a delivery whose files are in IN."""
         del self._by_stem[delivery.stem]
+
+
+def _share(payload: str, path: str) -> None:
+    system.unlink_if_there(path)
+    try:
+        system.link(payload, path)
+    except OSError:
+        # Linux refuses a second name for another user's file, and some file systems any.
+        with open_regular(payload) as source, open(path, "xb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def _write(path: str, data: bytes) -> None:
@@ -231,7 +236,7 @@ def _now() -> float:
 
 def _read_control(path: str) -> ControlFile | None:
     try:
-        return read_control_file(read_regular(path, CONTROL_FILE_MAX_BYTES + 1))
+        return load_control(path)
     except (ControlFileError, OSError):
         return None
 

@@ -44,21 +44,24 @@ def settings_if_any(ctx: click.Context) -> Settings | None:
     return settings_of(ctx)
 
 
-def settings_file_of(ctx: click.Context) -> Path | None:
-    """Return the settings file of this call, be it there and readable or not; None where none is known."""
-    file = find_settings_file(named_settings(ctx), os.environ)
+def settings_file_of(ctx: click.Context, *, may_be_missing: bool = False) -> Path | None:
+    """Return the settings file of this call, be it readable or not; None where none is known.
+
+    Raises ConfigError if -m names no mailbox of this server, unless its settings may be missing.
+    """
+    file = find_settings_file(named_settings(ctx, may_be_missing=may_be_missing), os.environ)
     return None if file is None else file.absolute()
 
 
-def named_settings(ctx: click.Context) -> Path | None:
+def named_settings(ctx: click.Context, *, may_be_missing: bool = False) -> Path | None:
     """Return the settings file that -c or -m names; None without them.
 
-    Raises ConfigError if -m names no mailbox of this server.
+    Raises ConfigError if -m names no mailbox of this server, unless its settings may be missing.
     """
     given = ctx.find_root().params
     name, config = given.get("name"), given.get("config")
     if isinstance(name, str):
-        return mailboxes.named_file(name)
+        return mailboxes.named_file(name, may_be_missing=may_be_missing)
     return config if isinstance(config, Path) else None
 
 

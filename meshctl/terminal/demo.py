@@ -16,7 +16,7 @@ from rich.text import Text
 
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import LADDER, State
-from meshctl.platform import host
+from meshctl.platform import shell
 from meshctl.settings.model import Settings
 from meshctl.simulator.demo import DemoPart, Scene
 from meshctl.terminal.views import OVERDUE_STYLE, STYLES, plain_text, state_text
@@ -38,7 +38,7 @@ def show_live(scenes: Iterable[Scene], console: Console) -> Scene | None:
             progress.update(
                 task, total=len(last.parts), completed=last.arrived, time=f"{last.elapsed_seconds:.0f} s"
             )
-            live.update(Group(_moving(last.parts), Text(), progress))
+            live.update(Group(_table(last.parts), Text(), progress))
     return last
 
 
@@ -57,10 +57,10 @@ def print_plainly(scenes: Iterable[Scene], console: Console) -> Scene | None:
     return last
 
 
-def print_summary(scene: Scene, settings: Settings, console: Console, folder: Path | None = None) -> None:
+def print_summary(scene: Scene, settings: Settings, folder: Path, console: Console) -> None:
     """Print what became of every message, what is missing, and where to look further.
 
-    `folder` is what to remove afterwards; default: the folder of the settings.
+    `folder` is what to remove afterwards.
     """
     console.print()
     console.print(_counts(scene))
@@ -73,11 +73,10 @@ def print_summary(scene: Scene, settings: Settings, console: Console, folder: Pa
     if scene.unexpected:
         console.print(Text(f"Not expected: {scene.unexpected} more messages than were dropped.", style="red"))
     console.print()
-    folder = folder or settings.file.parent
-    file = host.quoted(settings.file)
+    file = shell.quoted(settings.file)
     console.print(f"Log:         {settings.log.file}", soft_wrap=True)
     console.print(f"Look at it:  meshctl -c {file} logs", soft_wrap=True)
-    console.print(f"Remove it:   {host.REMOVE_FOLDER} {host.quoted(folder)}", soft_wrap=True)
+    console.print(f"Remove it:   {shell.REMOVE_FOLDER} {shell.quoted(folder)}", soft_wrap=True)
 
 
 def print_opening(folder: Path, parts: int, console: Console) -> None:
@@ -100,10 +99,10 @@ def print_opening_over_sandbox(folder: Path, parts: int, console: Console) -> No
     console.print()
 
 
-def _moving(parts: Iterable[DemoPart]) -> Table:
+def _table(parts: Iterable[DemoPart]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("FILE", "USE CASE", "WAY", "STATE"):
-        narrowest = len(_STEPS) if heading == "WAY" else None
+    for heading in ("FILE", "USE CASE", "PROGRESS", "STATE"):
+        narrowest = len(_STEPS) if heading == "PROGRESS" else None
         table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=narrowest)
     for part in parts:
         message = part.message
@@ -113,13 +112,13 @@ def _moving(parts: Iterable[DemoPart]) -> Table:
             table.add_row(
                 plain_text(message.file_name),
                 plain_text(message.use_case),
-                _way(message),
+                _progress_of(message),
                 state_text(message),
             )
     return table
 
 
-def _way(message: Message) -> Text:
+def _progress_of(message: Message) -> Text:
     """Draw how far a message has come: a mark for each step up to `completed`."""
     style = OVERDUE_STYLE if message.overdue is not None else STYLES.get(message.state, "cyan")
     if message.state not in _STEPS:

@@ -30,11 +30,10 @@ from meshctl.outbound.drop import Dropper
 from meshctl.outbound.judge import Judge, sidecar_beside
 from meshctl.outbound.letter import Letter
 from meshctl.outbound.names import NameKind, NameRules, is_index
-from meshctl.payload.sidecar import Sidecar
-from meshctl.platform import host
+from meshctl.payload.sidecar import Sidecar, laid_over
+from meshctl.platform import host, shell, system
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any
-from meshctl.terminal.options import laid_over, sidecar_bytes
 from meshctl.terminal.views import make_console, plain_text
 
 ARRIVED = frozenset({State.SENT, State.RECEIVED, State.COMPLETED})
@@ -85,14 +84,7 @@ def examine_beforehand(
     there is no such file, OSError. Unless `strict`, the settings are not the mailbox's own, so that name and
     sidecar must be right, and the rest is a warning.
     """
-    file = file.absolute()
-    _check_kind(file, NameRules(settings.staging))
-    letter, sidecar = None, given
-    with suppress(FileNotFoundError), Folder(str(file.parent)) as folder:
-        sidecar = laid_over(given, sidecar_beside(folder, file.name))
-        letter = Judge(settings).judge(folder, file.name, _use_case_of(settings, file), sidecar)
-    if letter is None:
-        raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
+    letter, sidecar = judge_beforehand(settings, file, given)
     if letter.rejection is not None:
         if strict:
             raise letter.rejection
@@ -102,6 +94,23 @@ def examine_beforehand(
             err=True,
         )
     print_cautions(letter.cautions)
+    return letter, sidecar
+
+
+def judge_beforehand(settings: Settings, file: Path, given: Sidecar | None) -> tuple[Letter, Sidecar | None]:
+    """Return what the daemon would make of a file, and its sidecar: the one beside it, overridden by `given`.
+
+    Raises UsageError if there is no such file or it is none that is sent by itself, Rejection for a name that
+    is never taken or a wrong sidecar, OSError.
+    """
+    file = file.absolute()
+    _check_kind(file, NameRules(settings.staging))
+    letter, sidecar = None, given
+    with suppress(FileNotFoundError), Folder(str(file.parent)) as folder:
+        sidecar = laid_over(given, sidecar_beside(folder, file.name))
+        letter = Judge(settings).judge(folder, file.name, _use_case_of(settings, file), sidecar)
+    if letter is None:
+        raise click.UsageError(f"There is no file {mask_file_name(str(file))}.")
     return letter, sidecar
 
 
@@ -155,7 +164,7 @@ def drop(
         stamp = new_message_id(now()).partition("_")[0]
         examined.append((letter, settings.mailbox.file_prefix + stamp))
 
-    sidecar_data = sidecar_bytes(sidecar) if sidecar else None
+    sidecar_data = sidecar.written() if sidecar else None
     dropper = Dropper(str(outbox), NameRules(settings.staging), check)
     placed_as = dropper.drop_file(source, name, sidecar_data)
     letter, younger_than = examined[-1]
@@ -173,12 +182,12 @@ def _check_outbox(outbox: Path) -> None:
     with suppress(PermissionError):
         if not outbox.is_dir():
             raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' creates it.")
-        if os.access(outbox, os.W_OK | os.X_OK):
+        if system.may_use(outbox, os.W_OK | os.X_OK):
             return
         group = f"the group {host.group_name(outbox.stat().st_gid)}" if host.HAS_MODES else group
     raise MeshctlError(
-        f"This user may not put files into {outbox}. Join {group} (as root: usermod -a -G GROUP USER), and"
-        " log in again; if there is none: meshctl init --system NAME --senders GROUP."
+        f"This user may not put files into {outbox}. Join {group} ({shell.JOIN_GROUP}), and log in again; if"
+        " there is none: meshctl init --system NAME --senders GROUP."
     )
 
 
@@ -224,14 +233,12 @@ def _update(settings: Settings, followed: Sequence[Followed]) -> None:
 
 
 def _first_of(file: Followed, messages: Sequence[Message]) -> Message | None:
-    named = [
-        message
-        for message in messages
-        if message.file_name == file.file_name and message.message_id >= file.younger_than
-    ]
-    # Two names may look the same once masked; their content tells which is which.
-    alike = [message for message in named if message.sha256 == file.sha256]
-    return next(iter(alike), None)
+    for message in messages:
+        is_named = message.file_name == file.file_name and message.message_id >= file.younger_than
+        # Two names may look the same once masked; their content shows which is which.
+        if is_named and message.sha256 == file.sha256:
+            return message
+    return None
 
 
 def _hint(settings: Settings, followed: Sequence[Followed]) -> None:

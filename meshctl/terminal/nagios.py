@@ -47,12 +47,12 @@ def plugin_line(answers: Sequence[Answer[Health]]) -> tuple[PluginState, str]:
     """Return the state of all mailboxes together, and the line to print."""
     states = [_state_of(answer) for answer in answers]
     state = next(one for one in _WORST_FIRST if one in states)
-    worst = [answer for answer, one in zip(answers, states, strict=True) if one is state]
-    text = _about(worst[0], state)
+    worst = answers[states.index(state)]
+    text = _about(worst, state)
     if len(answers) > 1:
-        others = len(worst) - 1
-        more = f" (and {others} more mailbox{'' if others == 1 else 'es'})" if others else ""
-        text = f"{worst[0].place.name}: {text}{more}"
+        others = sum(one is not PluginState.OK for one in states) - 1
+        more = f" (and {others} more mailbox{'' if others == 1 else 'es'})" if others > 0 else ""
+        text = f"{worst.place.name}: {text}{more}"
         if state is PluginState.OK:
             text = f"{len(answers)} mailboxes are in order"
     data = " ".join(_performance(answers))
@@ -126,10 +126,13 @@ _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def _number(status: Mapping[str, Any], path: Sequence[str]) -> float:
-    """Return a number of the status; of a list or table of them how many there are together."""
+    """Return a number of the status; of a table how many there are together, of obstacles the errors."""
     value: Any = status
     for key in path:
         value = value[key]
     if isinstance(value, dict):
         return sum(value.values())
-    return len(value) if isinstance(value, list) else value or 0
+    if isinstance(value, list):
+        return len([one for one in value if one["severity"] == "error"])
+    number: float = value or 0
+    return number

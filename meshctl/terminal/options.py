@@ -5,16 +5,14 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from meshctl.clock import now
-from meshctl.payload.sidecar import KEYS, Sidecar, SidecarDocumentType, SidecarPart, nested, read_sidecar
+from meshctl.payload.sidecar import KEYS, nested, read_sidecar
 from meshctl.settings.types import parse_duration
 from meshctl.terminal.output import Times
-
-Part = TypeVar("Part", bound=SidecarPart)
 
 
 def parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
@@ -97,21 +95,3 @@ def sidecar_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(key: str) -> str:
     return key.replace(".", "__")
-
-
-def laid_over(given: Part | None, beside: Part | None) -> Part | None:
-    """Return a file's own sidecar, overridden key by key by what is given; None if there is neither."""
-    if given is None or beside is None:
-        return given or beside
-    changes = {}
-    for name, value in given:
-        if isinstance(value, SidecarPart) and not isinstance(value, SidecarDocumentType):
-            changes[name] = laid_over(value, getattr(beside, name))
-        elif value is not None:
-            changes[name] = value
-    return beside.model_copy(update=changes)
-
-
-def sidecar_bytes(sidecar: Sidecar) -> bytes:
-    """Return a sidecar as it is written into the outbox."""
-    return sidecar.written()

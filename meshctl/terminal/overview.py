@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from meshctl.check.finding import Finding, Severity, any_error, error, listed
+from meshctl.check.neighbours import send_as_one
 from meshctl.check.settings import wrong_settings
 from meshctl.errors import ConfigError
 from meshctl.mesh.states import State
@@ -103,7 +104,7 @@ def status_row(answer: Answer[dict[str, Any]]) -> Row:
     if status is None:
         return without_answer(answer)
     outbox, states, client = status["outbox"], status["states"], status["client"]
-    need, word, note = _standing(status, answer.place.option)
+    need, word, note = _need_of(status, answer.place.option)
     cells = (
         outbox["ready"] + outbox["waiting"],
         _marked(outbox["set_aside"], OVERDUE_STYLE),
@@ -119,14 +120,32 @@ def status_row(answer: Answer[dict[str, Any]]) -> Row:
 def show_status(survey: Survey[dict[str, Any]], *, watch: bool, as_json: bool) -> int:
     """Show the status of every mailbox, once or live; return the exit code."""
     if watch:
-        watch_live(lambda: table_of(STATUS_HEADINGS, _rows(worst_first(survey.answers(), status_row))))
+        watch_live(lambda: table_of(STATUS_HEADINGS, _rows(_statuses(survey.answers()))))
         return 0
-    pairs = worst_first(survey.answers(), status_row)
+    pairs = _statuses(survey.answers())
     if as_json:
         print_json([answer.as_json() | (answer.value or {}) for _, answer in pairs])
     else:
         make_console().print(table_of(STATUS_HEADINGS, _rows(pairs)))
     return 1 if any_trouble(_rows(pairs)) else 0
+
+
+def _statuses(answers: Sequence[Answer[dict[str, Any]]]) -> list[tuple[Row, Answer[dict[str, Any]]]]:
+    """Return each answer with its row, which also says where several send as one mailbox."""
+
+    def row_of(answer: Answer[dict[str, Any]]) -> Row:
+        row = status_row(answer)
+        if answer.settings is None or row.need >= Need.LOOK:
+            return row
+        one = answer.settings
+        others = [each.place.name for each in answers if each.settings and send_as_one(one, each.settings)]
+        if len(others) == 1:
+            return row
+        others.remove(answer.place.name)
+        note = f"It sends as {one.mailbox.id}, as {listed(others)} does: meshctl {answer.place.option} check"
+        return replace(row, need=Need.LOOK, word="same id", note=note)
+
+    return worst_first(answers, row_of)
 
 
 CHECK_HEADINGS = ("ERRORS", "WARNINGS", "ABOUT")
@@ -181,13 +200,14 @@ def _marked(count: int, style: str) -> Text:
     return plain_text(count, style if count else "")
 
 
-def _standing(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
+def _need_of(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
     """Return how much a mailbox needs a person, in a word, and what to look at."""
     blocked = status.get("blocked", [])
     if blocked:
         first, *others = blocked
         more = f" (and {len(others)} more)" if others else ""
-        return Need.TROUBLE, "blocked", f"{first['part']}: {first['text']}{more}"
+        need, word = (Need.TROUBLE, "blocked") if first["severity"] == "error" else (Need.LOOK, "warning")
+        return need, word, f"{first['part']}: {first['text']}{more}"
     if status["client"]["state"] == "stalled":
         return Need.LOOK, "stalled", "Pairs wait in OUT, and nothing takes them."
     if status["overdue"]:

@@ -96,11 +96,9 @@ def plain_text(value: object, style: str = "") -> Text:
     return Text("-" if value is None or value == "" else escape_unprintable(str(value)), style=style)
 
 
-def make_table(
-    headings: Sequence[str], rows: Iterable[Sequence[object | Text]], title: str | None = None
-) -> Table:
+def make_table(headings: Sequence[str], rows: Iterable[Sequence[object | Text]]) -> Table:
     """Return a table; a cell that is a `Text` keeps its style, any other value is plain text."""
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
@@ -108,11 +106,9 @@ def make_table(
     return table
 
 
-def print_table(
-    headings: Sequence[str], rows: Iterable[Sequence[object | Text]], title: str | None = None
-) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object | Text]]) -> None:
     """Print a table on stdout."""
-    make_console().print(make_table(headings, rows, title))
+    make_console().print(make_table(headings, rows))
 
 
 def print_messages(messages: Sequence[Message], *, times: Times) -> None:
@@ -149,13 +145,15 @@ def print_messages(messages: Sequence[Message], *, times: Times) -> None:
     console.print(table)
 
 
-def print_message(message: Message, tracked: "Tracked | None", lies: str | None, *, times: Times) -> None:
-    """Print one message, what MESH says about it if it was asked, where its file lies, and its history."""
+def print_message(
+    message: Message, later: str | None, tracked: "Tracked | None", location: str | None, *, times: Times
+) -> None:
+    """Print one message, the id of a later version, what MESH says of it, where its file is, its history."""
     now = wall_clock()
     fields = Table.grid(padding=(0, 2))
     fields.add_column(no_wrap=True, style="bold")
     fields.add_column(overflow="fold")
-    for label, value in _fields(message, tracked, lies, now, times=times):
+    for label, value in _fields(message, later, tracked, location, now, times=times):
         fields.add_row(label, value)
     history = make_table(
         ("WHEN", "EVENT", "STATE", "CODE", "TEXT"),
@@ -185,7 +183,13 @@ def time_text(at: datetime, now: datetime, *, times: Times) -> Text:
 
 
 def _fields(
-    message: Message, tracked: "Tracked | None", lies: str | None, now: datetime, *, times: Times
+    message: Message,
+    later: str | None,
+    tracked: "Tracked | None",
+    location: str | None,
+    now: datetime,
+    *,
+    times: Times,
 ) -> Iterable[tuple[str, Text]]:
     yield "Message", plain_text(message.message_id)
     yield "State", state_text(message)
@@ -201,8 +205,8 @@ def _fields(
     if message.awaiting and message.state is not State.FAILED:
         yield "Awaiting", plain_text(f"{' and '.join(message.awaiting)} acknowledgement")
     yield "File", plain_text(message.file_name)
-    if lies is not None:
-        yield "Lies", plain_text(lies)
+    if location is not None:
+        yield "Location", plain_text(location)
     yield "Size", plain_text(size_text(message.size_bytes))
     if message.wrapped_bytes is not None:
         yield "Wrapped", plain_text(f"in an ITK3 message of {size_text(message.wrapped_bytes)}")
@@ -213,10 +217,13 @@ def _fields(
         yield "To mailbox", plain_text(message.to_mailbox)
     if message.answered_by is not None:
         yield "Acknowledged by", plain_text(f"the mailbox {message.answered_by}")
-    if message.repeat_of is not None:
-        yield "Repeat of", plain_text(message.repeat_of)
-    if message.resend_of is not None:
-        yield "Resend of", plain_text(message.resend_of)
+    others = {
+        "Repeat of": message.repeat_of,
+        "Resend of": message.resend_of,
+        "Replaces": message.replaces,
+        "Later version": later,
+    }
+    yield from ((label, plain_text(other)) for label, other in others.items() if other is not None)
     yield "Created", time_text(message.created_at, now, times=times)
     yield "Changed", time_text(message.updated_at, now, times=times)
     yield "SHA-256", plain_text(message.sha256)
@@ -250,7 +257,8 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     daemon = describe_daemon(settings.state.folder)
     table.add_row(Text("Daemon", style="bold"), "", plain_text(daemon, _DAEMON_STYLES.get(daemon, "")))
     for obstacle in status["blocked"]:
-        table.add_row(Text("Blocked", style="bold red"), "", _blocked_text(obstacle, now))
+        word, style = ("Blocked", "red") if obstacle["severity"] == "error" else ("Warning", OVERDUE_STYLE)
+        table.add_row(Text(word, style=f"bold {style}"), "", _blocked_text(obstacle, style, now))
     for state, count in status["states"].items():
         style = STYLES.get(State(state), "") if count else ""
         table.add_row(f"  {state}", plain_text(count, style), _about_queued(state, status, now))
@@ -285,9 +293,9 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     return table
 
 
-def _blocked_text(obstacle: dict[str, Any], now: datetime) -> Text:
+def _blocked_text(obstacle: dict[str, Any], style: str, now: datetime) -> Text:
     met = relative_time(instant(obstacle["since"]), now)
-    text = Text.assemble(plain_text(f"{obstacle['part']}, first met {met}: {obstacle['text']}", "red"))
+    text = Text.assemble(plain_text(f"{obstacle['part']}, first seen {met}: {obstacle['text']}", style))
     if obstacle["advice"]:
         text.append("\n").append_text(plain_text(obstacle["advice"]))
     return text

@@ -58,6 +58,7 @@ def _rows(folder: Path, journalled: Path | None, *, quick: bool, only: str) -> I
     many = 10_000 if quick else 100_000
     others: dict[str, Callable[[], Iterator[Row]]] = {
         "cost": lambda: _costs(Bench(folder / "cost", rounds), many),
+        "hl7": lambda: measures.hl7(Bench(folder / "hl7", rounds), 60_000, 500 if quick else 2000, 1.3),
         "latency": lambda: measures.latency(bench, 100 if quick else 500),
         "reports": lambda: measures.reports(bench, 2000 if quick else 10_000),
         "start": lambda: measures.start_up(bench, many),

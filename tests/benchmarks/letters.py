@@ -1,12 +1,15 @@
-"""Letters to measure with: ITK3 messages of a given size, every one different."""
+"""Letters to measure with: ITK3 messages, HL7 v2 messages and PDFs of a given size, every one different."""
 
+import json
 import os
 import time
 from base64 import b64encode
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from tests.payloads import MadePatient, base64_filler, make_bundle_xml, synthetic_nhs_number
+from tests.hl7_messages import ed, mdm
+from tests.payloads import MadePatient, base64_filler, make_bundle_xml, pdf, synthetic_nhs_number
 
 _FILLER = base64_filler(8)
 PATIENTS = 500
@@ -37,12 +40,59 @@ def letter(number: int, size_bytes: int) -> bytes:
     return (before + document + after).replace(b"-OF-", b"-" + unique + b"-")
 
 
+def fill_with_hl7(folder: Path, count: int, size_bytes: int) -> None:
+    """Put `count` MDM messages of about `size_bytes` into a folder, each with a PDF in it, and sync."""
+    for number, document in _documents(folder, count, size_bytes):
+        data = mdm(
+            msh={10: f"M{number}"},
+            pid={3: f"{synthetic_nhs_number(number % PATIENTS)}^^^NHS^NH"},
+            txa={12: f"DOC{number}^RXX"},
+            obx=({5: ed(document)},),
+        )
+        _put(folder / f"letter-{number:06d}.hl7", data)
+    os.sync()
+
+
+def fill_with_documents(folder: Path, count: int, size_bytes: int) -> None:
+    """Put the PDFs that messages of `size_bytes` would hold into a folder, with sidecars, and sync."""
+    for number, document in _documents(folder, count, size_bytes):
+        patient = {
+            "nhs_number": synthetic_nhs_number(number % PATIENTS),
+            "date_of_birth": "2001-02-14",
+            "surname": "SMITH",
+            "given": "BRIAN",
+            "prefix": "MR.",
+        }
+        about = {
+            "title": "Outpatient letter",
+            "date": "2026-11-19",
+            "type": {"code": "823681000000100", "display": "Outpatient letter"},
+            "author": {"name": "Dr Gary Pritchard"},
+            "sender_reference": f"M{number}",
+        }
+        name = f"letter-{number:06d}.pdf"
+        _put(folder / f"{name}.meta.json", json.dumps({"patient": patient, "document": about}).encode())
+        _put(folder / name, document)
+    os.sync()
+
+
+def _documents(folder: Path, count: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    filler = os.urandom(size_bytes * 3 // 8 - 400).hex()
+    for number in range(count):
+        yield number, pdf(f"{number:012d} {filler}")
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file as if it had lain there for a while."""
+    path.write_bytes(data)
+    then = time.time() - _AGE_SECONDS
+    os.utime(path, (then, then))
+
+
 def fill(folder: Path, count: int, size_bytes: int) -> None:
     """Put `count` letters into a folder, as if they had lain there for a while, and sync."""
     folder.mkdir(parents=True, exist_ok=True)
-    then = time.time() - _AGE_SECONDS
     for number in range(count):
-        path = folder / f"letter-{number:06d}.xml"
-        path.write_bytes(letter(number, size_bytes))
-        os.utime(path, (then, then))
+        _put(folder / f"letter-{number:06d}.xml", letter(number, size_bytes))
     os.sync()

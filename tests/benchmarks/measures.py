@@ -7,10 +7,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from meshctl.clock import Clock
 from meshctl.ledger.database import LEDGER_NAME
@@ -19,7 +20,7 @@ from meshctl.ledger.records import NewMessage
 from meshctl.ledger.writes import Ledger
 from meshctl.mesh.control_file import ControlFile, StatusRecord, write_control_file
 from tests.benchmarks import plain_loop
-from tests.benchmarks.letters import fill, letter
+from tests.benchmarks.letters import fill, fill_with_documents, fill_with_hl7, letter
 from tests.benchmarks.measuring import (
     Row,
     peak_mib,
@@ -30,9 +31,10 @@ from tests.benchmarks.measuring import (
     spread,
     wake_ups,
 )
-from tests.site import MAILBOX_ID, Daemon, Site, make_site
+from tests.site import MAILBOX_ID, WRAPPING, Daemon, Site, make_site
 
 USE_CASE = "send-document"
+Fill = Callable[[Path, int, int], None]
 _PATIENCE_SECONDS = 900.0
 _MIB = 1 << 20
 
@@ -45,9 +47,13 @@ class Bench:
         self.rounds = rounds
         self._numbers = count()
 
-    def site(self) -> Site:
+    def site(self, sections: Mapping[str, Mapping[str, Any]] = {}) -> Site:
         """Return a fresh site."""
-        site = make_site(self._fresh(), staging={"quiet_seconds": 1.0}, log={"rotate_bytes": 1 << 30})
+        quick: Mapping[str, Mapping[str, Any]] = {
+            "staging": {"quiet_seconds": 1.0},
+            "log": {"rotate_bytes": 1 << 30},
+        }
+        site = make_site(self._fresh(), **quick, **sections)
         (site.outbox / USE_CASE).mkdir()
         return site
 
@@ -124,10 +130,36 @@ def growth(bench: Bench, size_bytes: int, few: int, many: int) -> Iterator[Row]:
     )
 
 
-def _cost_us(bench: Bench, size_bytes: int, backlog: int) -> float:
-    site = bench.site()
+def hl7(bench: Bench, size_bytes: int, backlog: int, target: float) -> Iterator[Row]:
+    """Measure what an MDM costs, with the PDF in it, and what that PDF costs with a sidecar, in turns."""
+    pairs = [
+        (
+            _cost_us(bench, size_bytes, backlog, fill_with_documents, WRAPPING),
+            _cost_us(bench, size_bytes, backlog, fill_with_hl7, WRAPPING),
+        )
+        for _ in range(bench.rounds)
+    ]
+    ratio = statistics.median(of_hl7 / of_document for of_document, of_hl7 in pairs)
+    yield Row(
+        f"processor time of an MDM of {size_bytes // 1000} KB, and of its PDF with a sidecar [µs]",
+        spread([one for one, _ in pairs]),
+        spread([other for _, other in pairs]),
+        f"{ratio:.2f} x",
+        f"<= {target} x",
+        met=ratio <= target,
+    )
+
+
+def _cost_us(
+    bench: Bench,
+    size_bytes: int,
+    backlog: int,
+    fill_with: Fill = fill,
+    sections: Mapping[str, Mapping[str, Any]] = {},
+) -> float:
+    site = bench.site(sections)
     start = _seconds_of_a_run(site)
-    fill(site.outbox / USE_CASE, backlog, size_bytes)
+    fill_with(site.outbox / USE_CASE, backlog, size_bytes)
     seconds = _seconds_of_a_run(site) - start
     assert len(os.listdir(site.out)) == 2 * backlog, "the backlog is not drained"
     return seconds / backlog * 1e6
@@ -421,12 +453,12 @@ def _help_time(site: Site) -> Iterator[Row]:
 
 
 @contextmanager
-def loop_ext4(folder: Path, size_gib: int = 8) -> Iterator[Path | None]:
+def loop_ext4(folder: Path) -> Iterator[Path | None]:
     """Mount a journalled ext4 from an image while the block lasts; None where that is not possible."""
     image, mount = folder / "journalled.img", folder / "journalled"
     mount.mkdir(parents=True)
     image.touch()
-    os.truncate(image, size_gib << 30)
+    os.truncate(image, 8 << 30)
     try:
         subprocess.run(["mkfs.ext4", "-q", str(image)], check=True, capture_output=True)
         subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)

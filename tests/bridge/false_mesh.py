@@ -60,9 +60,9 @@ class Told:
         return cls(status, headers, json.dumps(told).encode())
 
 
-def page(status: int = 200, text: str = "This site is blocked by policy.") -> Told:
+def page(status: int = 200) -> Told:
     """Return what a proxy shows in the place of what was asked for."""
-    body = f"<!DOCTYPE html><html><body>{text}</body></html>".encode()
+    body = b"<!DOCTYPE html><html><body>This site is blocked by policy.</body></html>"
     return Told(status, {"Content-Type": "text/html"}, body)
 
 

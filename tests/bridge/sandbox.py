@@ -29,7 +29,6 @@ from mesh_client import MeshClient
 
 from meshctl.bridge.client import BridgeClient
 
-MAILBOXES = ("X26ABC1", "X26ABC2", "X26ABC3")
 PASSWORD = "password"
 SHARED_KEY = "key-of-the-test"
 _START_SECONDS = 240.0

@@ -734,7 +734,7 @@ _VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["messages", "links", "next", "message_id", "status", "detail", "x"]),
+            st.sampled_from(_KEYS),
             inner,
             max_size=4,
         )

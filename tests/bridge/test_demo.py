@@ -39,13 +39,13 @@ def test_letters_are_acknowledged_over_the_sandbox(tmp_path: Path) -> None:
     )
 
     assert (played.returncode, played.stderr) == (0, "")
-    assert "3 completed" in played.stdout
+    assert "5 completed" in played.stdout
     assert str(folder / "sender" / "log" / "bridge.log") in played.stdout
-    for site, sent, received in (("sender", 3, 6), ("practice", 6, 3)):
+    for site, sent, received in (("sender", 5, 10), ("practice", 10, 5)):
         lines = (folder / site / "log" / "bridge.log").read_text(encoding="utf-8").split("\n")
         events = [parse_line(line).event for line in lines if line]
         assert (events.count("bridge.sent"), events.count("bridge.received")) == (sent, received)
-    assert len(list((folder / "practice" / "filed").glob("*.dat"))) == 3
+    assert len(list((folder / "practice" / "filed").glob("*.dat"))) == 5
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -157,7 +157,7 @@ def test_once_says_what_stood_in_the_way(tmp_path: Path, status: int) -> None:
         ended = site.meshctl("bridge", "--once")
 
     assert ended.exit_code == 1
-    assert "meshctl: handshake: MESH " in ended.stderr
+    assert "meshctl: handshake: MESH" in ended.stderr
     assert f"(HTTP {status})" in ended.stderr
     assert ("Check mailbox.id" in ended.stderr) is (status == 403)
     assert _folder(site, "OUT") == ["one.ctl", "one.dat"]

@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,19 +13,13 @@ from meshctl.journal.events import Journal
 from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.bridge.sandbox import Sandbox
 from tests.commands.recorded import Recorder, invoke, recording
-from tests.site import Site, make_site
+from tests.site import Site
 
 NOW = datetime.now(UTC)
 RECIPIENT = "X26ABC2"
 JOURNAL = Journal(logging.getLogger("tests.bridge"))
 COLLECTED = "collected by the recipient"
 NOT_COLLECTED = "accepted, not yet collected by the recipient"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A site with a ledger that is still empty."""
-    return make_site(tmp_path / "site")
 
 
 def send(sandbox: Sandbox) -> str:

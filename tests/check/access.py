@@ -2,9 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 READ, ALL = 0x120089, 0x1F01FF
 _EVERYBODY = "S-1-1-0"
+
+
+def let_nobody_in(path: Path) -> None:
+    """Take all rights from everybody, also the owner; only on Windows."""
+    _set(path, [])
 
 
 def let_in(path: Path, everybody: int = 0) -> None:
@@ -12,13 +18,19 @@ def let_in(path: Path, everybody: int = 0) -> None:
     if sys.platform == "win32":
         import win32security  # noqa: PLC0415 - not there on other systems
 
-        of_owner, of_list = win32security.OWNER_SECURITY_INFORMATION, win32security.DACL_SECURITY_INFORMATION
+        of_owner = win32security.OWNER_SECURITY_INFORMATION
         owner = win32security.GetFileSecurity(str(path), of_owner).GetSecurityDescriptorOwner()
-        entries = win32security.ACL()
-        entries.AddAccessAllowedAce(win32security.ACL_REVISION, ALL, owner)
-        if everybody:
-            all_users = win32security.ConvertStringSidToSid(_EVERYBODY)
-            entries.AddAccessAllowedAce(win32security.ACL_REVISION, everybody, all_users)
+        all_users = win32security.ConvertStringSidToSid(_EVERYBODY)
+        _set(path, [(ALL, owner), *([(everybody, all_users)] if everybody else [])])
+
+
+def _set(path: Path, allowed: list[tuple[int, Any]]) -> None:
+    if sys.platform == "win32":
+        import win32security  # noqa: PLC0415 - not there on other systems
+
+        of_list, entries = win32security.DACL_SECURITY_INFORMATION, win32security.ACL()
+        for rights, account in allowed:
+            entries.AddAccessAllowedAce(win32security.ACL_REVISION, rights, account)
         security = win32security.SECURITY_DESCRIPTOR()
         security.SetSecurityDescriptorDacl(True, entries, False)
         win32security.SetFileSecurity(str(path), of_list, security)

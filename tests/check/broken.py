@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from meshctl.check.finding import Severity
-from tests.check.access import ALL, READ, let_in
+from tests.check.access import ALL, READ, let_in, let_nobody_in
 from tests.check.checked_site import OLD_STEM, CheckedSite
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -26,6 +26,12 @@ class Broken:
     text: str
     advice: str
     later: timedelta = timedelta()
+
+
+def _letters_in_no_use_case(checked: CheckedSite) -> None:
+    (checked.site.outbox / "send-documents").mkdir()
+    (checked.site.outbox / "send-documents" / "letter.pdf").touch()
+    (checked.site.outbox / "empty").mkdir()
 
 
 def _save_nothing(checked: CheckedSite, use_case: str | None = None) -> None:
@@ -147,6 +153,14 @@ CLIENT = (
         "pair stuck", lambda g: g.put_pair(), "OUT.stuck", ERROR, "1 pair has been in", "password", 3 * HOUR
     ),
     Broken(
+        "letters in a folder that is none of a use case",
+        _letters_in_no_use_case,
+        "outbox.folders",
+        WARNING,
+        "send-documents (1 file)",
+        "meshctl use-cases",
+    ),
+    Broken(
         "one part of a pair",
         lambda g: (g.site.out / f"{OLD_STEM}.dat").touch(),
         "OUT.half",
@@ -182,7 +196,39 @@ def _use_case_for_all(checked: CheckedSite) -> None:
     let_in(checked.site.outbox / "send-document", ALL)
 
 
+def _secret_for_all(checked: CheckedSite, *, is_open: bool = True) -> None:
+    secret = checked.site.root / "password"
+    secret.write_text("open-sesame")
+    let_in(secret, READ if is_open else 0)
+    mail = {"mail_to": ["a@example.org"], "mail_from": "b@example.org", "smtp": "localhost"}
+    checked.set_settings(alerts={**mail, "user": "meshctl", "password": f"file:{secret}"})
+
+
+def _newest_in_out_closed(checked: CheckedSite) -> None:
+    checked.put_pair()
+    (checked.mailbox / "IN" / "report.ctl").touch()
+    for path in checked.site.out.iterdir():
+        checked.undo.callback(let_in, path)
+        let_nobody_in(path)
+
+
 ACCESS = (
+    Broken(
+        "secret for all",
+        _secret_for_all,
+        "access.alerts.password",
+        ERROR,
+        "can read or change",
+        "icacls",
+    ),
+    Broken(
+        "a pair that the client may not read",
+        _newest_in_out_closed,
+        "client.reads",
+        ERROR,
+        "may not read our newest file in OUT, ",
+        "icacls",
+    ),
     Broken(
         "outbox for all",
         lambda g: let_in(g.site.outbox, ALL),

@@ -34,6 +34,13 @@ def _patient_with_use_case_droppers(checked: CheckedSite) -> None:
     checked.set_settings(staging={"quiet_seconds": 45})
 
 
+def _secret_for_all(checked: CheckedSite) -> None:
+    _closed_secret(checked)
+    (checked.site.root / "password").chmod(0o644)
+    for folder in (checked.site.root, checked.site.root.parent):
+        folder.chmod(0o755)
+
+
 def _closed_secret(checked: CheckedSite) -> None:
     secret = checked.site.root / "password"
     secret.write_text("secret")
@@ -129,6 +136,7 @@ EXPOSURE = (
         "as whom the service runs, may not read",
         "LoadCredential=",
     ),
+    Broken("secret for all", _secret_for_all, "access.bridge.password", WARNING, "everybody", "chmod o-r "),
     Broken(
         "outbox for all",
         lambda g: g.site.outbox.chmod(0o777),

@@ -6,15 +6,30 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from meshctl.inbound.record import DateFormats
+from meshctl.ledger.records import NewMessage
 from meshctl.mesh.states import Evidence, State
 from meshctl.mesh.use_cases import shipped_use_cases
 from tests.check.broken import DAY, ERROR, HOUR, INFO, WARNING, Broken
 from tests.check.checked_site import OLD_STEM, CheckedSite
 
+_USE_CASES = ("send-document", "consultation-report")
+
 
 def _nameless_sender(given: CheckedSite) -> None:
     given.set_settings(**{"use_cases.send-document": {"payload": "itk3-document"}})
     (given.site.outbox / "send-document").mkdir()
+
+
+def _no_phone(given: CheckedSite) -> None:
+    wrapped = {f"use_cases.{name}": {"payload": "itk3-document"} for name in _USE_CASES}
+    given.set_settings(mailbox={"ods_code": "Y99901", "organisation": "Larkfield Care Hub"}, **wrapped)
+    for name in _USE_CASES:
+        (given.site.outbox / name).mkdir()
+
+
+def _hl7_letters(given: CheckedSite) -> None:
+    row = NewMessage(OLD_STEM, "a.hl7", 1, None, datetime(2026, 11, 22, tzinfo=UTC), content_key=bytes(16))
+    given.services.ledger.enter([row])
 
 
 def _other_key(checked: CheckedSite) -> None:
@@ -142,7 +157,7 @@ SERVICES = (
         lambda g: g.set_settings(alerts={"command": []}),
         "alerts",
         INFO,
-        "Nobody is told",
+        "Alerts are sent to nobody",
         "Set mail_to",
     ),
     Broken(
@@ -204,6 +219,22 @@ SERVICES = (
         ERROR,
         "organisation and ods_code of [mailbox] are not set",
         "Set what is missing",
+    ),
+    Broken(
+        "no telephone number for consultation reports",
+        _no_phone,
+        "documents",
+        ERROR,
+        "phone of [mailbox] is not set: a PDF under consultation-report is rejected",
+        "Set what is missing",
+    ),
+    Broken(
+        "HL7 v2 without document types",
+        _hl7_letters,
+        "hl7",
+        WARNING,
+        "[hl7] does not say what their document types are",
+        "Set types in [hl7]",
     ),
     Broken(
         "nobody to send documents, before the first",

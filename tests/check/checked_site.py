@@ -80,6 +80,7 @@ class CheckedSite:
                 flags="".join(f"<{flag}>{value}</{flag}>" for flag, value in told.items()),
             )
         )
+        let_in(self.client_config)
 
     def set_settings(self, **sections: Mapping[str, Any]) -> None:
         """Write our settings, healthy but for what is given; a None takes a key out."""
@@ -113,10 +114,10 @@ class CheckedSite:
         row = NewMessage(message_id, "a.pdf", 1, None, at, use_case=use_case, workflow_id=workflow_id)
         self.services.ledger.enter([row])
 
-    def put_pair(self, stem: str = OLD_STEM) -> None:
+    def put_pair(self) -> None:
         """Put a pair into OUT."""
         for end in (".dat", ".ctl"):
-            (self.site.out / f"{stem}{end}").write_text("x")
+            (self.site.out / f"{OLD_STEM}{end}").write_text("x")
 
     def make_use_case_folder(self, mode: int) -> None:
         """Make a sub-folder of the outbox named after a use case."""

@@ -95,7 +95,7 @@ def test_a_password_that_is_missing(checked: CheckedSite, server: MailServer) ->
     assert str(missing) in text
 
 
-def test_alerts_that_cannot_be_told(checked: CheckedSite) -> None:
+def test_alerts_that_cannot_be_sent(checked: CheckedSite) -> None:
     """Since when, by which channel, why, and how many wait."""
     checked.set_settings(alerts={"command": ["no-such-program"]})
     alerts = Alerts(load_settings(checked.site.settings_file, {}), journal)
@@ -110,4 +110,4 @@ def test_alerts_that_cannot_be_told(checked: CheckedSite) -> None:
     assert severity is Severity.ERROR
     assert "by command since 20" in text
     assert "The command cannot be run" in text
-    assert "1 wait" in text
+    assert "Waiting: 1." in text

@@ -3,15 +3,18 @@
 import ctypes
 import json
 import os
+import re
+import shutil
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from meshctl.check import exposure
-from meshctl.check.finding import Severity
-from meshctl.check.folders import network_note
+from meshctl.check import all_checks, exposure
+from meshctl.check.finding import Finding, Setup, Severity, ok
+from meshctl.check.watching import network_note
 from meshctl.clock import iso
 from meshctl.inbound.client import CLIENT_FACT
 from meshctl.ledger.records import SET_ASIDE_FACT
@@ -21,6 +24,8 @@ from tests.check.broken_folders import EXPOSURE, FOLDERS, RIGHTS
 from tests.check.broken_services import RIGHTS_OF_FILES, SERVICES
 from tests.check.checked_site import IS_ROOT, CheckedSite, privileged, user
 
+# What nobody can type there, or that means nothing.
+_NOT_ON_WINDOWS = r"ch(own|mod|grp)|usermod|groupadd|\bdf -|\bdu -|dmesg|sysctl|sudo|systemctl|mount -o|/etc/"
 _SINCE = datetime(2026, 11, 22, 9, 15, tzinfo=UTC)
 
 
@@ -54,6 +59,50 @@ def _is_named(checked: CheckedSite, row: Broken) -> None:
     assert finding.severity is row.severity
     assert row.text in finding.text
     assert row.advice in finding.advice
+    if sys.platform == "win32":
+        told = " ".join(f"{each.text} {each.advice}" for each in found.values())
+        assert not re.search(_NOT_ON_WINDOWS, told)
+
+
+def test_a_check_that_cannot_be_made_is_one_finding(
+    checked: CheckedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in it, all others are made; what it had found is kept, and no value shown."""
+
+    def check_nothing(_setup: Setup) -> Iterator[Finding]:
+        yield ok("nothing.before", "This was found before.")
+        raise ValueError("Smith 999 000 0042")
+
+    whole = {finding.name for finding in checked.findings()}
+    middle = len(all_checks.CHECKS) // 2
+    checks = (*all_checks.CHECKS[:middle], check_nothing, *all_checks.CHECKS[middle:])
+    monkeypatch.setattr(all_checks, "CHECKS", checks)
+
+    found = {finding.name: finding for finding in checked.findings()}
+
+    assert found.keys() == whole | {"nothing", "nothing.before"}
+    assert found["nothing"].severity is Severity.ERROR
+    assert "an unforeseen error (ValueError in " in found["nothing"].text
+    assert "0042" not in found["nothing"].text
+
+
+def test_a_file_system_that_gives_a_moved_file_another_number(
+    checked: CheckedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT does so, and here a move is a copy: the daemon would take every file for another one."""
+
+    def copy(source: str, target: str) -> None:
+        shutil.copy2(source, target)
+        system.unlink(source)
+
+    assert "file_identity" not in checked.failing()
+    monkeypatch.setattr(system, "rename_new", copy)
+
+    finding = checked.failing()["file_identity"]
+
+    assert finding.severity is Severity.ERROR
+    assert "no file there counts as complete" in finding.text
+    assert "not FAT" in finding.advice
 
 
 def test_no_finding_tells_a_patient(checked: CheckedSite) -> None:
@@ -297,6 +346,20 @@ def test_a_network_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert 'watch = "poll"' in network_note(mount.type, tmp_path, "15 s").advice
 
 
+def test_a_ledger_on_a_share(checked: CheckedSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's write-ahead log wants a disk of the computer that writes."""
+    table = checked.site.root / "mountinfo"
+    table.write_text(f"40 22 0:50 / {checked.site.state.resolve()} rw - nfs4 server:/mesh rw\n")
+    assert "ledger.network" not in checked.failing()
+    monkeypatch.setattr(system, "MOUNT_TABLE", table)
+
+    finding = checked.failing()["ledger.network"]
+
+    assert finding.severity is Severity.WARNING
+    assert "network share (nfs4)" in finding.text
+    assert "state.folder" in finding.advice
+
+
 def test_who_has_cap_lease_knows_of_others_writers(checked: CheckedSite) -> None:
     """Where others may drop, root with its capabilities can ask of their files, too."""
     checked.site.outbox.chmod(0o2770)
@@ -304,6 +367,21 @@ def test_who_has_cap_lease_knows_of_others_writers(checked: CheckedSite) -> None
         found = checked.failing()
 
     assert "watching.writers" not in found
+
+
+def test_where_no_daemon_runs_nothing_is_said_to_be_missing(checked: CheckedSite) -> None:
+    """What whoever checks may ask says nothing of the daemon, to whom the unit gives CAP_LEASE."""
+    checked.site.outbox.chmod(0o2770)
+    checked.stop()
+
+    finding = checked.failing()["watching.writers"]
+
+    assert finding.severity is Severity.INFO
+    assert "no daemon runs that would show whether it has CAP_LEASE" in finding.text
+    assert "check again while the daemon runs" in finding.advice
+    assert "quiet_seconds" in finding.advice
+    with privileged():
+        assert checked.failing()["watching.writers"] == finding
 
 
 def test_writers_on_a_share_are_not_known(checked: CheckedSite, monkeypatch: pytest.MonkeyPatch) -> None:

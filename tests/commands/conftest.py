@@ -5,13 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.commands.server import Server, make_server
-from tests.site import Site, make_site
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A mailbox with all its folders, on which the daemon has never run."""
-    return make_site(tmp_path / "mesh")
 
 
 @pytest.fixture

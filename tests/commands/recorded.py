@@ -15,6 +15,7 @@ from meshctl.ledger.records import NewMessage
 from meshctl.ledger.services import Services, open_services
 from meshctl.mesh.message_id import new_message_id
 from meshctl.mesh.states import Deadline, Evidence, State
+from meshctl.settings.load import load_settings
 from tests.site import Site
 
 
@@ -69,7 +70,8 @@ class Recorder:
 @contextmanager
 def recording(site: Site) -> Iterator[Recorder]:
     """Open the ledger of a site as the daemon does, for as long as the block lasts."""
-    services = open_services(site.state, "X26ABC1", Journal(logging.getLogger("tests")))
+    mailbox_id = load_settings(site.settings_file, {}).mailbox.id
+    services = open_services(site.state, mailbox_id, Journal(logging.getLogger("tests")))
     # These messages need not survive a power cut, and a thousand of them would wait long for the disk.
     services.ledger.connection.execute("PRAGMA synchronous = OFF")
     try:

@@ -22,13 +22,19 @@ class Server:
     folder: Path
     data: Path
     environ: dict[str, str] = field(default_factory=dict)
+    _count: int = 0
 
-    def add(self, name: str) -> Site:
-        """Make the mailbox `name`, with all its folders; the daemon has never run on it."""
+    def add(self, name: str, mailbox_id: str | None = None) -> Site:
+        """Make the mailbox `name` with all its folders, and unless told otherwise with an id of its own.
+
+        The daemon has never run on it.
+        """
         root = self.data / name
+        self._count += 1
+        mailbox_id = mailbox_id or f"X26ABC{self._count}"
         site = make_site(
             root,
-            mailbox={"folder": str(root / "mailbox" / MAILBOX_ID)},
+            mailbox={"id": mailbox_id, "folder": str(root / "mailbox" / MAILBOX_ID)},
             staging={
                 "outbox": str(root / "outbox"),
                 "rejected": str(root / "rejected"),

@@ -48,9 +48,10 @@ def test_a_running_daemon_sends_it(site: Site, server: MailServer) -> None:
         daemon.wait_for(lambda: b"daemon.alert_test" in site.log_file.read_bytes(), "the line")
 
     told = json.loads(done.stdout)
+    (test,) = told["tests"]
     assert done.exit_code == 0
-    assert (told["sent"], told["sender"].startswith("the daemon (process ")) == (True, True)
-    assert [(one["channel"], one["fault"]) for one in told["channels"]] == [("mail", None)]
+    assert (told["sent"], test["sender"].startswith("the daemon (process ")) == (True, True)
+    assert [(one["channel"], one["fault"]) for one in test["channels"]] == [("mail", None)]
     assert len(server.mails) == 1
     assert not (site.state / "alert-test").exists()
 
@@ -76,7 +77,8 @@ def test_a_daemon_that_fails_to_send_says_so(site: Site) -> None:
         done = site.meshctl("alert", "--test")
 
     assert done.exit_code == 1
-    assert "Sent by the daemon" in done.stdout
+    assert done.stdout.startswith("By the daemon (process ")
+    assert "Sent" not in done.stdout
     assert "Its exit code was 7" in done.stdout
 
 
@@ -85,7 +87,7 @@ def test_nobody_to_tell(site: Site) -> None:
     done = site.meshctl("alert", "--test")
 
     assert done.exit_code == 1
-    assert "Nobody is told" in done.stdout
+    assert "Alerts are sent to nobody" in done.stdout
 
 
 def test_without_test_it_is_wrong_usage(site: Site) -> None:

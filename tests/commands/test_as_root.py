@@ -1,10 +1,13 @@
 """What root does with a mailbox of the service leaves nothing that the service cannot use."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from meshctl.daemon.clock_guard import CLOCK_ADVICE
 from tests.private_server import SERVICE, PrivateServer, private_server
 
 pytestmark = pytest.mark.slow
@@ -35,6 +38,36 @@ def test_root_does_not_work_in_the_services_place(server: PrivateServer, command
     assert (
         f"Run it as {SERVICE}: runuser -u {SERVICE} -- meshctl -c /etc/meshctl/letters.toml" in ended.stderr
     )
+    assert _of_root(server) == ""
+
+
+def test_settings_that_an_editor_made_roots_alone(server: PrivateServer) -> None:
+    """The service is told by which command root lets it read them, and root by `check` that it may not."""
+    file = "/etc/meshctl/letters.toml"
+    server.shell("root", f"chown root:root {file} && chmod 0600 {file}")
+    advised = f"chgrp {SERVICE} {file} && chmod 0640 {file}"
+
+    refused = server.meshctl(SERVICE, "-m", "letters", "status")
+    checks = json.loads(server.meshctl("root", "-m", "letters", "check", "--json").stdout)["checks"]
+    server.shell("root", advised)
+
+    (found,) = [one for one in checks if one["name"] == "access.settings"]
+    assert f"Let the service read it, as root: {advised}" in refused.stderr
+    assert "Run meshctl as the user" not in refused.stderr
+    assert (found["severity"], f"User {SERVICE}," in found["text"]) == ("error", True)
+    assert found["advice"] == f"As root: {advised}"
+    assert server.meshctl(SERVICE, "-m", "letters", "status").exit_code == 0
+
+
+def test_what_is_advised_about_the_clock_can_be_done_by_root(server: PrivateServer) -> None:
+    """The command names the user that it must be run as: root itself is refused."""
+    advised = re.search(r"runuser -u (?P<user>\S+) -- meshctl (?P<rest>[^&]*)", CLOCK_ADVICE)
+    assert advised is not None
+
+    arguments = advised["rest"].replace("NAME", "letters").split()
+    ended = server.meshctl(advised["user"], *arguments)
+
+    assert (ended.exit_code, ended.stderr) == (0, "")
     assert _of_root(server) == ""
 
 

@@ -21,11 +21,6 @@ from tests.site import Finished, Site, make_site, sidecar
 FILES = {LEDGER_NAME, "key", "meshctl.toml", MANIFEST_NAME}
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
-
-
 def _send(site: Site, *names: str) -> None:
     for name in names:
         site.place(name, pdf(name), sidecar=sidecar())
@@ -100,7 +95,7 @@ def test_a_newer_ledger_stays_unless_forced_and_is_kept_then(site: Site, tmp_pat
     assert len(site.messages()) == 2
 
     forced = _done(site, "restore", str(tmp_path / "kept"), "--force")
-    assert f"Kept of before: {site.state / LEDGER_NAME}.before-restore-2" in forced.stdout
+    assert f"Kept from before: {site.state / LEDGER_NAME}.before-restore-2" in forced.stdout
     assert len(site.messages()) == 1
     site.run_once()
     assert len(site.messages()) == 2
@@ -146,6 +141,18 @@ def test_a_back_up_is_not_taken_of_half_a_state(site: Site, tmp_path: Path) -> N
     (site.state / "key").write_bytes(bytes(32))
     assert "is not the one" in site.meshctl("backup", str(tmp_path / "kept")).stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["site", "there"]
+
+
+def test_a_back_up_after_the_key_was_replaced_says_so(site: Site, tmp_path: Path) -> None:
+    """The nightly ones would take the place of the last with the key of then."""
+    _send(site, "letter.pdf")
+    (site.state / "key").unlink()
+    _send(site, "later.pdf")
+
+    ended = site.meshctl("backup", str(tmp_path / "kept"))
+
+    assert ended.exit_code == 0
+    assert "Keep a back-up from before that." in ended.stderr
 
 
 def test_a_damaged_ledger_is_replaced_and_kept(site: Site, tmp_path: Path) -> None:

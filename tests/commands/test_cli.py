@@ -61,7 +61,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
     assert result.exit_code == 0
     assert f"Usage: cli {name} " in result.output
-    assert re.search(rf"Examples?:\s+meshctl {name}", result.output)
+    assert re.search(rf"Examples?:\s+meshctl (-m \S+ )?{name}", result.output)
     assert re.search(r"Exit codes:|Exits with \d", result.output)
 
 

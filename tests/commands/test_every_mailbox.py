@@ -55,6 +55,21 @@ def test_every_mailbox_has_a_row(server: Server) -> None:
     assert result.stdout.endswith("\n2 mailboxes: 2 not running.\n")
 
 
+def test_a_mailbox_that_lost_its_settings_is_restored_by_name(server: Server) -> None:
+    """`-m` says where those of the back-up belong; to every other command it is no mailbox."""
+    server.add("letters")
+    assert server.meshctl("-m", "letters", "run", "--once").exit_code == 0
+    kept = server.data / "kept"
+    assert server.meshctl("-m", "letters", "backup", str(kept)).exit_code == 0
+    host.named_settings("letters").unlink()
+
+    assert "There is no mailbox letters" in server.meshctl("-m", "letters", "status").stderr
+    restored = server.meshctl("-m", "letters", "restore", "--force", str(kept))
+
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    assert server.meshctl("-m", "letters", "status").exit_code == 0
+
+
 def test_the_worst_comes_first(server: Server) -> None:
     """Unreadable before late, late before what only stands still; the note says what to type."""
     fine, late = server.add("a-fine"), server.add("b-late")
@@ -83,6 +98,30 @@ def test_one_that_is_blocked_is_trouble(server: Server) -> None:
     assert result.exit_code == 1
     assert _names(result.stdout) == ["b-reports", "a-letters"]
     assert "b-reports  outbound: OUT is full. (and 1 more)\n" in result.stdout
+
+
+def test_two_that_send_as_one_mailbox_are_named(server: Server) -> None:
+    """Folders of their own do not help: MESH has one mailbox, and each would miss some of its answers."""
+    server.add("letters", "X26ABC1")
+    server.add("reports", "X26ABC2")
+    server.add("other", "X26ABC1")
+
+    result = server.meshctl("status", "--all")
+    checks = json.loads(server.meshctl("-m", "other", "check", "--json").stdout)["checks"]
+    made = server.meshctl("init", str(server.data / "third"), "--mailbox", "X26ABC1")
+    file = host.named_settings("other")
+    file.write_text(f'{file.read_text("utf-8")}\n[bridge]\nenvironment = "sandbox"\n', "utf-8")
+    rehearsal = server.meshctl("status", "--all")
+
+    assert result.exit_code == 0
+    assert _names(result.stdout) == ["letters", "other", "reports"]
+    assert "letters  It sends as X26ABC1, as other does: meshctl -m letters check\n" in result.stdout
+    assert "3 mailboxes: 2 same id, 1 not running." in result.stdout
+    (found,) = [each for each in checks if each["name"] == "mailbox.id"]
+    assert (found["severity"], found["ok"]) == ("warning", False)
+    assert f"{host.named_settings('letters')} names the same mailbox id, X26ABC1" in found["text"]
+    assert f"{file} name the same mailbox id, X26ABC1, with another folder. MESH knows one" in made.stdout
+    assert "same id" not in rehearsal.stdout
 
 
 def test_a_stalled_client_is_shown(server: Server) -> None:
@@ -144,7 +183,7 @@ def test_a_damaged_ledger_is_a_row(server: Server) -> None:
 
     assert [one["name"] for one in told] == ["reports", "letters"]
     assert LEDGER_NAME in told[0]["error"]
-    assert (told[0]["mailbox"], "states" in told[0]) == ("X26ABC1", False)
+    assert (told[0]["mailbox"], "states" in told[0]) == ("X26ABC2", False)
 
 
 @pytest.mark.parametrize("option", ["-c", "-m"])

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from meshctl.cli import cli
 from meshctl.commands import init
+from meshctl.platform import host
 from meshctl.settings.load import load_settings
 from tests.modes import has_mode
 
@@ -246,7 +247,7 @@ def test_the_service_layout_has_one_parent_for_what_is_renamed(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere systemd has its own places")
 def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--system puts all of it under %ProgramData%, and says how it is closed and started."""
+    """--system puts all of it under %ProgramData%, closed to others, and says how it is started."""
     monkeypatch.setattr(init, "SYSTEM_FILE", tmp_path / "meshctl" / "meshctl.toml")
 
     result = _init("--system", "letters", "--mailbox", "X26ABC1")
@@ -257,8 +258,11 @@ def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch
     assert settings.staging.outbox == folder / "outbox"
     assert settings.log.file == folder / "log" / "meshctl.log"
     assert settings.state.folder == folder / "state"
-    assert f"icacls {folder} /inheritance:d" in result.output
     assert f"meshctl -c {folder / 'meshctl.toml'} service install" in result.output
+    for closed in (folder.parent, folder):
+        found = host.access_list(closed)
+        assert found is not None
+        assert not any(entry.is_everybody for entry in found.allowed())
     assert _init("--system", "x", "--root", tmp_path).exit_code == 2
 
 
@@ -271,15 +275,15 @@ def test_the_service_layout_of_windows_is_one_folder(tmp_path: Path, monkeypatch
         (["--system", "a/b"], "The NAME of --system may have letters"),
         (["--client-config", "nowhere.cfg"], "nowhere.cfg: cannot be read"),
         (["--use-case", "unheard-of"], "There is no use case 'unheard-of'"),
-        pytest.param(
-            ["--senders", "g"],
-            "--senders can only be used with --system",
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="there it is refused in other words"),
+        (["--senders", "g"], "--senders can only be used with --system"),
+        (
+            ["--system", "a", "--senders", "no such group"],
+            "There is no group 'no such group' on this system.",
         ),
         pytest.param(
-            ["--system", "a", "--senders", "g"],
-            "the access list of the outbox says who may drop: icacls",
-            marks=pytest.mark.skipif(sys.platform != "win32", reason="elsewhere there are groups"),
+            ["--system", "a", "--senders", "BUILTIN\\Users"],
+            "BUILTIN\\Users is everybody on this computer or in its domain.",
+            marks=pytest.mark.skipif(sys.platform != "win32", reason="only Windows has such groups"),
         ),
     ],
 )

@@ -24,6 +24,7 @@ KEYS = [
     "mesh_id",
     "repeat_of",
     "resend_of",
+    "replaces",
     "created_at",
     "updated_at",
     "size",

@@ -93,9 +93,13 @@ def test_the_worst_of_all_mailboxes_counts() -> None:
 
     state, line = plugin_line([late, unknown, critical])
     assert state is PluginState.CRITICAL
-    assert line.startswith("MESHCTL CRITICAL - a: outbox: Gone. | 'mailboxes'=3;;;0 'unreadable'=1;;0;0")
+    assert line.startswith(
+        "MESHCTL CRITICAL - a: outbox: Gone. (and 2 more mailboxes) | 'mailboxes'=3;;;0 'unreadable'=1;;0;0"
+    )
     assert line.endswith(" 'errors'=1;;0;0 'warnings'=2;0;;0")
-    assert plugin_line([late, unknown])[1].startswith("MESHCTL UNKNOWN - b: b: one setting is wrong: x: y |")
+    assert plugin_line([late, unknown])[1].startswith(
+        "MESHCTL UNKNOWN - b: b: one setting is wrong: x: y (and 1 more mailbox) |"
+    )
 
 
 @pytest.mark.parametrize("value", ["a|b", "a\\nb", "x" * 50])

@@ -35,6 +35,22 @@ def test_an_unknown_name_lists_those_there_are(server: Server) -> None:
     assert result.stderr.endswith("There are: letters, reports.\n")
 
 
+def test_without_a_name_those_there_are_are_listed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no settings are meant of themselves, the person learns what can be meant."""
+    monkeypatch.chdir(tmp_path)
+    before = server.meshctl("status")
+    server.add("letters")
+    server.add("reports")
+
+    result = server.meshctl("status")
+
+    assert "Make one with meshctl init" in before.stderr
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("Say which mailbox of this server with -m NAME: letters, reports.\n")
+
+
 def test_where_there_is_no_mailbox_it_says_how_one_is_made(server: Server) -> None:
     result = server.meshctl("-m", "letters", "status")
 

@@ -17,11 +17,6 @@ from tests.site import WRAPPING, Finished, Site, make_site, sidecar
 NO_ORGANISATION = {name: values for name, values in WRAPPING.items() if name != "mailbox"}
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
-
-
 def _redropped(site: Site, *arguments: str) -> Finished:
     ended = site.meshctl("redrop", *arguments)
     assert (ended.exit_code, ended.stderr) == (0, ""), ended.stderr

@@ -248,7 +248,7 @@ def test_a_message_in_out_is_never_doubled(site: Site, force: tuple[str, ...]) -
         result = invoke(site, "resend", stem, *force)
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"still lies in {site.out}" in result.stderr
+    assert f"is still in {site.out}" in result.stderr
     assert list(site.outbox.iterdir()) == []
 
 

@@ -8,18 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from meshctl.platform import host
 from tests.check.access import ALL, let_in
 from tests.commands.recorded import invoke
 from tests.payloads import pdf
-from tests.site import Site, make_site, sidecar
+from tests.site import Site, sidecar
 
 LETTER = pdf("a letter")
 IS_ROOT = sys.platform != "win32" and os.geteuid() == 0
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
 
 
 def _open(path: Path, mode: int) -> None:
@@ -59,6 +55,33 @@ if sys.platform == "win32":
     OPEN = [(make_open, text, "icacls") for make_open, text, _ in OPEN]
 else:
     OPEN.append((_open_sticky_outbox, "send letters as mailbox X26ABC1", "chmod 3770"))
+
+
+@pytest.mark.parametrize("what", ["folder", "a .pth", "alert command", "script of the alert command"])
+def test_a_program_that_everybody_can_change_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whoever may change what the daemon runs acts as its user."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    file = folder / ("x.pth" if what == "a .pth" else "alert.cmd")
+    file.write_text("")
+    if what.endswith("alert command"):
+        file.chmod(0o755)
+        program = [sys.executable, str(file)] if what.startswith("script") else [str(file)]
+        site.settle(alerts={"command": program})
+    else:
+        monkeypatch.syspath_prepend(str(folder))
+    opened = folder if what == "folder" else file
+    _open(opened, 0o777)
+
+    ended = invoke(site, "run", "--once")
+    allowed = invoke(site, "run", "--once", "--allow-world-writable")
+
+    said = " ".join(ended.stderr.split())
+    assert (ended.exit_code, allowed.exit_code) == (2, 0)
+    assert f"Everybody on this computer can change what meshctl runs: {opened}." in said
+    assert str(host.PROGRAM_FOLDER) in said
 
 
 @pytest.mark.sampled(5)

@@ -216,7 +216,7 @@ def test_a_folder_that_the_daemon_makes_again_is_the_senders_too(laid: PrivateSe
     _run_once(laid)
 
     folder = f"{_OUTBOX}/send-document"
-    # The service may not set the setgid bit of a group that is not its own; the access list names it.
+    # A tmpfs, as here, takes the setgid bit with the access list; the service may not set it for this group.
     assert _rights(laid, folder) == f"1770 {SERVICE} {_GROUP}"
     assert laid.shell("anna", f"ls {folder}") == "letter.pdf\n"
     severity, text = _access(laid)["access.outbox.send-document"]

@@ -144,6 +144,6 @@ def test_a_rejected_file_is_found(site: Site, name: str, shown: str) -> None:
 
     place = site.rejected / shown.replace(".pdf", ".2.pdf")
     assert explanation.payload.name != name
-    assert re.search(rf"^Lies +{re.escape(str(place))}$", found, re.MULTILINE)
+    assert re.search(rf"^Location +{re.escape(str(place))}$", found, re.MULTILINE)
     assert told["rejected_file"] == str(place)
-    assert f"not in {site.rejected} any more" in gone
+    assert f"no longer in {site.rejected}" in gone

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from meshctl.files.client_folders import ClientFolders
+from meshctl.mesh.states import Evidence, State
 from meshctl.outbound.withdrawal import Hidden, hide, withdrawn_mark
 from tests.commands.client import transfer
+from tests.commands.recorded import recording
 from tests.invariants import check_invariants
 from tests.payloads import pdf, synthetic_nhs_number
 from tests.site import WRAPPING, Site, document_in, make_site, sidecar
@@ -25,8 +27,8 @@ def site(tmp_path: Path) -> Site:
     return make_site(tmp_path / "site", staging={"rescan_seconds": 0.2})
 
 
-def _queued(site: Site, name: str = "letter.pdf", data: bytes = LETTER) -> str:
-    site.place(name, data, sidecar=sidecar())
+def _queued(site: Site) -> str:
+    site.place("letter.pdf", LETTER, sidecar=sidecar())
     site.run_once()
     return site.stems()[-1]
 
@@ -73,13 +75,16 @@ def test_beside_a_daemon_nothing_counts_as_collected(site: Site) -> None:
     check_invariants(site)
 
 
-def test_a_wrapped_document_is_withdrawn_as_what_would_have_been_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_by_id", [True, False])
+def test_a_wrapped_document_is_withdrawn_as_what_would_have_been_sent(tmp_path: Path, is_by_id: bool) -> None:
+    """It is put back by its id, or by the name that it was dropped by."""
     site = make_site(tmp_path / "site", **WRAPPING)
     message_id = _queued(site)
+    dropped_name = site.messages()[message_id]["file_name"]
 
     assert site.meshctl("withdraw", message_id).exit_code == 0
     assert {path.suffix for path in site.rejected.iterdir()} == {".xml", ".json"}
-    assert site.meshctl("redrop", message_id).exit_code == 0
+    assert site.meshctl("redrop", message_id if is_by_id else dropped_name).exit_code == 0
     site.run_once()
 
     [again] = site.stems()
@@ -183,6 +188,31 @@ def test_a_ledger_that_does_not_know_of_it_learns_it(site: Site, tmp_path: Path,
 
     assert _state(site, message_id) == ("failed", "withdrawn")
     check_invariants(site)
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_a_ledger_that_took_it_for_collected_learns_it(site: Site, tmp_path: Path, is_reported: bool) -> None:
+    """Where `rejected/` was put back after the first start, it counts for more than the absence from OUT.
+
+    A report that the client took it counts for more than that.
+    """
+    message_id = _queued(site)
+    kept = shutil.copytree(site.state, tmp_path / "state")
+    assert site.meshctl("withdraw", message_id).exit_code == 0
+    shutil.rmtree(site.state)
+    shutil.copytree(kept, site.state)
+    site.rejected.rename(tmp_path / "rejected")
+    if is_reported:
+        with recording(site) as recorder:
+            recorder.record(message_id, Evidence("COLLECT", State.COLLECTED, "00"))
+    site.run_once()
+    before = _state(site, message_id)
+    site.rejected.rmdir()
+    (tmp_path / "rejected").rename(site.rejected)
+    site.run_once()
+
+    assert before == ("collected", None)
+    assert _state(site, message_id) == (before if is_reported else ("failed", "withdrawn"))
 
 
 def test_a_mark_is_known_by_a_new_ledger(site: Site) -> None:

@@ -23,7 +23,7 @@ _SEED = 20261122
 
 def main() -> int:
     """Run all of it and print the tables; 1 when a promise was broken, 2 when this machine cannot do it."""
-    # It takes no options, and tells so who asks for help.
+    # It takes no options; --help says so.
     argparse.ArgumentParser("python -m tests.crash", description=__doc__).parse_args()
     obstacle = strace.obstacle()
     if obstacle is not None:

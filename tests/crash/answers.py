@@ -37,6 +37,11 @@ def acknowledge(site: Site, name: str, request_id: str) -> None:
     _put_pair(site, name, ACKNOWLEDGEMENT_CONTROL, data)
 
 
+def answer(site: Site, name: str, data: bytes) -> None:
+    """Put an answer to a CDA document into IN."""
+    _put_pair(site, name, replace(ACKNOWLEDGEMENT_CONTROL, workflow_id="TOC_DISCH_DMS_ACK"), data)
+
+
 def send_to_us(site: Site, name: str, data: bytes) -> None:
     """Put a data message for somebody behind us into IN."""
     control = ControlFile(

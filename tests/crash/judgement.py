@@ -12,6 +12,7 @@ from meshctl.mesh.control_file import ControlFile, ControlFileError
 from tests.crash.client import HastyClient
 from tests.crash.process import Ended
 from tests.crash.variants import Variant
+from tests.hl7_messages import document_of
 from tests.invariants import (
     check_explanations,
     check_ledger,
@@ -115,7 +116,7 @@ def later_fates(site: Site) -> Fates:
 def judge_visible(site: Site) -> Verdict:
     """Judge what the client can see at this instant: whole pairs, byte for byte what was dropped."""
     verdict = _tried(Wrong.HALF, lambda: check_pairs(site, {}))
-    dropped = {each.data for each in site.dropped}
+    dropped = {document_of(each.data) for each in site.dropped}
     for stem in [] if verdict else site.stems():
         if document_in(site.payload(stem)) not in dropped:
             verdict.append((Wrong.HALF, f"{stem}.dat is not what was dropped"))

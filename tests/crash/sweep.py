@@ -14,7 +14,7 @@ from tests.crash.judgement import Fates, Tally, Verdict, ended_well, fates_of, j
 from tests.crash.place import Place
 from tests.crash.strace import Call
 from tests.crash.variants import Variant
-from tests.crash.workers import copied, fresh, named, pool_of_workers
+from tests.crash.workers import added_up, copied, fresh, named, pool_of_workers
 
 T = TypeVar("T")
 
@@ -72,14 +72,7 @@ def sweep(
                     pool.submit(_kill_once, variant.title, calls[at : at + _CHUNK], expected)
                     for at in range(0, len(calls), _CHUNK)
                 ]
-        tallies = []
-        for variant in variants:
-            tally = Tally(variant.title)
-            for future in parts[variant.title]:
-                tally.add(future.result())
-            on_done(tally)
-            tallies.append(tally)
-    return tallies
+        return added_up(parts, on_done)
 
 
 def thinned(points: Sequence[T], every: int, kind: Callable[[T], str], turn: int = 0) -> list[T]:

@@ -15,6 +15,17 @@ from meshctl.outbound.withdrawal import Hidden, hide
 from tests.crash import answers
 from tests.crash.client import HastyClient
 from tests.crash.place import Place
+from tests.hl7_messages import ed, mdm
+from tests.itk2 import (
+    LOCAL,
+    VERIFIED,
+    MadeCda,
+    in_soap,
+    make_business_answer,
+    make_encoded_envelope,
+    make_envelope,
+    make_infrastructure_answer,
+)
 from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, pdf, synthetic_nhs_number
 from tests.site import WRAPPING, Site, make_site, sidecar
 
@@ -173,6 +184,57 @@ def _documents(site: Site) -> None:
     site.place("zip.pdf", b"PK\x03\x04 no document", sidecar=sidecar(synthetic_nhs_number(55)))
 
 
+def _cda(index: int) -> bytes:
+    """Return a CDA document in its ITK2 envelope."""
+    ids = ((LOCAL, f"H{index}"), (VERIFIED, synthetic_nhs_number(index)))
+    return make_envelope(MadeCda(ids=ids), tracking_id=f"CDA-{index}")
+
+
+def _cda_documents(site: Site) -> None:
+    """Drop CDA documents, in envelopes and not; one that its sidecar contradicts, and one of FHIR beside."""
+    site.place("a.xml", _cda(91))
+    site.place("b.xml", make_encoded_envelope(MadeCda(), tracking_id="CDA-92"))
+    site.place("soap.xml", in_soap(_cda(93)))
+    site.place("bare.xml", MadeCda(family="Marsh").written())
+    site.place("c.xml", _cda(94), sidecar={"patient": {"nhs_number": synthetic_nhs_number(9)}})
+    site.place("d.xml", _cda(95), sidecar={"use_case": "outpatient-letter-cda", "to_mailbox": "X26ABC2"})
+    site.place("e.xml", _letter(96))
+
+
+def _sent_cda(site: Site) -> None:
+    for index in (97, 98, 99):
+        site.place(f"sent-{index}.xml", _cda(index))
+
+
+def _cda_answers(site: Site) -> None:
+    """One document is answered at both levels, one rejected; one answer is nobody's, and one is no answer."""
+    stems = {site.payload(stem): stem for stem in site.stems()}
+    for index in (97, 98, 99):
+        answers.keep(site, stems[_cda(index)], "SENT", number=index % 10)
+    answers.answer(site, "1", make_infrastructure_answer("cda-97"))
+    answers.answer(site, "2", make_business_answer("CDA-97"))
+    answers.answer(site, "3", make_business_answer("CDA-98", "AE", ("410",)))
+    answers.answer(site, "4", make_infrastructure_answer("CDA-90"))
+    answers.answer(site, "5", _cda(90))
+
+
+def _hl7(number: int, event: str = "T02", replaced: str = "", completion: str = "AU") -> bytes:
+    """Return an HL7 v2 message with a letter."""
+    txa = {12: f"DOC{number}", 13: replaced, 17: completion}
+    return mdm(event, txa=txa, obx=[{5: ed(pdf(f"HL7 letter {number}"))}])
+
+
+def _hl7_letters(site: Site) -> None:
+    """Drop letters in HL7 v2: one that replaces another, one with a sidecar, a large one, one not final."""
+    site.place("a.hl7", _hl7(1))
+    site.place("b.hl7", _hl7(2, "T10", replaced="DOC1"))
+    site.place("c.hl7", _hl7(3), sidecar={"document": {"title": "Eye clinic"}})
+    large = pdf("x" * 100_000)
+    site.place("d.hl7", mdm(txa={12: "DOC4"}, obx=[{5: ed(large)}]))
+    site.place("e.hl7", _hl7(5, completion="IP"))
+    site.place("f.pdf", pdf("a letter beside"), sidecar=sidecar(synthetic_nhs_number(56)))
+
+
 def _attachments(site: Site) -> None:
     """Drop documents with attachments, which lie there first."""
     for index in range(71, 73):
@@ -291,6 +353,7 @@ def _hide(site: Site) -> None:
 
 _DELIVER = {"reports": {"deliver": "delivered"}}
 _TWO = ("mailbox",)
+_HL7: Mapping[str, Mapping[str, Any]] = {**WRAPPING, "staging": {"default_use_case": "send-document"}}
 _PATIENT: Mapping[str, Mapping[str, Any]] = {"staging": {"sidecar_wait_seconds": 60}}
 
 VARIANTS: tuple[Variant, ...] = (
@@ -332,6 +395,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("wrapped, N", _documents, sections=WRAPPING, client=Client.SAVES_NOTHING, is_killed_twice=True),
     Variant("wrapped, two file systems", _documents, sections=WRAPPING, moved=_TWO),
     Variant("attachments", _attachments, sections={**WRAPPING, **_PATIENT}, is_killed_twice=True),
+    Variant("HL7 v2", _hl7_letters, sections=_HL7, is_killed_twice=True),
+    Variant("CDA", _cda_documents, is_killed_twice=True),
+    Variant("CDA answered", _cda_answers, before=_sent_cda, is_followed=True),
     Variant("index", _index, sections={**WRAPPING, **_PATIENT}, is_killed_twice=True),
     Variant("retention", _one_message, before=_refused_before, after=_make_old, is_followed=True),
     Variant("ledger lost at the kill", _without_sidecars, amid=_lose_ledger, is_killed_twice=True),

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.crash import process
+from tests.crash.judgement import Tally
 from tests.crash.place import MEMORY, Place, has_two_file_systems
 from tests.crash.variants import VARIANTS, Client, Variant
 
@@ -54,6 +55,18 @@ def pool_of_workers(tamper: Callable[[], None] | None = None) -> Iterator[Proces
         ) as pool,
     ):
         yield pool
+
+
+def added_up(parts: Mapping[str, Sequence[Future[Tally]]], on_done: Callable[[Tally], None]) -> list[Tally]:
+    """Wait for the parts of each variant, by its title, and return the sums; `on_done` gets each at once."""
+    tallies = []
+    for title, futures in parts.items():
+        tally = Tally(title)
+        for future in futures:
+            tally.add(future.result())
+        on_done(tally)
+        tallies.append(tally)
+    return tallies
 
 
 @contextmanager

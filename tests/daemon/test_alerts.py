@@ -329,6 +329,23 @@ def test_the_end_of_trouble_is_told_after_its_beginning(alerting: Alerting) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_restarted", [True, False])
+def test_the_end_waits_for_a_beginning_that_could_not_be_told(alerting: Alerting, is_restarted: bool) -> None:
+    """Otherwise the last that a person hears is that the daemon is blocked."""
+    alerts = alerting.run(KEEP_IF_MENDED)
+    alerts(numbered(0, "daemon.blocked"))
+    wait_until(lambda: alerting.failed >= 1, "an attempt")
+    if is_restarted:
+        alerts.close(5.0)
+        alerts = alerting.run(KEEP_IF_MENDED)
+    alerts(numbered(1, "daemon.unblocked"))
+    (alerting.folder / "mended").touch()
+    wait_until(lambda: len(_got(alerting.folder)) == 2, "both")
+
+    assert [one["event"] for one in _got(alerting.folder)] == ["daemon.blocked", "daemon.unblocked"]
+
+
+@pytest.mark.slow
 def test_what_could_not_be_told_is_tried_again_and_summed_up(alerting: Alerting) -> None:
     """All events of the time in which the command failed come as one; the same failure is logged once."""
     alerts = alerting.run(KEEP_IF_MENDED, gather="0s")
@@ -437,6 +454,31 @@ def test_why_nothing_is_told_is_kept_for_check(alerting: Alerting) -> None:
     [failure] = read_waiting(alerting.file)[1]
 
     assert (failure.channel, failure.text) == ("command", "The command failed.")
+
+
+def test_a_file_that_cannot_be_read_at_the_start_is_read_later(
+    alerting: Alerting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, say: what an earlier run has left is sent all the same, before what came since."""
+    alerts = alerting.run(KEEP_IF_MENDED)
+    alerts(numbered(0))
+    alerts.close(5.0)
+    with monkeypatch.context() as patched:
+
+        def fails(*_: object) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+        patched.setattr("meshctl.daemon.waiting._read", fails)
+        alerts = alerting.run(KEEP_IF_MENDED, gather="1h")
+        alerts(numbered(1))
+    alerts.close(5.0)
+    (alerting.folder / "mended").touch()
+    alerts = alerting.run(KEEP_IF_MENDED)
+    wait_until(lambda: _got(alerting.folder), "the alerts")
+
+    assert _numbers(alerting.folder) == [(0, 2)]
 
 
 @pytest.mark.parametrize("content", [b"no database at all " * 100, b""], ids=["damaged", "empty"])

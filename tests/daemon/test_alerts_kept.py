@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -41,6 +41,13 @@ def _told(site: Site) -> int:
     return sum(one.get("count", 1) for one in told if one["event"] == "message.rejected")
 
 
+def _count_waiting(site: Site) -> int:
+    # Its tables are made after the file.
+    with suppress(sqlite3.OperationalError):
+        return len(read_waiting(site.state / FILE_NAME)[0])
+    return 0
+
+
 def _drop_bad(site: Site, *names: str) -> None:
     for name in names:
         site.place(name, pdf(name), folder="send-document", sidecar={"patient": {"nhs_number": "1"}})
@@ -62,6 +69,23 @@ def test_what_was_not_told_before_a_kill_is_told_after(site: Site) -> None:
     failed = site.events("daemon.alert_failed")[0]
     assert failed.values["stderr"] == "the mail system is away"
     assert read_waiting(site.state / FILE_NAME) == ([], [])
+
+
+def test_a_state_folder_that_is_removed_costs_no_alert(site: Site) -> None:
+    """What waits is written again with the next attempt, though nothing new comes; `check` sees it."""
+    daemon = site.start("run")
+    _drop_bad(site, "a.pdf", "b.pdf", "c.pdf")
+    wait_until(lambda: len(site.events("message.rejected")) == 3, "the rejections")
+    wait_until(lambda: site.events("daemon.alert_failed"), "an attempt")
+    for path in site.state.glob(f"{FILE_NAME}*"):
+        path.unlink()
+    wait_until(lambda: _count_waiting(site) == 3, "the alerts in the file")
+    daemon.process.kill()
+    daemon.process.communicate()
+    (site.root / "mended").touch()
+
+    with site.daemon():
+        wait_until(lambda: _told(site) == 3, "the alerts")
 
 
 @pytest.mark.slow

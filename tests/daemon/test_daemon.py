@@ -10,8 +10,8 @@ import pytest
 
 from tests.invariants import check_invariants
 from tests.modes import has_mode
-from tests.payloads import make_bundle_xml, pdf
-from tests.site import STOP_SECONDS, Daemon, Dropped, Site, make_site, sidecar, wait_until
+from tests.payloads import pdf
+from tests.site import STOP_SECONDS, Daemon, Site, drop_backlog, make_site, sidecar, wait_until
 
 _BACKLOG = 1500
 
@@ -25,18 +25,6 @@ def site(tmp_path: Path) -> Site:
 def drop(site: Site, name: str) -> None:
     """Drop a file that can be sent."""
     site.place(name, pdf(name), sidecar=sidecar())
-
-
-def drop_backlog(site: Site, files: int) -> None:
-    """Drop many messages at once."""
-    elsewhere = site.root / "many"
-    elsewhere.mkdir()
-    template = make_bundle_xml(identifier="NUMBER")
-    for number in range(files):
-        path = elsewhere / f"{number:05}.xml"
-        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
-        site.dropped.append(Dropped(path, data))
-    elsewhere.rename(site.outbox / "send-document")
 
 
 def _with_settings_by_hand(site: Site) -> None:
@@ -138,7 +126,9 @@ def end_during_a_backlog(site: Site, end: Callable[[Daemon], object]) -> None:
         daemon.wait_for_pairs(1)
         end(daemon)
     assert 0 < len(site.stems()) < _BACKLOG
-    assert [line.event for line in site.log()][-2:] == ["daemon.stopping", "daemon.stopped"]
+    *_, stopping, stopped = site.log()
+    assert (stopping.event, stopped.event) == ("daemon.stopping", "daemon.stopped")
+    assert stopping.values["asked_by"]
     assert not (site.state / "holder").exists()
     check_invariants(site)
 

@@ -1,5 +1,6 @@
 """Who holds the lock of a state folder, asked without touching it."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -36,6 +37,25 @@ def test_one_daemon_holds_a_state_folder(tmp_path: Path) -> None:
 
     with InstanceLock(tmp_path):
         pass
+
+
+def test_who_holds_it_is_written_as_soon_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that started on a full disk seemed not to run for as long as it did."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("meshctl.daemon.lock.replace_file", full)
+        lock = InstanceLock(tmp_path)
+        lock.hold()
+    before = seems_running(tmp_path)
+    lock.note()
+
+    assert (before, seems_running(tmp_path)) == (False, True)
+    lock.release()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody remove a file that is locked")

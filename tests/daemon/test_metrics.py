@@ -1,16 +1,24 @@
 """The metrics file, as Prometheus' own parser reads it."""
 
+import json
 import re
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshctl.daemon.metrics import ALERT_EVENTS
+from meshctl.daemon import problems
+from meshctl.daemon.alerts import Alerts
+from meshctl.daemon.metrics import ALERT_EVENTS, Metrics
+from meshctl.daemon.retry import RetriedParts
+from meshctl.journal.events import journal
 from meshctl.mesh.states import State
+from meshctl.settings.load import load_settings
+from tests.faults.faulty_site import mount, needs_mounts
 from tests.payloads import pdf
 from tests.readme_tables import MONITORING_PAGE, code_blocks, section
 from tests.site import MAILBOX_ID, Site, make_site, sidecar, wait_until
@@ -144,8 +152,56 @@ def test_folder_that_is_not_there_stops_nothing(site: Site, file: Path) -> None:
 
     assert len(site.stems()) == 1
     (told,) = site.events("daemon.metrics_failed")
-    assert "No such file or directory" in told.values["text"]
+    assert f"No such file or directory: {file.parent}" in told.values["text"]
     assert "textfile in [metrics]" in told.values["advice"]
+
+
+def test_what_keeps_the_daemon_from_writing_it_is_seen(site: Site, file: Path) -> None:
+    """A unit may keep closed what is open from here: `check` and `status` repeat what the daemon met."""
+    file.parent.rmdir()
+    site.run_once()
+    file.parent.mkdir()
+
+    shown = site.meshctl("status", "--json")
+    told = _checked(site)
+    site.run_once()
+    after = _checked(site)
+
+    (met,) = json.loads(shown.stdout)["blocked"]
+    assert (shown.exit_code, met["part"], met["severity"]) == (0, "metrics", "warning")
+    assert (told["metrics"]["ok"], told["metrics"]["severity"]) == (False, "warning")
+    assert met["text"] in told["metrics"]["text"]
+    assert (
+        told["metrics"]["advice"] == met["advice"] == site.events("daemon.metrics_failed")[0].values["advice"]
+    )
+    assert told["daemon.blocked"]["ok"]
+    assert after["metrics"]["ok"]
+
+
+@needs_mounts
+def test_a_unit_without_its_drop_in_is_told_what_to_add(
+    site: Site, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the unit keeps the folder closed, the advice has the lines that open it."""
+    monkeypatch.setattr(problems, "own_unit", lambda _environ: "meshctl@letters.service")
+    settings = load_settings(site.settings_file, {})
+    metrics = Metrics(settings, journal, Alerts(settings, journal))
+    folder = str(file.parent)
+    mount("--bind", folder, folder)
+    try:
+        mount("-o", "remount,bind,ro", folder)
+        metrics.turned(None, RetriedParts(settings, journal))
+    finally:
+        mount("-l", folder, program="umount")
+
+    (met,) = metrics.obstacles()
+    assert met.text == f"The metrics cannot be written: Read-only file system: {folder}"
+    assert "Run systemctl edit meshctl@letters.service, which" in (met.advice or "")
+    assert f"ReadWritePaths={folder};" in (met.advice or "")
+
+
+def _checked(site: Site) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in json.loads(site.meshctl("check", "--json").stdout)["checks"]}
 
 
 def test_daemon_without_metrics_does_not_load_their_library(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import sys
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from meshctl.clock import now
 from meshctl.daemon import notes
 from meshctl.daemon.obstacles import NOTE_NAME, Obstacle, ObstacleNote, read_obstacles
+from tests.faults.faulty_site import mounted, needs_mounts
 from tests.payloads import pdf
 from tests.site import Daemon, Site, make_site, sidecar
 
@@ -51,6 +55,7 @@ def test_a_blocked_daemon_says_so_everywhere(site: Site) -> None:
     assert outbound == {
         "part": "outbound",
         "since": outbound["since"],
+        "severity": "error",
         "text": text,
         "advice": "Mount or recreate the folder.",
     }
@@ -77,11 +82,25 @@ def test_it_is_still_said_after_a_kill_and_since_when(site: Site) -> None:
         second = _blocked(again)
         site.out.mkdir()
         again.wait_for(lambda: not read_obstacles(site.state), "the daemon to be free")
+        again.wait_for_event("daemon.unblocked")
 
     assert down == (1, down[1] | {"blocked": first})
     assert "not running" in shown
     assert [each["since"] for each in second] == [each["since"] for each in first]
     assert not (set(os.listdir(site.state)) - {NOTE_NAME, "ledger.sqlite", "key", "lock"})
+
+
+def test_the_end_of_a_block_is_logged_by_the_next_run(site: Site) -> None:
+    """Somebody mended it while no daemon ran."""
+    site.out.rmdir()
+    daemon = site.start("run")
+    _blocked(daemon)
+    daemon.process.kill()
+    daemon.process.communicate()
+    site.out.mkdir()
+
+    with site.daemon() as again:
+        again.wait_for_event("daemon.unblocked")
 
 
 def test_a_run_that_ends_by_itself_leaves_what_blocked_it(site: Site) -> None:
@@ -149,6 +168,54 @@ def test_a_full_disk_can_still_be_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert [each.text for each in read] == [each.text for each in told[: len(read)]]
     assert len(read) > 10
     assert (tmp_path / NOTE_NAME).stat().st_size == size
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+def test_a_log_that_cannot_be_written_blocks_and_is_caught_up_with(site: Site) -> None:
+    """Lines wait in memory; once the log can be written they are there, without a further event."""
+    site.settle(log={"file": str(site.root / "logs" / "meshctl.log")})
+    log = site.root / "logs" / "meshctl.log"
+    # It prints that it cannot write.
+    daemon = site.start("run")
+    try:
+        daemon.wait_for(lambda: log.exists() and "daemon.started" in log.read_text(), "the start")
+        log.unlink()
+        log.mkdir()
+        for number in count(1):
+            # The file is looked for once a second; lines before that went into the one that is gone.
+            site.place(f"letter {number}.pdf", pdf(f"letter {number}"), sidecar=sidecar())
+            daemon.wait_for_pairs(number)
+            if read_obstacles(site.state):
+                break
+        blocked = _blocked(daemon)
+        log.rmdir()
+        daemon.wait_for(lambda: log.exists() and "message.queued" in log.read_text(), "the lines")
+        daemon.wait_for(lambda: not read_obstacles(site.state), "the end of the block")
+    finally:
+        daemon.process.kill()
+        daemon.process.communicate()
+
+    assert [(each["part"], str(log.parent) in each["text"]) for each in blocked] == [("log", True)]
+
+
+@needs_mounts
+@pytest.mark.slow
+def test_a_disk_without_room_is_told_without_a_note(site: Site) -> None:
+    """A daemon that starts on it can write down nothing: neither what blocks it nor that it runs."""
+    with mounted(site.state, "size=1m"):
+        site.run_once()
+        with suppress(OSError):
+            (site.state / "filler").write_bytes(bytes(2_000_000))
+        with site.daemon(started=False) as daemon:
+            daemon.wait_for_event("daemon.blocked")
+            asked = site.meshctl("status")
+            (site.state / "filler").unlink()
+            daemon.wait_for_event("daemon.started")
+            daemon.wait_for(lambda: _status(site)[1]["daemon"] == "running", "the daemon to be known")
+
+    assert asked.exit_code == 1
+    assert "df -h" in asked.stdout + asked.stderr
+    assert all("df -h" in str(line.values["advice"]) for line in site.events("daemon.blocked"))
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"7", b'["x"]', b"\0" * 8192])

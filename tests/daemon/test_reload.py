@@ -10,12 +10,7 @@ from meshctl.daemon.reloading import reload_daemon
 from meshctl.errors import MeshctlError
 from meshctl.settings.load import load_settings
 from tests.payloads import pdf
-from tests.site import Site, make_site, sidecar
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
+from tests.site import Site, sidecar
 
 
 def test_changed_settings_come_into_force(site: Site) -> None:
@@ -28,6 +23,16 @@ def test_changed_settings_come_into_force(site: Site) -> None:
     assert (asked.exit_code, asked.stderr) == (0, "")
     assert asked.stdout == f"The daemon has read {site.settings_file} again; it is in force.\n"
     assert site.stems()[0].startswith("new-")
+
+
+def test_a_folder_that_is_not_there_is_told(site: Site) -> None:
+    """The daemon takes the settings, and waits for the folder."""
+    with site.daemon():
+        site.settle(staging={"outbox": str(site.root / "nowhere" / "outbox")})
+        asked = site.meshctl("reload")
+
+    assert asked.exit_code == 0
+    assert f"Warning: {site.root / 'nowhere' / 'outbox'} (staging.outbox)" in asked.stderr
 
 
 def test_without_a_daemon_it_says_so(site: Site) -> None:
@@ -77,7 +82,20 @@ def test_a_daemon_that_is_blocked_answers(site: Site) -> None:
         daemon.wait_for_event("daemon.blocked")
         asked = site.meshctl("reload")
 
-    assert (asked.exit_code, asked.stderr) == (0, "")
+    assert asked.exit_code == 0
+    assert asked.stderr.startswith(f"Warning: {site.out}")
+
+
+def test_settings_that_mend_what_blocked_are_told_as_its_end(site: Site) -> None:
+    """In the log, as any other end of it."""
+    site.settle(staging={"outbox": str(site.root / "nowhere" / "outbox")})
+    with site.daemon() as daemon:
+        daemon.wait_for_event("daemon.blocked")
+        site.settle(staging={"outbox": str(site.outbox)})
+        asked = site.meshctl("reload")
+        daemon.wait_for_event("daemon.unblocked")
+
+    assert asked.exit_code == 0
 
 
 def test_an_answer_to_somebody_else_is_not_taken(site: Site) -> None:

@@ -50,6 +50,35 @@ def test_later_obstacle_is_alerted_again() -> None:
     assert len(_alerts_while([*once, *again])) == 4
 
 
+def _renewed(then: Callable[[], object]) -> list[str]:
+    """Return the alerts where other settings come after a lasting obstacle, and what comes of the work."""
+    clock = stopped_clock()
+    alerts: list[Alert] = []
+    policy = daemon_policy(["/srv/mesh/outbox"])
+    attempts = RetriedWork("outbound", policy, clock, journal.with_alerts(alerts.append))
+    for at_seconds in (0.0, 61.0, 130.0):
+        clock.ahead_seconds = at_seconds
+        attempts.run(_full)
+    attempts.renew(policy)
+    # A look, which foresees nothing, does not know yet whether the work is possible.
+    attempts.foresee([])
+    for at_seconds in (131.0, 200.0, 270.0):
+        clock.ahead_seconds = at_seconds
+        attempts.run(then)
+    return [str(alert.as_json()["event"]).removeprefix("daemon.") for alert in alerts]
+
+
+def _gone() -> None:
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/srv/mesh/outbox")
+
+
+def test_what_other_settings_have_mended_is_told_as_resolved() -> None:
+    """What they have not is no new alert, and another obstacle is one of its own."""
+    assert _renewed(lambda: True) == ["blocked", "unblocked"]
+    assert _renewed(_full) == ["blocked"]
+    assert _renewed(_gone) == ["blocked", "unblocked", "blocked"]
+
+
 def test_work_is_not_tried_before_its_pause_is_over() -> None:
     """Within ten minutes of an obstacle it is tried so often as pauses of up to a minute allow."""
     clock = stopped_clock()

@@ -21,11 +21,6 @@ from tests.site import Site, make_site, sidecar
 OTHER = "X26ABC2"
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
-
-
 def _send(site: Site, *names: str) -> None:
     for name in names:
         site.place(name, pdf(name), sidecar=sidecar(local_id=f"our {name}"))

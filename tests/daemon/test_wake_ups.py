@@ -45,11 +45,11 @@ def test_more_wakes_than_anything_holds_still_wake(signals: Signals) -> None:
 
 
 def test_another_thread_stops_the_loop(signals: Signals) -> None:
-    threading.Thread(target=signals.stop).start()
+    threading.Thread(target=signals.stop, args=["a test"]).start()
 
     signals.wait(3600)
 
-    assert signals.stop_requested
+    assert (signals.stop_requested, signals.asked_by) == (True, "a test")
 
 
 def test_a_signal_ends_the_wait_whenever_it_comes() -> None:

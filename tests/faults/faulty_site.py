@@ -17,8 +17,8 @@ import pytest
 
 from meshctl.journal.lines import Entry
 from meshctl.mesh.control_file import StatusRecord, write_control_file
-from tests.payloads import make_bundle_xml, pdf
-from tests.site import Daemon, Dropped, Site, sidecar
+from tests.payloads import pdf
+from tests.site import Daemon, Site, sidecar
 
 # One that owns nothing here; the tests' own user is root, whom modes do not bind.
 SOMEBODY = 54321
@@ -149,10 +149,10 @@ def give_away(folder: Path) -> None:
 
 
 @contextmanager
-def mounted(folder: Path, options: str = "size=256k", kind: str = "tmpfs") -> Iterator[Path]:
+def mounted(folder: Path, options: str) -> Iterator[Path]:
     """Mount a small file system on a folder while the block lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    mount("-t", kind, "-o", options, kind, str(folder))
+    mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder))
     try:
         yield folder
     finally:
@@ -214,14 +214,14 @@ class Full:
         self._filler.unlink()
 
 
-def tries_again(site: FaultySite, daemon: Daemon, part: str, count: int = 2) -> None:
-    """Wait until a part of the work that is blocked was tried so often again, each time after its pause."""
+def tries_again(site: FaultySite, daemon: Daemon, part: str) -> None:
+    """Wait until a part of the work that is blocked was tried twice again, each time after its pause."""
 
     def attempts() -> list[Entry]:
         return [line for line in site.events("daemon.still_blocked") if line.values["part"] == part]
 
     known = len(attempts())
-    daemon.wait_for(lambda: len(attempts()) >= known + count, f"{part} to be tried again")
+    daemon.wait_for(lambda: len(attempts()) >= known + 2, f"{part} to be tried again")
     for before, after in pairwise(attempts()[known:]):
         waited = datetime.fromisoformat(after.at) - datetime.fromisoformat(before.at)
         assert waited.total_seconds() > float(before.values["retry_seconds"]) - _LOG_SECONDS
@@ -247,15 +247,3 @@ def settings_for(**sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     for name, values in sections.items():
         told[name] = {**told.get(name, {}), **values}
     return told
-
-
-def drop_backlog(site: FaultySite, files: int, prefix: str = "") -> None:
-    """Drop many letters at once: a whole sub-folder of the outbox comes into being."""
-    elsewhere = site.root / "many"
-    elsewhere.mkdir()
-    template = make_bundle_xml(identifier="NUMBER")
-    for number in range(files):
-        path = elsewhere / f"{prefix}{number:05}.xml"
-        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
-        site.dropped.append(Dropped(path, data))
-    os.rename(elsewhere, site.outbox / "send-document")

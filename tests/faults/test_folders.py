@@ -11,7 +11,6 @@ from tests.faults.conftest import make_faulty_site
 from tests.faults.faulty_site import (
     FaultySite,
     bound,
-    drop_backlog,
     goes_on,
     is_told_once,
     mount,
@@ -22,7 +21,7 @@ from tests.faults.faulty_site import (
 )
 from tests.invariants import check_invariants
 from tests.payloads import pdf
-from tests.site import Daemon, sidecar
+from tests.site import Daemon, drop_backlog, sidecar
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faulty_site import FaultySite, drop_backlog
+from tests.faults.faulty_site import FaultySite
 from tests.invariants import check_invariants
-from tests.site import Daemon
+from tests.site import Daemon, drop_backlog
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faulty_site import FaultySite, drop_backlog
+from tests.faults.faulty_site import FaultySite
 from tests.invariants import check_invariants
-from tests.site import Daemon, wait_until
+from tests.site import Daemon, drop_backlog, wait_until
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ PRACTICE = "P81001"
 WORKFLOW = "GPCONNECT_SEND_DOCUMENT"
 ACK_WORKFLOW = "GPCONNECT_SEND_DOCUMENT_ACK"
 MESH_ID = "20260712103016418053_B8CF9A"
+# So long that no number fits on the end of it.
+LONG_NAME = "x" * 251
 _MOST_TURNS = 10_000
 # A folder rests for this long at most between two looks, if there is little in it.
 _SOON_SECONDS = 0.5
@@ -236,18 +238,29 @@ class InboundSite:
         """Return what lies in one of the client's folders."""
         return sorted(path.name for path in self.folder(folder).iterdir())
 
+    def archive_days(self) -> list[Path]:
+        """Return the archive's folders of today and of tomorrow, for a test that midnight may fall into."""
+        days = (self.clock.now() + timedelta(days=number) for number in (0, 1))
+        return [self.root / "archive" / f"{day:%Y/%m/%d}" for day in days]
+
+    def take_in_archive(self, name: str) -> None:
+        """Put a control file of this name into the archive; no other fits beside one with `LONG_NAME`."""
+        for folder in self.archive_days():
+            folder.mkdir(parents=True)
+            (folder / f"{name}.ctl").write_bytes(b"taken")
+
     def archived(self) -> list[str]:
         """Return the names of all archived files."""
         return sorted(path.name for path in (self.root / "archive").rglob("*") if path.is_file())
 
 
-def sent_control(message_id: str, *, local_id: str | None = None, workflow_id: str = WORKFLOW) -> ControlFile:
+def sent_control(message_id: str, *, local_id: str | None = None) -> ControlFile:
     """Return the control file of a message of ours."""
     return ControlFile(
         from_dts=MAILBOX_ID,
         to_dts=PRACTICE,
         subject="",
-        workflow_id=workflow_id,
+        workflow_id=WORKFLOW,
         local_id=message_id if local_id is None else local_id,
     )
 

@@ -14,8 +14,8 @@ from tests.inbound.inbound_site import InboundSite, report_on
 HOUR = 3600.0
 
 
-def _sound(local_id: str = "ORDER-1") -> bytes:
-    return write_control_file(report_on(local_id, "SEND", "ERROR", "14"))
+def _sound() -> bytes:
+    return write_control_file(report_on("ORDER-1", "SEND", "ERROR", "14"))
 
 
 BROKEN = {

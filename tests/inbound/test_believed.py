@@ -296,14 +296,17 @@ def test_a_recipient_that_cannot_read_the_id_of_one_of_several_is_logged(mailbox
 def test_with_a_code_that_no_table_has_the_response_code_decides(
     mailbox: InboundSite, response_code: str, state: State
 ) -> None:
-    """And a person is told."""
+    """And a person is told, without a word in the place of the code: it may be a name."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
-    mailbox.acknowledge("ack", REQUEST, ("INVALIDVALUE",), response_code=response_code)
+    mailbox.acknowledge("ack", REQUEST, ("Smith",), response_code=response_code)
     mailbox.later(5)
 
     assert mailbox.state(message_id) is state
     assert mailbox.row(message_id).awaiting == ()
-    assert [line["code"] for line in mailbox.logged("ack.code_unknown")] == ["INVALIDVALUE"]
+    assert [line["code"] for line in mailbox.logged("ack.code_unknown")] == ["unreadable"]
+    (line,) = mailbox.logged("ack.code_unknown")
+    assert "smith" not in str(line).lower()
+    assert "is in the acknowledgement itself, in archive/" in str(line["advice"])
     assert len(mailbox.alerted("ack.code_unknown")) == 1
 
 

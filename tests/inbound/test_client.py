@@ -19,9 +19,9 @@ def _view(mailbox: InboundSite) -> ClientView:
     return client_view(mailbox.ledger.fact(CLIENT_FACT))
 
 
-def _grow_old(mailbox: InboundSite, seconds: float = 1_000_000.0) -> None:
+def _grow_old(mailbox: InboundSite) -> None:
     """Make the client's folders look as if nobody had touched them for long."""
-    then = time.time() - seconds
+    then = time.time() - 1_000_000.0
     for name in ("SENT", "FAILED", "IN", "TEMP"):
         os.utime(mailbox.folder(name), (then, then))
 

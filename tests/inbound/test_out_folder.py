@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from meshctl.ledger.reads import lost_pairs
 from meshctl.mesh.states import State
 from tests.inbound.inbound_site import InboundSite, report_on
 
@@ -89,12 +90,16 @@ def test_a_folder_that_was_replaced_proves_nothing(mailbox: InboundSite) -> None
     assert _states(mailbox, ids) == [State.QUEUED] * 2
     assert [line["messages"] for line in mailbox.logged("message.payload_missing")] == [2]
     (told,) = mailbox.alerted("message.payload_missing")
-    assert told["message_ids"] == sorted(ids)
+    assert told["message_ids"] == lost_pairs(mailbox.ledger.connection) == sorted(ids)
     (line,) = mailbox.logged("message.payload_missing")
     assert line["message_ids"] == " ".join(sorted(ids))
     mailbox.report("report", report_on(ids[0], "TRANSFER", "SUCCESS", "00"))
     mailbox.later(1)
     assert _states(mailbox, ids) == [State.SENT, State.QUEUED]
+    mailbox.restart()
+    mailbox.later(100)
+    assert _states(mailbox, ids) == [State.SENT, State.QUEUED]
+    assert lost_pairs(mailbox.ledger.connection) == ids[1:]
 
 
 def test_pairs_that_come_back_are_followed_again(mailbox: InboundSite) -> None:

@@ -9,12 +9,10 @@ from meshctl.inbound.client import CLIENT_FACT, client_view
 from meshctl.mesh.control_file import write_control_file
 from meshctl.mesh.states import Acknowledgement, State
 from tests import no_files
-from tests.inbound.inbound_site import InboundSite, report_on
+from tests.inbound.inbound_site import LONG_NAME, InboundSite, report_on
 from tests.inbound.test_others import DELIVER, LETTER
 
 REQUEST = "0bcb5098-ce5a-4a85-a547-2574f90310e4"
-# So long that no number fits on the end of it.
-LONG_NAME = "x" * 251
 # The longest time after which something that is set aside is tried again.
 RETRY = 61
 
@@ -104,13 +102,13 @@ def test_an_unmatched_report_that_cannot_be_moved_is_logged_once(
 ) -> None:
     """With unmatched = "archive" one that stays in IN is tried again for ever, and alerts nobody again."""
     mailbox = open_mailbox('[reports]\nunmatched = "archive"\n')
-    for local_id in ("UNKNOWN-1", "UNKNOWN-2"):
-        mailbox.report(LONG_NAME, report_on(local_id, "SEND", "ERROR", "14"))
-        mailbox.later(1)
+    mailbox.take_in_archive(LONG_NAME)
+    mailbox.report(LONG_NAME, report_on("UNKNOWN-1", "SEND", "ERROR", "14"))
+    mailbox.later(1)
 
     for _ in range(3):
         mailbox.later(RETRY)
-    assert len(mailbox.logged("report.unmatched")) == len(mailbox.alerted("report.unmatched")) == 2
+    assert len(mailbox.logged("report.unmatched")) == len(mailbox.alerted("report.unmatched")) == 1
     assert len(mailbox.logged("file.set_aside")) == len(mailbox.alerted("file.set_aside")) == 1
     assert mailbox.names("IN") == [f"{LONG_NAME}.ctl"]
 
@@ -121,9 +119,9 @@ def test_an_unmatched_report_that_cannot_be_moved_is_logged_once(
 
 def test_a_poll_report_that_cannot_be_moved_is_one_sign_of_life(mailbox: InboundSite) -> None:
     """It is tried again every minute; the MESH Client has polled but once."""
-    for status, code in (("SUCCESS", "00"), ("ERROR", "15")):
-        mailbox.report(LONG_NAME, report_on("", "RECEIVE", status, code))
-        mailbox.later(1)
+    mailbox.take_in_archive(LONG_NAME)
+    mailbox.report(LONG_NAME, report_on("", "RECEIVE", "ERROR", "15"))
+    mailbox.later(1)
     mailbox.later(RETRY)
     before = client_view(mailbox.ledger.fact(CLIENT_FACT))
     assert before.last_seen is not None

@@ -36,6 +36,18 @@ def test_every_event_has_a_family_a_level_and_a_meaning() -> None:
     assert all(kind.meaning.endswith(".") for kind in event_table().values())
 
 
+def test_the_number_of_an_event_is_its_own_for_ever() -> None:
+    """`event_ids.txt` has every number that was ever given: none is double, changed or given away again."""
+    lines = Path(__file__).with_name("event_ids.txt").read_text(encoding="utf-8").splitlines()
+    given = {event: int(number) for number, event in (line.split(" ") for line in lines)}
+
+    assert len(set(given.values())) == len(lines)
+    # The texts of more are not in the message file that Windows has (EventCreate.exe).
+    assert all(1 <= number <= 1000 for number in given.values())
+    missing = {kind.name: kind.number for kind in event_table().values()}.items() - given.items()
+    assert not missing, f"add to event_ids.txt, if new: {missing}"
+
+
 def test_what_the_code_says_is_in_the_table_at_that_level() -> None:
     """Every event named in the package is in the table, and said at the level that the table gives."""
     table = event_table()

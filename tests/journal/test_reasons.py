@@ -32,6 +32,32 @@ def _raised() -> Iterator[tuple[str, str]]:
                     yield ("" if is_of_index else start) + first.value, path.name
 
 
+def _of_cautions() -> Iterator[tuple[str, str]]:
+    """Yield each code that is given to a caution, as a text or by its name, and the module."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        named = {
+            node.target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Caution":
+                given = [*node.args[2:], *(one.value for one in node.keywords if one.arg == "code")]
+                for code in given:
+                    value = named.get(code.id) if isinstance(code, ast.Name) else code
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        yield value.value, path.name
+
+
+def test_every_caution_that_is_alerted_is_in_the_table() -> None:
+    """A code makes a caution an alert, which `meshctl explain` must know."""
+    given = list(_of_cautions())
+
+    assert ("hl7_other_patient", "hl7.py") in given
+    assert [(code, module) for code, module in given if code not in own_codes()] == []
+
+
 def test_every_rejection_is_in_the_table() -> None:
     """A new code of `Rejection` needs a row in reasons.toml, so that `meshctl explain` knows it."""
     raised = list(_raised())

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.mesh import codes
-from meshctl.mesh.codes import Effect, all_codes, explain_report, explain_response, find_code
+from meshctl.mesh.codes import (
+    Effect,
+    all_codes,
+    explain_answer,
+    explain_report,
+    explain_response,
+    find_code,
+)
 from meshctl.mesh.states import Acknowledgement
 
 REPORTS = [
@@ -101,8 +108,11 @@ def test_every_code_of_the_table_is_read_once_and_explained() -> None:
     with (Path(codes.__file__).parent / "codes.toml").open("rb") as file:
         table = tomllib.load(file)
 
-    assert len(all_codes()) == len(table["report"]) + len(table["itk3"]) >= len(REPORTS) + len(RESPONSES)
+    rows = sum(len(table[name]) for name in ("report", "itk3", "itk2"))
+    assert len(all_codes()) == rows >= len(REPORTS) + len(RESPONSES)
     assert [one for one in all_codes() if not one.meaning.endswith(".") or not one.advice.endswith(".")] == []
+    # Endpoint lookup answers a SEND; under another event a code would be found by its number alone.
+    assert {one.event for one in all_codes() if one.code.startswith("EPL")} == {"SEND"}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +178,7 @@ def test_unknown_report_code_comes_back_as_it_stands(
         ("", "fatal-error", Effect.FAILED),
         ("", "ok", Effect.NOTE),
         ("", "", Effect.NOTE),
-        ("XYZ", "perhaps", Effect.NOTE),
+        ("X1Z", "perhaps", Effect.NOTE),
     ],
 )
 def test_unknown_response_code_takes_its_sign_from_the_header(
@@ -180,6 +190,25 @@ def test_unknown_response_code_takes_its_sign_from_the_header(
     assert (code, effect, False) == (meaning.code, meaning.effect, meaning.known)
 
 
+def test_an_answer_of_itk2_has_the_level_and_sign_that_it_says() -> None:
+    """A code says why not; at either level. A word of the other level is none that is known."""
+    infrastructure, business = Acknowledgement.INFRASTRUCTURE, Acknowledgement.BUSINESS
+    for level, answer, code, effect, known in (
+        (infrastructure, "OK", "", Effect.INFRASTRUCTURE_POSITIVE, True),
+        (infrastructure, "OK", "1000", Effect.INFRASTRUCTURE_POSITIVE, True),
+        (infrastructure, "failure", "1000", Effect.INFRASTRUCTURE_NEGATIVE, True),
+        (infrastructure, "ERROR", "X1", Effect.INFRASTRUCTURE_NEGATIVE, False),
+        (infrastructure, "AA", "", Effect.INFRASTRUCTURE_NEGATIVE, False),
+        (infrastructure, "Warning", "1000", Effect.NOTE, True),
+        (business, "AA", "X1", Effect.BUSINESS_POSITIVE, True),
+        (business, "AE", "1000", Effect.BUSINESS_NEGATIVE, True),
+        (business, "OK", "", Effect.BUSINESS_NEGATIVE, False),
+        (business, "", "X1", Effect.NOTE, False),
+    ):
+        meaning = explain_answer(level, answer, code)
+        assert (meaning.event, meaning.effect, meaning.known) == ("ITK2", effect, known), (answer, code)
+
+
 def test_known_response_code_outweighs_the_header() -> None:
     """The ITK3 code is the finer answer; the specification's own misprint of 20001 counts as 20001."""
     assert explain_response("30002", "ok").effect is Effect.BUSINESS_NEGATIVE
@@ -189,9 +218,8 @@ def test_known_response_code_outweighs_the_header() -> None:
 @given(st.text(), st.text(), st.text())
 def test_no_status_record_is_too_strange_to_explain(event: str, status: str, code: str) -> None:
     """Whatever a file holds, there is an answer of printable, short parts."""
-    report, response = explain_report(event, status, code), explain_response(code, status)
-
-    for meaning in (report, response):
+    answers = [explain_answer(level, status, code) for level in Acknowledgement]
+    for meaning in (explain_report(event, status, code), explain_response(code, status), *answers):
         assert meaning.label.isprintable()
         assert len(meaning.label) < 60
 
@@ -200,7 +228,13 @@ def test_no_status_record_is_too_strange_to_explain(event: str, status: str, cod
 def test_code_that_may_be_something_else_is_not_passed_on(code: str) -> None:
     """A number, a name or a terminal command in the place of a code stays out of the log."""
     assert explain_report("SEND", "ERROR", code).code == "unreadable"
-    assert explain_response(code, "ok").code == "unreadable"
+    assert explain_response(code, "ok").code == explain_response("Smith", "ok").code == "unreadable"
+    for level, answer in ((Acknowledgement.INFRASTRUCTURE, "Failure"), (Acknowledgement.BUSINESS, "AE")):
+        assert explain_answer(level, answer, code).code == "unreadable"
+        assert explain_answer(level, code).code == "unreadable"
+        assert (
+            explain_answer(level, answer, "Smith").code == explain_answer(level, "Smith").code == "unreadable"
+        )
 
 
 @pytest.mark.parametrize(
@@ -218,6 +252,10 @@ def test_code_that_may_be_something_else_is_not_passed_on(code: str) -> None:
         ("itk 20013", ["ITK3 SUCCESS 20013"]),
         ("ITK3 30002", ["ITK3 ERROR 30002"]),
         ("itk 14", []),
+        ("ae", ["ITK2 ERROR AE"]),
+        ("itk2 1000", ["ITK2 ERROR 1000"]),
+        ("warning", ["ITK2 WARNING"]),
+        ("itk2 20013", []),
         ("SEND 00", []),
         ("42", []),
         ("14 17", []),

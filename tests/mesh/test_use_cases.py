@@ -1,5 +1,6 @@
 """The table of use cases that ships, row by row."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,12 +16,13 @@ from meshctl.mesh.use_cases import (
     use_case_for_event,
 )
 from meshctl.payload.sidecar import KEYS
+from meshctl.settings.model import MailboxSettings
 
 DAY_FIRST, YEAR_FIRST = DateOfBirthFormat.DDMMYYYY, DateOfBirthFormat.YYYYMMDD
 ODS, OWN = "{ods_code}", "{message_id}"
 # Name, workflow id, events, LocalId, how the date of birth is written, whether MESH's list has the id.
 ROWS = [
-    ("consultation-report", "GPFED_CONSULT_REPORT", ("ITK007C",), "", DAY_FIRST, "listed"),
+    ("consultation-report", "GPFED_CONSULT_REPORT", ("ITK007C",), ODS, DAY_FIRST, "listed"),
     ("send-document", "GPCONNECT_SEND_DOCUMENT", ("ITK007C",), ODS, YEAR_FIRST, "listed"),
     ("update-record", "GPCONNECT_UPDATE_RECORD", ("ITK014M",), ODS, DAY_FIRST, "listed"),
     ("online-consultation", "DF_ONLINE_CONSULTATION", (), ODS, DAY_FIRST, "claimed"),
@@ -31,7 +33,7 @@ ROWS = [
     ("mental-health-discharge", "TOC_FHIR_MH_DISCH", ("ITK004D",), OWN, YEAR_FIRST, "listed"),
     ("emergency-care-discharge", "TOC_FHIR_EC_DISCH", ("ITK005D",), OWN, YEAR_FIRST, "listed"),
     ("outpatient-letter", "TOC_FHIR_OP_ATTEN", ("ITK006D",), OWN, YEAR_FIRST, "listed"),
-    ("inpatient-discharge-cda", "TOC_DISCH_DMS", (), OWN, YEAR_FIRST, "claimed"),
+    ("inpatient-discharge-cda", "TOC_DISCH_DMS", ("POCD_MT000026GB01",), OWN, YEAR_FIRST, "claimed"),
     ("emergency-care-discharge-cda", "TOC_AE_DMS", (), OWN, YEAR_FIRST, "claimed"),
     ("outpatient-letter-cda", "TOC_OUTP_ATT_DMS", (), OWN, YEAR_FIRST, "listed"),
     ("mental-health-discharge-cda", "TOC_DISCH_MH_DMS", (), OWN, YEAR_FIRST, "claimed"),
@@ -39,8 +41,8 @@ ROWS = [
     ("pathology-cellular", "PATH_CELL_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
     ("pathology-genetics", "PATH_GN_R4", ("ITK012M",), OWN, DAY_FIRST, "claimed"),
 ]
-# What the message around a document needs besides the patient.
-REQUIRED = {"consultation-report": ("document.author.name", "document.author.sds_user_id")}
+# What the message around a document needs besides the patient, and besides name and ODS code of the sender.
+REQUIRED = {"consultation-report": ["document.author.name", "document.author.sds_user_id", "phone"]}
 VALUES = {
     "title": "Summary",
     "patient_name": "Mr Richard Smith",
@@ -70,8 +72,19 @@ def test_row_is_that_of_its_specification(
     assert row.title
 
 
-def test_table_has_no_other_rows() -> None:
+def test_table_has_no_other_rows_and_no_workflow_id_twice() -> None:
+    """A message that a restart finds in OUT is given the one use case of its workflow id."""
     assert [row[0] for row in ROWS] == list(shipped_use_cases())
+    assert len({row.workflow_id for row in shipped_use_cases().values()}) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", [row[0] for row in ROWS])
+def test_no_subject_has_words_without_the_value_that_they_announce(name: str) -> None:
+    """What a message may lack stands in brackets, so the words around it go with it."""
+    subject = shipped_use_cases()[name].subject
+    always = {key: VALUES[key] for key in ("title", "patient_name", "nhs_number")}
+
+    assert render(subject, always) == render(re.sub(r"\[[^]]*\]", "", subject), VALUES)
 
 
 @pytest.mark.parametrize("name", [row[0] for row in ROWS])
@@ -97,7 +110,7 @@ def test_every_row_makes_a_control_file(name: str) -> None:
         (
             "consultation-report",
             (
-                "Consultation report for Mr Richard Smith , NHS Number 9990000042, seen at Oak Surgery,"
+                "Consultation report for Mr Richard Smith, NHS Number 9990000042, seen at Oak Surgery,"
                 " ODS Code A12345, Version 1"
             ),
         ),
@@ -161,11 +174,17 @@ def test_changing_the_table_changes_only_ones_own_copy() -> None:
 
 
 def test_the_keys_that_a_document_needs() -> None:
-    """Each is a key of the sidecar, and no row needs another than its guide says."""
-    required = {name: row.requires for name, row in shipped_use_cases().items() if row.requires}
+    """Each is a key of the sidecar or of [mailbox], and no row needs another than its guide says."""
+    rows = shipped_use_cases().values()
+    required = {row.name: [*row.sidecar_keys[3:], *row.sender_keys[2:]] for row in rows if row.requires}
 
     assert required == REQUIRED
-    assert {key for keys in required.values() for key in keys} <= set(KEYS)
+    assert {row.sidecar_keys[:3] for row in rows} == {
+        ("patient.nhs_number", "patient.date_of_birth", "patient.surname")
+    }
+    assert {row.sender_keys[:2] for row in rows} == {("organisation", "ods_code")}
+    assert {key for row in rows for key in row.sidecar_keys} <= set(KEYS)
+    assert {key for row in rows for key in row.sender_keys} <= set(MailboxSettings.model_fields)
 
 
 def test_a_template_names_what_has_a_value() -> None:

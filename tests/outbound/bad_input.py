@@ -7,14 +7,30 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
+from tests.itk2 import (
+    LOCAL,
+    NON_CODED,
+    NULLIFICATION,
+    UNVERIFIED,
+    VERIFIED,
+    MadeCda,
+    MadeEnvelope,
+    in_soap,
+    make_business_answer,
+    make_encoded_envelope,
+    make_envelope,
+)
 from tests.outbound.cases import (
+    CDA_PATIENT,
     GIVEN,
     NHS_NUMBER,
     PATIENT,
     SAID,
     SURNAME,
     Case,
+    cda,
     fhir_json,
     given,
     link,
@@ -90,7 +106,7 @@ PATIENTS = [
     patient("nhs-number-in-arabic-digits", "nhs_number_invalid", nhs_number="٩٩٩٠٠٠٠٠٤٢"),
     patient("nhs-number-with-spaces", None, nhs_number=" 999 000 0042 "),
     patient("nhs-number-with-hyphens", None, nhs_number="999-000-0042"),
-    given("nhs-number-empty", "nhs_number_invalid", nhs_number=""),
+    given("nhs-number-empty", "patient_incomplete", nhs_number=""),
     patient("birth-year", "date_of_birth_invalid", date_of_birth="1980"),
     patient("birth-month", "date_of_birth_invalid", date_of_birth="1980-02"),
     patient("birth-date-february-30", "date_of_birth_invalid", date_of_birth="1980-02-30"),
@@ -98,12 +114,12 @@ PATIENTS = [
     patient("birth-date-british", "date_of_birth_invalid", date_of_birth="03/02/1980"),
     patient("birth-date-with-time", "date_of_birth_invalid", date_of_birth="1980-02-03T10:00:00Z"),
     patient("birth-date-without-hyphens", "date_of_birth_invalid", date_of_birth="19800203"),
-    given("birth-date-empty", "date_of_birth_invalid", date_of_birth=""),
-    given("surname-empty", "surname_invalid", surname=""),
-    given("surname-blank", "surname_invalid", surname=" \t "),
+    given("birth-date-empty", "patient_incomplete", date_of_birth=""),
+    given("surname-empty", "patient_incomplete", surname=""),
+    given("surname-blank", "patient_incomplete", surname=" \t "),
     patient("surname-with-underscore", "surname_invalid", surname="Quibble_thwaite"),
     patient("surname-with-newline", "surname_invalid", surname="Quibble\nthwaite"),
-    given("surname-ends-in-newline", "surname_invalid", surname=f"{SURNAME}\n"),
+    given("surname-ends-in-newline", None, surname=f"{SURNAME}\n"),
     patient("surname-with-direction-override", "surname_invalid", surname="Quibble\u202ethwaite"),
     patient("surname-of-36-characters", "surname_invalid", surname="Q" * 36),
     patient("surname-of-35-characters", None, surname="Q" * 35),
@@ -123,8 +139,8 @@ USE_CASES = [
     said("to-mailbox-of-two-characters", "to_mailbox_invalid", to_mailbox="X2"),
     said("to-mailbox-in-small-letters", "to_mailbox_invalid", to_mailbox="x26abc2"),
     said("to-mailbox-with-hyphen-and-underscore", None, to_mailbox="X26-AB_C2"),
-    said("to-mailbox-empty", "to_mailbox_invalid", to_mailbox=""),
-    said("to-mailbox-with-newline", "to_mailbox_invalid", to_mailbox="X26ABC2\n"),
+    said("to-mailbox-empty", None, to_mailbox=""),
+    said("to-mailbox-with-newline", None, to_mailbox="X26ABC2\n"),
     said("to-mailbox", None, to_mailbox="X26ABC2"),
     said("to-mailbox-is-an-nhs-number", "nhs_number_misplaced", to_mailbox=NHS_NUMBER),
     said("to-mailbox-is-an-nhs-number-in-groups", "nhs_number_misplaced", to_mailbox="999 000 0042"),
@@ -288,7 +304,44 @@ NAMES = [
     named("name-without-ending", None, "letter"),
 ]  # fmt: skip
 
-CASES = [*PATIENTS, *USE_CASES, *SIDECARS, *XML, *JSON, *FILES, *NAMES]
+_DOCUMENT = MadeCda(**CDA_PATIENT)
+_NAMED = {"use_case": "inpatient-discharge-cda"}
+_NULLIFIED: dict[str, Any] = {"message_type": NULLIFICATION}
+
+CDA = [
+    cda("cda-in-its-envelope", None),
+    cda("cda-in-base64", None, make_encoded_envelope(_DOCUMENT, tracking_id="cda-in-base64")),
+    cda("cda-in-its-folder", None, message_type=NON_CODED, folder="emergency-care-discharge-cda"),
+    cda("cda-with-a-number-not-verified", None, ids=((LOCAL, "H77"), (UNVERIFIED, NHS_NUMBER))),
+    cda("cda-in-soap", "cda_in_soap", in_soap(make_envelope(_DOCUMENT, tracking_id="cda-in-soap"))),
+    cda("cda-bare", "cda_bare", _DOCUMENT.written()),
+    cda("cda-bare-of-no-known-type", "cda_bare", replace(_DOCUMENT, message_type=NON_CODED).written()),
+    cda("cda-encrypted", "cda_encrypted", make_envelope(_DOCUMENT, flags=' encrypted="true"')),
+    cda("cda-compressed", "cda_compressed", make_envelope(_DOCUMENT, flags=' compressed="true"')),
+    cda("cda-twice", "cda_several_payloads", MadeEnvelope(payloads=(_DOCUMENT.written(),) * 2).written()),
+    cda("cda-unreadable", "cda_unreadable", make_envelope(_DOCUMENT, flags=' base64="true"')),
+    cda("cda-missing", "cda_missing", MadeEnvelope(payloads=(b"<other/>",)).written()),
+    cda("cda-of-no-known-type", "use_case_missing", message_type=NON_CODED),
+    cda("cda-under-send-document", "cda_use_case", folder="send-document"),
+    cda("cda-under-a-use-case-of-fhir", "cda_use_case", folder="inpatient-discharge"),
+    cda("cda-takes-back", "cda_nullification", **_NULLIFIED, folder="inpatient-discharge-cda"),
+    cda("cda-takes-back-as-a-sidecar-says", None, **_NULLIFIED, sidecar=_NAMED),
+    cda("cda-without-a-number", "patient_incomplete", ids=((LOCAL, NHS_NUMBER),)),
+    cda("cda-with-two-numbers", "patient_ambiguous",
+        ids=((VERIFIED, NHS_NUMBER), (UNVERIFIED, _OTHER_NUMBER))),
+    cda("cda-with-nine-digits", "nhs_number_invalid", ids=((VERIFIED, NHS_NUMBER[:9]),)),
+    cda("cda-without-a-birth-time", "patient_incomplete", birth_time=None),
+    cda("cda-with-a-birth-year", "date_of_birth_invalid", birth_time="2001"),
+    cda("cda-without-a-surname", "patient_incomplete", family=None),
+    cda("cda-that-its-sidecar-contradicts", "patient_disagreement",
+        sidecar={**_NAMED, "patient": {**GIVEN, "nhs_number": _OTHER_NUMBER}}),
+    cda("itk2-answer-without-mailbox", "response_without_mailbox", make_business_answer("one"),
+        folder="inpatient-discharge-cda"),
+    cda("itk2-answer", None, make_business_answer("two"), folder="inpatient-discharge-cda",
+        sidecar={"to_mailbox": "X26ABC2"}),
+]  # fmt: skip
+
+CASES = [*PATIENTS, *USE_CASES, *SIDECARS, *XML, *JSON, *CDA, *FILES, *NAMES]
 
 # Windows has no such files and names, and links only for those with a privilege.
 if sys.platform != "win32":

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.invariants import SPECIAL_CONTENT, link_content
+from tests.itk2 import LOCAL, VERIFIED, MadeCda, make_envelope
 from tests.payloads import MadePatient, make_bundle_json, make_bundle_xml, pdf
 from tests.site import SIDECAR_SUFFIX, Dropped, Site
 
@@ -17,6 +18,13 @@ NHS_NUMBER = "9990000042"
 DATE_OF_BIRTH = "2001-02-14"
 PATIENT = MadePatient(nhs_number=NHS_NUMBER, date_of_birth=DATE_OF_BIRTH, surname=SURNAME)
 GIVEN = {"nhs_number": NHS_NUMBER, "date_of_birth": DATE_OF_BIRTH, "surname": SURNAME}
+CDA_PATIENT: dict[str, Any] = {
+    "ids": ((LOCAL, "H77"), (VERIFIED, NHS_NUMBER)),
+    "birth_time": DATE_OF_BIRTH.replace("-", ""),
+    "family": SURNAME,
+    "given": ("Zebedee",),
+    "title": "Zymurgy results",
+}
 SAID = {"use_case": "send-document", "patient": GIVEN}
 
 
@@ -85,6 +93,16 @@ def fhir_json(case_id: str, code: str | None, change: Callable[[bytes], bytes]) 
     """Return a case of a good FHIR message in JSON that was spoilt."""
     data = change(make_bundle_json(identifier=case_id, patients=(PATIENT,)))
     return Case(case_id, code, data, None, f"{case_id}.json", "send-document")
+
+
+def cda(case_id: str, code: str | None, data: bytes = b"", **changes: Any) -> Case:
+    """Return a case of a CDA document in an ITK2 envelope, or of `data`, in the outbox itself.
+
+    `changes` are fields of the document.
+    """
+    folder, said = changes.pop("folder", None), changes.pop("sidecar", None)
+    data = data or make_envelope(MadeCda(**{**CDA_PATIENT, **changes}), tracking_id=case_id)
+    return Case(case_id, code, data, said, f"{case_id}.xml", folder)
 
 
 def said(case_id: str, code: str | None, **changes: Any) -> Case:

@@ -66,7 +66,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     possible = [case for case in CASES if case.id not in after.impossible]
     with site.daemon() as daemon:
         with suppress(AssertionError):  # what is missing, the rows say
-            daemon.wait_for(is_done, "everything")
+            daemon.wait_for(is_done, "everything", 120.0)
         site.place("good.pdf", _GOOD, sidecar=SAID)
         with suppress(AssertionError):
             daemon.wait_for(lambda: _GOOD in site.sent_contents(), "the good file", 10.0)

@@ -115,6 +115,12 @@ def test_what_a_sidecar_could_add_is_waited_for(
     assert isinstance(rejection, IncompleteError)
 
 
+def test_an_event_that_no_use_case_has_is_told(settings: Settings) -> None:
+    """Only one of ITK3's shape: anything may stand in its place."""
+    assert "ITK999X" in _refused(settings, replace(LETTER, event="ITK999X")).text
+    assert "Smith" not in _refused(settings, replace(LETTER, event="ITK Smith")).text
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [

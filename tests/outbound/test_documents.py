@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from meshctl.errors import Rejection
 from meshctl.outbound.compose import Draft, compose
@@ -141,6 +142,33 @@ def test_what_a_use_case_says_counts_more(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("2026-07-20", "2026-07-20"),
+        (" 2026-07-20 ", "2026-07-20"),
+        ("20260720", "2026-07-20"),
+        ("2026-07-20T00:00", "2026-07-20T00:00:00+01:00"),
+        ("2026-11-20T09:30", "2026-11-20T09:30:00+00:00"),
+        ("2026-07-20T09:30:15.5+02:00", "2026-07-20T09:30:15+02:00"),
+        ("2026-07-20T09:30Z", "2026-07-20T09:30:00+00:00"),
+    ],
+)
+@pytest.mark.usefixtures("london")
+def test_a_document_keeps_its_day(tmp_path: Path, said: str, written: str) -> None:
+    """In July, whose midnight is the day before in UTC; a time keeps its offset, else it is local."""
+    draft = Judge(tmp_path).draft(("letter.pdf", pdf("a letter")), document={"date": said})
+
+    assert draft.envelope is not None
+    message = etree.fromstring(b"".join(draft.envelope.pieces))
+    [composition] = message.iter("{*}Composition")
+    period = composition.find("{*}event/{*}period")
+    assert period is not None
+    assert [one.get("value") for one in period] == [written, written]
+    [made] = composition.findall("{*}date")
+    assert made.get("value") == "2026-11-22T12:00:00+00:00"
+
+
 def test_what_lacks_its_sidecar_still_waits(tmp_path: Path) -> None:
     """So that file and sidecar are refused together."""
     assert Judge(tmp_path).code(("letter.pdf", CUT), patient=None) == "patient_missing"
@@ -177,7 +205,7 @@ def test_what_is_no_message_is_told_where_messages_are_due(tmp_path: Path, data:
     judge = Judge(tmp_path)
 
     [caution] = judge.draft(("letter.xml", data), use_case="update-record").cautions
-    assert "no FHIR message" in caution.text
+    assert "neither a message nor a document" in caution.text
     assert judge.draft(("letter.pdf", pdf("a letter")), use_case="update-record").cautions == ()
 
 
@@ -252,9 +280,3 @@ def test_who_sends_by_hand_is_told_at_once(site: Site, command: str) -> None:
     assert result.exit_code == 1
     assert "was cut off" in result.stderr
     assert list(site.outbox.iterdir()) == []
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A site."""
-    return make_site(tmp_path / "site")

@@ -1,20 +1,11 @@
 """Dropped files that have other names elsewhere: hard links."""
 
 import os
-from pathlib import Path
-
-import pytest
 
 from tests.invariants import check_invariants
 from tests.modes import has_mode
 from tests.payloads import pdf
-from tests.site import Site, make_site, sidecar
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A site."""
-    return make_site(tmp_path / "site")
+from tests.site import Site, sidecar
 
 
 def test_a_file_with_another_name_is_sent_as_a_copy(site: Site) -> None:

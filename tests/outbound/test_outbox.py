@@ -36,6 +36,10 @@ class Told(Journal):
         """Keep a line."""
         self.lines.append((event, fields.get("folder") or fields.get("file")))
 
+    def tell(self, event: str, about: Any, /, **fields: Any) -> None:
+        """Keep the line of what is an alert as well."""
+        self.warning(event, **fields)
+
 
 @dataclass
 class Looked:

@@ -23,6 +23,19 @@ def test_a_refused_file_keeps_its_name_beside_an_earlier_one(tmp_path: Path) -> 
     check_invariants(site)
 
 
+def test_the_use_case_of_a_refused_file_is_known_where_its_sidecar_names_it(tmp_path: Path) -> None:
+    """Log and ledger have it, also where the file was dropped for another, but no name that is none."""
+    site = make_site(tmp_path / "site")
+    (site.outbox / "consultation-report").mkdir()
+    for folder, name in (("", "send-document"), ("consultation-report/", "send-document"), ("", "Smith")):
+        site.place(f"{folder}{name.lower()}.pdf", pdf(name), sidecar={"use_case": name})
+    site.run_once()
+
+    told = ["None" if row["use_case"] is None else row["use_case"] for row in site.messages().values()]
+    logged = [line.values.get("use_case", "None") for line in site.events("message.rejected")]
+    assert sorted(told) == sorted(logged) == ["None", "send-document", "send-document"]
+
+
 def test_an_old_explanation_dropped_again_is_a_file_like_any_other(tmp_path: Path) -> None:
     """A dropped file that looks like an explanation is never taken for one, nor removed as left over."""
     site = make_site(tmp_path / "site", staging={"sidecar_wait_seconds": 0.1})

@@ -12,7 +12,7 @@ import pytest
 
 from tests.invariants import check_invariants
 from tests.payloads import make_bundle_json, make_bundle_xml, pdf
-from tests.site import Dropped, Site, make_site, sidecar, sidecar_bytes
+from tests.site import Dropped, Site, make_site, many_messages, sidecar, sidecar_bytes
 
 _LONG = 600.0
 # Under Wine more take a minute.
@@ -334,13 +334,7 @@ def test_polling_finds_what_events_would_have_told(site: Site) -> None:
 def test_thousands_of_files_moved_in_at_once_all_arrive_once(site: Site, watch: str, files: int) -> None:
     """Thousands of files that come by one rename of their folder are all sent, once each."""
     site.settle(staging={"watch": watch, "rescan_seconds": 0.5})
-    elsewhere = site.root / "many"
-    elsewhere.mkdir()
-    template = message("NUMBER")
-    for number in range(files):
-        path = elsewhere / f"{number:05}.xml"
-        path.write_bytes(data := template.replace(b"NUMBER", b"%05d" % number))
-        site.dropped.append(Dropped(path, data))
+    elsewhere = many_messages(site, files)
     (site.outbox / "send-document").rmdir()
     with site.daemon() as daemon:
         elsewhere.rename(site.outbox / "send-document")

@@ -127,6 +127,66 @@ def test_documents_and_others_leave_side_by_side(site: Site) -> None:
     check_invariants(site)
 
 
+def _patient(verified: bool = False) -> dict[str, Any]:
+    """Return a patient with all that FHIR-PDS-02 asks for."""
+    patient = {**sidecar()["patient"], "given": "Brian", "gender": "male", "verified": verified}
+    return {**patient, "address": {"lines": ["1 High Street", "Leeds"], "postcode": "LS1 4AP"}}
+
+
+def test_the_address_goes_along_where_the_number_is_not_verified(site: Site) -> None:
+    """FHIR-PDS-02 of the ITK3 guide; Send Document expects no address with a verified number."""
+    unverified = etree.fromstring(site.payload(_send(site, _said(patient=_patient()))))
+    verified = etree.fromstring(site.payload(_send(site, _said(patient=_patient(verified=True)), pdf("2"))))
+
+    [address] = unverified.iter(f"{FHIR}address")
+    assert [(one.tag.removeprefix(FHIR), one.get("value")) for one in address] == [
+        ("use", "home"),
+        ("line", "1 High Street"),
+        ("line", "Leeds"),
+        ("postalCode", "LS1 4AP"),
+    ]
+    assert [
+        code.get("value") for code in unverified.findall(f".//{FHIR}valueCodeableConcept//{FHIR}code")
+    ] == ["02"]
+    assert list(verified.iter(f"{FHIR}address")) == []
+    assert site.events("message.warning") == []
+
+
+def test_a_letter_with_neither_address_nor_verified_number_is_warned_of(site: Site) -> None:
+    """The warning names the keys that are missing, and no value."""
+    patient = _patient()
+    del patient["gender"]
+    del patient["address"]["postcode"]
+
+    _send(site, _said(patient=patient))
+
+    [line] = site.events("message.warning")
+    assert "match the patient: patient.gender, patient.address.postcode (" in line.values["text"]
+    assert not {"Smith", "Brian", "Leeds"} & set(line.text.split())
+
+
+def test_an_index_and_the_options_give_the_address(site: Site) -> None:
+    """One text with commas between the lines."""
+    (site.outbox / "send-document" / "1.pdf").write_bytes(PDF)
+    (site.outbox / "send-document" / "all.index.csv").write_text(
+        "file,patient.nhs_number,patient.date_of_birth,patient.surname,patient.address.lines,"
+        'patient.address.postcode\n1.pdf,9990000042,2001-02-14,Smith,"1 High Street, Leeds",LS1 4AP\n'
+    )
+    site.run_once()
+    letter = site.root / "letter.pdf"
+    letter.write_bytes(PDF)
+    shown = invoke(
+        site, "control", "--payload", str(letter), "--use-case", "send-document", "--nhs-number",
+        "9990000042", "--date-of-birth", "2001-02-14", "--surname", "Smith", "--address-lines",
+        "1 High Street, Leeds", "--postcode", "LS1 4AP",
+    )  # fmt: skip
+
+    [stem] = site.stems()
+    for message in (site.payload(stem), shown.stdout_bytes):
+        lines = [line.get("value") for line in etree.fromstring(message).iter(f"{FHIR}line")]
+        assert lines == ["1 High Street", "Leeds"]
+
+
 def test_a_consultation_report_needs_its_author(site: Site) -> None:
     """Everything that is missing is named at once; with it the report goes, under its fixed title."""
     site.settle()
@@ -137,7 +197,7 @@ def test_a_consultation_report_needs_its_author(site: Site) -> None:
     assert refused["code"] == "document_incomplete"
     for name in (
         "patient.date_of_birth", "document.author.name", "document.author.sds_user_id",
-        "organisation of [mailbox]", "ods_code of [mailbox]",
+        "organisation of [mailbox]", "ods_code of [mailbox]", "phone of [mailbox]",
     ):  # fmt: skip
         assert name in refused["text"]
     assert refused["advice"].startswith("Add them to the sidecar and [mailbox] in the settings, then put")
@@ -147,7 +207,85 @@ def test_a_consultation_report_needs_its_author(site: Site) -> None:
     stem = _send(site, _said({"author": AUTHOR, "title": "Mine"}, use_case="consultation-report"))
     assert _find(site, stem, "Composition/title") == "Consultation report"
     assert _find(site, stem, "Practitioner/identifier/value") == AUTHOR["sds_user_id"]
-    assert site.control(stem).subject.endswith("ODS Code Y99901, Version 1")
+    assert _find(site, stem, "Bundle/entry/resource/Organization/telecom/value") == "0113 496 0000"
+    assert site.control(stem).local_id == "Y99901"
+    assert site.control(stem).subject == (
+        "Consultation report for Smith, NHS Number 9990000042, seen at Larkfield Care Hub, ODS Code Y99901,"
+        " Version 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "data", "words"),
+    [
+        ({"type": "823681000000100"}, PDF, "has the type 371531000"),
+        ({}, SCAN, "is a PDF"),
+        ({}, b"Dear doctor", "is a PDF"),
+        ({"attachments": ["scan.pdf"]}, SCAN, "is a PDF"),
+    ],
+)
+def test_a_consultation_report_is_a_pdf_of_its_type(
+    site: Site, document: dict[str, Any], data: bytes, words: str
+) -> None:
+    """GPCM-SD-115 and -124; other files may be attached to it."""
+    for name in document.get("attachments", ()):
+        (site.outbox / name).write_bytes(PDF)
+    site.place("letter", data, sidecar=_said({"author": AUTHOR, **document}, use_case="consultation-report"))
+    site.run_once()
+
+    [explanation] = [one for one in site.explanations() if one.payload.name == "letter"]
+    assert explanation.content["code"] == "document_not_report"
+    assert words in explanation.content["text"]
+    assert "send-document" in explanation.content["advice"]
+    assert site.stems() == []
+
+
+def test_other_files_go_with_a_consultation_report(site: Site) -> None:
+    """Of the kinds that a practice can file; the type may be given, where it is the one."""
+    (site.outbox / "scan.tif").write_bytes(SCAN)
+    document = {"author": AUTHOR, "type": "371531000", "attachments": ["scan.tif"]}
+
+    stem = _send(site, _said(document, use_case="consultation-report"))
+
+    assert documents_in(site.payload(stem)) == [PDF, SCAN]
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_is_no_author(site: Site, blank: str) -> None:
+    """Where the author is required it is missing; elsewhere nothing of it is in the message."""
+    author = {"name": "Dr Gary Pritchard", "sds_user_id": blank, "phone": blank}
+    refused = _rejection(site, _said({"author": author}, use_case="consultation-report"))
+    stem = _send(site, _said({"author": author, "title": blank}, title=blank))
+
+    assert refused["code"] == "document_incomplete"
+    assert "document.author.sds_user_id" in refused["text"]
+    values = [one.get("value") for one in etree.fromstring(site.payload(stem)).iter()]
+    assert [value for value in values if value is not None and not value.strip()] == []
+
+
+@pytest.mark.parametrize(
+    "said", ["2026-07-20T09:30+15:00", "2026-07-20T09:30+01:00:30", "2026-02-30", "July"]
+)
+def test_what_fhir_takes_for_no_date_is_refused(site: Site, said: str) -> None:
+    """An offset has whole minutes, and at most fourteen hours."""
+    assert _rejection(site, _said({"date": said}))["code"] == "document_date_invalid"
+
+
+def test_a_bare_code_is_no_title(site: Site) -> None:
+    """A practice would file a letter called 823681000000100; the code that has a known name keeps it."""
+    bare = _send(site, _said({"type": "823681000000100"}))
+    known = _send(site, _said({"type": "371531000"}), pdf("2"))
+    named = _send(
+        site, _said({"type": {"code": "823681000000100", "display": "Outpatient letter"}}), pdf("3")
+    )
+
+    assert [_find(site, stem, "Composition/title") for stem in (bare, known, named)] == [
+        "Clinical letter",
+        "Report of clinical encounter",
+        "Outpatient letter",
+    ]
+    assert _find(site, bare, "Composition/type/coding/display") is None
+    assert site.control(bare).subject.startswith("Clinical letter for Smith, ")
 
 
 def test_a_later_version_replaces_an_earlier_one(site: Site) -> None:

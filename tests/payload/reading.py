@@ -2,7 +2,9 @@
 
 import json
 import tempfile
+import tracemalloc
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.payloads import make_bundle_json, make_bundle_xml
 
 in_both_formats = pytest.mark.parametrize("make", [make_bundle_xml, make_bundle_json], ids=["xml", "json"])
 Make = Callable[..., bytes]
+T = TypeVar("T")
 
 
 def read(data: bytes) -> Reading:
@@ -21,6 +24,15 @@ def read(data: bytes) -> Reading:
         file.write(data)
         file.flush()
         return read_payload(file.fileno(), len(data))
+
+
+def measured(work: Callable[[], T]) -> tuple[T, int]:
+    """Return what comes of some work, and how many bytes of Python's memory it took at most."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def outcome(data: bytes) -> str:

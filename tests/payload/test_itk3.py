@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from meshctl.mesh.address import Patient
+from meshctl.mesh.codes import explain_response
 from meshctl.mesh.use_cases import DocumentGuide
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.itk3 import (
@@ -22,10 +23,12 @@ from meshctl.payload.itk3 import (
     Document,
     MessageIds,
     Organisation,
+    ResponseIds,
     make_envelope,
+    write_response,
 )
 from meshctl.payload.reader import read_payload
-from meshctl.payload.sidecar import SidecarAuthor, SidecarDocument, SidecarPatient
+from meshctl.payload.sidecar import SidecarAuthor, SidecarCareSetting, SidecarDocument, SidecarPatient
 
 FHIR = "{http://hl7.org/fhir}"
 AT = datetime(2026, 11, 22, 9, 15, 2, tzinfo=UTC)
@@ -41,7 +44,7 @@ REPORT = Document(
     type_code=REPORT_OF_ENCOUNTER[0],
     type_display=REPORT_OF_ENCOUNTER[1],
     title="Consultation report",
-    written_at=AT,
+    written="2026-11-20",
     made_at=AT,
     version=1,
     sender_reference="encounter-1",
@@ -59,9 +62,11 @@ LETTER = replace(
 ENTRIES = ["Composition", "Binary", "Practitioner", "Organization", "Patient"]
 
 
-def message_around(document: Document, content: bytes = b"%PDF-1.7", ids: MessageIds | None = None) -> bytes:
-    """Return the whole message of a document."""
-    return b"".join(make_envelope(document, ids or MessageIds.new(1)).around([io.BytesIO(content)]))
+def message_around(document: Document, ids: MessageIds | None = None) -> bytes:
+    """Return the whole message of a document, each of whose attachments is the beginning of a PDF."""
+    many = len(document.attachments)
+    envelope = make_envelope(document, ids or MessageIds.new(many))
+    return b"".join(envelope.around([io.BytesIO(b"%PDF-1.7") for _ in range(many)]))
 
 
 def _root(document: Document) -> etree._Element:
@@ -151,6 +156,9 @@ def test_its_document_says_what_the_guide_wants() -> None:
 
     assert (_value(composition, "status"), _value(composition, "confidentiality")) == ("final", "N")
     assert _value(composition, "type/coding/code") == "371531000"
+    assert _value(composition, "date") == "2026-11-22T09:15:02+00:00"
+    assert [_value(composition, f"event/period/{part}") for part in ("start", "end")] == ["2026-11-20"] * 2
+    assert _value(composition, "meta/versionId") == "1"
     assert composition.findtext(f"{FHIR}text/{{http://www.w3.org/1999/xhtml}}div/{{*}}p") == REPORT.subject
     for element, kind in (("subject", "Patient"), ("author", "Practitioner"), ("custodian", "Organization")):
         assert _value(composition, f"{element}/reference") == f"urn:uuid:{_value(inner[kind], 'id')}"
@@ -158,7 +166,10 @@ def test_its_document_says_what_the_guide_wants() -> None:
     assert _value(inner["Practitioner"], "identifier/value") == "033345750518"
     name = inner["Practitioner"].find(f"{FHIR}name")
     assert name is not None
-    assert [_value(name, part) for part in ("family", "given", "prefix")] == ["Pritchard", "Gary", "Dr"]
+    assert [(one.tag.removeprefix(FHIR), one.get("value")) for one in name] == [
+        ("use", "official"),
+        ("text", "Dr Gary Pritchard"),
+    ]
     assert _value(inner["Organization"], "telecom/value") == "0113 496 0000"
     assert _value(patient, "identifier/extension/valueCodeableConcept/coding/code") == "01"
     assert (_value(patient, "birthDate"), _value(patient, "gender")) == ("2001-02-14", "male")
@@ -173,6 +184,34 @@ def test_a_document_without_an_author_names_the_organisation() -> None:
     assert _value(inner["Composition"], "author/display") == "Larkfield Care Hub"
 
 
+def test_what_is_not_given_is_not_made_up() -> None:
+    """No name of a code, no date of the document, no part of a name; UNK as Send Document 2.0.2 shows it."""
+    details = SidecarDocument(author=SidecarAuthor(name="Anna van der Waals MBBS FRCP"))
+    inner = _inner(replace(LETTER, details=details, type_display=None, written=None))
+    composition, practitioner = inner["Composition"], inner["Practitioner"]
+
+    assert _value(composition, "type/coding/code") == "823681000000100"
+    assert composition.find(f"{FHIR}type/{FHIR}coding/{FHIR}display") is None
+    assert composition.find(f"{FHIR}event") is None
+    assert composition.find(f"{FHIR}extension") is None
+    assert _value(practitioner, "name/text") == "Anna van der Waals MBBS FRCP"
+    assert _value(practitioner, "identifier/value") == "UNK"
+
+
+def test_a_care_setting_is_an_extension() -> None:
+    """As Send Document 2 shows it."""
+    details = SidecarDocument(care_setting=SidecarCareSetting(code="789718008", display="Cardiology service"))
+    [extension] = _inner(replace(LETTER, details=details))["Composition"].findall(f"{FHIR}extension")
+
+    assert extension.get("url") == (
+        "https://fhir.hl7.org.uk/STU3/StructureDefinition/Extension-CareConnect-CareSettingType-1"
+    )
+    coding = [
+        _value(extension, f"valueCodeableConcept/coding/{part}") for part in ("system", "code", "display")
+    ]
+    assert coding == ["http://snomed.info/sct", "789718008", "Cardiology service"]
+
+
 def test_a_later_version_names_the_one_that_it_replaces() -> None:
     """The relatesTo has the identifier of the earlier message (GPCM-SD-123), and the Bundle its version."""
     earlier = uuid.uuid4()
@@ -181,6 +220,7 @@ def test_a_later_version_names_the_one_that_it_replaces() -> None:
     composition = _inner(document)["Composition"]
 
     assert _value(bundle, "meta/versionId") == "2"
+    assert _value(composition, "meta/versionId") == "2"
     assert _value(composition, "relatesTo/code") == "replaces"
     assert _value(composition, "relatesTo/targetIdentifier/value") == str(earlier)
     assert _value(composition, "confidentiality") == "R"
@@ -203,6 +243,29 @@ def test_two_messages_have_no_id_in_common() -> None:
     one, other = MessageIds.new(1), MessageIds.new(1)
 
     assert len({getattr(ids, name) for ids in (one, other) for name in one.__slots__}) == 20
+
+
+def test_a_response_names_its_sender() -> None:
+    """GPCM-SD-053, where the settings know the ODS code; its ids are the same with and without."""
+    ids, meaning = ResponseIds.of("answer"), explain_response("20013")
+    known, unknown = (
+        etree.fromstring(
+            write_response(ids, meaning, identifier="1", endpoint="X26ABC1", ods_code=ods_code, at=AT)
+        )
+        for ods_code in ("Y99901", None)
+    )
+
+    [sender] = known.findall("{*}entry/{*}resource/{*}Organization")
+    assert _value(sender, "identifier/value") == "Y99901"
+    assert [one.get("value") for one in known.findall(".//{*}sender/{*}reference")] == [
+        f"urn:uuid:{_value(sender, 'id')}"
+    ]
+    assert [one.tag.removeprefix(FHIR) for one in _resources(unknown)] == [
+        "MessageHeader",
+        "OperationOutcome",
+    ]
+    assert unknown.findall(".//{*}sender") == []
+    assert [_value(one, "id") for one in _resources(unknown)] == [ids.header, ids.outcome]
 
 
 def test_every_attachment_has_a_section_of_its_own() -> None:

@@ -1,9 +1,12 @@
 """What kind of document an opaque file is, by its content."""
 
+from collections.abc import Callable
+
 import pytest
 
+from meshctl.payload.document import content_of
 from meshctl.payload.facts import Content
-from tests.payload.made_documents import made_jpeg, made_tiff
+from tests.payload.made_documents import made_jpeg, made_pdf, made_tiff
 from tests.payload.reading import read
 from tests.payloads import tiff
 
@@ -72,3 +75,23 @@ def test_a_large_text_is_judged_by_its_beginning() -> None:
     """A character that the first part ends in is no fault."""
     assert read("ä".encode() * 1_000_000).content == Content("text/plain")
     assert read(b"x" + "ä".encode() * 1_000_000).content == Content("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_told"),
+    [
+        (lambda data: data, False),
+        (lambda data: b"junk\n" + data, False),
+        (lambda data: data.replace(b"\n", b"\r\n"), True),
+        (lambda data: data[:200] + data[276:], True),
+        (lambda data: data[:200] + data[124:], True),
+    ],
+    ids=["whole", "junk", "line ends", "lost", "doubled"],
+)
+def test_a_pdf_that_lost_or_doubled_a_piece_is_told(change: Callable[[bytes], bytes], is_told: bool) -> None:
+    """Its table is then not where it says; readers repair that, or show less."""
+    data = change(made_pdf([b"x" * 300]).data)
+
+    problems = content_of(data, len(data), lambda most, at: data[at : at + most]).problems
+
+    assert any("startxref" in problem for problem in problems) == is_told

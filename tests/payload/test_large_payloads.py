@@ -3,14 +3,23 @@
 import hashlib
 import os
 import tempfile
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from meshctl.errors import Rejection
 from meshctl.payload.reader import OPAQUE_BYTES_WORTH_HASHING, SMALL_BYTES, read_payload
-from tests.payload.reading import Make, attached, facts, in_both_formats, outcome, read, rejection, same_facts
+from tests.payload.reading import (
+    Make,
+    attached,
+    facts,
+    in_both_formats,
+    measured,
+    outcome,
+    read,
+    rejection,
+    same_facts,
+)
 from tests.payloads import make_bundle_json, make_bundle_xml
 
 MEGABYTE = 1_000_000
@@ -37,12 +46,7 @@ def test_75_megabytes_take_little_memory(make: Make) -> None:
     with tempfile.TemporaryFile() as file:
         size_bytes = file.write(make(filler_bytes=75 * MEGABYTE))
         file.flush()
-        tracemalloc.start()
-        try:
-            found = read_payload(file.fileno(), size_bytes)
-            peak_bytes = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        found, peak_bytes = measured(lambda: read_payload(file.fileno(), size_bytes))
 
     assert found.facts is not None
     assert peak_bytes < 5 * MEGABYTE
@@ -111,12 +115,7 @@ def test_structure_nobody_asked_for_passes_by() -> None:
     data = make_bundle_xml().decode()
     data = data.replace("</Bundle>", observation * 30_000 + "</Bundle>", 1)
     encoded = data.encode()
-    tracemalloc.start()
-    try:
-        found = facts(encoded)
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    found, peak_bytes = measured(lambda: facts(encoded))
 
     assert same_facts(found, facts(make_bundle_xml()))
     assert peak_bytes < 5 * MEGABYTE
@@ -208,19 +207,6 @@ def test_a_message_that_names_itself_late_is_read() -> None:
 def test_what_begins_with_blanks_is_not_passed_over() -> None:
     """A message may begin behind them."""
     assert rejection(b" " * 1_100_000 + make_bundle_json()).code == "payload_too_complex"
-
-
-def test_a_large_opaque_file_is_hashed_when_somebody_asks(tmp_path: Path) -> None:
-    """A sidecar may say which file it is about."""
-    sparse = tmp_path / "large"
-    size_bytes = OPAQUE_BYTES_WORTH_HASHING + 1
-    sparse.touch()
-    os.truncate(sparse, size_bytes)
-
-    with sparse.open("rb") as file:
-        reading = read_payload(file.fileno(), size_bytes, hash_always=True)
-
-    assert reading.sha256 == hashlib.sha256(bytes(size_bytes)).hexdigest()
 
 
 @pytest.mark.parametrize("size_bytes", [10, 3_000_000])

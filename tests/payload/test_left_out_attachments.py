@@ -1,10 +1,8 @@
 """Attachments are left out of what a parser sees, and no fault and no value is left out with them."""
 
-import tracemalloc
-
 import pytest
 
-from tests.payload.reading import Make, attached, facts, in_both_formats, rejection, same_facts
+from tests.payload.reading import Make, attached, facts, in_both_formats, measured, rejection, same_facts
 from tests.payloads import MadePatient, base64_filler, make_bundle_json, make_bundle_xml, synthetic_nhs_number
 
 MEGABYTE = 1_000_000
@@ -33,12 +31,7 @@ def test_base64_is_left_out_however_it_is_written(make: Make, written: str) -> N
     libxml2 rejects a value of over 10 MB, so this would be rejected if the document were not left out.
     """
     data = attached(make, written)
-    tracemalloc.start()
-    try:
-        found = facts(data)
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    found, peak_bytes = measured(lambda: facts(data))
 
     assert same_facts(found, facts(make()))
     assert peak_bytes < 5 * MEGABYTE

@@ -136,6 +136,26 @@ def test_the_version_comes_from_the_extension_made_for_it(make: Make) -> None:
 
 
 @in_both_formats
+@pytest.mark.parametrize(
+    ("in_meta", "extension", "version"),
+    [
+        ("2", None, "2"),
+        ("2", "3", "3"),
+        ("9990000042", None, None),
+        ("a1", None, None),
+        ("٢", None, None),
+    ],
+)
+def test_the_version_may_stand_in_meta(
+    make: Make, in_meta: str, extension: str | None, version: str | None
+) -> None:
+    """Where Send Document has it; FHIR's extension counts more, and only a short number is a version."""
+    changes = {"meta": {"versionId": in_meta}}
+
+    assert facts(make(version=extension, composition_changes=changes)).document_version == version
+
+
+@in_both_formats
 def test_missing_parts_are_none(make: Make) -> None:
     found = facts(
         make(

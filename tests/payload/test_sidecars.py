@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.errors import Rejection
-from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar
+from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar, value_at
 from tests.payloads import synthetic_nhs_number
 
 WHOLE: dict[str, Any] = {
@@ -69,6 +69,66 @@ def test_every_key_may_be_left_out_or_null(key: str) -> None:
 
     assert getattr(read_sidecar(json.dumps(without).encode()), key) is None
     assert getattr(read_sidecar(json.dumps({**WHOLE, key: None}).encode()), key) is None
+
+
+_TEXTS = [
+    *((key,) for key in ("use_case", "to_mailbox", "title", "patient_name", "version")),
+    *(("patient", key) for key in ("nhs_number", "date_of_birth", "surname", "given", "prefix")),
+    ("patient", "address", "postcode"),
+    *(("document", key) for key in ("type", "title", "date", "sender_reference", "replaces")),
+    *(("document", "author", key) for key in ("name", "sds_user_id", "phone")),
+]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n\u00a0"])
+@pytest.mark.parametrize("place", _TEXTS, ids=".".join)
+def test_a_blank_text_says_nothing(place: tuple[str, ...], blank: str) -> None:
+    """As programs write where they have no value; FHIR takes no blank, and what is required is missing."""
+    value: object = blank
+    for key in reversed(place):
+        value = {key: value}
+
+    assert value_at(read_sidecar(json.dumps(value).encode()), ".".join(place)) is None
+
+
+def test_an_empty_subject_or_local_id_is_one() -> None:
+    """It stands in place of the use case's template, as for a message that is sent again."""
+    sidecar = read_sidecar(b'{"subject": " ", "local_id": ""}')
+
+    assert (sidecar.subject, sidecar.local_id) == ("", "")
+
+
+def test_a_text_loses_the_blanks_around_it() -> None:
+    """So that they are in no message; a name of a file keeps them."""
+    said = {"title": " Clinic  letter\n", "document": {"type": " 371531000 ", "attachments": [" a.pdf "]}}
+
+    sidecar = read_sidecar(json.dumps(said).encode())
+
+    assert sidecar.title == "Clinic  letter"
+    assert value_at(sidecar, "document.type.code") == "371531000"
+    assert value_at(sidecar, "document.attachments") == (" a.pdf ",)
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"type": "371531001"}, "`document.type.code` must be the SNOMED code of a concept"),
+        ({"type": {"code": "823681000000101"}}, "`document.type.code` must be the SNOMED code of a concept"),
+        ({"type": {}}, "`document.type.code` must be the SNOMED code of a concept"),
+        ({"author": {"sds_user_id": "33345750518"}}, "`document.author.sds_user_id` must be an SDS user id"),
+        ({"author": {"sds_user_id": "G1234567"}}, "`document.author.sds_user_id` must be an SDS user id"),
+        (
+            {"author": {"sds_user_id": "03334575051\uff18"}},
+            "`document.author.sds_user_id` must be an SDS user id",
+        ),
+    ],
+)
+def test_mistyped_codes_are_told(document: dict[str, Any], expected: str) -> None:
+    """By the check digit of SNOMED, and the twelve digits of an SDS user id."""
+    rejected = _rejection({"document": document})
+
+    assert rejected.code == "sidecar_wrong_value"
+    assert rejected.text.startswith(f"The sidecar cannot be used: {expected}")
 
 
 @pytest.mark.parametrize("version", [0, 1, 999_999_999, "1", "2.1", "v3"])
@@ -303,3 +363,22 @@ def test_no_rejection_quotes_a_value(said: dict[str, Any], canary: str) -> None:
     planted = {**said, "patient": {"surname": [canary], "nhs_number": canary * 10}, "title": {"x": canary}}
 
     assert canary not in str(_rejection(planted))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["1 High Street", " ", "Leeds "], ("1 High Street", "Leeds")),
+        ("1 High Street, Leeds", ("1 High Street", "Leeds")),
+        ("Flat 2\n1 High Street", ("Flat 2", "1 High Street")),
+        (" , ", None),
+        ([], None),
+    ],
+)
+def test_an_address_is_a_list_of_lines_or_one_text(lines: object, expected: tuple[str, ...] | None) -> None:
+    """A cell of an index is one text; what is blank is no line."""
+    patient = read_sidecar(json.dumps({"patient": {"address": {"lines": lines}}}).encode()).patient
+
+    assert patient is not None
+    assert patient.address is not None
+    assert patient.address.lines == expected

@@ -3,12 +3,14 @@
 import os
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from meshctl.platform import host
+from meshctl.platform import host, system
 from meshctl.platform.common import MAY_READ, MAY_WRITE, Person
+from tests.check.checked_site import IS_ROOT, NOBODY, user
 
 _OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _NONE = 0xFFFFFFFF
@@ -53,6 +55,28 @@ def file(tmp_path: Path) -> Path:
     ]
     _give_list(file, entries)
     return file
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root, to act as a service")
+def test_a_folder_made_again_is_as_the_senders_were_given_it() -> None:
+    """The service is not in the senders' group, and what it makes has that group and hands it on."""
+    with tempfile.TemporaryDirectory() as made:
+        mount = system.mount_of(Path(made))
+        if not _has_lists(Path(made)) or (mount is not None and mount.type == "tmpfs"):
+            pytest.skip("needs a file system with access lists, and no tmpfs, which takes the bit with them")
+        outbox = Path(made) / "outbox"
+        os.chown(made, NOBODY, NOBODY)
+        host.share_folders(outbox, ["first"], outbox / "rejected", NOBODY, 7002)
+
+        umask = os.umask(0o077)
+        try:
+            with user(NOBODY):
+                host.make_like_parent(outbox / "second")
+        finally:
+            os.umask(umask)
+
+        modes = {(one.stat().st_gid, oct(one.stat().st_mode)) for one in (outbox, *outbox.iterdir())}
+        assert modes == {(7002, "0o43770")}
 
 
 @pytest.mark.parametrize(

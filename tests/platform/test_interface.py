@@ -29,7 +29,10 @@ def _of_module(name: str) -> dict[str, str]:
     return _interface(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8")).body)
 
 
-@pytest.mark.parametrize(("posix", "windows"), [("posix", "windows"), ("posix_host", "windows_host")])
+@pytest.mark.parametrize(
+    ("posix", "windows"),
+    [("posix", "windows"), ("posix_host", "windows_host"), ("posix_shell", "windows_shell")],
+)
 def test_both_have_the_same_names(posix: str, windows: str) -> None:
     on_posix, on_windows = _of_module(posix), _of_module(windows)
     # What only tests ask for; and what takes an open folder on POSIX, which Windows knows by its path.
@@ -39,3 +42,23 @@ def test_both_have_the_same_names(posix: str, windows: str) -> None:
     for name in set(on_posix) - own:
         # "" for what POSIX takes over from `os` as it is.
         assert on_posix[name] in {on_windows[name], ""}, name
+
+
+def test_no_folder_is_made_with_a_mode_but_on_posix() -> None:
+    """On Windows the mode 0700 gives a folder a list that shuts out the account of the service."""
+    made = [
+        f"{path.relative_to(FOLDER.parent).as_posix()}:{node.lineno}"
+        for path in FOLDER.parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and _makes_with_mode(node)
+    ]
+
+    assert [place for place in made if not place.startswith("platform/posix")] == []
+
+
+def _makes_with_mode(call: ast.Call) -> bool:
+    """True for os.mkdir(path, mode), Path.mkdir(mode), and either with mode=."""
+    name = ast.unparse(call.func)
+    positional = 2 if name in {"os.mkdir", "os.makedirs"} else 1
+    is_making = name.rpartition(".")[2] in {"mkdir", "makedirs"}
+    return is_making and (len(call.args) >= positional or any(each.arg == "mode" for each in call.keywords))

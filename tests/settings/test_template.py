@@ -11,7 +11,7 @@ from meshctl.settings.types import Section
 from meshctl.settings.use_cases import UseCaseSettings
 
 ESSENTIALS: dict[str, dict[str, str | Path]] = {"mailbox": {"id": "X26ABC1", "folder": "mailbox/X26ABC1"}}
-_COMMENTED_LINE = re.compile(r"#(?=[a-z_]+ = |\[)")
+_COMMENTED_LINE = re.compile(r"#(?=[a-z_0-9]+ = |\[)")
 
 
 def _load(folder: Path, text: str) -> Settings:
@@ -54,7 +54,7 @@ def test_taking_the_comment_signs_away_changes_nothing(tmp_path: Path) -> None:
 
 def test_every_key_is_explained() -> None:
     lines = settings_text(ESSENTIALS, {}).splitlines()
-    keys = [number for number, line in enumerate(lines) if re.match(r"#?[a-z_]+ = ", line)]
+    keys = [number for number, line in enumerate(lines) if re.match(r"#?[a-z_0-9]+ = ", line)]
 
     models: list[type[Section]] = [*SECTIONS.values(), UseCaseSettings]
     assert len(keys) == sum(len(model.model_fields) for model in models)

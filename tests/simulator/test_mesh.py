@@ -1,10 +1,12 @@
 """MESH and the practices: endpoint lookup, delivery, reports and acknowledgements, by rules."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from meshctl.payload.facts import ResponseFacts
+from tests.itk2 import TRACKING_ID, MadeCda, make_envelope
 from tests.payload.reading import facts
 from tests.payloads import pdf
 from tests.simulator.conftest import MAILBOX, MESSAGE, NHS_NUMBER, SimulatedMailbox
@@ -268,3 +270,63 @@ def test_pairs_of_the_same_name_get_different_ids(simulated: SimulatedMailbox) -
         ids.append(simulated.control("SENT", "letter").dts_id)
 
     assert ids[0] != ids[1]
+
+
+# CDA documents in ITK2 envelopes.
+
+CDA = replace(MESSAGE, workflow_id="TOC_DISCH_DMS")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [
+        ({}, [("business", "AA"), ("infrastructure", "OK")]),
+        ({"business": "false"}, [("infrastructure", "OK")]),
+        ({"infrastructure": None}, [("business", "AA")]),
+        ({"infrastructure": None, "business": None}, []),
+    ],
+)
+def test_a_cda_document_is_answered_in_itk2(
+    simulated: SimulatedMailbox, asked: dict[str, Any], answers: list[tuple[str, str]]
+) -> None:
+    """By its tracking id, under the acknowledgement id of its use case, as it asks for."""
+    simulated.write_rules(QUIET)
+    simulated.put("letter-1", CDA, make_envelope(**asked))
+    simulated.run()
+
+    found = responses(simulated)
+
+    assert sorted((one.level or "", one.response_code) for one in found) == answers
+    assert {one.identifier for one in found} <= {TRACKING_ID}
+    assert {control.workflow_id for control, _ in simulated.arrived()} <= {"TOC_DISCH_DMS_ACK"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "answers"),
+    [
+        ('business_ack = "AE"', [("AE", ()), ("OK", ())]),
+        ('infrastructure_ack = "2100"', [("Failure", ("2100",))]),
+        ('infrastructure_ack = "20009"', [("Failure", ("20009",))]),
+        ('business_ack = "AR"', [("AR", ()), ("OK", ())]),
+        ('business_ack = "30002"', [("AE", ("30002",)), ("OK", ())]),
+        ('business_ack = "30001"\ninfrastructure_ack = "never"', [("AA", ())]),
+    ],
+)
+def test_answers_of_itk2_come_as_the_rule_says(
+    simulated: SimulatedMailbox, rule: str, answers: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    """A code of either table says why not, or that all is well."""
+    simulated.write_rules(f"{QUIET}[[rules]]\n{rule}")
+    simulated.put("letter-1", CDA, make_envelope())
+    simulated.run()
+
+    assert sorted((one.response_code, one.codes) for one in responses(simulated)) == answers
+
+
+def test_a_bare_cda_document_is_not_answered(simulated: SimulatedMailbox) -> None:
+    """It has no tracking id that an answer could name."""
+    simulated.write_rules(QUIET)
+    simulated.put("letter-1", CDA, MadeCda().written())
+    simulated.run()
+
+    assert responses(simulated) == []

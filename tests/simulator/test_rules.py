@@ -79,8 +79,8 @@ times = 0
             ' for example date_of_birth = "2001-02-14"'
         ),
         (
-            'rules[1].business_ack: found "30"; expected "requested", "never" or an ITK3 code of five digits,'
-            ' for example business_ack = "requested"'
+            'rules[1].business_ack: found "30"; expected "requested", "never", an ITK3 code of five digits,'
+            ' or a code of ITK2 ("AE", "2100"), for example business_ack = "requested"'
         ),
         "rules[1].eror: unknown key; did you mean error?",
         (

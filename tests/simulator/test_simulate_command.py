@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from click.testing import CliRunner, Result
 from meshctl.cli import cli
 from meshctl.daemon.mailbox_lock import serving
 from meshctl.simulator.service import work_folder
+from tests.check.checked_site import IS_ROOT, NOBODY
 from tests.payloads import pdf
-from tests.simulator.conftest import SimulatedMailbox
+from tests.simulator.conftest import MAILBOX, MESSAGE, SimulatedMailbox
 from tests.site import make_site, sidecar, wait_until
 
 FAST = ("--speed", "1000000")
@@ -54,6 +57,31 @@ def test_what_was_to_come_comes_in_a_later_run(simulated: SimulatedMailbox) -> N
     simulate(simulated, "--once", *FAST)
 
     assert len([name for name in simulated.names("IN") if name.endswith(".dat")]) == 2
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root, who is another user")
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_payload_of_another_user_holds_nobody_up(simulated: SimulatedMailbox, mode: int) -> None:
+    """Linux lets nobody link it: to ourselves it goes as a copy, or fails where it cannot be read."""
+    # Python itself may lie where only root can look: what is needed is loaded before.
+    simulated.put("ours", replace(MESSAGE, to_dts=MAILBOX))
+    assert simulate(simulated, "--once", *FAST).exit_code == 0
+    with tempfile.TemporaryDirectory() as folder:
+        simulated = SimulatedMailbox.at(Path(folder))
+        for place in (folder, *(place for place, _, _ in os.walk(folder))):
+            os.chown(place, NOBODY, NOBODY)
+        simulated.put("a-foreign", replace(MESSAGE, to_dts=MAILBOX))
+        simulated.put("b-later")
+        out = simulated.settings.mailbox.out_folder
+        (out / "a-foreign.dat").chmod(mode)
+        result = simulate(simulated, "--once", *FAST)
+        payloads = simulated.settings.mailbox.in_folder.glob("*.dat")
+        arrived = [path.stat().st_uid for path in payloads if path.read_bytes() == pdf("a letter")]
+
+        assert result.exit_code == 0, result.output
+        assert "b-later.ctl" in simulated.names("SENT")
+        assert arrived == ([NOBODY] if mode == 0o644 else [])
+        assert ("a-foreign.ctl" in simulated.names("FAILED")) is (mode == 0o600)
 
 
 def test_wrong_rules_end_with_exit_code_2(simulated: SimulatedMailbox) -> None:

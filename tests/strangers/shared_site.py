@@ -21,8 +21,9 @@ import pytest
 from tests.site import Site, documents_in, make_site
 from tests.strangers import droppers, writers
 
-_POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
-_MAY_LEASE = ("setpriv", "--bounding-set=-all,+lease", "--inh-caps=-all,+lease")
+# Root without its powers is a user like any other, who may be told apart from the owner of a file.
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+MAY_LEASE = ("setpriv", "--bounding-set=-all,+lease", "--inh-caps=-all,+lease")
 _WRITERS, _DROPPERS = str(Path(writers.__file__)), str(Path(droppers.__file__))
 _SECONDS = 240
 
@@ -32,7 +33,7 @@ def can_be_powerless() -> bool:
     """True if there can be two users here who are told apart."""
     if os.name != "posix" or os.geteuid() != 0 or shutil.which("setpriv") is None:
         return False
-    return subprocess.run([*_POWERLESS, "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([*POWERLESS, "true"], capture_output=True, check=False).returncode == 0
 
 
 ANOTHER_USER = 65534
@@ -60,11 +61,11 @@ needs_slowness = pytest.mark.skipif(not _can_be_slow(), reason="needs a strace t
 class SharedSite(Site):
     """A site, and how meshctl is run on it."""
 
-    prefix: tuple[str, ...] = field(default_factory=lambda: _POWERLESS if can_be_powerless() else ())
+    prefix: tuple[str, ...] = field(default_factory=lambda: POWERLESS if can_be_powerless() else ())
 
     def allow_leases(self) -> None:
         """Have meshctl run with the right to ask for leases on the files of others."""
-        self.prefix = _MAY_LEASE
+        self.prefix = MAY_LEASE
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line that runs meshctl on this site."""
@@ -93,9 +94,7 @@ class Written:
 class Writer:
     """A process of another user that writes files."""
 
-    def __init__(
-        self, folder: Path, kind: str, files: Mapping[str, bytes], *, pieces: int = 15, pause: float = 0.1
-    ) -> None:
+    def __init__(self, folder: Path, kind: str, files: Mapping[str, bytes], pieces: int) -> None:
         self._written: Written | None = None
         asked = {
             "folder": str(folder),
@@ -103,7 +102,7 @@ class Writer:
             "kind": kind,
             "files": {name: data.decode() for name, data in files.items()},
             "pieces": pieces,
-            "pause": pause,
+            "pause": 0.1,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-SE", _WRITERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -134,11 +133,9 @@ class Writer:
 
 
 @contextmanager
-def writing(
-    folder: Path, kind: str, files: Mapping[str, bytes], *, pieces: int = 15, pause: float = 0.1
-) -> Iterator[Writer]:
+def writing(folder: Path, kind: str, files: Mapping[str, bytes], *, pieces: int = 15) -> Iterator[Writer]:
     """Have a process of another user write files into a folder, a piece of each and then a pause."""
-    writer = Writer(folder, kind, files, pieces=pieces, pause=pause)
+    writer = Writer(folder, kind, files, pieces)
     try:
         yield writer
     finally:

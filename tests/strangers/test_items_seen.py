@@ -27,8 +27,6 @@ _COLUMNS = "file,use_case,patient.nhs_number,patient.date_of_birth,patient.surna
 _ROW = "{},send-document,9990000042,2001-02-14,Smith"
 _LONGEST_NAME_BYTES = 255
 _ANOTHER = SOMEBODY + 1
-# Far more than anybody would wait, far less than a second for each of the unreadable files.
-_SECONDS = 240.0
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
 from itertools import chain
 
-from tests.readme_tables import ROOT, code_blocks
+from tests.readme_tables import ROOT, code_blocks, parts
 from tests.system.machine import Machine
 
 FOLDER = ROOT / "systemd"
-_HEADING = re.compile(r"^(#+ .*)$", re.MULTILINE)
 _CLONE = "/usr/local/src/meshctl"
 
 
@@ -17,7 +15,7 @@ def blocks() -> dict[tuple[str, str], list[str]]:
     """Return what the pages have typed, by page and heading."""
     found: dict[tuple[str, str], list[str]] = {}
     for page in sorted(FOLDER.glob("*.md")):
-        for title, text in _parts(page.read_text(encoding="utf-8")):
+        for title, text in parts(page.read_text(encoding="utf-8")):
             if typed := code_blocks(text, "sh"):
                 found[page.name, title] = typed
     return found
@@ -25,8 +23,8 @@ def blocks() -> dict[tuple[str, str], list[str]]:
 
 def settings_shown(page: str, title: str) -> str:
     """Return the settings that a page shows under a heading."""
-    parts = dict(_parts((FOLDER / page).read_text(encoding="utf-8")))
-    return "\n".join(code_blocks(parts[title], "toml"))
+    by_title = dict(parts((FOLDER / page).read_text(encoding="utf-8")))
+    return "\n".join(code_blocks(by_title[title], "toml"))
 
 
 def named_packages() -> list[str]:
@@ -35,20 +33,19 @@ def named_packages() -> list[str]:
     return sorted({name for line in lines for name in line.split()})
 
 
-def _parts(text: str) -> Iterator[tuple[str, str]]:
-    # A comment of a block begins as a heading does.
-    pieces = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
-    title, gathered = "", ""
-    for piece in pieces:
-        if piece.startswith("```"):
-            gathered += piece + "\n"
-            continue
-        before, *rest = _HEADING.split(piece)
-        gathered += before
-        for heading, after in zip(rest[::2], rest[1::2], strict=True):
-            yield title, gathered
-            title, gathered = heading.lstrip("# "), after
-    yield title, gathered
+def edited(text: str, shown: str) -> str:
+    """Return the text of a settings file as one edits it to say what a page shows, key by key."""
+    for section, keys in tomllib.loads(shown).items():
+        head, begin, rest = text.partition(f"\n[{section}]\n")
+        assert begin, f"there is no [{section}]"
+        body, bracket, tail = rest.partition("\n[")
+        for key in keys:
+            (line,) = re.findall(rf"^{key} = .*$", shown, re.MULTILINE)
+            there = re.compile(rf"^#?{key} = .*$", re.MULTILINE)
+            assert there.search(body), f"[{section}] has no {key}"
+            body = there.sub(line.replace("\\", r"\\"), body, count=1)
+        text = head + begin + body + bracket + tail
+    return text
 
 
 class Administrator:
@@ -79,15 +76,5 @@ class Administrator:
 
     def set(self, file: str, shown: str) -> None:
         """Edit a settings file to say what a page shows, key by key."""
-        text = self._host.run("cat", file).stdout
-        for section, keys in tomllib.loads(shown).items():
-            head, begin, rest = text.partition(f"\n[{section}]\n")
-            assert begin, f"{file} has no [{section}]"
-            body, bracket, tail = rest.partition("\n[")
-            for key in keys:
-                (line,) = re.findall(rf"^{key} = .*$", shown, re.MULTILINE)
-                there = re.compile(rf"^#?{key} = .*$", re.MULTILINE)
-                assert there.search(body), f"[{section}] of {file} has no {key}"
-                body = there.sub(line.replace("\\", r"\\"), body, count=1)
-            text = head + begin + body + bracket + tail
+        text = edited(self._host.run("cat", file).stdout, shown)
         self._host.run("sh", "-c", f"cat > {file}", text=text)

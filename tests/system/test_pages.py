@@ -423,6 +423,8 @@ def test_move_remove_uninstall(
 def _the_moved_mailbox_works(second: Machine, newcomer: Administrator, said: str) -> None:
     assert "ERROR" not in said
     assert "meshctl" in second.run("stat", "-c", "%U", f"{DATA}/state/key").stdout
+    folders = second.run("stat", "-c", "%a", SECRETS, str(Path(SECRETS).parent)).stdout.split()
+    assert folders == ["700", "700"]
     listed = newcomer.type("runuser -u meshctl -- meshctl -m letters list")
     assert "test.txt" in listed
     waiting = len(_found(second, f"{MAILBOX}/OUT"))
@@ -437,6 +439,7 @@ def _the_moved_mailbox_works(second: Machine, newcomer: Administrator, said: str
 def _nothing_is_left(host: Machine) -> None:
     """Only the letters in the mailbox, which is the client's, stay."""
     assert host.run("find", "/MESH-DATA-HOME", "-name", "*meshctl*").stdout == ""
+    assert host.run("find", "/MESH-DATA-HOME", "-nouser", "-o", "-nogroup").stdout == ""
     kept = (
         "/srv",
         "/var/backups",

@@ -15,7 +15,7 @@ from tests.crash.power_cut.states import cut_states
 from tests.crash.power_cut.steps import Kind, Step, read_steps
 from tests.crash.sweep import plan
 from tests.crash.variants import Variant
-from tests.crash.workers import fresh, named, new_folders, pool_of_workers
+from tests.crash.workers import added_up, fresh, named, new_folders, pool_of_workers
 
 _SEED = 20261122
 # Of the steps of a run, at which it is killed for the next one to be cut off.
@@ -49,14 +49,7 @@ def cut_power(
             parts[variant.title] = [
                 pool.submit(_cut, variant.title, part, model, part_most) for part in range(_PARTS)
             ]
-        tallies = []
-        for variant in variants:
-            tally = Tally(variant.title)
-            for future in parts[variant.title]:
-                tally.add(future.result())
-            on_done(tally)
-            tallies.append(tally)
-    return tallies
+        return added_up(parts, on_done)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,138 @@
+"""What was sent before, as the ledger knows it: the message that a document replaces, documents by number."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from meshctl.clock import instant
+from meshctl.errors import Rejection
+from meshctl.ledger.database import LedgerError
+from meshctl.ledger.documents import (
+    WrappedMessage,
+    is_under_way,
+    newest_with_number,
+    newest_with_reference,
+    numbered_messages,
+    taken_back,
+    wrapped_message,
+)
+from meshctl.ledger.keys import KEY_NAME, KeyMissingError, Keys, read_keys
+from meshctl.ledger.reads import snapshot
+from meshctl.ledger.services import Services
+from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
+from meshctl.mesh.states import State
+from meshctl.outbound.document import Origin, replaced_message_id
+from meshctl.outbound.hl7 import SentDocument
+from meshctl.payload.sidecar import Sidecar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierMessages:
+    """The messages of one mailbox: in the daemon's own ledger, or else in that of the state folder.
+
+    Its methods raise sqlite3.Error for the daemon's ledger; another that cannot be read has no messages.
+    """
+
+    folder: Path
+    services: Services | None
+
+    def replaced_by(self, sidecar: Sidecar | None) -> WrappedMessage | None:
+        """Return the message that a document replaces by its message id; None without one."""
+        message_id = replaced_message_id(sidecar)
+        patient = sidecar.patient if sidecar else None
+        if message_id is None or patient is None or patient.nhs_number is None:
+            return None
+        nhs_number = patient.nhs_number
+        return self._ask(
+            lambda connection, keys: wrapped_message(connection, message_id, patient_key(keys, nhs_number))
+        )
+
+    def of_number(
+        self, number: str, nhs_number: str | None = None, content: str | None = None
+    ) -> Sequence[SentDocument]:
+        """Return the documents of a number, and those that replaced them, newest first.
+
+        Only what was sent and has not failed, or was withdrawn.
+
+        `nhs_number` and `content` are those of the document that they are compared with.
+        """
+
+        def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[SentDocument]:
+            wanted = patient_key(keys, nhs_number)
+            content_key = None if content is None else keys.of(content)
+            documents = numbered_messages(connection, keys.of(number))
+            # One that failed may have been sent again, as the message that it was.
+            sent = {one.message_id: is_under_way(connection, keys.of(one.document_id)) for one in documents}
+            return [
+                SentDocument(
+                    one.message_id,
+                    is_of_patient=one.patient_key == wanted,
+                    is_same_content=one.content_key == content_key,
+                    is_queued=one.state is State.QUEUED,
+                    mailbox=one.mailbox,
+                    to_mailbox=one.to_mailbox,
+                    written_at=None if one.written_at is None else instant(one.written_at),
+                    replaces=one.replaces,
+                    has_other_number=bool(one.has_other_number),
+                    is_withdrawn=not sent[one.message_id],
+                )
+                for one in documents
+                if sent[one.message_id] or one.is_withdrawn
+            ]
+
+        return self._ask(ask) or ()
+
+    def taken_back(self, number: str, nhs_number: str) -> tuple[str, datetime | None] | None:
+        """Return the message that took a document of a patient back, and when it was written; else None."""
+        return self._ask(
+            lambda connection, keys: taken_back(connection, keys.of(number), patient_key(keys, nhs_number))
+        )
+
+    def with_reference(self, reference: str) -> str | None:
+        """Return the id of the newest message that was sent with this id in its payload; None without one."""
+        return self._ask(lambda connection, keys: newest_with_reference(connection, keys.of(reference)))
+
+    def with_number(self, number: str) -> str | None:
+        """Return the id of the newest message that was sent with a document of this number; else None."""
+        return self._ask(lambda connection, keys: newest_with_number(connection, keys.of(number)))
+
+    def _ask(self, ask: Callable[[sqlite3.Connection, Keys], _T]) -> _T | None:
+        """Return what the ledger answers; None where there is none."""
+        if self.services is not None:
+            return ask(self.services.ledger.connection, self.services.keys)
+        with ExitStack() as opened:
+            ledger = None
+            # Nothing was ever sent from here, or this user may not see what was.
+            with suppress(LedgerError, KeyMissingError, OSError):
+                ledger = opened.enter_context(snapshot(self.folder)), read_keys(self.folder / KEY_NAME)
+            return None if ledger is None else ask(*ledger)
+
+
+def patient_key(keys: Keys, nhs_number: str | None) -> bytes | None:
+    """Return the key of a patient in the ledger; None without a number, empty for what is none."""
+    if nhs_number is None:
+        return None
+    try:
+        # Without a check digit: a wrong number is rejected before this matters.
+        return keys.of(check_nhs_number(nhs_number, NhsNumberCheck.OFF))
+    except Rejection:
+        return b""
+
+
+def origin_of(origin: Origin | None, keys: Keys) -> dict[str, Any]:
+    """Return what the ledger's row of a message keeps of the origin of its document."""
+    if origin is None:
+        return {}
+    of = {
+        "number_key": origin.number,
+        "replaced_key": origin.replaced_number,
+        "content_key": origin.content,
+    }
+    hashes = {name: keys.of(value) if value else None for name, value in of.items()}
+    return {**hashes, "written_at": origin.written_at}
