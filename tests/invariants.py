@@ -12,7 +12,7 @@ from meshctl.daemon.obstacles import NOTE_NAME
 from meshctl.errors import Rejection
 from meshctl.files.reading import read_regular
 from meshctl.mesh.message_id import is_message_id
-from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
+from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from tests.hl7_messages import document_of
 from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in, documents_in
 

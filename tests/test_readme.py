@@ -13,7 +13,7 @@ from meshctl.journal.lines import parse_line
 from meshctl.mesh.states import State
 from meshctl.outbound.names import NameKind, NameRules
 from meshctl.payload.index import read_index
-from meshctl.payload.sidecar import read_sidecar
+from meshctl.payload.sidecar_reader import read_sidecar
 from meshctl.settings.layout import Mailbox, folder_layout, make_layout
 from meshctl.settings.load import load_settings
 from meshctl.settings.model import StagingSettings

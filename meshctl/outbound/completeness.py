@@ -27,7 +27,7 @@ from meshctl.files.folder import Folder
 from meshctl.files.reading import is_being_written, is_general
 from meshctl.outbound.letter import FileIdentity, Letter, attachment_names, is_of_one_owner
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
-from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
+from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import system
 
 _MOST_OURS = 4096

@@ -31,7 +31,8 @@ from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import ControlFile, ControlFileError
 from meshctl.outbound.names import SIDECAR_SUFFIX, UNKNOWN_FILE, NameKind, NameRules, check_name, numbered
-from meshctl.payload.sidecar import Sidecar, read_sidecar
+from meshctl.payload.sidecar import Sidecar
+from meshctl.payload.sidecar_reader import read_sidecar
 from meshctl.platform import host, system
 from meshctl.settings.model import MailboxSettings, Settings
 

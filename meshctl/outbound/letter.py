@@ -40,7 +40,8 @@ from meshctl.outbound.names import (
 )
 from meshctl.payload.facts import Content, Reading
 from meshctl.payload.hl7_document import Hl7Document
-from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar
+from meshctl.payload.sidecar import Sidecar
+from meshctl.payload.sidecar_reader import SIDECAR_BYTES
 from meshctl.platform import host, system
 
 ROW_NAME = ".row"

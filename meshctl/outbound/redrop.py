@@ -47,7 +47,7 @@ from meshctl.outbound.rejected import (
     redrop_mark,
 )
 from meshctl.outbound.set_aside import SetAside
-from meshctl.payload.sidecar import SIDECAR_BYTES, read_sidecar
+from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import system
 from meshctl.settings.model import Settings
 

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from meshctl.clock import now
-from meshctl.payload.sidecar import KEYS, nested, read_sidecar
+from meshctl.payload.sidecar import KEYS, nested
+from meshctl.payload.sidecar_reader import read_sidecar
 from meshctl.settings.types import parse_duration
 from meshctl.terminal.output import Times
 

@@ -11,7 +11,7 @@ from typing import Final
 from meshctl.errors import Rejection
 from meshctl.mesh.control_file import ControlFileError, read_control_file
 from meshctl.payload.reader import read_payload
-from meshctl.payload.sidecar import read_sidecar
+from meshctl.payload.sidecar_reader import read_sidecar
 from tests.hl7_messages import mdm, oru
 from tests.itk2 import (
     in_soap,

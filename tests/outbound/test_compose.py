@@ -16,7 +16,8 @@ from meshctl.mesh.states import Acknowledgement
 from meshctl.outbound.compose import Draft, IncompleteError, compose
 from meshctl.outbound.document import Dropped
 from meshctl.payload.facts import MessageFacts, PatientFacts
-from meshctl.payload.sidecar import Sidecar, read_sidecar
+from meshctl.payload.sidecar import Sidecar
+from meshctl.payload.sidecar_reader import read_sidecar
 from meshctl.settings.model import Settings
 from tests.payloads import pdf
 from tests.settings.loading import MINIMAL, load

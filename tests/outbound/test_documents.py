@@ -13,7 +13,7 @@ from meshctl.errors import Rejection
 from meshctl.outbound.compose import Draft, compose
 from meshctl.outbound.document import Attached, Dropped
 from meshctl.payload.reader import read_content
-from meshctl.payload.sidecar import read_sidecar
+from meshctl.payload.sidecar_reader import read_sidecar
 from tests.commands.recorded import invoke
 from tests.invariants import check_invariants
 from tests.payload.made_documents import made_jpeg, made_pdf, made_rtf, made_tiff

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshctl.errors import Rejection
-from meshctl.payload.sidecar import SIDECAR_BYTES, Sidecar, check_content, read_sidecar, value_at
+from meshctl.payload.sidecar import Sidecar, check_content, value_at
+from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from tests.payloads import synthetic_nhs_number
 
 WHOLE: dict[str, Any] = {
