@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from meshctl.errors import ConfigError
 from meshctl.mesh.address import DateOfBirthFormat, NhsNumberCheck
+from meshctl.platform import host
 from meshctl.settings.load import load_settings
+from meshctl.settings.mailboxes import SYSTEM_FILE
 from tests.settings.loading import MINIMAL, load
 
 CLIENT_CONFIG = """<MESHConfig><PollPeriod>60</PollPeriod>
@@ -149,10 +151,14 @@ def test_the_option_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any settings the error names the places and the way to make some."""
+    assert SYSTEM_FOLDER / "meshctl.toml" == SYSTEM_FILE
     monkeypatch.chdir(tmp_path)
+    # This machine may have mailboxes of its own.
+    place = tmp_path / "of the system" / "meshctl.toml"
+    monkeypatch.setattr(host, "SETTINGS_FOLDER", place.parent)
+    monkeypatch.setattr("meshctl.settings.load.SYSTEM_FILE", place)
 
-    place = re.escape(str(SYSTEM_FOLDER / "meshctl.toml"))
-    with pytest.raises(ConfigError, match=rf"{place}.*meshctl init.*-c FILE"):
+    with pytest.raises(ConfigError, match=rf"{re.escape(str(place))}.*meshctl init.*-c FILE"):
         load_settings(None, {})
 
 
