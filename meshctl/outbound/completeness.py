@@ -22,12 +22,7 @@ import os
 import stat
 from collections.abc import Callable, Collection
 
-from meshctl.errors import Rejection
-from meshctl.files.folder import Folder
-from meshctl.files.reading import is_being_written, is_general
-from meshctl.outbound.letter import FileIdentity, Letter, attachment_names, is_of_one_owner
-from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
-from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
+from meshctl.files.reading import is_being_written
 from meshctl.platform import system
 
 _MOST_OURS = 4096
@@ -80,6 +75,11 @@ class Completeness:
             return 0.0
         wanted = self._quiet_seconds if status.st_size else self._empty_seconds
         return max(wanted - self._seen_seconds(folder, mark), 0.0)
+
+    def is_complete(self, folder: str, name: str, status: os.stat_result) -> bool:
+        """True if a file that a letter is to take along is complete."""
+        # A link or a folder is rejected for what it is.
+        return not stat.S_ISREG(status.st_mode) or self.missing_seconds(folder, name, status) <= 0
 
     def seen_seconds(self, folder: str, name: str, status: os.stat_result) -> float:
         """Return for how long a file has been seen as it is."""
@@ -140,75 +140,3 @@ def mark_of(folder: str, name: str, status: os.stat_result) -> int:
     """Return a number that stays the same as long as a file does not change."""
     changed_ns = system.arrived_ns(f"{folder}/{name}", status)
     return hash((name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed_ns))
-
-
-class Attachments:
-    """Which letters name which files as their attachments; sidecars are read once a turn, when needed."""
-
-    def __init__(self) -> None:
-        # By folder and name of a file, the letters that name it, with their sidecars.
-        self._named: dict[str, dict[str, dict[str, os.stat_result]]] = {}
-        self._shared: set[tuple[str, FileIdentity]] = set()
-
-    def start_turn(self) -> None:
-        """Forget what the sidecars of the last turn said."""
-        self._named.clear()
-
-    def naming(self, folder: Folder, name: str) -> set[str]:
-        """Return the letters that name a file as their attachment, and may have it."""
-        naming = self._named_in(folder).get(os.path.normcase(name))
-        if not naming:
-            return set()
-        try:
-            status = folder.status(name)
-        except FileNotFoundError:
-            return set(naming)
-        return {letter for letter, sidecar in naming.items() if is_of_one_owner(sidecar, status)}
-
-    def is_shared(self, folder: Folder, letter: Letter, attachment: str) -> bool:
-        """True if another letter names the same file as an attachment: it is unclear whose it is.
-
-        Once true for one of the letters that share a file, it stays true for all, even if one has gone.
-        """
-        if (folder.path, letter.identity) in self._shared:
-            return True
-        others = self.naming(folder, attachment) - {letter.name}
-        for other in others:
-            try:
-                status = folder.status(other)
-            except OSError:
-                continue
-            self._shared.add((folder.path, FileIdentity.of(status)))
-        return bool(others)
-
-    def _named_in(self, folder: Folder) -> dict[str, dict[str, os.stat_result]]:
-        if folder.path not in self._named:
-            named: dict[str, dict[str, os.stat_result]] = {}
-            with folder.entries() as entries:
-                sidecars = [entry.name for entry in entries if is_sidecar(entry.name)]
-            for sidecar in sidecars:
-                names, status = _read(folder, sidecar)
-                if status is None:
-                    continue
-                for name in names:
-                    named.setdefault(os.path.normcase(name), {})[sidecar[: -len(SIDECAR_SUFFIX)]] = status
-            self._named[folder.path] = named
-        return self._named[folder.path]
-
-
-def _read(folder: Folder, name: str) -> tuple[Collection[str], os.stat_result | None]:
-    """Return the names that a sidecar gives for attachments, and its status; none if it cannot be read."""
-    try:
-        descriptor = folder.open(name, system.READ)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return (), None
-            sidecar = read_sidecar(os.read(descriptor, SIDECAR_BYTES + 1))
-        finally:
-            os.close(descriptor)
-    except (Rejection, OSError) as error:
-        if isinstance(error, OSError) and is_general(error):
-            raise
-        return (), None
-    return attachment_names(sidecar), status

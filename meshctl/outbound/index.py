@@ -44,7 +44,7 @@ from meshctl.outbound.letter import (
     read_row,
 )
 from meshctl.outbound.names import SIDECAR_SUFFIX, NameRules, is_index
-from meshctl.outbound.outbox import FolderNeighbours, Source
+from meshctl.outbound.neighbours import FolderNeighbours, Source
 from meshctl.outbound.rejected import Explained, RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.payload.index import CORRECT_ROWS, Row, match_rows, read_index

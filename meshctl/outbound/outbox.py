@@ -21,8 +21,7 @@ from meshctl.files.folder import Folder
 from meshctl.files.reading import NAME_ADVICE
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
-from meshctl.outbound.completeness import Attachments, Completeness
-from meshctl.outbound.judge import Neighbours
+from meshctl.outbound.completeness import Completeness
 from meshctl.outbound.letter import FileIdentity, Letter, LetterFolder, is_of_one_owner, put_back
 from meshctl.outbound.names import (
     LONGEST_BYTES,
@@ -33,6 +32,7 @@ from meshctl.outbound.names import (
     is_sidecar,
     unopenable,
 )
+from meshctl.outbound.neighbours import Attachments, FolderNeighbours, Source
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.platform import host, system
@@ -89,13 +89,6 @@ class NextTurn:
         """Note a file that can be judged once another is in the ledger, which this turn hands over."""
         self.following += 1
         self.note_writing(0.0)
-
-
-class Source(NamedTuple):
-    """An open folder in which files are dropped, and the use case that it stands for."""
-
-    folder: Folder
-    use_case: str | None
 
 
 class Candidate(NamedTuple):
@@ -242,9 +235,10 @@ class Outbox:
         self.next_turn.note_waiting(left if letter.may_get_sidecar else min(left, self._soon))
         return True
 
-    def beside(self, source: Source, index: str | None = None) -> "FolderNeighbours":
+    def beside(self, source: Source, index: str | None = None) -> FolderNeighbours:
         """Return the neighbours of the letters in one folder, or of an index of that name."""
-        return FolderNeighbours(self, source, self._sighted.get((source.folder.path, index or ""), {}))
+        sighted = self._sighted.get((source.folder.path, index or ""), {})
+        return FolderNeighbours(source, self.attachments, self.completeness, sighted)
 
     def stop_waiting(self, source: Source, name: str) -> None:
         """Judge a file in the next turn although it waited for a sidecar: an index row stands for one."""
@@ -265,12 +259,6 @@ class Outbox:
         """True if a file without a sidecar is an attachment of another letter, and not judged by itself."""
         has_none = letter.sidecar_status is None and letter.row is None
         return has_none and bool(self.attachments.naming(source.folder, letter.name))
-
-    def is_complete(self, source: Source, name: str, status: os.stat_result) -> bool:
-        """True if a file that a letter is to take along is complete."""
-        # A link or a folder is rejected for what it is.
-        is_file = stat.S_ISREG(status.st_mode)
-        return not is_file or self.completeness.missing_seconds(source.folder.path, name, status) <= 0
 
     @property
     def _soon(self) -> float:
@@ -483,28 +471,3 @@ class Outbox:
             self._journal.tell(
                 "file.folder_ignored", about, **about, text=rejection.text, advice=rejection.advice
             )
-
-
-class FolderNeighbours(Neighbours):
-    """The files in one folder of the outbox, and what its sidecars and an index say of them."""
-
-    def __init__(self, outbox: Outbox, source: Source, sighted: dict[str, int]) -> None:
-        self._outbox = outbox
-        self.source = source
-        self._sighted = sighted
-
-    def is_attached(self, name: str) -> bool:
-        """True if a sidecar names a file as an attachment."""
-        return bool(self._outbox.attachments.naming(self.source.folder, name))
-
-    def was_replaced(self, name: str, status: os.stat_result) -> bool:
-        """True if another file had the name when the index was first seen."""
-        return self._sighted.get(name, status.st_ino) != status.st_ino
-
-    def is_complete(self, name: str, status: os.stat_result) -> bool:
-        """True if a file is complete, so no program writes to it any more."""
-        return self._outbox.is_complete(self.source, name, status)
-
-    def is_shared(self, letter: Letter, attachment: str) -> bool:
-        """True if another letter names the same file as an attachment."""
-        return self._outbox.attachments.is_shared(self.source.folder, letter, attachment)

@@ -26,7 +26,8 @@ from meshctl.outbound.letter import (
     take,
 )
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_index
-from meshctl.outbound.outbox import Candidate, NextTurn, Outbox, Source
+from meshctl.outbound.neighbours import Source
+from meshctl.outbound.outbox import Candidate, NextTurn, Outbox
 from meshctl.outbound.pair import (
     LARGE_BYTES,
     ROOM_MATTERS_BYTES,
