@@ -14,7 +14,7 @@ from meshctl.mesh.address import (
     gp_provider,
 )
 from meshctl.mesh.use_cases import shipped_use_cases
-from meshctl.outbound.compose import surname_cautions
+from meshctl.outbound.recipient import surname_cautions
 from meshctl.settings.rules import nearest
 from meshctl.terminal.context import settings_if_any
 from meshctl.terminal.dropping import print_cautions

@@ -5,24 +5,12 @@ surname, date of birth and NHS number in To_DTS are those of the Patient in the 
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
 
 from meshctl.errors import Rejection
-from meshctl.mesh.address import (
-    NhsNumberCheck,
-    Patient,
-    check_date_of_birth,
-    check_mailbox_id,
-    check_nhs_number,
-    check_no_nhs_number,
-    check_surname,
-    fits_header,
-    gp_provider,
-    plain_surname,
-)
+from meshctl.mesh.address import check_no_nhs_number
 from meshctl.mesh.codes import ERROR, explain_report
 from meshctl.mesh.control_file import MAX_CHARACTERS, ControlFile
 from meshctl.mesh.states import Acknowledgement
@@ -54,10 +42,19 @@ from meshctl.outbound.document import (
     wrapping_of,
 )
 from meshctl.outbound.names import MESSAGE_ID
+from meshctl.outbound.recipient import (
+    IncompleteError,
+    check_agreement,
+    check_given,
+    is_response,
+    recipient_of,
+    routed_patient,
+    with_others,
+)
 from meshctl.payload.cda import NULLIFICATION
-from meshctl.payload.facts import SEVERAL_NHS_NUMBERS, MessageFacts, MessageKind, PatientFacts
+from meshctl.payload.facts import MessageFacts
 from meshctl.payload.itk3 import Envelope
-from meshctl.payload.sidecar import KEYS, Sidecar, SidecarPatient, value_at
+from meshctl.payload.sidecar import KEYS, Sidecar, value_at
 from meshctl.settings.model import Settings
 
 # No registered practice, not known, not applicable (NHS Data Dictionary, GENERAL MEDICAL PRACTICE CODE).
@@ -67,16 +64,9 @@ _NAME_USE_CASE = (
     "Drop the file into the sub-folder of its use case, name the use case in a sidecar (with meshctl send:"
     " --use-case NAME), or set default_use_case. 'meshctl use-cases' lists the names."
 )
-# The ITK3 Response: an acknowledgement itself, which travels under the `_ACK` workflow id to a mailbox. So
-# does an answer of ITK2.
-_RESPONSE_EVENT = "ITK008M"
 # Any other text in the place of an event might name somebody.
 _ITK3_EVENT = re.compile(r"ITK[0-9]{3}[A-Z]")
 _SHOWN_OF_CONFIDENTIAL = frozenset({"title", "patient_name", "nhs_number", "version", "message_id"})
-
-
-class IncompleteError(Rejection):
-    """The file cannot be sent as it is, but a sidecar could add what it lacks."""
 
 
 class AttachmentMissingError(Rejection):
@@ -129,7 +119,7 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     facts = wrapping.facts() if wrapping else dropped.facts
     _check_may_be_confidential(facts, use_case)
     check_agreement(facts.patient if facts else None, sidecar.patient)
-    to_dts, nhs_number, cautions = _recipient(facts, sidecar, use_case, today)
+    to_dts, nhs_number, cautions = recipient_of(facts, sidecar, use_case, today)
     cautions += check_documents(dropped.contents, use_case, is_wrapped=wrapping is not None)
     cautions += (*practice_cautions(facts), *custodian_cautions(facts, settings))
     cautions += use_case_cautions(facts, use_case, settings.use_cases)
@@ -201,7 +191,7 @@ def _wrapping(
             try:
                 check_complete(sidecar, use_case, settings)
             except Rejection as first:
-                raise _with_others(first, lambda: _check_given(sidecar.patient, use_case, today)) from None
+                raise with_others(first, lambda: check_given(sidecar.patient, use_case, today)) from None
         elif sidecar.to_mailbox is not None:
             raise IncompleteError(
                 "patient_missing",
@@ -210,7 +200,7 @@ def _wrapping(
                 "Add patient with nhs_number, date_of_birth and surname to the sidecar; or send the file as"
                 " it is: see payload in [use_cases.NAME].",
             )
-        patient = _routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
+        patient = routed_patient(None, sidecar.patient, use_case.nhs_number_check, today)
         check_complete(sidecar, use_case, settings)
         return wrapping_of(dropped, patient, use_case, settings, now)
     if sidecar.document is not None:
@@ -245,46 +235,6 @@ def _check_nullification(facts: MessageFacts | None, sidecar: Sidecar) -> None:
             "Tell the practice which letter is wrong: MESH cannot take it back. To send the nullification all"
             " the same, add a sidecar with its use_case.",
         )
-
-
-def _is_response(facts: MessageFacts | None) -> bool:
-    if facts is None:
-        return False
-    is_itk2 = facts.kind is MessageKind.ITK2 and facts.response is not None
-    return is_itk2 or facts.event == _RESPONSE_EVENT
-
-
-def _recipient(
-    facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase, today: date
-) -> tuple[str, str | None, tuple[Caution, ...]]:
-    """Return To_DTS, the patient's NHS number if it is known, and why MESH may not find the practice."""
-    check = use_case.nhs_number_check
-    if sidecar.to_mailbox is not None:
-        named = facts.patient if facts else None
-        return check_mailbox_id(sidecar.to_mailbox), _known_nhs_number(named, sidecar.patient, check), ()
-    if _is_response(facts):
-        raise IncompleteError(
-            "response_without_mailbox",
-            "The file is a response, which goes to a mailbox, and nothing says to which.",
-            "Add a sidecar with to_mailbox.",
-        )
-    patient = _routed_patient(facts, sidecar.patient, check, today)
-    to_dts = gp_provider(patient, use_case.date_of_birth_format)
-    return to_dts, patient.nhs_number, surname_cautions(patient.surname)
-
-
-def surname_cautions(surname: str) -> tuple[Caution, ...]:
-    """Return a caution about a surname that the header of the MESH API cannot carry."""
-    if fits_header(surname):
-        return ()
-    return (
-        Caution(
-            "The surname has a character beyond Latin-1, which the header of the MESH API cannot carry: MESH"
-            " will hardly find the patient's practice by it (EPL-154).",
-            "Give the surname as PDS holds it, in payload and sidecar alike, or name the practice's mailbox"
-            " with to_mailbox; 'meshctl lookup' finds it.",
-        ),
-    )
 
 
 def practice_cautions(facts: MessageFacts | None) -> tuple[Caution, ...]:
@@ -332,127 +282,9 @@ def _without_use_case(facts: MessageFacts | None, settings: Settings) -> Incompl
     text, advice = "No use case is given for this file.", _NAME_USE_CASE
     if is_cda(facts):
         text, advice = without_use_case(facts, settings.use_cases)
-    elif facts is not None and not _is_response(facts) and _ITK3_EVENT.fullmatch(facts.event or ""):
+    elif facts is not None and not is_response(facts) and _ITK3_EVENT.fullmatch(facts.event or ""):
         text = f"No use case has the event {facts.event} of the message, and none is given for this file."
     return IncompleteError("use_case_missing", text, advice)
-
-
-def check_agreement(named: PatientFacts | None, given: SidecarPatient | None) -> None:
-    """Raise Rejection `patient_disagreement` where payload and sidecar are about two people."""
-    if named is None or given is None:
-        return
-    pairs = (
-        ("NHS number", named.nhs_number, given.nhs_number, _digits),
-        ("date of birth", named.date_of_birth, given.date_of_birth, _date_prefix),
-        ("surname", named.surname, given.surname, _folded),
-    )
-    for what, one, other, comparable in pairs:
-        if not one or not other:
-            continue
-        left, right = comparable(one), comparable(other)
-        # A payload may hold only the year, or year and month; the sidecar's whole date must begin with it.
-        if left != right and not (what == "date of birth" and right.startswith(f"{left}-")):
-            raise Rejection(
-                "patient_disagreement",
-                f"Payload and sidecar disagree on the patient: the {what} differs.",
-                "Check that the sidecar belongs to this file, correct it and drop both again.",
-            )
-
-
-def _routed_patient(
-    facts: MessageFacts | None, given: SidecarPatient | None, check: NhsNumberCheck, today: date
-) -> Patient:
-    named = facts.patient if facts else None
-    nhs_number = _either(given and given.nhs_number, named and named.nhs_number)
-    date_of_birth = _either(given and given.date_of_birth, named and named.date_of_birth)
-    surname = _either(given and given.surname, named and named.surname)
-    missing = [
-        what
-        for what, value in {
-            "NHS number": nhs_number,
-            "date of birth": date_of_birth,
-            "surname": surname,
-        }.items()
-        if value is None
-    ]
-    if nhs_number is None or date_of_birth is None or surname is None:
-        raise _missing_patient(facts, given, missing)
-    try:
-        return Patient(
-            nhs_number=check_nhs_number(nhs_number, check),
-            date_of_birth=check_date_of_birth(date_of_birth, today),
-            surname=check_surname(surname),
-        )
-    except Rejection as first:
-        raise _with_others(
-            first,
-            lambda: check_nhs_number(nhs_number, check),
-            lambda: check_date_of_birth(date_of_birth, today),
-            lambda: check_surname(surname),
-        ) from None
-
-
-def _check_given(given: SidecarPatient | None, use_case: UseCase, today: date) -> None:
-    """Raise Rejection if a sidecar has all that is needed of a patient, and some of it is wrong."""
-    if given is not None and None not in (given.nhs_number, given.date_of_birth, given.surname):
-        _routed_patient(None, given, use_case.nhs_number_check, today)
-
-
-def _with_others(first: Rejection, *checks: Callable[[], object]) -> Rejection:
-    """Return a rejection that also names what the other checks find: whoever corrects one should see all."""
-    found = [first]
-    for check in checks:
-        try:
-            check()
-        except Rejection as other:
-            if other.text not in [each.text for each in found]:
-                found.append(other)
-    texts, advices = (
-        dict.fromkeys(each) for each in zip(*((one.text, one.advice) for one in found), strict=True)
-    )
-    return type(first)(first.code, " ".join(texts), " ".join(advices))
-
-
-def _missing_patient(
-    facts: MessageFacts | None, given: SidecarPatient | None, missing: list[str]
-) -> IncompleteError:
-    advice = (
-        "Add a sidecar NAME.meta.json with patient (nhs_number, date_of_birth and surname),"
-        " or with to_mailbox."
-    )
-    incomplete = IncompleteError(
-        "patient_incomplete", f"The patient's {' and '.join(missing)} is missing.", advice
-    )
-    if facts is None:
-        if given is not None and given != SidecarPatient():
-            return incomplete
-        return IncompleteError(
-            "patient_missing", "The file does not say which patient it is about, and no sidecar does.", advice
-        )
-    if facts.patient_problem == SEVERAL_NHS_NUMBERS:
-        return IncompleteError(
-            "patient_ambiguous", "The patient has several NHS numbers that differ.", advice
-        )
-    if facts.patient_problem is not None:
-        return IncompleteError(
-            "patient_ambiguous", "The message holds several patients and no subject that names one.", advice
-        )
-    if facts.patient is None:
-        return IncompleteError("patient_missing", "The message names no patient.", advice)
-    return incomplete
-
-
-def _known_nhs_number(
-    named: PatientFacts | None, given: SidecarPatient | None, check: NhsNumberCheck
-) -> str | None:
-    """Return the patient's NHS number for `meshctl find`, of a message that is not addressed by it."""
-    number = _either(given and given.nhs_number, named and named.nhs_number)
-    if number is None:
-        return None
-    try:
-        return check_nhs_number(number, check)
-    except Rejection:
-        return None
 
 
 _TOO_LONG = {
@@ -476,7 +308,7 @@ def _check_lengths(control: ControlFile) -> None:
 
 
 def _workflow_id(facts: MessageFacts | None, use_case: UseCase) -> str:
-    if not _is_response(facts):
+    if not is_response(facts):
         return use_case.workflow_id
     if use_case.ack_workflow_id is None:
         raise Rejection(
@@ -496,7 +328,7 @@ def _asked(facts: MessageFacts | None, sidecar: Sidecar, use_case: UseCase) -> t
     elif sidecar.acknowledgements is not None:
         asked = sidecar.acknowledgements
     else:
-        asked = () if _is_response(facts) else use_case.acknowledgements
+        asked = () if is_response(facts) else use_case.acknowledgements
     return tuple(level for level in _LEVELS if level in asked)
 
 
@@ -529,20 +361,3 @@ def _hidden(facts: MessageFacts | None) -> dict[str, str | None]:
     if facts is None or not facts.confidential:
         return {}
     return dict.fromkeys(name for name in template_names() if name not in _SHOWN_OF_CONFIDENTIAL)
-
-
-def _either(given: str | SidecarPatient | None, named: str | PatientFacts | None) -> str | None:
-    """Return the sidecar's value where it has one, else the payload's; an empty one is a value."""
-    return next((value for value in (given, named) if isinstance(value, str)), None)
-
-
-def _digits(text: str) -> str:
-    return "".join(character for character in text if character.isdigit())
-
-
-def _date_prefix(text: str) -> str:
-    return text.strip()[:10]
-
-
-def _folded(text: str) -> str:
-    return " ".join(plain_surname(text).split()).casefold()

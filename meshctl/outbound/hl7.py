@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, Protocol
 from pydantic import ValidationError
 
 from meshctl.errors import Rejection
-from meshctl.outbound.compose import IncompleteError, check_agreement
 from meshctl.outbound.document import Caution, Origin
+from meshctl.outbound.recipient import IncompleteError, check_agreement
 from meshctl.payload.facts import PatientFacts
 from meshctl.payload.hl7_document import Hl7Document, Hl7File
 from meshctl.payload.hl7_letter import Hl7Letter, read_letter

@@ -27,7 +27,7 @@ from meshctl.errors import ConfigError, Rejection
 from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
-from meshctl.outbound.compose import AttachmentMissingError, Draft, IncompleteError
+from meshctl.outbound.compose import AttachmentMissingError, Draft
 from meshctl.outbound.document import Attached, Caution, Origin
 from meshctl.outbound.names import (
     ERROR_SUFFIX,
@@ -38,6 +38,7 @@ from meshctl.outbound.names import (
     is_sidecar,
     words_to_mask,
 )
+from meshctl.outbound.recipient import IncompleteError
 from meshctl.payload.facts import Content, Reading
 from meshctl.payload.hl7_document import Hl7Document
 from meshctl.payload.sidecar import Sidecar

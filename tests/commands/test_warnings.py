@@ -1,6 +1,6 @@
 """What is sent, and told of at once all the same."""
 
-from meshctl.outbound.compose import surname_cautions
+from meshctl.outbound.recipient import surname_cautions
 from tests.payloads import pdf
 from tests.site import Site, sidecar
 

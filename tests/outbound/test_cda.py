@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from meshctl.mesh.states import Acknowledgement
-from meshctl.outbound.compose import Draft, IncompleteError, compose
+from meshctl.outbound.compose import Draft, compose
 from meshctl.outbound.document import Dropped
+from meshctl.outbound.recipient import IncompleteError
 from meshctl.payload.facts import MessageFacts
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings

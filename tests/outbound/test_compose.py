@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from meshctl.errors import Rejection
 from meshctl.mesh.address import split_gp_provider
 from meshctl.mesh.states import Acknowledgement
-from meshctl.outbound.compose import Draft, IncompleteError, compose
+from meshctl.outbound.compose import Draft, compose
 from meshctl.outbound.document import Dropped
+from meshctl.outbound.recipient import IncompleteError
 from meshctl.payload.facts import MessageFacts, PatientFacts
 from meshctl.payload.sidecar import Sidecar
 from meshctl.payload.sidecar_reader import read_sidecar
