@@ -21,7 +21,8 @@ from meshctl.errors import Rejection
 from meshctl.outbound.document import Caution, Origin
 from meshctl.outbound.recipient import IncompleteError, check_agreement
 from meshctl.payload.facts import PatientFacts
-from meshctl.payload.hl7_document import Hl7Document, Hl7File
+from meshctl.payload.hl7_document import Hl7Document
+from meshctl.payload.hl7_file import Hl7File
 from meshctl.payload.hl7_letter import Hl7Letter, read_letter
 from meshctl.payload.hl7_state import Hl7Rules, WithdrawnRejection
 from meshctl.payload.sidecar import Sidecar, laid_over, nested, value_at

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from meshctl.errors import Rejection
 
 if TYPE_CHECKING:
-    from meshctl.payload.hl7_document import Hl7File
+    from meshctl.payload.hl7_file import Hl7File
 
 SEVERAL_PATIENTS = "several_patients"
 SEVERAL_NHS_NUMBERS = "several_nhs_numbers"

@@ -1,20 +1,18 @@
 r"""HL7 v2: from the bytes of a file to the fields of one message. Pure; what a field means is not known here.
 
-What systems write into files differs from the standard. The separators are those of MSH. A segment ends at
-CR, LF or CRLF, but only where the next line begins like a segment: base64 and text may have line ends within.
-The bytes of MLLP, and the segments of a batch around one message, are left out. Only the segments and fields
-that are about a document are kept, and the value of an OBX (the document itself) as its place in the file.
+What systems write into files differs from the standard. The bytes of MLLP, and the segments of a batch around
+one message, are left out. Only the segments and fields that are about a document are kept, and the value of
+an OBX (the document itself) as its place in the file.
 
 Bounded: no field but a document is longer than `LONGEST_FIELD_BYTES`, and more lines, segments or text than
 any letter has are a rejection. No error quotes a value.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
-from typing import AnyStr, Final, NamedTuple
+from typing import AnyStr, Final
 
 from meshctl.errors import Rejection
 from meshctl.payload.hl7_characters import (
@@ -27,6 +25,17 @@ from meshctl.payload.hl7_characters import (
     has_references,
     without_references,
 )
+from meshctl.payload.hl7_segments import (
+    NOTHING,
+    VALUE,
+    Delimiters,
+    broken,
+    delimiters_of,
+    end_of_value,
+    has_line_end,
+    segments_in,
+    too_complex,
+)
 from meshctl.sizes import size_text
 
 LONGEST_FIELD_BYTES: Final = 64 * 1024
@@ -36,31 +45,16 @@ LONGEST_TEXT_BYTES: Final = 1024 * 1024
 LARGEST_BYTES: Final = 150_000_000
 """A larger file is not read: no practice takes such a document."""
 
-_MOST_LINES: Final = 4_000_000
-_MOST_SEGMENTS: Final = 20_000
 _XML_BYTES: Final = 64 * 1024
 _XML_MARKS: Final = (b"urn:hl7-org:v2xml", b"MSH|^~\\&amp;|", b"MSH|^~\\&|")
 _MOST_FIELDS: Final = 45
 _MOST_PARTS: Final = 50
-_PIECE_BYTES: Final = 4 * 1024
-_WITHOUT_ESCAPE, _MOST_SEPARATORS = 3, 5
 
 _SEPARATOR: Final = rb"[\t!-/:-@\[-`{-~]"
 _START: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?[ \t\r\n\x0b\x1c]*(?:MSH|FHS|BHS)(?P<field>%s)(?P<others>[!-/:-@\[-`{-~]{0,8}?)"
     rb"(?:(?P=field)|[\r\n]|\Z)" % _SEPARATOR
 )
-# Without what base64 has.
-_MARK: Final = rb"[!-*,.:-<>-@\[-`{-~-]"
-# Another message, or batch, whatever its separators.
-_HEADER: Final = re.compile(
-    rb"(?:MSH|FHS|BHS)(?P<field>\t|%s)(?P<others>%s{2,5}?)(?P=field)" % (_MARK, _MARK)
-)
-# That begins anywhere, even where a line does not.
-_MESSAGE: Final = re.compile(rb"MSH(?P<field>\t|%s)(?P<others>%s{3,5}?)(?P=field)" % (_MARK, _MARK))
-_HEADS: Final = frozenset({b"MSH", b"FHS", b"BHS"})
-_BOUND: Final = (b"\r", b"\n", b"\x0b", b"\x1c")
-_NAME: Final = re.compile(rb"[A-Z][A-Z0-9]{2}")
 _OTHER_LINE: Final = re.compile(rb"[\r\n\x1e]|\\[rn][A-Z]{3}")
 _NOTE: Final = "NTE"
 _KEPT: Final = frozenset({"MSH", "EVN", "PID", "TXA", "OBR", "OBX", _NOTE, "ADD", "DSC"})
@@ -74,29 +68,9 @@ _KNOWN: Final = _KEPT | _BATCH | {
 _BEGINS_BATCH: Final = frozenset({"FHS", "BHS"})
 _COUNTS: Final = frozenset({"BTS", "FTS"})
 _ONE: Final = frozenset({b"", b"1"})
-_VALUE: Final = 5
-# Blanks, padding and line ends between messages and behind the last.
-_NOTHING: Final = b" \t\r\n\x0b\x1c\0\x1a"
 
 Parts = tuple[tuple[str, ...], ...]
 """The components of a field, each as its sub-components."""
-
-
-class Delimiters(NamedTuple):
-    r"""The separators that MSH names, each one byte; empty where it names none. Usual: `|^~\&`."""
-
-    field: bytes
-    component: bytes = b""
-    repetition: bytes = b""
-    escape: bytes = b""
-    subcomponent: bytes = b""
-    truncation: bytes = b""
-
-    @property
-    def letters(self) -> dict[bytes, bytes]:
-        """Each separator's letter, which stands for it between two escapes."""
-        letters = dict(zip(self, (b"F", b"S", b"R", b"E", b"T", b"P"), strict=True))
-        return {mark: letter for mark, letter in letters.items() if mark}
 
 
 @dataclass(slots=True, repr=False)
@@ -280,7 +254,7 @@ def read_message(data: bytes) -> Message:
     start = _START.match(data)
     if start is None:
         raise broken("its separators cannot be read")
-    found = list(_segments(data, start.start("field") - 3, start["field"]))
+    found = list(segments_in(data, start.start("field") - 3, start["field"]))
     headers = [number for number, (name, *_) in enumerate(found) if name == "MSH"]
     if not headers:
         raise broken("it has no MSH segment")
@@ -302,8 +276,8 @@ def read_message(data: bytes) -> Message:
         raise broken("the separators in MSH cannot be read")
     if header["field"] != start["field"]:
         raise broken("the separators in MSH are not those of its batch")
-    delimiters = _delimiters(header["field"], header["others"])
-    if _OTHER_LINE.search(data[found[first][1] : found[first][2]].rstrip(_NOTHING)):
+    delimiters = delimiters_of(header["field"], header["others"])
+    if _OTHER_LINE.search(data[found[first][1] : found[first][2]].rstrip(NOTHING)):
         raise broken("its lines do not begin like segments, with a name in capitals")
     own = [one for one in found[first:] if one[0] not in _BATCH]
     _check_end(data, found[first:], own)
@@ -312,7 +286,7 @@ def read_message(data: bytes) -> Message:
         for one in own
         if one[0] in _KEPT or _is_unknown(one[0])
     ]
-    message = Message(segments, delimiters, has_end=_has_end(data))
+    message = Message(segments, delimiters, has_end=has_line_end(data, end_of_value(data, 0, len(data))))
     named = message.first("MSH").field(18).split(delimiters.repetition or b"\0")[0]
     texts = []
     for text in _texts(data, message):
@@ -332,11 +306,6 @@ def _is_unknown(name: str) -> bool:
     return name not in _KNOWN and not name.startswith("Z")
 
 
-def _has_end(data: bytes) -> bool:
-    end = _without_padding(data, 0, len(data))
-    return any(mark in data[end : end + _PIECE_BYTES] for mark in _BOUND)
-
-
 def _left_out(
     data: bytes, found: Sequence[tuple[str, int, int]], delimiters: Delimiters
 ) -> Iterator[tuple[str, str]]:
@@ -346,7 +315,7 @@ def _left_out(
         for name, start, end in found
         if name in _COUNTS
     ]
-    if any(count.strip(_NOTHING) not in _ONE for fields in ends for count in fields[1:2]):
+    if any(count.strip(NOTHING) not in _ONE for fields in ends for count in fields[1:2]):
         yield _OTHER_COUNT
     if any(name not in _KNOWN for name, *_ in found):
         yield _OF_SYSTEM
@@ -360,92 +329,6 @@ _OF_SYSTEM: Final = (
     "The HL7 message has segments of the sending system's own (Z), or unknown ones, which will not be sent.",
     "See that they say nothing that the practice has to know, and have the system leave them out.",
 )
-
-
-def _segments(data: bytes, first: int, field: bytes) -> Iterator[tuple[str, int, int]]:
-    """Yield name, start and end of each segment, in order; `first` is where the first begins."""
-    has_batch = data.startswith((b"FHS", b"BHS"), first)
-    starts = [first]
-    line_starts, heads = _line_starts(data, first, field)
-    headers = _headers(data, first, heads)
-    # Of the segment in hand: how many separators it has before a place.
-    counted, counted_to = 0, first
-    for start in sorted({*line_starts, *headers}):
-        is_begun = data[start + 3 : start + 4] == field or start in headers
-        if not is_begun and data.startswith(b"OBX", starts[-1]):
-            counted, counted_to = counted + data.count(field, counted_to, start), start
-            is_end_of_batch = has_batch and data[start : start + 3] in (b"BTS", b"FTS")
-            if counted <= _VALUE and not is_end_of_batch:
-                # A line of the text in OBX-5: "ECG".
-                continue
-        starts.append(start)
-        counted, counted_to = 0, start
-    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        yield data[start : start + 3].decode("ascii"), start, end
-
-
-def _line_starts(data: bytes, first: int, field: bytes) -> tuple[list[int], list[int]]:
-    """Return where lines begin that look like segments, and that have the name of a header.
-
-    Raises Rejection `hl7_too_complex`.
-    """
-    ends = {field, *_BOUND, b""}
-    starts: list[int] = []
-    heads: list[int] = []
-    lines = 0
-    for bound in _BOUND:
-        at = data.find(bound, first)
-        while at >= 0:
-            lines += 1
-            if data[at + 4 : at + 5] in ends and _NAME.fullmatch(data, at + 1, at + 4):
-                starts.append(at + 1)
-            if data[at + 1 : at + 4] in _HEADS:
-                heads.append(at + 1)
-            at = data.find(bound, at + 1)
-            if lines > _MOST_LINES or max(len(starts), len(heads)) > _MOST_SEGMENTS:
-                raise _too_many()
-    return starts, heads
-
-
-def _headers(data: bytes, first: int, heads: Iterable[int]) -> set[int]:
-    """Return where another message or batch begins, whatever its separators; `first` is where the first does.
-
-    `heads` are where lines have such a name. A message may be written behind one whose last line does not
-    end; so much looks like MSH nowhere else. Raises Rejection `hl7_too_complex`.
-    """
-    headers: set[int] = set()
-    found = chain((_HEADER.match(data, head) for head in heads), _messages(data, first + 3))
-    for number, match in enumerate(found):
-        if number >= 2 * _MOST_SEGMENTS:
-            raise _too_many()
-        if match is not None and len({*match["field"], *match["others"]}) > len(match["others"]):
-            headers.add(match.start())
-    return headers
-
-
-def _messages(data: bytes, first: int) -> Iterator[re.Match[bytes]]:
-    # Most files have none, and in base64 a search from the end takes half the time of the pattern's.
-    return _MESSAGE.finditer(data, first) if data.rfind(b"MSH", first) >= 0 else iter(())
-
-
-def _too_many() -> Rejection:
-    return too_complex("It has more lines or segments than any letter has.")
-
-
-def _delimiters(field: bytes, others: bytes) -> Delimiters:
-    r"""Return the separators; `others` is MSH-2, which some systems write without the escape (`^~&`)."""
-    marks = [others[at : at + 1] for at in range(len(others))]
-    if len(marks) == _WITHOUT_ESCAPE and marks[2] != b"\\":
-        marks.insert(2, b"")
-    used = [mark for mark in (field, *marks) if mark]
-    if (
-        not marks
-        or len(marks) > _MOST_SEPARATORS
-        or len(set(used)) < len(used)
-        or set(used) & {b"+", b"/", b"="}
-    ):
-        raise broken("the separators in MSH cannot be read")
-    return Delimiters(field, *marks)
 
 
 def _check_end(
@@ -463,7 +346,7 @@ def _check_end(
             )
         return
     next_start = next((start for _, start, _ in found if start > end), len(data))
-    if own[-1][1] > end or data[end:next_start].strip(_NOTHING):
+    if own[-1][1] > end or data[end:next_start].strip(NOTHING):
         raise broken("something follows the end of the message")
 
 
@@ -471,32 +354,22 @@ def _segment(data: bytes, found: tuple[str, int, int], delimiters: Delimiters) -
     name, start, end = found
     field = delimiters.field
     if name != "OBX":
-        fields = data[start:end].rstrip(_NOTHING).split(field, _MOST_FIELDS)
+        fields = data[start:end].rstrip(NOTHING).split(field, _MOST_FIELDS)
         if name == "MSH":
             fields.insert(1, field)
         return Segment(name, _checked(fields))
     at = start
-    for _ in range(_VALUE):
+    for _ in range(VALUE):
         at = data.find(field, at, end) + 1
         if not at:
-            return Segment(name, _checked(data[start:end].rstrip(_NOTHING).split(field)))
+            return Segment(name, _checked(data[start:end].rstrip(NOTHING).split(field)))
     value_end = data.find(field, at, end)
     value_end = end if value_end < 0 else value_end
-    rest = data[value_end + 1 : end].rstrip(_NOTHING).split(field, _MOST_FIELDS)
+    rest = data[value_end + 1 : end].rstrip(NOTHING).split(field, _MOST_FIELDS)
     if at - start > LONGEST_FIELD_BYTES:
         raise _too_long()
     fields = data[start : at - 1].split(field)
-    return Segment(name, _checked([*fields, b"", *rest]), (at, _without_padding(data, at, value_end)))
-
-
-def _without_padding(data: bytes, start: int, end: int) -> int:
-    """Return where a value ends without the blanks, line ends and padding behind it."""
-    while end > start:
-        before = max(start, end - _PIECE_BYTES)
-        if kept := len(data[before:end].rstrip(_NOTHING)):
-            return before + kept
-        end = before
-    return end
+    return Segment(name, _checked([*fields, b"", *rest]), (at, end_of_value(data, at, value_end)))
 
 
 def _checked(fields: list[bytes]) -> list[bytes]:
@@ -547,22 +420,4 @@ def _escapes(escape: bytes) -> re.Pattern[bytes]:
     return re.compile(
         mark + rb"(?:(?P<letter>[EFPRST])|X(?P<hex>(?:[0-9A-Fa-f]{2})+)|[HN]|(?P<switch>[CM])[0-9A-Fa-f]{2,6}"
         rb"|\.(?P<layout>(?i:br|ce|sp|sk|in|ti|fi|nf)) ?(?P<number>[+-]?[0-9]{0,3}))" + mark
-    )
-
-
-def broken(why: str) -> Rejection:
-    """Return the rejection of a file that begins like HL7 v2 and cannot be read; `why` is a clause."""
-    return Rejection(
-        "hl7_broken",
-        f"The file begins like an HL7 v2 message and cannot be read as one: {why}.",
-        "Have the sending system write the message again, and drop the whole file.",
-    )
-
-
-def too_complex(why: str) -> Rejection:
-    """Return the rejection of a message that would take unreasonable time or memory; `why` is a sentence."""
-    return Rejection(
-        "hl7_too_complex",
-        f"The HL7 message is too large in structure to be read. {why}",
-        "Look at the file: a letter has a few segments and one document.",
     )

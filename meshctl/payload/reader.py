@@ -23,7 +23,7 @@ from meshctl.errors import Rejection
 from meshctl.payload.document import TEXT, content_of
 from meshctl.payload.facts import Content, MessageFacts, MessageKind, Reading
 from meshctl.payload.fhir import VALUE_CHARS, Tree, XmlStream, read_json, read_xml
-from meshctl.payload.hl7_document import read_hl7, unreadable_hl7
+from meshctl.payload.hl7_file import read_hl7, unreadable_hl7
 from meshctl.payload.hl7_v2 import LARGEST_BYTES as LARGEST_HL7_BYTES
 from meshctl.payload.hl7_v2 import is_hl7
 from meshctl.payload.itk2 import ROOT_NAMES as ITK2_ROOTS

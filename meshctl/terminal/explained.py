@@ -16,7 +16,7 @@ from meshctl.outbound.document import Caution
 from meshctl.outbound.letter import Letter
 from meshctl.payload.document import JPEG, PDF, RTF, TEXT, TIFF
 from meshctl.payload.facts import MessageFacts, MessageKind, PatientFacts, Reading
-from meshctl.payload.hl7_document import Hl7File
+from meshctl.payload.hl7_file import Hl7File
 from meshctl.payload.hl7_letter import Hl7Summary, summary_of
 from meshctl.payload.hl7_state import Hl7Rules
 from meshctl.payload.itk3 import REPORT_OF_ENCOUNTER

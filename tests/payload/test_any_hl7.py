@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshctl.errors import Rejection
-from meshctl.payload.hl7_document import document_in, read_hl7
+from meshctl.payload.hl7_document import document_in
+from meshctl.payload.hl7_file import read_hl7
 from meshctl.payload.hl7_letter import read_letter
 from meshctl.payload.hl7_state import Hl7Rules
 from meshctl.payload.hl7_v2 import is_hl7, read_message

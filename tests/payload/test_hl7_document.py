@@ -8,7 +8,8 @@ import pytest
 
 from meshctl.errors import Rejection
 from meshctl.payload.document import PDF, RTF, TEXT, TIFF
-from meshctl.payload.hl7_document import Hl7Document, document_in, read_hl7
+from meshctl.payload.hl7_document import Hl7Document, document_in
+from meshctl.payload.hl7_file import read_hl7
 from meshctl.payload.reader import read_content
 from tests.hl7_messages import LETTER, OBR, Fields, ed, mdm, message, oru, segment
 from tests.payload.made_documents import made_rtf

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshctl.errors import Rejection
-from meshctl.payload.hl7_document import read_hl7
+from meshctl.payload.hl7_file import read_hl7
 from meshctl.payload.hl7_letter import Hl7Letter, read_letter
 from meshctl.payload.hl7_state import Hl7Rules, WithdrawnRejection
 from tests.hl7_messages import LETTER, NHS_NUMBER, OBR, PID, Fields, ed, mdm, message, oru, segment
