@@ -66,7 +66,7 @@ def check_neighbours(setup: Setup) -> Iterator[Finding]:
         return
     others = other_settings(settings)
     yield from others
-    if not others:
+    if all(other.name != _NAME for other in others):
         yield ok(_NAME, f"No other meshctl is known to work on the mailbox {folder}.")
 
 
