@@ -17,6 +17,7 @@ from meshctl.check.finding import Finding, Setup, error, listed, ok, warning
 from meshctl.check.rights import daemon_user
 from meshctl.platform import host, shell
 from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Person
+from meshctl.settings.folders import used_folders
 from meshctl.settings.load import open_command
 from meshctl.settings.secrets import secret_files
 
@@ -56,7 +57,7 @@ def check_access(setup: Setup) -> Iterator[Finding]:
     yield from _settings(setup.settings.file, service)
     for setting, path in secret_files(setup.settings):
         yield from _secret(setting, path, service, senders)
-    for place in setup.places():
+    for place in used_folders(setup.settings):
         if place.is_ours and place.name not in {"outbox", "bridge"} and os.path.isdir(place.path):
             is_reported = place.name in {"rejected", "archive"}
             yield from _kept(f"access.{place.name}", place.path, service, senders, is_reported=is_reported)

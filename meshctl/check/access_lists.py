@@ -24,6 +24,7 @@ from meshctl.platform.access_lists import (
     service_sid,
 )
 from meshctl.platform.common import service_name
+from meshctl.settings.folders import used_folders
 from meshctl.settings.secrets import secret_files
 from meshctl.settings.service_rights import Need, needs
 
@@ -42,7 +43,7 @@ def check_lists(setup: Setup) -> Iterator[Finding]:
             senders |= of_folder
     for setting, path in secret_files(setup.settings):
         yield from _secret(f"access.{setting}", setting, path, known, senders)
-    for place in setup.places():
+    for place in used_folders(setup.settings):
         # Whoever dropped a letter may read why it was rejected.
         if place.is_ours and place.name not in {"outbox", "bridge"}:
             yield from _kept(place.name, place.path, known, senders)

@@ -4,8 +4,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, StrEnum, auto
-from pathlib import Path
+from enum import StrEnum
 from typing import TypeVar
 
 from meshctl.ledger.database import LedgerError
@@ -68,26 +67,6 @@ def listed(items: Sequence[str], separator: str = ", ") -> str:
     return separator.join(items[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-class Missing(Enum):
-    """What it means when a folder does not exist."""
-
-    STOPS_WORK = auto()
-    IS_CREATED = auto()
-    MAY_BE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class UsedFolder:
-    """A folder that meshctl uses: its name in findings, the setting it comes from, and how it is used."""
-
-    name: str
-    setting: str
-    path: Path
-    writes: bool
-    is_ours: bool
-    missing: Missing
-
-
 @dataclass(frozen=True, slots=True)
 class Setup:
     """One mailbox as it is set up. `now` is the wall clock's reading, UTC."""
@@ -99,29 +78,6 @@ class Setup:
     def option(self) -> str:
         """What stands between `meshctl` and a command that is to be about this mailbox."""
         return place_of(self.settings.file).option
-
-    def places(self) -> list[UsedFolder]:
-        """Return the folders, the indispensable ones first."""
-        staging, mailbox = self.settings.staging, self.settings.mailbox
-        reports, bridge = self.settings.reports, self.settings.bridge
-        stops, created, may_be = Missing.STOPS_WORK, Missing.IS_CREATED, Missing.MAY_BE
-        places = [
-            UsedFolder("outbox", "staging.outbox", staging.outbox, True, True, stops),
-            UsedFolder("work", "staging.work", staging.work, True, True, created),
-            UsedFolder("rejected", "staging.rejected", staging.rejected, True, True, created),
-            UsedFolder("OUT", "mailbox.folder", mailbox.out_folder, True, False, stops),
-            UsedFolder("IN", "mailbox.folder", mailbox.in_folder, True, False, stops),
-            UsedFolder("SENT", "mailbox.folder", mailbox.sent_folder, False, False, may_be),
-            UsedFolder("FAILED", "mailbox.folder", mailbox.failed_folder, False, False, may_be),
-            UsedFolder("archive", "reports.archive", reports.archive, True, True, created),
-            UsedFolder("state", "state.folder", self.settings.state.folder, True, True, created),
-            UsedFolder("log", "log.file", self.settings.log.file.parent, True, True, created),
-        ]
-        if reports.deliver is not None:
-            places.append(UsedFolder("deliver", "reports.deliver", reports.deliver, True, False, stops))
-        if bridge.environment is not None:
-            places.append(UsedFolder("bridge", "bridge.work", self.settings.bridge_work, True, True, created))
-        return places
 
     def from_ledger(self, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """Return what `read` finds in the ledger; None if unreadable, which is a finding of its own."""

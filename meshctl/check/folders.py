@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshctl.check.finding import Finding, Missing, Setup, UsedFolder, error, listed, note, ok, warning
+from meshctl.check.finding import Finding, Setup, error, listed, note, ok, warning
 from meshctl.check.rights import who_we_are
 from meshctl.files.durable import HIDDEN_PREFIX
 from meshctl.files.mounts import NO_LETTER, away, nearest_existing, on_one_mount
 from meshctl.files.reading import reason_of
 from meshctl.platform import host, shell, system
+from meshctl.settings.folders import Missing, UsedFolder, used_folders
 from meshctl.sizes import size_text
 
 PROBE_NAME = f"{HIDDEN_PREFIX}probe"
@@ -76,7 +77,7 @@ def check_folders(setup: Setup) -> Iterator[Finding]:
             or "Correct folder in [mailbox], or client_config; mount the share that it is on; or start the"
             " MESH Client once, which creates it.",
         )
-    for place in setup.places():
+    for place in used_folders(setup.settings):
         if place.setting == "mailbox.folder" and not has_mailbox:
             continue
         if os.path.isdir(place.path):
@@ -89,7 +90,10 @@ def check_folders(setup: Setup) -> Iterator[Finding]:
 def check_drives(setup: Setup) -> Iterator[Finding]:
     """Report drive letters that only the session of the user who checks has; only Windows has any."""
     found: dict[tuple[str, str], list[str]] = {}
-    paths = {"settings": setup.settings.file, **{place.setting: place.path for place in setup.places()}}
+    paths = {
+        "settings": setup.settings.file,
+        **{place.setting: place.path for place in used_folders(setup.settings)},
+    }
     for name, path in paths.items():
         letter = system.session_drive(path)
         if letter is not None:
@@ -251,7 +255,7 @@ _INODES = _Limits(
 def check_room(setup: Setup) -> Iterator[Finding]:
     """Check how much space is left on each file system that we write to."""
     found: dict[int, tuple[Path, list[str]]] = {}
-    for place in setup.places():
+    for place in used_folders(setup.settings):
         if place.writes and away(place.path) is None:
             folder = nearest_existing(place.path)
             found.setdefault(folder.stat().st_dev, (folder, []))[1].append(place.name)

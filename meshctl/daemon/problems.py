@@ -19,6 +19,7 @@ from meshctl.ledger.database import LEDGER_NAME, primary_code
 from meshctl.platform import host, system
 from meshctl.platform.common import GroupRefusedError
 from meshctl.platform.systemd import drop_in, own_unit
+from meshctl.settings.folders import used_folders
 from meshctl.settings.model import Settings
 
 _MISSING: Final = "Mount or recreate the folder."
@@ -209,12 +210,5 @@ def _shown(folder: str) -> str:
 
 def folders_of(settings: Settings) -> list[str]:
     """Return every folder that the settings name, the deepest first."""
-    mailbox, staging, reports = settings.mailbox, settings.staging, settings.reports
-    folders = [
-        staging.outbox, staging.rejected, staging.work, settings.state.folder, reports.archive,
-        settings.log.file.parent,
-        mailbox.folder, mailbox.in_folder, mailbox.out_folder, mailbox.sent_folder, mailbox.failed_folder,
-    ]  # fmt: skip
-    if reports.deliver is not None:
-        folders.append(reports.deliver)
-    return sorted({str(folder) for folder in folders}, key=len, reverse=True)
+    folders = {settings.mailbox.folder, *(used.path for used in used_folders(settings))}
+    return sorted(map(str, folders), key=len, reverse=True)

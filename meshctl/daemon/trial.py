@@ -8,94 +8,67 @@ the work meets itself.
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from meshctl.daemon.lock import LOCK_NAME
 from meshctl.files.durable import takes_files
 from meshctl.files.mounts import nearest_existing, on_one_mount
 from meshctl.platform import host, system
 from meshctl.platform.common import GroupRefusedError
+from meshctl.settings.folders import Missing, Part, UsedFolder, used_folders
 from meshctl.settings.model import Settings
-
-
-class _Place(NamedTuple):
-    """A folder: which part of the work needs it, whether it is written to, and whether we make it."""
-
-    part: str
-    path: Path
-    writes: bool = True
-    is_made: bool = False
 
 
 def troubles(settings: Settings) -> dict[str, list[OSError]]:
     """Return what would block each part of the work, as the errors that it would meet."""
-    found: dict[str, list[OSError]] = {"outbound": [], "inbound": [], "ledger": [], "log": []}
-    for place in _places(settings):
-        trouble = _trouble_at(place)
+    found: dict[Part, list[OSError]] = {part: [] for part in Part if part is not Part.BRIDGE}
+    for folder in used_folders(settings):
+        trouble = _trouble_at(folder) if folder.part in found else None
         if trouble is not None:
-            found[place.part].append(trouble)
-    staging = settings.staging
-    if not found["outbound"]:
+            found[folder.part].append(trouble)
+    staging, outbound = settings.staging, found[Part.OUTBOUND]
+    if not outbound:
         if not on_one_mount(staging.outbox, staging.work):
-            found["outbound"].append(_error(errno.EXDEV, staging.outbox, staging.work))
-        found["outbound"] += _group_refused(settings)
-    return found
+            outbound.append(_error(errno.EXDEV, staging.outbox, staging.work))
+        outbound += _group_refused(settings)
+    return {part.value: errors for part, errors in found.items()}
 
 
-def _places(settings: Settings) -> Sequence[_Place]:
-    staging, mailbox, reports = settings.staging, settings.mailbox, settings.reports
-    places = [
-        _Place("outbound", staging.outbox),
-        _Place("outbound", staging.work, is_made=True),
-        _Place("outbound", staging.rejected, is_made=True),
-        _Place("outbound", mailbox.out_folder),
-        _Place("inbound", mailbox.in_folder),
-        _Place("inbound", mailbox.sent_folder, writes=False),
-        _Place("inbound", mailbox.failed_folder, writes=False),
-        _Place("inbound", reports.archive, is_made=True),
-        _Place("ledger", settings.state.folder),
-        _Place("log", settings.log.file.parent, is_made=True),
-    ]
-    if reports.deliver is not None:
-        places.append(_Place("inbound", reports.deliver))
-    return places
-
-
-def _trouble_at(place: _Place) -> OSError | None:
+def _trouble_at(used: UsedFolder) -> OSError | None:
     """Return what would go wrong in a folder; None for one that can be used, or that the client makes."""
     try:
-        folder = _folder_of(place)
+        folder = _folder_of(used)
     except OSError as error:
         return error
     if folder is None:
         return None
-    wanted = os.R_OK | os.X_OK | (os.W_OK if place.writes else 0)
-    if place.writes and system.is_read_only(folder):
+    wanted = os.R_OK | os.X_OK | (os.W_OK if used.writes else 0)
+    if used.writes and system.is_read_only(folder):
         return _error(errno.EROFS, folder)
     if system.may_use(folder, wanted):
         return None
     # What a server's rights mean, this computer does not always know.
-    if place.writes and takes_files(str(folder)):
+    if used.writes and takes_files(str(folder)):
         return None
     return _error(errno.EACCES, folder)
 
 
-def _folder_of(place: _Place) -> Path | None:
+def _folder_of(used: UsedFolder) -> Path | None:
     """Return a folder, or where one that we make is missing, the one that it will be made in. Raises OSError.
 
     None for IN, SENT and FAILED before the MESH Client has first started.
     """
     try:
-        os.stat(place.path)
+        os.stat(used.path)
     except FileNotFoundError:
-        if place.is_made:
-            return nearest_existing(place.path)
-        if place.part == "inbound":
+        # A state folder that has gone may be a mount that has.
+        if used.missing is Missing.IS_CREATED and used.part is not Part.LEDGER:
+            return nearest_existing(used.path)
+        if used.part is Part.INBOUND:
             return None
         raise
-    return place.path
+    return used.path
 
 
 def _group_refused(settings: Settings) -> Iterator[OSError]:
