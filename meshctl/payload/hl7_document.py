@@ -41,6 +41,11 @@ _LONGEST_ESCAPE_BYTES: Final = 16
 _DATA_URI: Final = re.compile(
     rb"\s*data:[\w.+/-]{0,100}(?:;[\w.+-]{1,40}=[\w.+-]{1,80})?;base64,", re.IGNORECASE
 )
+# How other files begin that systems put beside a document: PNG, GIF, ZIP (DOCX), DOC, XML, web pages.
+_FILES: Final = (
+    b"\x89PNG\r\n", b"GIF8", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"<?xml", b"<html", b"<HTML", b"<!DOCTYPE",
+)  # fmt: skip
+_PDF_END_BYTES: Final = 64
 # Labels of a document that is no text.
 _BINARY: Final = re.compile(rb"(?<![a-z])(?:pdf|rtf|tiff?|jpe?g|png|gif|docx?|image)(?![a-z])", re.IGNORECASE)
 _CUT: Final = "the last segment of the HL7 message has no line end, so more may have been on its way"
@@ -260,11 +265,12 @@ def _made(
 def _check_one_document(data: bytes, parts: Sequence[_Part], delimiters: Delimiters) -> None:
     """Raise Rejection unless several OBX are the parts of one document.
 
-    They have one name, are counted, and only the first begins a document.
+    They have one name and one label, are counted, and only the first begins a document.
     """
+    labels = {part.labels.strip().lower() for part in parts}
     names = {(part.segment.field(3).strip(), part.form) for part in parts}
     begins = [_begins_as_document(data, part, delimiters) for part in parts]
-    if len(names) > 1 or begins != [True] + [False] * (len(parts) - 1):
+    if len(names) > 1 or len(labels - {b""}) > 1 or begins != [True] + [False] * (len(parts) - 1):
         raise _several()
     counts = [[_number(part.segment.field(number)) for part in parts] for number in (4, 1)]
     counts[1] = [number - counts[1][0] + 1 for number in counts[1]]
@@ -303,7 +309,9 @@ def _decoded(data: bytes, parts: Sequence[_Part], delimiters: Delimiters) -> byt
         raise _broken("there are blanks in its base64 where a system has lost the sign +")
     width = 2 if form is _Form.HEX else 4
     decoded, rest = BytesIO(), b""
+    begins = []
     for part in parts:
+        begins.append(decoded.tell())
         is_over = False
         for piece in _pieces(data, part, delimiters):
             written = rest + piece
@@ -317,7 +325,17 @@ def _decoded(data: bytes, parts: Sequence[_Part], delimiters: Delimiters) -> byt
             rest, is_over = written[usable:], piece.endswith(b"=")
     if rest:
         raise _broken(_NOT_WHOLE)
-    return decoded.getvalue()
+    document = decoded.getvalue()
+    if any(_is_another(document, at) for at in begins[1:]):
+        raise _several()
+    return document
+
+
+def _is_another(document: bytes, at: int) -> bool:
+    """True if what begins there is no part of the document: a file of its own, or behind the end of a PDF."""
+    is_pdf = b"%PDF-" in document[:_HEAD_BYTES]
+    is_over = is_pdf and document[max(0, at - _PDF_END_BYTES) : at].rstrip(_BLANKS).endswith(b"%%EOF")
+    return document.startswith(_FILES, at) or (is_over and document[at:].strip(_BLANKS) != b"")
 
 
 def _widths(data: bytes, parts: Sequence[_Part], delimiters: Delimiters) -> Iterator[int]:

@@ -313,8 +313,8 @@ def _type(kinds: Sequence[Parts], rules: Hl7Rules) -> Values:
 
 
 def _name_of(parts: Parts) -> str:
-    """Return the name of a code."""
-    return one_line(whole_text(parts, 2) or whole_text(parts, 5) or whole_text(parts, 9))
+    """Return the name of a code; some systems write the name of a file there."""
+    return _without_ending(whole_text(parts, 2) or whole_text(parts, 5) or whole_text(parts, 9))
 
 
 def _without_ending(text: str) -> str:

@@ -61,6 +61,10 @@ _WRONG_BESIDE: Final = (
     "The message labels another number as an NHS number that is none (PID); the one that is was taken.",
     "See that both are of this patient, and correct the wrong one in the sending system.",
 )
+_NUMBER_ENDED: Final = (
+    "The message says that the patient's NHS number is no longer in use (PID, CX.8).",
+    "Trace the patient on PDS: the number may have been replaced by another.",
+)
 _WHOLE_DATE: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 
 # Midnight of the next day, in summer, as UTC has it.
@@ -83,13 +87,15 @@ Values = dict[str, Any]
 class _Numbers:
     """The NHS numbers of a patient, the trace status of each, and the types of all identifiers.
 
-    `has_wrong` if a number beside a valid one is labelled as an NHS number and is none.
+    `has_wrong` if a number beside a valid one is labelled as an NHS number and is none. `have_ended` are
+    those whose time is over.
     """
 
     found: list[str] = field(default_factory=list)
     statuses: set[str] = field(default_factory=set)
     types: list[str] = field(default_factory=list)
     has_wrong: bool = False
+    have_ended: set[str] = field(default_factory=set)
 
 
 def patient_of(message: Message, *, pid_19: bool) -> tuple[Values, dict[str, Rejection], list[Doubt]]:
@@ -109,7 +115,7 @@ def patient_of(message: Message, *, pid_19: bool) -> tuple[Values, dict[str, Rej
     numbers = _nhs_numbers(message, pid, pid_19=pid_19)
     states = {text_of(one, 1).upper() for one in message.repetitions(pid, 32)}
     statuses = {match[1] for state in states if (match := _STATUS.fullmatch(state))} | numbers.statuses
-    today = message.text(message.first("MSH"), 7)
+    today = _day_of(message)
     name = _name(message.repetitions(pid, 5), today)
     born_at = message.text(pid, 7)
     written = _WHOLE_DATE.match(born_at.replace("-", ""))
@@ -141,6 +147,8 @@ def patient_of(message: Message, *, pid_19: bool) -> tuple[Values, dict[str, Rej
     doubts: list[Doubt] = [
         (text, _PDS, None) for state, text in _DOUBTS.items() if state in statuses | states
     ]
+    if numbers.have_ended:
+        doubts.append((*_NUMBER_ENDED, None))
     if numbers.has_wrong:
         doubts.append((*_WRONG_BESIDE, None))
     if _SUMMER_MIDNIGHT.fullmatch(born_at):
@@ -150,7 +158,7 @@ def patient_of(message: Message, *, pid_19: bool) -> tuple[Values, dict[str, Rej
 
 def _nhs_numbers(message: Message, pid: Segment, *, pid_19: bool) -> _Numbers:
     """Return the NHS numbers in PID-3, 2, 4 and 19: only what is labelled as one counts."""
-    valid, others = _Numbers(), _Numbers()
+    valid, others, today = _Numbers(), _Numbers(), _day_of(message)
     for number in (3, 2, 4, _PID_19):
         for parts in message.repetitions(pid, number):
             value = text_of(parts, 1).translate(_SEPARATORS)
@@ -166,6 +174,8 @@ def _nhs_numbers(message: Message, pid: Segment, *, pid_19: bool) -> _Numbers:
             one = valid if is_valid else others
             if value not in one.found:
                 one.found.append(value)
+            if _has_ended(today, text_of(parts, 8)):
+                one.have_ended.add(value)
             inside = _STATUS_IN_TYPE.search(kind)
             beside = _STATUS.fullmatch(text_of(parts, 2)) if kind == "NI" else None
             one.statuses.update(match[1] for match in (inside, beside) if match)
@@ -180,6 +190,11 @@ def _nhs_numbers(message: Message, pid: Segment, *, pid_19: bool) -> _Numbers:
     numbers.types = others.types
     numbers.has_wrong = bool(valid.found and others.found)
     return numbers
+
+
+def _day_of(message: Message) -> str:
+    """Return when a message was written, as a stamp of HL7."""
+    return message.text(message.first("MSH"), 7)
 
 
 def _elsewhere(parts: Parts) -> list[str]:
@@ -239,6 +254,6 @@ def _address(addresses: Sequence[Parts], today: str) -> Values:
 
 
 def _has_ended(today: str, until: str) -> bool:
-    """True if a name or an address was in use until a day before today; both are stamps of HL7."""
+    """True if a name, a number or an address was in use until a day before today; both are stamps of HL7."""
     ended, now = (stamp.replace("-", "")[:_DAY_DIGITS] for stamp in (until, today))
     return ended.isdigit() and len(ended) == _DAY_DIGITS and ended < now

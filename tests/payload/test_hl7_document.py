@@ -251,7 +251,9 @@ def test_the_parts_of_a_document_are_joined(cut: int, number: int) -> None:
     together = [{number: "1", other: "", 5: f"^^PDF^Base64^{LONG_CODE[:cut]}"},
                 {number: "2", other: "", 5: f"^^PDF^Base64^{LONG_CODE[cut:]}"}]  # fmt: skip
 
-    for obx in (apart, together):
+    bare = [{**apart[0]}, {**apart[1], 5: base64.b64encode(LONG[cut:]).decode()}]
+
+    for obx in (apart, together, bare):
         found = _read(mdm(obx=obx))
         assert (found.data, len(found.segments)) == (LONG, 2)
 
@@ -264,8 +266,14 @@ def test_the_parts_of_a_document_are_joined(cut: int, number: int) -> None:
         [{1: "1", 5: ed(LONG[:300])}, {1: "2", 3: "X^Another^L", 5: ed(LONG[300:])}],
         [{1: "1", 5: ed(b"Dear doctor")}, {1: "2", 5: ed(b"and colleagues")}],
         [{5: f"{ed()}~{ed()}"}],
+        # A whole document and an enclosure, under one name.
+        [*_parts(LETTER), {1: "2", 4: "2", 5: ed(b"\x89PNG\r\n\x1a\n", "^image^png^Base64")}],
+        [*_parts(LETTER), {1: "2", 4: "2", 5: ed(b"Dear doctor", "^TEXT^plain^Base64")}],
+        _parts(LETTER, b"Dear doctor, please see the enclosed"),
+        _parts(LONG[:300], LONG[300:], b"PK\x03\x04 a document of an office"),
+        _parts(b"{\\rtf1 Dear doctor}", b"<html><body>Dear doctor</body></html>"),
     ],
-    ids=range(5),
+    ids=range(10),
 )
 def test_several_documents_are_refused(obx: list[Fields]) -> None:
     """Nobody could say which of them is the letter."""

@@ -220,6 +220,14 @@ def test_a_wrong_nhs_number_beside_a_right_one_is_told() -> None:
     assert "another number" in text
 
 
+def test_a_number_whose_time_is_over_is_told() -> None:
+    """PDS may have given the patient another since."""
+    [(text, _, _)] = _letter(mdm(pid={3: f"{NHS_NUMBER}^^^NHS^NH^^19990101^20100101"})).doubts
+
+    assert "no longer in use" in text
+    assert _letter(mdm(pid={3: f"{NHS_NUMBER}^^^NHS^NH^^19990101^20991231"})).doubts == ()
+
+
 def test_a_wrong_nhs_number_is_left_to_be_checked() -> None:
     """As that of a sidecar, by the site's settings."""
     assert _patient({3: f"{WRONG}^^^^NH"}, "nhs_number") == (WRONG,)
@@ -456,6 +464,7 @@ def test_the_site_has_a_type_for_all_others() -> None:
         ({25: "Version 1.2"}, {}, "Version 1.2"),
         ({2: "OP^Letter^L"}, {3: "X"}, "Letter"),
         ({16: "letters/eye.docx"}, {3: "X"}, "eye"),
+        ({}, {3: "X^Letter_to_GP.pdf^L"}, "Letter_to_GP"),
         ({2: "OP"}, {3: ""}, None),
     ],
 )
