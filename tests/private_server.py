@@ -47,6 +47,8 @@ class PrivateServer:
                 f"mkdir -p {upper} {work} {folder}",
                 f"mount -t overlay overlay -o lowerdir={folder},upperdir={upper},workdir={work} {folder}",
             ]
+        # The machine may have mailboxes of its own; they are removed from the overlay alone.
+        steps.append("rm -rf /etc/meshctl /var/lib/meshctl /var/log/meshctl")
         steps += [f"chmod a+x {folder}" for folder in closed]
         steps += ["echo ready", "cat"]
         self._holder = subprocess.Popen(
