@@ -63,24 +63,6 @@ def cda_origin(facts: MessageFacts | None) -> Origin | None:
     return Origin(facts.identity, None, None, None) if is_cda(facts) and facts.identity else None
 
 
-def use_case_cautions(
-    facts: MessageFacts | None, use_case: UseCase, use_cases: Mapping[str, UseCase]
-) -> tuple[Caution, ...]:
-    """Return a caution about a CDA document of a type that another use case sends."""
-    if not is_cda(facts) or facts.event is None or facts.event in use_case.events:
-        return ()
-    others = [name for name, row in use_cases.items() if facts.event in row.events]
-    if not others:
-        return ()
-    return (
-        Caution(
-            f"The CDA document is of the type {facts.event}, which {' and '.join(others)} sends, and it goes"
-            f" under {use_case.name}: its practice may not find it where it looks.",
-            f"See that it was dropped into the right folder; for its type that is {others[0]}.",
-        ),
-    )
-
-
 def again_cautions(facts: MessageFacts | None, sent: Callable[[str], str | None]) -> tuple[Caution, ...]:
     """Return a caution about a CDA document that was sent before, perhaps in another envelope.
 

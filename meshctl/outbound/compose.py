@@ -5,6 +5,7 @@ surname, date of birth and NHS number in To_DTS are those of the Patient in the 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
@@ -27,7 +28,6 @@ from meshctl.outbound.cda import (
     check_form,
     custodian_cautions,
     is_cda,
-    use_case_cautions,
     without_use_case,
 )
 from meshctl.outbound.document import (
@@ -122,7 +122,7 @@ def compose(dropped: Dropped, settings: Settings, now: datetime) -> Draft:
     to_dts, nhs_number, cautions = recipient_of(facts, sidecar, use_case, today)
     cautions += check_documents(dropped.contents, use_case, is_wrapped=wrapping is not None)
     cautions += (*practice_cautions(facts), *custodian_cautions(facts, settings))
-    cautions += use_case_cautions(facts, use_case, settings.use_cases)
+    cautions += _use_case_cautions(facts, use_case, settings.use_cases)
     cautions += patient_cautions(sidecar) if wrapping else ()
     values = _values(facts, sidecar, use_case, settings)
     values |= {"nhs_number": nhs_number, "message_id": dropped.message_id}
@@ -247,6 +247,26 @@ def practice_cautions(facts: MessageFacts | None) -> tuple[Caution, ...]:
             f"The message names {codes[0]} as the patient's practice, which stands for none: MESH will hardly"
             " find one (EPL-151).",
             explain_report("SEND", ERROR, "EPL-151").advice,
+        ),
+    )
+
+
+def _use_case_cautions(
+    facts: MessageFacts | None, use_case: UseCase, use_cases: Mapping[str, UseCase]
+) -> tuple[Caution, ...]:
+    """Return a caution about a message of an event, or CDA of a type, that another use case sends."""
+    if facts is None or facts.event is None or facts.event in use_case.events:
+        return ()
+    others = [name for name, row in use_cases.items() if facts.event in row.events]
+    # Only of CDA does every use case say which types are its own.
+    if not others or not (is_cda(facts) or use_case.events):
+        return ()
+    what = "CDA document is of the type" if is_cda(facts) else "message has the event"
+    return (
+        Caution(
+            f"The {what} {facts.event}, which {' and '.join(others)} sends, and it goes"
+            f" under {use_case.name}: its practice may not find it where it looks.",
+            f"See that it was dropped into the right folder; for what it is that is {others[0]}.",
         ),
     )
 

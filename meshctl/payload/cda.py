@@ -29,7 +29,13 @@ _FORMER: Final = frozenset({"BR", "AD"})
 
 _VALUE: Final[Outline] = {}
 _TEXT: Final[Outline] = {TEXT: {}}
-_NAME: Final[Outline] = {"hl7:prefix": _TEXT, "hl7:given": _TEXT, "hl7:family": _TEXT, TEXT: {}}
+_NAME: Final[Outline] = {
+    "hl7:prefix": _TEXT,
+    "hl7:given": _TEXT,
+    "hl7:family": _TEXT,
+    "hl7:validTime": {"hl7:high": _VALUE},
+    TEXT: {},
+}
 _ORGANISATION: Final[Outline] = {"hl7:id": _VALUE, "hl7:name": _TEXT}
 OUTLINE: Final[Outline] = {
     "npfit:messageType": _VALUE,
@@ -77,14 +83,17 @@ class DocumentFacts(NamedTuple):
         return "DocumentFacts()"
 
 
-def document_facts(document: Element) -> DocumentFacts:
-    """Return the facts of a ClinicalDocument; all are None or empty for an empty element."""
+def document_facts(document: Element, today: str) -> DocumentFacts:
+    """Return the facts of a ClinicalDocument; all are None or empty for an empty element.
+
+    `today` is an ISO date, for names that have ended.
+    """
     message_type = document.first("npfit:messageType").get("extension") or ""
     custodian = document.first(
         "hl7:custodian", "hl7:assignedCustodian", "hl7:representedCustodianOrganization"
     )
     roles = document.all("hl7:recordTarget", "hl7:patientRole")
-    patient, problem = one_patient([_patient_facts(role) for role in roles])
+    patient, problem = one_patient([_patient_facts(role, today) for role in roles])
     return DocumentFacts(
         message_type=message_type if _MESSAGE_TYPE.fullmatch(message_type) else None,
         title=document.first("hl7:title").text,
@@ -123,9 +132,9 @@ def _ids(holder: Element, roots: frozenset[str]) -> Iterator[str]:
             yield value
 
 
-def _patient_facts(role: Element) -> tuple[PatientFacts, str | None]:
+def _patient_facts(role: Element, today: str) -> tuple[PatientFacts, str | None]:
     numbers = list(_ids(role, NHS_NUMBER_OIDS))
-    name = _name_in_use(list(role.all("hl7:patient", "hl7:name")))
+    name = _name_in_use(list(role.all("hl7:patient", "hl7:name")), today)
     family = _texts(name, "hl7:family")
     words = [*_texts(name, "hl7:prefix"), *_texts(name, "hl7:given"), *family]
     facts = PatientFacts(
@@ -149,11 +158,18 @@ def _qualifiers(part: Element) -> list[str]:
     return (part.get("qualifier") or "").upper().split()
 
 
-def _name_in_use(names: Sequence[Element]) -> Element:
-    """Return the legal name, else the first one in use, else the first."""
-    legal = [one for one in names if _LEGAL in _uses(one)]
-    in_use = [one for one in names if not any(map(_NOT_IN_USE.fullmatch, _uses(one)))]
-    return next(iter([*legal, *in_use, *names]), Element())
+def _name_in_use(names: Sequence[Element], today: str) -> Element:
+    """Return the legal name, else the first one in use, else the first; of those not ended, if any."""
+    current = [one for one in names if not _has_ended(one, today)] or names
+    legal = [one for one in current if _LEGAL in _uses(one)]
+    in_use = [one for one in current if not any(map(_NOT_IN_USE.fullmatch, _uses(one)))]
+    return next(iter([*legal, *in_use, *current]), Element())
+
+
+def _has_ended(name: Element, today: str) -> bool:
+    """True if a name has ended; a period includes its last day, month or year."""
+    end = _iso_date(name.first("hl7:validTime", "hl7:high").get("value")) or ""
+    return bool(end) and end < today[: len(end)]
 
 
 def _uses(name: Element) -> list[str]:

@@ -88,7 +88,8 @@ class MessageFacts:
     `patient_problem` says why `patient` is None although there are candidates: `SEVERAL_PATIENTS` (and the
     document's subject names none of them) or `SEVERAL_NHS_NUMBERS` (the patient has two that differ).
     `practice_codes` are the ODS codes of the patient's practice and of the receiver; `identity` is the id of
-    a CDA document, which is the same in whatever envelope it comes. `rejection` says why a use case whose
+    a CDA document, which is the same in whatever envelope it comes. `doubts` are sentences about what may be
+    wrong with it, each with what to do. `rejection` says why a use case whose
     receivers take its kind alone does not send it.
     """
 
@@ -107,6 +108,7 @@ class MessageFacts:
     practice_codes: frozenset[str] = frozenset()
     identity: str | None = None
     kind: MessageKind = MessageKind.FHIR
+    doubts: tuple[tuple[str, str], ...] = ()
     rejection: Rejection | None = None
 
 
@@ -129,8 +131,8 @@ class Reading:
 
     `facts` is None for an opaque file, which only a sidecar can address; it has `content` instead. `sha256`
     is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are reasons for which
-    a recipient's system may reject a message that is readable here, each with what to do: sentences. `hl7` is
-    what a file of HL7 v2 holds, which is opaque as well.
+    a recipient's system may reject a message, and what is doubtful in it, each with what to do: sentences.
+    `hl7` is what a file of HL7 v2 holds, which is opaque as well.
     """
 
     facts: MessageFacts | None

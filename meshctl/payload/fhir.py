@@ -55,6 +55,7 @@ _COMPOSITION: Final[Outline] = {
     "meta": {"versionId": _VALUE},
     "contained": _CONTAINED,
     "extension": _EXTENSION,
+    "status": _VALUE,
     "title": _VALUE,
     "confidentiality": _VALUE,
     "subject": {"reference": _VALUE, "identifier": _IDENTIFIER},

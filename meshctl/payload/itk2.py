@@ -92,11 +92,11 @@ _UNREADABLE: Final = "unreadable"
 _POSITIVE_TYPES: Final = frozenset({"AA", "CA"})
 
 
-def read_itk2(pieces: Iterable[bytes]) -> MessageFacts | None:
+def read_itk2(pieces: Iterable[bytes], today: str) -> MessageFacts | None:
     """Return the facts of an ITK2 message or a bare CDA document, None for any other XML.
 
-    Other XML is judged by its root element alone. Raises Rejection `payload_xml_broken`,
-    `payload_too_complex`.
+    `today` is an ISO date, for names that have ended. Other XML is judged by its root element alone. Raises
+    Rejection `payload_xml_broken`, `payload_too_complex`.
     """
     stream = OutlineStream(_EnvelopeOutliner())
     try:
@@ -108,9 +108,9 @@ def read_itk2(pieces: Iterable[bytes]) -> MessageFacts | None:
     soap = [*root.all("soap:Envelope", "soap:Body"), *root.all("soap12:Envelope", "soap12:Body")]
     for holder in (root, *soap):
         for envelope in holder.all(_ENVELOPE):
-            return _envelope_facts(envelope, in_soap=holder is not root)
+            return _envelope_facts(envelope, today, in_soap=holder is not root)
         for document in holder.all(cda.ROOT):
-            return _facts(document_facts(document), rejection=_in_soap() if soap else _bare())
+            return _facts(document_facts(document, today), rejection=_in_soap() if soap else _bare())
     return None
 
 
@@ -212,7 +212,7 @@ def _is_set(element: Element, name: str) -> bool:
     return _FLAGS.get((element.get(name) or "").lower(), False)
 
 
-def _envelope_facts(envelope: Element, *, in_soap: bool) -> MessageFacts:
+def _envelope_facts(envelope: Element, today: str, *, in_soap: bool) -> MessageFacts:
     """Return the facts of an envelope: of the one document in it, or of the answer that it is."""
     header = envelope.first("itk:header")
     payloads = list(envelope.all("itk:payloads", _PAYLOAD))
@@ -225,7 +225,7 @@ def _envelope_facts(envelope: Element, *, in_soap: bool) -> MessageFacts:
     # Answers may give it in another case.
     references = dict.fromkeys((tracking_id, tracking_id.lower())) if tracking_id else ()
     return _facts(
-        document_facts(payload.first(cda.ROOT)),
+        document_facts(payload.first(cda.ROOT), today),
         rejection=rejection,
         references=tuple(references),
         acknowledgements=_acknowledgements(header),

@@ -145,9 +145,15 @@ def _past_blanks(data: bytes, at: int) -> int:
     return blanks.end() if blanks else at
 
 
-def _check_declared_encoding(head: bytes) -> None:
+def declared_encoding(head: bytes) -> bytes | None:
+    """Return the encoding that XML declares, in small letters; None where it declares none."""
     declared = _ENCODING.match(head[:1024])
-    if declared and declared[1].lower() not in _READABLE:
+    return declared[1].lower() if declared else None
+
+
+def _check_declared_encoding(head: bytes) -> None:
+    declared = declared_encoding(head)
+    if declared is not None and declared not in _READABLE:
         raise wrong_encoding("an encoding other than UTF-8")
 
 

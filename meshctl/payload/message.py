@@ -47,6 +47,17 @@ _NHS_NUMBER_SYSTEMS = frozenset(
     }
 )
 _FORMER_USES = frozenset({"old", "maiden"})
+# Of names in use: those by which PDS does not know a patient.
+_OTHER_USES = frozenset({"nickname", "anonymous"})
+_NOT_FINAL = {
+    "preliminary": "The document of the message is preliminary, by its status.",
+    "entered-in-error": "The document of the message was entered in error, by its status.",
+}
+_SEE_STATUS = "See that it was meant for the practice; have the sending system hold back what is not final."
+_NO_SUBJECT = (
+    "The document's subject refers to a patient who is not in the message; the one who is was taken.",
+    "See that the document is about that patient, and have the sending system write the right reference.",
+)
 
 
 @dataclass(slots=True, repr=False)
@@ -76,7 +87,8 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
     compositions = _compositions(header, resources)
     document = compositions[0].tree if compositions else {}
     subjects = [(part(one.tree, "subject"), one.home) for one in compositions]
-    patient, problem = choose_patient(subjects or _focus_subjects(header, resources), resources, today)
+    subjects = subjects or _focus_subjects(header, resources)
+    patient, problem = choose_patient(subjects, resources, today)
     practice = _organisation(compositions[:1], header, resources)
     return MessageFacts(
         event=_event(header.tree),
@@ -92,7 +104,21 @@ def message_facts(bundle: Tree, today: str) -> MessageFacts | None:
         document_version=_document_version(document),
         response=_response(header.tree, resources),
         practice_codes=frozenset(_practice_codes(header, resources)),
+        doubts=tuple(_doubts(compositions, subjects, resources)),
     )
+
+
+def _doubts(
+    compositions: Sequence[Resource], subjects: Sequence[tuple[Tree, int]], resources: Sequence[Resource]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is doubtful about the documents of a message, each with what to do."""
+    for status in dict.fromkeys(text(one.tree, "status") or "" for one in compositions):
+        if status in _NOT_FINAL:
+            yield _NOT_FINAL[status], _SEE_STATUS
+    patients = [one for one in resources if one.kind == "Patient"]
+    references = [(text(subject, "reference"), home) for subject, home in subjects]
+    if patients and any(one and not resolve(one, "Patient", patients, home) for one, home in references):
+        yield _NO_SUBJECT
 
 
 def _gather(bundle: Tree, resources: list[Resource]) -> None:
@@ -299,18 +325,25 @@ def choose_patient(
 
 
 def _subjects_patients(subject: Tree, home: int, everyone: Sequence[Resource]) -> list[Resource]:
-    """Return the patients that a subject refers to: by reference, else by an NHS number."""
+    """Return the patients that a subject refers to: by reference, else by an NHS number.
+
+    A number beside the reference that is not the patient's own is one more patient.
+    """
     reference = text(subject, "reference")
-    if reference is not None:
-        return resolve(reference, "Patient", everyone, home)
     wanted = {_digits(number) for number in _nhs_numbers(parts(subject, "identifier"))}
+    if reference is not None:
+        referred = resolve(reference, "Patient", everyone, home)
+        has_other = wanted and any((own := _numbers_of(one)) and not wanted & own for one in referred)
+        return [*referred, Resource("Patient", "", home, False, subject)] if has_other else referred
     if not wanted:
         return []
     # A subject with a number that no Patient here has is one more patient, so none of these is chosen.
-    named = [
-        one for one in everyone if wanted & {_digits(n) for n in _nhs_numbers(parts(one.tree, "identifier"))}
-    ]
+    named = [one for one in everyone if wanted & _numbers_of(one)]
     return named or [Resource("Patient", "", home, contained=False, tree=subject), *everyone]
+
+
+def _numbers_of(patient: Resource) -> set[str]:
+    return {_digits(number) for number in _nhs_numbers(parts(patient.tree, "identifier"))}
 
 
 def _patient_facts(patient: Tree, today: str) -> tuple[PatientFacts, str | None]:
@@ -343,9 +376,9 @@ def _digits(number: str) -> str:
 
 
 def _current_name(names: Sequence[Tree], today: str) -> Tree:
-    """Return the official name, else the first one in use, else the first."""
+    """Return the official name, else the first one in use, else the first; nicknames are the last in use."""
     in_use = [one for one in names if text(one, "use") not in _FORMER_USES and not _ended(one, today)]
-    candidates = in_use or names
+    candidates = sorted(in_use, key=lambda one: text(one, "use") in _OTHER_USES) or names
     official = (name for name in candidates if text(name, "use") == "official")
     return next(official, candidates[0] if candidates else {})
 

@@ -33,6 +33,7 @@ from meshctl.payload.kind import (
     Prolog,
     broken_xml,
     changed,
+    declared_encoding,
     empty,
     form_of,
     may_be_large_message,
@@ -58,6 +59,11 @@ _IS_JSON: Final = (
     "The message is in JSON; receiving systems need to read only XML (ITK3), and some reject JSON (10009).",
     "Have the sending system write XML, unless the recipient is known to accept JSON.",
 )
+_NOT_UTF_8: Final = (
+    "The message is not in UTF-8, as FHIR messages are: some systems reject it, or misread letters.",
+    "Have the sending system write UTF-8.",
+)
+_UTF_8: Final = frozenset({None, b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -124,13 +130,17 @@ def _facts_of(data: bytes) -> MessageFacts | None:
         if begun is None:
             raise broken_xml()
         if begun is Form.XML:
-            itk2 = read_itk2([data]) if prolog.root in ITK2_ROOTS else None
+            itk2 = read_itk2([data], _today()) if prolog.root in ITK2_ROOTS else None
             return itk2 or _fhir_facts(read_xml(data))
     return None
 
 
 def _fhir_facts(tree: Tree | None) -> MessageFacts | None:
-    return None if tree is None else message_facts(tree, clock.now().date().isoformat())
+    return None if tree is None else message_facts(tree, _today())
+
+
+def _today() -> str:
+    return clock.now().date().isoformat()
 
 
 def _read_large(descriptor: int, size_bytes: int) -> Reading:
@@ -162,13 +172,15 @@ def _read_large(descriptor: int, size_bytes: int) -> Reading:
 
 
 def _oddities(facts: MessageFacts | None, head: bytes) -> tuple[tuple[str, str], ...]:
-    """Return what is odd about how a FHIR message is written, for which some receivers reject it."""
+    """Return why a receiver may reject a FHIR message, or what in it is doubtful."""
     if facts is None or facts.kind is not MessageKind.FHIR:
         return ()
     odd = [_BEGINS_WITH_MARK] if head.startswith(codecs.BOM_UTF8) else []
     if form_of(head) is Form.JSON:
         odd.append(_IS_JSON)
-    return tuple(odd)
+    elif declared_encoding(head) not in _UTF_8:
+        odd.append(_NOT_UTF_8)
+    return (*odd, *facts.doubts)
 
 
 def _names_a_bundle(descriptor: int) -> bool:
@@ -207,7 +219,7 @@ def _stream_xml(pieces: Iterator[bytes]) -> MessageFacts | None:
     if form is Form.OPAQUE:
         return None
     if prolog.root in ITK2_ROOTS:
-        return read_itk2(chain(held, pieces))
+        return read_itk2(chain(held, pieces), _today())
     trimmer, stream = Trimmer(XML), XmlStream()
     for piece in chain(held, pieces):
         if not stream.feed(trimmer.trim(piece)):

@@ -94,6 +94,14 @@ def test_the_nearest_names_the_use_case(
     assert _compose(settings, LETTER, _said(**sidecar), folder).details.use_case == expected
 
 
+def test_an_event_of_another_use_case_is_told(settings: Settings) -> None:
+    """The practice's system files by the workflow id."""
+    [caution] = _compose(settings, LETTER, folder="inpatient-discharge").cautions
+
+    assert "the event ITK006D, which outpatient-letter sends" in caution.text
+    assert _compose(settings, LETTER, folder="online-consultation").cautions == ()
+
+
 @pytest.mark.parametrize(
     ("facts", "code"),
     [

@@ -82,6 +82,7 @@ def test_an_envelope_says_all(make: Any, body: str) -> None:
         "practice_codes": frozenset({"A81001"}),
         "identity": "6e0d3b7c-1f52-4a61-8e0a-0c9d5b1e7a10",
         "kind": MessageKind.ITK2,
+        "doubts": (),
         "rejection": None,
     }
 
@@ -95,6 +96,12 @@ def test_large_files_are_read_with_their_hash() -> None:
 
 
 # The patient.
+
+LEGAL_NAME = '<name use="L"><family>Lowe</family></name>'
+
+
+def _ended(day: str) -> str:
+    return f'<name use="L"><validTime><high value="{day}"/></validTime>'
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,18 @@ def test_a_birth_time_is_a_date(written: str | None, read_as: str | None) -> Non
             "Lowe",
         ),
         (('<name use="PREVIOUS"><family>Marsh</family></name>',), "Marsh", "Marsh"),
+        ((f"{_ended('20100331')}<family>Marsh</family></name>", LEGAL_NAME), "Lowe", "Lowe"),
+        (
+            (f"{_ended('2010')}<family>Marsh</family></name>", "<name><family>Lowe</family></name>"),
+            "Lowe",
+            "Lowe",
+        ),
+        (
+            (f"{_ended('29991231')}<family>Lowe</family></name>", "<name><family>X</family></name>"),
+            "Lowe",
+            "Lowe",
+        ),
+        ((f"{_ended('20100331')}<family>Lowe</family></name>",), "Lowe", "Lowe"),
         (("<name><family><![CDATA[Lo]]>we<!-- x --></family></name>",), "Lowe", "Lowe"),
         (("<name><family>" + "x" * 2_000 + "</family></name>",), None, None),
         (("<name><family>" + " " * 2_000 + "Lowe</family></name>",), None, None),
@@ -184,7 +203,10 @@ def test_a_birth_time_is_a_date(written: str | None, read_as: str | None) -> Non
 def test_names_are_read_as_people_wrote_them(
     names: tuple[str, ...], surname: str | None, display: str | None
 ) -> None:
-    """The legal name, or the one in use; an escape is what it stands for, and what is too long is no name."""
+    """The legal name, or one in use, not one that has ended; an escape is what it stands for.
+
+    What is too long is no name.
+    """
     found = patient(make_envelope(MadeCda(names=names)))
 
     assert (found.surname, found.display_name) == (surname, display)

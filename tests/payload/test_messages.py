@@ -352,6 +352,7 @@ def test_the_practice_that_a_message_is_for_is_read(where: str) -> None:
         (b"\xef\xbb\xbf" + make_bundle_xml(), ["byte order mark"]),
         (make_bundle_json(), ["JSON"]),
         (b"\xef\xbb\xbf" + make_bundle_json(), ["byte order mark", "JSON"]),
+        (make_bundle_xml().replace(b'"UTF-8"', b'"windows-1252"', 1), ["UTF-8"]),
     ],
 )
 def test_what_some_recipients_reject_of_a_message_is_reported(data: bytes, words: list[str]) -> None:
@@ -359,3 +360,24 @@ def test_what_some_recipients_reject_of_a_message_is_reported(data: bytes, words
     oddities = read(data).oddities
 
     assert [word for word, (text, _) in zip(words, oddities, strict=True) if word in text] == words
+
+
+@in_both_formats
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "final"}, []),
+        ({"status": "amended"}, []),
+        ({"status": "preliminary"}, ["preliminary"]),
+        ({"status": "entered-in-error"}, ["entered in error"]),
+        (
+            {"subject": {"reference": "urn:uuid:00000000-0000-4000-8000-000000000000"}},
+            ["refers to a patient"],
+        ),
+    ],
+)
+def test_what_may_be_wrong_with_the_document_is_told(make: Make, changes: Json, words: list[str]) -> None:
+    """A message that another system made is sent, and a person may look."""
+    doubts = facts(make(composition_changes=changes)).doubts
+
+    assert [word for word, (text, _) in zip(words, doubts, strict=True) if word in text] == words

@@ -236,6 +236,17 @@ def test_a_former_nhs_number_gives_way_to_the_present_one(make: Make, former: Js
 
 
 @in_both_formats
+def test_a_number_beside_the_reference_must_be_the_patients(make: Make) -> None:
+    """Whose document it is would be a guess."""
+    subject = {"reference": MadePatient().full_url, "identifier": _number(9)}
+    differ = facts(make(composition_changes={"subject": subject}))
+    same = facts(make(composition_changes={"subject": {**subject, "identifier": _number(4)}}))
+
+    assert (differ.patient, differ.patient_problem) == (None, SEVERAL_PATIENTS)
+    assert same.patient is not None
+
+
+@in_both_formats
 def test_two_present_nhs_numbers_are_a_problem(make: Make) -> None:
     """A Patient with two NHS numbers that differ cannot be routed; the same number written twice can."""
     same = {
@@ -255,6 +266,9 @@ def test_two_present_nhs_numbers_are_a_problem(make: Make) -> None:
     ("names", "surname"),
     [
         ([person_name("Nick", use="nickname"), person_name("Right")], "Right"),
+        ([person_name("Nick", use="nickname"), person_name("Right", use="usual")], "Right"),
+        ([person_name("Anon", use="anonymous"), person_name("Right", use=None)], "Right"),
+        ([person_name("Right", use="nickname"), person_name("Wrong", use="old")], "Right"),
         ([person_name("Right", use="usual"), person_name("Other", use="temp")], "Right"),
         ([person_name("Right", use=None), person_name("Other", use=None)], "Right"),
         ([person_name("Wrong", use="old"), person_name("Right", use="usual")], "Right"),
