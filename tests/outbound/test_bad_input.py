@@ -43,7 +43,10 @@ class Aftermath:
 
 
 # Whatever is done to one daemon is done once.
-pytestmark = pytest.mark.xdist_group("bad input")
+pytestmark = [pytest.mark.xdist_group("bad input"), pytest.mark.timeout(1200)]
+
+# On a busy machine, under Wine, they take minutes.
+_ALL_SECONDS = 800.0
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +69,10 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     possible = [case for case in CASES if case.id not in after.impossible]
     with site.daemon() as daemon:
         with suppress(AssertionError):  # what is missing, the rows say
-            daemon.wait_for(is_done, "everything", 120.0)
+            daemon.wait_for(is_done, "everything", _ALL_SECONDS)
         site.place("good.pdf", _GOOD, sidecar=SAID)
         with suppress(AssertionError):
-            daemon.wait_for(lambda: _GOOD in site.sent_contents(), "the good file", 10.0)
+            daemon.wait_for(lambda: _GOOD in site.sent_contents(), "the good file")
     after.sent = {digest_of(site.payload(stem)): stem for stem in site.stems()}
     refused = [each for each in site.explanations() if each.content["message_id"]]
     after.explained = {each.payload.name: each for each in refused}
