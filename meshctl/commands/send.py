@@ -141,7 +141,11 @@ def _checked(
                 raise click.UsageError(
                     f"{mask_file_name(file.name)} is already in the outbox; the daemon sends it from there."
                 )
-            sidecars.append(examine_beforehand(settings, file, sidecar, strict=strict)[1])
+            letter, whole = examine_beforehand(settings, file, sidecar, strict=strict)
+            if whole is not None and whole.sha256 is None:
+                # A later file of that name is not taken for this one's.
+                whole = whole.model_copy(update={"sha256": letter.sha256})
+            sidecars.append(whole)
         except Rejection as rejection:
             rejected.append(f"{mask_file_name(file.name)}: {rejection}")
     if rejected:

@@ -60,6 +60,10 @@ _PRIVATE = 0o700
 _ROW_BYTES = 2 * SIDECAR_BYTES
 
 
+class OtherSidecarError(Rejection):
+    """The sidecar beside a file may be that of an earlier file of its name; its own may still come."""
+
+
 class FileIdentity(NamedTuple):
     """Which file it is, and in which state; a rename changes none of it."""
 
@@ -207,7 +211,7 @@ class Letter:
     @property
     def may_wait(self) -> bool:
         """True if a sidecar or an attachment that has not come yet could make it sendable."""
-        return self.may_get_sidecar or isinstance(self.rejection, AttachmentMissingError)
+        return self.may_get_sidecar or isinstance(self.rejection, (AttachmentMissingError, OtherSidecarError))
 
     @property
     def contents(self) -> list[Attached]:

@@ -1,9 +1,10 @@
-"""The files beside a letter in a folder of the outbox: whose attachments they are, and which came later."""
+"""The files beside a letter in a folder of the outbox: whose sidecar, whose attachments, which came later."""
 
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 from meshctl.errors import Rejection
@@ -11,10 +12,20 @@ from meshctl.files.folder import Folder
 from meshctl.files.reading import is_general
 from meshctl.outbound.completeness import Completeness
 from meshctl.outbound.judge import Neighbours
-from meshctl.outbound.letter import FileIdentity, Letter, attachment_names, is_of_one_owner
+from meshctl.outbound.letter import (
+    FileIdentity,
+    Letter,
+    OtherSidecarError,
+    attachment_names,
+    is_of_one_owner,
+)
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
+from meshctl.payload.sidecar import Sidecar
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import system
+
+_REMEMBERED_SECONDS = 3600.0
+_MOST_REMEMBERED = 100_000
 
 
 class Source(NamedTuple):
@@ -22,6 +33,89 @@ class Source(NamedTuple):
 
     folder: Folder
     use_case: str | None
+
+
+class _Taken(NamedTuple):
+    """The last letter of a name: its file, the hash of its sidecar if it had one, and when it was taken."""
+
+    file: str | FileIdentity
+    sidecar: bytes | None
+    at_seconds: float
+
+
+class EarlierSidecars:
+    """With which sidecar the last letter of each name went; remembered for an hour, and until a restart.
+
+    Names are used again, and programs write a sidecar twice, or late: one that waits for a file may belong to
+    the letter that has left. Whoever writes a file first and then its sidecar never has that trouble.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        # The oldest first.
+        self._taken: dict[tuple[str, str], _Taken] = {}
+
+    def note_taken(self, folder: Folder, letter: Letter) -> None:
+        """Note a letter that was taken from a folder."""
+        now, key = self._monotonic(), _key(folder, letter)
+        self._taken.pop(key, None)
+        has_own = letter.sidecar_status is not None and letter.sidecar is not None
+        sidecar = _hash(letter.sidecar) if has_own and letter.sidecar is not None else None
+        self._taken[key] = _Taken(_file_of(letter), sidecar, now)
+        while self._taken:
+            oldest = next(iter(self._taken))
+            is_over = self._taken[oldest].at_seconds < now - _REMEMBERED_SECONDS
+            if not is_over and len(self._taken) <= _MOST_REMEMBERED:
+                break
+            del self._taken[oldest]
+
+    def doubt(self, folder: Folder, letter: Letter) -> OtherSidecarError | None:
+        """Return why the sidecar beside a letter may be that of an earlier one; None where it is its own."""
+        sidecar, status = letter.sidecar, letter.sidecar_status
+        if sidecar is None or status is None or _says_which_file(sidecar):
+            return None
+        earlier = self._taken.get(_key(folder, letter))
+        if earlier is None or earlier.at_seconds < self._monotonic() - _REMEMBERED_SECONDS:
+            return None
+        if earlier.file == _file_of(letter) or not _came_first(folder, letter, status):
+            return None
+        if earlier.sidecar is None:
+            return _other_sidecar("which left without one, and may have come late")
+        is_of_one = sidecar.patient is not None or sidecar.document is not None
+        if is_of_one and earlier.sidecar == _hash(sidecar):
+            return _other_sidecar("whose sidecar said the very same, and may have been written twice")
+        return None
+
+
+def _key(folder: Folder, letter: Letter) -> tuple[str, str]:
+    return folder.path, os.path.normcase(letter.name)
+
+
+def _hash(sidecar: Sidecar) -> bytes:
+    return blake2b(sidecar.written(), digest_size=16).digest()
+
+
+def _file_of(letter: Letter) -> str | FileIdentity:
+    return letter.sha256 or letter.identity
+
+
+def _says_which_file(sidecar: Sidecar) -> bool:
+    return sidecar.sha256 is not None or sidecar.resend_of is not None
+
+
+def _came_first(folder: Folder, letter: Letter, sidecar: os.stat_result) -> bool:
+    """True if a sidecar came before its file."""
+    own = system.arrived_ns(f"{folder.path}/{letter.name}", letter.status)
+    return system.arrived_ns(f"{folder.path}/{letter.name}{SIDECAR_SUFFIX}", sidecar) < own
+
+
+def _other_sidecar(why: str) -> OtherSidecarError:
+    return OtherSidecarError(
+        "sidecar_of_earlier",
+        f"The sidecar came before the file, and may belong to an earlier file of that name, {why}.",
+        "See whose it is. If it is this file's, put both back: meshctl redrop. Else drop the file again, with"
+        " its own. Have the program write sidecars after their files, with sha256, or use each name once.",
+    )
 
 
 class Attachments:

@@ -32,7 +32,7 @@ from meshctl.outbound.names import (
     is_sidecar,
     unopenable,
 )
-from meshctl.outbound.neighbours import Attachments, FolderNeighbours, Source
+from meshctl.outbound.neighbours import Attachments, EarlierSidecars, FolderNeighbours, Source
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.platform import host, system
@@ -128,6 +128,7 @@ class Outbox:
         self._sighted: dict[tuple[str, str], dict[str, int]] = {}
         self._logged_folders: set[str] = set()
         self.attachments = Attachments()
+        self.earlier_sidecars = EarlierSidecars(services.clock.monotonic)
         self.next_turn = NextTurn()
         # In this turn, by folder.
         self._indexes_in: dict[str, list[os.stat_result]] = {}

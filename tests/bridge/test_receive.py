@@ -76,7 +76,7 @@ def test_one_gzip_stream_over_several_chunks(sandbox: Sandbox, mailbox: Mailbox)
                     "Mex-To": MAILBOX_ID,
                     "Mex-WorkflowID": WORKFLOW,
                 },
-                timeout=10,
+                timeout=240,
             )
             answer.raise_for_status()
             message_id = message_id or answer.json()["message_id"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.site import WRAPPING, documents_in, make_site, sidecar
+from tests.payloads import make_bundle_xml
+from tests.site import WRAPPING, Site, documents_in, make_site, sidecar
 from tests.strangers.shared_site import SLOWLY, contents, dropping, make_shared_site, needs_slowness, pdf
 
 OF_A, OF_B = pdf("of patient A"), pdf("of patient B")
@@ -65,3 +66,76 @@ def test_nothing_is_put_back_over_what_came_meanwhile(tmp_path: Path, runs: int)
         made: list[str] = dropper.stop()
     everything = {each for _, found in contents(site) for each in found}
     assert [content for content in made if content.encode() not in everything] == []
+
+
+ABLE = sidecar("9990000042")
+BAKER = sidecar("9990000115", title="Eye clinic")
+
+
+def _recipients(site: Site) -> list[tuple[str, bytes]]:
+    """Return for whom each document was sent."""
+    return sorted(
+        (site.control(stem).to_dts.split("_")[1], document)
+        for stem in site.stems()
+        for document in documents_in(site.payload(stem))
+    )
+
+
+def test_a_sidecar_that_is_written_twice_shifts_no_letter(tmp_path: Path) -> None:
+    """A scanner repeats a sidecar, and then scans for another patient under the same name."""
+    site = make_site(tmp_path / "site", **WAITING)
+    with site.daemon() as daemon:
+        site.place("scan.pdf", OF_A, sidecar=ABLE)
+        daemon.wait_for_pairs(1)
+        site.place_sidecar("scan.pdf", ABLE)
+        site.place("scan.pdf", OF_B)
+        daemon.wait_for_event("file.waiting")
+        site.place_sidecar("scan.pdf", BAKER)
+        daemon.wait_for_pairs(2)
+
+    assert _recipients(site) == [("9990000042", OF_A), ("9990000115", OF_B)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [{"sidecar": ABLE}, {"folder": "send-document"}],
+    ids=["repeated", "late"],
+)
+def test_a_sidecar_of_an_earlier_file_is_sent_with_no_other(tmp_path: Path, first: dict[str, Any]) -> None:
+    """Nobody knows whose it is; a person who does puts both back."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.5}})
+    (site.outbox / "send-document").mkdir()
+    folder, alone = first.get("folder"), make_bundle_xml()
+    with site.daemon() as daemon:
+        site.place("scan.pdf", alone if folder else OF_A, **first)
+        daemon.wait_for_pairs(1)
+        site.place_sidecar("scan.pdf", ABLE, folder=folder)
+        site.place("scan.pdf", OF_B, folder=folder)
+        daemon.wait_for(site.explanations, "the refusal")
+        assert [each.content["code"] for each in site.explanations()] == ["sidecar_of_earlier"]
+        assert site.meshctl("redrop", "scan.pdf").exit_code == 0
+        daemon.wait_for_pairs(2)
+
+    assert OF_B in [document for _, document in _recipients(site)]
+
+
+@pytest.mark.parametrize(
+    ("said", "data"),
+    [
+        (ABLE, OF_A),
+        (BAKER, OF_B),
+        (sidecar("9990000042", sha256=hashlib.sha256(OF_B).hexdigest()), OF_B),
+    ],
+    ids=["all again", "another sidecar", "it says which file"],
+)
+def test_a_sidecar_that_comes_first_is_its_files_own(tmp_path: Path, said: Any, data: bytes) -> None:
+    """Nothing waits that is no riddle."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 600}})
+    with site.daemon() as daemon:
+        site.place("scan.pdf", OF_A, sidecar=said if "sha256" in said else ABLE)
+        daemon.wait_for(lambda: site.stems() or site.explanations(), "the first file")
+        site.place("scan.pdf", data, sidecar=said)
+        daemon.wait_for(lambda: len(site.stems()) + len(site.explanations()) == 2, "the second file")
+
+    assert documents_in(site.payload(site.stems()[-1])) == [data]
+    assert not site.events("file.waiting")
