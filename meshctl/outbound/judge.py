@@ -84,6 +84,10 @@ class Neighbours:
         del letter, attachment
         return False
 
+    def check_own(self, letter: Letter) -> None:
+        """Raise Rejection if a sidecar or an attachment of a letter may be an earlier letter's."""
+        del letter
+
 
 @dataclass(frozen=True, slots=True)
 class Judge:
@@ -211,6 +215,7 @@ class Judge:
         if letter.content is not None:
             letter.reading = read_content(letter.content)
         letter.attachments = tuple(self._attachments(folder, letter, beside))
+        beside.check_own(letter)
 
     def _compose(self, letter: Letter) -> None:
         if letter.sidecar and letter.reading:

@@ -32,7 +32,7 @@ from meshctl.outbound.names import (
     is_sidecar,
     unopenable,
 )
-from meshctl.outbound.neighbours import Attachments, EarlierSidecars, FolderNeighbours, Source
+from meshctl.outbound.neighbours import Attachments, EarlierLetters, FolderNeighbours, Source
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.platform import host, system
@@ -128,7 +128,7 @@ class Outbox:
         self._sighted: dict[tuple[str, str], dict[str, int]] = {}
         self._logged_folders: set[str] = set()
         self.attachments = Attachments()
-        self.earlier_sidecars = EarlierSidecars(services.clock.monotonic)
+        self.earlier_letters = EarlierLetters(services.clock.monotonic)
         self.next_turn = NextTurn()
         # In this turn, by folder.
         self._indexes_in: dict[str, list[os.stat_result]] = {}
@@ -239,7 +239,7 @@ class Outbox:
     def beside(self, source: Source, index: str | None = None) -> FolderNeighbours:
         """Return the neighbours of the letters in one folder, or of an index of that name."""
         sighted = self._sighted.get((source.folder.path, index or ""), {})
-        return FolderNeighbours(source, self.attachments, self.completeness, sighted)
+        return FolderNeighbours(source, self.attachments, self.earlier_letters, self.completeness, sighted)
 
     def stop_waiting(self, source: Source, name: str) -> None:
         """Judge a file in the next turn although it waited for a sidecar: an index row stands for one."""
