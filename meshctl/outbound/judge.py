@@ -57,9 +57,8 @@ from meshctl.outbound.names import (
     is_index,
     is_sidecar,
 )
-from meshctl.payload.facts import Reading
 from meshctl.payload.hl7_state import WithdrawnRejection
-from meshctl.payload.reader import KEPT_BYTES, load_content, read_content, read_payload
+from meshctl.payload.reader import KEPT_BYTES, Reading, load_content, read_content, read_payload
 from meshctl.payload.sidecar import Sidecar, check_content
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import shell, system

@@ -39,8 +39,9 @@ from meshctl.outbound.names import (
     words_to_mask,
 )
 from meshctl.outbound.recipient import IncompleteError
-from meshctl.payload.facts import Content, Reading
+from meshctl.payload.facts import Content
 from meshctl.payload.hl7_document import Hl7Document
+from meshctl.payload.reader import Reading
 from meshctl.payload.sidecar import Sidecar
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES
 from meshctl.platform import host, system
