@@ -38,15 +38,17 @@ class EarlierLetters:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        kept = json.loads(services.ledger.fact(_FACT) or "[]")
+        self._kept = services.ledger.fact(_FACT) or "[]"
         # By the keyed hash of folder and name of the part, the oldest first.
-        self._left = {key: _Left(*left) for key, *left in kept}
+        self._left = {key: _Left(*left) for key, *left in json.loads(self._kept)}
 
     def keep(self) -> None:
         """Keep what was noted in the ledger, for the next start, if the ledger can be written."""
         kept = [(key, *left) for key, left in self._left.items() if not self._is_over(left)]
-        with suppress(sqlite3.Error):
-            self._services.ledger.set_fact(_FACT, json.dumps(kept[-_MOST_KEPT:]))
+        written = json.dumps(kept[-_MOST_KEPT:])
+        if written != self._kept:
+            with suppress(sqlite3.Error):
+                self._services.ledger.set_fact(_FACT, written)
 
     def note_taken(self, folder: Folder, letter: Letter) -> None:
         """Note a letter that was taken from a folder."""
