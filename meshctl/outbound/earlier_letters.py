@@ -51,17 +51,23 @@ class EarlierLetters:
                 self._services.ledger.set_fact(_FACT, written)
 
     def note_taken(self, folder: Folder, letter: Letter) -> None:
-        """Note a letter that was taken from a folder."""
-        parts: dict[str, str | None] = dict.fromkeys(attachment_names(letter.sidecar))
-        parts |= {each.name: each.reading.sha256 for each in letter.attachments}
-        has_own = letter.sidecar_status is not None and letter.sidecar is not None
-        parts[letter.name + SIDECAR_SUFFIX] = self._hash(letter.sidecar) if has_own else None
-        now = self._services.clock.steady()
-        for name, content in parts.items():
+        """Note a letter that was taken from a folder.
+
+        One that was rejected may be written again with the same parts: only what it lacked is noted.
+        """
+        own, now = letter.name + SIDECAR_SUFFIX, self._services.clock.steady()
+        parts: dict[str, str | None] = dict.fromkeys((own, *attachment_names(letter.sidecar)))
+        present = {each.name: each.reading.sha256 or "" for each in letter.attachments}
+        if letter.sidecar_status is not None:
+            present[own] = self._hash(letter.sidecar)
+        for name, content in (parts | present).items():
             key = self._key(folder, name)
             self._left.pop(key, None)
-            self._left[key] = _Left(_file_of(letter), content, now)
-        while len(self._left) > _MOST_NOTED or self._is_over(next(iter(self._left.values()))):
+            if content is None or letter.rejection is None:
+                self._left[key] = _Left(_file_of(letter), content, now)
+        while self._left and (
+            len(self._left) > _MOST_NOTED or self._is_over(next(iter(self._left.values())))
+        ):
             del self._left[next(iter(self._left))]
 
     def check_own(self, folder: Folder, letter: Letter) -> None:

@@ -144,6 +144,18 @@ def test_a_sidecar_of_an_earlier_file_is_sent_with_no_other(tmp_path: Path, firs
     assert OF_B in [document for _, document in _recipients(site)]
 
 
+def test_a_letter_that_was_rejected_may_be_written_again(tmp_path: Path) -> None:
+    """With the very sidecar that it had, and another document."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 600}})
+    with site.daemon() as daemon:
+        site.place("scan.pdf", OF_A[:-7], sidecar=ABLE)
+        daemon.wait_for(site.explanations, "the refusal")
+        site.place("scan.pdf", OF_A, sidecar=ABLE)
+        daemon.wait_for_pairs(1)
+
+    assert [each.content["code"] for each in site.explanations()] == ["document_cut_off"]
+
+
 ENCLOSING: dict[str, Any] = {"document": {"attachments": ["enclosure.pdf"]}}
 PAGE_A, PAGE_B = pdf("enclosure of patient A"), pdf("enclosure of patient B")
 
