@@ -310,7 +310,7 @@ class Site:
         elsewhere = self.root / "elsewhere"
         elsewhere.mkdir(exist_ok=True)
         (elsewhere / "file").write_bytes(data)
-        (elsewhere / "file").rename(target)
+        (elsewhere / "file").replace(target)
 
 
 @dataclass

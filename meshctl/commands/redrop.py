@@ -16,6 +16,7 @@ from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.ledger import documents, reads
 from meshctl.mesh.states import State
+from meshctl.outbound.earlier_letters import OF_EARLIER_CODES
 from meshctl.outbound.letter import WorkFolder
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX
 from meshctl.outbound.pipeline import OutboundPipeline
@@ -28,6 +29,8 @@ from meshctl.terminal.context import ledger_if_any, settings_of
 from meshctl.terminal.options import parse_since
 from meshctl.terminal.output import epilog
 
+# A person has looked at each of these that goes back: it is named, or its code is.
+_NOT_UNASKED = frozenset({WITHDRAWN_CODE, *OF_EARLIER_CODES})
 _EPILOG = epilog(
     {
         "meshctl redrop letter.pdf": "one file, by its name in rejected/ or its message id",
@@ -44,7 +47,12 @@ _EPILOG = epilog(
 
 @click.command(epilog=_EPILOG)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="All rejected files, but those that were withdrawn.")
+@click.option(
+    "--all",
+    "is_all",
+    is_flag=True,
+    help="All rejected files, but those that were withdrawn, or may have the sidecar of another.",
+)
 @click.option(
     "--since",
     metavar="T",
@@ -100,7 +108,7 @@ def command(
 
 def _is_meant(letter: RejectedLetter, since: datetime | None, code: str | None) -> bool:
     is_young = since is None or letter.at_seconds >= since.timestamp()
-    is_of_code = letter.code != WITHDRAWN_CODE if code is None else letter.code == code
+    is_of_code = letter.code not in _NOT_UNASKED if code is None else letter.code == code
     return is_young and is_of_code
 
 

@@ -55,6 +55,9 @@ _NEWEST_WITH_CONTENT = """
 SELECT max(message_id) FROM messages
 WHERE substr(sha256, 1, 8) = substr(?1, 1, 8) AND sha256 = ?1 AND state != 'rejected'
 """
+_KNOWN_CONTENT = (
+    "SELECT 1 FROM messages WHERE substr(sha256, 1, 8) = substr(?1, 1, 8) AND sha256 = ?1 LIMIT 1"
+)
 _UNANNOUNCED_FACT = "untold"
 
 
@@ -235,6 +238,11 @@ class Ledger:
         with atomic(self.connection, "BEGIN"):
             found = {sha256: self._value(_NEWEST_WITH_CONTENT, sha256) for sha256 in sha256s}
         return {sha256: str(message_id) for sha256, message_id in found.items() if message_id is not None}
+
+    def known_contents(self, sha256s: Sequence[bytes]) -> set[bytes]:
+        """Return which contents came before, whether they were sent or rejected."""
+        with atomic(self.connection, "BEGIN"):
+            return {sha256 for sha256 in sha256s if self._value(_KNOWN_CONTENT, sha256) is not None}
 
     def remove_final(self, before: datetime, limit: int) -> int:
         """Remove up to `limit` final messages last changed before the instant `before`; return how many."""

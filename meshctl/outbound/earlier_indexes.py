@@ -1,24 +1,25 @@
 """Which indexes were read in the last week: one that comes again speaks of the files that lay beside it then.
 
 A system sends yesterday's index once more while today's scans, of the same names, wait for their own: each
-would go to yesterday's patient. Of an index that is the same to the last byte, a row is used for a file that
-was sent before, which is a repeat, and for no other.
+would go to yesterday's patient. So a file is rejected, with its row, where the row was used before, in an
+index with the same rows, for another file; a file that came before is a repeat, and goes as such.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
 from meshctl.clock import iso
 from meshctl.files.folder import Folder
 from meshctl.ledger.services import Services
+from meshctl.payload.index import Row
 from meshctl.platform import system
 
 _FACT: Final = "indexes_read"
 _KEPT: Final = timedelta(days=7)
-_MOST_KEPT: Final = 500
+_MOST_KEPT: Final = 100
 
 
 class EarlierIndexes:
@@ -27,32 +28,35 @@ class EarlierIndexes:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def was_read(self, use_case: str | None, data: bytes) -> bool:
-        """True if the same index was read in the same folder. Raises sqlite3.Error."""
-        return self._key(use_case, data) in self._kept()
+    def repeated(self, folder: Folder, rows: Sequence[Row], files: Mapping[int, str]) -> set[int]:
+        """Return the numbers of the rows that were used before, and whose file is another now.
 
-    def note_read(self, use_case: str | None, data: bytes) -> None:
-        """Note that an index was read, and had a file. Raises sqlite3.Error."""
+        `files` are the files of the rows by number. Raises sqlite3.Error.
+        """
+        _, used = self._kept().get(self._key(rows), ("", []))
+        digests = {number: _digest(folder, files[number]) for number in used if number in files}
+        known = self._services.ledger.known_contents([each for each in digests.values() if each is not None])
+        return {number for number, digest in digests.items() if digest not in known}
+
+    def note_used(self, rows: Sequence[Row], numbers: Collection[int]) -> None:
+        """Note that rows of an index had a file. Raises sqlite3.Error."""
         kept = self._kept()
-        kept.pop(key := self._key(use_case, data), None)
-        kept[key] = iso(self._services.clock.now())
+        _, used = kept.pop(key := self._key(rows), ("", []))
+        kept[key] = iso(self._services.clock.now()), sorted({*used, *numbers})
         newest = dict(list(kept.items())[-_MOST_KEPT:])
         self._services.ledger.set_fact(_FACT, json.dumps(newest))
 
-    def were_sent(self, folder: Folder, names: Sequence[str]) -> set[str]:
-        """Return which of the files have a content that was sent before. Raises sqlite3.Error."""
-        digests = {name: digest for name in names if (digest := _digest(folder, name)) is not None}
-        known = self._services.ledger.earlier_with_content(list(digests.values()))
-        return {name for name, digest in digests.items() if digest in known}
+    def _key(self, rows: Sequence[Row]) -> str:
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(f"{row.file}\0".encode() + row.sidecar + b"\0")
+        return self._services.keys.of(f"index {digest.hexdigest()}").hex()
 
-    def _key(self, use_case: str | None, data: bytes) -> str:
-        digest = hashlib.sha256(data).hexdigest()
-        return self._services.keys.of(f"index\x1e{use_case or ''}\x1e{digest}").hex()
-
-    def _kept(self) -> dict[str, str]:
+    def _kept(self) -> dict[str, tuple[str, list[int]]]:
+        """Return when indexes were read that are still known, and which of their rows had a file."""
         since = iso(self._services.clock.now() - _KEPT)
-        kept: dict[str, str] = json.loads(self._services.ledger.fact(_FACT) or "{}")
-        return {key: at for key, at in kept.items() if at > since}
+        kept: dict[str, tuple[str, list[int]]] = json.loads(self._services.ledger.fact(_FACT) or "{}")
+        return {key: (at, used) for key, (at, used) in kept.items() if at > since}
 
 
 def _digest(folder: Folder, name: str) -> bytes | None:

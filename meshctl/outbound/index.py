@@ -85,10 +85,6 @@ _WHY_NOT: Final = {
         ),
         "Let the index come last, and drop it again with the file.",
     ),
-    "index_repeated": (
-        "The index is one that was read in the last week, and the file is another. The row is not used.",
-        "Drop the file with the index that was written for it; one with this row alone if that is right.",
-    ),
     "index_changed": (
         "Another file or folder was put in the place of the index while it was read.",
         "Drop the index again, as an ordinary file.",
@@ -145,14 +141,14 @@ class Indexes:
         rows = read_index(data, self._names.check_named)
         index = folder.status(name)
         given, rejected = self._match(rows, index, beside)
-        if self._earlier.was_read(use_case, data):
-            sent = self._earlier.were_sent(folder, [each.file for each in given])
-            rejected += [(each.row, _rejection("index_repeated")) for each in given if each.file not in sent]
-            given = [each for each in given if each.file in sent]
+        repeated = self._earlier.repeated(folder, rows, {each.row.number: each.file for each in given})
         files = {_EXPECTED: json.dumps([identity.size_bytes, identity.changed_ns]).encode()}
         for each in given:
             is_complete = beside.is_complete(each.file, each.status)
-            files[f"{each.row.number}{_ROW_END}"] = _kept(name, each, is_complete=is_complete)
+            is_repeated = each.row.number in repeated
+            files[f"{each.row.number}{_ROW_END}"] = _kept(
+                name, each, is_complete=is_complete, is_repeated=is_repeated
+            )
         if rejected:
             files[_EXPLANATION] = self._explanation(name, len(rows), rejected)
         place = self._new_name(use_case)
@@ -176,7 +172,7 @@ class Indexes:
         self._services.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(rejected))
         self._hold(given, beside)
         if given:
-            self._earlier.note_read(use_case, data)
+            self._earlier.note_used(rows, [each.row.number for each in given])
         self._go_on(place, use_case)
         self._remember_missing(use_case, index, rejected)
         return [each.file for each in given]
@@ -432,7 +428,7 @@ class Indexes:
         self._rejected.explain(index, explanation)
 
 
-def _kept(index: str, given: _Given, *, is_complete: bool) -> bytes:
+def _kept(index: str, given: _Given, *, is_complete: bool, is_repeated: bool) -> bytes:
     """Return a row as `read_row` reads it."""
     content = {
         "index": index,
@@ -441,6 +437,7 @@ def _kept(index: str, given: _Given, *, is_complete: bool) -> bytes:
         "inode": inode_of(given.status),
         "mark": mark_of_file(given.status) if is_complete else None,
         "sidecar": json.loads(given.row.sidecar),
+        "is_repeated": is_repeated,
     }
     return json.dumps(content).encode()
 

@@ -199,6 +199,8 @@ class Judge:
             )
         if letter.row is not None:
             letter.sidecar = read_sidecar(letter.row.sidecar)
+            if letter.row.is_repeated:
+                raise _repeated_row()
         elif letter.sidecar_status is not None:
             _take_sidecar(folder, name + SIDECAR_SUFFIX, letter.sidecar_status, letter)
         size_bytes = letter.status.st_size
@@ -464,6 +466,15 @@ def _check_unchanged(descriptor: int, status: os.stat_result) -> None:
 def _check_same(found: os.stat_result, status: os.stat_result) -> None:
     if FileIdentity.of(found) != FileIdentity.of(status):
         raise FileNotFoundError(errno.ENOENT, "changed while being read")
+
+
+def _repeated_row() -> Rejection:
+    return Rejection(
+        "index_repeated",
+        "An index with the same rows was read in the last week, and its row was used for another file.",
+        "See whose the file is. If the row is right, put it back: meshctl redrop NAME. Else drop it with the"
+        " index that was written for it; the date of the document tells two apart.",
+    )
 
 
 def _not_a_file(status: os.stat_result) -> Rejection:

@@ -94,7 +94,10 @@ class Attachment(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeptRow:
-    """A row that waits for its file: where it is kept, and which file of which index it is."""
+    """A row that waits for its file: where it is kept, and which file of which index it is.
+
+    `is_repeated` if it was used before, in an index with the same rows, for another file.
+    """
 
     path: str
     index: str
@@ -103,6 +106,7 @@ class KeptRow:
     inode: tuple[int, ...]
     mark: tuple[int, ...] | None
     sidecar: bytes
+    is_repeated: bool = False
 
     def is_for(self, status: os.stat_result) -> bool:
         """True if a file is the one that lay beside the index, and as it was if it was complete then."""
@@ -131,6 +135,7 @@ def read_row(path: str) -> KeptRow:
         tuple(held["inode"]),
         None if held["mark"] is None else tuple(held["mark"]),
         json.dumps(held["sidecar"]).encode(),
+        held["is_repeated"],
     )
 
 
@@ -142,7 +147,8 @@ class Letter:
     index row that stands for its sidecar, `place` its own folder, once it was taken. Of HL7 v2, `document` is
     what is sent, and `numbers` are the sending system's for it and for one that it replaces; of CDA, its
     tracking id. `taken_back` is the document that it takes back, if it does. `use_case` is that of the folder
-    it was dropped into, `named_use_case` that of its sidecar, if that is one.
+    it was dropped into, `named_use_case` that of its sidecar, if that is one. `came_first` are the names of
+    those parts that came before it, once that was looked at.
     """
 
     message_id: str
@@ -164,6 +170,7 @@ class Letter:
     taken_back: Origin | None = None
     named_use_case: str | None = None
     place: "LetterFolder | None" = None
+    came_first: frozenset[str] | None = None
 
     @property
     def identity(self) -> FileIdentity:

@@ -236,7 +236,7 @@ class Outbox:
             return True
         if left <= 0:
             return False
-        if path not in self._waiting:
+        if self._waiting.get(path) != letter.identity:
             self._log_waiting(letter)
         self._waiting[path] = letter.identity
         # An attachment that has come is complete only after its quiet time.

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -302,9 +303,10 @@ def test_a_great_many_rows(site: Site) -> None:
     check_invariants(site)
 
 
-def test_yesterdays_index_takes_no_file_of_today(site: Site) -> None:
-    """A system sends it again, to the last byte, while scans of the same names wait for their own."""
-    yesterday = _csv(_row(1), _row(2))
+@pytest.mark.parametrize("form", [bytes, lambda data: data.replace(b"\r\n", b"\n") + b"\n"])
+def test_yesterdays_index_takes_no_file_of_today(site: Site, form: Callable[[bytes], bytes]) -> None:
+    """A system sends it again while scans of the same names wait for their own: a person has to look."""
+    yesterday = _csv(_row(1), _row(2), _row(3))
     _place(site, 1, 2)
     _index(site, yesterday)
     with site.daemon() as daemon:
@@ -312,17 +314,34 @@ def test_yesterdays_index_takes_no_file_of_today(site: Site) -> None:
     others = [pdf("another patient"), pdf("a third")]
     for number, data in enumerate(others, start=1):
         site.place(f"{number}.pdf", data, folder="send-document")
-    _index(site, yesterday)
+    _place(site, 3)
+    _index(site, form(yesterday))
     with site.daemon() as daemon:
-        daemon.wait_for_event("file.index_rows_refused")
-        assert len(site.stems()) == 2
-        _index(site, _csv(_row(3, "1.pdf"), _row(4, "2.pdf")), "own.index.csv")
+        # What yesterday lacked goes now.
+        daemon.wait_for_pairs(3)
+        daemon.wait_for_event("message.rejected", 2)
+        codes = {line.values["code"] for line in site.events("message.rejected")}
+        assert site.meshctl("redrop", "1.pdf").exit_code == 0
         daemon.wait_for_pairs(4)
 
-    assert {one["code"] for one in _explanation(site)["rows"]} == {"index_repeated"}
+    assert codes == {"index_repeated"}
     sent = {document_in(site.payload(stem)): site.control(stem).to_dts.split("_")[1] for stem in site.stems()}
-    assert [sent[data] for data in others] == [synthetic_nhs_number(3), synthetic_nhs_number(4)]
+    assert sent[others[0]] == synthetic_nhs_number(1)
+    assert others[1] not in sent
     check_invariants(site)
+
+
+def test_a_batch_that_was_rejected_may_come_again(site: Site) -> None:
+    """Once what was wrong has been mended, with the very index that it had."""
+    columns = ("file", "patient.nhs_number", "patient.date_of_birth", "patient.surname", "use_case")
+    data = _csv(("1.pdf", "", "", "", "nowhere"), ("2.pdf", "", "", "", "nowhere"), columns=columns)
+    for count in (2, 4):
+        _place(site, 1, 2)
+        _index(site, data)
+        with site.daemon() as daemon:
+            daemon.wait_for_event("message.rejected", count)
+
+    assert {each.content["code"] for each in site.explanations()} == {"use_case_unknown"}
 
 
 def test_a_batch_that_comes_again_is_a_repeat(site: Site) -> None:
