@@ -26,7 +26,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.states import State
 from meshctl.outbound.document import Origin, replaced_message_id
-from meshctl.outbound.hl7 import SentDocument
+from meshctl.outbound.hl7_versions import SentDocument
 from meshctl.payload.sidecar import Sidecar
 
 _T = TypeVar("_T")

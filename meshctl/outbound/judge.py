@@ -38,7 +38,8 @@ from meshctl.outbound.document import (
     document_cautions,
 )
 from meshctl.outbound.earlier import EarlierMessages
-from meshctl.outbound.hl7 import Unpacked, named, unpacked, with_earlier
+from meshctl.outbound.hl7 import Unpacked, unpacked
+from meshctl.outbound.hl7_versions import named, with_earlier
 from meshctl.outbound.letter import (
     Attachment,
     FileIdentity,
