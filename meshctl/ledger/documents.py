@@ -16,7 +16,7 @@ WITH RECURSIVE found (message_id) AS (
     UNION SELECT later.message_id FROM found JOIN messages AS later ON later.replaces = found.message_id
 )
 SELECT message_id, state, document_id, patient_key, content_key, coalesce(answered_by, to_mailbox),
-    to_mailbox, written_at, replaces, coalesce(number_key, ?1) != ?1,
+    to_mailbox, written_at, replaces, result_key, is_edit, coalesce(number_key, ?1) != ?1,
     state = 'failed' AND coalesce(reason_event, '') = 'WITHDRAW'
 FROM found JOIN messages USING (message_id) WHERE state != 'rejected' ORDER BY number DESC
 """
@@ -95,6 +95,9 @@ class NumberedMessage:
     """The one that it was addressed to, if not by endpoint lookup."""
     written_at: str | None
     replaces: str | None
+    result_key: bytes | None
+    is_edit: int
+    """True if its message said that it is a later version of a document."""
     has_other_number: int
     """True if it only replaces one with the number that was asked for, and has another number itself."""
     is_withdrawn: int

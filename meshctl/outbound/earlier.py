@@ -54,18 +54,16 @@ class EarlierMessages:
         )
 
     def of_number(
-        self, number: str, nhs_number: str | None = None, content: str | None = None
+        self, number: str, nhs_number: str | None = None, origin: Origin | None = None
     ) -> Sequence[SentDocument]:
         """Return the documents of a number, and those that replaced them, newest first.
 
-        Only what was sent and has not failed, or was withdrawn.
-
-        `nhs_number` and `content` are those of the document that they are compared with.
+        `nhs_number` and `origin` are those of the document that they are compared with.
         """
 
         def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[SentDocument]:
             wanted = patient_key(keys, nhs_number)
-            content_key = None if content is None else keys.of(content)
+            compared = origin_of(origin, keys)
             documents = numbered_messages(connection, keys.of(number))
             # One that failed may have been sent again, as the message that it was.
             sent = {one.message_id: is_under_way(connection, keys.of(one.document_id)) for one in documents}
@@ -73,17 +71,20 @@ class EarlierMessages:
                 SentDocument(
                     one.message_id,
                     is_of_patient=one.patient_key == wanted,
-                    is_same_content=one.content_key == content_key,
+                    is_same_content=one.content_key == compared.get("content_key"),
                     is_queued=one.state is State.QUEUED,
                     mailbox=one.mailbox,
                     to_mailbox=one.to_mailbox,
                     written_at=None if one.written_at is None else instant(one.written_at),
                     replaces=one.replaces,
                     has_other_number=bool(one.has_other_number),
-                    is_withdrawn=not sent[one.message_id],
+                    is_withdrawn=bool(one.is_withdrawn) and not sent[one.message_id],
+                    has_failed=not (sent[one.message_id] or one.is_withdrawn),
+                    content=one.content_key or b"",
+                    is_same_result=one.result_key == compared.get("result_key"),
+                    is_edit=bool(one.is_edit),
                 )
                 for one in documents
-                if sent[one.message_id] or one.is_withdrawn
             ]
 
         return self._ask(ask) or ()
@@ -133,6 +134,7 @@ def origin_of(origin: Origin | None, keys: Keys) -> dict[str, Any]:
         "number_key": origin.number,
         "replaced_key": origin.replaced_number,
         "content_key": origin.content,
+        "result_key": origin.result,
     }
     hashes = {name: keys.of(value) if value else None for name, value in of.items()}
-    return {**hashes, "written_at": origin.written_at}
+    return {**hashes, "is_edit": origin.is_edit, "written_at": origin.written_at}

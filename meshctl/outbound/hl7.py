@@ -82,7 +82,14 @@ def unpacked(file: Hl7File, given: Sidecar, settings: Settings, now: datetime) -
     return Unpacked(
         letter.document,
         _merged(letter, given),
-        Origin(letter.number, letter.replaced_number, _content(letter), written_at),
+        Origin(
+            letter.number,
+            letter.replaced_number,
+            _content(letter),
+            written_at,
+            result=letter.result,
+            is_edit=letter.is_edit,
+        ),
         letter.replaces_same,
         letter.is_replacement,
         letter.is_report,

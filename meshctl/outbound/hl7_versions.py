@@ -10,13 +10,18 @@ from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
 from meshctl.errors import Rejection
-from meshctl.outbound.document import Caution
+from meshctl.outbound.document import Caution, Origin
 from meshctl.outbound.hl7 import Unpacked
 from meshctl.payload.hl7_state import WithdrawnRejection
 from meshctl.payload.sidecar import Sidecar, laid_over, value_at
 
 OTHER_PATIENT: Final = "hl7_other_patient"
 """The code of a caution: a document of the same number went to the practice of another patient."""
+
+WHICH_CORRECTED: Final = "hl7_which_corrected"
+"""The code of a caution: which of several results is corrected, is not certain."""
+
+_SHOWN: Final = 5
 
 
 class SentDocument(NamedTuple):
@@ -34,21 +39,40 @@ class SentDocument(NamedTuple):
     """True if it only replaces one with the number that was asked for, and has another number itself."""
     is_withdrawn: bool
     """True if it was taken back out of OUT, so the practice does not have it."""
+    has_failed: bool
+    """True if it did not arrive, and was not sent again as it was."""
+    content: bytes
+    """A keyed hash, the same for two documents with the same content."""
+    is_same_result: bool
+    is_edit: bool
+    """True if its message said that it is a later version of a document."""
+
+    @property
+    def is_there(self) -> bool:
+        """True if the practice has it, or will."""
+        return not (self.is_withdrawn or self.has_failed)
 
 
 class Earlier(Protocol):
     """Finds documents by their numbers."""
 
     def of_number(
-        self, number: str, nhs_number: str | None = None, content: str | None = None
+        self, number: str, nhs_number: str | None = None, origin: Origin | None = None
     ) -> Sequence[SentDocument]:
-        """Return those that were sent, or withdrawn, and those that replaced them, newest first.
+        """Return those that were handed over, and those that replaced them, newest first.
 
-        They are compared with the document of this patient and content.
+        They are compared with the document of this patient and origin.
         """
 
     def taken_back(self, number: str, nhs_number: str) -> tuple[str, datetime | None] | None:
         """Return the message that took a patient's document back, and when it was written; else None."""
+
+
+class _Choice(NamedTuple):
+    """Which document is replaced, if one is, and what a person should know of that."""
+
+    earlier: SentDocument | None
+    cautions: Sequence[Caution] = ()
 
 
 def with_earlier(found: Unpacked, earlier_messages: Earlier) -> Unpacked:
@@ -60,14 +84,36 @@ def with_earlier(found: Unpacked, earlier_messages: Earlier) -> Unpacked:
     if value_at(found.sidecar, "document.replaces") is not None:
         return found
     of_number = _at_same_place(found, found.origin.number, earlier_messages)
-    own = [one for one in of_number if not one.is_withdrawn]
+    own = [one for one in of_number if one.is_there]
     of_replaced = _at_same_place(found, found.origin.replaced_number, earlier_messages)
-    parents = [one for one in of_replaced if not one.is_withdrawn]
+    parents = [one for one in of_replaced if one.is_there]
     is_again = _check_not_sent(found, own)
     if found.sidecar.resend_of is None:
         _check_not_withdrawn(of_number)
         _check_not_taken_back(found, earlier_messages)
-    earlier, cautions = None, list(found.cautions)
+        _check_right_patient(found, [*own, *parents])
+    if found.is_report:
+        choice = _of_results(found, of_number, is_again=is_again)
+    else:
+        choice = _of_documents(found, own, parents, is_again=is_again)
+    earlier, cautions = choice.earlier, [*found.cautions, *choice.cautions]
+    known = own or parents
+    if known and not known[0].is_of_patient:
+        cautions.append(_other_patient(known[0].message_id))
+    elif earlier is None and found.is_replacement and not choice.cautions:
+        cautions.append(_NONE_REPLACED)
+    sidecar = found.sidecar if earlier is None else _replacing(found.sidecar, earlier.message_id)
+    return replace(found, sidecar=sidecar, cautions=tuple(cautions))
+
+
+def _of_documents(
+    found: Unpacked, own: Sequence[SentDocument], parents: Sequence[SentDocument], *, is_again: bool
+) -> _Choice:
+    """Choose what a document replaces: one of its own number, else of the number that it names.
+
+    Raises Rejection `hl7_replaced`.
+    """
+    earlier, cautions = None, []
     if found.replaces_same and not is_again:
         earlier = _newest_of_patient(own)
         if earlier is not None and found.is_new:
@@ -83,15 +129,43 @@ def with_earlier(found: Unpacked, earlier_messages: Earlier) -> Unpacked:
             cautions.append(_replaced_before(earlier))
     if earlier is not None:
         _check_not_older(found, [earlier, *own, *parents])
-    known = own or parents
-    if known and not known[0].is_of_patient:
-        cautions.append(_other_patient(known[0].message_id))
-    elif earlier is None and found.is_replacement:
-        cautions.append(_NONE_REPLACED)
-    elif earlier is None and found.is_report and not is_again and (beside := _newest_of_patient(own)):
-        cautions.append(_beside(beside.message_id))
-    sidecar = found.sidecar if earlier is None else _replacing(found.sidecar, earlier.message_id)
-    return replace(found, sidecar=sidecar, cautions=tuple(cautions))
+        if not found.origin.is_edit:
+            _check_not_before_edit(found, [one for one in own if one.is_of_patient and one.is_edit])
+    return _Choice(earlier, cautions)
+
+
+def _of_results(found: Unpacked, of_number: Sequence[SentDocument], *, is_again: bool) -> _Choice:
+    """Choose what a report replaces: a correction the one report of its order that it can mean, others none.
+
+    An order may have several results, and each of them a report. Raises Rejection `hl7_replaced`.
+    """
+    others = [one for one in of_number if one.is_of_patient and not one.is_same_content]
+    there = [one for one in others if one.is_there]
+    same = [one for one in others if one.is_same_result]
+    edits = [one for one in same if one.is_there and one.is_edit]
+    if found.is_replacement:
+        _check_not_older(found, edits)
+    elif found.sidecar.resend_of is None:
+        _check_not_before_edit(found, edits)
+    if not found.is_replacement:
+        return _Choice(None, [_beside(there[0].message_id)] if there and not is_again else ())
+    replaced = {one.replaces for one in others}
+    current = [one for one in there if one.message_id not in replaced]
+    meant = [one for one in current if one.is_same_result]
+    if len(meant) == 1:
+        # One that never arrived may be another result, which is the one that is corrected.
+        at = same.index(meant[0])
+        gone = [
+            one
+            for number, one in enumerate(same)
+            if not (one.is_there or one.message_id in replaced or one.content == meant[0].content)
+            # What was sent before a correction is what that one has corrected.
+            and not (meant[0].is_edit and number > at)
+        ]
+        if not gone:
+            _check_not_older(found, meant)
+            return _Choice(meant[0])
+    return _Choice(None, [_which(meant or current)] if current else ())
 
 
 def _at_same_place(found: Unpacked, number: str | None, earlier: Earlier) -> Sequence[SentDocument]:
@@ -101,7 +175,7 @@ def _at_same_place(found: Unpacked, number: str | None, earlier: Earlier) -> Seq
     """
     if number is None:
         return ()
-    sent = earlier.of_number(number, _nhs_number(found), found.origin.content)
+    sent = earlier.of_number(number, _nhs_number(found), found.origin)
     to_mailbox = (found.sidecar.to_mailbox or "").upper()
     return [one for one in sent if (one.to_mailbox or "").upper() == to_mailbox]
 
@@ -156,6 +230,51 @@ def _check_not_older(found: Unpacked, versions: Iterable[SentDocument]) -> None:
                 f" as {one.message_id}.",
                 "Nothing needs to be done if an old version came late. If it is to replace the other, add a"
                 f' sidecar with "document": {{"replaces": "{one.message_id}"}}.',
+            )
+
+
+def _check_right_patient(found: Unpacked, versions: Iterable[SentDocument]) -> None:
+    """Raise Rejection for a document that a later version has put right: it was about the wrong patient.
+
+    That one was written later, or is an edit of this one, and this one not certainly later than it.
+    """
+    written_at = found.origin.written_at
+    for one in versions:
+        if one.is_of_patient:
+            continue
+        if written_at is None or one.written_at is None or written_at == one.written_at:
+            is_older = one.is_edit and not found.origin.is_edit
+        else:
+            is_older = written_at < one.written_at
+        if is_older:
+            raise Rejection(
+                "hl7_replaced",
+                "The HL7 message brings an older version of a document (by MSH-7, or as it was first written)"
+                f" than the one that was sent as {one.message_id}, and that one is about another patient.",
+                "See in the sending system whose document it is. Nothing needs to be done if the patient was"
+                " corrected; if both are right, drop this one as a PDF with a sidecar, and if the other is"
+                " wrong, tell its practice: MESH cannot take it back.",
+            )
+
+
+_FURTHER: Final = "If it is a further result, drop it as a PDF with a sidecar."
+
+
+def _check_not_before_edit(found: Unpacked, edits: Iterable[SentDocument]) -> None:
+    """Raise Rejection for what is no later version by its message, where one was sent.
+
+    It must be certain that it was written later than that: equal times do not say which came first.
+    """
+    written_at = found.origin.written_at
+    for one in edits:
+        if written_at is None or one.written_at is None or written_at <= one.written_at:
+            further = f" {_FURTHER}" if found.is_report else ""
+            raise Rejection(
+                "hl7_replaced",
+                "The HL7 message brings a document as it was first written, and a later version of it was"
+                f" sent as {one.message_id}; this one is not certainly newer (MSH-7).",
+                "Nothing needs to be done if the first version came late. If it is to replace the other, add"
+                f' a sidecar with "document": {{"replaces": "{one.message_id}"}}.{further}',
             )
 
 
@@ -233,6 +352,24 @@ def _beside(message_id: str) -> Caution:
     )
 
 
+def _which(results: Sequence[SentDocument]) -> Caution:
+    return Caution(
+        "The HL7 message corrects a result (OBX-11 or OBR-25 C), and which one is not certain, so it replaces"
+        f" none. Of its order {_names(results)} sent.",
+        "See in the sending system which one it corrects, and tell the practice, where that one is still"
+        " valid.",
+        WHICH_CORRECTED,
+    )
+
+
+def _names(documents: Sequence[SentDocument]) -> str:
+    """Return the ids of some messages, with "was" or "were"."""
+    words = [one.message_id for one in documents[:_SHOWN]]
+    if len(documents) > len(words):
+        words.append(f"{len(documents) - len(words)} more")
+    return f"{words[0]} was" if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]} were"
+
+
 def _other_patient(message_id: str) -> Caution:
     return Caution(
         f"A document with the number of this one was sent before about another patient, as {message_id}.",
@@ -248,7 +385,7 @@ def named(taken: WithdrawnRejection, earlier: Earlier) -> Rejection:
     """
     if taken.number is None:
         return Rejection(taken.code, f"{taken.text} It gives no number of the document.", taken.advice)
-    known = [one for one in earlier.of_number(taken.number) if not one.is_withdrawn]
+    known = [one for one in earlier.of_number(taken.number) if one.is_there]
     if not known:
         text = f"{taken.text} None was found under exactly its number among those that were sent from here."
         return Rejection(taken.code, text, f"{_NOT_FOUND} {taken.advice}")

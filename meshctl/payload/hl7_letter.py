@@ -28,7 +28,7 @@ from meshctl.payload.hl7_state import (
     order_of,
 )
 from meshctl.payload.hl7_v2 import Message, Parts, Segment, one_line, text_of, whole_text
-from meshctl.payload.hl7_values import instant_of, number_of, number_of_report, written_at
+from meshctl.payload.hl7_values import instant_of, number_of, number_of_report, result_of, written_at
 from meshctl.payload.sidecar import SDS_USER_ID
 
 
@@ -39,9 +39,10 @@ class Hl7Letter:
     `values` are those of sidecar keys, by name with dots. `missing` has the rejections that are due for keys
     that no sidecar gives. `number` identifies the document at its sender, `replaced_number` an earlier one
     that it replaces; they are no use to anybody but as keyed hashes. `written_at` is when the sending system
-    wrote the message, None where that is not certain. `is_dated` if the date is the document's own and not
-    that of its message. `type_codes` are those of the document's type, as the sending system writes them.
-    `replaces_same` is true if a document of the same number is replaced by it.
+    wrote the message, None where that is not certain; `result` says which result of its order a report is
+    about. `is_edit` if the message says that it brings a later version of a document. `is_dated` if the date
+    is the document's own and not that of its message. `type_codes` are those of the document's type, as the
+    sending system writes them. `replaces_same` is true if a document of the same number is replaced by it.
     """
 
     kind: str
@@ -57,6 +58,8 @@ class Hl7Letter:
     replaces_same: bool
     is_replacement: bool
     is_report: bool
+    result: str | None
+    is_edit: bool
     doubts: tuple[Doubt, ...] = ()
 
 
@@ -122,6 +125,8 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
         replaces_same=is_corrected if is_report else event != "T06",
         is_replacement=is_replacement,
         is_report=is_report,
+        result=result_of(message, order, carriers) if is_report else None,
+        is_edit=is_replacement or event == "T08",
         doubts=tuple(doubts),
     )
 

@@ -1,6 +1,7 @@
 """Values of an HL7 v2 message that stand for something: time stamps, and the numbers of documents. Pure."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -95,6 +96,21 @@ def number_of_report(message: Message, order: Segment) -> str | None:
     An order may have several reports, of histology and of cytology say.
     """
     number = number_of(message, message.parts(order, 3))
-    kind = message.parts(order, 4)
-    what = next(filter(None, (whole_text(kind, component) for component in (1, 4, 2, 5))), "")
-    return number and f"{number}\x1e{what}"
+    return number and f"{number}\x1e{_what(message.parts(order, 4))}"
+
+
+def result_of(message: Message, order: Segment, carriers: Sequence[Segment]) -> str:
+    """Return which result of its order a report is about: what was found (OBX-3, 4), and in what (OBR-7).
+
+    A correction has the same; when it was reported (OBR-22) has changed.
+    """
+    first = carriers[0]
+    # Over several OBX it counts the parts of the document; a 1 alone says no more than nothing.
+    part = "" if len(carriers) > 1 else message.text(first, 4)
+    taken = next(filter(None, map(instant_of, (message.text(order, 7), message.text(first, 14)))), "")
+    return "\x1e".join((_what(message.parts(first, 3)), "" if part == "1" else part, taken))
+
+
+def _what(kind: Parts) -> str:
+    """Return a code, or without one the name that stands in its place."""
+    return next(filter(None, (whole_text(kind, component) for component in (1, 4, 2, 5))), "")

@@ -198,18 +198,6 @@ def test_a_sidecar_says_itself_what_is_replaced(site: Site) -> None:
     assert version_of(site, second)[0] == value_in(site, other, "identifier/value")
 
 
-def test_a_result_is_replaced_by_a_correction_alone(site: Site) -> None:
-    """Further reports of one order are documents of their own."""
-    first = send(site, oru())
-    second = send(site, oru(obx=[{5: ed(pdf("another"))}]))
-    third = send(site, oru(obx=[{5: ed(pdf("corrected")), 11: "C"}]))
-
-    assert version_of(site, second) == (None, "1")
-    assert [entry.values["text"] for entry in site.events("message.warning") if first in entry.values["text"]]
-    assert version_of(site, third) == (value_in(site, second, "identifier/value"), "2")
-    assert why_refused(site, oru(obx=[{5: ed(pdf("corrected"))}]))["code"] == "hl7_already_sent"
-
-
 @pytest.mark.parametrize(("event", "is_told"), [("T02", True), ("T08", False)])
 def test_a_new_document_with_a_known_number_is_told(site: Site, event: str, is_told: bool) -> None:
     """Some systems number visits, and not documents."""
@@ -588,3 +576,42 @@ def test_the_ledger_knows_no_number(site: Site) -> None:
     assert len(site.messages()[stem]["number_key"]) == 16
     for file in site.state.iterdir():
         assert b"DOCUMENT-4711" not in file.read_bytes()
+
+
+# Originals, and edits of them.
+
+
+@pytest.mark.parametrize("stamp", ["202611201030", "20261120", ""])
+@pytest.mark.parametrize("event", ["T02", "T04"])
+def test_an_original_that_may_be_older_replaces_no_edit(site: Site, event: str, stamp: str) -> None:
+    """Equal times, or none, do not say which came first; the events do."""
+    edit = send(site, numbered(2, "T08", msh={7: stamp}, txa={12: "DOC1^RXX"}))
+
+    refused = why_refused(site, numbered(1, event, msh={7: stamp}, txa={12: "DOC1^RXX"}))
+
+    assert (refused["code"], edit in refused["text"]) == ("hl7_replaced", True)
+    assert f'{{"replaces": "{edit}"}}' in refused["advice"]
+
+
+def test_an_original_that_is_certainly_later_replaces_an_edit(site: Site) -> None:
+    """Some systems write every version as new."""
+    edit = send(site, of_minute(0, 1, "T08"))
+    later = send(site, of_minute(1, 2, "T02"))
+
+    assert version_of(site, later) == (value_in(site, edit, "identifier/value"), "2")
+
+
+@pytest.mark.parametrize(("edit_minute", "minute"), [(30, 0), (10, 10)])
+@pytest.mark.parametrize("event", ["T08", "T10"])
+def test_an_original_about_the_wrong_patient_is_not_sent_after_its_correction(
+    site: Site, event: str, edit_minute: int, minute: int
+) -> None:
+    """The right patient's practice has the letter already."""
+    own = {12: "DOC2^RXX", 13: "DOC1^RXX"} if event == "T10" else {}
+    right = send(site, of_minute(edit_minute, 2, event, txa=own, pid={3: f"{OTHER}^^^NHS^NH"}))
+
+    refused = why_refused(site, of_minute(minute, 1))
+
+    assert (refused["code"], right in refused["text"]) == ("hl7_replaced", True)
+    assert "about another patient" in refused["text"]
+    assert len(site.stems()) == 1
