@@ -1,6 +1,7 @@
 """Read what the ledger knows of documents: those of a number, the versions of one, what was taken back."""
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,13 +32,38 @@ SELECT 1 FROM messages
 WHERE number IN (SELECT number FROM message_references WHERE reference_key = substr(?, 1, 8))
     AND state NOT IN ('rejected', 'failed') LIMIT 1
 """
-_LATER_VERSION = """
-SELECT later.message_id FROM messages AS own JOIN messages AS later ON later.number > own.number
-WHERE own.message_id = ? AND later.state NOT IN ('rejected', 'failed')
-    AND later.patient_key IS own.patient_key AND (later.number_key = own.number_key
-        OR later.replaced_key = own.number_key OR later.replaces = own.message_id)
-    AND coalesce(later.resend_of, '') != own.message_id
-ORDER BY later.number DESC LIMIT 1
+# A later version of a document went the same way, about the same patient. Of one number each replaces the one
+# before; not a result, nor an addendum, of which only an edit does, and of the same result alone.
+_VERSIONS = """
+SELECT first.message_id, first.number, first.document_id, first.document_version, first.is_edit,
+    first.content_key, first.content_key IS NOT later.content_key,
+    later.message_id, later.number, later.resend_of, later.result_key
+FROM messages AS first JOIN messages AS later ON later.number > first.number
+WHERE {} AND later.patient_key IS first.patient_key
+AND upper(coalesce(later.to_mailbox, '')) = upper(coalesce(first.to_mailbox, ''))
+AND ((substr(later.number_key, 1, 8) = substr(first.number_key, 1, 8)
+        AND later.number_key = first.number_key
+        AND (later.result_key IS NULL OR (later.is_edit AND later.result_key = first.result_key)))
+    OR (substr(later.replaced_key, 1, 8) = substr(first.number_key, 1, 8)
+        AND later.replaced_key = first.number_key AND later.result_key IS NULL)
+    OR {})
+"""
+_LATER = _VERSIONS.format("first.message_id = ?1", "later.replaces = ?1")
+_EARLIER = _VERSIONS.format("later.message_id = ?1", "0")
+_REPLACED = "SELECT replaces FROM messages WHERE message_id = ? AND replaces IS NOT NULL"
+_SENT_AGAIN = """
+WITH RECURSIVE chain (message_id) AS (VALUES (?)
+    UNION SELECT resend_of FROM chain JOIN messages USING (message_id) WHERE resend_of IS NOT NULL)
+SELECT message_id FROM chain
+"""
+# One that failed may have been sent again, with the same ids in its payload.
+_IS_THERE = """
+SELECT 1 FROM messages AS own WHERE own.message_id = ?1 AND state NOT IN ('rejected', 'failed')
+UNION ALL SELECT 1 FROM messages AS own JOIN message_references AS its ON its.number = own.number
+    JOIN message_references AS same ON same.reference_key = its.reference_key
+    JOIN messages AS other ON other.number = same.number
+    WHERE own.message_id = ?1 AND other.state NOT IN ('rejected', 'failed')
+LIMIT 1
 """
 _NEWEST_WITH_NUMBER = """
 SELECT message_id FROM messages
@@ -141,10 +167,85 @@ def newest_with_reference(connection: sqlite3.Connection, reference_key: bytes) 
     return None if row is None else str(row[0])
 
 
-def later_version(connection: sqlite3.Connection, message_id: str) -> str | None:
-    """Return the newest message that was sent with a later version of a message's document; else None."""
-    row = connection.execute(_LATER_VERSION, (message_id,)).fetchone()
-    return None if row is None else str(row[0])
+def later_version(
+    connection: sqlite3.Connection, message_id: str, waiting: Collection[str] = ()
+) -> str | None:
+    """Return the newest message that was sent with a later version of a message's document; else None.
+
+    `waiting` are messages that are about to be sent again. What a message sends again has its versions.
+    """
+    own = _sent_again(connection, message_id)
+    found: dict[str, int] = {}
+    to_do = list(own)
+    while to_do:
+        for *_, later, number, resend_of, _result in connection.execute(_LATER, (to_do.pop(),)):
+            if later not in found and later not in own and resend_of not in own:
+                found[later] = number
+                to_do.append(later)
+    there = _Waiting(connection, waiting)
+    return next((one for one in sorted(found, key=found.__getitem__, reverse=True) if there.has(one)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierVersion:
+    """An earlier version of a document: its message, the identifier of its Bundle, and its version."""
+
+    message_id: str
+    document_id: str
+    document_version: int
+
+
+def unlinked_version(
+    connection: sqlite3.Connection, message_id: str, waiting: Collection[str] = ()
+) -> EarlierVersion | None:
+    """Return the newest earlier version of a message's document that was sent, if it does not replace that.
+
+    None where it replaces that or a newer one, and where it is not certain of which result a report is an
+    edit. So it is where the earlier one had failed, and was sent again since. `waiting` is as in
+    `later_version`.
+    """
+    own = _sent_again(connection, message_id)
+    found: dict[str, tuple[int, EarlierVersion | None]] = {}
+    originals: set[bytes | None] = set()
+    to_do = list(own)
+    while to_do:
+        for row in connection.execute(_EARLIER, (to_do.pop(),)):
+            one, number, document_id, version, is_edit, content_key, is_other, *_, result_key = row
+            if one in found or one in own:
+                continue
+            to_do.append(one)
+            is_version = document_id is not None and is_other
+            found[one] = number, EarlierVersion(one, document_id, version) if is_version else None
+            if result_key is not None and not is_edit:
+                originals.add(content_key)
+    replaced = [row[0] for one in own for row in connection.execute(_REPLACED, (one,))]
+    if len(originals) > 1 or not found.keys() >= set(replaced):
+        # Of several results it is not known which one is meant; or a sidecar said what is replaced.
+        return None
+    after = max((found[one][0] for one in replaced), default=0)
+    there = _Waiting(connection, waiting)
+    for number, version in sorted(found.values(), key=lambda each: each[0], reverse=True):
+        if number > after and version is not None and there.has(version.message_id):
+            return version
+    return None
+
+
+def _sent_again(connection: sqlite3.Connection, message_id: str) -> tuple[str, ...]:
+    """Return a message and those that it sends again."""
+    return tuple(row[0] for row in connection.execute(_SENT_AGAIN, (message_id,)))
+
+
+class _Waiting:
+    """Tells which messages are at their practice, or will be: some are about to be sent again."""
+
+    def __init__(self, connection: sqlite3.Connection, waiting: Collection[str]) -> None:
+        self._connection = connection
+        self._waiting = {one for each in waiting for one in _sent_again(connection, each)}
+
+    def has(self, message_id: str) -> bool:
+        if message_id in self._waiting:
+            return True
+        return self._connection.execute(_IS_THERE, (message_id,)).fetchone() is not None
 
 
 def came_by_hl7(connection: sqlite3.Connection) -> bool:

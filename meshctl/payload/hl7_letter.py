@@ -40,9 +40,10 @@ class Hl7Letter:
     that no sidecar gives. `number` identifies the document at its sender, `replaced_number` an earlier one
     that it replaces; they are no use to anybody but as keyed hashes. `written_at` is when the sending system
     wrote the message, None where that is not certain; `result` says which result of its order a report is
-    about. `is_edit` if the message says that it brings a later version of a document. `is_dated` if the date
-    is the document's own and not that of its message. `type_codes` are those of the document's type, as the
-    sending system writes them. `replaces_same` is true if a document of the same number is replaced by it.
+    about, or that it is an addendum: of these only an edit replaces another. `is_edit` if the message says
+    that it brings a later version of a document. `is_dated` if the date is the document's own and not that of
+    its message. `type_codes` are those of the document's type, as the sending system writes them.
+    `replaces_same` is true if a document of the same number is replaced by it.
     """
 
     kind: str
@@ -85,6 +86,7 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
     is_corrected |= is_report and code_of(message, order, 25) == "C"
     dated = next(filter(None, map(instant_of, about.dates)), None)
     is_replacement = event == "T10" or is_corrected
+    is_addendum = event == "T06" and not is_corrected
     own, parent = about.numbers
     if own is not None and event == "T06" and parent in (None, own):
         # It is that of the document to which it adds, of which later versions must replace that alone.
@@ -117,15 +119,16 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
         values={key: value for key, value in values.items() if value is not None},
         missing=missing,
         number=own,
-        replaced_number=parent if is_replacement else None,
+        # What an addendum adds to stays valid, also when the addendum is corrected.
+        replaced_number=parent if is_replacement and event != "T06" else None,
         written_at=written_at(message),
         is_dated=dated is not None,
         type_codes=tuple(text_of(parts, 1) for parts in about.types),
         # An addendum replaces nothing, even if it has the number of the document that it is about.
-        replaces_same=is_corrected if is_report else event != "T06",
+        replaces_same=is_corrected if is_report else not is_addendum,
         is_replacement=is_replacement,
         is_report=is_report,
-        result=result_of(message, order, carriers) if is_report else None,
+        result=result_of(message, order, carriers) if is_report else _ADDENDUM if is_addendum else None,
         is_edit=is_replacement or event == "T08",
         doubts=tuple(doubts),
     )

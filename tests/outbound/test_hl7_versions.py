@@ -402,6 +402,20 @@ def test_later_versions_replace_the_document_and_not_its_addendum(site: Site, pa
     assert version_of(site, replaced) == (value_in(site, edited, "identifier/value"), "3")
 
 
+def test_a_correction_of_an_addendum_replaces_that_alone(site: Site) -> None:
+    """What the addendum adds to stays valid."""
+    send(site, of_minute(0, 1))
+    addendum = send(site, of_minute(1, 2, "T06", txa={12: "DOC2^RXX", 13: "DOC1^RXX"}))
+    corrected = mdm(
+        "T06",
+        msh={7: "20261120103002"},
+        txa={12: "DOC2^RXX", 13: "DOC1^RXX"},
+        obx=[{5: ed(pdf("corrected")), 11: "C"}],
+    )
+
+    assert version_of(site, send(site, corrected)) == (value_in(site, addendum, "identifier/value"), "2")
+
+
 def test_a_document_that_was_taken_back_before_it_came_is_refused(site: Site) -> None:
     """Unless its sender has written it again since, or it is another patient's."""
     cancelled = why_refused(site, mdm("T11", msh={7: "20261120103030"}, txa={12: "DOC1^RXX"}, obx=[]))
@@ -501,6 +515,22 @@ def test_an_old_version_is_not_sent_again_after_a_newer_one(site: Site) -> None:
         (1, True),
     ]
     assert [one.exit_code for one in forced] == [0, 0]
+
+
+def test_a_version_that_was_withdrawn_is_not_put_back_beside_an_earlier_one(site: Site) -> None:
+    """That had failed when it came, and was sent again since: the practice would have two valid versions."""
+    failed = send(site, of_minute(0, 1))
+    transfer(site, failed, fail=True)
+    site.run_once()
+    withdrawn = send(site, of_minute(1, 2, "T08"))
+    assert invoke(site, "withdraw", withdrawn).exit_code == 0
+    assert invoke(site, "resend", failed).exit_code == 0
+    site.run_once()
+
+    refused, forced = invoke(site, "redrop", withdrawn), invoke(site, "redrop", withdrawn, "--force")
+
+    assert (refused.exit_code, forced.exit_code) == (1, 0)
+    assert f"was sent again since, as {failed}" in refused.stderr
 
 
 def test_what_a_message_replaces_is_shown(site: Site) -> None:
