@@ -17,9 +17,8 @@ from meshctl.check.finding import Finding, Setup, error, listed, ok, warning
 from meshctl.check.rights import daemon_user
 from meshctl.platform import host, shell
 from meshctl.platform.common import MAY_READ, MAY_SEARCH, MAY_WRITE, Person
-from meshctl.settings.folders import used_folders
+from meshctl.settings.folders import secret_files, used_folders
 from meshctl.settings.load import open_command
-from meshctl.settings.secrets import secret_files
 
 _EVERYBODY: Final = Person("everybody", -1, -1, frozenset())
 _DROP: Final = MAY_WRITE | MAY_SEARCH

@@ -24,8 +24,7 @@ from meshctl.platform.access_lists import (
     service_sid,
 )
 from meshctl.platform.common import service_name
-from meshctl.settings.folders import used_folders
-from meshctl.settings.secrets import secret_files
+from meshctl.settings.folders import secret_files, used_folders
 from meshctl.settings.service_rights import Need, needs
 
 _ADMINS = "besides SYSTEM and administrators"

@@ -1,5 +1,6 @@
 """What the daemon writes with: its lock, ledger, key and clock, then log and metrics."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from meshctl.daemon.lock import holder_of, is_running
 from meshctl.daemon.obstacles import METRICS_PART, Obstacle, obstacles_of, read_obstacles
 from meshctl.errors import MeshctlError
 from meshctl.files.owner import ForeignFolderError, owner_of
+from meshctl.files.reading import advice_on
 from meshctl.ledger.database import (
     LEDGER_FORMAT,
     LEDGER_NAME,
@@ -266,10 +268,11 @@ def check_log(setup: Setup) -> Iterator[Finding]:
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_APPEND))
     except OSError as problem:
+        of_user = f"{_OUR_USER_ADVICE} If this is that user, {shell.let_write(file)}"
         yield error(
             "log",
             f"{who_we_are()} cannot append to the log {file}: {os.strerror(problem.errno or 0)}.",
-            f"{_OUR_USER_ADVICE} If this is that user, {shell.let_write(file)}",
+            of_user if problem.errno in (errno.EACCES, errno.EPERM) else advice_on(problem),
         )
     else:
         yield ok("log", f"The log {file} can be written.")

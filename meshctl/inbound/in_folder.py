@@ -83,6 +83,8 @@ class _Batch:
     next_looks: dict[str, NextLook] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     delivered: dict[str, ControlFile] = field(default_factory=dict)
+    # Of a message that the ledger has no acknowledgement of: which mailbox sent the first of this batch.
+    answered_by: dict[str, str] = field(default_factory=dict)
 
 
 class InFolder:
@@ -269,6 +271,8 @@ class InFolder:
     ) -> None:
         """Note what else an acknowledgement of a message calls for: log lines, and a response."""
         before = message.answered_by
+        if before is None and sender is not None:
+            before = batch.answered_by.setdefault(message.message_id, sender)
         if sender is not None and before not in (None, sender) and message.to_mailbox is None:
             notice = partial(self._notices.other_mailbox, name, message.message_id, sender, before or "")
             batch.notices.append(notice)

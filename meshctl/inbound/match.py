@@ -111,14 +111,17 @@ def decide_acknowledgement(
 
     `doubt_of` says why it cannot be about a message although that has the id: such a message never matches,
     and if there is no other, its doubt is the answer. The same payload sent again has the same ids. What
-    never arrived cannot have been acknowledged, so it gives way where there is another. Of a chain of
-    messages, each of which sends the one before it again, the newest at MESH was acknowledged.
+    never arrived cannot have been acknowledged, so it gives way where there is another. What went to the
+    mailbox by its name does not: what went to a practice by endpoint lookup gives way to that, unless one of
+    the two sends the other again. Of a chain of messages, each of which sends the one before it again, the
+    newest at MESH was acknowledged.
     """
     if not candidates:
         return Decision(None, Doubt.UNKNOWN_REFERENCE)
     fitting = [one for one in candidates if doubt_of(one) is None]
     if not fitting:
         return _undecided(doubt_of(candidates[0]) or Doubt.UNKNOWN_REFERENCE, candidates)
+    fitting = _addressed(fitting)
     arrived = fitting if len(fitting) == 1 else [one for one in fitting if not _never_arrived(one)]
     if len(arrived) == 1:
         return Decision(arrived[0])
@@ -127,6 +130,17 @@ def decide_acknowledgement(
     at_mesh = [one for one in arrived if one.state in AT_MESH]
     newest = max(at_mesh or arrived, key=lambda one: one.message_id)
     return Decision(newest, copies=tuple(one for one in at_mesh if one is not newest))
+
+
+def _addressed(fitting: Sequence[Candidate]) -> list[Candidate]:
+    """Return the messages that went to the mailbox by its name, and those resent; all where none did."""
+    named = [one for one in fitting if one.to_mailbox is not None]
+    ids, resent = {one.message_id for one in named}, {one.resend_of for one in named}
+    return [
+        one
+        for one in fitting
+        if not named or one.to_mailbox is not None or one.message_id in resent or one.resend_of in ids
+    ]
 
 
 def _is_chain(messages: Sequence[Candidate]) -> bool:

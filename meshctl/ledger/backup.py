@@ -126,7 +126,7 @@ def read_manifest(folder: Path, mailbox_id: str | None = None) -> Manifest:
         raise MeshctlError(
             f"{folder} is no complete back-up: it has no {MANIFEST_NAME}. Give one that meshctl backup made."
         ) from None
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise MeshctlError(
             f"{folder / MANIFEST_NAME} cannot be read as a back-up's. Take another back-up."
         ) from None

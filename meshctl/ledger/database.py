@@ -15,6 +15,7 @@ from pathlib import Path
 
 from meshctl.errors import MeshctlError
 from meshctl.files.mounts import FREE_SPACE, has_no_room
+from meshctl.platform import system
 
 LEDGER_NAME = "ledger.sqlite"
 """The ledger's name in the state folder."""
@@ -113,11 +114,22 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     missing = LedgerMissingError(f"There is no ledger at {path}. It is made when 'meshctl run' first starts.")
     if not path.exists():
         raise missing
+    if _cannot_change(path):
+        # SQLite would make files beside it.
+        return _open_existing(path, "mode=ro&immutable=1", missing)
     try:
         return _open_existing(path, "mode=ro", missing)
     except LedgerReadOnlyError:
         # A writer was killed while it wrote: its log is recovered, for which who may write is needed.
         return _open_existing(path, "mode=rw", missing)
+
+
+def _cannot_change(path: Path) -> bool:
+    """True if a ledger is whole by itself, on a file system that is mounted read-only."""
+    log = path.with_name(f"{path.name}-wal")
+    with suppress(OSError):
+        return system.is_read_only(path.parent) and (not log.exists() or not log.stat().st_size)
+    return False
 
 
 def _open_existing(path: Path, mode: str, missing: LedgerMissingError) -> sqlite3.Connection:
@@ -213,6 +225,10 @@ def translated(error: sqlite3.DatabaseError, path: Path) -> LedgerError:
     if ailment_of(error) is not Ailment.DAMAGED:
         kind = LedgerReadOnlyError if primary_code(error) == sqlite3.SQLITE_READONLY else LedgerError
         # SQLite says of a full disk that it fails, where it cannot make a file beside the ledger.
-        is_full = os.path.isdir(path.parent) and has_no_room(path.parent)
-        return kind(f"The ledger at {path} cannot be used: {error}.{f' {FREE_SPACE}' if is_full else ''}")
+        advice = ""
+        if os.path.isdir(path.parent) and has_no_room(path.parent):
+            advice = f" {FREE_SPACE}"
+        elif os.path.isdir(path.parent) and system.is_read_only(path.parent):
+            advice = " It is on a file system that is mounted read-only: mount it for writing."
+        return kind(f"The ledger at {path} cannot be used: {error}.{advice}")
     return LedgerDamagedError(f"The ledger at {path} is damaged: {error}.")

@@ -29,6 +29,7 @@ from meshctl.files import durable
 from meshctl.files.folder import Folder
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
+from meshctl.outbound.earlier_indexes import EarlierIndexes
 from meshctl.outbound.letter import (
     ROW_NAME,
     ChangedError,
@@ -84,6 +85,10 @@ _WHY_NOT: Final = {
         ),
         "Let the index come last, and drop it again with the file.",
     ),
+    "index_repeated": (
+        "The index is one that was read in the last week, and the file is another. The row is not used.",
+        "Drop the file with the index that was written for it; one with this row alone if that is right.",
+    ),
     "index_changed": (
         "Another file or folder was put in the place of the index while it was read.",
         "Drop the index again, as an ordinary file.",
@@ -128,6 +133,7 @@ class Indexes:
         # By the user who owns the index: what one says of a name takes nothing from another.
         self._missing: dict[int, dict[_Key, _Missed]] = {}
         self._held: dict[_Key, int] = {}
+        self._earlier = EarlierIndexes(services)
 
     def expand(self, beside: FolderNeighbours, name: str, data: bytes, identity: FileIdentity) -> list[str]:
         """Take an index whose bytes are `data`, and keep its rows; return the files that they are for.
@@ -139,6 +145,10 @@ class Indexes:
         rows = read_index(data, self._names.check_named)
         index = folder.status(name)
         given, rejected = self._match(rows, index, beside)
+        if self._earlier.was_read(use_case, data):
+            sent = self._earlier.were_sent(folder, [each.file for each in given])
+            rejected += [(each.row, _rejection("index_repeated")) for each in given if each.file not in sent]
+            given = [each for each in given if each.file in sent]
         files = {_EXPECTED: json.dumps([identity.size_bytes, identity.changed_ns]).encode()}
         for each in given:
             is_complete = beside.is_complete(each.file, each.status)
@@ -165,6 +175,8 @@ class Indexes:
         shown_name = mask_file_name(name)
         self._services.journal.info("file.index_read", file=shown_name, rows=len(rows), refused=len(rejected))
         self._hold(given, beside)
+        if given:
+            self._earlier.note_read(use_case, data)
         self._go_on(place, use_case)
         self._remember_missing(use_case, index, rejected)
         return [each.file for each in given]

@@ -58,9 +58,8 @@ from meshctl.outbound.names import (
     is_index,
     is_sidecar,
 )
-from meshctl.payload.facts import Reading
 from meshctl.payload.hl7_state import WithdrawnRejection
-from meshctl.payload.reader import KEPT_BYTES, load_content, read_content, read_payload
+from meshctl.payload.reader import KEPT_BYTES, Reading, load_content, read_content, read_payload
 from meshctl.payload.sidecar import Sidecar, check_content
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import shell, system
@@ -84,6 +83,10 @@ class Neighbours:
         """True if another letter names the same file as an attachment."""
         del letter, attachment
         return False
+
+    def check_own(self, letter: Letter) -> None:
+        """Raise Rejection if a sidecar or an attachment of a letter may be an earlier letter's."""
+        del letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,7 @@ class Judge:
         if letter.content is not None:
             letter.reading = read_content(letter.content)
         letter.attachments = tuple(self._attachments(folder, letter, beside))
+        beside.check_own(letter)
 
     def _compose(self, letter: Letter) -> None:
         if letter.sidecar and letter.reading:

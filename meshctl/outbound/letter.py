@@ -39,8 +39,9 @@ from meshctl.outbound.names import (
     words_to_mask,
 )
 from meshctl.outbound.recipient import IncompleteError
-from meshctl.payload.facts import Content, Reading
+from meshctl.payload.facts import Content
 from meshctl.payload.hl7_document import Hl7Document
+from meshctl.payload.reader import Reading
 from meshctl.payload.sidecar import Sidecar
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES
 from meshctl.platform import host, system
@@ -60,8 +61,8 @@ _PRIVATE = 0o700
 _ROW_BYTES = 2 * SIDECAR_BYTES
 
 
-class OtherSidecarError(Rejection):
-    """The sidecar beside a file may be that of an earlier file of its name; its own may still come."""
+class OfEarlierError(Rejection):
+    """What lies beside a file may belong to an earlier one; the file's own may still come in its place."""
 
 
 class FileIdentity(NamedTuple):
@@ -211,7 +212,7 @@ class Letter:
     @property
     def may_wait(self) -> bool:
         """True if a sidecar or an attachment that has not come yet could make it sendable."""
-        return self.may_get_sidecar or isinstance(self.rejection, (AttachmentMissingError, OtherSidecarError))
+        return self.may_get_sidecar or isinstance(self.rejection, (AttachmentMissingError, OfEarlierError))
 
     @property
     def contents(self) -> list[Attached]:

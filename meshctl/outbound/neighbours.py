@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from meshctl.outbound.judge import Neighbours
 from meshctl.outbound.letter import (
     FileIdentity,
     Letter,
-    OtherSidecarError,
+    OfEarlierError,
     attachment_names,
     is_of_one_owner,
 )
@@ -35,86 +35,94 @@ class Source(NamedTuple):
     use_case: str | None
 
 
-class _Taken(NamedTuple):
-    """The last letter of a name: its file, the hash of its sidecar if it had one, and when it was taken."""
+class _Left(NamedTuple):
+    """A part that a letter left with: which letter, the part's hash, None where it was missing, and when."""
 
-    file: str | FileIdentity
-    sidecar: bytes | None
+    letter: str | FileIdentity
+    content: str | None
     at_seconds: float
 
 
-class EarlierSidecars:
-    """With which sidecar the last letter of each name went; remembered for an hour, and until a restart.
+class EarlierLetters:
+    """With which sidecar and attachments letters have left; for an hour, until a restart or a reload.
 
-    Names are used again, and programs write a sidecar twice, or late: one that waits for a file may belong to
-    the letter that has left. Whoever writes a file first and then its sidecar never has that trouble.
+    Names are used again, and programs write a file twice, or late: a sidecar or an attachment that waits for
+    a letter may belong to one that has left. Whoever writes the letter first never has that trouble.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        # The oldest first.
-        self._taken: dict[tuple[str, str], _Taken] = {}
+        # By folder and name of the part, the oldest first.
+        self._left: dict[tuple[str, str], _Left] = {}
 
     def note_taken(self, folder: Folder, letter: Letter) -> None:
         """Note a letter that was taken from a folder."""
-        now, key = self._monotonic(), _key(folder, letter)
-        self._taken.pop(key, None)
+        parts: dict[str, str | None] = dict.fromkeys(attachment_names(letter.sidecar))
+        parts |= {each.name: each.reading.sha256 for each in letter.attachments}
         has_own = letter.sidecar_status is not None and letter.sidecar is not None
-        sidecar = _hash(letter.sidecar) if has_own and letter.sidecar is not None else None
-        self._taken[key] = _Taken(_file_of(letter), sidecar, now)
-        while self._taken:
-            oldest = next(iter(self._taken))
-            is_over = self._taken[oldest].at_seconds < now - _REMEMBERED_SECONDS
-            if not is_over and len(self._taken) <= _MOST_REMEMBERED:
-                break
-            del self._taken[oldest]
+        parts[letter.name + SIDECAR_SUFFIX] = _hash(letter.sidecar) if has_own else None
+        for name, content in parts.items():
+            key = folder.path, os.path.normcase(name)
+            self._left.pop(key, None)
+            self._left[key] = _Left(_file_of(letter), content, self._monotonic())
+        while self._left and (
+            len(self._left) > _MOST_REMEMBERED or self._is_over(next(iter(self._left.values())))
+        ):
+            del self._left[next(iter(self._left))]
 
-    def doubt(self, folder: Folder, letter: Letter) -> OtherSidecarError | None:
-        """Return why the sidecar beside a letter may be that of an earlier one; None where it is its own."""
-        sidecar, status = letter.sidecar, letter.sidecar_status
-        if sidecar is None or status is None or _says_which_file(sidecar):
-            return None
-        earlier = self._taken.get(_key(folder, letter))
-        if earlier is None or earlier.at_seconds < self._monotonic() - _REMEMBERED_SECONDS:
-            return None
-        if earlier.file == _file_of(letter) or not _came_first(folder, letter, status):
-            return None
-        if earlier.sidecar is None:
-            return _other_sidecar("which left without one, and may have come late")
-        is_of_one = sidecar.patient is not None or sidecar.document is not None
-        if is_of_one and earlier.sidecar == _hash(sidecar):
-            return _other_sidecar("whose sidecar said the very same, and may have been written twice")
-        return None
+    def check_own(self, folder: Folder, letter: Letter) -> None:
+        """Raise OfEarlierError if a sidecar or an attachment may be an earlier letter's. Raises OSError."""
+        sidecar, own = letter.sidecar, letter.name + SIDECAR_SUFFIX
+        if sidecar is None or letter.sidecar_status is None or sidecar.resend_of is not None:
+            return
+        # One that names nobody may be the same for all letters.
+        content = _hash(sidecar) if sidecar.patient or sidecar.document else ""
+        if sidecar.sha256 is None and self._may_have_left(folder, letter, own, content, [letter.name]):
+            raise _of_earlier(
+                "sidecar",
+                "sidecar",
+                "Have the program write sidecars after their files, with sha256, or use each name once.",
+            )
+        for each in letter.attachments:
+            if self._may_have_left(folder, letter, each.name, each.reading.sha256, [letter.name, own]):
+                raise _of_earlier(
+                    "attachment",
+                    "document_attachment",
+                    "Have the program write attachments last, or use each name once.",
+                )
+
+    def _may_have_left(
+        self, folder: Folder, letter: Letter, name: str, content: str | None, others: Sequence[str]
+    ) -> bool:
+        """True if a part is an earlier letter's, or was missing there, and came before the others of this."""
+        earlier = self._left.get((folder.path, os.path.normcase(name)))
+        if earlier is None or self._is_over(earlier) or earlier.letter == _file_of(letter):
+            return False
+        is_its = earlier.content in (None, content)
+        return is_its and all(_arrived_ns(folder, name) < _arrived_ns(folder, other) for other in others)
+
+    def _is_over(self, earlier: _Left) -> bool:
+        return earlier.at_seconds < self._monotonic() - _REMEMBERED_SECONDS
 
 
-def _key(folder: Folder, letter: Letter) -> tuple[str, str]:
-    return folder.path, os.path.normcase(letter.name)
-
-
-def _hash(sidecar: Sidecar) -> bytes:
-    return blake2b(sidecar.written(), digest_size=16).digest()
+def _hash(sidecar: Sidecar | None) -> str:
+    return blake2b(sidecar.written(), digest_size=16).hexdigest() if sidecar else ""
 
 
 def _file_of(letter: Letter) -> str | FileIdentity:
     return letter.sha256 or letter.identity
 
 
-def _says_which_file(sidecar: Sidecar) -> bool:
-    return sidecar.sha256 is not None or sidecar.resend_of is not None
+def _arrived_ns(folder: Folder, name: str) -> int:
+    return system.arrived_ns(f"{folder.path}/{name}", folder.status(name))
 
 
-def _came_first(folder: Folder, letter: Letter, sidecar: os.stat_result) -> bool:
-    """True if a sidecar came before its file."""
-    own = system.arrived_ns(f"{folder.path}/{letter.name}", letter.status)
-    return system.arrived_ns(f"{folder.path}/{letter.name}{SIDECAR_SUFFIX}", sidecar) < own
-
-
-def _other_sidecar(why: str) -> OtherSidecarError:
-    return OtherSidecarError(
-        "sidecar_of_earlier",
-        f"The sidecar came before the file, and may belong to an earlier file of that name, {why}.",
-        "See whose it is. If it is this file's, put both back: meshctl redrop. Else drop the file again, with"
-        " its own. Have the program write sidecars after their files, with sha256, or use each name once.",
+def _of_earlier(part: str, code: str, advice: str) -> OfEarlierError:
+    return OfEarlierError(
+        f"{code}_of_earlier",
+        f"The {part} came before the file, and may belong to an earlier one: it is the same as one that has"
+        " left under its name, or was missing there.",
+        f"See whose it is. If this file's, put all back: meshctl redrop. Else drop the file again. {advice}",
     )
 
 
@@ -181,6 +189,7 @@ class FolderNeighbours(Neighbours):
 
     source: Source
     attachments: Attachments
+    earlier_letters: EarlierLetters
     completeness: Completeness
     sighted: Mapping[str, int]
 
@@ -199,6 +208,10 @@ class FolderNeighbours(Neighbours):
     def is_shared(self, letter: Letter, attachment: str) -> bool:
         """True if another letter names the same file as an attachment."""
         return self.attachments.is_shared(self.source.folder, letter, attachment)
+
+    def check_own(self, letter: Letter) -> None:
+        """Raise Rejection if a sidecar or an attachment of a letter may be an earlier letter's."""
+        self.earlier_letters.check_own(self.source.folder, letter)
 
 
 def _read(folder: Folder, name: str) -> tuple[Collection[str], os.stat_result | None]:

@@ -32,7 +32,7 @@ from meshctl.outbound.names import (
     is_sidecar,
     unopenable,
 )
-from meshctl.outbound.neighbours import Attachments, EarlierSidecars, FolderNeighbours, Source
+from meshctl.outbound.neighbours import Attachments, EarlierLetters, FolderNeighbours, Source
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.platform import host, system
@@ -53,6 +53,11 @@ _HELD_OPEN_ADVICE = (
     "End the program, or have it close the file. If no program has it open, touch it, so that the system"
     " sees it closed."
 )
+_FOLDER_ADVICE = (
+    "Move it away, and have root make it, before a sender can: meshctl init --system NAME --senders GROUP"
+    " --use-case U."
+)
+_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # Whoever writes to a temporary name and renames it has done so by then.
 _UNFINISHED_SECONDS = 60.0
 # Local file systems stamp in ticks, and answers from a server take their time.
@@ -128,7 +133,7 @@ class Outbox:
         self._sighted: dict[tuple[str, str], dict[str, int]] = {}
         self._logged_folders: set[str] = set()
         self.attachments = Attachments()
-        self.earlier_sidecars = EarlierSidecars(services.clock.monotonic)
+        self.earlier_letters = EarlierLetters(services.clock.monotonic)
         self.next_turn = NextTurn()
         # In this turn, by folder.
         self._indexes_in: dict[str, list[os.stat_result]] = {}
@@ -171,6 +176,7 @@ class Outbox:
                     self._set_aside.note_folder(name, error)
                 else:
                     sources.append(Source(folder, os.path.normcase(name)))
+                    self._log_sender_of(folder, root)
             yield sources
         self._forget_gone()
 
@@ -239,7 +245,7 @@ class Outbox:
     def beside(self, source: Source, index: str | None = None) -> FolderNeighbours:
         """Return the neighbours of the letters in one folder, or of an index of that name."""
         sighted = self._sighted.get((source.folder.path, index or ""), {})
-        return FolderNeighbours(source, self.attachments, self.completeness, sighted)
+        return FolderNeighbours(source, self.attachments, self.earlier_letters, self.completeness, sighted)
 
     def stop_waiting(self, source: Source, name: str) -> None:
         """Judge a file in the next turn although it waited for a sidecar: an index row stands for one."""
@@ -291,9 +297,11 @@ class Outbox:
         for name in names:
             is_ignored = self.names.kind_of(name).is_ignored
             if not is_ignored and not self._set_aside.holds(name, source.use_case):
-                # One that has gone, or cannot be looked at, speaks of nothing.
+                # One that has gone, or cannot be looked at, speaks of nothing, nor does a folder: it stays.
                 with suppress(OSError):
-                    yield source.folder.status(name)
+                    status = source.folder.status(name)
+                    if not stat.S_ISDIR(status.st_mode):
+                        yield status
 
     def _by_age(
         self, source: Source, entries: list[os.DirEntry[str]], logged: set[str], ignored: set[str]
@@ -456,6 +464,19 @@ class Outbox:
                 text=letter.rejection.text,
                 wait_seconds=self._sidecar_wait_seconds,
             )
+
+    def _log_sender_of(self, folder: Folder, outbox: Folder) -> None:
+        """Log once that a folder of an outbox that several may write to belongs to one of them."""
+        us, shared = host.ourselves(), os.stat(outbox.place)
+        if us is None or folder.path in self._logged_folders or not shared.st_mode & _BY_OTHERS:
+            return
+        owner = os.stat(folder.place).st_uid
+        if owner in {0, us.user_id, shared.st_uid}:
+            return
+        self._logged_folders.add(folder.path)
+        about = {"folder": os.path.basename(folder.path)}
+        text = f"It belongs to {host.user_name(owner)}, who can read and remove what others drop there."
+        self._journal.tell("file.folder_of_sender", about, **about, text=text, advice=_FOLDER_ADVICE)
 
     def _log_folder(self, name: str) -> None:
         """Log once a sub-folder that is no use case; the explanation in `rejected/` is the memory."""

@@ -252,7 +252,6 @@ class OutboundPipeline:
         for step in steps:
             letters = [letter for letter in letters if self._is_done(source, step, letter)]
         for letter in letters:
-            letter.rejection = letter.rejection or self.outbox.earlier_sidecars.doubt(folder, letter)
             if letter.may_wait and self.outbox.must_wait(source, letter):
                 continue
             if self._follows_another(letter.numbers):
@@ -337,7 +336,7 @@ class OutboundPipeline:
             self._note_stuck(source, letter.name, letter.status, error)
             return False
         self.outbox.completeness.forget_taken(source.folder.path, letter.name, letter.status)
-        self.outbox.earlier_sidecars.note_taken(source.folder, letter)
+        self.outbox.earlier_letters.note_taken(source.folder, letter)
         self._indexes.forget_missing(letter.use_case, letter.name, letter.status)
         if letter.row is not None:
             self._indexes.forget_used(letter.use_case, letter.name)

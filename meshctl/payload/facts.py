@@ -7,12 +7,8 @@ in a repr, so that neither a traceback nor a log line can name a patient.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from meshctl.errors import Rejection
-
-if TYPE_CHECKING:
-    from meshctl.payload.hl7_file import Hl7File
 
 SEVERAL_PATIENTS = "several_patients"
 SEVERAL_NHS_NUMBERS = "several_nhs_numbers"
@@ -123,21 +119,3 @@ class Content:
     content_type: str | None
     problems: tuple[str, ...] = ()
     cut_off: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The outcome of reading one file.
-
-    `facts` is None for an opaque file, which only a sidecar can address; it has `content` instead. `sha256`
-    is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are reasons for which
-    a recipient's system may reject a message, and what is doubtful in it, each with what to do: sentences.
-    `hl7` is what a file of HL7 v2 holds, which is opaque as well.
-    """
-
-    facts: MessageFacts | None
-    sha256: str | None
-    size_bytes: int
-    content: Content | None = None
-    oddities: tuple[tuple[str, str], ...] = ()
-    hl7: "Hl7File | None" = None

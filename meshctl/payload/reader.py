@@ -21,9 +21,9 @@ from typing import Final
 from meshctl import clock
 from meshctl.errors import Rejection
 from meshctl.payload.document import TEXT, content_of
-from meshctl.payload.facts import Content, MessageFacts, MessageKind, Reading
+from meshctl.payload.facts import Content, MessageFacts, MessageKind
 from meshctl.payload.fhir import VALUE_CHARS, Tree, XmlStream, read_json, read_xml
-from meshctl.payload.hl7_file import read_hl7, unreadable_hl7
+from meshctl.payload.hl7_file import Hl7File, read_hl7, unreadable_hl7
 from meshctl.payload.hl7_v2 import LARGEST_BYTES as LARGEST_HL7_BYTES
 from meshctl.payload.hl7_v2 import is_hl7
 from meshctl.payload.itk2 import ROOT_NAMES as ITK2_ROOTS
@@ -65,6 +65,24 @@ _NOT_UTF_8: Final = (
 )
 _UTF_8: Final = frozenset({None, b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 _MOST_JSON_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The outcome of reading one file.
+
+    `facts` is None for an opaque file, which only a sidecar can address; it has `content` instead. `sha256`
+    is lower-case hex, None for an opaque file too large to be worth reading. `oddities` are reasons for which
+    a recipient's system may reject a message, and what is doubtful in it, each with what to do: sentences.
+    `hl7` is what a file of HL7 v2 holds, which is opaque as well.
+    """
+
+    facts: MessageFacts | None
+    sha256: str | None
+    size_bytes: int
+    content: Content | None = None
+    oddities: tuple[tuple[str, str], ...] = ()
+    hl7: Hl7File | None = None
 
 
 def read_payload(descriptor: int, size_bytes: int) -> Reading:

@@ -1,10 +1,15 @@
-"""The folders that the settings name: what each is for, whether it is written to, and who makes it."""
+"""The folders that the settings name, what each is for and who makes it; and the files with secrets."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from meshctl.settings.model import Settings
+from meshctl.settings.secrets import file_of
+
+# References to what everybody may know.
+_NO_SECRETS = frozenset({"certificate", "ca_bundle"})
 
 
 class Missing(Enum):
@@ -63,3 +68,15 @@ def used_folders(settings: Settings) -> list[UsedFolder]:
     if settings.bridge.environment is not None:
         folders.append(UsedFolder("bridge", "bridge.work", settings.bridge_work, Part.BRIDGE, created))
     return folders
+
+
+def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield the files that hold secrets, by the setting that names each."""
+    sections = ("bridge", "alerts") if settings.bridge.environment is not None else ("alerts",)
+    for section in sections:
+        for key, value in getattr(settings, section):
+            file = file_of(value) if isinstance(value, str) and key not in _NO_SECRETS else None
+            if file is not None:
+                yield f"{section}.{key}", file
+    if settings.mailbox.client_config is not None:
+        yield "mailbox.client_config", settings.mailbox.client_config

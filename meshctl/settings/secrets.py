@@ -5,23 +5,17 @@ error says which setting (`key`, as `bridge.password`), which place and what is 
 """
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from meshctl.errors import ConfigError
 from meshctl.files.reading import open_named
-
-if TYPE_CHECKING:
-    from meshctl.settings.model import Settings
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd puts the credentials of a service."""
 
 _LONGEST_SECRET_BYTES = 10_000
 _FILE = "file:"
-# References to what everybody may know.
-_NO_SECRETS = frozenset({"certificate", "ca_bundle"})
 _MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
@@ -75,18 +69,6 @@ def is_only_in_service(reference: str | None, environ: Mapping[str, str]) -> boo
     if kind == "credential":
         return not environ.get(CREDENTIALS_VARIABLE)
     return kind == "env" and not environ.get(name)
-
-
-def secret_files(settings: "Settings") -> Iterator[tuple[str, Path]]:
-    """Yield the files that hold secrets, by the setting that names each."""
-    sections = ("bridge", "alerts") if settings.bridge.environment is not None else ("alerts",)
-    for section in sections:
-        for key, value in getattr(settings, section):
-            file = file_of(value) if isinstance(value, str) and key not in _NO_SECRETS else None
-            if file is not None:
-                yield f"{section}.{key}", file
-    if settings.mailbox.client_config is not None:
-        yield "mailbox.client_config", settings.mailbox.client_config
 
 
 def file_of(reference: str | None) -> Path | None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshctl.platform.access_lists import BELOW, FILES_HERE, HERE, MODIFY, READ, READ_FILE, REMOVE_OTHERS
+from meshctl.settings.folders import secret_files
 from meshctl.settings.model import Settings
-from meshctl.settings.secrets import file_of, secret_files
+from meshctl.settings.secrets import file_of
 
 _CHANGE = MODIFY | REMOVE_OTHERS
 """Also what others have put there, whatever list that has."""

@@ -185,6 +185,11 @@ def _check_outbox(outbox: Path) -> None:
     with suppress(PermissionError):
         if not outbox.is_dir():
             raise ConfigError(f"There is no outbox at {outbox}. 'meshctl init' creates it.")
+        if system.is_read_only(outbox):
+            raise MeshctlError(
+                f"{outbox} is on a file system that is mounted read-only. Mount it for writing; the system's"
+                " own log says why it is not."
+            )
         if system.may_use(outbox, os.W_OK | os.X_OK):
             return
         group = f"the group {host.group_name(outbox.stat().st_gid)}" if host.HAS_MODES else group

@@ -15,11 +15,12 @@ from meshctl.outbound.compose import Draft
 from meshctl.outbound.document import Caution
 from meshctl.outbound.letter import Letter
 from meshctl.payload.document import JPEG, PDF, RTF, TEXT, TIFF
-from meshctl.payload.facts import MessageFacts, MessageKind, PatientFacts, Reading
+from meshctl.payload.facts import MessageFacts, MessageKind, PatientFacts
 from meshctl.payload.hl7_file import Hl7File
 from meshctl.payload.hl7_letter import Hl7Summary, summary_of
 from meshctl.payload.hl7_state import Hl7Rules
 from meshctl.payload.itk3 import REPORT_OF_ENCOUNTER
+from meshctl.payload.reader import Reading
 from meshctl.payload.sidecar import Sidecar
 from meshctl.settings.model import Settings
 from meshctl.sizes import size_text

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_a_message_that_says_it_all_goes_alone(site: Site) -> None:
 
 
 def test_options_become_the_sidecar(site: Site) -> None:
-    """What the options say lies beside the file as its sidecar, and the daemon sends by it."""
+    """What the options say lies beside the file, with its hash, and the daemon sends by it."""
     result = _send(site, _file(site), *LETTER, "--title", "A letter")
 
     assert result.exit_code == 0
@@ -63,6 +64,7 @@ def test_options_become_the_sidecar(site: Site) -> None:
         "use_case": "send-document",
         "patient": {"nhs_number": "9990000042", "date_of_birth": "2001-02-14", "surname": "Smith"},
         "title": "A letter",
+        "sha256": sha256(PDF).hexdigest(),
     }
     site.run_once()
     [stem] = site.stems()
@@ -77,7 +79,7 @@ def test_the_files_own_sidecar_goes_along(site: Site) -> None:
     _send(site, letter, "--title", "New")
 
     said = json.loads((site.outbox / "letter.pdf.meta.json").read_bytes())
-    assert said == sidecar(title="New", acknowledgements=[])
+    assert said == sidecar(title="New", acknowledgements=[], sha256=sha256(PDF).hexdigest())
 
 
 def test_others_may_not_read_what_is_dropped(site: Site) -> None:

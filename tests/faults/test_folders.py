@@ -222,6 +222,24 @@ def test_outbox_remounted_read_only(root: Path) -> None:
         check_invariants(site)
 
 
+@needs_mounts
+def test_what_was_sent_is_seen_on_a_disk_that_is_read_only(root: Path) -> None:
+    """And a command that would write says what is wrong with it."""
+    with mounted(root / "site", "size=8m,mode=0755"):
+        site = make_faulty_site(root / "site")
+        site.place("letter.pdf", pdf("letter"), sidecar=sidecar())
+        site.run_once()
+        mount("-o", "remount,ro", str(root / "site"))
+        listed = site.meshctl("list")
+        sent = site.meshctl(
+            "send", str(site.root / "meshctl.toml"), "--to-mailbox=X26ABC2", "--use-case=online-consultation"
+        )
+        mount("-o", "remount,rw", str(root / "site"))
+
+    assert "letter.pdf" in listed.stdout
+    assert "mounted read-only" in sent.stderr
+
+
 _FORBIDDEN: dict[str, tuple[Finder, int, str]] = {
     "OUT": (lambda site: site.out, 0o555, "outbound"),
     "outbox": (lambda site: site.outbox, 0o555, "outbound"),

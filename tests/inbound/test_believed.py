@@ -81,13 +81,15 @@ def test_a_message_that_fits_is_found_beside_one_that_does_not(mailbox: InboundS
     assert (mailbox.state(first), mailbox.state(second)) == (State.QUEUED, State.COMPLETED)
 
 
-def test_by_endpoint_lookup_every_sender_is_recorded(mailbox: InboundSite) -> None:
-    """A second acknowledgement from a different mailbox is taken, with a warning."""
+@pytest.mark.parametrize("is_together", [False, True], ids=["later", "together"])
+def test_by_endpoint_lookup_every_sender_is_recorded(mailbox: InboundSite, is_together: bool) -> None:
+    """Another acknowledgement from a different mailbox is taken, with a warning, even at once."""
     message_id = mailbox.message(asked=BOTH, references=[REQUEST])
     mailbox.acknowledge("1", REQUEST)
-    mailbox.turns()
-    assert mailbox.row(message_id).answered_by == PRACTICE
-    assert not mailbox.logged("ack.other_mailbox")
+    if not is_together:
+        mailbox.turns()
+        assert mailbox.row(message_id).answered_by == PRACTICE
+        assert not mailbox.logged("ack.other_mailbox")
 
     mailbox.acknowledge("2", REQUEST, ("30001",), from_dts="P81999")
     mailbox.later(5)
@@ -198,6 +200,32 @@ def test_a_negative_acknowledgement_of_copies_is_recorded_likewise(mailbox: Inbo
 
     assert (mailbox.state(first), mailbox.state(second)) == (State.FAILED, State.FAILED)
     assert second in str(mailbox.row(first).history[-1].text)
+
+
+@pytest.mark.parametrize("is_named_first", [False, True])
+@pytest.mark.parametrize("codes", [("20013",), ("20009",)], ids=["accepted", "refused"])
+def test_a_copy_for_a_mailbox_answers_for_no_letter_by_lookup(
+    mailbox: InboundSite, codes: tuple[str, ...], is_named_first: bool
+) -> None:
+    """One payload went to a practice by endpoint lookup, and to a mailbox: each is answered by its own."""
+    ids: dict[str | None, str] = {}
+    for to_mailbox in (OTHER, None) if is_named_first else (None, OTHER):
+        tie: dict[str, Any] = {"repeat_of": next(iter(ids.values()))} if ids else {}
+        ids[to_mailbox] = mailbox.message(
+            asked=(INFRASTRUCTURE,), references=[REQUEST], to_mailbox=to_mailbox, **tie
+        )
+    mailbox.acknowledge("named", REQUEST, codes, from_dts=OTHER)
+
+    mailbox.turns()
+
+    answered = State.COMPLETED if codes == ("20013",) else State.FAILED
+    assert (mailbox.state(ids[OTHER]), mailbox.state(ids[None])) == (answered, State.QUEUED)
+
+    mailbox.acknowledge("by lookup", REQUEST)
+    mailbox.later(5)
+
+    assert mailbox.state(ids[None]) is State.COMPLETED
+    assert not mailbox.logged("ack.other_mailbox")
 
 
 def test_copies_that_nothing_ties_are_no_chain(mailbox: InboundSite) -> None:

@@ -300,3 +300,37 @@ def test_a_great_many_rows(site: Site) -> None:
         daemon.wait_for_pairs(len(numbers))
 
     check_invariants(site)
+
+
+def test_yesterdays_index_takes_no_file_of_today(site: Site) -> None:
+    """A system sends it again, to the last byte, while scans of the same names wait for their own."""
+    yesterday = _csv(_row(1), _row(2))
+    _place(site, 1, 2)
+    _index(site, yesterday)
+    with site.daemon() as daemon:
+        daemon.wait_for_pairs(2)
+    others = [pdf("another patient"), pdf("a third")]
+    for number, data in enumerate(others, start=1):
+        site.place(f"{number}.pdf", data, folder="send-document")
+    _index(site, yesterday)
+    with site.daemon() as daemon:
+        daemon.wait_for_event("file.index_rows_refused")
+        assert len(site.stems()) == 2
+        _index(site, _csv(_row(3, "1.pdf"), _row(4, "2.pdf")), "own.index.csv")
+        daemon.wait_for_pairs(4)
+
+    assert {one["code"] for one in _explanation(site)["rows"]} == {"index_repeated"}
+    sent = {document_in(site.payload(stem)): site.control(stem).to_dts.split("_")[1] for stem in site.stems()}
+    assert [sent[data] for data in others] == [synthetic_nhs_number(3), synthetic_nhs_number(4)]
+    check_invariants(site)
+
+
+def test_a_batch_that_comes_again_is_a_repeat(site: Site) -> None:
+    """Index and files, as they were: it is sent again, with the warning of a repeat."""
+    for _ in range(2):
+        _place(site, 1, 2)
+        _index(site, _csv(_row(1), _row(2)))
+        with site.daemon() as daemon:
+            daemon.wait_for_pairs(len(site.dropped))
+
+    assert len(site.events("message.repeat")) == 2

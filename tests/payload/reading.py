@@ -9,8 +9,8 @@ from typing import TypeVar
 import pytest
 
 from meshctl.errors import Rejection
-from meshctl.payload.facts import MessageFacts, PatientFacts, Reading
-from meshctl.payload.reader import read_payload
+from meshctl.payload.facts import MessageFacts, PatientFacts
+from meshctl.payload.reader import Reading, read_payload
 from tests.payloads import make_bundle_json, make_bundle_xml
 
 in_both_formats = pytest.mark.parametrize("make", [make_bundle_xml, make_bundle_json], ids=["xml", "json"])

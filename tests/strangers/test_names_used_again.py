@@ -119,6 +119,43 @@ def test_a_sidecar_of_an_earlier_file_is_sent_with_no_other(tmp_path: Path, firs
     assert OF_B in [document for _, document in _recipients(site)]
 
 
+ENCLOSING: dict[str, Any] = {"document": {"attachments": ["enclosure.pdf"]}}
+PAGE_A, PAGE_B = pdf("enclosure of patient A"), pdf("enclosure of patient B")
+
+
+def test_an_attachment_that_is_written_twice_goes_with_no_other_letter(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", **WAITING)
+    with site.daemon() as daemon:
+        site.place("letter.pdf", OF_A, sidecar=sidecar("9990000042", **ENCLOSING))
+        site.place("enclosure.pdf", PAGE_A)
+        daemon.wait_for_pairs(1)
+        site.place("enclosure.pdf", PAGE_A)
+        site.place("letter.pdf", OF_B, sidecar=sidecar("9990000115", **ENCLOSING))
+        waiting = "document_attachment_of_earlier"
+        daemon.wait_for(
+            lambda: [each for each in site.events("file.waiting") if each.values["code"] == waiting], waiting
+        )
+        site.place("enclosure.pdf", PAGE_B)
+        daemon.wait_for_pairs(2)
+
+    assert documents_in(site.payload(site.stems()[-1])) == [OF_B, PAGE_B]
+
+
+def test_an_attachment_that_comes_late_goes_with_no_other_letter(tmp_path: Path) -> None:
+    """Its own letter was rejected for the want of it."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.5}})
+    with site.daemon() as daemon:
+        site.place("letter.pdf", OF_A, sidecar=sidecar("9990000042", **ENCLOSING))
+        daemon.wait_for(site.explanations, "the refusal")
+        site.place("enclosure.pdf", PAGE_A)
+        site.place("letter.pdf", OF_B, sidecar=sidecar("9990000115", **ENCLOSING))
+        daemon.wait_for(lambda: len(site.explanations()) == 2, "another refusal")
+
+    codes = {each.content["code"] for each in site.explanations()}
+    assert codes == {"document_attachment_missing", "document_attachment_of_earlier"}
+    assert not site.stems()
+
+
 @pytest.mark.parametrize(
     ("said", "data"),
     [

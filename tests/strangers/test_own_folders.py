@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.invariants import check_invariants
 from tests.payloads import pdf
 from tests.site import Site, document_in, make_site, sidecar
 from tests.strangers.faults import MOVING, OPENING, obstacle, run
+from tests.strangers.shared_site import ANOTHER_USER, needs_two_users
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=obstacle() or "")
 
@@ -74,3 +76,30 @@ def test_a_folder_that_closes_stops_no_other(tmp_path: Path, calls: int) -> None
     site.run_once()
     assert json.loads(site.meshctl("status", "--json").stdout)["outbox"]["set_aside"] == 0
     check_invariants(site)
+
+
+@needs_two_users
+def test_a_folder_that_a_sender_made_is_told(tmp_path: Path) -> None:
+    """Its owner can read what others drop there; nobody can in one that root or meshctl's user made."""
+    site = make_site(tmp_path / "site")
+    site.outbox.chmod(0o3770)
+    for name, owner in (("send-document", 0), ("update-record", ANOTHER_USER)):
+        (site.outbox / name).mkdir()
+        os.chown(site.outbox / name, owner, owner)
+        (site.outbox / name).chmod(0o770)
+    site.place("good.pdf", _GOOD, folder="update-record", sidecar=sidecar())
+
+    site.run_once()
+
+    [told] = site.events("file.folder_of_sender")
+    assert told.values["folder"] == "update-record"
+    assert site.stems()
+
+
+def test_a_folder_named_like_an_index_makes_no_letter_wait(tmp_path: Path) -> None:
+    """It stays, as every folder does, and no letter hopes for a row of it."""
+    site = make_site(tmp_path / "site", staging={"sidecar_wait_seconds": 0.2})
+    (site.outbox / "batch.index.csv").mkdir()
+    site.place("alone.pdf", _GOOD)
+    with site.daemon() as daemon:
+        daemon.wait_for(site.explanations, "the refusal")
