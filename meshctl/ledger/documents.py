@@ -16,15 +16,24 @@ WITH RECURSIVE found (message_id) AS (
     WHERE substr(replaced_key, 1, 8) = substr(?1, 1, 8) AND replaced_key = ?1 AND document_id IS NOT NULL
     UNION SELECT later.message_id FROM found JOIN messages AS later ON later.replaces = found.message_id
 )
-SELECT message_id, state, document_id, patient_key, content_key, coalesce(answered_by, to_mailbox),
-    to_mailbox, written_at, replaces, result_key, is_edit, coalesce(number_key, ?1) != ?1,
+SELECT number, message_id, state, document_id, patient_key, content_key, coalesce(answered_by, to_mailbox),
+    to_mailbox, written_at, replaces, result_key, is_edit, coalesce(number_key, ?2) != ?2,
     state = 'failed' AND coalesce(reason_event, '') = 'WITHDRAW'
 FROM found JOIN messages USING (message_id) WHERE state != 'rejected' ORDER BY number DESC
+"""
+# Also by messages that were rejected, or have failed. A correction of a result replaces its own number.
+_REPLACING = """
+SELECT DISTINCT number_key FROM messages
+WHERE substr(replaced_key, 1, 8) = substr(?1, 1, 8) AND replaced_key = ?1 AND number_key != ?1
+"""
+_REPLACED_BY = """
+SELECT DISTINCT replaced_key FROM messages
+WHERE substr(number_key, 1, 8) = substr(?1, 1, 8) AND number_key = ?1 AND replaced_key != ?1
 """
 _TAKEN_BACK = """
 SELECT message_id, written_at FROM messages
 WHERE substr(number_key, 1, 8) = substr(?1, 1, 8) AND number_key = ?1 AND state = 'rejected'
-    AND (patient_key IS NULL OR patient_key = ?2)
+    AND replaced_key IS NULL AND (patient_key IS NULL OR patient_key = ?2)
 ORDER BY number DESC LIMIT 1
 """
 _UNDER_WAY = """
@@ -133,10 +142,35 @@ class NumberedMessage:
 def numbered_messages(connection: sqlite3.Connection, number_key: bytes) -> list[NumberedMessage]:
     """Return the messages around a document with this number, and those that replaced them, newest first.
 
-    None that was rejected is among them.
+    None that was rejected is among them; but those that one that was rejected links with them are.
     """
-    rows = connection.execute(_NUMBERED, (number_key,))
-    return [NumberedMessage(message_id, State(state), *rest) for message_id, state, *rest in rows]
+    rows: dict[int, NumberedMessage] = {}
+    for key in numbers_after(connection, number_key):
+        for number, message_id, state, *rest in connection.execute(_NUMBERED, (key, number_key)):
+            rows[number] = NumberedMessage(message_id, State(state), *rest)
+    return [rows[number] for number in sorted(rows, reverse=True)]
+
+
+def numbers_after(connection: sqlite3.Connection, number_key: bytes) -> set[bytes]:
+    """Return a number, and those of the documents that were to replace it, and these in their turn.
+
+    Some of their messages may have been rejected, or have failed.
+    """
+    return _linked(connection, number_key, _REPLACING)
+
+
+def numbers_before(connection: sqlite3.Connection, number_key: bytes) -> set[bytes]:
+    """Return a number, and those of the documents that it was to replace, and these in their turn."""
+    return _linked(connection, number_key, _REPLACED_BY)
+
+
+def _linked(connection: sqlite3.Connection, number_key: bytes, query: str) -> set[bytes]:
+    found, to_do = {number_key}, [number_key]
+    while to_do:
+        new = {row[0] for row in connection.execute(query, (to_do.pop(),))} - found
+        found |= new
+        to_do += new
+    return found
 
 
 def taken_back(

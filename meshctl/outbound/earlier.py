@@ -1,7 +1,7 @@
 """What was sent before, as the ledger knows it: the message that a document replaces, documents by number."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,8 @@ from meshctl.ledger.documents import (
     newest_with_number,
     newest_with_reference,
     numbered_messages,
+    numbers_after,
+    numbers_before,
     taken_back,
     wrapped_message,
 )
@@ -26,7 +28,7 @@ from meshctl.ledger.services import Services
 from meshctl.mesh.address import NhsNumberCheck, check_nhs_number
 from meshctl.mesh.states import State
 from meshctl.outbound.document import Origin, replaced_message_id
-from meshctl.outbound.hl7_versions import SentDocument
+from meshctl.outbound.hl7_sent import SentDocument
 from meshctl.payload.sidecar import Sidecar
 
 _T = TypeVar("_T")
@@ -62,32 +64,33 @@ class EarlierMessages:
         """
 
         def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[SentDocument]:
-            wanted = patient_key(keys, nhs_number)
-            compared = origin_of(origin, keys)
-            documents = numbered_messages(connection, keys.of(number))
-            # One that failed may have been sent again, as the message that it was.
-            sent = {one.message_id: is_under_way(connection, keys.of(one.document_id)) for one in documents}
-            return [
-                SentDocument(
-                    one.message_id,
-                    is_of_patient=one.patient_key == wanted,
-                    is_same_content=one.content_key == compared.get("content_key"),
-                    is_queued=one.state is State.QUEUED,
-                    mailbox=one.mailbox,
-                    to_mailbox=one.to_mailbox,
-                    written_at=None if one.written_at is None else instant(one.written_at),
-                    replaces=one.replaces,
-                    has_other_number=bool(one.has_other_number),
-                    is_withdrawn=bool(one.is_withdrawn) and not sent[one.message_id],
-                    has_failed=not (sent[one.message_id] or one.is_withdrawn),
-                    content=one.content_key or b"",
-                    is_same_result=one.result_key == compared.get("result_key"),
-                    is_edit=bool(one.is_edit),
-                )
-                for one in documents
-            ]
+            return _documents(connection, keys, keys.of(number), nhs_number, origin)
 
         return self._ask(ask) or ()
+
+    def replaced_by_number(self, nhs_number: str, origin: Origin) -> Sequence[Sequence[SentDocument]]:
+        """Return the documents that one with this origin replaces, of each number that it follows.
+
+        Also if what links them was rejected, or has failed.
+        """
+
+        def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[Sequence[SentDocument]]:
+            own = [keys.of(number) for number in origin[:2] if number]
+            before = set().union(*(numbers_before(connection, key) for key in own)) - set(own[:1])
+            return [_documents(connection, keys, key, nhs_number, origin) for key in sorted(before)]
+
+        return self._ask(ask) or ()
+
+    def related(self, numbers: Iterable[str]) -> frozenset[str]:
+        """Return what stands for some numbers, and for all that replaced them or were replaced by them."""
+
+        def ask(connection: sqlite3.Connection, keys: Keys) -> frozenset[str]:
+            found: set[bytes] = set()
+            for key in map(keys.of, numbers):
+                found |= numbers_before(connection, key) | numbers_after(connection, key)
+            return frozenset(key.hex() for key in found)
+
+        return self._ask(ask) or frozenset(numbers)
 
     def taken_back(self, number: str, nhs_number: str) -> tuple[str, datetime | None] | None:
         """Return the message that took a document of a patient back, and when it was written; else None."""
@@ -113,6 +116,40 @@ class EarlierMessages:
             with suppress(LedgerError, KeyMissingError, OSError):
                 ledger = opened.enter_context(snapshot(self.folder)), read_keys(self.folder / KEY_NAME)
             return None if ledger is None else ask(*ledger)
+
+
+def _documents(
+    connection: sqlite3.Connection,
+    keys: Keys,
+    number_key: bytes,
+    nhs_number: str | None,
+    origin: Origin | None,
+) -> list[SentDocument]:
+    wanted = patient_key(keys, nhs_number)
+    compared = origin_of(origin, keys)
+    documents = numbered_messages(connection, number_key)
+    # One that failed may have been sent again, as the message that it was.
+    sent = {one.message_id: is_under_way(connection, keys.of(one.document_id)) for one in documents}
+    return [
+        SentDocument(
+            one.message_id,
+            is_of_patient=one.patient_key == wanted,
+            is_same_content=one.content_key == compared.get("content_key"),
+            is_queued=one.state is State.QUEUED,
+            mailbox=one.mailbox,
+            to_mailbox=one.to_mailbox,
+            written_at=None if one.written_at is None else instant(one.written_at),
+            replaces=one.replaces,
+            has_other_number=bool(one.has_other_number),
+            is_withdrawn=bool(one.is_withdrawn) and not sent[one.message_id],
+            has_failed=not (sent[one.message_id] or one.is_withdrawn),
+            content=one.content_key or b"",
+            is_same_result=one.result_key == compared.get("result_key"),
+            is_edit=bool(one.is_edit),
+            is_sent_again=one.state is State.FAILED and sent[one.message_id],
+        )
+        for one in documents
+    ]
 
 
 def patient_key(keys: Keys, nhs_number: str | None) -> bytes | None:

@@ -22,6 +22,7 @@ from meshctl.payload.facts import PatientFacts
 from meshctl.payload.hl7_document import Hl7Document
 from meshctl.payload.hl7_file import Hl7File
 from meshctl.payload.hl7_letter import Hl7Letter, read_letter
+from meshctl.payload.hl7_letter import link_of as letter_link
 from meshctl.payload.hl7_state import Hl7Rules
 from meshctl.payload.sidecar import Sidecar, laid_over, nested, value_at
 from meshctl.settings.load import INVENTED_ODS_CODE
@@ -60,6 +61,27 @@ class Unpacked:
     is_new: bool
     """True if the message says that it brings a new document (T02)."""
     cautions: tuple[Caution, ...]
+
+    @property
+    def nhs_number(self) -> str:
+        """Return the NHS number of its patient."""
+        return str(value_at(self.sidecar, "patient.nhs_number") or "")
+
+    @property
+    def link(self) -> Origin | None:
+        """Return its number and that of the document that it replaces; None where it does not have both."""
+        own, parent = self.origin[:2]
+        if self.is_report or not own or not parent or own == parent:
+            return None
+        return Origin(own, parent, None, self.origin.written_at, self.nhs_number)
+
+
+def link_of(file: Hl7File, settings: Settings) -> Origin | None:
+    """Return what `Unpacked.link` is of a file that cannot be unpacked; None where nobody can say."""
+    if isinstance(file.message, Rejection):
+        return None
+    found = letter_link(file.message, Hl7Rules(**dict(settings.hl7)))
+    return found and Origin(*found[:2], None, None, found[2])
 
 
 def unpacked(file: Hl7File, given: Sidecar, settings: Settings, now: datetime) -> Unpacked:

@@ -134,6 +134,27 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
     )
 
 
+def link_of(message: Message, rules: Hl7Rules) -> tuple[str, str, str | None] | None:
+    """Return the number of a document, that of the one that it replaces, and the NHS number.
+
+    None where it does not have both numbers. The message need not be readable in all else.
+    """
+    kind, event = message_kind(message)
+    txa = message.first("TXA")
+    try:
+        check_kind(message, kind, event, rules)
+        own, parent = (number_of(message, message.parts(txa, number)) for number in (12, 13))
+        is_corrected = any(code_of(message, one, 11) == "C" for one in message.all("OBX"))
+        if kind != "MDM" or not own or not parent or own == parent:
+            return None
+        if event != "T10" and not (is_corrected and event != "T06"):
+            return None
+        nhs_number = patient_of(message, pid_19=rules.pid_19)[0].get("patient.nhs_number")
+    except Rejection:
+        return None
+    return own, parent, None if nhs_number is None else str(nhs_number)
+
+
 _UNREADABLE_DATE: Final = (
     "The date of the document is none (TXA-4 or OBR-22, or one in their place); another was taken.",
     "Look at the date in what was sent; have the system write a real day as YYYYMMDD.",
