@@ -58,6 +58,8 @@ class Unpacked:
     replaces_same: bool
     is_replacement: bool
     is_report: bool
+    other_number: str | None
+    """The number of a document that it names, and does not replace."""
     is_new: bool
     """True if the message says that it brings a new document (T02)."""
     cautions: tuple[Caution, ...]
@@ -115,6 +117,7 @@ def unpacked(file: Hl7File, given: Sidecar, settings: Settings, now: datetime) -
         letter.replaces_same,
         letter.is_replacement,
         letter.is_report,
+        letter.other_number,
         letter.kind == _NEW,
         tuple(cautions),
     )

@@ -57,6 +57,15 @@ def beside(message_id: str) -> Caution:
     )
 
 
+def not_replaced(message_id: str) -> Caution:
+    """Return the caution about a document that is named (TXA-13) by what is no replacement."""
+    return Caution(
+        f"The HL7 message names another document (TXA-13), sent as {message_id}, and does not say that it"
+        " replaces that (T10, or OBX-11 C): it was sent beside it, and both are valid.",
+        "If it is a later version of that one, tell the practice, and have the sending system write T10.",
+    )
+
+
 def which(results: Sequence[SentDocument]) -> Caution:
     """Return the alert about a correction that may be of any of some results."""
     return Caution(

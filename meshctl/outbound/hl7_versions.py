@@ -25,6 +25,7 @@ from meshctl.outbound.hl7_telling import (
     NONE_REPLACED,
     NOT_FOUND,
     beside,
+    not_replaced,
     number_again,
     other_patient,
     others_valid,
@@ -62,6 +63,11 @@ def with_earlier(found: Unpacked, earlier_messages: Earlier) -> Unpacked:
     earlier, cautions = choice.earlier, [*found.cautions, *choice.cautions]
     others = [one for one in valid if earlier is not None and one.message_id != earlier.message_id]
     cautions += [others_valid(others)] if others else []
+    named_one = newest_of_patient(
+        [one for one in _at_same_place(found, found.other_number, earlier_messages) if one.is_there]
+    )
+    if earlier is None and named_one is not None:
+        cautions.append(not_replaced(named_one.message_id))
     sidecar = found.sidecar if earlier is None else _replacing(found.sidecar, earlier.message_id)
     return replace(found, sidecar=sidecar, cautions=tuple(cautions))
 

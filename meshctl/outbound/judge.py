@@ -337,7 +337,7 @@ class Judge:
             letter.numbers = earlier.related(filter(None, letter.unsent[:2]))
             raise with_standing(rejection, letter.unsent, earlier) from None
         letter.unsent = found.link
-        letter.numbers = earlier.related(filter(None, found.origin[:2]))
+        letter.numbers = earlier.related(filter(None, (*found.origin[:2], found.other_number)))
         found = with_earlier(found, earlier)
         letter.document, letter.sidecar = found.document, found.sidecar
         return found

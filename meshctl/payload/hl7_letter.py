@@ -38,12 +38,13 @@ class Hl7Letter:
 
     `values` are those of sidecar keys, by name with dots. `missing` has the rejections that are due for keys
     that no sidecar gives. `number` identifies the document at its sender, `replaced_number` an earlier one
-    that it replaces; they are no use to anybody but as keyed hashes. `written_at` is when the sending system
-    wrote the message, None where that is not certain; `result` says which result of its order a report is
-    about, or that it is an addendum: of these only an edit replaces another. `is_edit` if the message says
-    that it brings a later version of a document. `is_dated` if the date is the document's own and not that of
-    its message. `type_codes` are those of the document's type, as the sending system writes them.
-    `replaces_same` is true if a document of the same number is replaced by it.
+    that it replaces, `other_number` one that it names and does not replace; they are no use to anybody but as
+    keyed hashes. `written_at` is when the sending system wrote the message, None where that is not certain;
+    `result` says which result of its order a report is about, or that it is an addendum: of these only an
+    edit replaces another. `is_edit` if the message says that it brings a later version of a document.
+    `is_dated` if the date is the document's own and not that of its message. `type_codes` are those of the
+    document's type, as the sending system writes them. `replaces_same` is true if a document of the same
+    number is replaced by it.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Hl7Letter:
     missing: Mapping[str, Rejection]
     number: str | None
     replaced_number: str | None
+    other_number: str | None
     written_at: datetime | None
     is_dated: bool
     type_codes: tuple[str, ...]
@@ -121,6 +123,7 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
         number=own,
         # What an addendum adds to stays valid, also when the addendum is corrected.
         replaced_number=parent if is_replacement and event != "T06" else None,
+        other_number=None if is_report or is_replacement or event == "T06" or parent == own else parent,
         written_at=written_at(message),
         is_dated=dated is not None,
         type_codes=tuple(text_of(parts, 1) for parts in about.types),

@@ -121,6 +121,19 @@ def test_a_long_row_of_versions_goes_in_one_run(site: Site) -> None:
     assert [version_of(site, stem)[1] for stem in site.stems()] == [str(number + 1) for number in range(60)]
 
 
+@pytest.mark.parametrize("event", ["T02", "T04", "T08"])
+def test_a_document_that_names_another_and_does_not_replace_it_is_told(site: Site, event: str) -> None:
+    """Only T10 and a correction replace what TXA-13 names; a version of its own number does not need it."""
+    first = send(site, of_minute(0, 1))
+    second = send(site, of_minute(1, 2, event, txa={12: "DOC2^RXX", 13: "DOC1^RXX"}))
+    third = send(site, of_minute(2, 3, "T08", txa={12: "DOC2^RXX", 13: "DOC1^RXX"}))
+
+    assert version_of(site, second) == (None, "1")
+    assert version_of(site, third) == (value_in(site, second, "identifier/value"), "2")
+    [line] = site.events("message.warning")
+    assert f"names another document (TXA-13), sent as {first}" in line.values["text"]
+
+
 def test_an_addendum_replaces_nothing(site: Site) -> None:
     """The document that it is about stays valid."""
     send(site, numbered(1, "T02"))
