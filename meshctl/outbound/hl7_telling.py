@@ -66,6 +66,16 @@ def not_replaced(message_id: str) -> Caution:
     )
 
 
+def order_unknown(message_id: str) -> Caution:
+    """Return the caution about two versions of which the second came later, and may be older."""
+    return Caution(
+        f"The document replaces the one that was sent as {message_id}, and which of the two is newer is not"
+        " certain: the times of their HL7 messages (MSH-7) are missing, without a time of day, or the same.",
+        "See that it is not an old version that came late; have the sending system write the time to the"
+        " second.",
+    )
+
+
 def which(results: Sequence[SentDocument]) -> Caution:
     """Return the alert about a correction that may be of any of some results."""
     return Caution(

@@ -27,6 +27,7 @@ from meshctl.outbound.hl7_telling import (
     beside,
     not_replaced,
     number_again,
+    order_unknown,
     other_patient,
     others_valid,
     replaced_before,
@@ -127,7 +128,16 @@ def _of_documents(
         check_not_older(found, [earlier, *own, *parents])
         if not found.origin.is_edit:
             check_not_before_edit(found, [one for one in own if one.is_of_patient and one.is_edit])
+        if earlier in own and not _is_certainly_later(found.origin, earlier):
+            cautions.append(order_unknown(earlier.message_id))
     return _Choice(earlier, cautions)
+
+
+def _is_certainly_later(origin: Origin, earlier: SentDocument) -> bool:
+    """True if the events, or the times, of two versions of a document say that the second is later."""
+    if origin.is_edit and not earlier.is_edit:
+        return True
+    return None not in (origin.written_at, earlier.written_at) and origin.written_at != earlier.written_at
 
 
 def _of_results(found: Unpacked, of_number: Sequence[SentDocument], *, is_again: bool) -> _Choice:

@@ -109,6 +109,8 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
     elif about.confidentiality - _RESTRICTED - _USUAL:
         doubts.append((*_UNKNOWN_CONFIDENTIALITY, None))
     doubts += doubts_about_mode(message)
+    if (sent := message.text(header, 7)) and instant_of(sent) is None and written_at(message) is None:
+        doubts.append((*_UNREADABLE_TIME, None))
     if not message.has_end and any(len(one.fields) <= _RESULT_STATUS for one in carriers[-1:]):
         doubts.append((*_MAY_BE_CUT, None))
     if is_replacement and len(message.repetitions(message.first("TXA"), 13)) > 1:
@@ -161,6 +163,10 @@ def link_of(message: Message, rules: Hl7Rules) -> tuple[str, str, str | None] | 
 _UNREADABLE_DATE: Final = (
     "The date of the document is none (TXA-4 or OBR-22, or one in their place); another was taken.",
     "Look at the date in what was sent; have the system write a real day as YYYYMMDD.",
+)
+_UNREADABLE_TIME: Final = (
+    "MSH-7 is no time that can be read, so which version of the document is newer cannot be told.",
+    "Have the sending system write date and time as YYYYMMDDHHMMSS.",
 )
 _RESULT_STATUS: Final = 11
 _MAY_BE_CUT: Final = (

@@ -48,7 +48,10 @@ def _london() -> ZoneInfo | None:
         return None
 
 
-_STAMP: Final = re.compile(r"([0-9]{8})([0-9]{4}(?:[0-9]{2}(?:\.[0-9]{1,4})?)?)([+-][0-9]{4})?")
+_STAMP: Final = re.compile(
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T ]?([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?"
+    r" ?(Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
 
 
 def written_at(message: Message) -> datetime | None:
@@ -57,12 +60,13 @@ def written_at(message: Message) -> datetime | None:
     if found is None:
         return None
     try:
+        year, month, day, hour, minute, second, fraction, offset = found.groups("")
         # Python before 3.13 reads fractions of three digits or six alone.
-        time, dot, fraction = found[2].partition(".")
-        at = datetime.fromisoformat(f"{found[1]}T{time}{dot and f'.{fraction:0<6}'}{found[3] or ''}")
+        time = f"{hour}:{minute}:{second or '00'}.{fraction:0<6}"
+        at = datetime.fromisoformat(f"{year}-{month}-{day}T{time}{offset}")
     except ValueError:
         return None
-    if found[3]:
+    if offset:
         return at
     at = at.replace(tzinfo=_london() or UTC)
     # An hour that comes twice, in autumn.

@@ -636,6 +636,22 @@ def test_an_original_that_may_be_older_replaces_no_edit(site: Site, event: str, 
     assert f'{{"replaces": "{edit}"}}' in refused["advice"]
 
 
+@pytest.mark.parametrize("stamps", [("", ""), ("20261120", "20261120"), ("202611201030", "202611201030")])
+@pytest.mark.parametrize(("events", "is_told"), [(("T08", "T08"), True), (("T02", "T08"), False)])
+def test_versions_whose_order_is_not_certain_are_told(
+    site: Site, events: tuple[str, str], stamps: tuple[str, str], is_told: bool
+) -> None:
+    """The later to come replaces the other, as nothing else says which is newer."""
+    first, second = (
+        send(site, numbered(number, event, msh={7: stamp}, txa={12: "DOC1^RXX"}))
+        for number, (event, stamp) in enumerate(zip(events, stamps, strict=True))
+    )
+    texts = [line.values["text"] for line in site.events("message.warning")]
+
+    assert version_of(site, second) == (value_in(site, first, "identifier/value"), "2")
+    assert any(f"{first}, and which of the two is newer is not certain" in text for text in texts) == is_told
+
+
 def test_an_original_that_is_certainly_later_replaces_an_edit(site: Site) -> None:
     """Some systems write every version as new."""
     edit = send(site, of_minute(0, 1, "T08"))
