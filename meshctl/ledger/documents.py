@@ -59,6 +59,12 @@ AND ((substr(later.number_key, 1, 8) = substr(first.number_key, 1, 8)
 """
 _LATER = _VERSIONS.format("first.message_id = ?1", "later.replaces = ?1")
 _EARLIER = _VERSIONS.format("later.message_id = ?1", "0")
+_IS_SHARED = """
+SELECT 1 FROM messages AS own JOIN messages AS other
+    ON substr(other.number_key, 1, 8) = substr(own.number_key, 1, 8) AND other.number_key = own.number_key
+WHERE own.message_id = ? AND NOT own.is_edit AND other.patient_key IS NOT own.patient_key
+    AND other.state != 'rejected' LIMIT 1
+"""
 _REPLACED = "SELECT replaces FROM messages WHERE message_id = ? AND replaces IS NOT NULL"
 _SENT_AGAIN = """
 WITH RECURSIVE chain (message_id) AS (VALUES (?)
@@ -255,6 +261,9 @@ def unlinked_version(
     replaced = [row[0] for one in own for row in connection.execute(_REPLACED, (one,))]
     if len(originals) > 1 or not found.keys() >= set(replaced):
         # Of several results it is not known which one is meant; or a sidecar said what is replaced.
+        return None
+    if any(connection.execute(_IS_SHARED, (one,)).fetchone() for one in own):
+        # The number is no document's own.
         return None
     after = max((found[one][0] for one in replaced), default=0)
     there = _Waiting(connection, waiting)

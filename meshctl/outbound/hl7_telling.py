@@ -128,6 +128,17 @@ def _tell(valid: Sequence[SentDocument]) -> str:
     return f"Tell the practice which version counts: {shown}."
 
 
+def number_shared(mine: Sequence[SentDocument]) -> Caution:
+    """Return the alert about a number that the sending system gives to documents of several patients."""
+    return Caution(
+        "The number of the document was given to documents of other patients too, so it is no document's own,"
+        f" and this one replaces nothing. About this patient {_names(mine)} sent with it.",
+        "Have the sending system give each document a number of its own (TXA-12). If this one replaces"
+        " another, tell the practice.",
+        OTHER_PATIENT,
+    )
+
+
 def others_valid(valid: Sequence[SentDocument]) -> Caution:
     """Return the alert about documents that are still valid beside the one that is replaced."""
     return Caution(_valid_text(valid), _tell(valid), STILL_VALID)

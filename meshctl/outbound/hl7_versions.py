@@ -27,6 +27,7 @@ from meshctl.outbound.hl7_telling import (
     beside,
     not_replaced,
     number_again,
+    number_shared,
     order_unknown,
     other_patient,
     others_valid,
@@ -94,6 +95,8 @@ def _choice(
             # What it replaces did not arrive, and was to replace an earlier one itself.
             parents += _newest_first(above)
         choice = _of_documents(found, own, parents, is_again=is_again)
+        if choice.earlier is not None and (mine := _of_shared_number(found, own, parents)):
+            return _Choice(None, [number_shared(mine)])
     cautions = [*choice.cautions]
     known = own or parents
     if known and not known[0].is_of_patient:
@@ -131,6 +134,21 @@ def _of_documents(
         if earlier in own and not _is_certainly_later(found.origin, earlier):
             cautions.append(order_unknown(earlier.message_id))
     return _Choice(earlier, cautions)
+
+
+def _of_shared_number(
+    found: Unpacked, own: Sequence[SentDocument], parents: Sequence[SentDocument]
+) -> Sequence[SentDocument]:
+    """Return the documents of the patient that it might replace, if the number is no document's own.
+
+    Then other patients have it too. A new document (T02) replaces none of them, others the only one there is.
+    """
+    documents = [one for one in own or parents if not one.has_other_number]
+    if all(one.is_of_patient for one in documents):
+        return ()
+    replaced = {one.replaces for one in (*own, *parents)}
+    mine = [one for one in documents if one.is_of_patient and one.message_id not in replaced]
+    return mine if found.is_new or len(mine) > 1 else ()
 
 
 def _is_certainly_later(origin: Origin, earlier: SentDocument) -> bool:

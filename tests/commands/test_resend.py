@@ -15,7 +15,7 @@ from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke, recording
 from tests.hl7_messages import ed, oru
-from tests.outbound.hl7_drops import make_hl7_site, numbered, of_minute, send, value_in, version_of
+from tests.outbound.hl7_drops import OTHER, make_hl7_site, numbered, of_minute, send, value_in, version_of
 from tests.payloads import make_bundle_xml, pdf
 from tests.site import WRAPPING, Site, document_in, make_site, sidecar
 
@@ -493,6 +493,18 @@ def test_results_and_addenda_that_are_sent_again_replace_nothing(tmp_path: Path)
     again = [_again(site, stem) for stem in (stems[1], stems[0], stems[3], stems[2])]
 
     assert [version_of(site, stem)[0] for stem in again] == [None] * 4
+
+
+def test_documents_with_a_number_of_several_patients_are_not_linked(tmp_path: Path) -> None:
+    """Nor were they when they were sent first."""
+    of_other = {3: f"{OTHER}^^^NHS^NH"}
+    site, [_, first, second] = _versions(
+        tmp_path, of_minute(0, 1, pid=of_other), of_minute(1, 2), of_minute(2, 3)
+    )
+
+    again = [_again(site, stem) for stem in (first, second)]
+
+    assert [version_of(site, stem)[0] for stem in again] == [None, None]
 
 
 def test_a_correction_of_nobody_knows_which_result_is_not_linked(tmp_path: Path) -> None:

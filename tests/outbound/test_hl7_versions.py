@@ -187,6 +187,21 @@ def test_the_same_document_again_is_sent_where_a_sidecar_says_so(site: Site) -> 
     assert send(site, numbered(1, "T02", msh={10: "M3"}), "third.hl7")
 
 
+def test_a_number_that_is_no_documents_own_replaces_nothing(site: Site) -> None:
+    """Some systems write the same number into every letter."""
+    other = {3: f"{OTHER}^^^NHS^NH"}
+    first = send(site, of_minute(0, 1, txa={12: "1"}))
+    send(site, of_minute(1, 2, txa={12: "1"}, pid=other))
+    second = send(site, of_minute(2, 3, txa={12: "1"}))
+    edited = send(site, of_minute(3, 4, "T08", txa={12: "1"}))
+
+    assert [version_of(site, stem) for stem in (second, edited)] == [(None, "1"), (None, "1")]
+    alerts = [line.values for line in site.events("message.warning") if line.values.get("code")]
+    assert [one["code"] for one in alerts] == ["hl7_other_patient"] * 3
+    assert first in alerts[1]["text"]
+    assert all(stem in alerts[2]["text"] for stem in (first, second))
+
+
 def test_a_message_that_was_sent_again_is_still_replaced(site: Site) -> None:
     """It is the same message to the practice, whatever its id is here."""
     first = send(site, numbered(1, "T02"))
@@ -288,7 +303,7 @@ def test_a_number_of_two_patients_is_told_apart(site: Site) -> None:
     first = send(site, numbered(1, "T02"))
     second = send(site, numbered(2, "T02", txa={12: "DOC1^RXX"}, pid=other))
     cancelled = why_refused(site, mdm("T11", txa={12: "DOC1^RXX"}, obx=[]))
-    third = send(site, numbered(3, "T02", msh={7: "20261120103100"}, txa={12: "DOC1^RXX"}))
+    third = send(site, numbered(3, "T08", msh={7: "20261120103100"}, txa={12: "DOC1^RXX"}))
 
     assert f"It was sent as {second} and as {first}." in cancelled["text"]
     assert f"meshctl show {second}, meshctl show {first}" in cancelled["advice"]
