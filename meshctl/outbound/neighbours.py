@@ -2,30 +2,25 @@
 
 import os
 import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import NamedTuple
 
 from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
 from meshctl.files.reading import is_general
 from meshctl.outbound.completeness import Completeness
+from meshctl.outbound.earlier_letters import EarlierLetters
 from meshctl.outbound.judge import Neighbours
 from meshctl.outbound.letter import (
     FileIdentity,
     Letter,
-    OfEarlierError,
     attachment_names,
     is_of_one_owner,
 )
 from meshctl.outbound.names import SIDECAR_SUFFIX, is_sidecar
-from meshctl.payload.sidecar import Sidecar
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import system
-
-_REMEMBERED_SECONDS = 3600.0
-_MOST_REMEMBERED = 100_000
 
 
 class Source(NamedTuple):
@@ -33,97 +28,6 @@ class Source(NamedTuple):
 
     folder: Folder
     use_case: str | None
-
-
-class _Left(NamedTuple):
-    """A part that a letter left with: which letter, the part's hash, None where it was missing, and when."""
-
-    letter: str | FileIdentity
-    content: str | None
-    at_seconds: float
-
-
-class EarlierLetters:
-    """With which sidecar and attachments letters have left; for an hour, until a restart or a reload.
-
-    Names are used again, and programs write a file twice, or late: a sidecar or an attachment that waits for
-    a letter may belong to one that has left. Whoever writes the letter first never has that trouble.
-    """
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        # By folder and name of the part, the oldest first.
-        self._left: dict[tuple[str, str], _Left] = {}
-
-    def note_taken(self, folder: Folder, letter: Letter) -> None:
-        """Note a letter that was taken from a folder."""
-        parts: dict[str, str | None] = dict.fromkeys(attachment_names(letter.sidecar))
-        parts |= {each.name: each.reading.sha256 for each in letter.attachments}
-        has_own = letter.sidecar_status is not None and letter.sidecar is not None
-        parts[letter.name + SIDECAR_SUFFIX] = _hash(letter.sidecar) if has_own else None
-        for name, content in parts.items():
-            key = folder.path, os.path.normcase(name)
-            self._left.pop(key, None)
-            self._left[key] = _Left(_file_of(letter), content, self._monotonic())
-        while self._left and (
-            len(self._left) > _MOST_REMEMBERED or self._is_over(next(iter(self._left.values())))
-        ):
-            del self._left[next(iter(self._left))]
-
-    def check_own(self, folder: Folder, letter: Letter) -> None:
-        """Raise OfEarlierError if a sidecar or an attachment may be an earlier letter's. Raises OSError."""
-        sidecar, own = letter.sidecar, letter.name + SIDECAR_SUFFIX
-        if sidecar is None or letter.sidecar_status is None or sidecar.resend_of is not None:
-            return
-        # One that names nobody may be the same for all letters.
-        content = _hash(sidecar) if sidecar.patient or sidecar.document else ""
-        if sidecar.sha256 is None and self._may_have_left(folder, letter, own, content, [letter.name]):
-            raise _of_earlier(
-                "sidecar",
-                "sidecar",
-                "Have the program write sidecars after their files, with sha256, or use each name once.",
-            )
-        for each in letter.attachments:
-            if self._may_have_left(folder, letter, each.name, each.reading.sha256, [letter.name, own]):
-                raise _of_earlier(
-                    "attachment",
-                    "document_attachment",
-                    "Have the program write attachments last, or use each name once.",
-                )
-
-    def _may_have_left(
-        self, folder: Folder, letter: Letter, name: str, content: str | None, others: Sequence[str]
-    ) -> bool:
-        """True if a part is an earlier letter's, or was missing there, and came before the others of this."""
-        earlier = self._left.get((folder.path, os.path.normcase(name)))
-        if earlier is None or self._is_over(earlier) or earlier.letter == _file_of(letter):
-            return False
-        is_its = earlier.content in (None, content)
-        return is_its and all(_arrived_ns(folder, name) < _arrived_ns(folder, other) for other in others)
-
-    def _is_over(self, earlier: _Left) -> bool:
-        return earlier.at_seconds < self._monotonic() - _REMEMBERED_SECONDS
-
-
-def _hash(sidecar: Sidecar | None) -> str:
-    return blake2b(sidecar.written(), digest_size=16).hexdigest() if sidecar else ""
-
-
-def _file_of(letter: Letter) -> str | FileIdentity:
-    return letter.sha256 or letter.identity
-
-
-def _arrived_ns(folder: Folder, name: str) -> int:
-    return system.arrived_ns(f"{folder.path}/{name}", folder.status(name))
-
-
-def _of_earlier(part: str, code: str, advice: str) -> OfEarlierError:
-    return OfEarlierError(
-        f"{code}_of_earlier",
-        f"The {part} came before the file, and may belong to an earlier one: it is the same as one that has"
-        " left under its name, or was missing there.",
-        f"See whose it is. If this file's, put all back: meshctl redrop. Else drop the file again. {advice}",
-    )
 
 
 class Attachments:

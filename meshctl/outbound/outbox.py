@@ -22,6 +22,7 @@ from meshctl.files.reading import NAME_ADVICE
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
 from meshctl.outbound.completeness import Completeness
+from meshctl.outbound.earlier_letters import EarlierLetters
 from meshctl.outbound.letter import FileIdentity, Letter, LetterFolder, is_of_one_owner, put_back
 from meshctl.outbound.names import (
     LONGEST_BYTES,
@@ -32,7 +33,7 @@ from meshctl.outbound.names import (
     is_sidecar,
     unopenable,
 )
-from meshctl.outbound.neighbours import Attachments, EarlierLetters, FolderNeighbours, Source
+from meshctl.outbound.neighbours import Attachments, FolderNeighbours, Source
 from meshctl.outbound.rejected import RejectedFolder
 from meshctl.outbound.set_aside import SetAside
 from meshctl.platform import host, system
@@ -133,7 +134,7 @@ class Outbox:
         self._sighted: dict[tuple[str, str], dict[str, int]] = {}
         self._logged_folders: set[str] = set()
         self.attachments = Attachments()
-        self.earlier_letters = EarlierLetters(services.clock.monotonic)
+        self.earlier_letters = EarlierLetters(services)
         self.next_turn = NextTurn()
         # In this turn, by folder.
         self._indexes_in: dict[str, list[os.stat_result]] = {}

@@ -168,6 +168,7 @@ class OutboundPipeline:
         """Stop the large copies, and close the files that are held open."""
         self._copies.close()
         self._indexes.close()
+        self.outbox.earlier_letters.keep()
 
     def _compare_clocks(self) -> None:
         clock = self._services.clock

@@ -1,6 +1,7 @@
 """Names are used again: what came for one file is never sent with, and never lost to, another of its name."""
 
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.payloads import make_bundle_xml
-from tests.site import WRAPPING, Site, documents_in, make_site, sidecar
+from tests.site import WRAPPING, Daemon, Site, documents_in, make_site, sidecar
 from tests.strangers.shared_site import SLOWLY, contents, dropping, make_shared_site, needs_slowness, pdf
 
 OF_A, OF_B = pdf("of patient A"), pdf("of patient B")
@@ -72,6 +73,12 @@ ABLE = sidecar("9990000042")
 BAKER = sidecar("9990000115", title="Eye clinic")
 
 
+def _wait_until_it_is_apart(daemon: Daemon, path: Path) -> None:
+    """Return when a file has come so long ago that it was not written together with what comes now."""
+    came = path.stat().st_ctime
+    daemon.wait_for(lambda: time.time() > came + 1.2, "a second to pass")
+
+
 def _recipients(site: Site) -> list[tuple[str, bytes]]:
     """Return for whom each document was sent."""
     return sorted(
@@ -96,20 +103,38 @@ def test_a_sidecar_that_is_written_twice_shifts_no_letter(tmp_path: Path) -> Non
     assert _recipients(site) == [("9990000042", OF_A), ("9990000115", OF_B)]
 
 
+def test_a_run_remembers_what_an_earlier_run_has_sent(tmp_path: Path) -> None:
+    """As where cron starts one every minute."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.5}})
+    site.place("scan.pdf", OF_A, sidecar=ABLE)
+    site.run_once()
+    site.place_sidecar("scan.pdf", ABLE)
+    site.place("scan.pdf", OF_B)
+    with site.daemon() as daemon:
+        daemon.wait_for(site.explanations, "the refusal")
+
+    assert [each.content["code"] for each in site.explanations()] == ["sidecar_of_earlier"]
+
+
 @pytest.mark.parametrize(
     "first",
-    [{"sidecar": ABLE}, {"folder": "send-document"}],
-    ids=["repeated", "late"],
+    [
+        pytest.param({"sidecar": ABLE}, id="repeated"),
+        pytest.param({"folder": "send-document"}, id="late", marks=pytest.mark.slow),
+    ],
 )
 def test_a_sidecar_of_an_earlier_file_is_sent_with_no_other(tmp_path: Path, first: dict[str, Any]) -> None:
     """Nobody knows whose it is; a person who does puts both back."""
-    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.5}})
-    (site.outbox / "send-document").mkdir()
     folder, alone = first.get("folder"), make_bundle_xml()
+    wait_seconds = 2.0 if folder else 0.5
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": wait_seconds}})
+    (site.outbox / "send-document").mkdir()
     with site.daemon() as daemon:
         site.place("scan.pdf", alone if folder else OF_A, **first)
         daemon.wait_for_pairs(1)
         site.place_sidecar("scan.pdf", ABLE, folder=folder)
+        if folder:
+            _wait_until_it_is_apart(daemon, site.outbox / folder / "scan.pdf.meta.json")
         site.place("scan.pdf", OF_B, folder=folder)
         daemon.wait_for(site.explanations, "the refusal")
         assert [each.content["code"] for each in site.explanations()] == ["sidecar_of_earlier"]
@@ -117,6 +142,18 @@ def test_a_sidecar_of_an_earlier_file_is_sent_with_no_other(tmp_path: Path, firs
         daemon.wait_for_pairs(2)
 
     assert OF_B in [document for _, document in _recipients(site)]
+
+
+def test_a_letter_that_was_rejected_may_be_written_again(tmp_path: Path) -> None:
+    """With the very sidecar that it had, and another document."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 600}})
+    with site.daemon() as daemon:
+        site.place("scan.pdf", OF_A[:-7], sidecar=ABLE)
+        daemon.wait_for(site.explanations, "the refusal")
+        site.place("scan.pdf", OF_A, sidecar=ABLE)
+        daemon.wait_for_pairs(1)
+
+    assert [each.content["code"] for each in site.explanations()] == ["document_cut_off"]
 
 
 ENCLOSING: dict[str, Any] = {"document": {"attachments": ["enclosure.pdf"]}}
@@ -141,13 +178,14 @@ def test_an_attachment_that_is_written_twice_goes_with_no_other_letter(tmp_path:
     assert documents_in(site.payload(site.stems()[-1])) == [OF_B, PAGE_B]
 
 
+@pytest.mark.slow
 def test_an_attachment_that_comes_late_goes_with_no_other_letter(tmp_path: Path) -> None:
     """Its own letter was rejected for the want of it."""
-    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 0.5}})
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 2.0}})
     with site.daemon() as daemon:
         site.place("letter.pdf", OF_A, sidecar=sidecar("9990000042", **ENCLOSING))
         daemon.wait_for(site.explanations, "the refusal")
-        site.place("enclosure.pdf", PAGE_A)
+        _wait_until_it_is_apart(daemon, site.place("enclosure.pdf", PAGE_A))
         site.place("letter.pdf", OF_B, sidecar=sidecar("9990000115", **ENCLOSING))
         daemon.wait_for(lambda: len(site.explanations()) == 2, "another refusal")
 
