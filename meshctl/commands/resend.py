@@ -80,7 +80,7 @@ def _linked(message: Message, payload: Path, earlier: EarlierVersion, *, force: 
     if message.replaces is None and has_replaced(data):
         # It was changed in this way before, or a sidecar gave the UUID of another one.
         return str(payload)
-    linked = as_replacement(data, UUID(earlier.document_id), earlier.document_version + 1)
+    linked = as_replacement(data, UUID(earlier.document_id))
     if linked is None and not force:
         raise MeshctlError(
             f"An earlier version of the document in {message.message_id} was sent again since, as"

@@ -44,7 +44,7 @@ WHERE number IN (SELECT number FROM message_references WHERE reference_key = sub
 # A later version of a document went the same way, about the same patient. Of one number each replaces the one
 # before; not a result, nor an addendum, of which only an edit does, and of the same result alone.
 _VERSIONS = """
-SELECT first.message_id, first.number, first.document_id, first.document_version, first.is_edit,
+SELECT first.message_id, first.number, first.document_id, first.is_edit,
     first.content_key, first.content_key IS NOT later.content_key,
     later.message_id, later.number, later.resend_of, later.result_key
 FROM messages AS first JOIN messages AS later ON later.number > first.number
@@ -228,11 +228,10 @@ def later_version(
 
 @dataclass(frozen=True, slots=True)
 class EarlierVersion:
-    """An earlier version of a document: its message, the identifier of its Bundle, and its version."""
+    """An earlier version of a document: its message, and the identifier of its Bundle."""
 
     message_id: str
     document_id: str
-    document_version: int
 
 
 def unlinked_version(
@@ -250,12 +249,12 @@ def unlinked_version(
     to_do = list(own)
     while to_do:
         for row in connection.execute(_EARLIER, (to_do.pop(),)):
-            one, number, document_id, version, is_edit, content_key, is_other, *_, result_key = row
+            one, number, document_id, is_edit, content_key, is_other, *_, result_key = row
             if one in found or one in own:
                 continue
             to_do.append(one)
             is_version = document_id is not None and is_other
-            found[one] = number, EarlierVersion(one, document_id, version) if is_version else None
+            found[one] = number, EarlierVersion(one, document_id) if is_version else None
             if result_key is not None and not is_edit:
                 originals.add(content_key)
     replaced = [row[0] for one in own for row in connection.execute(_REPLACED, (one,))]
