@@ -20,7 +20,8 @@ def has_replaced(message: bytes) -> bool:
 def as_replacement(message: bytes, replaced: UUID) -> bytes | None:
     """Return a message as `make_envelope` would have made it, had it replaced another one.
 
-    None for what that has not made. Nothing else of it is changed: its version is also in its text and in its control file.
+    None for what that has not made. Nothing else of it is changed: its version is in its text, and in its
+    control file, too.
     """
     head, mark, rest = message.partition(_ATTACHMENT)
     relation = (
