@@ -9,18 +9,20 @@ from meshctl.clock import instant
 from meshctl.mesh.states import State
 
 _NUMBERED = """
-WITH RECURSIVE found (message_id) AS (
-    SELECT message_id FROM messages
-    WHERE substr(number_key, 1, 8) = substr(?1, 1, 8) AND number_key = ?1 AND document_id IS NOT NULL
-    UNION SELECT message_id FROM messages
-    WHERE substr(replaced_key, 1, 8) = substr(?1, 1, 8) AND replaced_key = ?1 AND document_id IS NOT NULL
+WITH RECURSIVE wanted (key) AS (VALUES {}), found (message_id) AS (
+    SELECT message_id FROM wanted JOIN messages
+    ON substr(number_key, 1, 8) = substr(key, 1, 8) AND number_key = key WHERE document_id IS NOT NULL
+    UNION SELECT message_id FROM wanted JOIN messages
+    ON substr(replaced_key, 1, 8) = substr(key, 1, 8) AND replaced_key = key WHERE document_id IS NOT NULL
     UNION SELECT later.message_id FROM found JOIN messages AS later ON later.replaces = found.message_id
 )
-SELECT number, message_id, state, document_id, patient_key, content_key, coalesce(answered_by, to_mailbox),
-    to_mailbox, written_at, replaces, result_key, is_edit, coalesce(number_key, ?2) != ?2,
+SELECT message_id, state, document_id, patient_key, content_key, coalesce(answered_by, to_mailbox),
+    to_mailbox, written_at, replaces, result_key, is_edit, number_key,
     state = 'failed' AND coalesce(reason_event, '') = 'WITHDRAW'
 FROM found JOIN messages USING (message_id) WHERE state != 'rejected' ORDER BY number DESC
 """
+# Of longer chains the rest is not known: nobody must make the ledger slow by a chain of thousands.
+_MOST_LINKED = 100
 # Also by messages that were rejected, or have failed. A correction of a result replaces its own number.
 _REPLACING = """
 SELECT DISTINCT number_key FROM messages
@@ -54,11 +56,10 @@ AND ((substr(later.number_key, 1, 8) = substr(first.number_key, 1, 8)
         AND later.number_key = first.number_key
         AND (later.result_key IS NULL OR (later.is_edit AND later.result_key = first.result_key)))
     OR (substr(later.replaced_key, 1, 8) = substr(first.number_key, 1, 8)
-        AND later.replaced_key = first.number_key AND later.result_key IS NULL)
-    OR {})
+        AND later.replaced_key = first.number_key AND later.result_key IS NULL){})
 """
-_LATER = _VERSIONS.format("first.message_id = ?1", "later.replaces = ?1")
-_EARLIER = _VERSIONS.format("later.message_id = ?1", "0")
+_LATER = _VERSIONS.format("first.message_id = ?1", " OR later.replaces = ?1")
+_EARLIER = _VERSIONS.format("later.message_id = ?1", "")
 _IS_SHARED = """
 SELECT 1 FROM messages AS own JOIN messages AS other
     ON substr(other.number_key, 1, 8) = substr(own.number_key, 1, 8) AND other.number_key = own.number_key
@@ -139,41 +140,46 @@ class NumberedMessage:
     result_key: bytes | None
     is_edit: int
     """True if its message said that it is a later version of a document."""
-    has_other_number: int
-    """True if it only replaces one with the number that was asked for, and has another number itself."""
+    number_key: bytes | None
+    """None where it only replaces one with a number."""
     is_withdrawn: int
     """True if it was taken back out of OUT."""
 
 
-def numbered_messages(connection: sqlite3.Connection, number_key: bytes) -> list[NumberedMessage]:
-    """Return the messages around a document with this number, and those that replaced them, newest first.
+def numbered_messages(
+    connection: sqlite3.Connection, number_keys: Collection[bytes]
+) -> list[NumberedMessage]:
+    """Return the messages around a document with one of these numbers, and those that replaced them.
 
-    None that was rejected is among them; but those that one that was rejected links with them are.
+    Newest first. None that was rejected is among them; but those are that one that was rejected links with
+    them.
     """
-    rows: dict[int, NumberedMessage] = {}
-    for key in numbers_after(connection, number_key):
-        for number, message_id, state, *rest in connection.execute(_NUMBERED, (key, number_key)):
-            rows[number] = NumberedMessage(message_id, State(state), *rest)
-    return [rows[number] for number in sorted(rows, reverse=True)]
+    wanted = numbers_after(connection, number_keys)
+    query = _NUMBERED.format(", ".join(["(?)"] * len(wanted)))
+    rows = connection.execute(query, tuple(wanted)) if wanted else ()
+    return [NumberedMessage(message_id, State(state), *rest) for message_id, state, *rest in rows]
 
 
-def numbers_after(connection: sqlite3.Connection, number_key: bytes) -> set[bytes]:
-    """Return a number, and those of the documents that were to replace it, and these in their turn.
+def numbers_after(connection: sqlite3.Connection, number_keys: Collection[bytes]) -> set[bytes]:
+    """Return some numbers, and those of the documents that were to replace them, and these in their turn.
 
     Some of their messages may have been rejected, or have failed.
     """
-    return _linked(connection, number_key, _REPLACING)
+    return _linked(connection, number_keys, _REPLACING)
 
 
-def numbers_before(connection: sqlite3.Connection, number_key: bytes) -> set[bytes]:
-    """Return a number, and those of the documents that it was to replace, and these in their turn."""
-    return _linked(connection, number_key, _REPLACED_BY)
+def numbers_before(connection: sqlite3.Connection, number_keys: Collection[bytes]) -> set[bytes]:
+    """Return some numbers, and those of the documents that they were to replace, and these in their turn."""
+    return _linked(connection, number_keys, _REPLACED_BY)
 
 
-def _linked(connection: sqlite3.Connection, number_key: bytes, query: str) -> set[bytes]:
-    found, to_do = {number_key}, [number_key]
-    while to_do:
-        new = {row[0] for row in connection.execute(query, (to_do.pop(),))} - found
+def _linked(connection: sqlite3.Connection, number_keys: Collection[bytes], query: str) -> set[bytes]:
+    found, to_do = set(number_keys), list(number_keys)
+    # The nearest first.
+    for key in to_do:
+        if len(found) >= _MOST_LINKED:
+            break
+        new = {row[0] for row in connection.execute(query, (key,))} - found
         found |= new
         to_do += new
     return found

@@ -1,7 +1,7 @@
 """What was sent before, as the ledger knows it: the message that a document replaces, documents by number."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,30 +64,29 @@ class EarlierMessages:
         """
 
         def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[SentDocument]:
-            return _documents(connection, keys, keys.of(number), nhs_number, origin)
+            return _documents(connection, keys, {keys.of(number)}, nhs_number, origin)
 
         return self._ask(ask) or ()
 
-    def replaced_by_number(self, nhs_number: str, origin: Origin) -> Sequence[Sequence[SentDocument]]:
-        """Return the documents that one with this origin replaces, of each number that it follows.
+    def replaced_by_number(self, nhs_number: str, origin: Origin) -> Sequence[SentDocument]:
+        """Return the documents of all numbers that one with this origin follows, newest first.
 
-        Also if what links them was rejected, or has failed.
+        And those that replaced them; also if what links them was rejected, or has failed.
         """
 
-        def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[Sequence[SentDocument]]:
+        def ask(connection: sqlite3.Connection, keys: Keys) -> Sequence[SentDocument]:
             own = [keys.of(number) for number in origin[:2] if number]
-            before = set().union(*(numbers_before(connection, key) for key in own)) - set(own[:1])
-            return [_documents(connection, keys, key, nhs_number, origin) for key in sorted(before)]
+            before = numbers_before(connection, own) - set(own[:1])
+            return _documents(connection, keys, before, nhs_number, origin)
 
         return self._ask(ask) or ()
 
-    def related(self, numbers: Iterable[str]) -> frozenset[str]:
+    def related(self, numbers: Collection[str]) -> frozenset[str]:
         """Return what stands for some numbers, and for all that replaced them or were replaced by them."""
 
         def ask(connection: sqlite3.Connection, keys: Keys) -> frozenset[str]:
-            found: set[bytes] = set()
-            for key in map(keys.of, numbers):
-                found |= numbers_before(connection, key) | numbers_after(connection, key)
+            own = {keys.of(number) for number in numbers}
+            found = numbers_before(connection, own) | numbers_after(connection, own)
             return frozenset(key.hex() for key in found)
 
         return self._ask(ask) or frozenset(numbers)
@@ -121,13 +120,13 @@ class EarlierMessages:
 def _documents(
     connection: sqlite3.Connection,
     keys: Keys,
-    number_key: bytes,
+    number_keys: Collection[bytes],
     nhs_number: str | None,
     origin: Origin | None,
 ) -> list[SentDocument]:
     wanted = patient_key(keys, nhs_number)
     compared = origin_of(origin, keys)
-    documents = numbered_messages(connection, number_key)
+    documents = numbered_messages(connection, number_keys)
     # One that failed may have been sent again, as the message that it was.
     sent = {one.message_id: is_under_way(connection, keys.of(one.document_id)) for one in documents}
     return [
@@ -140,7 +139,8 @@ def _documents(
             to_mailbox=one.to_mailbox,
             written_at=None if one.written_at is None else instant(one.written_at),
             replaces=one.replaces,
-            has_other_number=bool(one.has_other_number),
+            number=one.number_key or b"",
+            has_other_number=one.number_key is not None and one.number_key not in number_keys,
             is_withdrawn=bool(one.is_withdrawn) and not sent[one.message_id],
             has_failed=not (sent[one.message_id] or one.is_withdrawn),
             content=one.content_key or b"",

@@ -19,8 +19,10 @@ class SentDocument(NamedTuple):
     to_mailbox: str | None
     written_at: datetime | None
     replaces: str | None
+    number: bytes
+    """A keyed hash, the same for two documents with the same number."""
     has_other_number: bool
-    """True if it only replaces one with the number that was asked for, and has another number itself."""
+    """True if it only replaces one with a number that was asked for, and has another number itself."""
     is_withdrawn: bool
     """True if it was taken back out of OUT, so the practice does not have it."""
     has_failed: bool
@@ -58,10 +60,10 @@ class Earlier(Protocol):
         They are compared with the document of this patient and origin.
         """
 
-    def replaced_by_number(self, nhs_number: str, origin: Origin) -> Sequence[Sequence[SentDocument]]:
-        """Return the documents that one of this patient and origin replaces, of each number that it follows.
+    def replaced_by_number(self, nhs_number: str, origin: Origin) -> Sequence[SentDocument]:
+        """Return the documents of all numbers that one of this patient and origin follows, newest first.
 
-        Also if what links them was rejected, or has failed.
+        And those that replaced them; also if what links them was rejected, or has failed.
         """
 
     def taken_back(self, number: str, nhs_number: str) -> tuple[str, datetime | None] | None:

@@ -77,7 +77,7 @@ def with_earlier(found: Unpacked, earlier_messages: Earlier) -> Unpacked:
 def _choice(
     found: Unpacked,
     of_number: Sequence[SentDocument],
-    above: Sequence[Sequence[SentDocument]],
+    above: Sequence[SentDocument],
     earlier_messages: Earlier,
 ) -> _Choice:
     own = [one for one in of_number if one.is_there]
@@ -93,7 +93,7 @@ def _choice(
     else:
         if not any(one.is_of_patient for one in (*own, *parents)):
             # What it replaces did not arrive, and was to replace an earlier one itself.
-            parents += _newest_first(above)
+            parents += [one for one in above if one.is_there]
         choice = _of_documents(found, own, parents, is_again=is_again)
         if choice.earlier is not None and (mine := _of_shared_number(found, own, parents)):
             return _Choice(None, [number_shared(mine)])
@@ -207,46 +207,30 @@ def _there(found: Unpacked, documents: Iterable[SentDocument]) -> Sequence[SentD
     return [one for one in documents if (one.to_mailbox or "").upper() == to_mailbox]
 
 
-def _above(found: Unpacked, earlier: Earlier) -> Sequence[Sequence[SentDocument]]:
-    """Return the documents of each number that a document follows; nothing follows from that of a result."""
+def _above(found: Unpacked, earlier: Earlier) -> Sequence[SentDocument]:
+    """Return the documents of the numbers that a document follows; nothing follows from that of a result."""
     if found.is_report or not found.replaces_same:
         return ()
-    return [_there(found, each) for each in earlier.replaced_by_number(found.nhs_number, found.origin)]
+    return _there(found, earlier.replaced_by_number(found.nhs_number, found.origin))
 
 
-def _newest_first(above: Iterable[Iterable[SentDocument]]) -> list[SentDocument]:
-    """Return those of all numbers that arrived. One that has a number itself stands there as that."""
-    each = [one for documents in above for one in documents if one.is_there]
-    found = {one.message_id: one for one in sorted(each, key=lambda one: not one.has_other_number)}
-    return [found[message_id] for message_id in sorted(found, reverse=True)]
+def _still_valid(own: Sequence[SentDocument], above: Sequence[SentDocument]) -> Sequence[SentDocument]:
+    """Return the documents that the practice takes for valid, though others have replaced their numbers.
 
-
-def _still_valid(
-    own: Sequence[SentDocument], above: Iterable[Sequence[SentDocument]]
-) -> Sequence[SentDocument]:
-    """Return the documents that the practice takes for valid, though others have replaced their numbers."""
-    lists = list(above)
+    Of each number that is the newest at most.
+    """
     newest = newest_of_patient(own)
-    if newest is not None and newest.has_other_number:
-        lists.append(own)
-    replaced = {one.replaces for documents in (own, *lists) for one in documents if one.is_there}
-    return [
-        one
-        for documents in lists
-        if (one := _valid_of(documents)) is not None and one.message_id not in replaced
-    ]
-
-
-def _valid_of(documents: Sequence[SentDocument]) -> SentDocument | None:
-    """Return the newest that has the number itself, unless one that was sent again may replace it."""
+    is_replaced = newest is not None and newest.has_other_number
+    documents = [one for one in (*above, *(own if is_replaced else ())) if one.is_there and one.is_of_patient]
+    replaced = {one.replaces for one in (*own, *above) if one.is_there}
+    valid: dict[bytes, SentDocument] = {}
     for one in documents:
-        if one.is_there and one.is_of_patient:
-            if not one.has_other_number:
-                return one
-            if one.is_sent_again:
-                # Then it was linked with the earlier one, which the ledger does not know.
-                return None
-    return None
+        if not one.has_other_number:
+            valid.setdefault(one.number, one)
+        elif one.is_sent_again:
+            # Then it was linked with the earlier one, which the ledger does not know.
+            replaced |= {each.message_id for each in documents if each.message_id < one.message_id}
+    return [one for one in valid.values() if one.message_id not in replaced]
 
 
 def with_standing(rejection: Rejection, link: Origin, earlier: Earlier) -> Rejection:

@@ -328,16 +328,16 @@ class Judge:
             found = unpacked(file, given, self.settings, self.clock.now())
         except WithdrawnRejection as taken:
             letter.unsent = Origin(taken.number, None, None, taken.written_at, taken.nhs_number)
-            letter.numbers = earlier.related(filter(None, (taken.number,)))
+            letter.numbers = earlier.related([*filter(None, (taken.number,))])
             raise named(taken, earlier) from None
         except Rejection as rejection:
             letter.unsent = link_of(file, self.settings)
             if letter.unsent is None:
                 raise
-            letter.numbers = earlier.related(filter(None, letter.unsent[:2]))
+            letter.numbers = earlier.related([*filter(None, letter.unsent[:2])])
             raise with_standing(rejection, letter.unsent, earlier) from None
         letter.unsent = found.link
-        letter.numbers = earlier.related(filter(None, (*found.origin[:2], found.other_number)))
+        letter.numbers = earlier.related([*filter(None, (*found.origin[:2], found.other_number))])
         found = with_earlier(found, earlier)
         letter.document, letter.sidecar = found.document, found.sidecar
         return found
