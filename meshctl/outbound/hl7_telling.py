@@ -118,7 +118,7 @@ def telling(rejection: Rejection, valid: Sequence[SentDocument]) -> Rejection:
 
 def _valid_text(valid: Sequence[SentDocument]) -> str:
     return " ".join(
-        f"Of the versions before it {one.message_id} is still valid at the practice, though it was replaced."
+        f"An earlier version, {one.message_id}, is still valid at the practice, though it was replaced."
         for one in valid[:_SHOWN]
     )
 

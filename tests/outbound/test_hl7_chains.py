@@ -56,9 +56,9 @@ def _check_chain(site: Site, gone: Collection[str] = ()) -> None:
     last = [stem for stem in standing if document_in(site.payload(stem)) == pdf("letter 3")]
     told = _told(site)
     assert len(last) == 1
-    assert all(f"{stem} is still valid" in told for stem in standing if stem not in last), standing
+    assert all(f"{stem}, is still valid" in told for stem in standing if stem not in last), standing
     for one in site.explanations():
-        if any(f"{stem} is still valid" in one.content["text"] for stem in standing):
+        if any(f"{stem}, is still valid" in one.content["text"] for stem in standing):
             assert "Nothing needs to be done" not in one.content["advice"]
 
 
@@ -112,7 +112,7 @@ def test_what_still_stands_is_named_by_each_that_cannot_replace_it(site: Site) -
 
     assert version_of(site, fourth) == (value_in(site, third, "identifier/value"), "2")
     for refused in (late, again):
-        assert f"{first} is still valid" in refused["text"]
+        assert f"{first}, is still valid" in refused["text"]
         assert f"meshctl show {first}" in refused["advice"]
         assert "Nothing needs" not in refused["advice"]
     [line] = [one for one in site.events("message.warning") if one.values.get("code")]
