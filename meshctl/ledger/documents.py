@@ -35,7 +35,8 @@ WHERE substr(number_key, 1, 8) = substr(?1, 1, 8) AND number_key = ?1 AND replac
 _TAKEN_BACK = """
 SELECT message_id, written_at FROM messages
 WHERE substr(number_key, 1, 8) = substr(?1, 1, 8) AND number_key = ?1 AND state = 'rejected'
-    AND replaced_key IS NULL AND (patient_key IS NULL OR patient_key = ?2)
+    AND replaced_key IS NULL AND (result_key IS NULL OR ?3 IS NULL OR result_key = ?3)
+    AND (patient_key IS NULL OR patient_key = ?2)
 ORDER BY number DESC LIMIT 1
 """
 _UNDER_WAY = """
@@ -186,13 +187,13 @@ def _linked(connection: sqlite3.Connection, number_keys: Collection[bytes], quer
 
 
 def taken_back(
-    connection: sqlite3.Connection, number_key: bytes, patient_key: bytes | None
+    connection: sqlite3.Connection, number_key: bytes, patient_key: bytes | None, result_key: bytes | None
 ) -> tuple[str, datetime | None] | None:
     """Return the newest message that takes a document back, and when its sender wrote it; None without one.
 
-    The document has this number and is of this patient, as far as the message says whose it is.
+    The document has this number and is of this patient and result, as far as the message says so.
     """
-    row = connection.execute(_TAKEN_BACK, (number_key, patient_key)).fetchone()
+    row = connection.execute(_TAKEN_BACK, (number_key, patient_key, result_key)).fetchone()
     return None if row is None else (str(row[0]), row[1] and instant(row[1]))
 
 

@@ -91,10 +91,17 @@ class EarlierMessages:
 
         return self._ask(ask) or frozenset(numbers)
 
-    def taken_back(self, number: str, nhs_number: str) -> tuple[str, datetime | None] | None:
+    def taken_back(
+        self, number: str, nhs_number: str, result: str | None
+    ) -> tuple[str, datetime | None] | None:
         """Return the message that took a document of a patient back, and when it was written; else None."""
         return self._ask(
-            lambda connection, keys: taken_back(connection, keys.of(number), patient_key(keys, nhs_number))
+            lambda connection, keys: taken_back(
+                connection,
+                keys.of(number),
+                patient_key(keys, nhs_number),
+                keys.of(result) if result else None,
+            )
         )
 
     def with_reference(self, reference: str) -> str | None:

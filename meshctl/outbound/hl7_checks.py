@@ -12,7 +12,7 @@ def check_not_taken_back(found: Unpacked, earlier: Earlier) -> None:
     """Raise Rejection for a document that its sender took back, unless it was certainly written later."""
     if found.origin.number is None:
         return
-    taken = earlier.taken_back(found.origin.number, found.nhs_number)
+    taken = earlier.taken_back(found.origin.number, found.nhs_number, found.origin.result)
     if taken is None:
         return
     message_id, at = taken

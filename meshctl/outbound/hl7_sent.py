@@ -66,7 +66,9 @@ class Earlier(Protocol):
         And those that replaced them; also if what links them was rejected, or has failed.
         """
 
-    def taken_back(self, number: str, nhs_number: str) -> tuple[str, datetime | None] | None:
+    def taken_back(
+        self, number: str, nhs_number: str, result: str | None
+    ) -> tuple[str, datetime | None] | None:
         """Return the message that took a patient's document back, and when it was written; else None."""
 
 

@@ -250,16 +250,19 @@ def with_standing(rejection: Rejection, link: Origin, earlier: Earlier) -> Rejec
 def named(taken: WithdrawnRejection, earlier: Earlier) -> Rejection:
     """Return the rejection of what takes a document back, with the messages that it means, if known.
 
-    These are all with its number that no other has replaced: for each patient, for each report of an order.
+    These are all with its number that no other has replaced: for each patient, and for each report of an
+    order, unless the message says which result it means.
     """
     if taken.number is None:
         return Rejection(taken.code, f"{taken.text} It gives no number of the document.", taken.advice)
-    known = [one for one in earlier.of_number(taken.number) if one.is_there]
+    origin = Origin(taken.number, None, None, taken.written_at, result=taken.result)
+    known = [one for one in earlier.of_number(taken.number, None, origin) if one.is_there]
     if not known:
         text = f"{taken.text} None was found under exactly its number among those that were sent from here."
         return Rejection(taken.code, text, f"{NOT_FOUND} {taken.advice}")
     replaced = {one.replaces: one.message_id for one in known}
     of_number = [one for one in known if not one.has_other_number] or known
+    of_number = [one for one in of_number if one.is_same_result] or of_number
     meant = [one for one in of_number if one.message_id not in replaced] or of_number[:1]
     text = f"{taken.text} It was sent as {' and as '.join(_sent_text(one, replaced) for one in meant)}."
     advice = [

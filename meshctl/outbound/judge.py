@@ -327,7 +327,7 @@ class Judge:
         try:
             found = unpacked(file, given, self.settings, self.clock.now())
         except WithdrawnRejection as taken:
-            letter.unsent = Origin(taken.number, None, None, taken.written_at, taken.nhs_number)
+            letter.unsent = Origin(taken.number, None, None, taken.written_at, taken.nhs_number, taken.result)
             letter.numbers = earlier.related([*filter(None, (taken.number,))])
             raise named(taken, earlier) from None
         except Rejection as rejection:

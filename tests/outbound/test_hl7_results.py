@@ -151,6 +151,22 @@ def test_a_correction_that_comes_after_a_later_one_is_refused(site: Site) -> Non
     assert (refused["code"], corrected in refused["text"]) == ("hl7_replaced", True)
 
 
+def test_a_result_that_is_taken_back_takes_no_other_along(site: Site) -> None:
+    """Before or after it was sent; an order that is cancelled takes all of its results."""
+    first, second = send(site, _result(1, "F", 0)), send(site, _result(2, "F", 1, _SECOND))
+
+    taken = why_refused(site, _result(1, "W", 40))
+    further = send(site, _result(3, "F", 30, _SECOND))
+    again = why_refused(site, _result(4, "F", 30))
+    all_taken = why_refused(site, _result(5, "W", 50, _25="X"))
+    late = why_refused(site, _result(6, "F", 45, _SECOND))
+
+    assert (taken["code"], first in taken["text"], second in taken["text"]) == ("hl7_withdrawn", True, False)
+    assert version_of(site, further) == (None, "1")
+    assert (again["code"], late["code"]) == ("hl7_cancelled", "hl7_cancelled")
+    assert all(stem in all_taken["text"] for stem in (first, second, further))
+
+
 def test_a_result_about_the_wrong_patient_is_not_sent_after_its_correction(site: Site) -> None:
     """An order has one patient, so it is no further result."""
     right = send(site, _result(2, "C", 20).replace(NHS_NUMBER.encode(), OTHER.encode()))
