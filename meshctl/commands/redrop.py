@@ -16,6 +16,7 @@ from meshctl.errors import MeshctlError
 from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.ledger import documents, reads
 from meshctl.mesh.states import State
+from meshctl.outbound.drop import waiting_again
 from meshctl.outbound.earlier_letters import OF_EARLIER_CODES
 from meshctl.outbound.letter import WorkFolder
 from meshctl.outbound.names import ERROR_SUFFIX, SIDECAR_SUFFIX
@@ -179,10 +180,20 @@ def _obstacle(settings: Settings, letter: RejectedLetter, *, force: bool) -> str
     if force or letter.code != WITHDRAWN_CODE:
         return None
     with ledger_if_any(settings) as connection:
-        found = None if connection is None else reads.message(connection, letter.message_id or "")
-        later = None if connection is None else documents.later_version(connection, letter.message_id or "")
+        message_id, found, later, earlier = letter.message_id or "", None, None, None
+        if connection is not None:
+            waiting = waiting_again(settings.staging)
+            found = reads.message(connection, message_id)
+            later = documents.later_version(connection, message_id, waiting)
+            earlier = documents.unlinked_version(connection, message_id, waiting)
     if later is not None:
         return f"a later version of its document was sent, as {later}. --force puts it back all the same."
+    if earlier is not None:
+        return (
+            f"an earlier version of its document was sent again since, as {earlier.message_id}, and this one"
+            " does not say that it replaces that. Drop the file that it was made of again; --force puts this"
+            " one back all the same."
+        )
     if found is None or found.is_withdrawn or found.state is State.REJECTED:
         return None
     return (

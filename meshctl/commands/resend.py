@@ -5,16 +5,20 @@ Payload and control file are the ones that the MESH Client has kept; they stay w
 
 import os
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
+from uuid import UUID
 
 import click
 
 from meshctl.errors import MeshctlError
 from meshctl.ledger import documents, reads
+from meshctl.ledger.documents import EarlierVersion
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
-from meshctl.outbound.drop import kept_pair, name_again, sidecar_again
+from meshctl.outbound.drop import kept_pair, name_again, sidecar_again, waiting_again
 from meshctl.outbound.names import NameRules
+from meshctl.payload.itk3_again import as_replacement, has_replaced
 from meshctl.terminal.context import message_named, settings_of
 from meshctl.terminal.dropping import drop
 from meshctl.terminal.output import epilog
@@ -46,19 +50,54 @@ def command(ctx: click.Context, named: str, force: bool) -> None:
     The payload is copied from the MESH Client's SENT or FAILED folder, and sent to the same recipient with
     the same use case and Subject. With SaveSent=N nothing is kept there: drop the file again instead. If MESH
     rejected the message for the patient's details (EPL-15x), correct them and use meshctl send. A message
-    that was acknowledged, or that is in SENT and was not rejected, needs --force: it has arrived, or will.
+    that was acknowledged, or that is in SENT and was not rejected, needs --force: it has arrived, or will;
+    so does one of whose document a later version was sent. Where an earlier version of its document was sent
+    again first, the new message says that it replaces that one.
     """
     settings = settings_of(ctx)
+    waiting = waiting_again(settings.staging)
     with reads.snapshot(settings.state.folder, settings.mailbox.id) as connection:
         message = message_named(connection, named)
-        _check_need(connection, message, settings.mailbox.sent_folder, force=force)
+        _check_need(connection, message, settings.mailbox.sent_folder, waiting, force=force)
+        earlier = documents.unlinked_version(connection, message.message_id, waiting)
     pair = kept_pair(settings.mailbox, message.message_id)
     sidecar = sidecar_again(message, pair.control, settings)
-    placed = drop(settings, str(pair.payload), name_again(message, NameRules(settings.staging)), sidecar)
+    payload: str | bytes = str(pair.payload)
+    if earlier is not None:
+        payload = _linked(message, pair.payload, earlier, force=force)
+    placed = drop(settings, payload, name_again(message, NameRules(settings.staging)), sidecar)
     click.echo(f"{message.message_id} -> {settings.staging.outbox / placed.name}")
+    if isinstance(payload, bytes) and earlier is not None:
+        click.echo(f"It now says that it replaces {earlier.message_id}, which was sent again before it.")
 
 
-def _check_need(connection: sqlite3.Connection, message: Message, sent_folder: Path, *, force: bool) -> None:
+def _linked(message: Message, payload: Path, earlier: EarlierVersion, *, force: bool) -> str | bytes:
+    """Return a payload that says that it replaces an earlier version; without `force` it must.
+
+    Without that, the practice would have two valid versions. Raises MeshctlError, OSError.
+    """
+    data = payload.read_bytes()
+    if message.replaces is None and has_replaced(data):
+        # It was changed in this way before, or a sidecar gave the UUID of another one.
+        return str(payload)
+    linked = as_replacement(data, UUID(earlier.document_id))
+    if linked is None and not force:
+        raise MeshctlError(
+            f"An earlier version of the document in {message.message_id} was sent again since, as"
+            f" {earlier.message_id}, and its payload cannot be changed to say that it replaces that. Drop the"
+            " file itself again, or give --force to send it as it is."
+        )
+    return linked or str(payload)
+
+
+def _check_need(
+    connection: sqlite3.Connection,
+    message: Message,
+    sent_folder: Path,
+    waiting: Collection[str],
+    *,
+    force: bool,
+) -> None:
     """Raise MeshctlError when the message must not be sent again, or, without `force`, need not be."""
     name = message.message_id
     if message.state is State.REJECTED:
@@ -89,7 +128,7 @@ def _check_need(connection: sqlite3.Connection, message: Message, sent_folder: P
         raise MeshctlError(
             f"{name} is {message.state} and not overdue. Give --force to send it again anyway."
         )
-    later = documents.later_version(connection, name)
+    later = documents.later_version(connection, name, waiting)
     if later is not None:
         raise MeshctlError(
             f"A later version of the document in {name} was sent, as {later}: the recipient would take the"

@@ -20,7 +20,7 @@ from meshctl.platform import system
 LEDGER_NAME = "ledger.sqlite"
 """The ledger's name in the state folder."""
 
-LEDGER_FORMAT = 8
+LEDGER_FORMAT = 9
 """The format of `schema.sql`, to be changed with its tables. Lower ones were never released."""
 
 # How long a locked ledger is waited for. A stop must not take longer than 5 s, and two parts may wait.

@@ -95,8 +95,9 @@ class NewMessage:
     """A message as it enters the ledger, claimed or rejected. `file_name` is already masked.
 
     `size_bytes` is the dropped file's; `wrapped_bytes` is that of the message made around it, if any.
-    `number_key`, `replaced_key`, `content_key` and `written_at` are about the document of an HL7 v2 message:
-    its number at its sender, that of the one it replaces, its content, and when its sender wrote the message.
+    `number_key`, `replaced_key`, `content_key`, `result_key`, `is_edit` and `written_at` are about the
+    document of an HL7 v2 message: its number at its sender, that of the one it replaces, its content, which
+    result of its order it is about, whether it is an edit, and when its sender wrote the message.
     `replaces` is the message id of the message whose document this one's replaces.
     """
 
@@ -121,6 +122,8 @@ class NewMessage:
     number_key: bytes | None = None
     replaced_key: bytes | None = None
     content_key: bytes | None = None
+    result_key: bytes | None = None
+    is_edit: bool = False
     written_at: datetime | None = None
     replaces: str | None = None
 

@@ -35,10 +35,13 @@ CREATE TABLE messages (
     replaces         TEXT,
     -- Of a document that came in an HL7 v2 message: its number at the system that sent it, that of the one that
     -- it replaces, its content, and when that system wrote the message. Of one that was rejected because it takes
-    -- a document back: the number of that document. Of a CDA document: its id.
+    -- a document back: the number of that document. Of a CDA document: its id. Of a report: which result of its
+    -- order it is about. An edit is what its message says to be a later version of a document: a correction, or T08.
     number_key       BLOB,
     replaced_key     BLOB,
     content_key      BLOB,
+    result_key       BLOB,
+    is_edit          INTEGER NOT NULL DEFAULT 0,
     written_at       TEXT,
     reason_code      TEXT,
     reason_event     TEXT,

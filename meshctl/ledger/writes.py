@@ -29,8 +29,8 @@ _INSERT = """
 INSERT INTO messages (number, message_id, file_name, use_case, workflow_id, state, asked, awaiting,
     local_id_key, patient_key, repeat_of, resend_of, size_bytes, sha256, reason_code, reason_event,
     reason_text, reason_advice, created_at, updated_at, wrapped_bytes, document_id, document_version,
-    to_mailbox, number_key, replaced_key, content_key, written_at, replaces)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    to_mailbox, number_key, replaced_key, content_key, result_key, is_edit, written_at, replaces)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_HISTORY = """
 INSERT INTO history (number, step, at, event, state, code, text) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -268,8 +268,8 @@ class Ledger:
                  reason and reason.code, reason and reason.event, reason and reason.text,
                  reason and reason.advice, entered_at, entered_at, message.wrapped_bytes,
                  message.document_id, message.document_version, message.to_mailbox, message.number_key,
-                 message.replaced_key, message.content_key, message.written_at and iso(message.written_at),
-                 message.replaces)
+                 message.replaced_key, message.content_key, message.result_key, message.is_edit,
+                 message.written_at and iso(message.written_at), message.replaces)
             )  # fmt: skip
             history.append(
                 (number, 1, entered_at, event, state.value,

@@ -112,7 +112,8 @@ class Origin(NamedTuple):
 
     `number` and `replaced_number` are no use to anybody but as keyed hashes; `written_at` is when that system
     wrote the message; `nhs_number` that of the patient whose document it takes back. `content` is a hash of
-    the document and of what a practice finds its patient or files it by.
+    the document and of what a practice finds its patient or files it by. `result` says which result of its
+    order a report is about. An edit is what the message says to be a later version of a document.
     """
 
     number: str | None
@@ -120,6 +121,8 @@ class Origin(NamedTuple):
     content: str | None
     written_at: datetime | None
     nhs_number: str | None = None
+    result: str | None = None
+    is_edit: bool = False
 
     def __repr__(self) -> str:
         return "Origin()"

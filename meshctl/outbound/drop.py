@@ -25,21 +25,30 @@ from typing import Any, BinaryIO, Final
 from meshctl.errors import MeshctlError, Rejection
 from meshctl.files import durable
 from meshctl.files.durable import HIDDEN_PREFIX
-from meshctl.files.reading import load_control
+from meshctl.files.reading import load_control, read_regular
 from meshctl.journal.masking import MASK, mask_file_name
 from meshctl.ledger.records import Message
 from meshctl.mesh.address import GP_PROVIDER, read_date_of_birth, split_gp_provider
 from meshctl.mesh.control_file import ControlFile, ControlFileError
-from meshctl.outbound.names import SIDECAR_SUFFIX, UNKNOWN_FILE, NameKind, NameRules, check_name, numbered
+from meshctl.outbound.names import (
+    SIDECAR_SUFFIX,
+    UNKNOWN_FILE,
+    NameKind,
+    NameRules,
+    check_name,
+    is_sidecar,
+    numbered,
+)
 from meshctl.payload.sidecar import Sidecar
-from meshctl.payload.sidecar_reader import read_sidecar
+from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
 from meshctl.platform import host, system
-from meshctl.settings.model import MailboxSettings, Settings
+from meshctl.settings.model import MailboxSettings, Settings, StagingSettings
 
 # The daemon may run as another user of the outbox's group; nobody else may read a patient's letter.
 _MODE: Final = 0o640
 _COPY_CHUNK_BYTES: Final = 1 << 20
 _PLAIN_ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
+_AGAIN: Final = b"resend_of"
 # What masking puts where it cuts a long name.
 _CUT = "…"
 
@@ -64,7 +73,7 @@ class Dropper:
         with open(source, "rb", opener=lambda path, _: system.open_file(path, system.READ)) as reader:
             return self._drop(reader, name, sidecar)
 
-    def drop_data(self, data: bytes, name: str, sidecar: bytes) -> str:
+    def drop_data(self, data: bytes, name: str, sidecar: bytes | None) -> str:
         """Write a file here as `drop_file` does."""
         return self._drop(BytesIO(data), name, sidecar)
 
@@ -202,6 +211,22 @@ def sidecar_again(message: Message, control: ControlFile, settings: Settings) ->
     else:
         sidecar["patient"] = _patient(routed)
     return read_sidecar(json.dumps(sidecar).encode())
+
+
+def waiting_again(staging: StagingSettings) -> frozenset[str]:
+    """Return the ids of the messages that are about to be sent again: their files are in the outbox."""
+    found = set()
+    for root in (staging.outbox, staging.work):
+        for folder, _, names in os.walk(root):
+            for name in names:
+                with suppress(OSError, Rejection):
+                    if is_sidecar(name) and _AGAIN in (data := _sidecar_data(f"{folder}/{name}")):
+                        found.add(read_sidecar(data).resend_of)
+    return frozenset(one for one in found if one is not None)
+
+
+def _sidecar_data(path: str) -> bytes:
+    return read_regular(path, SIDECAR_BYTES + 1)
 
 
 def name_again(message: Message, names: NameRules, prefix: str = "resend") -> str:

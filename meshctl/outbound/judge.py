@@ -38,7 +38,8 @@ from meshctl.outbound.document import (
     document_cautions,
 )
 from meshctl.outbound.earlier import EarlierMessages
-from meshctl.outbound.hl7 import Unpacked, named, unpacked, with_earlier
+from meshctl.outbound.hl7 import Unpacked, link_of, unpacked
+from meshctl.outbound.hl7_versions import named, with_earlier, with_standing
 from meshctl.outbound.letter import (
     Attachment,
     FileIdentity,
@@ -324,14 +325,22 @@ class Judge:
         use_case = self.settings.use_cases[choose_use_case(dropped, self.settings)]
         if use_case.payload is not PayloadForm.ITK3_DOCUMENT:
             return None
+        earlier = self._earlier
         try:
             found = unpacked(file, given, self.settings, self.clock.now())
         except WithdrawnRejection as taken:
-            letter.taken_back = Origin(taken.number, None, None, taken.written_at, taken.nhs_number)
-            letter.numbers = frozenset(filter(None, (taken.number,)))
-            raise named(taken, self._earlier) from None
-        letter.numbers = frozenset(filter(None, found.origin[:2]))
-        found = with_earlier(found, self._earlier)
+            letter.unsent = Origin(taken.number, None, None, taken.written_at, taken.nhs_number, taken.result)
+            letter.numbers = earlier.related([*filter(None, (taken.number,))])
+            raise named(taken, earlier) from None
+        except Rejection as rejection:
+            letter.unsent = link_of(file, self.settings)
+            if letter.unsent is None:
+                raise
+            letter.numbers = earlier.related([*filter(None, letter.unsent[:2])])
+            raise with_standing(rejection, letter.unsent, earlier) from None
+        letter.unsent = found.link
+        letter.numbers = earlier.related([*filter(None, (*found.origin[:2], found.other_number))])
+        found = with_earlier(found, earlier)
         letter.document, letter.sidecar = found.document, found.sidecar
         return found
 

@@ -146,9 +146,9 @@ class Letter:
     With a `draft` it can be sent, with a `rejection` not. `content` is that of a small file, `row` the
     index row that stands for its sidecar, `place` its own folder, once it was taken. Of HL7 v2, `document` is
     what is sent, and `numbers` are the sending system's for it and for one that it replaces; of CDA, its
-    tracking id. `taken_back` is the document that it takes back, if it does. `use_case` is that of the folder
-    it was dropped into, `named_use_case` that of its sidecar, if that is one. `came_first` are the names of
-    those parts that came before it, once that was looked at.
+    tracking id. `unsent` is the document that it takes back, or whose number it links with another, also if
+    it is rejected. `use_case` is that of the folder it was dropped into, `named_use_case` that of its sidecar,
+    if that is one. `came_first` are the names of those parts that came before it, once that was looked at.
     """
 
     message_id: str
@@ -167,7 +167,7 @@ class Letter:
     rejection: Rejection | None = None
     document: Hl7Document | None = None
     numbers: frozenset[str] = frozenset()
-    taken_back: Origin | None = None
+    unsent: Origin | None = None
     named_use_case: str | None = None
     place: "LetterFolder | None" = None
     came_first: frozenset[str] | None = None

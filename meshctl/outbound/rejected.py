@@ -286,8 +286,8 @@ def letter_row(letter: Letter, at: datetime, rejection: Rejection, keys: Keys) -
         sha256=letter.content_hash,
         created_at=at,
         reason=Reason(rejection.code, "CHECK", rejection.text, rejection.advice),
-        patient_key=patient_key(keys, letter.taken_back.nhs_number) if letter.taken_back else None,
-        **origin_of(letter.taken_back, keys),
+        patient_key=patient_key(keys, letter.unsent.nhs_number) if letter.unsent else None,
+        **origin_of(letter.unsent, keys),
     )
 
 

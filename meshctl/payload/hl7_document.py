@@ -29,7 +29,7 @@ TEXT_LEFT_OUT_BYTES: Final = 200
 _CHUNK_BYTES: Final = 1024 * 1024
 _HEAD_BYTES: Final = 2048
 _COMPONENTS: Final = 5
-_MOST_DIGITS: Final = 6
+_COUNT: Final = re.compile(rb"(?<![0-9])[0-9]{1,6}(?=\s*\Z)")
 _DATA_TYPE, _POINTER, _SHORT_TEXT = b"ED", b"RP", b"ST"
 _MAY_HOLD_DATA: Final = TEXT_TYPES | {_DATA_TYPE, b""}
 _RESULTS, _ORDER = "ORU", "OBR"
@@ -50,6 +50,10 @@ _PDF_END_BYTES: Final = 64
 _BINARY: Final = re.compile(rb"(?<![a-z])(?:pdf|rtf|tiff?|jpe?g|png|gif|docx?|image)(?![a-z])", re.IGNORECASE)
 _CUT: Final = "the last segment of the HL7 message has no line end, so more may have been on its way"
 _NOT_WHOLE: Final = "it is not whole base64 (or hex)"
+_EMPTY: Final = (
+    "An OBX of the HL7 message that is to hold a document (type ED or RP) is empty.",
+    "See in the sending system whether a document is missing beside the one that was sent.",
+)
 _SEE: Final = "See that the document says all that the practice has to know."
 
 
@@ -106,7 +110,7 @@ def read_document(data: bytes, message: Message) -> Hl7Document:
     is_result = message.text(message.first("MSH"), 9) == _RESULTS
     parts: list[_Part] = []
     lines: list[Segment] = []
-    results = orders = pointers = 0
+    results = orders = pointers = empty = 0
     with_text: set[int] = set()
     for segment in message.segments:
         orders += segment.name == _ORDER
@@ -118,22 +122,27 @@ def read_document(data: bytes, message: Message) -> Hl7Document:
             parts.append(part)
         elif kind == _POINTER and start < end:
             pointers += 1
+        elif kind in (_DATA_TYPE, _POINTER):
+            empty += 1
         elif kind in TEXT_TYPES and not (is_result and kind == _SHORT_TEXT):
             # An empty one is an empty line.
             lines.append(segment)
             if start < end:
                 with_text.add(orders)
-        elif start < end and kind != _DATA_TYPE:
+        elif start < end:
             results += 1
     if parts:
         # What a pointer leads to is a result among others beside a document that is there.
-        return _from_parts(data, message, parts, lines, results + pointers)
+        found = _from_parts(data, message, parts, lines, results + pointers)
+        return replace(found, cautions=(*found.cautions, _EMPTY)) if empty else found
     if pointers:
         raise Rejection(
             "hl7_pointer",
             "The document is not in the message, which only says where it is (OBX of type RP).",
             "Have the system put the document itself into the message (type ED, base64).",
         )
+    if empty and with_text:
+        raise _broken("an OBX that is to hold it (type ED or RP) is empty, and there is only text beside it")
     if len(with_text) > 1:
         # Each order has a report of its own, as it has a number of its own (OBR-3).
         raise _several()
@@ -272,15 +281,31 @@ def _check_one_document(data: bytes, parts: Sequence[_Part], delimiters: Delimit
     begins = [_begins_as_document(data, part, delimiters) for part in parts]
     if len(names) > 1 or len(labels - {b""}) > 1 or begins != [True] + [False] * (len(parts) - 1):
         raise _several()
-    counts = [[_number(part.segment.field(number)) for part in parts] for number in (4, 1)]
-    counts[1] = [number - counts[1][0] + 1 for number in counts[1]]
-    if list(range(1, len(parts) + 1)) not in counts:
+    by_part, by_segment = ([_count(part.segment.field(number)) for part in parts] for number in (4, 1))
+    due = list(range(1, len(parts) + 1))
+    is_counted = due in (by_part, _from_one(by_segment))
+    # The other must say nothing, or the same; but OBX-1 may count other OBX along.
+    if not is_counted or _is_mixed_up(by_segment) or (_says_order(by_part) and _from_one(by_part) != due):
         raise _broken("its parts do not count 1, 2, 3 (OBX-4 or OBX-1), so one is missing or misplaced")
 
 
-def _number(field: bytes) -> int:
-    text = field.strip()
-    return int(text) if text.isdigit() and len(text) <= _MOST_DIGITS else 0
+def _count(field: bytes) -> int:
+    """Return the number that a field ends in (1, or 1.1 as a part of the first); 0 without one."""
+    found = _COUNT.search(field)
+    return int(found[0]) if found else 0
+
+
+def _from_one(counts: Sequence[int]) -> list[int]:
+    return [count - counts[0] + 1 for count in counts]
+
+
+def _says_order(counts: Sequence[int]) -> bool:
+    """True if parts are told apart by their numbers."""
+    return 0 not in counts and len(set(counts)) == len(counts)
+
+
+def _is_mixed_up(counts: Sequence[int]) -> bool:
+    return _says_order(counts) and list(counts) != sorted(counts)
 
 
 def _begins_as_document(data: bytes, part: _Part, delimiters: Delimiters) -> bool:

@@ -28,7 +28,7 @@ from meshctl.payload.hl7_state import (
     order_of,
 )
 from meshctl.payload.hl7_v2 import Message, Parts, Segment, one_line, text_of, whole_text
-from meshctl.payload.hl7_values import instant_of, number_of, number_of_report, written_at
+from meshctl.payload.hl7_values import instant_of, number_of, number_of_report, result_of, written_at
 from meshctl.payload.sidecar import SDS_USER_ID
 
 
@@ -38,10 +38,13 @@ class Hl7Letter:
 
     `values` are those of sidecar keys, by name with dots. `missing` has the rejections that are due for keys
     that no sidecar gives. `number` identifies the document at its sender, `replaced_number` an earlier one
-    that it replaces; they are no use to anybody but as keyed hashes. `written_at` is when the sending system
-    wrote the message, None where that is not certain. `is_dated` if the date is the document's own and not
-    that of its message. `type_codes` are those of the document's type, as the sending system writes them.
-    `replaces_same` is true if a document of the same number is replaced by it.
+    that it replaces, `other_number` one that it names and does not replace; they are no use to anybody but as
+    keyed hashes. `written_at` is when the sending system wrote the message, None where that is not certain;
+    `result` says which result of its order a report is about, or that it is an addendum: of these only an
+    edit replaces another. `is_edit` if the message says that it brings a later version of a document.
+    `is_dated` if the date is the document's own and not that of its message. `type_codes` are those of the
+    document's type, as the sending system writes them. `replaces_same` is true if a document of the same
+    number is replaced by it.
     """
 
     kind: str
@@ -51,12 +54,15 @@ class Hl7Letter:
     missing: Mapping[str, Rejection]
     number: str | None
     replaced_number: str | None
+    other_number: str | None
     written_at: datetime | None
     is_dated: bool
     type_codes: tuple[str, ...]
     replaces_same: bool
     is_replacement: bool
     is_report: bool
+    result: str | None
+    is_edit: bool
     doubts: tuple[Doubt, ...] = ()
 
 
@@ -82,6 +88,7 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
     is_corrected |= is_report and code_of(message, order, 25) == "C"
     dated = next(filter(None, map(instant_of, about.dates)), None)
     is_replacement = event == "T10" or is_corrected
+    is_addendum = event == "T06" and not is_corrected
     own, parent = about.numbers
     if own is not None and event == "T06" and parent in (None, own):
         # It is that of the document to which it adds, of which later versions must replace that alone.
@@ -102,6 +109,8 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
     elif about.confidentiality - _RESTRICTED - _USUAL:
         doubts.append((*_UNKNOWN_CONFIDENTIALITY, None))
     doubts += doubts_about_mode(message)
+    if (sent := message.text(header, 7)) and instant_of(sent) is None and written_at(message) is None:
+        doubts.append((*_UNREADABLE_TIME, None))
     if not message.has_end and any(len(one.fields) <= _RESULT_STATUS for one in carriers[-1:]):
         doubts.append((*_MAY_BE_CUT, None))
     if is_replacement and len(message.repetitions(message.first("TXA"), 13)) > 1:
@@ -114,21 +123,50 @@ def read_letter(message: Message, document: Hl7Document | Rejection, rules: Hl7R
         values={key: value for key, value in values.items() if value is not None},
         missing=missing,
         number=own,
-        replaced_number=parent if is_replacement else None,
+        # What an addendum adds to stays valid, also when the addendum is corrected.
+        replaced_number=parent if is_replacement and event != "T06" else None,
+        other_number=None if is_report or is_replacement or event == "T06" or parent == own else parent,
         written_at=written_at(message),
         is_dated=dated is not None,
         type_codes=tuple(text_of(parts, 1) for parts in about.types),
         # An addendum replaces nothing, even if it has the number of the document that it is about.
-        replaces_same=is_corrected if is_report else event != "T06",
+        replaces_same=is_corrected if is_report else not is_addendum,
         is_replacement=is_replacement,
         is_report=is_report,
+        result=result_of(message, order, carriers) if is_report else _ADDENDUM if is_addendum else None,
+        is_edit=is_replacement or event == "T08",
         doubts=tuple(doubts),
     )
+
+
+def link_of(message: Message, rules: Hl7Rules) -> tuple[str, str, str | None] | None:
+    """Return the number of a document, that of the one that it replaces, and the NHS number.
+
+    None where it does not have both numbers. The message need not be readable in all else.
+    """
+    kind, event = message_kind(message)
+    txa = message.first("TXA")
+    try:
+        check_kind(message, kind, event, rules)
+        own, parent = (number_of(message, message.parts(txa, number)) for number in (12, 13))
+        is_corrected = any(code_of(message, one, 11) == "C" for one in message.all("OBX"))
+        if kind != "MDM" or not own or not parent or own == parent:
+            return None
+        if event != "T10" and not (is_corrected and event != "T06"):
+            return None
+        nhs_number = patient_of(message, pid_19=rules.pid_19)[0].get("patient.nhs_number")
+    except Rejection:
+        return None
+    return own, parent, None if nhs_number is None else str(nhs_number)
 
 
 _UNREADABLE_DATE: Final = (
     "The date of the document is none (TXA-4 or OBR-22, or one in their place); another was taken.",
     "Look at the date in what was sent; have the system write a real day as YYYYMMDD.",
+)
+_UNREADABLE_TIME: Final = (
+    "MSH-7 is no time that can be read, so which version of the document is newer cannot be told.",
+    "Have the sending system write date and time as YYYYMMDDHHMMSS.",
 )
 _RESULT_STATUS: Final = 11
 _MAY_BE_CUT: Final = (

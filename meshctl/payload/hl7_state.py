@@ -11,7 +11,7 @@ from meshctl.errors import Rejection
 from meshctl.payload.hl7_document import Hl7Document
 from meshctl.payload.hl7_patient import Doubt, patient_of
 from meshctl.payload.hl7_v2 import Message, Segment
-from meshctl.payload.hl7_values import number_of, number_of_report, written_at
+from meshctl.payload.hl7_values import number_of, number_of_report, result_of, written_at
 
 
 class Hl7Rules(NamedTuple):
@@ -27,16 +27,19 @@ class Hl7Rules(NamedTuple):
 class WithdrawnRejection(Rejection):
     """The message, written at some time, takes a document of a patient back: `number` says which.
 
-    What it does not say is None.
+    Of a report `result` says which result of its order it is about. What it does not say is None.
     """
 
-    def __init__(self, code: str, text: str, message: Message, number: str | None) -> None:
+    def __init__(
+        self, code: str, text: str, message: Message, number: str | None, result: str | None = None
+    ) -> None:
         super().__init__(
             code,
             text,
             "If the document was sent, tell the practice, above all if it was about the wrong patient.",
         )
         self.number = number
+        self.result = result
         self.written_at = written_at(message)
         self.nhs_number: str | None = None
         with suppress(Rejection):
@@ -144,7 +147,7 @@ _UNKNOWN: Final = f"Have the system say with a code of HL7 that it is final: {_F
 
 def check_status(message: Message, order: Segment, carriers: Iterable[Segment], rules: Hl7Rules) -> None:
     """Raise Rejection unless all that is said of the state of a document is that it is final."""
-    document = message.first("TXA")
+    document, carriers = message.first("TXA"), list(carriers)
     completion = {**_COMPLETION, "DO": ""} if rules.unsigned_is_final else _COMPLETION
     statuses = [
         ("TXA-17", code_of(message, document, 17), completion),
@@ -174,7 +177,11 @@ def check_status(message: Message, order: Segment, carriers: Iterable[Segment], 
                 if is_report
                 else number_of(message, message.parts(document, 12))
             )
-            raise WithdrawnRejection("hl7_withdrawn", sentence, message, number)
+            names = {carrier.field(3).strip() for carrier in carriers}
+            is_one = is_report and len(names) == 1 and all(place == "OBX-11" for place, _ in found)
+            # An order that is cancelled (OBR-25) takes all of its results along.
+            result = result_of(message, order, carriers) if is_one else None
+            raise WithdrawnRejection("hl7_withdrawn", sentence, message, number, result)
 
 
 def carriers_of(message: Message, document: Hl7Document | Rejection) -> Iterator[Segment]:

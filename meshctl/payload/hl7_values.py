@@ -1,6 +1,7 @@
 """Values of an HL7 v2 message that stand for something: time stamps, and the numbers of documents. Pure."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -47,7 +48,10 @@ def _london() -> ZoneInfo | None:
         return None
 
 
-_STAMP: Final = re.compile(r"([0-9]{8})([0-9]{4}(?:[0-9]{2}(?:\.[0-9]{1,4})?)?)([+-][0-9]{4})?")
+_STAMP: Final = re.compile(
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T ]?([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?"
+    r" ?(Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
 
 
 def written_at(message: Message) -> datetime | None:
@@ -56,12 +60,13 @@ def written_at(message: Message) -> datetime | None:
     if found is None:
         return None
     try:
+        year, month, day, hour, minute, second, fraction, offset = found.groups("")
         # Python before 3.13 reads fractions of three digits or six alone.
-        time, dot, fraction = found[2].partition(".")
-        at = datetime.fromisoformat(f"{found[1]}T{time}{dot and f'.{fraction:0<6}'}{found[3] or ''}")
+        time = f"{hour}:{minute}:{second or '00'}.{fraction:0<6}"
+        at = datetime.fromisoformat(f"{year}-{month}-{day}T{time}{offset}")
     except ValueError:
         return None
-    if found[3]:
+    if offset:
         return at
     at = at.replace(tzinfo=_london() or UTC)
     # An hour that comes twice, in autumn.
@@ -95,6 +100,21 @@ def number_of_report(message: Message, order: Segment) -> str | None:
     An order may have several reports, of histology and of cytology say.
     """
     number = number_of(message, message.parts(order, 3))
-    kind = message.parts(order, 4)
-    what = next(filter(None, (whole_text(kind, component) for component in (1, 4, 2, 5))), "")
-    return number and f"{number}\x1e{what}"
+    return number and f"{number}\x1e{_what(message.parts(order, 4))}"
+
+
+def result_of(message: Message, order: Segment, carriers: Sequence[Segment]) -> str:
+    """Return which result of its order a report is about: what was found (OBX-3, 4), and in what (OBR-7).
+
+    A correction has the same; when it was reported (OBR-22) has changed.
+    """
+    first = carriers[0]
+    # Over several OBX it counts the parts of the document; a 1 alone says no more than nothing.
+    part = "" if len(carriers) > 1 else message.text(first, 4)
+    taken = next(filter(None, map(instant_of, (message.text(order, 7), message.text(first, 14)))), "")
+    return "\x1e".join((_what(message.parts(first, 3)), "" if part == "1" else part, taken))
+
+
+def _what(kind: Parts) -> str:
+    """Return a code, or without one the name that stands in its place."""
+    return next(filter(None, (whole_text(kind, component) for component in (1, 4, 2, 5))), "")

@@ -35,6 +35,9 @@ REPORT_OF_ENCOUNTER: Final = ("371531000", "Report of clinical encounter")
 ITK3_EVENT: Final = "ITK007C"
 """The MessageHeader event of GP Connect Send Document (GPCM-SD-047)."""
 
+RFC4122: Final = "https://tools.ietf.org/html/rfc4122"
+"""The system of identifiers that are UUIDs."""
+
 _FHIR: Final = "http://hl7.org/fhir"
 _XHTML: Final = "http://www.w3.org/1999/xhtml"
 _ITK: Final = "https://fhir.nhs.uk/STU3/StructureDefinition/"
@@ -43,7 +46,6 @@ _ITK_CODES: Final = "https://fhir.nhs.uk/STU3/CodeSystem/"
 _MESSAGE_DEFINITION: Final = (
     "https://fhir.nhs.uk/STU3/MessageDefinition/ITK-GPConnectSendDocument-MessageDefinition-1"
 )
-_RFC4122: Final = "https://tools.ietf.org/html/rfc4122"
 _ODS_CODE: Final = "https://fhir.nhs.uk/Id/ods-organization-code"
 _NHS_NUMBER: Final = "https://fhir.nhs.uk/Id/nhs-number"
 _SDS_USER_ID: Final = "https://fhir.nhs.uk/Id/sds-user-id"
@@ -171,7 +173,7 @@ def make_envelope(document: Document, ids: MessageIds) -> Envelope:
     meta = _put(bundle, "meta")
     _put(meta, "lastUpdated", _instant(document.made_at))
     _put(meta, "profile", f"{_ITK}ITK-Message-Bundle-1")
-    _identifier(bundle, _RFC4122, ids.identifier)
+    _identifier(bundle, RFC4122, ids.identifier)
     _put(bundle, "type", "message")
     _header(_entry(bundle, "MessageHeader", ids.header, f"{_ITK}ITK-MessageHeader-2"), document, ids)
     sender = _entry(bundle, "Organization", ids.sender, f"{_ITK}CareConnect-ITK-Header-Organization-1")
@@ -214,7 +216,7 @@ def _document(bundle: etree._Element, document: Document, ids: MessageIds) -> No
         _put(meta, "versionId", document.version)
     _put(meta, "lastUpdated", _instant(document.made_at))
     _put(meta, "profile", f"{_ITK}ITK-Document-Bundle-1")
-    _identifier(inner, _RFC4122, ids.identifier)
+    _identifier(inner, RFC4122, ids.identifier)
     _put(inner, "type", "document")
     _composition(inner, document, ids)
     for attachment, identity in zip(document.attachments, ids.attachments, strict=True):
@@ -247,7 +249,7 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
         )
         concept = _put(extension, "valueCodeableConcept")
         _coding(_put(concept, "coding"), _SNOMED, setting.code, setting.display)
-    _identifier(composition, _RFC4122, ids.composition)
+    _identifier(composition, RFC4122, ids.composition)
     _put(composition, "status", "final")  # 114
     _coding(
         _put(_put(composition, "type"), "coding"), _SNOMED, document.type_code, document.type_display
@@ -266,7 +268,7 @@ def _composition(inner: etree._Element, document: Document, ids: MessageIds) -> 
     if document.replaces is not None:
         relation = _put(composition, "relatesTo")  # 123
         _put(relation, "code", "replaces")
-        _identifier(relation, _RFC4122, document.replaces, "targetIdentifier")
+        _identifier(relation, RFC4122, document.replaces, "targetIdentifier")
     if document.written is not None:
         # Where Send Document 2 has the document's own date (1.3.2 allows it, 1.3.1 does not speak of it).
         # With an end, as a period without one is still going on.

@@ -138,9 +138,9 @@ def _use_case_of(settings: Settings, file: Path) -> str | None:
 
 
 def drop(
-    settings: Settings, source: str, name: str, sidecar: Sidecar | None, *, strict: bool = True
+    settings: Settings, source: str | bytes, name: str, sidecar: Sidecar | None, *, strict: bool = True
 ) -> Followed:
-    """Copy `source` into the outbox as `name` with its sidecar; return what is needed to follow it.
+    """Copy a file, or bytes, into the outbox as `name` with its sidecar; return what is needed to follow it.
 
     The copy is examined before the daemon can see it. Raises Rejection if it would be rejected, unless not
     `strict`; MeshctlError if there is no outbox or this user may not drop there, OSError.
@@ -166,7 +166,10 @@ def drop(
 
     sidecar_data = sidecar.written() if sidecar else None
     dropper = Dropper(str(outbox), NameRules(settings.staging), check)
-    placed_as = dropper.drop_file(source, name, sidecar_data)
+    if isinstance(source, bytes):
+        placed_as = dropper.drop_data(source, name, sidecar_data)
+    else:
+        placed_as = dropper.drop_file(source, name, sidecar_data)
     letter, younger_than = examined[-1]
     return Followed(
         name=placed_as,

@@ -14,6 +14,8 @@ from meshctl.mesh.control_file import read_control_file, write_control_file
 from meshctl.mesh.states import Acknowledgement, Evidence, State
 from tests.commands.client import transfer
 from tests.commands.recorded import invoke, recording
+from tests.hl7_messages import ed, oru
+from tests.outbound.hl7_drops import OTHER, make_hl7_site, numbered, of_minute, send, value_in, version_of
 from tests.payloads import make_bundle_xml, pdf
 from tests.site import WRAPPING, Site, document_in, make_site, sidecar
 
@@ -375,3 +377,154 @@ def test_a_prefix_of_ours_is_part_of_the_id(tmp_path: Any) -> None:
 
     assert failed.message_id.startswith("letters-")
     assert failed.resend().exit_code == 0
+
+
+# Versions of a document that came in HL7 v2 messages.
+
+
+def _versions(tmp_path: Path, *letters: bytes) -> tuple[Site, list[str]]:
+    """Return a site where all these letters have failed, each before the next came."""
+    site = make_hl7_site(tmp_path / "versions")
+    stems = []
+    for data in letters:
+        stems.append(send(site, data))
+        transfer(site, stems[-1], fail=True)
+        site.run_once()
+    return site, stems
+
+
+def _again(site: Site, message_id: str, *arguments: str) -> str:
+    """Send a message again; return the id of the new one."""
+    before = set(site.stems())
+    result = invoke(site, "resend", message_id, *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    site.run_once()
+    [stem] = set(site.stems()) - before
+    return stem
+
+
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken", "in the outbox"])
+@pytest.mark.parametrize("fails_again", [False, True])
+def test_an_older_version_is_not_sent_again_after_the_newer_one(
+    tmp_path: Path, is_taken: bool, fails_again: bool
+) -> None:
+    """Though the newer one had failed itself, and was sent again; nor is one that was sent again before."""
+    site, [old, new] = _versions(tmp_path, of_minute(0, 1), of_minute(1, 2, "T08"))
+    if fails_again:
+        failed = _again(site, old)
+        transfer(site, failed, fail=True)
+        site.run_once()
+        old = failed
+    assert invoke(site, "resend", new).exit_code == 0
+    if is_taken:
+        site.run_once()
+
+    refused, forced = invoke(site, "resend", old), invoke(site, "resend", old, "--force")
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"A later version of the document in {old} was sent, as {new}" in refused.stderr
+    assert forced.exit_code == 0
+
+
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken", "in the outbox"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (of_minute(0, 1), of_minute(1, 2, "T08")),
+        (of_minute(0, 1), of_minute(1, 2, "T10", txa={12: "DOC2^RXX", 13: "DOC1^RXX"})),
+        (oru(), oru(obx=[{5: ed(pdf("corrected")), 11: "C"}])),
+    ],
+    ids=["T08", "T10", "C"],
+)
+def test_versions_that_are_sent_again_replace_each_other(
+    tmp_path: Path, first: bytes, second: bytes, is_taken: bool
+) -> None:
+    """As when they were sent first: the practice must not have two that are valid."""
+    site, [old, new] = _versions(tmp_path, first, second)
+    assert invoke(site, "resend", old).exit_code == 0
+    if is_taken:
+        site.run_once()
+    result = invoke(site, "resend", new)
+    before = set(site.stems())
+    site.run_once()
+
+    assert f"It now says that it replaces {old}" in result.stdout
+    [again] = [one for one in set(site.stems()) - before if version_of(site, one)[0]]
+    failed = (site.client_folder("FAILED") / f"{old}.dat").read_bytes()
+    assert str(version_of(site, again)[0]).encode() in failed
+    assert document_in(site.payload(again)) == document_in(
+        (site.client_folder("FAILED") / f"{new}.dat").read_bytes()
+    )
+    # The next version replaces the newest of them, and nothing is changed twice.
+    transfer(site, again, fail=True)
+    site.run_once()
+    third = _again(site, again)
+    assert site.payload(third) == (site.client_folder("FAILED") / f"{again}.dat").read_bytes()
+
+
+def test_a_version_is_linked_to_the_newest_that_was_sent_again(tmp_path: Path) -> None:
+    """In the place of an older one that it replaced when it was sent first."""
+    site = make_hl7_site(tmp_path / "versions")
+    first = send(site, of_minute(0, 1))
+    stems = []
+    for minute in (1, 2):
+        stems.append(send(site, of_minute(minute, minute + 1, "T08")))
+        transfer(site, stems[-1], fail=True)
+        site.run_once()
+
+    second, third = (_again(site, stem) for stem in stems)
+
+    identifiers = [value_in(site, stem, "identifier/value") for stem in (first, second)]
+    assert [version_of(site, stem)[0] for stem in (second, third)] == identifiers
+
+
+def test_results_and_addenda_that_are_sent_again_replace_nothing(tmp_path: Path) -> None:
+    """They are documents of their own, which follow no other."""
+    numbers = {12: "DOC1^RXX", 13: "DOC1^RXX"}
+    site, stems = _versions(
+        tmp_path,
+        oru(),
+        oru(obx=[{5: ed(pdf("further"))}]),
+        numbered(3, "T06", txa=numbers),
+        numbered(4, "T06", txa=numbers),
+    )
+
+    again = [_again(site, stem) for stem in (stems[1], stems[0], stems[3], stems[2])]
+
+    assert [version_of(site, stem)[0] for stem in again] == [None] * 4
+
+
+def test_documents_with_a_number_of_several_patients_are_not_linked(tmp_path: Path) -> None:
+    """Nor were they when they were sent first."""
+    of_other = {3: f"{OTHER}^^^NHS^NH"}
+    site, [_, first, second] = _versions(
+        tmp_path, of_minute(0, 1, pid=of_other), of_minute(1, 2), of_minute(2, 3)
+    )
+
+    again = [_again(site, stem) for stem in (first, second)]
+
+    assert [version_of(site, stem)[0] for stem in again] == [None, None]
+
+
+def test_a_correction_of_nobody_knows_which_result_is_not_linked(tmp_path: Path) -> None:
+    """It was not when it was sent first."""
+    site, [first, second, corrected] = _versions(
+        tmp_path, oru(), oru(obx=[{5: ed(pdf("further"))}]), oru(obx=[{5: ed(pdf("corrected")), 11: "C"}])
+    )
+
+    again = [_again(site, stem) for stem in (first, second, corrected)]
+
+    assert [version_of(site, stem)[0] for stem in again] == [None] * 3
+
+
+def test_a_payload_that_cannot_be_linked_needs_force(tmp_path: Path) -> None:
+    """What the client has kept is no message that was made here."""
+    site, [old, new] = _versions(tmp_path, of_minute(0, 1), of_minute(1, 2, "T08"))
+    _again(site, old)
+    kept = site.client_folder("FAILED") / f"{new}.dat"
+    kept.write_bytes(kept.read_bytes().replace(b"</custodian>", b"</custodian >"))
+
+    refused, forced = invoke(site, "resend", new), invoke(site, "resend", new, "--force")
+
+    assert (refused.exit_code, forced.exit_code) == (1, 0)
+    assert f"was sent again since, as {old}" in refused.stderr

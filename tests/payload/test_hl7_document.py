@@ -2,6 +2,7 @@
 
 import base64
 import random
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -297,6 +298,58 @@ def test_a_document_that_lacks_a_part_is_refused() -> None:
         _read(mdm(obx=[{1: "1", 5: ed(LONG[:300])}, {1: "3", 5: ed(LONG[300:])}]))
 
     assert caught.value.code == "hl7_document_broken"
+
+
+@pytest.mark.parametrize(
+    ("by_segment", "by_part", "is_read"),
+    [
+        ("1 2 3", "1 2 3", True),
+        ("1 2 3", "1.1 1.2 1.3", True),
+        ("1 2 3", "1 1 1", True),
+        ("1 2 3", "5 6 7", True),
+        ("4 5 6", "- - -", True),
+        ("1 3 5", "1 2 3", True),
+        ("1 1 1", "1 2 3", True),
+        ("- - -", "1 2 3", True),
+        ("1 2 3", "1 3 2", False),
+        ("1 2 3", "1.1 1.3 1.2", False),
+        ("1 2 3", "1 2 4", False),
+        ("1 3 2", "1 2 3", False),
+        ("1 1 1", "1 1 1", False),
+        ("- - -", "5 6 7", False),
+    ],
+)
+def test_the_numbers_of_parts_must_not_contradict_each_other(
+    by_segment: str, by_part: str, is_read: bool
+) -> None:
+    """OBX-1 and OBX-4: in one of the two orders the document is another."""
+    parts = (LONG[:300], LONG[300:600], LONG[600:])
+    numbers = zip(by_segment.split(), by_part.split(), parts, strict=True)
+    data = mdm(obx=[{1: one.strip("-"), 4: other.strip("-"), 5: ed(part)} for one, other, part in numbers])
+
+    if is_read:
+        assert _read(data).data == LONG
+    else:
+        assert _code(data) == "hl7_document_broken"
+
+
+@pytest.mark.parametrize("value", ["", "^application^pdf^Base64^", "^^^^", " "])
+@pytest.mark.parametrize("kind", ["ED", "RP"])
+@pytest.mark.parametrize("made", [mdm, oru])
+def test_a_document_that_is_not_in_its_segment_is_missing(
+    made: Callable[..., bytes], kind: str, value: str
+) -> None:
+    """The text beside it is no letter; beside another document it is told."""
+    empty: Fields = {2: kind, 5: value}
+    with pytest.raises(Rejection) as caught:
+        _read(made(obx=[empty, {1: "2", 2: "TX", 5: "See attached"}]))
+    beside = _read(made(obx=[{}, {1: "2", **empty}]))
+
+    # A pointer with anything in it may be one.
+    is_pointer = kind == "RP" and value.strip() != ""
+    assert caught.value.code == ("hl7_pointer" if is_pointer else "hl7_document_broken")
+    assert beside.data == LETTER
+    assert len(beside.cautions) == 1
 
 
 @pytest.mark.parametrize(

@@ -599,6 +599,9 @@ def test_a_restricted_document_is_confidential(code: str, confidential: bool, do
         ("20260720103000.1234", "2026-07-20T10:30:00.123400+01:00"),
         ("20260720103000.5+0100", "2026-07-20T10:30:00.500000+01:00"),
         ("20260720103000+0000", "2026-07-20T10:30:00+00:00"),
+        ("2026-11-20 10:30:05", "2026-11-20T10:30:05+00:00"),
+        ("2026-11-20T10:30:05.5Z", "2026-11-20T10:30:05.500000+00:00"),
+        ("2026-11-20T10:30:05+01:00", "2026-11-20T10:30:05+01:00"),
         # A day alone, an hour that comes twice, one that there is not.
         *((stamp, None) for stamp in ("20261120", "20261025013000", "20261120253000", "", "N/A")),
     ],
@@ -608,6 +611,17 @@ def test_when_a_message_was_written(stamp: str, written_at: str | None) -> None:
     found = _letter(mdm(msh={7: stamp})).written_at
 
     assert (found and found.isoformat()) == written_at
+
+
+@pytest.mark.parametrize(
+    ("stamp", "is_told"),
+    [("20261120103000", False), ("20261120", False), ("", False), ("30/11/2026 11:30", True), ("NOW", True)],
+)
+def test_a_time_that_cannot_be_read_is_told(stamp: str, is_told: bool) -> None:
+    """It orders the versions of a document."""
+    doubts = [text for text, _, _ in _letter(mdm(msh={7: stamp})).doubts]
+
+    assert any("MSH-7" in text for text in doubts) == is_told
 
 
 def test_a_document_is_known_by_its_number_and_its_sender() -> None:

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from meshctl.payload.itk3 import (
     make_envelope,
     write_response,
 )
+from meshctl.payload.itk3_again import as_replacement, has_replaced
 from meshctl.payload.reader import read_payload
 from meshctl.payload.sidecar import SidecarAuthor, SidecarCareSetting, SidecarDocument, SidecarPatient
 
@@ -224,6 +226,24 @@ def test_a_later_version_names_the_one_that_it_replaces() -> None:
     assert _value(composition, "relatesTo/code") == "replaces"
     assert _value(composition, "relatesTo/targetIdentifier/value") == str(earlier)
     assert _value(composition, "confidentiality") == "R"
+
+
+@pytest.mark.parametrize("before", [{}, {"replaces": uuid.uuid4()}], ids=["of none", "of another"])
+@pytest.mark.parametrize("document", [REPORT, LETTER], ids=["report", "letter"])
+def test_a_message_can_be_made_a_replacement(document: Document, before: dict[str, Any]) -> None:
+    """It is then what would have been made at once, byte for byte; any other file is left alone."""
+    ids, earlier = MessageIds.new(1), uuid.uuid4()
+    title = "</custodian><relatesTo> &'\""
+
+    def made(**fields: Any) -> bytes:
+        envelope = make_envelope(replace(document, title=title, version=2, **fields), ids)
+        return b"".join(envelope.around([io.BytesIO(b"</custodian><Bundle>")]))
+
+    changed = as_replacement(made(**before), earlier)
+
+    assert changed == made(replaces=earlier)
+    assert [has_replaced(one) for one in (made(), changed)] == [False, True]
+    assert as_replacement(b"%PDF-1.4", earlier) is None
 
 
 @given(st.binary(max_size=4000), st.text("<>&\"'] é😀", max_size=40))
