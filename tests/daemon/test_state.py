@@ -331,3 +331,29 @@ def test_what_was_forgotten_in_its_time_stays_so(site: Site) -> None:
 
     assert list(site.messages()) == [stem]
     assert not site.events("daemon.ledger_completed")
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "rejected"])
+def test_the_newest_message_stays_forgotten(site: Site, state: str) -> None:
+    """What `keep_days` removes does not come back from SENT, FAILED or rejected/, be it all there was."""
+    site.settle(state={"keep_days": 1})
+    if state == "rejected":
+        site.place("bad.pdf", pdf("bad"), sidecar=sidecar(use_case="unheard-of"))
+        site.run_once()
+    else:
+        _send(site, "one.pdf", "two.pdf")
+        for path in site.out.iterdir():
+            path.rename(site.client_folder("SENT" if state == "completed" else "FAILED") / path.name)
+        site.run_once()
+    with closing(sqlite3.connect(site.state / LEDGER_NAME)) as ledger:
+        ledger.execute("UPDATE messages SET state = ?, updated_at = '2020-01-01T00:00:00.000Z'", (state,))
+        ledger.commit()
+
+    site.run_once()
+    assert site.messages() == {}
+    site.run_once()
+
+    assert site.messages() == {}
+    assert not site.events("daemon.ledger_completed")
+    _send(site, "next.pdf")
+    assert len(site.messages()) == 1
