@@ -173,7 +173,9 @@ def _payloads_in(folder: Path) -> Iterator[Path]:
     names = {entry.name for entry in os.scandir(folder) if not entry.is_dir(follow_symlinks=False)}
     for name in sorted(names):
         is_beside = any(name.endswith(end) and name.removesuffix(end) in names for end in _BESIDE)
-        if not is_beside and not _explains_a_folder(folder / name):
+        # The daemon's lock in the outbox, and the note beside it.
+        is_lock = name in {".meshctl.lock", ".meshctl"}
+        if not is_beside and not is_lock and not _explains_a_folder(folder / name):
             yield folder / name
 
 

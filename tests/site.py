@@ -106,6 +106,10 @@ class Site:
         """Return the staging folder."""
         return self.root / "outbox"
 
+    def in_outbox(self) -> list[Path]:
+        """Return what lies in the outbox, without the daemon's lock and its note."""
+        return [path for path in self.outbox.iterdir() if not path.name.startswith(".meshctl")]
+
     @property
     def rejected(self) -> Path:
         """Return the folder of refused files."""

@@ -111,8 +111,8 @@ class Session:
     def turn(self) -> float:
         """Do what is due; return how many seconds later the next turn is due if no event comes before."""
         self._notice_clock()
-        # The mailbox's folder may have come, or gone and come back, since the last turn.
-        self._locks.hold_mailbox()
+        # Mailbox's folder and outbox may have come, or gone and come back, since the last turn.
+        self._locks.hold_folders()
         self._locks.note()
         self._backlog = False
         arrivals = self.watch()

@@ -1,5 +1,7 @@
 """Which mailbox a folder belongs to: a file in it names the one mailbox that may use it.
 
+The names of the daemon's lock in mailbox's folder and outbox, and of its note beside that, are here too.
+
 Folders are copied, moved and restored from back-ups by hand. In the place of another mailbox's folder, its
 letters would be sent, and its messages followed, for the wrong mailbox.
 """
@@ -13,6 +15,8 @@ from meshctl.files.durable import replace_whole
 from meshctl.files.reading import read_regular
 
 OWNER_NAME: Final = ".mailbox"
+WORKER_LOCK_NAME: Final = ".meshctl.lock"
+WORKER_NAME: Final = ".meshctl"
 _TEMPORARY: Final = ".mailbox.new"
 _MODE: Final = 0o600
 _MOST_BYTES: Final = 200

@@ -83,7 +83,7 @@ def test_attachments_go_back_with_their_letter_and_no_other(tmp_path: Path) -> N
 
     _redropped(site, "letter-1.pdf")
 
-    there = {path.name: path.read_bytes() for path in site.outbox.iterdir() if path.suffix == ".txt"}
+    there = {path.name: path.read_bytes() for path in site.in_outbox() if path.suffix == ".txt"}
     assert there == {name: f"{name} of letter 1".encode() for name in ("page-1.txt", "page-2.txt")}
     site.settle(**WRAPPING, staging={"sidecar_wait_seconds": 60})
     site.run_once()
