@@ -57,7 +57,8 @@ def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> Non
     Each letter is counted once: by its state, or until it has one under Outbox. There files are counted by
     name and time only: the daemon takes the "ready" ones at its next scan, or has begun to send them;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
-    could not handle (meshctl check names them). An attachment counts as a letter of its own for as long as
+    could not handle (meshctl check names them); those of "no use case" lie in folders that are not named
+    after one, and are not sent. An attachment counts as a letter of its own for as long as
     it lies in the outbox. The client's state is what the daemon last saw. What blocks daemon or bridge (a
     full disk, a folder that it may not write to) is what it last met; MESH that has been away for less than
     15 minutes delays, and is no trouble yet.

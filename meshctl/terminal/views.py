@@ -278,6 +278,12 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
         plain_text(set_aside, OVERDUE_STYLE if set_aside else ""),
         "meshctl check" if set_aside else "",
     )
+    if outbox["no_use_case"]:
+        table.add_row(
+            "  no use case",
+            plain_text(outbox["no_use_case"], OVERDUE_STYLE),
+            "in folders that are not named after a use case; not sent: meshctl check",
+        )
     table.add_row(
         Text("Rejected", style="bold"), str(status["rejected"]), plain_text(settings.staging.rejected)
     )

@@ -15,6 +15,7 @@ from tests.payloads import make_bundle_xml, pdf, synthetic_nhs_number
 from tests.site import WRAPPING, Finished, Site, make_site, sidecar
 
 NO_ORGANISATION = {name: values for name, values in WRAPPING.items() if name != "mailbox"}
+NOWHERE = {"ready": 0, "waiting": 0, "set_aside": 0, "no_use_case": 0}
 
 
 def _redropped(site: Site, *arguments: str) -> Finished:
@@ -187,12 +188,18 @@ def test_a_letter_on_its_way_back_is_counted(site: Site) -> None:
         (site.rejected / name).rename(place / name)
     (site.rejected / ".letter.pdf.error.json.redrop").unlink()
 
-    assert (marked["rejected"], marked["outbox"]) == (1, {"ready": 0, "waiting": 0, "set_aside": 0})
+    assert (marked["rejected"], marked["outbox"]) == (
+        1,
+        {"ready": 0, "waiting": 0, "set_aside": 0, "no_use_case": 0},
+    )
     on_its_way = _counts(site)
-    assert (on_its_way["rejected"], on_its_way["outbox"]) == (0, {"ready": 1, "waiting": 0, "set_aside": 0})
+    assert (on_its_way["rejected"], on_its_way["outbox"]) == (
+        0,
+        {"ready": 1, "waiting": 0, "set_aside": 0, "no_use_case": 0},
+    )
     (site.outbox / "letter.pdf").mkdir()
     site.run_once()
-    assert _counts(site)["outbox"] == {"ready": 0, "waiting": 0, "set_aside": 1}
+    assert _counts(site)["outbox"] == {"ready": 0, "waiting": 0, "set_aside": 1, "no_use_case": 0}
 
 
 def _counts(site: Site) -> dict[str, Any]:
