@@ -129,7 +129,7 @@ def _folders(setup: Setup) -> Iterator[Finding]:
     work, mailbox = settings.bridge_work, settings.mailbox.folder
     if not os.path.isdir(mailbox):
         return
-    if os.path.isdir(work) and not host.is_own_folder(work):
+    if os.path.isdir(work) and not host.is_own_folder(work, settings.state.folder):
         yield error(
             "bridge.work",
             f"{work} (bridge.work) is a link, or belongs to another user: the bridge does not start.",

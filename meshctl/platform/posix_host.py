@@ -74,9 +74,16 @@ def is_trusted(status: os.stat_result) -> bool:
     return status.st_uid in (0, os.geteuid())
 
 
-def is_own_folder(folder: Path) -> bool:
-    """True if a folder belongs to this process's user and is no link."""
-    return not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+def is_own_folder(folder: Path, service_folder: Path | None = None) -> bool:
+    """True if a folder belongs to this process's user and is no link.
+
+    Root may ask for a service: then the user is the one whose `service_folder` is, if that is there.
+    """
+    user = os.geteuid()
+    if user == 0 and service_folder is not None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            user = service_folder.stat().st_uid
+    return not folder.is_symlink() and folder.stat().st_uid == user
 
 
 def ourselves() -> Person | None:
