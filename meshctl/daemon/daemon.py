@@ -32,7 +32,7 @@ from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.durable import make_folder
-from meshctl.files.owner import ForeignFolderError, claim
+from meshctl.files.owner import ForeignFolderError, claim, new_id_advice
 from meshctl.inbound.pipeline import InboundPipeline
 from meshctl.journal.events import Journal
 from meshctl.journal.log_file import configure_log
@@ -472,9 +472,10 @@ class Daemon:
 
 
 def _check_unchanged(old: Settings, new: Settings) -> None:
-    for key, before, after in (
-        ("state.folder", old.state.folder, new.state.folder),
-        ("mailbox.id", old.mailbox.id, new.mailbox.id),
-    ):
-        if before != after:
-            raise ConfigError(f"{key} cannot change while the daemon runs: restart it instead.")
+    if old.mailbox.id != new.mailbox.id:
+        raise ConfigError(
+            "mailbox.id cannot change while the daemon runs, nor with the folders of the old one."
+            f" {new_id_advice(old.mailbox.id)}"
+        )
+    if old.state.folder != new.state.folder:
+        raise ConfigError("state.folder cannot change while the daemon runs: restart it instead.")

@@ -22,13 +22,22 @@ _MODE: Final = 0o600
 _MOST_BYTES: Final = 200
 
 
-class ForeignFolderError(ConfigError):
-    """A folder, or the ledger, belongs to another mailbox."""
+def new_id_advice(old_id: str) -> str:
+    """Return what to do where a mailbox has got another id at MESH."""
+    return (
+        f"If MESH has given the mailbox another id, set {old_id} again until nothing is under way (meshctl"
+        " status); then stop the daemon, move work folder, archive and state folder away, and set the new id."
+        " systemd/upkeep.md has it step by step."
+    )
 
-    def __init__(self, what: str, owner: str, mailbox_id: str) -> None:
+
+class ForeignFolderError(ConfigError):
+    """A folder, the ledger or a back-up belongs to another mailbox."""
+
+    def __init__(self, what: str, owner: str, mailbox_id: str, *, is_backup: bool = False) -> None:
         super().__init__(
             f"{what} belongs to the mailbox {owner}, not to {mailbox_id}. Put it back where it belongs, or"
-            " name another one in the settings."
+            f" name another one in the settings.{'' if is_backup else f' {new_id_advice(owner)}'}"
         )
 
 

@@ -357,3 +357,29 @@ def test_the_newest_message_stays_forgotten(site: Site, state: str) -> None:
     assert not site.events("daemon.ledger_completed")
     _send(site, "next.pdf")
     assert len(site.messages()) == 1
+
+
+def test_a_mailbox_gets_another_id(site: Site, tmp_path: Path) -> None:
+    """Reload and start say what works, and it does: the old ledger is kept, the new id begins its own."""
+    _send(site, "before.pdf")
+    for path in site.out.iterdir():
+        path.rename(site.client_folder("SENT") / path.name)
+    site.run_once()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with site.daemon():
+        site.settle(mailbox={"id": OTHER})
+        reload, check = site.meshctl("reload"), site.meshctl("check")
+    start = site.meshctl("run")
+    for folder in (".work", "archive", "state"):
+        (site.root / folder).rename(kept / folder)
+    _send(site, "after.pdf")
+
+    for told in (reload.stderr, start.stderr, check.stdout):
+        assert "set X26ABC1 again until nothing is under way" in " ".join(told.split())
+        assert "move work folder, archive and state folder away" in " ".join(told.split())
+    (stem,) = site.stems()
+    assert site.control(stem).from_dts == OTHER
+    assert list(site.messages()) == [stem]
+    site.settle(state={"folder": str(kept / "state")})
+    assert "before.pdf" in site.meshctl("list").stdout
