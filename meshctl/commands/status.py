@@ -15,6 +15,7 @@ import click
 
 from meshctl.clock import now
 from meshctl.daemon.lock import describe_daemon
+from meshctl.daemon.mailbox_lock import describe_server
 from meshctl.daemon.obstacles import obstacles_of
 from meshctl.inbound.client import CLIENT_FACT, client_view, view_at
 from meshctl.ledger import reads
@@ -58,10 +59,10 @@ def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> Non
     name and time only: the daemon takes the "ready" ones at its next scan, or has begun to send them;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
     could not handle (meshctl check names them); those of "no use case" lie in folders that are not named
-    after one, and are not sent. An attachment counts as a letter of its own for as long as
-    it lies in the outbox. The client's state is what the daemon last saw. What blocks daemon or bridge (a
-    full disk, a folder that it may not write to) is what it last met; MESH that has been away for less than
-    15 minutes delays, and is no trouble yet.
+    after one, and are not sent. An attachment counts as a letter of its own for as long as it lies in the
+    outbox. The client's state is what the daemon last saw; of a bridge it also says whether one runs now.
+    What blocks daemon or bridge (a full disk, a folder that it may not write to) is what it last met; MESH
+    that has been away for less than 15 minutes delays, and is no trouble yet.
 
     With --all, every mailbox of this server has a row: each settings file that -m can name, and that of
     $MESHCTL_CONFIG where it is another. One whose settings cannot be read, or that does not answer, is a row
@@ -106,6 +107,9 @@ def collect(settings: Settings) -> dict[str, Any]:
                 break
     status["rejected"] = count_rejected(settings.staging.rejected)
     status["daemon"] = re.split("[,:]", describe_daemon(settings.state.folder))[0]
+    # A MESH Client does not say whether it runs.
+    has_bridge = settings.bridge.environment is not None
+    status["bridge"] = re.split("[,:]", describe_server(settings.mailbox))[0] if has_bridge else None
     status["blocked"] = [obstacle.as_json() for obstacle in obstacles_of(settings)]
     return status
 

@@ -41,6 +41,7 @@ from meshctl.platform import host
 from meshctl.settings.model import MailboxSettings, Settings
 
 _WORKER: Final = re.compile(r"process \d+ on (?P<host>\S+) since \S+ with (?P<settings>.+)")
+_SERVER: Final = re.compile(r".+, process (?P<process>[1-9]\d*) on (?P<host>\S+)")
 ONE_ONLY: Final = (
     "Two in one mailbox would take each other's messages for their own: stop one of them, and remove its"
     " settings file, or name its own mailbox in it."
@@ -356,6 +357,20 @@ def server_of(mailbox: MailboxSettings) -> str | None:
     """
     folder = mailbox.temp_folder
     return _written_server(folder) if is_locked(folder / SERVER_LOCK_NAME) else None
+
+
+def describe_server(mailbox: MailboxSettings) -> str:
+    """Return for a person whether somebody serves a mailbox; may be asked at any rate."""
+    folder = mailbox.temp_folder
+    server = _written_server(folder)
+    match = _SERVER.fullmatch(server)
+    if match is None or (match["host"] == socket.gethostname() and not host.is_alive(int(match["process"]))):
+        return "not running"
+    try:
+        # The lock is tried only where its holder seems alive: a bridge that starts just now must get it.
+        return f"running, {server}" if is_locked(folder / SERVER_LOCK_NAME) else "not running"
+    except OSError as error:
+        return f"unknown: the lock cannot be looked at ({os.strerror(error.errno or 0)})"
 
 
 def _written_server(folder: Path) -> str:

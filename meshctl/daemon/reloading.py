@@ -7,15 +7,17 @@ to read: an answer that began before the request may be about an older file.
 
 import time
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from meshctl.daemon.lock import ask_to_reload, holder_process, is_running, seems_running
-from meshctl.daemon.mailbox_lock import is_worked_on, settings_of_worker, worker_of
+from meshctl.daemon.mailbox_lock import describe_server, is_worked_on, settings_of_worker, worker_of
 from meshctl.daemon.notes import NOTE_BYTES, read_note, write_note
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.settings.model import Settings
 
+_BRIDGE_NOTE: Final = "settings.json"
 ANSWER_NAME: Final = "reload.json"
 _ANSWER_SECONDS: Final = 90.0
 _LOOK_SECONDS: Final = 0.02
@@ -74,6 +76,42 @@ def check_state_folder(settings: Settings) -> None:
                 f"state.folder cannot change while the daemon runs ({worker_of(mailbox)}). Restart it, with"
                 f" what the old folder held in {state_folder}; or put the old setting back."
             )
+
+
+def note_settings(settings: Settings) -> None:
+    """Write down with which settings a bridge begins, which keeps them until it ends. Never raises."""
+    with suppress(OSError):
+        write_note(settings.bridge_work / _BRIDGE_NOTE, _of_bridge(settings))
+
+
+def change_unknown_to_bridge(settings: Settings) -> str | None:
+    """Return in which sections the settings are not those that the running bridge began with; None if none.
+
+    None also where none runs, or what it began with may not be read.
+    """
+    if settings.bridge.environment is None or not describe_server(settings.mailbox).startswith("running"):
+        return None
+    try:
+        began_with = read_note(settings.bridge_work / _BRIDGE_NOTE)
+    except PermissionError:
+        return None
+    if not isinstance(began_with, dict):
+        return None
+    changed = [f"[{name}]" for name, digest in _of_bridge(settings).items() if began_with.get(name) != digest]
+    if not changed:
+        return None
+    return f"The bridge began with another {' and another '.join(changed)}, and reads settings only then."
+
+
+def _of_bridge(settings: Settings) -> dict[str, str]:
+    """Return a digest of each section that the bridge works by."""
+    sections = {
+        "mailbox": settings.mailbox,
+        "alerts": settings.alerts,
+        "log": settings.log,
+        "bridge": settings.bridge,
+    }
+    return {name: sha256(repr(section).encode()).hexdigest()[:16] for name, section in sections.items()}
 
 
 def _is_answered(state_folder: Path, process_id: int | None, asked_clock: float) -> bool:

@@ -215,6 +215,10 @@ def _need_of(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
     has_aside = status["outbox"]["set_aside"] or status["reports"]["set_aside"]
     if has_aside or status["outbox"]["no_use_case"]:
         return Need.LOOK, "set aside" if has_aside else "no use case", f"meshctl {option} check"
-    if status["daemon"] == "not running":
-        return Need.STANDS_STILL, "not running", ""
+    if "not running" in (status["daemon"], status["bridge"]):
+        return (
+            Need.STANDS_STILL,
+            "not running",
+            "" if status["daemon"] == "not running" else "No bridge runs.",
+        )
     return Need.NONE, "ok", ""

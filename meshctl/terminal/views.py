@@ -21,6 +21,7 @@ from rich.text import Text
 from meshctl.clock import instant
 from meshctl.clock import now as wall_clock
 from meshctl.daemon.lock import describe_daemon
+from meshctl.daemon.mailbox_lock import describe_server
 from meshctl.journal.masking import escape_unprintable
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
@@ -294,8 +295,12 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     life = plain_text(client["state"], _CLIENT_STYLES.get(client["state"], ""))
     if client["last_seen"] is not None:
         life.append(", last seen ").append_text(time_text(client["last_seen"], now, times=Times.RELATIVE))
-    server = "MESH Client" if settings.bridge.environment is None else "Bridge"
-    table.add_row(Text(server, style="bold"), "", life)
+    if settings.bridge.environment is None:
+        table.add_row(Text("MESH Client", style="bold"), "", life)
+    else:
+        bridge = describe_server(settings.mailbox)
+        shown = plain_text(bridge, _DAEMON_STYLES.get(bridge, ""))
+        table.add_row(Text("Bridge", style="bold"), "", shown.append("; ").append_text(life))
     return table
 
 

@@ -40,6 +40,7 @@ NOTHING: dict[str, Any] = {
     "rejected": 0,
     "reports": {"set_aside": 0},
     "daemon": "not running",
+    "bridge": None,
     "blocked": [],
 }
 HOUR = 3600
