@@ -13,7 +13,7 @@ from meshctl.clock import iso
 from meshctl.inbound.client import CLIENT_FACT, client_view, newest_report, signs_of
 from meshctl.inbound.follow import LONE_PART_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.reads import count_set_aside, fact, lost_pairs, set_aside
+from meshctl.ledger.reads import count_set_aside, fact, lost_pairs, queued_ages, set_aside
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
 from meshctl.outbound.tally import letters_of_no_use_case, without_set_aside
@@ -135,7 +135,11 @@ def check_out(setup: Setup) -> Iterator[Finding]:
     if not os.path.isdir(out):
         return
     allowed = setup.settings.deadlines.collected
-    controls = [age for name, age in _ages(out, setup) if name.lower().endswith(".ctl")]
+    # Of our own the ledger knows, whatever the clock has done since.
+    known = setup.from_ledger(lambda connection: queued_ages(connection, setup.now.timestamp())) or {}
+    controls = [
+        known.get(Path(name).stem, age) for name, age in _ages(out, setup) if name.lower().endswith(".ctl")
+    ]
     stuck = [age for age in controls if age > allowed.total_seconds()]
     if stuck:
         yield error(

@@ -115,6 +115,15 @@ def oldest_queued_seconds(connection: sqlite3.Connection, now_seconds: float) ->
     return max(0.0, now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0) - oldest)
 
 
+def queued_ages(connection: sqlite3.Connection, now_seconds: float) -> dict[str, float]:
+    """Return for how many seconds each pair has waited in OUT, as `oldest_queued_seconds` does."""
+    steady = now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0)
+    query = (
+        "SELECT message_id, queued_clock FROM messages WHERE state = 'queued' AND queued_clock IS NOT NULL"
+    )
+    return {row[0]: max(0.0, steady - float(row[1])) for row in connection.execute(query)}
+
+
 def fact(connection: sqlite3.Connection, name: str) -> str | None:
     """Return a small named value that the daemon keeps, or None."""
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()

@@ -110,7 +110,12 @@ def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
         recorder.services.ledger.mark_queued([message_id], clock.now(), clock.steady() - 24 * HOUR)
         recorder.services.ledger.set_fact("clock_jumps_seconds", str(24 * HOUR - 60))
 
+        for end in (".dat", ".ctl"):
+            (site.out / f"{message_id}{end}").touch()
+        checked = {one["name"]: one for one in json.loads(invoke(site, "check", "--json").stdout)["checks"]}
+
         assert 60 <= _status(site)["oldest_queued_seconds"] < 90
+        assert checked["OUT.stuck"]["text"].startswith("1 pairs wait in OUT, the oldest for 1 min")
 
 
 @pytest.mark.parametrize(
