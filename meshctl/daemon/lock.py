@@ -105,8 +105,16 @@ def this_process(since: datetime) -> str:
 
 
 def holder_of(state_folder: Path) -> str:
-    """Return who holds the lock of a state folder, by what the holder wrote beside it."""
-    return read_holder(state_folder / _HOLDER_NAME) or "unknown process"
+    """Return who holds the lock of a state folder, by what the holder wrote beside it.
+
+    A full disk may have kept it from that, and left the note of the one before: then by the kernel's list.
+    """
+    note = read_holder(state_folder / _HOLDER_NAME)
+    if not names_living_process(note):
+        process_id = host.locker(state_folder / LOCK_NAME)
+        if process_id is not None:
+            return f"process {process_id} on {socket.gethostname()} (it could not write this down)"
+    return note or "unknown process"
 
 
 def holder_process(state_folder: Path) -> int | None:

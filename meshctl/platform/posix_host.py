@@ -404,6 +404,19 @@ def ask_to_reload(state_folder: Path, lock: Path, process_id: int | None) -> boo
     return True
 
 
+def locker(lock: Path) -> int | None:
+    """Return the process that holds a lock, by the kernel's list; None if none does, or it does not say.
+
+    The list has the file's number alone: another file system's may be meant.
+    """
+    try:
+        number, locks = os.stat(lock).st_ino, Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return None
+    held = re.search(rf"^\d+: FLOCK +\S+ +WRITE ([1-9]\d*) [^ ]*:{number} ", locks, re.MULTILINE)
+    return None if held is None else int(held[1])
+
+
 def _holds(process_id: int, lock: Path) -> bool:
     """True if a process holds a lock, as the kernel says: anybody may have written the file beside it.
 

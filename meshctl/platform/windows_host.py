@@ -355,6 +355,12 @@ def listening(state_folder: Path, requests: Mapping[str, Callable[[], None]]) ->
             note.unlink()
 
 
+def locker(lock: Path) -> int | None:
+    """Return None: Windows does not list who holds a lock."""
+    del lock
+    return None
+
+
 def ask_to_reload(state_folder: Path, lock: Path, process_id: int | None) -> bool:
     """Ask the daemon of a state folder, `process_id` as it wrote down, to read its settings again.
 
