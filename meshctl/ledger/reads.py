@@ -40,6 +40,7 @@ WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
     AND (NOT :overdue OR overdue IS NOT NULL)
     AND (:use_case IS NULL OR use_case = :use_case)
     AND (:since IS NULL OR created_at >= :since)
+    AND (:until IS NULL OR created_at < :until)
 ORDER BY created_at DESC, message_id DESC LIMIT :limit
 """
 _ABOUT_PATIENT = """
@@ -63,6 +64,7 @@ class Selection:
     overdue: bool = False
     use_case: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
     limit: int = EVERY
 
 
@@ -154,6 +156,7 @@ def select(connection: sqlite3.Connection, selection: Selection) -> list[Message
         "overdue": selection.overdue,
         "use_case": selection.use_case,
         "since": None if selection.since is None else iso(selection.since),
+        "until": None if selection.until is None else iso(selection.until),
         "limit": selection.limit,
     }
     return _messages(connection, _SELECTED, parameters)
