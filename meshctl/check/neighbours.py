@@ -37,7 +37,7 @@ _FOLDERS = "folders.alone"
 _LIVE = "live"
 _ONE_FOLDER = (
     "Give each settings file folders of its own: what one puts there the other would take for its own, and a"
-    " rejected letter would go back into the outbox of whichever redrops it."
+    " rejected letter would go out under the mailbox of whichever redrops it."
 )
 _ONE_FILE = "Give each settings file a file of its own: two programs that write one lose each other's lines."
 _ONE_ID = (

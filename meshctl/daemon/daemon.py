@@ -411,14 +411,15 @@ class Daemon:
         # Not its parents: a share that is away must not be made on the disk below.
         make_folder(folder, 0o700)
         locks.hold()
-        for own in self._settings.own_folders:
-            claim(own, self._settings.mailbox.id)
+        _claim_folders(self._settings)
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
         services = open_services(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
             guard = ClockGuard(services, clock_is_right=self._clock_is_right)
             # A ledger that was restored from a back-up lacks what was sent since.
             complete_ledger(self._settings, services)
+            # That has made the folders that were missing.
+            _claim_folders(self._settings)
             self._parts.forget_errors()
             return Session(self._settings, services, guard, locks, self._parts, self._signals, self._manager)
         except BaseException:
@@ -433,6 +434,7 @@ class Daemon:
         try:
             settings = self._load()
             _check_unchanged(self._settings, settings)
+            _claim_folders(settings)
             self._locks.change_to(settings)
         except (ConfigError, AlreadyRunningError) as error:
             fault = str(error)
@@ -469,6 +471,12 @@ class Daemon:
                 system.ignore_lease_breaks()
             with self._signals.listen(folder):
                 yield locks
+
+
+def _claim_folders(settings: Settings) -> None:
+    """Mark our own folders that are nobody's. Raises ForeignFolderError if one is another mailbox's."""
+    for own in settings.own_folders:
+        claim(own, settings.mailbox.id)
 
 
 def _check_unchanged(old: Settings, new: Settings) -> None:

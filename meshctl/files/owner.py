@@ -26,8 +26,8 @@ def new_id_advice(old_id: str) -> str:
     """Return what to do where a mailbox has got another id at MESH."""
     return (
         f"If MESH has given the mailbox another id, set {old_id} again until nothing is under way (meshctl"
-        " status); then stop the daemon, move work folder, archive and state folder away, and set the new id."
-        " systemd/upkeep.md has it step by step."
+        " status); then stop the daemon, move work folder, rejected/, archive and state folder away, and set"
+        " the new id. systemd/upkeep.md has it step by step."
     )
 
 

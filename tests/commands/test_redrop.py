@@ -38,7 +38,7 @@ def test_letters_that_lacked_the_organisation_go_back_and_out(tmp_path: Path) ->
 
     ended = _redropped(site, "--all")
 
-    assert sorted(path.name for path in site.rejected.iterdir()) == []
+    assert sorted(path.name for path in site.in_rejected()) == []
     outside, inside = site.outbox / "letter.pdf", site.outbox / "send-document" / "letter.pdf"
     assert {line.partition(" -> ")[2] for line in ended.stdout.splitlines()} == {str(outside), str(inside)}
     assert (outside.read_bytes(), inside.read_bytes()) == (pdf("outside"), pdf("in its folder"))

@@ -309,6 +309,24 @@ def test_what_may_be_shared_and_what_may_not(
     assert severity is None or any(str(first.settings_file) in one["text"] for one in alone)
 
 
+def test_nobody_redrops_the_letters_of_another(tmp_path: Path) -> None:
+    """With one folder for what both reject, a letter would go out under the mailbox of whoever redrops it."""
+    first, second = make_site(tmp_path / "first"), make_site(tmp_path / "second")
+    second.settle(mailbox={"id": "X26ABC2"})
+    first.place("letter.pdf", pdf("x"), sidecar=sidecar(use_case="unheard-of"))
+    first.run_once()
+    with second.daemon() as daemon:
+        second.settle(mailbox={"id": "X26ABC2"}, staging={"rejected": str(first.rejected)})
+        daemon.reload()
+        daemon.wait_for_event("daemon.reload_failed")
+    ends = [second.meshctl(*command) for command in (("redrop", "--all"), ("run",), ("run", "--once"))]
+
+    for told in (*(end.stderr for end in ends), second.events("daemon.reload_failed")[0].values["text"]):
+        assert f"{first.rejected} belongs to the mailbox {MAILBOX_ID}, not to X26ABC2" in told
+    assert [end.exit_code for end in ends] == [2, 2, 2]
+    assert (first.rejected / "letter.pdf").exists()
+
+
 @POSIX_ONLY
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs another user's files")
 def test_a_sender_cannot_keep_the_daemon_from_starting(tmp_path: Path) -> None:
