@@ -1,6 +1,7 @@
 """`meshctl reload`: the daemon reads its settings again."""
 
 import os
+from functools import partial
 
 import click
 
@@ -43,7 +44,7 @@ def command(ctx: click.Context) -> None:
         # As ExecReload of a unit: the daemon finds the same faults, and log, alert and metric show them.
         signal_main_process(os.environ)
         raise
-    reload_daemon(settings)
+    reload_daemon(settings, on_wait=partial(click.echo, err=True))
     click.echo(f"The daemon has read {settings.file} again; it is in force.")
     if (change := change_unknown_to_bridge(settings)) is not None:
         restart = shell.restart_bridge(place_of(settings.file).option)

@@ -220,6 +220,7 @@ class Session:
     def _should_stop(self) -> bool:
         # Asked between batches, which shows systemd that a long turn does not hang.
         self._manager.alive()
+        self._locks.note()
         # A reload is answered after the batch in hand, not after the backlog.
         is_asked = self._signals.stop_requested or self._signals.reload_requested
         return is_asked or self._has_lost_ledger_or_lock()
@@ -362,6 +363,7 @@ class Daemon:
 
     def _answer_who_asks(self, session: Session | None) -> None:
         """Publish the state of the work, what blocks it, and whether alerts arrive."""
+        self._locks.note()
         self._parts.look()
         obstacles = self._parts.obstacles()
         self._metrics.turned(None if session is None else session.connection, self._parts)

@@ -251,8 +251,9 @@ class Locks:
         self.hold_folders()
 
     def note(self) -> None:
-        """Write who holds the state folder, unless that is written."""
+        """Write who holds the state folder, unless that is written, and show that we work."""
         self._state.note()
+        self._state.give_sign()
 
     def hold_folders(self) -> None:
         """Take the locks of the folders unless we hold them, or log why not. Raises AlreadyRunningError."""

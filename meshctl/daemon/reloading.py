@@ -6,12 +6,13 @@ to read: an answer that began before the request may be about an older file.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from meshctl.daemon.lock import ask_to_reload, holder_process, is_running, seems_running
+from meshctl.daemon.lock import ask_to_reload, holder_of, holder_process, is_running, seems_running
 from meshctl.daemon.mailbox_lock import describe_server, is_worked_on, settings_of_worker, worker_of
 from meshctl.daemon.notes import NOTE_BYTES, read_note, write_note
 from meshctl.errors import ConfigError, MeshctlError
@@ -20,6 +21,7 @@ from meshctl.settings.model import Settings
 _BRIDGE_NOTE: Final = "settings.json"
 ANSWER_NAME: Final = "reload.json"
 _ANSWER_SECONDS: Final = 90.0
+_SOON_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.02
 # JSON writes some characters as six.
 _LONGEST_FAULT: Final = (NOTE_BYTES - 200) // 6
@@ -42,8 +44,14 @@ def forget_answer(state_folder: Path) -> None:
         (state_folder / ANSWER_NAME).unlink(missing_ok=True)
 
 
-def reload_daemon(settings: Settings, answer_seconds: float = _ANSWER_SECONDS) -> None:
+def reload_daemon(
+    settings: Settings,
+    answer_seconds: float = _ANSWER_SECONDS,
+    on_wait: Callable[[str], None] = lambda _text: None,
+) -> None:
     """Have the daemon read its settings again, and wait until they are in force.
+
+    `on_wait` hears once what is waited for, if the answer does not come soon.
 
     Raises ConfigError with the fault that the daemon finds in them; MeshctlError if no daemon runs, if it
     cannot be asked from here, and if it ends or does not answer.
@@ -52,9 +60,13 @@ def reload_daemon(settings: Settings, answer_seconds: float = _ANSWER_SECONDS) -
     asked_clock = time.monotonic()
     ask_to_reload(state_folder)
     process_id = holder_process(state_folder)
+    has_told = False
     while not _is_answered(state_folder, process_id, asked_clock):
         if not seems_running(state_folder):
             raise MeshctlError(f"The daemon ended before it answered. See the log: {settings.log.file}")
+        if not has_told and time.monotonic() > asked_clock + _SOON_SECONDS:
+            has_told = True
+            on_wait(f"The daemon ({holder_of(state_folder)}) was asked. Waiting for its answer ...")
         if time.monotonic() > asked_clock + answer_seconds:
             raise MeshctlError(
                 f"The daemon was asked, and has not answered for {answer_seconds:g} s: it is in the middle of"
