@@ -4,9 +4,11 @@ Must stay quick: it uses the ledger's indexes, counts files by their names, and 
 only when it prints one.
 """
 
+import os
 import re
 import sqlite3
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
@@ -21,7 +23,7 @@ from meshctl.inbound.client import CLIENT_FACT, client_view, view_at
 from meshctl.ledger import reads
 from meshctl.ledger.database import renew
 from meshctl.mesh.states import State
-from meshctl.outbound.tally import count_rejected, tally_letters
+from meshctl.outbound.tally import OutboxTally, count_rejected, tally_letters
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.output import epilog, print_json
@@ -105,7 +107,9 @@ def collect(settings: Settings) -> dict[str, Any]:
             # A letter went on meanwhile, and may have been missed, or seen twice.
             if connection is None or not renew(connection):
                 break
-    status["rejected"] = count_rejected(settings.staging.rejected)
+    # What may not be looked at is told as what blocks.
+    with suppress(OSError):
+        status["rejected"] = count_rejected(settings.staging.rejected)
     status["daemon"] = re.split("[,:]", describe_daemon(settings.state.folder))[0]
     # A MESH Client does not say whether it runs.
     has_bridge = settings.bridge.environment is not None
@@ -135,7 +139,22 @@ def _counted(settings: Settings, connection: sqlite3.Connection | None) -> dict[
         view = client_view(reads.fact(connection, CLIENT_FACT))
         view = view_at(view, now(), settings.deadlines.client_silent_after)
         status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
-    status["outbox"] = asdict(tally_letters(settings, now_seconds, connection))
+    status["outbox"] = asdict(_tally(settings, now_seconds, connection))
     status["rejected"] = 0
     status["reports"] = {"set_aside": reports_set_aside}
     return status
+
+
+def _tally(settings: Settings, now_seconds: float, connection: sqlite3.Connection | None) -> OutboxTally:
+    """Count the letters without a state; none where the outbox cannot be looked at, which is told.
+
+    Raises OSError for another folder, sqlite3.Error.
+    """
+    try:
+        os.scandir(settings.staging.outbox).close()
+    except FileNotFoundError:
+        # Letters may be in the work folder.
+        pass
+    except OSError:
+        return OutboxTally()
+    return tally_letters(settings, now_seconds, connection)

@@ -156,11 +156,16 @@ def obstacles_of(settings: Settings) -> list[Obstacle]:
         text = f"The daemon ({holder_of(state_folder)}) was stopped, or hangs: it shows no sign of work"
         found.insert(0, Obstacle(HANGS_PART, text, _HANGS_ADVICE, silent_at))
     seen: list[tuple[str, OSError]] = []
-    try:
-        with os.scandir(settings.staging.outbox):
-            pass
-    except OSError as error:
-        seen.append(("outbound", error))
+    for folder in (settings.staging.outbox, settings.staging.rejected):
+        try:
+            with os.scandir(folder):
+                pass
+        except FileNotFoundError as error:
+            # The daemon makes the other one.
+            if folder == settings.staging.outbox:
+                seen.append(("outbound", error))
+        except OSError as error:
+            seen.append(("outbound", error))
     with suppress(OSError):
         if system.is_read_only(state_folder):
             seen.append(("ledger", OSError(errno.EROFS, os.strerror(errno.EROFS), str(state_folder))))

@@ -72,6 +72,22 @@ def test_before_the_first_start_all_is_zero(site: Site) -> None:
     assert list(site.state.iterdir()) == []
 
 
+@pytest.mark.parametrize("folder", ["outbox", "rejected"])
+def test_a_folder_that_cannot_be_looked_at_is_told(site: Site, folder: str) -> None:
+    """All else is counted, and the folder is named with what to do."""
+    (site.root / folder).rmdir()
+    (site.root / folder).touch()
+    with recording(site) as recorder:
+        recorder.enter(State.QUEUED)
+        result = invoke(site, "status")
+
+    assert result.exit_code == 1
+    assert re.search(
+        rf"^Blocked +outbound, .*{re.escape(str(site.root / folder))}", result.stdout, re.MULTILINE
+    )
+    assert "queued     1" in result.stdout
+
+
 def test_messages_are_counted_by_state(site: Site) -> None:
     """Each state has its count, zeros included, and overdue messages are counted beside it."""
     with recording(site) as recorder:
