@@ -229,6 +229,18 @@ def test_root_asks_for_the_service(owner: int, is_well: bool) -> None:
     assert ("bridge.work" not in found) is is_well
 
 
+def test_all_that_is_wrong_with_the_access_is_told_at_once(bridged: CheckedSite) -> None:
+    """A blank in one secret does not hide that another is missing, nor that a certificate is."""
+    (bridged.site.root / "key").write_text(" Tr0ub4dor\n")
+
+    found = _failing(bridged, password="file:nowhere", certificate=None, private_key=None)["bridge.access"]
+
+    assert found.severity is Severity.ERROR
+    for part in ("nowhere", "begins or ends with a blank", "bridge.certificate is not set"):
+        assert part in found.text
+    assert "Tr0ub4dor" not in found.text
+
+
 def test_nothing_kept_in_sent(bridged: CheckedSite) -> None:
     """Without SENT nothing shows that MESH has a message: the remedy names the bridge's own setting."""
     found = _failing(bridged, save_sent=False)
