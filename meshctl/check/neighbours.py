@@ -8,9 +8,11 @@ once. What is found here is said before that, or where there can be no lock.
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from meshctl.check.finding import Finding, Setup, error, listed, ok, warning
 from meshctl.daemon.lock import holder_of
@@ -144,11 +146,12 @@ def other_settings(settings: Settings) -> list[Finding]:
     beside_outbox = settings.staging.outbox.parent / FILE_NAME
     made_there = _loaded(beside_outbox)
     # A copy of these settings that was left where they were made is nobody's.
-    if made_there is not None and _folder(made_there) != _folder(settings):
+    if made_there is not None and _folder(made_there.settings) != _folder(settings):
         candidates.append(beside_outbox)
     files = {os.path.realpath(file): file for file in reversed(candidates)}
     files.pop(os.path.realpath(settings.file), None)
-    others = [other for file in files.values() if (other := _loaded(file)) is not None]
+    occupied = [other for file in files.values() if (other := _loaded(file)) is not None]
+    others = [other.settings for other in occupied]
     found = [other for other in others if other.mailbox.id == mailbox.id]
     beside = [other for other in others if _folder(other) == _folder(settings)]
     elsewhere = [each for each in found if each not in beside and send_as_one(each, settings)]
@@ -159,37 +162,70 @@ def other_settings(settings: Settings) -> list[Finding]:
     if elsewhere:
         text = f"{_names(elsewhere)} the same mailbox id, {mailbox.id}, with another folder."
         findings.append(warning("mailbox.id", text, _ONE_ID))
-    return findings + [each for other in others for each in _shared(settings, other)]
+    ours = _occupied(settings)
+    return findings + [each for theirs in occupied for each in _shared(ours, theirs)]
 
 
-def _shared(settings: Settings, other: Settings) -> Iterator[Finding]:
+class _Place(NamedTuple):
+    """A folder or file of a mailbox: the setting or the client's name, its path, and where that leads.
+
+    The last ends in a separator.
+    """
+
+    name: str
+    path: Path
+    real: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Occupied:
+    """What a mailbox has for itself."""
+
+    settings: Settings
+    folders: tuple[_Place, ...]
+    files: tuple[_Place, ...]
+
+
+def _occupied(settings: Settings) -> _Occupied:
+    def places(named: list[tuple[str, Path]]) -> tuple[_Place, ...]:
+        return tuple(_Place(name, path, os.path.join(os.path.realpath(path), "")) for name, path in named)
+
+    return _Occupied(settings, places(_folders_of(settings)), places(_files_of(settings)))
+
+
+def _shared(ours: _Occupied, theirs: _Occupied) -> Iterator[Finding]:
     """Yield which folders and files of these settings are, or lie in, those of others.
 
     `deliver` may be: what is put there has names of MESH's own. Logs may lie in one folder, in files of their
     own.
     """
     found: dict[str, list[str]] = {_OUTBOX: [], _FOLDERS: []}
-    for (own, path), (their, place) in product(_folders_of(settings), _folders_of(other)):
-        if own in CLIENT_FOLDERS and their in CLIENT_FOLDERS:
-            # Of the mailbox's folder there is a finding already.
-            continue
-        mine, theirs = Path(os.path.realpath(path)), Path(os.path.realpath(place))
-        relation = "is" if mine == theirs else "lies in" if theirs in mine.parents else None
-        if relation is None and mine in theirs.parents:
-            relation = "holds"
-        if relation is not None:
-            name = _OUTBOX if "staging.outbox" in {own, their} else _FOLDERS
-            found[name].append(f"{own}, {path}, {relation} {their} of {other.file}")
+    file = theirs.settings.file
+    for own, their in product(ours.folders, theirs.folders):
+        relation = _relation(own.real, their.real)
+        # Of the mailbox's folder there is a finding already.
+        if relation is not None and not {own.name, their.name} <= set(CLIENT_FOLDERS):
+            name = _OUTBOX if "staging.outbox" in {own.name, their.name} else _FOLDERS
+            found[name].append(f"{own.name}, {own.path}, {relation} {their.name} of {file}")
     for name, advice in ((_OUTBOX, ONE_OUTBOX), (_FOLDERS, _ONE_FOLDER)):
         if found[name]:
             yield error(name, f"{listed(found[name], '; ')}.", advice)
     files = [
-        f"{own}, {path}, is {their} of {other.file}"
-        for (own, path), (their, place) in product(_files_of(settings), _files_of(other))
-        if os.path.realpath(path) == os.path.realpath(place)
+        f"{own.name}, {own.path}, is {their.name} of {file}"
+        for own, their in product(ours.files, theirs.files)
+        if own.real == their.real
     ]
     if files:
         yield warning("files.alone", f"{listed(files, '; ')}.", _ONE_FILE)
+
+
+def _relation(mine: str, theirs: str) -> str | None:
+    """Return what one path is to another, as a verb; None if they are apart."""
+    if mine == theirs:
+        return "is"
+    if mine.startswith(theirs):
+        return "lies in"
+    return "holds" if theirs.startswith(mine) else None
 
 
 def _folders_of(settings: Settings) -> list[tuple[str, Path]]:
@@ -232,8 +268,8 @@ def _folder(settings: Settings) -> str:
     return os.path.realpath(settings.mailbox.folder)
 
 
-def _loaded(file: Path) -> Settings | None:
-    """Return the settings in a file; None if they are missing, or wrong, so that nothing runs with them."""
+def _loaded(file: Path) -> _Occupied | None:
+    """Return what the mailbox of a settings file has; None if that is missing, or wrong: nothing runs so."""
     try:
         status = file.stat()
     except OSError:
@@ -242,9 +278,9 @@ def _loaded(file: Path) -> Settings | None:
 
 
 @cache
-def _read(file: Path, _version: tuple[int, ...]) -> Settings | None:
-    """Return the settings in a file. Kept: each of dozens of mailboxes is compared with all the others."""
+def _read(file: Path, _version: tuple[int, ...]) -> _Occupied | None:
+    """Return what the mailbox of a file has. Kept: each of dozens is compared with all the others."""
     try:
-        return load_settings(file, {})
+        return _occupied(load_settings(file, {}))
     except (ConfigError, OSError):
         return None
