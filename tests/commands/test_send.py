@@ -153,7 +153,7 @@ def test_what_would_be_refused_is_not_dropped(site: Site, arguments: tuple[str, 
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("meshctl: bad.pdf: ") or "good.pdf: " in result.stderr
-    assert result.stderr.endswith("\nNothing was put into the outbox.\n")
+    assert result.stderr.endswith("\nNothing was put into the outbox: correct that, and send again.\n")
     assert _names(site.outbox) == set()
 
 
