@@ -233,6 +233,7 @@ def test_an_outbox_is_one_daemon_s(sharers: tuple[Site, Site]) -> None:
     assert second.stems() == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody move a folder with a locked file")
 def test_an_outbox_that_was_made_again_is_locked_again(sharers: tuple[Site, Site]) -> None:
     """The lock goes with the folder that was renamed away, so the one in its place is locked too."""
     first, second = sharers
@@ -263,16 +264,21 @@ def test_a_reload_takes_no_outbox_of_another(tmp_path: Path) -> None:
 def test_who_shares_an_outbox_is_told(sharers: tuple[Site, Site]) -> None:
     """`check` finds the settings beside the outbox, and those that it was last worked on with."""
     first, second = sharers
-    before = second.meshctl("check", "--json")
-    with first.daemon():
-        during = second.meshctl("check", "--json").stdout
-    second.run_once()
-    after = first.meshctl("check", "--json")
 
-    assert before.exit_code == after.exit_code == 1
-    assert f"staging.outbox, {first.outbox}, is staging.outbox of {first.settings_file}" in before.stdout
+    def told(site: Site) -> str:
+        checked = site.meshctl("check", "--json")
+        assert checked.exit_code == 1
+        return " ".join(one["text"] for one in json.loads(checked.stdout)["checks"])
+
+    before = told(second)
+    with first.daemon():
+        during = told(second)
+    second.run_once()
+    after = told(first)
+
+    assert f"staging.outbox, {first.outbox}, is staging.outbox of {first.settings_file}" in before
     assert f"Another meshctl takes letters from {first.outbox}: process" in during
-    assert f"staging.outbox, {first.outbox}, is staging.outbox of {second.settings_file}" in after.stdout
+    assert f"staging.outbox, {first.outbox}, is staging.outbox of {second.settings_file}" in after
 
 
 @pytest.mark.parametrize(
