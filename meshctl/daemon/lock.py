@@ -99,7 +99,8 @@ class InstanceLock:
             self._next_sign_clock = clock + _SIGN_EVERY_SECONDS
             with suppress(OSError):
                 # By our clock, and not by that of a share's server.
-                os.utime(self._folder / _HOLDER_NAME, ns=(time.time_ns(), time.time_ns()))
+                seconds = now().timestamp()
+                os.utime(self._folder / _HOLDER_NAME, (seconds, seconds))
 
     def is_held(self) -> bool:
         """True if we hold the lock, and its file is still the one that another daemon would try to lock."""
