@@ -16,6 +16,7 @@ only as its event, its code and a text without patient data.
 import errno
 import json
 import re
+import socket
 import ssl
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -281,13 +282,32 @@ def _no_answer(error: Exception, lost: FailureKind) -> ApiFault:
         case requests.ReadTimeout():
             code, text = "TIMEOUT", "MESH was reached and did not answer in time"
         case requests.ConnectionError() if any(isinstance(one, _NO_CONNECTION) for one in _inside(error)):
-            kind, code = FailureKind.LATER, "CONNECT"
-            text = "MESH cannot be reached: no connection can be made"
-            if isinstance(error, requests.exceptions.ProxyError):
-                text += " through the proxy that $HTTPS_PROXY names"
+            kind, code, text = FailureKind.LATER, "CONNECT", _connect_text(error)
         case requests.exceptions.JSONDecodeError():
             code, text = _ANSWER, NOT_MESH
     return ApiFault(kind, "", code, text)
+
+
+def _connect_text(error: Exception) -> str:
+    """Return why no connection can be made, and to which host: MESH's, or the proxy's."""
+    text = "MESH cannot be reached: no connection can be made"
+    if isinstance(error, requests.exceptions.ProxyError):
+        text += " through the proxy that $HTTPS_PROXY names"
+    inside = list(_inside(error))
+    # An address has no user and password in it here.
+    hosts = [getattr(getattr(one, "conn", None), "host", None) for one in inside]
+    host = next((one for one in hosts if isinstance(one, str)), None)
+    to = "it " if host is None else f"{escape_unprintable(host)[:_LONGEST_TEXT]} "
+    for one in inside:
+        if isinstance(one, socket.gaierror | urllib3.exceptions.NameResolutionError):
+            return f"{text} ({to}has no address that this computer can find: DNS)"
+        if isinstance(one, TimeoutError | requests.ConnectTimeout):
+            return f"{text} ({to}does not answer)"
+        if isinstance(one, ConnectionRefusedError):
+            return f"{text} ({to}refuses it)"
+        if isinstance(one, OSError) and one.strerror:
+            return f"{text} ({to.strip()}: {one.strerror.lower()})"
+    return text
 
 
 def _rejected(status: int, answer: Mapping[str, Any]) -> ApiFault:

@@ -8,7 +8,8 @@ Where the secrets come from: `meshctl.settings.secrets`.
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
@@ -84,19 +85,38 @@ def require_extra() -> None:
 
 
 def read_access(bridge: BridgeSettings, environ: Mapping[str, str]) -> Access:
-    """Read the secrets and check the certificates. Raises ConfigError for the first fault."""
+    """Read the secrets and check the certificates. Raises ConfigError with all faults."""
     if bridge.environment is None:
         raise ConfigError(
             'bridge.environment is not set: there is no bridge here. For a mailbox that "meshctl bridge" is'
             ' to serve set it to "live", "integration", "sandbox" or a URL, then password and shared_key.'
         )
-    password = read_secret("bridge.password", bridge.password, environ)
-    shared_key = read_secret("bridge.shared_key", bridge.shared_key, environ)
-    ca_bundle = None
-    if bridge.ca_bundle is not None:
-        ca_bundle = secret_file("bridge.ca_bundle", bridge.ca_bundle, environ)
-        _check_authorities(ca_bundle)
-    return Access(password, shared_key, _certificate(bridge, environ), ca_bundle)
+    faults: list[str] = []
+    password = shared_key = ""
+    ca_bundle = certificate = None
+    # Who corrects one must not meet the next at the next try.
+    with _noting(faults):
+        password = read_secret("bridge.password", bridge.password, environ)
+    with _noting(faults):
+        shared_key = read_secret("bridge.shared_key", bridge.shared_key, environ)
+    with _noting(faults):
+        if bridge.ca_bundle is not None:
+            ca_bundle = secret_file("bridge.ca_bundle", bridge.ca_bundle, environ)
+            _check_authorities(ca_bundle)
+    with _noting(faults):
+        certificate = _certificate(bridge, environ)
+    if faults:
+        raise ConfigError(" ".join(faults))
+    return Access(password, shared_key, certificate, ca_bundle)
+
+
+@contextmanager
+def _noting(faults: list[str]) -> Iterator[None]:
+    """Keep what is wrong in the block, and go on."""
+    try:
+        yield
+    except ConfigError as fault:
+        faults.append(str(fault))
 
 
 def _certificate(bridge: BridgeSettings, environ: Mapping[str, str]) -> tuple[Path, Path] | None:

@@ -30,6 +30,7 @@ from meshctl.daemon.alert_test import AlertTests, bridge_of
 from meshctl.daemon.alerts import Alerts
 from meshctl.daemon.mailbox_lock import serving
 from meshctl.daemon.obstacles import Obstacle, ObstacleNote, of_bridge
+from meshctl.daemon.reloading import note_settings
 from meshctl.daemon.retry import RetriedWork, RetryPolicy
 from meshctl.daemon.waiting import FILE_NAME
 from meshctl.daemon.wake_ups import Signals
@@ -299,6 +300,7 @@ class Bridge:
             try:
                 stack.enter_context(serving(self._settings.mailbox, "the bridge"))
                 self._claim_work_folder()
+                note_settings(self._settings)
             except OSError as error:
                 # Its unit may keep the folder closed, which the system's own words do not say.
                 problem = problems.problem_of(error, problems.folders_of(self._settings))

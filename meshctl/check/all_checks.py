@@ -32,6 +32,7 @@ from meshctl.check.services import (
     check_owners,
 )
 from meshctl.check.settings import (
+    check_acknowledgements,
     check_deadlines,
     check_documents,
     check_hl7,
@@ -59,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     check_moves,
     check_room,
     check_reports,
+    check_acknowledgements,
     check_routing,
     check_documents,
     check_hl7,

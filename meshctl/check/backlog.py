@@ -5,7 +5,6 @@ Files are counted. Where a person has to find the one file they are named, as ma
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from meshctl.clock import iso
 from meshctl.inbound.client import CLIENT_FACT, client_view, newest_report, signs_of
 from meshctl.inbound.follow import LONE_PART_SECONDS, lone_parts
 from meshctl.journal.masking import mask_file_name
-from meshctl.ledger.reads import count_set_aside, fact, lost_pairs, set_aside
+from meshctl.ledger.reads import count_set_aside, fact, lost_pairs, queued_ages, set_aside
 from meshctl.outbound.letter import OLD_WORK, OLD_WORK_ADVICE, OLD_WORK_NAMES, WORK_NAMES
 from meshctl.outbound.names import NameRules
-from meshctl.outbound.tally import without_set_aside
+from meshctl.outbound.tally import letters_of_no_use_case, without_set_aside
 from meshctl.platform import shell, system
 from meshctl.settings.types import format_duration
 from meshctl.sizes import span_text
@@ -57,34 +56,23 @@ def check_outbox(setup: Setup) -> Iterator[Finding]:
 
 def check_folders_of_outbox(setup: Setup) -> Iterator[Finding]:
     """Name the sub-folders of the outbox that are no use case, and hold files."""
-    staging, use_cases = setup.settings.staging, set(map(os.path.normcase, setup.settings.use_cases))
+    staging = setup.settings.staging
     if not os.path.isdir(staging.outbox):
         return
-    names = NameRules(staging)
-    with suppress(PermissionError), os.scandir(staging.outbox) as entries:
-        others = [
-            entry
-            for entry in islice(entries, _MOST_EXAMINED)
-            if entry.is_dir(follow_symlinks=False)
-            and os.path.normcase(entry.name) not in use_cases
-            and not names.kind_of(entry.name).is_ignored
-        ]
-        held = {entry.name: sum(1 for _ in _ages(Path(entry.path), setup)) for entry in others}
-        found = [
-            f"{mask_file_name(name)} ({count} file{'' if count == 1 else 's'})"
-            for name, count in sorted(held.items())
-            if count
-        ]
-        if found:
-            yield warning(
-                "outbox.folders",
-                f"In {staging.outbox} are sub-folders that are not named after a use case, so their files are"
-                f" not sent: {listed(found)}.",
-                "Move the files into the folder of their use case (see meshctl use-cases), or that folder"
-                " away, out of the outbox.",
-            )
-        else:
-            yield ok("outbox.folders", "All sub-folders of the outbox with files are named after use cases.")
+    found = [
+        f"{os.sep.join(map(mask_file_name, Path(name).parts))} ({count} file{'' if count == 1 else 's'})"
+        for name, count in sorted(letters_of_no_use_case(setup.settings).items())
+    ]
+    if found:
+        yield warning(
+            "outbox.folders",
+            f"In {staging.outbox} are sub-folders that are not named after a use case, so their files are"
+            f" not sent: {listed(found)}.",
+            "Move the files into the folder of their use case (see meshctl use-cases), or that folder"
+            " away, out of the outbox.",
+        )
+    else:
+        yield ok("outbox.folders", "All sub-folders of the outbox with files are named after use cases.")
 
 
 def check_set_aside(setup: Setup) -> Iterator[Finding]:
@@ -147,7 +135,11 @@ def check_out(setup: Setup) -> Iterator[Finding]:
     if not os.path.isdir(out):
         return
     allowed = setup.settings.deadlines.collected
-    controls = [age for name, age in _ages(out, setup) if name.lower().endswith(".ctl")]
+    # Of our own the ledger knows, whatever the clock has done since.
+    known = setup.from_ledger(lambda connection: queued_ages(connection, setup.now.timestamp())) or {}
+    controls = [
+        known.get(Path(name).stem, age) for name, age in _ages(out, setup) if name.lower().endswith(".ctl")
+    ]
     stuck = [age for age in controls if age > allowed.total_seconds()]
     if stuck:
         yield error(

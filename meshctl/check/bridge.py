@@ -12,6 +12,7 @@ from meshctl.bridge.connect import certificate_validity, read_access, require_ex
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.rights import check_secret_mode
 from meshctl.daemon.mailbox_lock import server_of
+from meshctl.daemon.reloading import change_unknown_to_bridge
 from meshctl.errors import ConfigError
 from meshctl.files.client_folders import SERVER_LOCK_NAME
 from meshctl.files.mounts import on_one_mount
@@ -37,6 +38,8 @@ def check_bridge(setup: Setup) -> Iterator[Finding]:
     yield from _folders(setup)
     yield _alone(setup)
     yield _running(setup)
+    if (change := change_unknown_to_bridge(setup.settings)) is not None:
+        yield warning("bridge.settings", change, f"Restart it: {shell.restart_bridge(setup.option)}.")
 
 
 def _packages() -> Iterator[Finding]:
@@ -129,7 +132,7 @@ def _folders(setup: Setup) -> Iterator[Finding]:
     work, mailbox = settings.bridge_work, settings.mailbox.folder
     if not os.path.isdir(mailbox):
         return
-    if os.path.isdir(work) and not host.is_own_folder(work):
+    if os.path.isdir(work) and not host.is_own_folder(work, settings.state.folder):
         yield error(
             "bridge.work",
             f"{work} (bridge.work) is a link, or belongs to another user: the bridge does not start.",

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from meshctl.check.finding import Finding, Setup, error, note, ok, warning
 from meshctl.check.folders import try_out
@@ -160,7 +161,7 @@ def check_key(setup: Setup) -> Iterator[Finding]:
     except KeyMissingError as problem:
         if path.exists():
             yield error("key", str(problem).split(". ", maxsplit=1)[0] + ".", advice)
-        elif (state / LEDGER_NAME).exists():
+        elif _has_ledger(state):
             yield error("key", f"The key {path} is missing, although there is a ledger.", advice)
         else:
             yield note("key", f"There is no key at {path} yet.", "Nothing to do: the first start creates it.")
@@ -175,6 +176,14 @@ def check_key(setup: Setup) -> Iterator[Finding]:
             yield error("key", "The key is not the one that the ledger was written with.", advice)
         else:
             yield ok("key", "The key exists and fits the ledger.")
+
+
+def _has_ledger(state: Path) -> bool:
+    try:
+        return exists(state)
+    except OSError:
+        # One that may not be looked at.
+        return True
 
 
 def _fingerprint(connection: sqlite3.Connection) -> str | None:

@@ -146,6 +146,23 @@ def check_deadlines(setup: Setup) -> Iterator[Finding]:
             )
 
 
+def check_acknowledgements(setup: Setup) -> Iterator[Finding]:
+    """Check that what a use case awaits can come: acknowledgements count under its own workflow id alone."""
+    name = "reports.acknowledgements"
+    table = setup.settings.use_cases.values()
+    never = [row.name for row in table if row.acknowledgements and not row.ack_workflow_ids]
+    if never:
+        yield warning(
+            name,
+            f"Messages of {', '.join(never)} await an acknowledgement, and no workflow id is set under which"
+            " one counts: each misses its deadline, and none is ever completed.",
+            "Set ack_workflow_id in [use_cases.NAME] to the id under which the practices acknowledge; or"
+            " acknowledgements = [], if they do not.",
+        )
+    else:
+        yield ok(name, "Every use case that awaits acknowledgements has the workflow id for them.")
+
+
 def check_reports(setup: Setup) -> Iterator[Finding]:
     """Check that reports can be matched, and that messages can be followed, with the server's flags."""
     client = setup.settings.client

@@ -42,7 +42,8 @@ def command(ctx: click.Context, nhs_number: str, times: Times, as_json: bool) ->
     """Find the messages about a patient, newest first.
 
     The ledger holds no NHS numbers, only keyed hashes of them; the key is in the state folder. Files that
-    were rejected before they were sent are not found: look for them in rejected/.
+    were rejected before they were sent are not found: look for them in rejected/. Nor is what still lies in
+    the outbox.
 
     Options are visible in the process list and the shell's history. To avoid that, give - for the number.
     """
@@ -55,6 +56,11 @@ def command(ctx: click.Context, nhs_number: str, times: Times, as_json: bool) ->
         print_messages(found, times=times)
     else:
         click.echo("No message about this patient.")
+        staging, keep_days = settings.staging, settings.state.keep_days
+        click.echo(
+            f"Not searched: what was rejected, in {staging.rejected}; what is still in {staging.outbox}; and"
+            f" what was done more than {keep_days} days ago, which has left the ledger (keep_days)."
+        )
 
 
 def _checked(nhs_number: str, settings: Settings) -> str:

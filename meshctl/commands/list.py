@@ -22,6 +22,7 @@ _EPILOG = epilog(
         "meshctl list": f"the newest {_DEFAULT_LIMIT} messages",
         "meshctl list --overdue": "messages that somebody should look at",
         "meshctl list --state failed --state rejected --since 1d": "what went wrong since yesterday",
+        "meshctl list --since 2026-11-01 --until 2026-12-01 --limit 0": "all that were created in a month",
         "meshctl list --times": "with the local time of each, beside how long ago it was",
         "meshctl list --use-case send-document --limit 0 --json": "all of a use case, for a program",
     },
@@ -50,6 +51,12 @@ _EPILOG = epilog(
     help="Only messages created since then: 90m, 2h, 1d, or 2026-11-22, 2026-11-22T09:15 (local time).",
 )
 @click.option(
+    "--until",
+    metavar="T",
+    callback=parse_since,
+    help="Only messages created before then, given as for --since; a day alone is its beginning.",
+)
+@click.option(
     "--limit",
     metavar="N",
     type=click.IntRange(min=0),
@@ -66,6 +73,7 @@ def command(
     overdue: bool,
     use_case: str | None,
     since: datetime | None,
+    until: datetime | None,
     limit: int,
     times: Times,
     as_json: bool,
@@ -75,11 +83,14 @@ def command(
     A dropped file that the daemon has not taken yet is not among them: meshctl status counts these. What it
     has set aside, and what blocks it, is said on stderr.
     """
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--until is not later than --since, so no message can be between them.")
     selection = Selection(
         states=tuple(State(state) for state in states),
         overdue=overdue,
         use_case=use_case,
         since=since,
+        until=until,
         # One more than is shown, to see whether there are more.
         limit=limit + 1 if limit else EVERY,
     )

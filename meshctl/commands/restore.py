@@ -64,7 +64,7 @@ def command(ctx: click.Context, folder: Path, with_settings: bool, force: bool) 
     brings_settings = present is None or (with_settings and present != found)
     state_folder, mailbox_id = _state_of(file, found if brings_settings else None)
     if manifest.mailbox != mailbox_id:
-        raise ForeignFolderError(f"The back-up in {source}", manifest.mailbox, mailbox_id)
+        raise ForeignFolderError(f"The back-up in {source}", manifest.mailbox, mailbox_id, is_backup=True)
     restored = _restore(source, state_folder, mailbox_id, force=force)
     kept_settings = None
     if brings_settings:

@@ -149,7 +149,8 @@ def _checked(
         except Rejection as rejection:
             rejected.append(f"{mask_file_name(file.name)}: {rejection}")
     if rejected:
-        raise MeshctlError("\n".join([*rejected, "Nothing was put into the outbox."]))
+        rejected.append("Nothing was put into the outbox: correct that, and send again.")
+        raise MeshctlError("\n".join(rejected))
     return sidecars
 
 

@@ -4,9 +4,11 @@ Must stay quick: it uses the ledger's indexes, counts files by their names, and 
 only when it prints one.
 """
 
+import os
 import re
 import sqlite3
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
@@ -15,12 +17,13 @@ import click
 
 from meshctl.clock import now
 from meshctl.daemon.lock import describe_daemon
+from meshctl.daemon.mailbox_lock import describe_server
 from meshctl.daemon.obstacles import obstacles_of
 from meshctl.inbound.client import CLIENT_FACT, client_view, view_at
 from meshctl.ledger import reads
 from meshctl.ledger.database import renew
 from meshctl.mesh.states import State
-from meshctl.outbound.tally import count_rejected, tally_letters
+from meshctl.outbound.tally import OutboxTally, count_rejected, tally_letters
 from meshctl.settings.model import Settings
 from meshctl.terminal.context import ledger_if_any, print_if_no_ledger, settings_of
 from meshctl.terminal.output import epilog, print_json
@@ -57,10 +60,11 @@ def command(ctx: click.Context, is_all: bool, watch: bool, as_json: bool) -> Non
     Each letter is counted once: by its state, or until it has one under Outbox. There files are counted by
     name and time only: the daemon takes the "ready" ones at its next scan, or has begun to send them;
     "waiting" ones are still being written, or wait for a sidecar or payload; "set aside" ones the daemon
-    could not handle (meshctl check names them). An attachment counts as a letter of its own for as long as
-    it lies in the outbox. The client's state is what the daemon last saw. What blocks daemon or bridge (a
-    full disk, a folder that it may not write to) is what it last met; MESH that has been away for less than
-    15 minutes delays, and is no trouble yet.
+    could not handle (meshctl check names them); those of "no use case" lie in folders that are not named
+    after one, and are not sent. An attachment counts as a letter of its own for as long as it lies in the
+    outbox. The client's state is what the daemon last saw; of a bridge it also says whether one runs now.
+    What blocks daemon or bridge (a full disk, a folder that it may not write to) is what it last met; MESH
+    that has been away for less than 15 minutes delays, and is no trouble yet.
 
     With --all, every mailbox of this server has a row: each settings file that -m can name, and that of
     $MESHCTL_CONFIG where it is another. One whose settings cannot be read, or that does not answer, is a row
@@ -103,8 +107,13 @@ def collect(settings: Settings) -> dict[str, Any]:
             # A letter went on meanwhile, and may have been missed, or seen twice.
             if connection is None or not renew(connection):
                 break
-    status["rejected"] = count_rejected(settings.staging.rejected)
+    # What may not be looked at is told as what blocks.
+    with suppress(OSError):
+        status["rejected"] = count_rejected(settings.staging.rejected)
     status["daemon"] = re.split("[,:]", describe_daemon(settings.state.folder))[0]
+    # A MESH Client does not say whether it runs.
+    has_bridge = settings.bridge.environment is not None
+    status["bridge"] = re.split("[,:]", describe_server(settings.mailbox))[0] if has_bridge else None
     status["blocked"] = [obstacle.as_json() for obstacle in obstacles_of(settings)]
     return status
 
@@ -130,7 +139,22 @@ def _counted(settings: Settings, connection: sqlite3.Connection | None) -> dict[
         view = client_view(reads.fact(connection, CLIENT_FACT))
         view = view_at(view, now(), settings.deadlines.client_silent_after)
         status["client"] = {"state": view.state.value, "last_seen": view.last_seen}
-    status["outbox"] = asdict(tally_letters(settings, now_seconds, connection))
+    status["outbox"] = asdict(_tally(settings, now_seconds, connection))
     status["rejected"] = 0
     status["reports"] = {"set_aside": reports_set_aside}
     return status
+
+
+def _tally(settings: Settings, now_seconds: float, connection: sqlite3.Connection | None) -> OutboxTally:
+    """Count the letters without a state; none where the outbox cannot be looked at, which is told.
+
+    Raises OSError for another folder, sqlite3.Error.
+    """
+    try:
+        os.scandir(settings.staging.outbox).close()
+    except FileNotFoundError:
+        # Letters may be in the work folder.
+        pass
+    except OSError:
+        return OutboxTally()
+    return tally_letters(settings, now_seconds, connection)

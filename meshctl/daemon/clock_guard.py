@@ -2,8 +2,10 @@
 
 Message ids, the dates in letters' control files and all deadlines come from the clock. One that lost its time
 while the machine was off would send letters dated years ago. So at the start the clock is compared with the
-newest message on the steady clock, which knows of every jump that was seen; if it is behind, that is an
-obstacle like any other, until the clock is right or a person says that it is, and the message wrong.
+newest message on the steady clock, which knows of every jump that was seen; and later, after each jump back,
+with the newest message's date. If it is behind, that is an obstacle like any other, until the clock is right
+or a person says that it is, and the message wrong. A jump back that only undoes one forward, both seen by one
+daemon, is none: the clock is again what it was when that daemon began.
 
 Meanwhile the steady clock goes on from the newest message, so that what is recorded now is neither overdue
 for ever nor, once the clock is right, at once. The fact in the ledger says since which message:
@@ -75,22 +77,42 @@ class ClockGuard:
     def __init__(self, services: Services, *, clock_is_right: bool) -> None:
         self._services = services
         self._behind = self._at_start()
+        # The sums of the clock's jumps under which this daemon has sent, the latest last.
+        self._sums = [services.clock.jumps_seconds]
         if self._behind is not None and clock_is_right:
             self._keep(replace(self._behind, is_right=True))
 
     def check(self) -> None:
         """Raise MeshctlError while the clock is behind and nobody has said that it is right."""
+        now = self._services.clock.now()
+        self._notice_jump_back(now)
         behind = self._behind
         if behind is None:
             return
-        now = self._services.clock.now()
         if not behind.lasts_at(now):
             if not behind.is_right:
                 self._services.clock.correct(behind.jumps_seconds)
+                self._sums = [behind.jumps_seconds]
             # Otherwise the steady clock has left out the jump, if there was one, and simply goes on.
             self._keep(None)
         elif not behind.is_right:
             raise MeshctlError(f"{behind.text} {CLOCK_ADVICE}")
+
+    def _notice_jump_back(self, now: datetime) -> None:
+        """Begin to keep the letters in if the clock was set back since the last look, behind the newest."""
+        total = self._services.clock.jumps_seconds
+        before = self._sums[-1]
+        if total == before or (self._behind is not None and not self._behind.is_right):
+            return
+        is_return = any(abs(total - one) < MOST_BEHIND.total_seconds() for one in self._sums[:-1])
+        newest = _newest(self._services.ledger.connection) if total < before and not is_return else None
+        if newest is not None:
+            found = Behind(newest[1], before)
+            is_said_right = self._behind is not None and self._behind.newest_at == found.newest_at
+            if found.lasts_at(now) and not is_said_right:
+                self._keep(found)
+                return
+        self._sums.append(total)
 
     def _at_start(self) -> Behind | None:
         clock, ledger = self._services.clock, self._services.ledger

@@ -32,7 +32,7 @@ from meshctl.daemon.wake_ups import Signals
 from meshctl.daemon.watcher import Watcher
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.durable import make_folder
-from meshctl.files.owner import ForeignFolderError, claim
+from meshctl.files.owner import ForeignFolderError, claim, new_id_advice
 from meshctl.inbound.pipeline import InboundPipeline
 from meshctl.journal.events import Journal
 from meshctl.journal.log_file import configure_log
@@ -111,8 +111,8 @@ class Session:
     def turn(self) -> float:
         """Do what is due; return how many seconds later the next turn is due if no event comes before."""
         self._notice_clock()
-        # The mailbox's folder may have come, or gone and come back, since the last turn.
-        self._locks.hold_mailbox()
+        # Mailbox's folder and outbox may have come, or gone and come back, since the last turn.
+        self._locks.hold_folders()
         self._locks.note()
         self._backlog = False
         arrivals = self.watch()
@@ -220,6 +220,7 @@ class Session:
     def _should_stop(self) -> bool:
         # Asked between batches, which shows systemd that a long turn does not hang.
         self._manager.alive()
+        self._locks.note()
         # A reload is answered after the batch in hand, not after the backlog.
         is_asked = self._signals.stop_requested or self._signals.reload_requested
         return is_asked or self._has_lost_ledger_or_lock()
@@ -362,6 +363,7 @@ class Daemon:
 
     def _answer_who_asks(self, session: Session | None) -> None:
         """Publish the state of the work, what blocks it, and whether alerts arrive."""
+        self._locks.note()
         self._parts.look()
         obstacles = self._parts.obstacles()
         self._metrics.turned(None if session is None else session.connection, self._parts)
@@ -411,14 +413,15 @@ class Daemon:
         # Not its parents: a share that is away must not be made on the disk below.
         make_folder(folder, 0o700)
         locks.hold()
-        for own in self._settings.own_folders:
-            claim(own, self._settings.mailbox.id)
+        _claim_folders(self._settings)
         mailbox_id, is_suspect = self._settings.mailbox.id, after is End.LEDGER_DAMAGED
         services = open_services(folder, mailbox_id, self._journal, suspect=is_suspect)
         try:
             guard = ClockGuard(services, clock_is_right=self._clock_is_right)
             # A ledger that was restored from a back-up lacks what was sent since.
             complete_ledger(self._settings, services)
+            # That has made the folders that were missing.
+            _claim_folders(self._settings)
             self._parts.forget_errors()
             return Session(self._settings, services, guard, locks, self._parts, self._signals, self._manager)
         except BaseException:
@@ -433,6 +436,7 @@ class Daemon:
         try:
             settings = self._load()
             _check_unchanged(self._settings, settings)
+            _claim_folders(settings)
             self._locks.change_to(settings)
         except (ConfigError, AlreadyRunningError) as error:
             fault = str(error)
@@ -471,10 +475,17 @@ class Daemon:
                 yield locks
 
 
+def _claim_folders(settings: Settings) -> None:
+    """Mark our own folders that are nobody's. Raises ForeignFolderError if one is another mailbox's."""
+    for own in settings.own_folders:
+        claim(own, settings.mailbox.id)
+
+
 def _check_unchanged(old: Settings, new: Settings) -> None:
-    for key, before, after in (
-        ("state.folder", old.state.folder, new.state.folder),
-        ("mailbox.id", old.mailbox.id, new.mailbox.id),
-    ):
-        if before != after:
-            raise ConfigError(f"{key} cannot change while the daemon runs: restart it instead.")
+    if old.mailbox.id != new.mailbox.id:
+        raise ConfigError(
+            "mailbox.id cannot change while the daemon runs, nor with the folders of the old one."
+            f" {new_id_advice(old.mailbox.id)}"
+        )
+    if old.state.folder != new.state.folder:
+        raise ConfigError("state.folder cannot change while the daemon runs: restart it instead.")

@@ -3,8 +3,9 @@
 import os
 import re
 import socket
+import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,9 @@ from meshctl.platform import host
 
 LOCK_NAME, _HOLDER_NAME = "lock", "holder"
 _NOTE_MODE = 0o644
+_SIGN_EVERY_SECONDS = 10.0
+# What may take so long is foreseen by the watchdog of the unit, too.
+_LONGEST_STEP_SECONDS = 300.0
 _MOST_NOTE_BYTES = 1_000
 _HOLDER = re.compile(r"process (?P<process>[1-9]\d*) on (?P<host>\S+) ")
 
@@ -57,6 +61,7 @@ class InstanceLock:
         self._started_at = now()
         self._lock = HeldFile(state_folder / LOCK_NAME, 0o600)
         self._is_noted = False
+        self._next_sign_clock = time.monotonic() + _SIGN_EVERY_SECONDS
 
     def __enter__(self) -> Self:
         self.hold()
@@ -87,6 +92,16 @@ class InstanceLock:
             note = this_process(self._started_at)
             self._is_noted = write_holder(self._folder / _HOLDER_NAME, note)
 
+    def give_sign(self) -> None:
+        """Show that we work, by the time of the note, unless we did so a moment ago. Never raises."""
+        clock = time.monotonic()
+        if clock >= self._next_sign_clock:
+            self._next_sign_clock = clock + _SIGN_EVERY_SECONDS
+            with suppress(OSError):
+                # By our clock, and not by that of a share's server.
+                seconds = now().timestamp()
+                os.utime(self._folder / _HOLDER_NAME, (seconds, seconds))
+
     def is_held(self) -> bool:
         """True if we hold the lock, and its file is still the one that another daemon would try to lock."""
         return self._lock.is_held()
@@ -105,8 +120,16 @@ def this_process(since: datetime) -> str:
 
 
 def holder_of(state_folder: Path) -> str:
-    """Return who holds the lock of a state folder, by what the holder wrote beside it."""
-    return read_holder(state_folder / _HOLDER_NAME) or "unknown process"
+    """Return who holds the lock of a state folder, by what the holder wrote beside it.
+
+    A full disk may have kept it from that, and left the note of the one before: then by the kernel's list.
+    """
+    note = read_holder(state_folder / _HOLDER_NAME)
+    if not names_living_process(note):
+        process_id = host.locker(state_folder / LOCK_NAME)
+        if process_id is not None:
+            return f"process {process_id} on {socket.gethostname()} (it could not write this down)"
+    return note or "unknown process"
 
 
 def holder_process(state_folder: Path) -> int | None:
@@ -164,6 +187,19 @@ def describe_daemon(state_folder: Path) -> str:
     except OSError as error:
         return f"unknown: the lock cannot be looked at ({os.strerror(error.errno or 0)})"
     return "not running"
+
+
+def silent_since(state_folder: Path, rescan_seconds: float) -> datetime | None:
+    """Return since when the daemon that runs has shown no sign that it works, if it hangs; None if not.
+
+    One that has nothing to do looks around every `rescan_seconds`; no step of its work takes minutes.
+    """
+    try:
+        seen_at = datetime.fromtimestamp((state_folder / _HOLDER_NAME).stat().st_mtime, UTC)
+    except OSError:
+        return None
+    is_old = (now() - seen_at).total_seconds() > _LONGEST_STEP_SECONDS + rescan_seconds
+    return seen_at if is_old and describe_daemon(state_folder).startswith("running") else None
 
 
 def is_locked(path: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshctl.clock import instant, iso, now
+from meshctl.daemon.lock import holder_of, silent_since
 from meshctl.daemon.notes import read_note, write_note
 from meshctl.daemon.problems import Problem, folders_of, problem_of
 from meshctl.files.mounts import has_no_room
@@ -24,16 +25,21 @@ from meshctl.settings.model import Settings
 
 NOTE_NAME: Final = "blocked.json"
 METRICS_PART: Final = "metrics"
+HANGS_PART: Final = "daemon"
 _BRIDGE: Final = "bridge."
+_HANGS_ADVICE: Final = (
+    "See whether a share or a disk does not answer (the system's log), or somebody has stopped the process."
+    " If it does not go on, restart the daemon: what it was about is finished at the start."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """What blocks one part of the work, and what to do if known.
 
-    The parts of the daemon are `outbound`, `inbound`, `ledger` and `log`, those of the bridge begin with
-    `bridge.`. With `is_warning` no letter waits for a person: MESH is away, and has not been for so long that
-    an alert was sent; or the `metrics` cannot be written.
+    The parts of the daemon are `outbound`, `inbound`, `ledger` and `log`, or `daemon` for one that hangs;
+    those of the bridge begin with `bridge.`. With `is_warning` no letter waits for a person: MESH is away,
+    and has not been for so long that an alert was sent; or the `metrics` cannot be written.
     """
 
     part: str
@@ -145,12 +151,21 @@ def obstacles_of(settings: Settings) -> list[Obstacle]:
     """
     state_folder = settings.state.folder
     found = list(read_obstacles(state_folder))
+    silent_at = silent_since(state_folder, settings.staging.rescan_seconds)
+    if silent_at is not None:
+        text = f"The daemon ({holder_of(state_folder)}) was stopped, or hangs: it shows no sign of work"
+        found.insert(0, Obstacle(HANGS_PART, text, _HANGS_ADVICE, silent_at))
     seen: list[tuple[str, OSError]] = []
-    try:
-        with os.scandir(settings.staging.outbox):
-            pass
-    except OSError as error:
-        seen.append(("outbound", error))
+    for folder in (settings.staging.outbox, settings.staging.rejected):
+        try:
+            with os.scandir(folder):
+                pass
+        except FileNotFoundError as error:
+            # The daemon makes the other one.
+            if folder == settings.staging.outbox:
+                seen.append(("outbound", error))
+        except OSError as error:
+            seen.append(("outbound", error))
     with suppress(OSError):
         if system.is_read_only(state_folder):
             seen.append(("ledger", OSError(errno.EROFS, os.strerror(errno.EROFS), str(state_folder))))

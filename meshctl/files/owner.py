@@ -1,5 +1,7 @@
 """Which mailbox a folder belongs to: a file in it names the one mailbox that may use it.
 
+The names of the daemon's lock in mailbox's folder and outbox, and of its note beside that, are here too.
+
 Folders are copied, moved and restored from back-ups by hand. In the place of another mailbox's folder, its
 letters would be sent, and its messages followed, for the wrong mailbox.
 """
@@ -13,18 +15,29 @@ from meshctl.files.durable import replace_whole
 from meshctl.files.reading import read_regular
 
 OWNER_NAME: Final = ".mailbox"
+WORKER_LOCK_NAME: Final = ".meshctl.lock"
+WORKER_NAME: Final = ".meshctl"
 _TEMPORARY: Final = ".mailbox.new"
 _MODE: Final = 0o600
 _MOST_BYTES: Final = 200
 
 
-class ForeignFolderError(ConfigError):
-    """A folder, or the ledger, belongs to another mailbox."""
+def new_id_advice(old_id: str) -> str:
+    """Return what to do where a mailbox has got another id at MESH."""
+    return (
+        f"If MESH has given the mailbox another id, set {old_id} again until nothing is under way (meshctl"
+        " status); then stop the daemon, move work folder, rejected/, archive and state folder away, and set"
+        " the new id. systemd/upkeep.md has it step by step."
+    )
 
-    def __init__(self, what: str, owner: str, mailbox_id: str) -> None:
+
+class ForeignFolderError(ConfigError):
+    """A folder, the ledger or a back-up belongs to another mailbox."""
+
+    def __init__(self, what: str, owner: str, mailbox_id: str, *, is_backup: bool = False) -> None:
         super().__init__(
             f"{what} belongs to the mailbox {owner}, not to {mailbox_id}. Put it back where it belongs, or"
-            " name another one in the settings."
+            f" name another one in the settings.{'' if is_backup else f' {new_id_advice(owner)}'}"
         )
 
 

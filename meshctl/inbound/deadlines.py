@@ -189,7 +189,7 @@ class Retention:
             return
         # The steady clock: one that was set forward by mistake must not empty the ledger.
         before = datetime.fromtimestamp(self._services.clock.steady(), UTC) - self._keep
-        removed = self._services.ledger.remove_final(before, _STEP)
+        removed = self._services.ledger.remove_final(before, _STEP, self._services.clock.now())
         self._removed += removed
         if removed == _STEP:
             return

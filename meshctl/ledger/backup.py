@@ -136,7 +136,7 @@ def read_manifest(folder: Path, mailbox_id: str | None = None) -> Manifest:
             " Install that version, restore, and then upgrade."
         )
     if mailbox_id is not None and manifest.mailbox != mailbox_id:
-        raise ForeignFolderError(f"The back-up in {folder}", manifest.mailbox, mailbox_id)
+        raise ForeignFolderError(f"The back-up in {folder}", manifest.mailbox, mailbox_id, is_backup=True)
     return manifest
 
 
@@ -215,7 +215,7 @@ def _check_whole(ledger: Path, source: Path, mailbox_id: str) -> None:
         owner = fact(connection, MAILBOX_FACT)
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if owner != mailbox_id:
-        raise ForeignFolderError(f"The back-up in {source}", str(owner), mailbox_id)
+        raise ForeignFolderError(f"The back-up in {source}", str(owner), mailbox_id, is_backup=True)
     if verdict != "ok":
         raise LedgerDamagedError(f"The ledger in {source} is damaged: {' '.join(str(verdict).split())}.")
 

@@ -201,7 +201,8 @@ def _has_tables(connection: sqlite3.Connection, path: Path) -> bool:
         raise LedgerFormatError(
             f"The ledger at {path} has format {found}, and this version of meshctl reads and writes format "
             f"{LEDGER_FORMAT}. Install the version of meshctl that wrote the ledger, or restore a back-up of "
-            "the state folder that this version made."
+            "the state folder that this version made. To go on without it, stop the daemon and move it away: "
+            "a new one is rebuilt from what the folders prove, without file names and repeats."
         )
     return found == LEDGER_FORMAT
 

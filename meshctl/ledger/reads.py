@@ -40,6 +40,7 @@ WHERE (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
     AND (NOT :overdue OR overdue IS NOT NULL)
     AND (:use_case IS NULL OR use_case = :use_case)
     AND (:since IS NULL OR created_at >= :since)
+    AND (:until IS NULL OR created_at < :until)
 ORDER BY created_at DESC, message_id DESC LIMIT :limit
 """
 _ABOUT_PATIENT = """
@@ -63,6 +64,7 @@ class Selection:
     overdue: bool = False
     use_case: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
     limit: int = EVERY
 
 
@@ -115,6 +117,15 @@ def oldest_queued_seconds(connection: sqlite3.Connection, now_seconds: float) ->
     return max(0.0, now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0) - oldest)
 
 
+def queued_ages(connection: sqlite3.Connection, now_seconds: float) -> dict[str, float]:
+    """Return for how many seconds each pair has waited in OUT, as `oldest_queued_seconds` does."""
+    steady = now_seconds - float(fact(connection, CLOCK_JUMPS_FACT) or 0.0)
+    query = (
+        "SELECT message_id, queued_clock FROM messages WHERE state = 'queued' AND queued_clock IS NOT NULL"
+    )
+    return {row[0]: max(0.0, steady - float(row[1])) for row in connection.execute(query)}
+
+
 def fact(connection: sqlite3.Connection, name: str) -> str | None:
     """Return a small named value that the daemon keeps, or None."""
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
@@ -145,6 +156,7 @@ def select(connection: sqlite3.Connection, selection: Selection) -> list[Message
         "overdue": selection.overdue,
         "use_case": selection.use_case,
         "since": None if selection.since is None else iso(selection.since),
+        "until": None if selection.until is None else iso(selection.until),
         "limit": selection.limit,
     }
     return _messages(connection, _SELECTED, parameters)

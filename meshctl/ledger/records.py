@@ -26,6 +26,9 @@ CLOCK_JUMPS_FACT = "clock_jumps_seconds"
 LOST_PAIRS_FACT = "lost_pairs"
 """The messages whose pairs went with an OUT that was replaced, as JSON: an array of their ids."""
 
+FORGOTTEN_FACT = "forgotten_up_to"
+"""The fact that keeps the stamp of the newest message that was removed: the ledger knew all up to it."""
+
 SET_ASIDE_FACT = "set_aside"
 """The dropped files that cannot be handled for now, as JSON: an array of `SetAside`."""
 

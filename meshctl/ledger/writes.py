@@ -13,7 +13,8 @@ from meshctl.clock import instant, iso
 from meshctl.files.reading import identity_of, is_in_place
 from meshctl.ledger import reads
 from meshctl.ledger.database import atomic, open_for_writing
-from meshctl.ledger.records import NewMessage, levels_of
+from meshctl.ledger.records import FORGOTTEN_FACT, NewMessage, levels_of
+from meshctl.mesh.message_id import new_message_id, stamp_of
 from meshctl.mesh.states import (
     WITHDRAWN,
     Acknowledgement,
@@ -244,15 +245,29 @@ class Ledger:
         with atomic(self.connection, "BEGIN"):
             return {sha256 for sha256 in sha256s if self._value(_KNOWN_CONTENT, sha256) is not None}
 
-    def remove_final(self, before: datetime, limit: int) -> int:
-        """Remove up to `limit` final messages last changed before the instant `before`; return how many."""
+    def remove_final(self, before: datetime, limit: int, at: datetime) -> int:
+        """Remove up to `limit` final messages last changed before the instant `before`; return how many.
+
+        What is removed at `at` is remembered as forgotten: its traces in the folders do not bring it back.
+        """
         with atomic(self.connection):
-            cursor = self.connection.execute(
-                "DELETE FROM messages WHERE number IN (SELECT number FROM messages WHERE "
-                "state IN ('rejected', 'completed', 'failed') AND updated_at < ? LIMIT ?)",
+            found = self.connection.execute(
+                "SELECT number, message_id FROM messages WHERE state IN ('rejected', 'completed', 'failed')"
+                " AND updated_at < ? LIMIT ?",
                 (iso(before), limit),
+            ).fetchall()
+            self.connection.executemany(
+                "DELETE FROM messages WHERE number = ?", [(row["number"],) for row in found]
             )
-            return cursor.rowcount
+            if found:
+                newest = max(stamp_of(row["message_id"]) for row in found)
+                # A clock that was wrong dates ids in the future: what is sent until then is not forgotten.
+                newest = min(newest, stamp_of(new_message_id(at)))
+                forgotten = max(newest, reads.fact(self.connection, FORGOTTEN_FACT) or "")
+                self.connection.execute(
+                    "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (FORGOTTEN_FACT, forgotten)
+                )
+            return len(found)
 
     def _insert(self, messages: Sequence[NewMessage], state: State, event: str) -> None:
         rows, history = [], []

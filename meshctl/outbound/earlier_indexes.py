@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from meshctl.clock import iso
+from meshctl.errors import Rejection
 from meshctl.files.folder import Folder
 from meshctl.ledger.services import Services
 from meshctl.payload.index import Row
@@ -66,3 +67,13 @@ def _digest(folder: Folder, name: str) -> bytes | None:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None
+
+
+def repeated_row() -> Rejection:
+    """Return the rejection of a file with a row that was used before for another."""
+    return Rejection(
+        "index_repeated",
+        "An index with the same rows was read in the last week, and its row was used for another file.",
+        "See whose the file is. If the row is right, put it back: meshctl redrop NAME. Else drop it with the"
+        " index that was written for it; the date of the document tells two apart.",
+    )

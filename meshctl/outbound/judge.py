@@ -38,6 +38,7 @@ from meshctl.outbound.document import (
     document_cautions,
 )
 from meshctl.outbound.earlier import EarlierMessages
+from meshctl.outbound.earlier_indexes import repeated_row
 from meshctl.outbound.hl7 import Unpacked, link_of, unpacked
 from meshctl.outbound.hl7_versions import named, with_earlier, with_standing
 from meshctl.outbound.letter import (
@@ -201,7 +202,7 @@ class Judge:
         if letter.row is not None:
             letter.sidecar = read_sidecar(letter.row.sidecar)
             if letter.row.is_repeated:
-                raise _repeated_row()
+                raise repeated_row()
         elif letter.sidecar_status is not None:
             _take_sidecar(folder, name + SIDECAR_SUFFIX, letter.sidecar_status, letter)
         size_bytes = letter.status.st_size
@@ -475,15 +476,6 @@ def _check_unchanged(descriptor: int, status: os.stat_result) -> None:
 def _check_same(found: os.stat_result, status: os.stat_result) -> None:
     if FileIdentity.of(found) != FileIdentity.of(status):
         raise FileNotFoundError(errno.ENOENT, "changed while being read")
-
-
-def _repeated_row() -> Rejection:
-    return Rejection(
-        "index_repeated",
-        "An index with the same rows was read in the last week, and its row was used for another file.",
-        "See whose the file is. If the row is right, put it back: meshctl redrop NAME. Else drop it with the"
-        " index that was written for it; the date of the document tells two apart.",
-    )
 
 
 def _not_a_file(status: os.stat_result) -> Rejection:

@@ -147,8 +147,9 @@ class Letter:
     index row that stands for its sidecar, `place` its own folder, once it was taken. Of HL7 v2, `document` is
     what is sent, and `numbers` are the sending system's for it and for one that it replaces; of CDA, its
     tracking id. `unsent` is the document that it takes back, or whose number it links with another, also if
-    it is rejected. `use_case` is that of the folder it was dropped into, `named_use_case` that of its sidecar,
-    if that is one. `came_first` are the names of those parts that came before it, once that was looked at.
+    it is rejected. `use_case` is that of the folder it was dropped into, `named_use_case` that of its
+    sidecar, if that is one. `came_first` are the names of those parts that came before it, once that was
+    looked at.
     """
 
     message_id: str

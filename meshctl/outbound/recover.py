@@ -35,7 +35,7 @@ from meshctl.errors import Rejection
 from meshctl.files import durable
 from meshctl.files.reading import load_control, open_regular
 from meshctl.ledger import reads
-from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, NewMessage
+from meshctl.ledger.records import ARCHIVE_FROM_FACT, FOLDERS_READ_FACT, FORGOTTEN_FACT, NewMessage
 from meshctl.ledger.services import Services
 from meshctl.mesh.address import is_mailbox_id, split_gp_provider
 from meshctl.mesh.control_file import CONTROL_FILE_MAX_BYTES, ControlFile, ControlFileError, read_control_file
@@ -367,12 +367,16 @@ def _announce_gap(services: Services, messages: int, *, is_new: bool) -> None:
 def _last_stamp(services: Services) -> str:
     """Return the stamp of a message id from which on the ledger may lack messages.
 
-    A large message may have waited for hours with its id, and entered the ledger behind younger ones.
+    A large message may have waited for hours with its id, and entered the ledger behind younger ones. What
+    the ledger has forgotten on purpose it does not lack, be it its newest.
     """
     read_at = instant(services.ledger.fact(FOLDERS_READ_FACT) or _LONG_AGO)
     newest = services.ledger.newest_entered()
     last = read_at if newest is None else max(read_at, newest)
-    return stamp_of(new_message_id(last - _LONGEST_WAIT))
+    since = stamp_of(new_message_id(last - _LONGEST_WAIT))
+    forgotten = services.ledger.fact(FORGOTTEN_FACT)
+    # One digit more sorts behind the forgotten message itself.
+    return since if forgotten is None else max(since, f"{forgotten}0")
 
 
 def _rebuilt_row(

@@ -1,8 +1,9 @@
 """Counting letters by where they are: each that was dropped once, whatever the daemon does meanwhile.
 
 A letter is in the outbox, or in the work folder, or in the ledger, where its state counts it. Of the files
-only names are read, and few time stamps, so that a full outbox costs a fraction of a second. So whether one
-is ready or waits is an estimate: only the daemon, which reads it, knows whether it needs a sidecar.
+only names are read, few time stamps, and the beginning of few that have just come, so that a full outbox
+costs a fraction of a second. So whether one is ready or waits is an estimate: only the daemon, which reads
+it, knows whether it needs a sidecar.
 """
 
 import os
@@ -11,9 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from meshctl.errors import Rejection
+from meshctl.files.reading import read_regular
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.records import SetAside
@@ -27,26 +31,38 @@ from meshctl.outbound.names import (
     NameRules,
 )
 from meshctl.outbound.rejected import redrop_mark
+from meshctl.payload.kind import Form, form_of, looks_like_message, may_be_large_message
 from meshctl.platform import system
 from meshctl.settings.model import Settings
 
 STAMPS_READ: Final = 2000
 """Counting reads the time stamps of so many files of a folder at most; the rest counts as old."""
 
+_FOUND_AT_MOST: Final = 20_000
+
+_PEEKS: Final = 100
+_PEEK_BYTES: Final = 64 * 1024
 _MESSAGE_ENDS = (".xml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxTally:
-    """How many letters are ready to be sent or rejected, wait to be complete, and are set aside."""
+    """How many letters are ready to be sent or rejected, wait to be complete, and are set aside.
+
+    Those of `no_use_case` lie in folders that are not named after one: they are not sent.
+    """
 
     ready: int = 0
     waiting: int = 0
     set_aside: int = 0
+    no_use_case: int = 0
 
     def __add__(self, other: "OutboxTally") -> "OutboxTally":
         return OutboxTally(
-            self.ready + other.ready, self.waiting + other.waiting, self.set_aside + other.set_aside
+            self.ready + other.ready,
+            self.waiting + other.waiting,
+            self.set_aside + other.set_aside,
+            self.no_use_case + other.no_use_case,
         )
 
 
@@ -67,10 +83,10 @@ def tally_letters(
     """Count the letters in outbox and work folder that are not in the ledger; `connection` is the ledger's.
 
     Waiting is a file written so recently that it may not be complete; a sidecar whose payload has not come;
-    and a file without a sidecar that does not end like a FHIR message (.xml, .json) and came so recently that
-    its sidecar may still come. Every other payload is ready, and so is a letter that was taken already. A
-    page that a sidecar names counts as a letter for as long as it lies in the outbox. A missing folder is
-    empty. Raises OSError, sqlite3.Error.
+    and a file without a sidecar that neither ends nor begins like a FHIR message (.xml, .json) and came so
+    recently that its sidecar may still come. Every other payload is ready, and so is a letter that was taken
+    already. A page that a sidecar names counts as a letter for as long as it lies in the outbox. A missing
+    folder is empty. Raises OSError, sqlite3.Error.
     """
     set_aside = () if connection is None else reads.set_aside(connection)
     # A letter may be taken, or put back, while we look: it is seen at one end of its way at least.
@@ -87,7 +103,32 @@ def tally_letters(
             total += OutboxTally(set_aside=1) if is_aside else OutboxTally(ready=1)
     for use_case, names in folders.items():
         total += _tally(settings, use_case, names, set_aside, now_seconds)
-    return total
+    return total + OutboxTally(no_use_case=sum(letters_of_no_use_case(settings).values()))
+
+
+def letters_of_no_use_case(settings: Settings) -> dict[str, int]:
+    """Return how many letters lie in which folders below the outbox that are not those of use cases."""
+    outbox, rules = str(settings.staging.outbox), NameRules(settings.staging)
+    found: dict[str, int] = {}
+    folders, left = [outbox], _FOUND_AT_MOST
+    while folders and left > 0:
+        folder = folders.pop()
+        name = os.path.relpath(folder, outbox)
+        is_source = name == os.curdir or os.path.normcase(name) in settings.use_cases
+        letters: set[str] = set()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries if is_source else islice(entries, left):
+                left -= not is_source
+                is_folder = _is_folder(entry)
+                if (is_source and not is_folder) or rules.kind_of(entry.name).is_ignored:
+                    continue
+                if is_folder:
+                    folders.append(entry.path)
+                else:
+                    letters.add(_letter(entry.name))
+        if letters:
+            found[name] = len(letters)
+    return found
 
 
 def without_set_aside(
@@ -234,14 +275,29 @@ def _by_age(folder: Path, names: Iterable[str], settings: Settings, now_seconds:
     payloads = [name for name, kind in kinds.items() if kind is NameKind.PAYLOAD]
     sidecars = {name[: -len(SIDECAR_SUFFIX)] for name, kind in kinds.items() if kind is NameKind.SIDECAR}
     lone_sidecars = len(sidecars.difference(payloads))
-    waiting = 0
+    waiting = peeks = 0
     for name in payloads[:STAMPS_READ]:
         try:
             status = os.lstat(folder / name)
         except OSError:
             continue
-        speaks_for_itself = name in sidecars or name.lower().endswith(_MESSAGE_ENDS)
-        waiting += status.st_mtime > written_since or (
-            not speaks_for_itself and system.arrived_ns(str(folder / name), status) > come_since * 1e9
-        )
+        if status.st_mtime > written_since:
+            waiting += 1
+        elif name not in sidecars and system.arrived_ns(str(folder / name), status) > come_since * 1e9:
+            may_be_message = name.lower().endswith(_MESSAGE_ENDS)
+            if may_be_message and peeks < _PEEKS:
+                peeks += 1
+                may_be_message = _begins_like_message(folder / name)
+            waiting += not may_be_message
     return OutboxTally(len(payloads) - waiting, waiting + lone_sidecars)
+
+
+def _begins_like_message(path: Path) -> bool:
+    """True if a file may say all that it needs; also for one that cannot be read here."""
+    try:
+        head = read_regular(path, _PEEK_BYTES)
+        form = form_of(head)
+    except (OSError, Rejection):
+        return True
+    is_message = form is Form.JSON and (looks_like_message(head) or may_be_large_message(head))
+    return form is Form.XML or is_message

@@ -74,9 +74,16 @@ def is_trusted(status: os.stat_result) -> bool:
     return status.st_uid in (0, os.geteuid())
 
 
-def is_own_folder(folder: Path) -> bool:
-    """True if a folder belongs to this process's user and is no link."""
-    return not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+def is_own_folder(folder: Path, service_folder: Path | None = None) -> bool:
+    """True if a folder belongs to this process's user and is no link.
+
+    Root may ask for a service: then the user is the one whose `service_folder` is, if that is there.
+    """
+    user = os.geteuid()
+    if user == 0 and service_folder is not None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            user = service_folder.stat().st_uid
+    return not folder.is_symlink() and folder.stat().st_uid == user
 
 
 def ourselves() -> Person | None:
@@ -395,6 +402,19 @@ def ask_to_reload(state_folder: Path, lock: Path, process_id: int | None) -> boo
         return False
     os.kill(process_id, signal.SIGHUP)
     return True
+
+
+def locker(lock: Path) -> int | None:
+    """Return the process that holds a lock, by the kernel's list; None if none does, or it does not say.
+
+    The list has the file's number alone: another file system's may be meant.
+    """
+    try:
+        number, locks = os.stat(lock).st_ino, Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return None
+    held = re.search(rf"^\d+: FLOCK +\S+ +WRITE ([1-9]\d*) [^ ]*:{number} ", locks, re.MULTILINE)
+    return None if held is None else int(held[1])
 
 
 def _holds(process_id: int, lock: Path) -> bool:

@@ -23,6 +23,11 @@ def start_service(option: str, *, bridge: bool = False) -> str:
     return f"systemctl enable --now {_unit(option, bridge=bridge)}"
 
 
+def restart_bridge(option: str) -> str:
+    """Return the command that restarts the service of the bridge."""
+    return f"systemctl restart {_unit(option, bridge=True)}"
+
+
 def ask_service(option: str) -> str:
     """Return the command that says whether the daemon of a mailbox runs."""
     return f"systemctl status {_unit(option)}"

@@ -96,9 +96,9 @@ def is_trusted(status: os.stat_result) -> bool:
     return True
 
 
-def is_own_folder(folder: Path) -> bool:
+def is_own_folder(folder: Path, service_folder: Path | None = None) -> bool:
     """Return True: the status of a folder does not say here whose it is."""
-    del folder
+    del folder, service_folder
     return True
 
 
@@ -353,6 +353,12 @@ def listening(state_folder: Path, requests: Mapping[str, Callable[[], None]]) ->
             _kernel.CloseHandle(handle)
         with suppress(OSError):
             note.unlink()
+
+
+def locker(lock: Path) -> int | None:
+    """Return None: Windows does not list who holds a lock."""
+    del lock
+    return None
 
 
 def ask_to_reload(state_folder: Path, lock: Path, process_id: int | None) -> bool:

@@ -27,6 +27,11 @@ def start_service(option: str, *, bridge: bool = False) -> str:
     return f"meshctl {option} service start{' --bridge' if bridge else ''}"
 
 
+def restart_bridge(option: str) -> str:
+    """Return the command that restarts the service of the bridge."""
+    return f"meshctl {option} service stop --bridge, then meshctl {option} service start --bridge"
+
+
 def ask_service(option: str) -> str:
     """Return the command that says whether the daemon of a mailbox runs."""
     return f"meshctl {option} service status"

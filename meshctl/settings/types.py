@@ -232,7 +232,7 @@ def parse_duration(text: object) -> timedelta:
         for number, size in zip(match.groups(default="0"), _UNIT_SECONDS.values(), strict=True)
     )
     if not 0 < seconds <= _LONGEST_DURATION.total_seconds():
-        raise ValueError(f"expected {DURATION_RULE}, and at most {_LONGEST_DURATION.days}d")
+        raise ValueError(f"expected {DURATION_RULE}, above 0 and at most {_LONGEST_DURATION.days}d")
     return timedelta(seconds=seconds)
 
 
@@ -249,10 +249,13 @@ def format_duration(duration: timedelta) -> str:
 
 Flag = Annotated[bool, Strict(), Expected("true or false")]
 Seconds = Annotated[
-    float, Strict(), Field(gt=0, le=604_800, allow_inf_nan=False), Expected("a number of seconds, above 0")
+    float,
+    Strict(),
+    Field(gt=0, le=604_800, allow_inf_nan=False),
+    Expected("a number of seconds, above 0, at most 604_800 (a week)"),
 ]
-Days = Annotated[int, Strict(), Field(ge=1, le=36_600), Expected("a whole number of days, 1 or more")]
-Count = Annotated[int, Strict(), Field(ge=1, le=10_000), Expected("a whole number, 1 or more")]
+Days = Annotated[int, Strict(), Field(ge=1, le=36_600), Expected("a whole number of days, 1 to 36_600")]
+Count = Annotated[int, Strict(), Field(ge=1, le=10_000), Expected("a whole number, 1 to 10_000")]
 PayloadBytes = Annotated[
     int, Strict(), Field(ge=1, le=100_000_000_000), Expected("a whole number of bytes, 1 to 100_000_000_000")
 ]
@@ -260,10 +263,16 @@ DownloadBytes = Annotated[
     int, Strict(), Field(ge=1, le=20_000_000_000), Expected("a whole number of bytes, 1 to 20_000_000_000")
 ]
 DocumentBytes = Annotated[
-    int, Strict(), Field(ge=0, le=100_000_000_000), Expected("a whole number of bytes, 0 for no limit")
+    int,
+    Strict(),
+    Field(ge=0, le=100_000_000_000),
+    Expected("a whole number of bytes, at most 100_000_000_000; 0 for no limit"),
 ]
 LogBytes = Annotated[
-    int, Strict(), Field(ge=10_000, le=100_000_000_000), Expected("a whole number of bytes, 10_000 or more")
+    int,
+    Strict(),
+    Field(ge=10_000, le=100_000_000_000),
+    Expected("a whole number of bytes, 10_000 to 100_000_000_000"),
 ]
 ChunkBytes = Annotated[
     int, Strict(), Field(ge=1, le=100_000_000), Expected("a whole number of bytes, 1 to 100_000_000")
@@ -271,7 +280,7 @@ ChunkBytes = Annotated[
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    Expected(DURATION_RULE, format_duration),
+    Expected(f"{DURATION_RULE}, above 0 and at most {_LONGEST_DURATION.days}d", format_duration),
 ]
 FileMode = Annotated[
     int,

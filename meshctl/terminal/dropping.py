@@ -4,6 +4,7 @@ A file is certain to be found in the ledger: its name was free in the outbox bef
 name with a younger id is the one. Ids are made when the daemon opens a file.
 """
 
+import errno
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from meshctl.clock import now
 from meshctl.daemon.lock import seems_running
 from meshctl.errors import ConfigError, MeshctlError
 from meshctl.files.folder import Folder
+from meshctl.files.mounts import FREE_SPACE
 from meshctl.journal.masking import escape_unprintable, mask_file_name
 from meshctl.ledger import reads
 from meshctl.ledger.records import Message
@@ -166,10 +168,17 @@ def drop(
 
     sidecar_data = sidecar.written() if sidecar else None
     dropper = Dropper(str(outbox), NameRules(settings.staging), check)
-    if isinstance(source, bytes):
-        placed_as = dropper.drop_data(source, name, sidecar_data)
-    else:
-        placed_as = dropper.drop_file(source, name, sidecar_data)
+    try:
+        if isinstance(source, bytes):
+            placed_as = dropper.drop_data(source, name, sidecar_data)
+        else:
+            placed_as = dropper.drop_file(source, name, sidecar_data)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MeshctlError(
+            f"There is no room for the file in {outbox} ({error.strerror}); nothing was sent. {FREE_SPACE}"
+        ) from None
     letter, younger_than = examined[-1]
     return Followed(
         name=placed_as,

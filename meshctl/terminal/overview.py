@@ -106,7 +106,7 @@ def status_row(answer: Answer[dict[str, Any]]) -> Row:
     outbox, states, client = status["outbox"], status["states"], status["client"]
     need, word, note = _need_of(status, answer.place.option)
     cells = (
-        outbox["ready"] + outbox["waiting"],
+        outbox["ready"] + outbox["waiting"] + outbox["no_use_case"],
         _marked(outbox["set_aside"], OVERDUE_STYLE),
         states[State.QUEUED],
         _marked(status["overdue"], OVERDUE_STYLE),
@@ -212,8 +212,13 @@ def _need_of(status: dict[str, Any], option: str) -> tuple[Need, str, str]:
         return Need.LOOK, "stalled", "Pairs wait in OUT, and nothing takes them."
     if status["overdue"]:
         return Need.LOOK, "overdue", f"meshctl {option} list --overdue"
-    if status["outbox"]["set_aside"] or status["reports"]["set_aside"]:
-        return Need.LOOK, "set aside", f"meshctl {option} check"
-    if status["daemon"] == "not running":
-        return Need.STANDS_STILL, "not running", ""
+    has_aside = status["outbox"]["set_aside"] or status["reports"]["set_aside"]
+    if has_aside or status["outbox"]["no_use_case"]:
+        return Need.LOOK, "set aside" if has_aside else "no use case", f"meshctl {option} check"
+    if "not running" in (status["daemon"], status["bridge"]):
+        return (
+            Need.STANDS_STILL,
+            "not running",
+            "" if status["daemon"] == "not running" else "No bridge runs.",
+        )
     return Need.NONE, "ok", ""

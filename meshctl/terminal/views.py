@@ -21,6 +21,7 @@ from rich.text import Text
 from meshctl.clock import instant
 from meshctl.clock import now as wall_clock
 from meshctl.daemon.lock import describe_daemon
+from meshctl.daemon.mailbox_lock import describe_server
 from meshctl.journal.masking import escape_unprintable
 from meshctl.ledger.records import Message
 from meshctl.mesh.states import State
@@ -278,6 +279,12 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
         plain_text(set_aside, OVERDUE_STYLE if set_aside else ""),
         "meshctl check" if set_aside else "",
     )
+    if outbox["no_use_case"]:
+        table.add_row(
+            "  no use case",
+            plain_text(outbox["no_use_case"], OVERDUE_STYLE),
+            "in folders that are not named after a use case; not sent: meshctl check",
+        )
     table.add_row(
         Text("Rejected", style="bold"), str(status["rejected"]), plain_text(settings.staging.rejected)
     )
@@ -288,8 +295,12 @@ def _view(settings: Settings, status: dict[str, Any]) -> RenderableType:
     life = plain_text(client["state"], _CLIENT_STYLES.get(client["state"], ""))
     if client["last_seen"] is not None:
         life.append(", last seen ").append_text(time_text(client["last_seen"], now, times=Times.RELATIVE))
-    server = "MESH Client" if settings.bridge.environment is None else "Bridge"
-    table.add_row(Text(server, style="bold"), "", life)
+    if settings.bridge.environment is None:
+        table.add_row(Text("MESH Client", style="bold"), "", life)
+    else:
+        bridge = describe_server(settings.mailbox)
+        shown = plain_text(bridge, _DAEMON_STYLES.get(bridge, ""))
+        table.add_row(Text("Bridge", style="bold"), "", shown.append("; ").append_text(life))
     return table
 
 

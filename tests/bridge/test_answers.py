@@ -150,8 +150,19 @@ def test_a_pause_may_be_a_date() -> None:
 def test_without_a_connection_nothing_was_sent(uploading: bool) -> None:
     """Where no connection can be made even an upload is only for later."""
     assert _fault(closed_port(), _send, uploading=uploading) == ApiFault(
-        FailureKind.LATER, "", "CONNECT", "MESH cannot be reached: no connection can be made"
+        FailureKind.LATER,
+        "",
+        "CONNECT",
+        "MESH cannot be reached: no connection can be made (127.0.0.1 refuses it)",
     )
+
+
+def test_a_host_without_an_address_is_named() -> None:
+    """Whoever reads it looks at the name and at DNS first, and not at the firewall."""
+    fault = _fault("http://mesh.invalid", lambda client: list(client.message_ids()))
+
+    assert (fault.kind, fault.code) == (FailureKind.LATER, "CONNECT")
+    assert fault.text.endswith("(mesh.invalid has no address that this computer can find: DNS)")
 
 
 @pytest.mark.parametrize(
@@ -309,4 +320,4 @@ def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
     fault = fault_of(caught.value, uploading=True)
 
     assert (fault.kind, fault.code) == (FailureKind.LATER, "CONNECT")
-    assert fault.text.endswith("through the proxy that $HTTPS_PROXY names")
+    assert fault.text.endswith("through the proxy that $HTTPS_PROXY names (127.0.0.1 refuses it)")

@@ -213,6 +213,34 @@ def test_a_link_where_the_bridge_wants_its_own(bridged: CheckedSite, place: str,
     assert "Remove" in found.advice
 
 
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("owner", "is_well"), [(54321, True), (54322, False)])
+def test_root_asks_for_the_service(owner: int, is_well: bool) -> None:
+    """The bridge's folder is right if it belongs to whoever has the state folder, not to root who asks."""
+    with checked(as_root=True) as made:
+        _set_up(made)
+        work = made.mailbox / ".bridge"
+        work.mkdir(mode=0o700)
+        os.chown(work, owner, -1)
+        os.chown(made.site.state, 54321, -1)
+
+        found = made.failing()
+
+    assert ("bridge.work" not in found) is is_well
+
+
+def test_all_that_is_wrong_with_the_access_is_told_at_once(bridged: CheckedSite) -> None:
+    """A blank in one secret does not hide that another is missing, nor that a certificate is."""
+    (bridged.site.root / "key").write_text(" Tr0ub4dor\n")
+
+    found = _failing(bridged, password="file:nowhere", certificate=None, private_key=None)["bridge.access"]
+
+    assert found.severity is Severity.ERROR
+    for part in ("nowhere", "begins or ends with a blank", "bridge.certificate is not set"):
+        assert part in found.text
+    assert "Tr0ub4dor" not in found.text
+
+
 def test_nothing_kept_in_sent(bridged: CheckedSite) -> None:
     """Without SENT nothing shows that MESH has a message: the remedy names the bridge's own setting."""
     found = _failing(bridged, save_sent=False)

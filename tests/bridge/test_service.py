@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from meshctl.daemon.lock import is_running
 from meshctl.settings.load import load_settings
 from tests.bridge.bridged_site import BridgedSite, bridged_site, wait_for_file
 from tests.bridge.sandbox import SHARED_KEY, Sandbox, TestAuthority
@@ -204,6 +206,54 @@ def test_a_work_folder_belongs_to_one_mailbox(tmp_path: Path, sandbox: Sandbox) 
 
     assert ended.exit_code == 2
     assert ".bridge belongs to the mailbox X26ABC1, not to X26ABC3." in ended.stderr
+
+
+def test_status_says_whether_a_bridge_runs(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Its last sign of life is not what it does now."""
+    site = bridged_site(tmp_path, sandbox.url)
+
+    def told() -> tuple[str, str]:
+        (line,) = re.findall(r"^Bridge +(.*)$", site.meshctl("status").stdout, re.MULTILINE)
+        return json.loads(site.meshctl("status", "--json").stdout)["bridge"], line
+
+    with site.bridge() as bridge:
+        during = told()
+    after = told()
+    killed = site.start("bridge")
+    killed.wait_for(lambda: told()[0] == "running", "the bridge to serve")
+    killed.process.kill()
+    killed.process.communicate()
+
+    assert during[0] == "running"
+    assert during[1].startswith(f"running, the bridge, process {bridge.process.pid} on ")
+    assert after[0] == "not running"
+    assert after[1].startswith("not running; ")
+    assert told()[0] == "not running"
+
+
+def test_a_bridge_that_has_older_settings_is_told_of(tmp_path: Path, sandbox: Sandbox) -> None:
+    """`reload` reaches the daemon alone: where the bridge works by a section that was changed, it says so."""
+    site = bridged_site(tmp_path, sandbox.url)
+
+    def reloaded(**sections: dict[str, str]) -> str:
+        site.settle(bridge=_bridge_settings(site), **sections)
+        ended = site.meshctl("reload")
+        assert ended.exit_code == 0
+        return ended.stderr
+
+    site.settle(bridge=_bridge_settings(site))
+    with site.served_by("run", None) as daemon, site.bridge():
+        daemon.wait_for(lambda: is_running(site.state), "the daemon")
+        other = reloaded(deadlines={"sent": "3d"})
+        changed = reloaded(log={"level": "DEBUG"})
+        checked = site.meshctl("check").stdout
+    with site.served_by("run", None) as daemon, site.bridge():
+        daemon.wait_for(lambda: is_running(site.state), "the daemon")
+        again = reloaded(log={"level": "DEBUG"})
+
+    assert other == again == ""
+    assert "The bridge began with another [log], and reads settings only then. Restart it" in changed
+    assert "bridge.settings" in checked
 
 
 def test_a_mailbox_that_is_not_there(tmp_path: Path, sandbox: Sandbox) -> None:

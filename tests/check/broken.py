@@ -92,6 +92,16 @@ CLIENT = (
         "None of them seems to be in use",
         "SaveSent=Y",
     ),
+    Broken(
+        "an acknowledgement that cannot come",
+        lambda g: g.set_settings(
+            **{"use_cases.site-letter": {"workflow_id": "SITE_LETTER", "acknowledgements": ["business"]}}
+        ),
+        "reports.acknowledgements",
+        WARNING,
+        "Messages of site-letter await an acknowledgement",
+        "Set ack_workflow_id in [use_cases.NAME]",
+    ),
     Broken("client unknown", _unknown_client, "reports.matching", INFO, "not known here", "client_config"),
     Broken(
         "nothing shows what was sent",

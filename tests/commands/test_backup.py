@@ -184,7 +184,7 @@ def test_settings_come_back_where_there_are_none(site: Site, tmp_path: Path) -> 
     assert site.settings_file.read_bytes() == original
     assert site.settings_file.with_name("meshctl.toml.old-1").read_bytes().endswith(b"# changed\n")
     assert [name for name in os.listdir(site.root) if name.startswith(".meshctl")] == []
-    site.outbox.rmdir()
+    shutil.rmtree(site.outbox)
     told = _done(site, "restore", str(tmp_path / "kept")).stdout
     assert f"Missing, and no part of the back-up: {site.outbox}\n" in told
 

@@ -49,7 +49,10 @@ def test_nobody_found_is_said(site: Site) -> None:
         result = invoke(site, "find", "--nhs-number", NUMBER)
         as_json = invoke(site, "find", "--nhs-number", NUMBER, "--json")
 
-    assert (result.exit_code, result.output) == (0, "No message about this patient.\n")
+    assert result.exit_code == 0
+    assert result.output.startswith("No message about this patient.\nNot searched: what was rejected, in ")
+    assert str(site.rejected) in result.output
+    assert str(site.outbox) in result.output
     assert (as_json.exit_code, json.loads(as_json.stdout)) == (0, [])
 
 

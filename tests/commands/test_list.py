@@ -116,6 +116,8 @@ def test_filters_select_together(site: Site) -> None:
         assert [failed] == _ids(site, "--use-case", "vaccination")
         assert [failed, refused, late] == _ids(site, "--since", "2h")
         assert [late] == _ids(site, "--since", "2h", "--state", "sent", "--use-case", "send-document")
+        assert [old] == _ids(site, "--until", "2h")
+        assert [failed, refused, late] == _ids(site, "--since", "2h", "--until", "1m")
         assert _ids(site, "--overdue", "--state", "failed") == []
 
 
@@ -141,6 +143,14 @@ def test_a_use_case_that_the_settings_had_once_is_known(site: Site) -> None:
 
         assert [old] == _ids(site, "--use-case", "local-report")
         assert _ids(site, "--use-case", "local-report", "--overdue") == []
+
+
+def test_a_span_that_ends_before_it_begins_is_wrong_usage(site: Site) -> None:
+    """It would list nothing, as if nothing had been sent."""
+    result = invoke(site, "list", "--since", "1d", "--until", "2d")
+
+    assert result.exit_code == 2
+    assert "--until is not later than --since" in result.stderr
 
 
 @pytest.mark.parametrize(

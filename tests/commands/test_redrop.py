@@ -15,6 +15,7 @@ from tests.payloads import make_bundle_xml, pdf, synthetic_nhs_number
 from tests.site import WRAPPING, Finished, Site, make_site, sidecar
 
 NO_ORGANISATION = {name: values for name, values in WRAPPING.items() if name != "mailbox"}
+NOWHERE = {"ready": 0, "waiting": 0, "set_aside": 0, "no_use_case": 0}
 
 
 def _redropped(site: Site, *arguments: str) -> Finished:
@@ -37,7 +38,7 @@ def test_letters_that_lacked_the_organisation_go_back_and_out(tmp_path: Path) ->
 
     ended = _redropped(site, "--all")
 
-    assert sorted(path.name for path in site.rejected.iterdir()) == []
+    assert sorted(path.name for path in site.in_rejected()) == []
     outside, inside = site.outbox / "letter.pdf", site.outbox / "send-document" / "letter.pdf"
     assert {line.partition(" -> ")[2] for line in ended.stdout.splitlines()} == {str(outside), str(inside)}
     assert (outside.read_bytes(), inside.read_bytes()) == (pdf("outside"), pdf("in its folder"))
@@ -83,7 +84,7 @@ def test_attachments_go_back_with_their_letter_and_no_other(tmp_path: Path) -> N
 
     _redropped(site, "letter-1.pdf")
 
-    there = {path.name: path.read_bytes() for path in site.outbox.iterdir() if path.suffix == ".txt"}
+    there = {path.name: path.read_bytes() for path in site.in_outbox() if path.suffix == ".txt"}
     assert there == {name: f"{name} of letter 1".encode() for name in ("page-1.txt", "page-2.txt")}
     site.settle(**WRAPPING, staging={"sidecar_wait_seconds": 60})
     site.run_once()
@@ -187,12 +188,18 @@ def test_a_letter_on_its_way_back_is_counted(site: Site) -> None:
         (site.rejected / name).rename(place / name)
     (site.rejected / ".letter.pdf.error.json.redrop").unlink()
 
-    assert (marked["rejected"], marked["outbox"]) == (1, {"ready": 0, "waiting": 0, "set_aside": 0})
+    assert (marked["rejected"], marked["outbox"]) == (
+        1,
+        {"ready": 0, "waiting": 0, "set_aside": 0, "no_use_case": 0},
+    )
     on_its_way = _counts(site)
-    assert (on_its_way["rejected"], on_its_way["outbox"]) == (0, {"ready": 1, "waiting": 0, "set_aside": 0})
+    assert (on_its_way["rejected"], on_its_way["outbox"]) == (
+        0,
+        {"ready": 1, "waiting": 0, "set_aside": 0, "no_use_case": 0},
+    )
     (site.outbox / "letter.pdf").mkdir()
     site.run_once()
-    assert _counts(site)["outbox"] == {"ready": 0, "waiting": 0, "set_aside": 1}
+    assert _counts(site)["outbox"] == {"ready": 0, "waiting": 0, "set_aside": 1, "no_use_case": 0}
 
 
 def _counts(site: Site) -> dict[str, Any]:

@@ -36,10 +36,11 @@ NOTHING: dict[str, Any] = {
     "overdue": 0,
     "oldest_queued_seconds": None,
     "client": {"state": "unknown", "last_seen": None},
-    "outbox": {"ready": 0, "waiting": 0, "set_aside": 0},
+    "outbox": {"ready": 0, "waiting": 0, "set_aside": 0, "no_use_case": 0},
     "rejected": 0,
     "reports": {"set_aside": 0},
     "daemon": "not running",
+    "bridge": None,
     "blocked": [],
 }
 HOUR = 3600
@@ -54,7 +55,10 @@ def _status(site: Site) -> dict[str, Any]:
 
 
 def _drop(path: Path, *, age_seconds: float = 0.0) -> None:
-    path.write_bytes(b"x")
+    """Write a file: one that is called a report begins like a FHIR message."""
+    is_report = path.stem in {"report", "OTHER"}
+    beginning = b'{"resourceType": "Bundle"}' if path.suffix == ".json" else b"<Bundle>"
+    path.write_bytes(beginning if is_report else b"x")
     then = time.time() - age_seconds
     os.utime(path, (then, then))
 
@@ -66,6 +70,22 @@ def test_before_the_first_start_all_is_zero(site: Site) -> None:
     assert (result.exit_code, json.loads(result.stdout)) == (0, NOTHING)
     assert "There is no ledger in" in result.stderr
     assert list(site.state.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["outbox", "rejected"])
+def test_a_folder_that_cannot_be_looked_at_is_told(site: Site, folder: str) -> None:
+    """All else is counted, and the folder is named with what to do."""
+    (site.root / folder).rmdir()
+    (site.root / folder).touch()
+    with recording(site) as recorder:
+        recorder.enter(State.QUEUED)
+        result = invoke(site, "status")
+
+    assert result.exit_code == 1
+    assert re.search(
+        rf"^Blocked +outbound, .*{re.escape(str(site.root / folder))}", result.stdout, re.MULTILINE
+    )
+    assert "queued     1" in result.stdout
 
 
 def test_messages_are_counted_by_state(site: Site) -> None:
@@ -106,7 +126,12 @@ def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
         recorder.services.ledger.mark_queued([message_id], clock.now(), clock.steady() - 24 * HOUR)
         recorder.services.ledger.set_fact("clock_jumps_seconds", str(24 * HOUR - 60))
 
+        for end in (".dat", ".ctl"):
+            (site.out / f"{message_id}{end}").touch()
+        checked = {one["name"]: one for one in json.loads(invoke(site, "check", "--json").stdout)["checks"]}
+
         assert 60 <= _status(site)["oldest_queued_seconds"] < 90
+        assert checked["OUT.stuck"]["text"].startswith("1 pairs wait in OUT, the oldest for 1 min")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +139,7 @@ def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
     [
         ({"letter.pdf": HOUR, "letter.pdf.meta.json": HOUR}, (1, 0)),
         ({"report.xml": HOUR, "report.json": HOUR, "OTHER.XML": HOUR}, (3, 0)),
+        ({"note.json": HOUR, "note.xml": HOUR}, (0, 2)),
         ({"letter.pdf": HOUR}, (0, 1)),
         ({"report.xml": 0}, (0, 1)),
         ({"letter.pdf.meta.json": HOUR}, (0, 1)),
@@ -122,6 +148,7 @@ def test_a_jump_of_the_clock_does_not_age_the_oldest_pair(site: Site) -> None:
     ids=[
         "with sidecar",
         "messages",
+        "others that end so",
         "may yet get a sidecar",
         "just written",
         "sidecar alone",
@@ -143,6 +170,7 @@ def test_the_outbox_is_counted_by_names_and_times(
     outbox = _status(site)["outbox"]
 
     assert (outbox["ready"], outbox["waiting"]) == tuple(2 * count for count in expected)
+    assert outbox["no_use_case"] == sum(expected)
 
 
 def test_a_file_whose_sidecar_time_is_over_is_ready(site: Site) -> None:
@@ -153,13 +181,28 @@ def test_a_file_whose_sidecar_time_is_over_is_ready(site: Site) -> None:
     wait_until(lambda: _status(site)["outbox"] == NOTHING["outbox"] | {"ready": 1}, "the time to be over")
 
 
+def test_files_in_other_folders_are_counted_and_named(site: Site) -> None:
+    """Each letter is in one count, however deep it lies; text, JSON and `check` say that it is not sent."""
+    for folder in ("Clinic/deep", "send-document/old", ".hidden"):
+        (site.outbox / folder).mkdir(parents=True)
+        for name in ("letter.pdf", "letter.pdf.meta.json", ".lock"):
+            _drop(site.outbox / folder / name, age_seconds=HOUR)
+
+    text, checked = invoke(site, "status").stdout, invoke(site, "check").stdout
+
+    assert _status(site)["outbox"] == NOTHING["outbox"] | {"no_use_case": 2}
+    assert re.search(r"^  no use case +2 +in folders that are not named after a use case", text, re.MULTILINE)
+    deep, old = (os.path.join(*names) for names in (("Clinic", "deep"), ("send-document", "old")))
+    assert f"{deep} (1 file), {old} (1 file)" in checked
+
+
 def test_a_full_outbox_is_counted_by_names_beyond_some(site: Site) -> None:
     """Of a full outbox every file is counted, but only so many are asked how old they are."""
     site.settle(staging={"sidecar_wait_seconds": 300})
     for number in range(STAMPS_READ + 5):
         _drop(site.outbox / f"letter-{number}.pdf")
 
-    assert _status(site)["outbox"] == {"ready": 5, "waiting": STAMPS_READ, "set_aside": 0}
+    assert _status(site)["outbox"] == {"ready": 5, "waiting": STAMPS_READ, "set_aside": 0, "no_use_case": 0}
 
 
 def _set_aside(recorder: Recorder, *entries: dict[str, Any]) -> None:
@@ -186,7 +229,7 @@ def test_what_is_set_aside_counts_once(site: Site) -> None:
         outbox = _status(site)["outbox"]
         shown = [line.split() for line in invoke(site, "status").stdout.splitlines()]
 
-    assert outbox == {"ready": 3, "waiting": 0, "set_aside": 3}
+    assert outbox == {"ready": 3, "waiting": 0, "set_aside": 3, "no_use_case": 0}
     assert ["set", "aside", "3", "meshctl", "check"] in shown
 
 

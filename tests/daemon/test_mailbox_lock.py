@@ -1,11 +1,14 @@
 """The locks of a mailbox's folder: one daemon whatever its settings are, and one server."""
 
 import json
+import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from meshctl.daemon.mailbox_lock import MailboxLock, serving, settings_of_worker, worker_of
 from meshctl.errors import MeshctlError
@@ -204,3 +207,149 @@ def test_no_lock_is_taken_through_a_link(tmp_path: Path) -> None:
         pass
 
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.fixture
+def sharers(tmp_path: Path) -> tuple[Site, Site]:
+    """Two mailboxes of which the second names the outbox of the first."""
+    first, second = make_site(tmp_path / "first"), make_site(tmp_path / "second")
+    second.settle(mailbox={"id": "X26ABC2"}, staging={"outbox": str(first.outbox)})
+    return first, second
+
+
+def test_an_outbox_is_one_daemon_s(sharers: tuple[Site, Site]) -> None:
+    """A second one does not start, however it is started, and names the first and its settings."""
+    first, second = sharers
+    with first.daemon() as daemon:
+        ends = [second.meshctl("run"), second.meshctl("run", "--once")]
+        first.place("letter.pdf", pdf("x"), sidecar=sidecar())
+        daemon.wait_for_pairs(1)
+
+    for end in ends:
+        assert end.exit_code == 1
+        assert f"already takes letters from {first.outbox}" in end.stderr
+        assert str(first.settings_file) in end.stderr
+        assert "staging.outbox" in end.stderr
+    assert second.stems() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody move a folder with a locked file")
+def test_an_outbox_that_was_made_again_is_locked_again(sharers: tuple[Site, Site]) -> None:
+    """The lock goes with the folder that was renamed away, so the one in its place is locked too."""
+    first, second = sharers
+    with first.daemon() as daemon:
+        first.outbox.rename(first.root / "old")
+        first.outbox.mkdir()
+        first.place("letter.pdf", pdf("x"), sidecar=sidecar())
+        daemon.wait_for_pairs(1)
+
+        assert second.meshctl("run", "--once").exit_code == 1
+
+
+def test_a_reload_takes_no_outbox_of_another(tmp_path: Path) -> None:
+    """The old settings stay in force, with the old outbox, and it alone is held."""
+    first, second = make_site(tmp_path / "first"), make_site(tmp_path / "second")
+    with first.daemon(), second.daemon() as daemon:
+        second.settle(mailbox={"id": "X26ABC2"}, staging={"outbox": str(first.outbox)})
+        second.settle(staging={"outbox": str(first.outbox)})
+        daemon.reload()
+        daemon.wait_for_event("daemon.reload_failed")
+        second.place("letter.pdf", pdf("x"), sidecar=sidecar())
+        daemon.wait_for_pairs(1)
+
+    assert "already takes letters from" in second.events("daemon.reload_failed")[0].values["text"]
+    assert first.stems() == []
+
+
+def test_who_shares_an_outbox_is_told(sharers: tuple[Site, Site]) -> None:
+    """`check` finds the settings beside the outbox, and those that it was last worked on with."""
+    first, second = sharers
+
+    def told(site: Site) -> str:
+        checked = site.meshctl("check", "--json")
+        assert checked.exit_code == 1
+        return " ".join(one["text"] for one in json.loads(checked.stdout)["checks"])
+
+    before = told(second)
+    with first.daemon():
+        during = told(second)
+    second.run_once()
+    after = told(first)
+
+    assert f"staging.outbox, {first.outbox}, is staging.outbox of {first.settings_file}" in before
+    assert f"Another meshctl takes letters from {first.outbox}: process" in during
+    assert f"staging.outbox, {first.outbox}, is staging.outbox of {second.settings_file}" in after
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "theirs", "severity"),
+    [
+        ("staging", "rejected", "rejected", "error"),
+        ("staging", "work", ".work", "error"),
+        ("reports", "archive", "archive", "error"),
+        ("state", "folder", "state", "error"),
+        ("staging", "outbox", "outbox/send-document", "error"),
+        ("log", "file", "log/meshctl.log", "warning"),
+        ("log", "file", "log/second.log", None),
+        ("reports", "deliver", "deliver", None),
+    ],
+)
+def test_what_may_be_shared_and_what_may_not(
+    tmp_path: Path, section: str, key: str, theirs: str, severity: str | None
+) -> None:
+    """A folder for what was delivered, or for logs, may be; all that one mailbox works through may not."""
+    first, second = make_site(tmp_path / "first"), make_site(tmp_path / "second")
+    outbox = first.outbox / "second"
+    outbox.mkdir()
+    first.settle(reports={"deliver": "deliver"})
+    told: dict[str, dict[str, str]] = {"mailbox": {"id": "X26ABC2"}, "staging": {}}
+    told.setdefault(section, {})[key] = str(first.root / theirs)
+    second.environ["MESHCTL_CONFIG"] = str(first.settings_file)
+    second.settle(**told)
+
+    found = json.loads(second.meshctl("check", "--json").stdout)["checks"]
+
+    alone = [one for one in found if one["name"] in {"outbox.alone", "folders.alone", "files.alone"}]
+    shared = [one["severity"] for one in alone if not one["ok"]]
+    assert shared == ([] if severity is None else [severity])
+    assert severity is None or any(str(first.settings_file) in one["text"] for one in alone)
+
+
+def test_nobody_redrops_the_letters_of_another(tmp_path: Path) -> None:
+    """With one folder for what both reject, a letter would go out under the mailbox of whoever redrops it."""
+    first, second = make_site(tmp_path / "first"), make_site(tmp_path / "second")
+    second.settle(mailbox={"id": "X26ABC2"})
+    first.place("letter.pdf", pdf("x"), sidecar=sidecar(use_case="unheard-of"))
+    first.run_once()
+    with second.daemon() as daemon:
+        second.settle(mailbox={"id": "X26ABC2"}, staging={"rejected": str(first.rejected)})
+        daemon.reload()
+        daemon.wait_for_event("daemon.reload_failed")
+    ends = [second.meshctl(*command) for command in (("redrop", "--all"), ("run",), ("run", "--once"))]
+
+    for told in (*(end.stderr for end in ends), second.events("daemon.reload_failed")[0].values["text"]):
+        assert f"{first.rejected} belongs to the mailbox {MAILBOX_ID}, not to X26ABC2" in told
+    assert [end.exit_code for end in ends] == [2, 2, 2]
+    assert (first.rejected / "letter.pdf").exists()
+
+
+@POSIX_ONLY
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs another user's files")
+def test_a_sender_cannot_keep_the_daemon_from_starting(tmp_path: Path) -> None:
+    """A lock and a note that are neither the daemon's nor the owner's of the outbox count for nothing."""
+    site, other = make_site(tmp_path / "site"), make_site(tmp_path / "other")
+    lock = site.outbox / LOCK
+    lock.touch(0o666)
+    since = f"process {os.getpid()} on {socket.gethostname()} since 2026-11-01T10:00:00Z"
+    (site.outbox / ".meshctl").write_text(f"{since} with {other.settings_file}")
+    for path in (lock, site.outbox / ".meshctl"):
+        os.chown(path, 65534, 65534)
+    with FileLock(lock, timeout=0):
+        os.chown(lock, 65534, 65534)
+        site.place("letter.pdf", pdf("x"), sidecar=sidecar())
+        run = site.meshctl("run", "--once")
+
+    assert run.exit_code == 0
+    assert len(site.stems()) == 1
+    texts = [entry.values["text"] for entry in site.events("daemon.warning")]
+    assert any("cannot be locked (it belongs to another user)" in text for text in texts)

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import signal
 import sys
+import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -14,6 +16,9 @@ import pytest
 from meshctl.clock import now
 from meshctl.daemon import notes
 from meshctl.daemon.obstacles import NOTE_NAME, Obstacle, ObstacleNote, read_obstacles
+from meshctl.daemon.reloading import reload_daemon
+from meshctl.errors import MeshctlError
+from meshctl.settings.load import load_settings
 from tests.faults.faulty_site import mounted, needs_mounts
 from tests.payloads import pdf
 from tests.site import Daemon, Site, make_site, sidecar
@@ -227,3 +232,39 @@ def test_a_note_that_cannot_be_read_blocks_nothing(tmp_path: Path, content: byte
 
     ObstacleNote(tmp_path).keep([])
     assert json.loads((tmp_path / NOTE_NAME).read_bytes()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX only: signals")
+def test_a_daemon_that_hangs_is_seen(site: Site) -> None:
+    """It has its lock and does nothing: `status`, `list` and `check` say so, `reload` what it waits for."""
+    with site.daemon() as daemon:
+        daemon.signal(signal.SIGSTOP)
+        fresh = _status(site)
+        long_ago = time.time() - 600
+        os.utime(site.state / "holder", (long_ago, long_ago))
+        exit_code, status = _status(site)
+        shown, listed, nagios = (
+            site.meshctl(*words) for words in (["status"], ["list"], ["check", "--nagios"])
+        )
+        said: list[str] = []
+        with pytest.raises(MeshctlError, match=r"has not answered for 3\.1 s"):
+            reload_daemon(load_settings(site.settings_file, {}), 3.1, said.append)
+        daemon.signal(signal.SIGCONT)
+        site.place("letter.pdf", pdf("letter"), sidecar=sidecar())
+        daemon.wait_for_pairs(1)
+
+    assert (fresh[0], fresh[1]["blocked"]) == (0, [])
+    assert (exit_code, status["blocked"][0]["part"]) == (1, "daemon")
+    for told in (shown.stdout, listed.stderr, nagios.stdout):
+        assert f"The daemon (process {daemon.process.pid} on" in " ".join(told.split())
+        assert "hangs: it shows no sign of work" in " ".join(told.split())
+    assert nagios.exit_code == 2
+    assert len(said) == 1
+
+
+@pytest.mark.slow
+def test_a_daemon_that_works_gives_signs(site: Site) -> None:
+    """An idle one, too: what is older than minutes is no daemon that works."""
+    with site.daemon() as daemon:
+        first = (site.state / "holder").stat().st_mtime_ns
+        daemon.wait_for(lambda: (site.state / "holder").stat().st_mtime_ns > first, "a sign of life")

@@ -112,14 +112,14 @@ def test_a_daemon_ends_where_another_s_ledger_comes_in_its_place(site: Site, tmp
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("folder", ["work", "archive"])
+@pytest.mark.parametrize("folder", ["work", "rejected", "archive"])
 def test_a_folder_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path, folder: str) -> None:
     """Letters in hand and an archive of another's are not taken up."""
     _send(site, "ours.pdf")
     other = _other(tmp_path / "other")
     (other.root / "archive").mkdir(exist_ok=True)
     other.run_once()
-    mine, theirs = ({"work": each.work, "archive": each.root / "archive"}[folder] for each in (site, other))
+    mine, theirs = (each.root / (".work" if folder == "work" else folder) for each in (site, other))
     shutil.rmtree(mine, ignore_errors=True)
     shutil.copytree(theirs, mine)
 
@@ -331,3 +331,55 @@ def test_what_was_forgotten_in_its_time_stays_so(site: Site) -> None:
 
     assert list(site.messages()) == [stem]
     assert not site.events("daemon.ledger_completed")
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "rejected"])
+def test_the_newest_message_stays_forgotten(site: Site, state: str) -> None:
+    """What `keep_days` removes does not come back from SENT, FAILED or rejected/, be it all there was."""
+    site.settle(state={"keep_days": 1})
+    if state == "rejected":
+        site.place("bad.pdf", pdf("bad"), sidecar=sidecar(use_case="unheard-of"))
+        site.run_once()
+    else:
+        _send(site, "one.pdf", "two.pdf")
+        for path in site.out.iterdir():
+            path.rename(site.client_folder("SENT" if state == "completed" else "FAILED") / path.name)
+        site.run_once()
+    with closing(sqlite3.connect(site.state / LEDGER_NAME)) as ledger:
+        ledger.execute("UPDATE messages SET state = ?, updated_at = '2020-01-01T00:00:00.000Z'", (state,))
+        ledger.commit()
+
+    site.run_once()
+    assert site.messages() == {}
+    site.run_once()
+
+    assert site.messages() == {}
+    assert not site.events("daemon.ledger_completed")
+    _send(site, "next.pdf")
+    assert len(site.messages()) == 1
+
+
+def test_a_mailbox_gets_another_id(site: Site, tmp_path: Path) -> None:
+    """Reload and start say what works, and it does: the old ledger is kept, the new id begins its own."""
+    _send(site, "before.pdf")
+    for path in site.out.iterdir():
+        path.rename(site.client_folder("SENT") / path.name)
+    site.run_once()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with site.daemon():
+        site.settle(mailbox={"id": OTHER})
+        reload, check = site.meshctl("reload"), site.meshctl("check")
+    start = site.meshctl("run")
+    for folder in (".work", "rejected", "archive", "state"):
+        (site.root / folder).rename(kept / folder)
+    _send(site, "after.pdf")
+
+    for told in (reload.stderr, start.stderr, check.stdout):
+        assert "set X26ABC1 again until nothing is under way" in " ".join(told.split())
+        assert "move work folder, rejected/, archive and state folder away" in " ".join(told.split())
+    (stem,) = site.stems()
+    assert site.control(stem).from_dts == OTHER
+    assert list(site.messages()) == [stem]
+    site.settle(state={"folder": str(kept / "state")})
+    assert "before.pdf" in site.meshctl("list").stdout

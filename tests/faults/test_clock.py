@@ -177,3 +177,65 @@ def test_letters_of_a_clock_that_is_set_right_while_it_runs(site: FaultySite, wa
     site.run_once()
     assert not site.events("message.overdue")
     check_invariants(site)
+
+
+def test_set_back_five_days_while_it_runs(site: FaultySite, wall: Wall) -> None:
+    """From then on letters stay, after a restart too, and `status` says so, until the clock is right."""
+    site.settle(staging={"rescan_seconds": 0.5}, deadlines={"collected": "1h"})
+    with site.daemon() as daemon:
+        site.drop("before.pdf")
+        daemon.wait_for_pairs(1)
+        wall.set("-5d")
+        daemon.wait_for_event("daemon.clock_jumped")
+        site.drop("held.pdf")
+        daemon.wait_for_event("daemon.blocked")
+        daemon.wait_for_turns(3)
+        status = site.meshctl("status")
+    assert status.exit_code == 1
+    assert "more than a day behind" in status.stdout
+    assert site.meshctl("run", "--once").exit_code == 1
+    with site.daemon() as daemon:
+        daemon.wait_for_turns(3)
+        assert len(site.stems()) == 1
+        wall.set("+0")
+        daemon.wait_for_event("daemon.unblocked")
+        daemon.wait_for_pairs(2)
+        daemon.wait_for_turns(3)
+    assert not site.events("message.overdue")
+    check_invariants(site)
+
+
+def test_set_back_and_said_to_be_right(site: FaultySite, wall: Wall) -> None:
+    """Somebody says that it is right now, and was wrong before: the letters go, and the daemon goes on."""
+    site.settle(staging={"rescan_seconds": 0.5})
+    wall.set("+5d")
+    with site.daemon() as daemon:
+        site.drop("future.pdf")
+        daemon.wait_for_pairs(1)
+        wall.set("+0")
+        daemon.wait_for_event("daemon.blocked")
+    site.drop("held.pdf")
+    assert site.meshctl("run", "--once", "--clock-is-right").exit_code == 0
+    with site.daemon() as daemon:
+        site.drop("after.pdf")
+        daemon.wait_for_pairs(3)
+        daemon.wait_for_turns(3)
+    assert not site.events("message.overdue")
+    check_invariants(site)
+
+
+def test_set_forward_and_back_again(site: FaultySite, wall: Wall) -> None:
+    """A clock that returns to what it was keeps nothing in, whatever was sent meanwhile."""
+    site.settle(staging={"rescan_seconds": 0.5})
+    with site.daemon() as daemon:
+        for number, offset in enumerate(("+0", "+1y", "+0"), start=1):
+            wall.set(offset)
+            if number > 1:
+                daemon.wait_for_event("daemon.clock_jumped", number - 1)
+            site.drop(f"{number}.pdf")
+            daemon.wait_for_pairs(number)
+    site.drop("after.pdf")
+    site.run_once()
+    assert len(site.stems()) == 4
+    assert not site.events("daemon.blocked")
+    check_invariants(site)

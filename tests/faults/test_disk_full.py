@@ -210,3 +210,33 @@ def test_everything_on_one_disk(disks: Disks, root: Path) -> None:
     assert ended.exit_code == 0
     assert len(site.blocked("outbound")) <= 2
     check_invariants(site)
+
+
+def test_the_first_start(disks: Disks, root: Path) -> None:
+    """A daemon that finds a full disk is said to run, and reload and check say nothing that is wrong."""
+    disks.lay(state="size=2m")
+    site = make_faulty_site(root / "site")
+    full = Full(site.state)
+    with site.daemon(started=False) as daemon:
+        daemon.wait_for_event("daemon.blocked")
+        status, check = site.meshctl("status"), site.meshctl("check")
+        full.mend()
+        daemon.wait_for_event("daemon.started")
+    assert f"running, process {daemon.process.pid} on" in status.stdout
+    assert "although there is a ledger" not in check.stdout
+
+
+def test_send(disks: Disks, root: Path, tmp_path: Path) -> None:
+    """A person is told where there is no room, and what to do; nothing half is left."""
+    disks.lay(outbox="size=64k")
+    site = make_faulty_site(root / "site")
+    letter = tmp_path / "letter.xml"
+    letter.write_bytes(make_bundle_xml())
+    full = Full(site.outbox)
+    before = sorted(site.outbox.iterdir())
+    ended = site.meshctl("send", str(letter), "--use-case", "send-document")
+    assert ended.exit_code == 1
+    assert f"There is no room for the file in {site.outbox}" in ended.stderr
+    assert "Free space there" in ended.stderr
+    assert sorted(site.outbox.iterdir()) == before
+    full.mend()

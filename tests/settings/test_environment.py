@@ -99,7 +99,8 @@ def test_a_fault_names_the_variable(tmp_path: Path) -> None:
     assert lines == [
         (
             "staging.quiet_seconds (from MESHCTL_STAGING__QUIET_SECONDS):"
-            ' found "soon"; expected a number of seconds, above 0, for example quiet_seconds = 2.0'
+            ' found "soon"; expected a number of seconds, above 0, at most 604_800 (a week),'
+            " for example quiet_seconds = 2.0"
         )
     ]
 

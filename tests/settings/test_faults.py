@@ -56,8 +56,22 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
         (
             '[staging]\nquiet_seconds = "2"',
             (
-                'staging.quiet_seconds: found "2"; expected a number of seconds, above 0,'
-                " for example quiet_seconds = 2.0"
+                'staging.quiet_seconds: found "2"; expected a number of seconds, above 0, at most 604_800'
+                " (a week), for example quiet_seconds = 2.0"
+            ),
+        ),
+        (
+            "[state]\nkeep_days = 36500000",
+            (
+                "state.keep_days: found 36500000; expected a whole number of days, 1 to 36_600, for example"
+                " keep_days = 90"
+            ),
+        ),
+        (
+            '[deadlines]\nsent = "0s"',
+            (
+                'deadlines.sent: found "0s"; expected a duration of days, hours, minutes and seconds, such as'
+                ' "5d", "2h", "1h30m" or "90s", above 0 and at most 3660d, for example sent = "4h"'
             ),
         ),
         (
@@ -73,7 +87,7 @@ def test_faults_of_the_mailbox(tmp_path: Path, text: str, expected: str) -> None
             "[deadlines]\nsent = 4",
             (
                 "deadlines.sent: found 4; expected a duration of days, hours, minutes and seconds, such as"
-                ' "5d", "2h", "1h30m" or "90s", for example sent = "4h"'
+                ' "5d", "2h", "1h30m" or "90s", above 0 and at most 3660d, for example sent = "4h"'
             ),
         ),
         (

@@ -72,7 +72,7 @@ times = 0
         'client.save_sent: found "N"; expected true or false, for example save_sent = true',
         (
             "timing.pick_up: found 3; expected a duration of days, hours, minutes and seconds,"
-            ' such as "5d", "2h", "1h30m" or "90s", for example pick_up = "1s"'
+            ' such as "5d", "2h", "1h30m" or "90s", above 0 and at most 3660d, for example pick_up = "1s"'
         ),
         (
             'patients[1].date_of_birth: found "2001-02"; expected a whole date, YYYY-MM-DD,'
