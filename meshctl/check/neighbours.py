@@ -77,7 +77,12 @@ def _check_mailbox(setup: Setup) -> Generator[Finding, None, bool]:
         return False
     lock = folder / WORKER_LOCK_NAME
     if lock.is_symlink():
-        yield _link(_NAME, lock, "mailbox")
+        yield error(
+            _NAME,
+            f"{lock} is a link, and a lock is never taken through one: a second meshctl on this mailbox would"
+            " not be noticed.",
+            "Remove it, and see who may write in that folder.",
+        )
         return True
     try:
         is_busy = is_worked_on(folder)
@@ -93,29 +98,11 @@ def _check_mailbox(setup: Setup) -> Generator[Finding, None, bool]:
 def _check_outbox(settings: Settings) -> Generator[Finding, None, bool]:
     """Yield what keeps the outbox from being this daemon's alone; return whether there is something."""
     outbox = OutboxLock(settings)
-    lock = outbox.folder / WORKER_LOCK_NAME
-    if lock.is_symlink():
-        yield _link(_OUTBOX, lock, "outbox")
-        return True
-    try:
-        is_busy = outbox.is_worked_on()
-    except OSError as problem:
-        yield warning(_OUTBOX, outbox.problem_text(problem), outbox.advice)
-        return True
-    if not (is_busy and _is_another(settings, outbox.worker(), outbox.settings_of_worker())):
+    if not outbox.is_worked_on():
         return False
     text = f"Another meshctl takes letters from {outbox.folder}: {outbox.worker()}."
     yield error(_OUTBOX, text, ONE_OUTBOX)
     return True
-
-
-def _link(name: str, lock: Path, what: str) -> Finding:
-    return error(
-        name,
-        f"{lock} is a link, and a lock is never taken through one: a second meshctl on this {what} would"
-        " not be noticed.",
-        "Remove it, and see who may write in that folder.",
-    )
 
 
 def _is_another(settings: Settings, worker: str, file: Path | None) -> bool:

@@ -1,28 +1,31 @@
-"""The locks of mailbox's folder and outbox: one daemon, and one who does the MESH Client's job.
+"""Who works on mailbox and outbox: one daemon each, and one who does the MESH Client's job.
 
-The first two are held by the daemon, whatever its settings and its state folder are: two daemons in one
-mailbox would each take the other's messages for their own, and from one outbox a letter would go out under
-the mailbox of whichever comes first. They lie in the folder itself; in the mailbox's neither the MESH Client
-nor other applications look, which use IN, OUT, SENT, FAILED and TEMP. They guard against a mistake, so what
-else keeps them from being taken (no rights, a share without locks, a link) is logged, and stops nothing.
+The lock in the mailbox's folder is held by the daemon, whatever its settings and its state folder are: two
+daemons in one mailbox would each take the other's messages for their own. It lies in that folder itself,
+where neither the MESH Client nor other applications look: those use IN, OUT, SENT, FAILED and TEMP. It guards
+against a mistake, so what else keeps it from being taken (no rights, a share without locks, a link) is
+logged, and stops nothing. In the outbox a note says who takes letters from it: from one outbox of two daemons
+a letter would go out under the mailbox of whichever comes first.
 
-The third keeps a bridge and a simulator from serving one mailbox at once. A MESH Client does not know it;
-`meshctl check` reports a client beside a bridge.
+The other lock keeps a bridge and a simulator from serving one mailbox at once. A MESH Client does not know
+it; `meshctl check` reports a client beside a bridge.
 """
 
 import errno
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
 from meshctl.clock import now
 from meshctl.daemon.lock import (
+    LOCK_NAME,
     AlreadyRunningError,
     HeldFile,
     InstanceLock,
@@ -42,6 +45,9 @@ from meshctl.settings.model import MailboxSettings, Settings
 
 _WORKER: Final = re.compile(r"process \d+ on (?P<host>\S+) since \S+ with (?P<settings>.+)")
 _SERVER: Final = re.compile(r".+, process (?P<process>[1-9]\d*) on (?P<host>\S+)")
+_NOTE_EVERY_SECONDS: Final = 60.0
+# Whoever may put files into the mailbox may find out who works on it.
+_LOCK_MODE: Final = 0o660
 ONE_ONLY: Final = (
     "Two in one mailbox would take each other's messages for their own: stop one of them, and remove its"
     " settings file, or name its own mailbox in it."
@@ -58,16 +64,37 @@ NO_LOCK_ADVICE: Final = (
 
 
 class FolderLock:
-    """A lock in a folder that one daemon works on, and a note beside it that says who has it or had it."""
-
-    mode: ClassVar[int]
-    advice: ClassVar[str]
+    """What one daemon holds of a folder, and a note there that says who has it or had it."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder = folder
         self._settings_file = settings.file
         self._started_at = now()
-        self._lock = HeldFile(folder / WORKER_LOCK_NAME, self.mode)
+
+    def hold(self) -> OSError | None:
+        """Take it, unless we have it. Does not wait. Raises AlreadyRunningError."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let it go."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Let it go for good, and go on elsewhere."""
+        self.release()
+
+    def is_like(self, other: "FolderLock") -> bool:
+        """True if this is the hold that another object stands for, too."""
+        is_there = os.path.realpath(self.folder) == os.path.realpath(other.folder)
+        return type(self) is type(other) and is_there
+
+
+class MailboxLock(FolderLock):
+    """The lock of the daemon in the mailbox's folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.mailbox.folder, settings)
+        self._lock = HeldFile(self.folder / WORKER_LOCK_NAME, _LOCK_MODE)
         self._is_noted = False
 
     def hold(self) -> OSError | None:
@@ -82,9 +109,12 @@ class FolderLock:
         if not os.path.isdir(self.folder):
             return None
         try:
-            self._take()
+            self._lock.take()
         except Timeout:
-            raise AlreadyRunningError(self._taken()) from None
+            raise AlreadyRunningError(
+                f"Another meshctl already works on the mailbox {self.folder}: {worker_of(self.folder)}."
+                f" {ONE_ONLY}"
+            ) from None
         except (FileNotFoundError, NotADirectoryError):
             # Whoever works there says so.
             return None
@@ -93,22 +123,6 @@ class FolderLock:
         self._is_noted = False
         self._note()
         return None
-
-    def worker(self) -> str:
-        """Return who works there, or worked there last, by its own note."""
-        return worker_of(self.folder)
-
-    def problem_text(self, problem: OSError) -> str:
-        """Return what keeps the lock from being taken, or from being looked at."""
-        raise NotImplementedError
-
-    def _take(self) -> None:
-        """Take the lock. Raises Timeout, OSError."""
-        self._lock.take()
-
-    def _taken(self) -> str:
-        """Return that another daemon has the lock, and what to do."""
-        raise NotImplementedError
 
     def _note(self) -> None:
         if not self._is_noted:
@@ -119,105 +133,88 @@ class FolderLock:
         """Let the lock go; the note stays, for who comes next."""
         self._lock.release()
 
-    def is_like(self, other: "FolderLock") -> bool:
-        """True if this is the lock that another object stands for, too."""
-        is_there = os.path.realpath(self.folder) == os.path.realpath(other.folder)
-        return type(self) is type(other) and is_there
-
-
-class MailboxLock(FolderLock):
-    """The lock of the daemon in the mailbox's folder."""
-
-    # Whoever may put files into the mailbox may find out who works on it.
-    mode = 0o660
-    advice = NO_LOCK_ADVICE
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.mailbox.folder, settings)
-
-    def problem_text(self, problem: OSError) -> str:
-        """Return what keeps the lock from being taken, or from being looked at."""
-        return problem_text(problem)
-
-    def _taken(self) -> str:
-        return f"Another meshctl already works on the mailbox {self.folder}: {self.worker()}. {ONE_ONLY}"
-
 
 class OutboxLock(FolderLock):
-    """The lock of the daemon in the outbox.
+    """The daemon's hold on the outbox: a note that names it, which is believed while it works.
 
-    Senders may write there: what is not the daemon's, root's or the outbox's owner's is neither locked nor
-    believed, so that no sender can keep the daemon from starting.
+    No file is held open: that would keep a share from being unmounted, and a disk from being remounted.
+    Senders may write there: what is not the daemon's, root's or the outbox's owner's is not believed, so that
+    no sender can keep the daemon from starting.
     """
-
-    mode = 0o600
-    advice = (
-        f"Let meshctl's user write {WORKER_LOCK_NAME} in the outbox, or remove what has that name; on a share"
-        " without locks see to it yourself that only one settings file names this outbox."
-    )
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.staging.outbox, settings)
+        self._state_folder = settings.state.folder
+        self._next_try_clock = float("-inf")
+
+    def hold(self) -> OSError | None:
+        """Write our note unless it is there, or the folder is missing; return why it cannot be written.
+
+        Raises AlreadyRunningError if the note is that of another daemon that works.
+        """
+        note = self._read()
+        if note == self._text:
+            self._next_try_clock = float("-inf")
+            return None
+        if not os.path.isdir(self.folder):
+            return None
+        if self._is_of_another(note):
+            raise AlreadyRunningError(
+                f"Another meshctl already takes letters from {self.folder}: {self.worker()}. {ONE_OUTBOX}"
+            )
+        # Writing wakes who watches the folder: where it has no effect, not at every turn.
+        clock = time.monotonic()
+        if clock >= self._next_try_clock:
+            self._next_try_clock = clock + _NOTE_EVERY_SECONDS
+            write_holder(self.folder / WORKER_NAME, self._text)
+        return None
 
     def worker(self) -> str:
         """Return who works there, or worked there last, by its own note."""
-        return "unknown process" if self._is_strangers(WORKER_NAME) else super().worker()
+        return self._read().partition("\n")[0] or "unknown process"
 
     def is_worked_on(self) -> bool:
-        """True if a daemon holds the lock. Raises OSError if that cannot be seen."""
-        is_believed = not self._is_strangers(WORKER_LOCK_NAME)
-        return is_believed and names_living_process(self.worker()) and is_locked(self._path)
+        """True if another daemon than one with these settings takes letters there now."""
+        return self._is_of_another(self._read())
 
     def settings_of_worker(self) -> Path | None:
         """Return with which settings file the outbox is worked on, or was last; None if that is unknown."""
         return _settings_in(self.worker())
 
-    def problem_text(self, problem: OSError) -> str:
-        """Return what keeps the lock from being taken, or from being looked at."""
-        return problem_text(problem, "a second meshctl on this outbox")
+    def release(self) -> None:
+        """Leave the note for who comes next: nobody believes it once we have ended."""
+
+    def give_up(self) -> None:
+        """Take our note away: others may take letters there while we go on elsewhere."""
+        if self._read() == self._text:
+            with suppress(OSError):
+                (self.folder / WORKER_NAME).unlink()
 
     @property
-    def _path(self) -> Path:
-        return self.folder / WORKER_LOCK_NAME
+    def _text(self) -> str:
+        return f"{this_process(self._started_at)} with {self._settings_file}\nstate {self._state_folder}"
 
-    def _take(self) -> None:
-        self._refuse_strangers()
+    def _read(self) -> str:
+        path = self.folder / WORKER_NAME
         try:
-            self._lock.take()
-        except Timeout:
-            self._refuse_strangers()
-            raise
-        except (FileNotFoundError, NotADirectoryError):
-            raise
+            status = path.lstat()
+            if not (host.is_trusted(status) or status.st_uid == self.folder.stat().st_uid):
+                return ""
         except OSError:
-            # A daemon of another user, or one that may write where we may not: its note is what can be seen.
-            if self._is_another(self.worker()):
-                raise Timeout(str(self._path)) from None
-            raise
+            return ""
+        return read_holder(path)
 
-    def _is_another(self, worker: str) -> bool:
-        file = _settings_in(worker)
-        is_other = file is not None and os.path.realpath(file) != os.path.realpath(self._settings_file)
-        return is_other and names_living_process(worker)
-
-    def _taken(self) -> str:
-        return f"Another meshctl already takes letters from {self.folder}: {self.worker()}. {ONE_OUTBOX}"
-
-    def _refuse_strangers(self) -> None:
-        if self._is_strangers(WORKER_LOCK_NAME):
-            raise StrangersLockError(errno.EPERM, os.strerror(errno.EPERM), str(self._path))
-
-    def _is_strangers(self, name: str) -> bool:
-        """True if something there belongs to a user who may only be a sender."""
-        try:
-            status = (self.folder / name).lstat()
-            return not (host.is_trusted(status) or status.st_uid == self.folder.stat().st_uid)
-        except OSError:
+    def _is_of_another(self, note: str) -> bool:
+        """True if a note names a daemon of this computer with another state folder, and it works."""
+        worker, _, state = note.partition("\nstate ")
+        if _settings_in(worker) is None or os.path.realpath(state) == os.path.realpath(self._state_folder):
             return False
-
-
-class StrangersLockError(PermissionError):
-    """A lock belongs to a user whose locks count for nothing."""
+        try:
+            has_lock = is_locked(Path(state) / LOCK_NAME)
+        except OSError:
+            # Another user's: its process is what can be seen.
+            return names_living_process(worker)
+        return has_lock and names_living_process(worker)
 
 
 def folder_locks(settings: Settings) -> list[FolderLock]:
@@ -259,9 +256,9 @@ class Locks:
         """Take the locks of the folders unless we hold them, or log why not. Raises AlreadyRunningError."""
         for lock in self._folders:
             problem = lock.hold()
-            text = "" if problem is None else lock.problem_text(problem)
+            text = "" if problem is None else problem_text(problem)
             if text and text != self._logged.get(lock):
-                self._journal.warning("daemon.warning", text=text, advice=lock.advice)
+                self._journal.warning("daemon.warning", text=text, advice=NO_LOCK_ADVICE)
             self._logged[lock] = text
 
     def change_to(self, settings: Settings) -> None:
@@ -274,11 +271,11 @@ class Locks:
                 lock.hold()
         except AlreadyRunningError:
             for lock in new:
-                lock.release()
+                lock.give_up()
             raise
         for own in self._folders:
             if own not in kept:
-                own.release()
+                own.give_up()
         self._folders = [*kept, *new]
         self._logged = {}
 
@@ -287,13 +284,11 @@ class Locks:
         return self._state.is_held()
 
 
-def problem_text(problem: OSError, second: str = "a second meshctl on this mailbox") -> str:
-    """Return what keeps the lock of a mailbox or an outbox from being taken."""
+def problem_text(problem: OSError) -> str:
+    """Return what keeps the lock of a mailbox from being taken."""
     reason = "it is a link" if problem.errno == errno.ELOOP else os.strerror(problem.errno or 0)
-    if isinstance(problem, StrangersLockError):
-        reason = "it belongs to another user"
     name = problem.filename or WORKER_LOCK_NAME
-    return f"{name} cannot be locked ({reason}): {second} would not be noticed."
+    return f"{name} cannot be locked ({reason}): a second meshctl on this mailbox would not be noticed."
 
 
 def worker_of(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Which mailbox a folder belongs to: a file in it names the one mailbox that may use it.
 
-The names of the daemon's lock in mailbox's folder and outbox, and of its note beside that, are here too.
+The names of the daemon's lock in the mailbox's folder, and of its note there and in the outbox, are here too.
 
 Folders are copied, moved and restored from back-ups by hand. In the place of another mailbox's folder, its
 letters would be sent, and its messages followed, for the wrong mailbox.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from meshctl.errors import Rejection
 from meshctl.files import durable
 from meshctl.files.folder import Folder
-from meshctl.files.owner import WORKER_LOCK_NAME, WORKER_NAME
+from meshctl.files.owner import WORKER_NAME
 from meshctl.files.reading import NAME_ADVICE
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
@@ -62,7 +62,6 @@ _FOLDER_ADVICE = (
 _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # Whoever writes to a temporary name and renames it has done so by then.
 _UNFINISHED_SECONDS = 60.0
-_OUR_NAMES = frozenset({WORKER_LOCK_NAME, WORKER_NAME})
 # Local file systems stamp in ticks, and answers from a server take their time.
 _SAME_TIME_NS = 500_000_000
 
@@ -316,7 +315,7 @@ class Outbox:
         found = []
         for entry in entries:
             kind = self.names.kind_of(entry.name)
-            if kind.is_ignored and (entry.name in logged or entry.name in _OUR_NAMES):
+            if kind.is_ignored and (entry.name in logged or entry.name == WORKER_NAME):
                 ignored.add(entry.name)
                 continue
             if reason := unopenable(entry.name):

@@ -87,7 +87,7 @@ def _ignored(site: Site, name: str, folder: str | None) -> int:
 def _folder(site: Site, name: str, folder: str | None) -> int:
     site.target(f"{name}.pdf", folder).mkdir()
     (site.target(f"{name}.pdf", folder) / "letter.pdf").write_bytes(b"x")
-    return 0
+    return 1
 
 
 _KINDS: tuple[Callable[[Site, str, str | None], int], ...] = (

@@ -2,13 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from meshctl.daemon.mailbox_lock import MailboxLock, serving, settings_of_worker, worker_of
 from meshctl.errors import MeshctlError
@@ -336,20 +336,38 @@ def test_nobody_redrops_the_letters_of_another(tmp_path: Path) -> None:
 @POSIX_ONLY
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs another user's files")
 def test_a_sender_cannot_keep_the_daemon_from_starting(tmp_path: Path) -> None:
-    """A lock and a note that are neither the daemon's nor the owner's of the outbox count for nothing."""
+    """A note that is neither the daemon's nor of the outbox's owner counts for nothing, whatever it names."""
     site, other = make_site(tmp_path / "site"), make_site(tmp_path / "other")
-    lock = site.outbox / LOCK
-    lock.touch(0o666)
-    since = f"process {os.getpid()} on {socket.gethostname()} since 2026-11-01T10:00:00Z"
-    (site.outbox / ".meshctl").write_text(f"{since} with {other.settings_file}")
-    for path in (lock, site.outbox / ".meshctl"):
-        os.chown(path, 65534, 65534)
-    with FileLock(lock, timeout=0):
-        os.chown(lock, 65534, 65534)
+    with other.daemon() as daemon:
+        since = f"process {daemon.process.pid} on {socket.gethostname()} since 2026-11-01T10:00:00Z"
+        note = site.outbox / ".meshctl"
+        note.write_text(f"{since} with {other.settings_file}\nstate {other.state}")
+        believed = site.meshctl("run", "--once").exit_code
+        os.chown(note, 65534, 65534)
         site.place("letter.pdf", pdf("x"), sidecar=sidecar())
         run = site.meshctl("run", "--once")
 
-    assert run.exit_code == 0
+    assert (believed, run.exit_code) == (1, 0)
     assert len(site.stems()) == 1
-    texts = [entry.values["text"] for entry in site.events("daemon.warning")]
-    assert any("cannot be locked (it belongs to another user)" in text for text in texts)
+
+
+def test_a_note_of_a_daemon_that_has_ended_is_not_believed(sharers: tuple[Site, Site]) -> None:
+    """Whoever has its process's number now is no daemon on that outbox."""
+    first, second = sharers
+    second.run_once()
+    (line, state) = (first.outbox / ".meshctl").read_text().split("\n")[:2]
+    alive = re.sub(r"process \d+", f"process {os.getpid()}", line)
+    (first.outbox / ".meshctl").write_text(f"{alive}\n{state}\n")
+
+    first.run_once()
+
+
+def test_an_outbox_that_was_left_is_free(tmp_path: Path, sharers: tuple[Site, Site]) -> None:
+    """After a reload with another outbox the old one is anybody's."""
+    first, second = sharers
+    with first.daemon():
+        (tmp_path / "elsewhere").mkdir()
+        first.settle(staging={"outbox": str(tmp_path / "elsewhere")})
+        assert first.meshctl("reload").exit_code == 0
+
+        assert second.meshctl("run", "--once").exit_code == 0
