@@ -11,17 +11,7 @@ from typing import NamedTuple
 from meshctl.errors import Rejection
 from meshctl.outbound.document import Caution, Origin
 from meshctl.outbound.hl7 import Unpacked
-from meshctl.outbound.hl7_checks import (
-    check_not_before_edit,
-    check_not_older,
-    check_not_sent,
-    check_not_taken_back,
-    check_not_withdrawn,
-    check_right_patient,
-    replaced_already,
-)
-from meshctl.outbound.hl7_sent import Earlier, NewerSentRejection, SentDocument, newest_of_patient
-from meshctl.outbound.hl7_telling import (
+from meshctl.outbound.hl7_cautions import (
     NONE_REPLACED,
     NOT_FOUND,
     beside,
@@ -32,9 +22,19 @@ from meshctl.outbound.hl7_telling import (
     other_patient,
     others_valid,
     replaced_before,
-    telling,
     which,
+    with_valid,
 )
+from meshctl.outbound.hl7_checks import (
+    check_not_before_edit,
+    check_not_older,
+    check_not_sent,
+    check_not_taken_back,
+    check_not_withdrawn,
+    check_right_patient,
+    replaced_already,
+)
+from meshctl.outbound.hl7_sent import Earlier, NewerSentRejection, SentDocument, newest_of_patient
 from meshctl.payload.hl7_state import WithdrawnRejection
 from meshctl.payload.sidecar import Sidecar, laid_over, value_at
 
@@ -61,7 +61,7 @@ def with_earlier(found: Unpacked, earlier_messages: Earlier) -> Unpacked:
     try:
         choice = _choice(found, of_number, above, earlier_messages)
     except NewerSentRejection as rejection:
-        raise telling(rejection, [one for one in valid if one.message_id != rejection.newer]) from None
+        raise with_valid(rejection, [one for one in valid if one.message_id != rejection.newer]) from None
     earlier, cautions = choice.earlier, [*found.cautions, *choice.cautions]
     others = [one for one in valid if earlier is not None and one.message_id != earlier.message_id]
     cautions += [others_valid(others)] if others else []
@@ -244,7 +244,7 @@ def with_standing(rejection: Rejection, link: Origin, earlier: Earlier) -> Rejec
     if newest_of_patient(own) is None:
         # What it was to replace is the newest version that the practice has.
         return rejection
-    return telling(rejection, _still_valid(own, earlier.replaced_by_number(link.nhs_number, link)))
+    return with_valid(rejection, _still_valid(own, earlier.replaced_by_number(link.nhs_number, link)))
 
 
 def named(taken: WithdrawnRejection, earlier: Earlier) -> Rejection:

@@ -54,7 +54,7 @@ def test_every_caution_that_is_alerted_is_in_the_table() -> None:
     """A code makes a caution an alert, which `meshctl explain` must know."""
     given = list(_of_cautions())
 
-    assert ("hl7_other_patient", "hl7_telling.py") in given
+    assert ("hl7_other_patient", "hl7_cautions.py") in given
     assert [(code, module) for code, module in given if code not in own_codes()] == []
 
 

@@ -1,4 +1,4 @@
-"""What a person is told of the documents that an HL7 v2 message replaces, or does not. Pure."""
+"""The cautions about documents that an HL7 v2 message replaces, or does not. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -104,7 +104,7 @@ def other_patient(message_id: str) -> Caution:
     )
 
 
-def telling(rejection: Rejection, valid: Sequence[SentDocument]) -> Rejection:
+def with_valid(rejection: Rejection, valid: Sequence[SentDocument]) -> Rejection:
     """Return a rejection that names the documents that are still valid."""
     if not valid:
         return rejection
