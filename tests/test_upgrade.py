@@ -39,6 +39,7 @@ def test_a_ledger_of_another_format_is_not_opened(site: Site, number: int, comma
     assert waiting.read_bytes() == pdf("letter")
 
 
+@pytest.mark.slow
 def test_mailbox_goes_on_at_another_place(site: Site, tmp_path: Path) -> None:
     """A mailbox moved in the midst of its work, killed, not stopped, goes on: nothing is lost or doubled.
 

@@ -103,6 +103,7 @@ def test_mesh_that_stays_away_is_trouble() -> None:
     assert seen == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_bridge_that_goes_on_takes_it_back(blocked: BridgedSite, sandbox: Sandbox) -> None:
     """The next run that is not blocked says so, and all is well."""
     blocked.settle(bridge=_let_in(sandbox))
@@ -147,6 +148,7 @@ def test_the_metrics_have_what_blocks_the_bridge(blocked: BridgedSite, tmp_path:
     assert f"{wanted} 0.0\n" in file.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_test_of_the_alerts_asks_the_bridge(tmp_path: Path, sandbox: Sandbox) -> None:
     """It tells its trouble itself, from a unit of its own, so it sends a test of its own."""
     site = bridged_site(tmp_path / "site", sandbox.url)

@@ -45,6 +45,7 @@ def own(tmp_path: Path) -> ControlFile:
 
 @pytest.mark.parametrize("where", [Break.ANSWER_LOST, Break.ANSWER_NEVER])
 @pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.slow
 def test_a_lost_answer_is_asked_for(
     mailbox: Mailbox, proxy: Proxy, sandbox: Sandbox, tmp_path: Path, where: Break, compress: bool
 ) -> None:

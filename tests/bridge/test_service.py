@@ -77,6 +77,7 @@ def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sa
 
 
 @pytest.mark.parametrize("is_let_in", [True, False])
+@pytest.mark.slow
 def test_it_lives_only_when_mesh_answers_it(tmp_path: Path, sandbox: Sandbox, is_let_in: bool) -> None:
     """A bridge that MESH does not let in runs and logs; to the daemon that is no sign of life."""
     site = bridged_site(tmp_path / "site", sandbox.url)
@@ -196,6 +197,7 @@ def test_a_mailbox_is_served_by_one(tmp_path: Path, sandbox: Sandbox) -> None:
         assert bridge.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_work_folder_belongs_to_one_mailbox(tmp_path: Path, sandbox: Sandbox) -> None:
     """The work folder of another mailbox's bridge is refused: it may hold letters of that one."""
     site = bridged_site(tmp_path, sandbox.url)
@@ -312,6 +314,7 @@ def test_a_terminal_that_goes_away_ends_it(tmp_path: Path, sandbox: Sandbox) -> 
     assert site.said()[-1].event == "bridge.stopped"
 
 
+@pytest.mark.slow
 def test_systemd_hears_that_it_is_ready_lives_and_stops(tmp_path: Path, sandbox: Sandbox) -> None:
     """READY comes when it begins, the watchdog is fed, and the stop is said."""
     site = bridged_site(tmp_path, sandbox.url)
@@ -370,6 +373,7 @@ def test_no_secret_and_no_patient_gets_into_log_or_output(tmp_path: Path, sandbo
     assert not any(secret in told for secret in (password, SHARED_KEY, "Smith", "9990000042", "1402"))
 
 
+@pytest.mark.slow
 def test_its_log_is_a_file_of_its_own(tmp_path: Path, sandbox: Sandbox) -> None:
     """Bridge and daemon write two files, so that neither rotates the other's; `logs --bridge` reads it."""
     site = bridged_site(tmp_path, sandbox.url)

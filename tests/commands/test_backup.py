@@ -82,6 +82,7 @@ def test_a_running_daemon_is_never_restored_over(site: Site, tmp_path: Path) -> 
             assert "already works on" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_newer_ledger_stays_unless_forced_and_is_kept_then(site: Site, tmp_path: Path) -> None:
     _send(site, "before.pdf")
     _done(site, "backup", str(tmp_path / "kept"))

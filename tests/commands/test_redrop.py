@@ -48,6 +48,7 @@ def test_letters_that_lacked_the_organisation_go_back_and_out(tmp_path: Path) ->
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_a_daemon_puts_back_what_is_asked_for(site: Site) -> None:
     """Beside a running daemon a letter comes back, is judged again, and each time is one message."""
     site.place("letter.pdf", pdf("a letter"), sidecar={"use_case": "send-document"})
@@ -68,6 +69,7 @@ def test_a_daemon_puts_back_what_is_asked_for(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_attachments_go_back_with_their_letter_and_no_other(tmp_path: Path) -> None:
     """Pages of one name come back with the letter that they were rejected with."""
     site = make_site(tmp_path / "site", **NO_ORGANISATION, staging={"sidecar_wait_seconds": 60})
@@ -91,6 +93,7 @@ def test_attachments_go_back_with_their_letter_and_no_other(tmp_path: Path) -> N
     assert len(site.stems()) == 1
 
 
+@pytest.mark.slow
 def test_a_page_that_never_came_is_not_taken_from_another_letter(tmp_path: Path) -> None:
     """A letter that was rejected for want of a page comes back without it, though that name is there."""
     site = make_site(tmp_path / "site", **WRAPPING)
@@ -157,6 +160,7 @@ def test_nothing_in_the_outbox_is_replaced(site: Site) -> None:
     assert site.explanations()[0].content["code"]
 
 
+@pytest.mark.slow
 def test_two_of_one_name_go_one_after_the_other(site: Site) -> None:
     """The second waits, set aside, until the first was taken; both come to be judged."""
     for number in range(2):

@@ -301,6 +301,7 @@ def test_wait_tells_its_file_from_others_of_that_name(site: Site) -> None:
     assert stdout.splitlines()[-1] == f"letter.pdf: sent as {stem}"
 
 
+@pytest.mark.slow
 def test_the_time_to_wait_is_bounded_on_request(site: Site) -> None:
     """--timeout ends the wait with 1 and says how many are not sent; the file stays in the outbox."""
     result = _send(site, _file(site), *LETTER, "--wait", "--timeout", "1s")

@@ -329,6 +329,7 @@ def test_watch_is_for_a_terminal(site: Site, arguments: tuple[str, ...]) -> None
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.slow
 def test_watch_follows_until_ctrl_c(site: Site) -> None:
     """On a terminal --watch shows what changes, and Ctrl-C ends it without a complaint."""
     with recording(site) as recorder:

@@ -58,6 +58,7 @@ def test_a_queued_message_is_taken_back(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_beside_a_daemon_nothing_counts_as_collected(site: Site) -> None:
     """The daemon sees that a pair was withdrawn, not that the client took it; redropped, it is a new one."""
     message_id = _queued(site)

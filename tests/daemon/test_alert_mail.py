@@ -211,6 +211,7 @@ def test_no_starttls(alerting: Alerting, server: MailServer) -> None:
     assert server.mails == []
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_and_comes_back(alerting: Alerting) -> None:
     """What happened meanwhile comes as one mail a kind, in the end."""
     server = MailServer(free_port())
@@ -236,6 +237,7 @@ def test_a_name_that_cannot_be_resolved(alerting: Alerting) -> None:
 
 
 @pytest.mark.parametrize("command", ["EHLO", "MAIL", "RCPT", "DATA"])
+@pytest.mark.slow
 def test_a_server_that_stalls(alerting: Alerting, server: MailServer, command: str) -> None:
     """It is left after the time that the settings give it."""
 
@@ -321,6 +323,7 @@ def test_recipients_that_are_refused_among_others(alerting: Alerting, server: Ma
     ]
 
 
+@pytest.mark.slow
 def test_an_answer_a_byte_at_a_time(alerting: Alerting) -> None:
     """Who answers without end is left after the time that the settings give."""
     with _OddServer() as port:

@@ -178,6 +178,7 @@ def test_a_command_that_reads_nothing_is_fine(alerting: Alerting) -> None:
     assert alerting.log.failures == []
 
 
+@pytest.mark.slow
 def test_a_command_that_reads_late_gets_all(alerting: Alerting) -> None:
     """More than a pipe holds is written for as long as the command lives."""
     alerts = alerting.run(f"time.sleep(1.5)\n{KEEP}")
@@ -188,6 +189,7 @@ def test_a_command_that_reads_late_gets_all(alerting: Alerting) -> None:
     assert len(str(_got(alerting.folder)[0]["text"])) == 500_000
 
 
+@pytest.mark.slow
 def test_a_command_that_takes_too_long_ends_with_its_children(alerting: Alerting) -> None:
     """After the timeout nothing of the command is left, and the next alert is sent."""
     with socket.create_server(("127.0.0.1", 0)) as told:
@@ -302,6 +304,7 @@ def test_a_storm_is_one_alert_and_a_digest(alerting: Alerting) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_digest_comes_when_the_time_to_gather_is_over(alerting: Alerting) -> None:
     """It is told without a further event, and then the next event is a first again."""
     alerts = alerting.run(KEEP, gather="1s")
@@ -538,6 +541,7 @@ def test_alerts_of_another_mailbox_are_not_told(alerting: Alerting) -> None:
     assert [one.get("lost") for one in alerting.log.failures] == [1]
 
 
+@pytest.mark.slow
 def test_a_failure_again_is_for_those_who_debug(alerting: Alerting) -> None:
     """Every attempt is in the log at DEBUG, with the pause until the next."""
     alerts = alerting.run("sys.exit(1)", log_level=logging.DEBUG)

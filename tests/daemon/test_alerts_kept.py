@@ -71,6 +71,7 @@ def test_what_was_not_told_before_a_kill_is_told_after(site: Site) -> None:
     assert read_waiting(site.state / FILE_NAME) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_state_folder_that_is_removed_costs_no_alert(site: Site) -> None:
     """What waits is written again with the next attempt, though nothing new comes; `check` sees it."""
     daemon = site.start("run")

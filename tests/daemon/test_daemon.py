@@ -103,6 +103,7 @@ def test_a_daemon_that_was_killed_is_in_nobodys_way(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_a_stop_during_a_backlog_takes_less_than_five_seconds(site: Site) -> None:
     """Told to stop in the middle of a backlog the daemon finishes the step in hand, and leaves the rest."""
     end_during_a_backlog(site, lambda daemon: daemon.stop(STOP_SECONDS))

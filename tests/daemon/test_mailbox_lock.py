@@ -69,6 +69,7 @@ def test_the_next_one_starts_when_the_first_has_ended(sites: tuple[Site, Site]) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody remove a folder with a locked file")
+@pytest.mark.slow
 def test_a_mailbox_that_comes_later_is_locked_then(sites: tuple[Site, Site]) -> None:
     """While the share is away both may run; when it comes, one of them ends."""
     first, second = sites

@@ -43,6 +43,7 @@ def _blocked(daemon: Daemon) -> list[dict[str, Any]]:
     return blocked
 
 
+@pytest.mark.slow
 def test_a_blocked_daemon_says_so_everywhere(site: Site) -> None:
     """Without OUT, each says what is missing, since when and what to do; then that all is well."""
     site.out.rmdir()
@@ -176,6 +177,7 @@ def test_a_full_disk_can_still_be_told(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written_blocks_and_is_caught_up_with(site: Site) -> None:
     """Lines wait in memory; once the log can be written they are there, without a further event."""
     site.settle(log={"file": str(site.root / "logs" / "meshctl.log")})

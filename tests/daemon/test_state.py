@@ -35,6 +35,7 @@ def _other(root: Path) -> Site:
     return other
 
 
+@pytest.mark.slow
 def test_a_ledger_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path) -> None:
     """Its messages are neither listed nor followed, and every command says whose it is."""
     _send(site, "ours.pdf")
@@ -154,6 +155,7 @@ def _restore(site: Site, kept: Path) -> None:
     shutil.copy(kept, site.state / LEDGER_NAME)
 
 
+@pytest.mark.slow
 def test_a_ledger_put_back_while_nobody_ran_is_completed(site: Site, tmp_path: Path) -> None:
     """What was queued since is known again from OUT, SENT, FAILED and rejected/, and followed to its end."""
     _send(site, "before.pdf")
@@ -198,6 +200,7 @@ def _received(site: Site, name: str, control: ControlFile, data: bytes | None = 
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("lost", ["back-up", "all"])
+@pytest.mark.slow
 def test_the_answers_since_a_back_up_are_read_again(site: Site, tmp_path: Path, lost: str) -> None:
     """What failed stays failed, what was acknowledged is so, and no letter is taken for delivered."""
     site.settle(deadlines={"undelivered_after": "1s"})

@@ -17,6 +17,7 @@ def _drop_reports(mailbox: InboundSite, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.slow
 def test_reports_that_come_at_once_are_recorded_and_archived_once_each(
     mailbox: InboundSite, count: int
 ) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from meshctl.mesh.states import State
 from tests.inbound.inbound_site import InboundSite, report_on
 
@@ -20,6 +22,7 @@ def _left(mailbox: InboundSite) -> set[str]:
     return {row[0] for row in mailbox.ledger.connection.execute("SELECT message_id FROM messages")}
 
 
+@pytest.mark.slow
 def test_old_final_messages_leave_with_all_that_belongs_to_them(mailbox: InboundSite) -> None:
     """Messages that ended long ago go with history and references; one line says how many."""
     old = mailbox.messages(1200, in_out=False, references=["r"])

@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.payloads import make_bundle_xml
 from tests.site import make_site
 
 
+@pytest.mark.slow
 def test_a_file_that_is_another_at_each_look_is_told_and_goes_when_it_stays(tmp_path: Path) -> None:
     """It never counts as complete; nothing but its number changes. Others are sent meanwhile."""
     polled = {"watch": "poll", "rescan_seconds": 0.1, "quiet_seconds": 0.3}

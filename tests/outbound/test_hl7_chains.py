@@ -66,6 +66,7 @@ def _check_chain(site: Site, gone: Collection[str] = ()) -> None:
 @pytest.mark.parametrize("order", list(permutations((1, 2, 3))), ids=str)
 @pytest.mark.parametrize("middle", ["sent", "refused", "broken", "failed", "withdrawn"])
 @pytest.mark.parametrize("is_batch", [False, True], ids=["one by one", "at once"])
+@pytest.mark.slow
 def test_a_replaced_document_is_replaced_or_named(
     site: Site, order: Sequence[int], middle: str, is_batch: bool
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_replaced_document_is_replaced_or_named(
 
 
 @pytest.mark.parametrize("event", ["T08", "T02"])
+@pytest.mark.slow
 def test_a_version_of_what_was_refused_replaces_what_that_would_have_replaced(site: Site, event: str) -> None:
     """The sending system sends its replacement again as a version of it."""
     first = send(site, _CHAIN[1])
@@ -120,6 +122,7 @@ def test_what_still_stands_is_named_by_each_that_cannot_replace_it(site: Site) -
     assert first in line.values["text"]
 
 
+@pytest.mark.slow
 def test_an_old_version_is_not_sent_again_after_what_replaced_its_replacement(site: Site) -> None:
     """Though that one was refused itself."""
     first = send(site, _CHAIN[1])

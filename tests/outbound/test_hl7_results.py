@@ -74,6 +74,7 @@ def test_a_correction_replaces_the_result_that_it_corrects(site: Site, second: b
     ],
     ids=["two that are alike", "another", "two others"],
 )
+@pytest.mark.slow
 def test_a_correction_of_nobody_knows_which_result_replaces_none(site: Site, sent: list[bytes]) -> None:
     """A person is told which it can be."""
     known = [send(site, data) for data in sent]
@@ -86,6 +87,7 @@ def test_a_correction_of_nobody_knows_which_result_replaces_none(site: Site, sen
 
 
 @pytest.mark.parametrize("become", ["failed", "withdrawn"])
+@pytest.mark.slow
 def test_a_correction_of_a_result_that_did_not_arrive_replaces_no_other(site: Site, become: str) -> None:
     """Though the other is alike, and the only one that the practice has."""
     gone = send(site, _result(1, "F", 0))
@@ -102,6 +104,7 @@ def test_a_correction_of_a_result_that_did_not_arrive_replaces_no_other(site: Si
     assert other in text
 
 
+@pytest.mark.slow
 def test_a_result_that_failed_and_was_dropped_again_is_corrected(site: Site) -> None:
     """It is the same result; so is a correction of what never arrived."""
     failed = send(site, _result(1, "F", 0))
@@ -114,6 +117,7 @@ def test_a_result_that_failed_and_was_dropped_again_is_corrected(site: Site) -> 
     assert _alerts(site) == []
 
 
+@pytest.mark.slow
 def test_a_correction_of_a_correction_of_what_never_arrived_replaces_it(site: Site) -> None:
     """What never arrived can be no other result: it was corrected before."""
     failed = send(site, _result(1, "F", 0))
@@ -139,6 +143,7 @@ def test_a_result_that_comes_after_its_correction_is_refused(site: Site, minute:
     assert [version_of(site, stem) for stem in (other, later)] == [(None, "1"), (None, "1")]
 
 
+@pytest.mark.slow
 def test_a_correction_that_comes_after_a_later_one_is_refused(site: Site) -> None:
     """By its own result alone: another result of the order may well be newer."""
     first = send(site, _result(1, "F", 0))
@@ -151,6 +156,7 @@ def test_a_correction_that_comes_after_a_later_one_is_refused(site: Site) -> Non
     assert (refused["code"], corrected in refused["text"]) == ("hl7_replaced", True)
 
 
+@pytest.mark.slow
 def test_a_result_that_is_taken_back_takes_no_other_along(site: Site) -> None:
     """Before or after it was sent; an order that is cancelled takes all of its results."""
     first, second = send(site, _result(1, "F", 0)), send(site, _result(2, "F", 1, _SECOND))
@@ -167,6 +173,7 @@ def test_a_result_that_is_taken_back_takes_no_other_along(site: Site) -> None:
     assert all(stem in all_taken["text"] for stem in (first, second, further))
 
 
+@pytest.mark.slow
 def test_a_result_about_the_wrong_patient_is_not_sent_after_its_correction(site: Site) -> None:
     """An order has one patient, so it is no further result."""
     right = send(site, _result(2, "C", 20).replace(NHS_NUMBER.encode(), OTHER.encode()))

@@ -84,6 +84,7 @@ def test_documents_of_one_batch_replace_each_other_in_order(site: Site) -> None:
     check_invariants(site)
 
 
+@pytest.mark.slow
 def test_those_that_follow_are_not_read_again_in_each_turn(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_those_that_follow_are_not_read_again_in_each_turn(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_long_row_of_versions_goes_in_one_run(site: Site) -> None:
     """Each waits for the one before, and `run --once` for all, however long that takes."""
     site.settle(**{**OURS, "staging": {"quiet_seconds": 0.01, "sidecar_wait_seconds": 0.01}})
@@ -122,6 +124,7 @@ def test_a_long_row_of_versions_goes_in_one_run(site: Site) -> None:
 
 
 @pytest.mark.parametrize("event", ["T02", "T04", "T08"])
+@pytest.mark.slow
 def test_a_document_that_names_another_and_does_not_replace_it_is_told(site: Site, event: str) -> None:
     """Only T10 and a correction replace what TXA-13 names; a version of its own number does not need it."""
     first = send(site, of_minute(0, 1))
@@ -134,6 +137,7 @@ def test_a_document_that_names_another_and_does_not_replace_it_is_told(site: Sit
     assert f"names another document (TXA-13), sent as {first}" in line.values["text"]
 
 
+@pytest.mark.slow
 def test_an_addendum_replaces_nothing(site: Site) -> None:
     """The document that it is about stays valid."""
     send(site, numbered(1, "T02"))
@@ -142,6 +146,7 @@ def test_an_addendum_replaces_nothing(site: Site) -> None:
     assert version_of(site, second) == (None, "1")
 
 
+@pytest.mark.slow
 def test_a_message_of_another_organisation_is_told(site: Site) -> None:
     """The wrong system may write into the outbox."""
     send(site, mdm(msh={4: "RYY"}))
@@ -151,6 +156,7 @@ def test_a_message_of_another_organisation_is_told(site: Site) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_replacement_of_what_was_not_sent_is_sent_with_a_warning(site: Site) -> None:
     """The practice may have it from elsewhere."""
     stem = send(site, numbered(2, txa={13: "DOC1^RXX"}))
@@ -172,6 +178,7 @@ def test_a_document_of_another_patient_is_not_replaced(site: Site) -> None:
     assert first in line.values["text"]
 
 
+@pytest.mark.slow
 def test_the_same_document_again_is_sent_where_a_sidecar_says_so(site: Site) -> None:
     """Or where the first has failed."""
     first = send(site, numbered(1, "T02"))
@@ -187,6 +194,7 @@ def test_the_same_document_again_is_sent_where_a_sidecar_says_so(site: Site) -> 
     assert send(site, numbered(1, "T02", msh={10: "M3"}), "third.hl7")
 
 
+@pytest.mark.slow
 def test_a_number_that_is_no_documents_own_replaces_nothing(site: Site) -> None:
     """Some systems write the same number into every letter."""
     other = {3: f"{OTHER}^^^NHS^NH"}
@@ -202,6 +210,7 @@ def test_a_number_that_is_no_documents_own_replaces_nothing(site: Site) -> None:
     assert all(stem in alerts[2]["text"] for stem in (first, second))
 
 
+@pytest.mark.slow
 def test_a_message_that_was_sent_again_is_still_replaced(site: Site) -> None:
     """It is the same message to the practice, whatever its id is here."""
     first = send(site, numbered(1, "T02"))
@@ -215,6 +224,7 @@ def test_a_message_that_was_sent_again_is_still_replaced(site: Site) -> None:
     assert version_of(site, second)[0] == identifier
 
 
+@pytest.mark.slow
 def test_a_sidecar_says_itself_what_is_replaced(site: Site) -> None:
     """Its word counts more than the numbers."""
     first = send(site, numbered(1, "T02"))
@@ -227,6 +237,7 @@ def test_a_sidecar_says_itself_what_is_replaced(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("event", "is_told"), [("T02", True), ("T08", False)])
+@pytest.mark.slow
 def test_a_new_document_with_a_known_number_is_told(site: Site, event: str, is_told: bool) -> None:
     """Some systems number visits, and not documents."""
     send(site, numbered(1, "T02"))
@@ -239,6 +250,7 @@ def test_a_new_document_with_a_known_number_is_told(site: Site, event: str, is_t
 @pytest.mark.parametrize(
     "kinds", [("HIS^HIS^L", "CYT^CYT^L"), ("U&E", "U&C"), ("^XR chest", "^CT head"), ("^^^XRC", "^^^CTH")]
 )
+@pytest.mark.slow
 def test_reports_of_one_order_are_told_apart_by_what_was_ordered(site: Site, kinds: tuple[str, str]) -> None:
     """A correction of the histology must not take the place of the cytology."""
     histology, cytology = (
@@ -254,6 +266,7 @@ def test_reports_of_one_order_are_told_apart_by_what_was_ordered(site: Site, kin
     assert version_of(site, corrected) == (value_in(site, first, "identifier/value"), "2")
 
 
+@pytest.mark.slow
 def test_a_message_that_is_older_than_the_ledger_is_told(site: Site) -> None:
     """Whether it was sent then, nobody knows any more."""
     send(site, mdm(msh={7: "20200101103000"}))
@@ -261,6 +274,7 @@ def test_a_message_that_is_older_than_the_ledger_is_told(site: Site) -> None:
     assert any("keep_days" in line.values["text"] for line in site.events("message.warning"))
 
 
+@pytest.mark.slow
 def test_an_old_version_that_comes_again_replaces_no_newer_one(site: Site) -> None:
     """Under its own number, or after another number has replaced it."""
     first, second = (send(site, numbered(number, "T02", txa={12: "V^RXX"})) for number in (1, 2))
@@ -278,6 +292,7 @@ def test_an_old_version_that_comes_again_replaces_no_newer_one(site: Site) -> No
     assert version_of(site, fourth) == (value_in(site, third, "identifier/value"), "4")
 
 
+@pytest.mark.slow
 def test_each_replacement_may_name_the_first_document(site: Site) -> None:
     """Then the newest is replaced, and the log warns."""
     send(site, numbered(1, "T02"))
@@ -288,6 +303,7 @@ def test_each_replacement_may_name_the_first_document(site: Site) -> None:
     assert f"was replaced before; it is sent to replace that one, {second}." in line.values["text"]
 
 
+@pytest.mark.slow
 def test_the_replacement_sent_again_does_not_replace_itself(site: Site) -> None:
     """It replaces what it replaced before."""
     first = send(site, numbered(1, "T02"))
@@ -297,6 +313,7 @@ def test_the_replacement_sent_again_does_not_replace_itself(site: Site) -> None:
     assert version_of(site, again) == (value_in(site, first, "identifier/value"), "2")
 
 
+@pytest.mark.slow
 def test_a_number_of_two_patients_is_told_apart(site: Site) -> None:
     """A correction replaces what its own patient's practice has; a cancellation names both."""
     other = {3: f"{OTHER}^^^NHS^NH"}
@@ -326,6 +343,7 @@ def test_an_older_version_replaces_no_newer_one(site: Site) -> None:
 
 
 @pytest.mark.parametrize("stamps", [("10", None, "09"), ("20.200", "20.300", "20.050")])
+@pytest.mark.slow
 def test_no_version_replaces_one_that_was_written_later(site: Site, stamps: tuple[str | None, ...]) -> None:
     """Though the last that was sent does not say when it was written; fractions of a second count."""
     first, second, late = (
@@ -340,6 +358,7 @@ def test_no_version_replaces_one_that_was_written_later(site: Site, stamps: tupl
     assert any(stem in refused["text"] for stem in sent)
 
 
+@pytest.mark.slow
 def test_a_message_from_tomorrow_makes_no_later_version_older(site: Site) -> None:
     """A sending system's clock is wrong; the log tells of it."""
     first = send(site, numbered(1, "T02", msh={7: "20991120103000"}))
@@ -361,6 +380,7 @@ def test_a_message_from_tomorrow_makes_no_later_version_older(site: Site) -> Non
         {"obx": [{3: "823681000000100^Clinic letter^SNM3"}]},
     ],
 )
+@pytest.mark.slow
 def test_a_correction_of_what_is_said_about_a_document_replaces_it(
     site: Site, corrected: dict[str, Any]
 ) -> None:
@@ -373,6 +393,7 @@ def test_a_correction_of_what_is_said_about_a_document_replaces_it(
     assert (replayed["code"], second in replayed["text"]) == ("hl7_already_sent", True)
 
 
+@pytest.mark.slow
 def test_a_replay_does_not_undo_what_a_sidecar_has_corrected(site: Site) -> None:
     """The message is the same; nor does it send what was withdrawn since."""
     first = send(site, mdm(), sidecar={"patient": {"surname": "SMYTHE"}})
@@ -382,6 +403,7 @@ def test_a_replay_does_not_undo_what_a_sidecar_has_corrected(site: Site) -> None
     assert why_refused(site, mdm())["code"] == "hl7_cancelled"
 
 
+@pytest.mark.slow
 def test_a_document_without_a_date_is_known_again(site: Site) -> None:
     """What stands in its place is the time of the message."""
     send(site, mdm(txa={4: ""}))
@@ -389,6 +411,7 @@ def test_a_document_without_a_date_is_known_again(site: Site) -> None:
     assert why_refused(site, mdm(msh={7: "20261121103000"}, txa={4: ""}))["code"] == "hl7_already_sent"
 
 
+@pytest.mark.slow
 def test_what_a_person_has_withdrawn_is_not_sent_by_a_replay(site: Site) -> None:
     """An engine sends its messages again after a restart. A sidecar says otherwise; a new version goes."""
     first = send(site, of_minute(0, 1))
@@ -404,6 +427,7 @@ def test_what_a_person_has_withdrawn_is_not_sent_by_a_replay(site: Site) -> None
     assert [*versions, version_of(site, asked_for)] == [(None, "1"), (None, "1")]
 
 
+@pytest.mark.slow
 def test_what_was_withdrawn_and_put_back_was_sent(site: Site) -> None:
     """By redrop, as the message that it was."""
     first = send(site, of_minute(0, 1))
@@ -415,6 +439,7 @@ def test_what_was_withdrawn_and_put_back_was_sent(site: Site) -> None:
 
 
 @pytest.mark.parametrize("parent", ["DOC1^RXX", ""])
+@pytest.mark.slow
 def test_later_versions_replace_the_document_and_not_its_addendum(site: Site, parent: str) -> None:
     """Some systems give an addendum the number of the document that it is about."""
     first = send(site, of_minute(0, 1))
@@ -430,6 +455,7 @@ def test_later_versions_replace_the_document_and_not_its_addendum(site: Site, pa
     assert version_of(site, replaced) == (value_in(site, edited, "identifier/value"), "3")
 
 
+@pytest.mark.slow
 def test_a_correction_of_an_addendum_replaces_that_alone(site: Site) -> None:
     """What the addendum adds to stays valid."""
     send(site, of_minute(0, 1))
@@ -466,6 +492,7 @@ def test_a_document_that_was_taken_back_before_it_came_is_refused(site: Site) ->
         ("", ""),
     ],
 )
+@pytest.mark.slow
 def test_what_may_have_been_written_before_it_was_taken_back_is_refused(
     site: Site, cancelled_at: str, written_at: str
 ) -> None:
@@ -477,6 +504,7 @@ def test_what_may_have_been_written_before_it_was_taken_back_is_refused(
     assert refused["code"] == "hl7_cancelled"
 
 
+@pytest.mark.slow
 def test_what_was_replaced_before_it_came_is_refused(site: Site) -> None:
     """As what was replaced after."""
     replacement = send(site, numbered(2, txa={13: "DOC1^RXX"}))
@@ -487,6 +515,7 @@ def test_what_was_replaced_before_it_came_is_refused(site: Site) -> None:
 
 
 @pytest.mark.parametrize("to_mailbox", ["X26TRIAL", None])
+@pytest.mark.slow
 def test_what_went_elsewhere_has_not_been_sent_here(site: Site, to_mailbox: str | None) -> None:
     """A rehearsal to a mailbox of one's own is no reason to keep the letter from the practice."""
     here = {"to_mailbox": "X26THERE"} if to_mailbox is None else {}
@@ -501,6 +530,7 @@ def test_what_went_elsewhere_has_not_been_sent_here(site: Site, to_mailbox: str 
 
 
 @pytest.mark.parametrize("number", ["^EPIC", "0", "N/A", "UNKNOWN", "-", "H123"])
+@pytest.mark.slow
 def test_what_stands_for_a_number_is_none(site: Site, number: str) -> None:
     """The second letter of a patient would replace the first. H123 is the patient's own."""
     send(site, numbered(1, "T02", txa={12: number}))
@@ -515,6 +545,7 @@ def test_what_stands_for_a_number_is_none(site: Site, number: str) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_systems_may_use_the_same_numbers(site: Site) -> None:
     """Of a number without an authority the system that sends counts."""
     first = send(site, numbered(1, "T02", txa={12: "1001"}))
@@ -525,6 +556,7 @@ def test_systems_may_use_the_same_numbers(site: Site) -> None:
     assert version_of(site, third) == (value_in(site, first, "identifier/value"), "2")
 
 
+@pytest.mark.slow
 def test_an_old_version_is_not_sent_again_after_a_newer_one(site: Site) -> None:
     """By resend or redrop, unless it is forced: the practice would take it for the newest."""
     failed, withdrawn = (send(site, numbered(number, "T02", txa={12: f"V{number}^RXX"})) for number in (1, 2))
@@ -545,6 +577,7 @@ def test_an_old_version_is_not_sent_again_after_a_newer_one(site: Site) -> None:
     assert [one.exit_code for one in forced] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_version_that_was_withdrawn_is_not_put_back_beside_an_earlier_one(site: Site) -> None:
     """That had failed when it came, and was sent again since: the practice would have two valid versions."""
     failed = send(site, of_minute(0, 1))
@@ -561,6 +594,7 @@ def test_a_version_that_was_withdrawn_is_not_put_back_beside_an_earlier_one(site
     assert f"was sent again since, as {failed}" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_a_message_replaces_is_shown(site: Site) -> None:
     """By show, its JSON and the log."""
     first = send(site, numbered(1, "T02"))
@@ -576,6 +610,7 @@ def test_what_a_message_replaces_is_shown(site: Site) -> None:
     assert queued == [None, first]
 
 
+@pytest.mark.slow
 def test_an_addendum_with_the_number_of_its_document_replaces_nothing(site: Site) -> None:
     """The first stays valid."""
     send(site, numbered(1, "T02"))
@@ -584,6 +619,7 @@ def test_an_addendum_with_the_number_of_its_document_replaces_nothing(site: Site
     assert version_of(site, second) == (None, "1")
 
 
+@pytest.mark.slow
 def test_a_message_without_a_number_is_told(site: Site) -> None:
     """Neither versions nor copies of it can be told."""
     send(site, mdm(txa={12: ""}))
@@ -593,6 +629,7 @@ def test_a_message_without_a_number_is_told(site: Site) -> None:
 
 
 @pytest.mark.parametrize("event", ["T11", "T04"])
+@pytest.mark.slow
 def test_what_takes_a_document_back_says_which(site: Site, event: str) -> None:
     """Or that none was found under its number, which may be written in another way."""
 
@@ -615,6 +652,7 @@ def test_what_takes_a_document_back_says_which(site: Site, event: str) -> None:
     assert "It gives no number" in nameless["text"]
 
 
+@pytest.mark.slow
 def test_explain_knows_what_was_sent(site: Site) -> None:
     """A file that lies anywhere is compared with all that was sent under its number."""
     first = send(site, numbered(1, "T02"))
@@ -641,6 +679,7 @@ def test_the_ledger_knows_no_number(site: Site) -> None:
 
 @pytest.mark.parametrize("stamp", ["202611201030", "20261120", ""])
 @pytest.mark.parametrize("event", ["T02", "T04"])
+@pytest.mark.slow
 def test_an_original_that_may_be_older_replaces_no_edit(site: Site, event: str, stamp: str) -> None:
     """Equal times, or none, do not say which came first; the events do."""
     edit = send(site, numbered(2, "T08", msh={7: stamp}, txa={12: "DOC1^RXX"}))
@@ -653,6 +692,7 @@ def test_an_original_that_may_be_older_replaces_no_edit(site: Site, event: str, 
 
 @pytest.mark.parametrize("stamps", [("", ""), ("20261120", "20261120"), ("202611201030", "202611201030")])
 @pytest.mark.parametrize(("events", "is_told"), [(("T08", "T08"), True), (("T02", "T08"), False)])
+@pytest.mark.slow
 def test_versions_whose_order_is_not_certain_are_told(
     site: Site, events: tuple[str, str], stamps: tuple[str, str], is_told: bool
 ) -> None:
@@ -667,6 +707,7 @@ def test_versions_whose_order_is_not_certain_are_told(
     assert any(f"{first}, and which of the two is newer is not certain" in text for text in texts) == is_told
 
 
+@pytest.mark.slow
 def test_an_original_that_is_certainly_later_replaces_an_edit(site: Site) -> None:
     """Some systems write every version as new."""
     edit = send(site, of_minute(0, 1, "T08"))
@@ -677,6 +718,7 @@ def test_an_original_that_is_certainly_later_replaces_an_edit(site: Site) -> Non
 
 @pytest.mark.parametrize(("edit_minute", "minute"), [(30, 0), (10, 10)])
 @pytest.mark.parametrize("event", ["T08", "T10"])
+@pytest.mark.slow
 def test_an_original_about_the_wrong_patient_is_not_sent_after_its_correction(
     site: Site, event: str, edit_minute: int, minute: int
 ) -> None:

@@ -87,6 +87,7 @@ def test_files_in_out_have_the_group_of_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace here")
+@pytest.mark.slow
 def test_files_that_have_the_group_need_no_chown(tmp_path: Path) -> None:
     """In OUT with the setgid bit the group is right already; under systemd chown would be denied."""
     group = _another_group()

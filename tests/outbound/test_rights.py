@@ -116,6 +116,7 @@ def test_nobody_says_for_whom_the_file_of_another_is(site: Site, is_index: bool)
 
 
 @needs_two_users
+@pytest.mark.slow
 def test_an_outbox_that_may_not_be_written_to_blocks(site: Site) -> None:
     """An outbox from which nothing can be taken is an obstacle, not a fault of the files in it."""
     site.place("ours.pdf", pdf("ours"), sidecar=sidecar())

@@ -115,6 +115,7 @@ def test_run_once_waits_for_quiet_and_leaves_what_is_still_written(site: Site) -
     assert site.sent_contents() == [message("written"), message("open")]
 
 
+@pytest.mark.slow
 def test_an_empty_file_is_given_time_to_be_filled(site: Site) -> None:
     """A file renamed in empty is not ready at once: its writer may be about to begin."""
     site.settle(staging={"quiet_seconds": 1.0})
@@ -176,6 +177,7 @@ def test_a_write_without_a_closing_keeps_no_file(site: Site) -> None:
     assert site.sent_contents() == [whole]
 
 
+@pytest.mark.slow
 def test_a_payload_without_its_sidecar_is_refused_when_its_time_is_over(site: Site) -> None:
     """A payload waits, said once, and is refused when its sidecar has not come in time."""
     site.settle(staging={"sidecar_wait_seconds": 1.0, "rescan_seconds": 0.1})

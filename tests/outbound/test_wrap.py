@@ -271,6 +271,7 @@ def test_what_fhir_takes_for_no_date_is_refused(site: Site, said: str) -> None:
     assert _rejection(site, _said({"date": said}))["code"] == "document_date_invalid"
 
 
+@pytest.mark.slow
 def test_a_bare_code_is_no_title(site: Site) -> None:
     """A practice would file a letter called 823681000000100; the code that has a known name keeps it."""
     bare = _send(site, _said({"type": "823681000000100"}))
@@ -402,6 +403,7 @@ def test_an_odd_pdf_is_sent_with_a_warning(site: Site) -> None:
     assert ["encrypted" in line.values["text"] for line in site.events("message.warning")] == [True]
 
 
+@pytest.mark.slow
 def test_a_message_that_failed_goes_again_as_it_was(site: Site) -> None:
     """`resend` takes the whole message from FAILED, and wraps nothing anew."""
     stem = _send(site, _said())

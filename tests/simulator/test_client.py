@@ -170,6 +170,7 @@ def test_flags_come_from_meshclient_cfg_where_no_rule_says_otherwise(simulated: 
     assert simulated.reports() == ["TRANSFER SUCCESS 00"]
 
 
+@pytest.mark.slow
 def test_delayed_pair_is_with_the_client_until_it_is_transferred(simulated: SimulatedMailbox) -> None:
     """Between collection and transfer a pair is neither in OUT nor in SENT, also over a restart."""
     simulated.write_rules('[timing]\nretry = "1s"\n[[rules]]\ndelays = 1')

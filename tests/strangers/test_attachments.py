@@ -64,6 +64,7 @@ def _contents(folder: Path) -> list[bytes]:
     ],
     ids=["wrong patient", "wrong use case", "one page missing"],
 )
+@pytest.mark.slow
 def test_a_refused_letter_takes_its_pages_with_it(site: Site, said: object, code: str) -> None:
     """The next letter that names a page of that name does not get it."""
     site.settle(**{**WRAPPING, "staging": {"sidecar_wait_seconds": 1.0}})

@@ -105,6 +105,7 @@ def test_a_row_without_its_file_is_told_and_never_used(site: Site) -> None:
     assert (_told_of_rows(site), sidecars) == ([("scan-2.pdf", "index_file_missing")], [])
 
 
+@pytest.mark.slow
 def test_a_later_file_is_sent_with_its_own_sidecar(site: Site) -> None:
     """Also when that comes after it, while the row would still wait."""
     site.place("scan-1.pdf", OF_A, folder=FOLDER)

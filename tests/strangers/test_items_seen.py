@@ -114,6 +114,7 @@ def test_an_index_of_another_user_that_may_not_be_read(site: FaultySite) -> None
 
 
 @needs_root
+@pytest.mark.slow
 def test_an_index_of_another_user_in_a_sticky_folder(site: FaultySite) -> None:
     """It may be read and not be taken away, and stops nobody; what is ours goes out."""
     site.as_somebody()

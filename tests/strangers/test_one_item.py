@@ -286,6 +286,7 @@ def test_a_pair_that_cannot_be_looked_at_has_not_left_out(tmp_path: Path) -> Non
     assert site.messages()[stem]["state"] == "collected"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_looked_at_in_the_archive_is_not_overwritten(tmp_path: Path) -> None:
     """A report of a name that lies there already stays in IN as long as that is not known for certain."""
     site = make_site(tmp_path / "site")

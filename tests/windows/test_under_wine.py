@@ -23,6 +23,7 @@ OF_OLDEST = (
 # are left out. Of each kind of file and command some stay.
 ALIKE = (
     *(f"outbound/test_{name}.py" for name in ("hl7", "wrap", "cda", "compose", "documents", "index")),
+    *(f"outbound/test_hl7_{name}.py" for name in ("versions", "results", "chains")),
     *(f"inbound/test_{name}.py" for name in ("many", "itk2", "orders", "report", "acknowledgement")),
     *(f"inbound/test_{name}.py" for name in ("believed", "deadlines", "match", "date_formats", "client")),
     *(f"commands/test_{name}.py" for name in ("resend", "report", "list", "show", "find", "control")),
