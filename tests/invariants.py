@@ -10,7 +10,6 @@ from pathlib import Path
 
 from meshctl.daemon.obstacles import NOTE_NAME
 from meshctl.errors import Rejection
-from meshctl.files.owner import OWNER_NAME
 from meshctl.files.reading import read_regular
 from meshctl.mesh.message_id import is_message_id
 from meshctl.payload.sidecar_reader import SIDECAR_BYTES, read_sidecar
@@ -20,8 +19,6 @@ from tests.site import ERROR_SUFFIX, SIDECAR_SUFFIX, Dropped, Site, document_in,
 _STATE_FILES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "key", "lock", "holder", NOTE_NAME}
 # What counts as the content of a FIFO, a socket or a device, which has none.
 SPECIAL_CONTENT = b"no ordinary file"
-# The daemon's lock in the outbox, the note beside it, and whose `rejected/` is.
-_OWN_NAMES = {".meshctl.lock", ".meshctl", OWNER_NAME}
 _BESIDE = (SIDECAR_SUFFIX, ERROR_SUFFIX)
 _CLIENT_FOLDERS = ("OUT", "SENT", "FAILED")
 
@@ -101,8 +98,7 @@ def _attachments_in(folder: Path) -> set[str]:
 def check_nothing_temporary(site: Site) -> None:
     """No work folder, half-written file or hidden name is left."""
     left = [path for path in site.work.rglob("*") if path.parent != site.work]
-    hidden = [path for path in (*site.out.iterdir(), *site.rejected.iterdir()) if path.name.startswith(".")]
-    left += [path for path in hidden if path.name not in _OWN_NAMES]
+    left += [path for path in (*site.out.iterdir(), *site.rejected.iterdir()) if path.name.startswith(".")]
     # A damaged ledger is kept on purpose.
     state = (path for path in site.state.iterdir() if ".damaged-" not in path.name)
     left += [path for path in state if path.name not in _STATE_FILES]
@@ -177,8 +173,7 @@ def _payloads_in(folder: Path) -> Iterator[Path]:
     names = {entry.name for entry in os.scandir(folder) if not entry.is_dir(follow_symlinks=False)}
     for name in sorted(names):
         is_beside = any(name.endswith(end) and name.removesuffix(end) in names for end in _BESIDE)
-        is_own = name in _OWN_NAMES
-        if not is_beside and not is_own and not _explains_a_folder(folder / name):
+        if not is_beside and not _explains_a_folder(folder / name):
             yield folder / name
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from meshctl.daemon.lock import ask_to_reload
-from meshctl.files.owner import OWNER_NAME
 from meshctl.journal.lines import Entry, parse_line
 from meshctl.journal.reasons import own_codes
 from meshctl.ledger.database import LEDGER_NAME, open_for_reading
@@ -107,18 +106,10 @@ class Site:
         """Return the staging folder."""
         return self.root / "outbox"
 
-    def in_outbox(self) -> list[Path]:
-        """Return what lies in the outbox, without the daemon's lock and its note."""
-        return [path for path in self.outbox.iterdir() if not path.name.startswith(".meshctl")]
-
     @property
     def rejected(self) -> Path:
         """Return the folder of refused files."""
         return self.root / "rejected"
-
-    def in_rejected(self) -> list[Path]:
-        """Return what lies in the folder of refused files, without the mark that says whose it is."""
-        return [path for path in self.rejected.iterdir() if path.name != OWNER_NAME]
 
     @property
     def work(self) -> Path:

@@ -95,7 +95,8 @@ def command(
             rejected_letters(settings.staging.rejected), key=lambda letter: letter.message_id or ""
         )
         if is_all:
-            chosen = [letter for letter in there if _is_meant(letter, since, code)]
+            own = [letter for letter in there if letter.is_of(settings.mailbox.id)]
+            chosen = [letter for letter in own if _is_meant(letter, since, code)]
         else:
             chosen = [_named(name, there, settings.staging.rejected) for name in names]
         problems = _redrop(settings, chosen, force=force)
@@ -144,6 +145,8 @@ def _redrop(settings: Settings, chosen: Sequence[RejectedLetter], *, force: bool
     marked, problems = [], []
     for letter in chosen:
         problem = _obstacle(settings, letter, force=force)
+        if not letter.is_of(settings.mailbox.id):
+            problem = "it was rejected for another mailbox: put it back with the settings of that one."
         if problem is None and not mark(folder, letter):
             problem = "somebody else has just put it back, or removed it."
         if problem is None:

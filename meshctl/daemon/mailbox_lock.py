@@ -4,8 +4,8 @@ The lock in the mailbox's folder is held by the daemon, whatever its settings an
 daemons in one mailbox would each take the other's messages for their own. It lies in that folder itself,
 where neither the MESH Client nor other applications look: those use IN, OUT, SENT, FAILED and TEMP. It guards
 against a mistake, so what else keeps it from being taken (no rights, a share without locks, a link) is
-logged, and stops nothing. In the outbox a note says who takes letters from it: from one outbox of two daemons
-a letter would go out under the mailbox of whichever comes first.
+logged, and stops nothing. Beside the outbox a note says who takes letters from it: from one outbox of two
+daemons a letter would go out under the mailbox of whichever comes first.
 
 The other lock keeps a bridge and a simulator from serving one mailbox at once. A MESH Client does not know
 it; `meshctl check` reports a client beside a bridge.
@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,7 +64,7 @@ NO_LOCK_ADVICE: Final = (
 )
 
 
-class FolderLock:
+class FolderLock(ABC):
     """What one daemon holds of a folder, and a note there that says who has it or had it."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
@@ -71,13 +72,13 @@ class FolderLock:
         self._settings_file = settings.file
         self._started_at = now()
 
+    @abstractmethod
     def hold(self) -> OSError | None:
         """Take it, unless we have it. Does not wait. Raises AlreadyRunningError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def release(self) -> None:
         """Let it go."""
-        raise NotImplementedError
 
     def give_up(self) -> None:
         """Let it go for good, and go on elsewhere."""
@@ -135,16 +136,17 @@ class MailboxLock(FolderLock):
 
 
 class OutboxLock(FolderLock):
-    """The daemon's hold on the outbox: a note that names it, which is believed while it works.
+    """The daemon's hold on the outbox: a note beside it that names it, which is believed while it works.
 
-    No file is held open: that would keep a share from being unmounted, and a disk from being remounted.
-    Senders may write there: what is not the daemon's, root's or the outbox's owner's is not believed, so that
-    no sender can keep the daemon from starting.
+    In the outbox itself nothing lies that nobody dropped. No file is held open: that would keep a share from
+    being unmounted, and a disk from being remounted. What is not the daemon's, root's or the outbox's owner's
+    is not believed, so that nobody else can keep the daemon from starting.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.staging.outbox, settings)
         self._state_folder = settings.state.folder
+        self._path = self.folder.with_name(f".{self.folder.name}{WORKER_NAME}")
         self._next_try_clock = float("-inf")
 
     def hold(self) -> OSError | None:
@@ -162,11 +164,11 @@ class OutboxLock(FolderLock):
             raise AlreadyRunningError(
                 f"Another meshctl already takes letters from {self.folder}: {self.worker()}. {ONE_OUTBOX}"
             )
-        # Writing wakes who watches the folder: where it has no effect, not at every turn.
+        # Where that has no effect, not at every turn.
         clock = time.monotonic()
         if clock >= self._next_try_clock:
             self._next_try_clock = clock + _NOTE_EVERY_SECONDS
-            write_holder(self.folder / WORKER_NAME, self._text)
+            write_holder(self._path, self._text)
         return None
 
     def worker(self) -> str:
@@ -188,21 +190,20 @@ class OutboxLock(FolderLock):
         """Take our note away: others may take letters there while we go on elsewhere."""
         if self._read() == self._text:
             with suppress(OSError):
-                (self.folder / WORKER_NAME).unlink()
+                self._path.unlink()
 
     @property
     def _text(self) -> str:
         return f"{this_process(self._started_at)} with {self._settings_file}\nstate {self._state_folder}"
 
     def _read(self) -> str:
-        path = self.folder / WORKER_NAME
         try:
-            status = path.lstat()
+            status = self._path.lstat()
             if not (host.is_trusted(status) or status.st_uid == self.folder.stat().st_uid):
                 return ""
         except OSError:
             return ""
-        return read_holder(path)
+        return read_holder(self._path)
 
     def _is_of_another(self, note: str) -> bool:
         """True if a note names a daemon of this computer with another state folder, and it works."""

@@ -1,6 +1,6 @@
 """Which mailbox a folder belongs to: a file in it names the one mailbox that may use it.
 
-The names of the daemon's lock in the mailbox's folder, and of its note there and in the outbox, are here too.
+The names of the daemon's lock in the mailbox's folder, and of its note, are here too.
 
 Folders are copied, moved and restored from back-ups by hand. In the place of another mailbox's folder, its
 letters would be sent, and its messages followed, for the wrong mailbox.
@@ -26,8 +26,8 @@ def new_id_advice(old_id: str) -> str:
     """Return what to do where a mailbox has got another id at MESH."""
     return (
         f"If MESH has given the mailbox another id, set {old_id} again until nothing is under way (meshctl"
-        " status); then stop the daemon, move work folder, rejected/, archive and state folder away, and set"
-        " the new id. systemd/upkeep.md has it step by step."
+        " status); then stop the daemon, move work folder, archive and state folder away, and set the new id."
+        " systemd/upkeep.md has it step by step."
     )
 
 

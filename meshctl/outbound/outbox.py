@@ -18,7 +18,6 @@ from typing import NamedTuple
 from meshctl.errors import Rejection
 from meshctl.files import durable
 from meshctl.files.folder import Folder
-from meshctl.files.owner import WORKER_NAME
 from meshctl.files.reading import NAME_ADVICE
 from meshctl.journal.masking import mask_file_name
 from meshctl.ledger.services import Services
@@ -315,7 +314,7 @@ class Outbox:
         found = []
         for entry in entries:
             kind = self.names.kind_of(entry.name)
-            if kind.is_ignored and (entry.name in logged or entry.name == WORKER_NAME):
+            if kind.is_ignored and entry.name in logged:
                 ignored.add(entry.name)
                 continue
             if reason := unopenable(entry.name):

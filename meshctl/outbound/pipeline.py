@@ -100,7 +100,7 @@ class OutboundPipeline:
         self._followed: dict[Follower, frozenset[str]] = {}
         self._following: dict[Follower, frozenset[str]] = {}
         self._work = WorkFolder(settings.staging.work)
-        self._rejected = RejectedFolder(settings.staging.rejected, services.keys)
+        self._rejected = RejectedFolder(settings.staging.rejected, services.keys, settings.mailbox.id)
         self._set_aside = SetAside(services)
         self._judge = Judge(settings, services.clock, services)
         self._copies = LargeCopies(settings.mailbox, wake)

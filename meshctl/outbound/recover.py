@@ -305,7 +305,7 @@ def complete_ledger(settings: Settings, services: Services) -> int:
     if is_new and services.ledger.fact(ARCHIVE_FROM_FACT) is None:
         services.ledger.set_fact(ARCHIVE_FROM_FACT, _FIRST_DAY)
     since = "" if is_new else _last_stamp(services)
-    rejected = RejectedFolder(settings.staging.rejected, services.keys)
+    rejected = RejectedFolder(settings.staging.rejected, services.keys, settings.mailbox.id)
     # The folder may be missing where the settings were written by hand.
     rejected.make()
     refused = list(rejected.rows(services.ledger.knows, since))

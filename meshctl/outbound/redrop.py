@@ -82,6 +82,10 @@ class RejectedLetter:
         """Return why it was rejected."""
         return str(self.content.get("code", ""))
 
+    def is_of(self, mailbox_id: str) -> bool:
+        """True if it was rejected for this mailbox: two settings files may name one folder."""
+        return self.content.get("mailbox") in (None, mailbox_id)
+
     @property
     def at_seconds(self) -> float:
         """Return when it was rejected, in seconds since 1970; 0 where it does not say."""
@@ -169,7 +173,7 @@ class Redrops:
         for path, name in marked:
             content = read_explanation(path)
             letter = None if content is None else RejectedLetter(name, content)
-            if letter is None or letter.message_id is None:
+            if letter is None or letter.message_id is None or not letter.is_of(self._settings.mailbox.id):
                 # Somebody else has put it there.
                 continue
             self._has_some = True

@@ -62,9 +62,10 @@ _LONGEST_NAME_BYTES = 254 - len(SIDECAR_SUFFIX) - len(ERROR_SUFFIX)
 class RejectedFolder:
     """The folder of rejected files."""
 
-    def __init__(self, folder: Path, keys: Keys) -> None:
+    def __init__(self, folder: Path, keys: Keys, mailbox_id: str) -> None:
         self.folder = str(folder)
         self._keys = keys
+        self._mailbox_id = mailbox_id
         self._tried: dict[str, int] = {}
         # Names that letters will get here that were drafted and have not been moved yet.
         self._reserved: set[str] = set()
@@ -98,6 +99,7 @@ class RejectedFolder:
             attachments=list(shown),
             attachment_keys=[self._key(each) for each in attachments],
             folder=place.use_case,
+            mailbox=self._mailbox_id,
             number=number if number > 1 else None,
         )
         path = place.explanation_path(with_number(fitting(name), number))

@@ -105,7 +105,7 @@ class Withdrawals:
     def __init__(self, settings: Settings, services: Services) -> None:
         self._settings = settings
         self._services = services
-        self._rejected = RejectedFolder(settings.staging.rejected, services.keys)
+        self._rejected = RejectedFolder(settings.staging.rejected, services.keys, settings.mailbox.id)
         self._work = WorkFolder(settings.staging.work)
         self._names = NameRules(settings.staging)
 

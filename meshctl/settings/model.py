@@ -418,7 +418,7 @@ class Settings(Section):
     @property
     def own_folders(self) -> tuple[Path, ...]:
         """Return the folders, besides that of the state, which no other mailbox may use."""
-        return self.staging.work, self.staging.rejected, self.reports.archive
+        return self.staging.work, self.reports.archive
 
     @property
     def bridge_work(self) -> Path:

@@ -407,7 +407,7 @@ def test_writers_are_not_known_where_nothing_is_told(
     finding = checked.failing()["watching.writers"]
 
     assert "does not show who has a file open" in finding.text
-    assert checked.site.in_outbox() == []
+    assert list(checked.site.outbox.iterdir()) == []
 
 
 @pytest.mark.parametrize(

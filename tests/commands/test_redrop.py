@@ -38,7 +38,7 @@ def test_letters_that_lacked_the_organisation_go_back_and_out(tmp_path: Path) ->
 
     ended = _redropped(site, "--all")
 
-    assert sorted(path.name for path in site.in_rejected()) == []
+    assert sorted(path.name for path in site.rejected.iterdir()) == []
     outside, inside = site.outbox / "letter.pdf", site.outbox / "send-document" / "letter.pdf"
     assert {line.partition(" -> ")[2] for line in ended.stdout.splitlines()} == {str(outside), str(inside)}
     assert (outside.read_bytes(), inside.read_bytes()) == (pdf("outside"), pdf("in its folder"))
@@ -86,7 +86,7 @@ def test_attachments_go_back_with_their_letter_and_no_other(tmp_path: Path) -> N
 
     _redropped(site, "letter-1.pdf")
 
-    there = {path.name: path.read_bytes() for path in site.in_outbox() if path.suffix == ".txt"}
+    there = {path.name: path.read_bytes() for path in site.outbox.iterdir() if path.suffix == ".txt"}
     assert there == {name: f"{name} of letter 1".encode() for name in ("page-1.txt", "page-2.txt")}
     site.settle(**WRAPPING, staging={"sidecar_wait_seconds": 60})
     site.run_once()

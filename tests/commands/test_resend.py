@@ -166,7 +166,7 @@ def test_a_control_file_without_a_date_cannot_go_again(site: Site) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "no date of birth in To_DTS" in result.stderr
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []
 
 
 def test_a_fhir_message_goes_again(site: Site) -> None:
@@ -251,7 +251,7 @@ def test_a_message_in_out_is_never_doubled(site: Site, force: tuple[str, ...]) -
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"is still in {site.out}" in result.stderr
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_control_file_that_does_not_say_where_to_is_not_guessed(site: Site, da
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
     assert "9990000042" not in result.stderr
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []
 
 
 def test_what_the_daemon_would_refuse_is_not_dropped(site: Site) -> None:
@@ -311,7 +311,7 @@ def test_what_the_daemon_would_refuse_is_not_dropped(site: Site) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Mod 11" in result.stderr
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_name_that_the_daemon_passes_over_is_refused(site: Site) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "change [staging] ignore" in result.stderr
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []
 
 
 def test_a_rebuilt_message_goes_by_its_workflow_id(site: Site) -> None:

@@ -87,7 +87,7 @@ def test_others_may_not_read_what_is_dropped(site: Site) -> None:
     _send(site, _file(site), *LETTER)
 
     assert _names(site.outbox) == {"letter.pdf", "letter.pdf.meta.json"}
-    assert all(has_mode(path, 0o640) for path in site.in_outbox())
+    assert all(has_mode(path, 0o640) for path in site.outbox.iterdir())
 
 
 def test_a_name_that_is_taken_gets_a_number(site: Site) -> None:
@@ -135,7 +135,7 @@ def test_many_at_once_take_different_names(site: Site) -> None:
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=site.process_environ()))
 
     assert [process.wait(timeout=240) for process in processes] == [0] * 6
-    payloads = [path for path in site.in_outbox() if not path.name.endswith(".meta.json")]
+    payloads = [path for path in site.outbox.iterdir() if not path.name.endswith(".meta.json")]
     recipients = [json.loads(Path(f"{path}.meta.json").read_bytes())["to_mailbox"] for path in payloads]
     assert sorted(recipients) == [f"X26ABC{number}" for number in range(6)]
     assert all(

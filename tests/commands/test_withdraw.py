@@ -84,7 +84,7 @@ def test_a_wrapped_document_is_withdrawn_as_what_would_have_been_sent(tmp_path: 
     dropped_name = site.messages()[message_id]["file_name"]
 
     assert site.meshctl("withdraw", message_id).exit_code == 0
-    assert {path.suffix for path in site.in_rejected()} == {".xml", ".json"}
+    assert {path.suffix for path in site.rejected.iterdir()} == {".xml", ".json"}
     assert site.meshctl("redrop", message_id if is_by_id else dropped_name).exit_code == 0
     site.run_once()
 

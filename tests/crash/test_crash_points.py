@@ -137,7 +137,7 @@ def _refusals_told_after_a_crash(title: str) -> int:
     variant = named(title)
     with fresh(variant) as place:
         site = place.site
-        for path in site.in_outbox():
+        for path in site.outbox.iterdir():
             path.unlink()
         for explanation in site.explanations():
             content = explanation.content | {"at": "2001-01-01T00:00:00.000Z"}

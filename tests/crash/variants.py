@@ -292,7 +292,7 @@ def _make_old(site: Site) -> None:
     """Let the refused message of the past be of a time that the ledger need no longer remember."""
     with closing(sqlite3.connect(site.state / "ledger.sqlite")) as connection, connection:
         connection.execute("UPDATE messages SET updated_at = '2001-01-01T00:00:00.000Z'")
-    for path in site.in_rejected():
+    for path in site.rejected.iterdir():
         path.unlink()
     site.dropped.clear()
 

@@ -113,7 +113,7 @@ def test_a_daemon_ends_where_another_s_ledger_comes_in_its_place(site: Site, tmp
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("folder", ["work", "rejected", "archive"])
+@pytest.mark.parametrize("folder", ["work", "archive"])
 def test_a_folder_of_another_mailbox_stops_the_start(site: Site, tmp_path: Path, folder: str) -> None:
     """Letters in hand and an archive of another's are not taken up."""
     _send(site, "ours.pdf")
@@ -374,13 +374,13 @@ def test_a_mailbox_gets_another_id(site: Site, tmp_path: Path) -> None:
         site.settle(mailbox={"id": OTHER})
         reload, check = site.meshctl("reload"), site.meshctl("check")
     start = site.meshctl("run")
-    for folder in (".work", "rejected", "archive", "state"):
+    for folder in (".work", "archive", "state"):
         (site.root / folder).rename(kept / folder)
     _send(site, "after.pdf")
 
     for told in (reload.stderr, start.stderr, check.stdout):
         assert "set X26ABC1 again until nothing is under way" in " ".join(told.split())
-        assert "move work folder, rejected/, archive and state folder away" in " ".join(told.split())
+        assert "move work folder, archive and state folder away" in " ".join(told.split())
     (stem,) = site.stems()
     assert site.control(stem).from_dts == OTHER
     assert list(site.messages()) == [stem]

@@ -279,4 +279,4 @@ def test_who_sends_by_hand_is_told_at_once(site: Site, command: str) -> None:
 
     assert result.exit_code == 1
     assert "was cut off" in result.stderr
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []

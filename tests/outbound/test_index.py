@@ -73,7 +73,7 @@ def test_every_row_sends_its_file(site: Site, is_first: bool) -> None:
     assert {document_in(data) for data in site.sent_contents()} == {each.data for each in site.dropped}
     titles = sorted(site.control(stem).subject.partition(" for ")[0] for stem in site.stems())
     assert titles == [f"Letter {number}" for number in range(1, 6)]
-    assert site.in_rejected() == []
+    assert list(site.rejected.iterdir()) == []
     assert [line.values["rows"] for line in site.events("file.index_read")] == ["5"]
     check_invariants(site)
 

@@ -60,7 +60,7 @@ class Looked:
             {"send-document"},
             replace(self.services, clock=self.clock, journal=self.told),
             SetAside(self.services),
-            RejectedFolder(rejected, self.services.keys),
+            RejectedFolder(rejected, self.services.keys, "X26ABC1"),
         )
 
     def write(self, name: str, data: bytes = b"x", *, age_seconds: float = 0.0) -> Path:

@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_moved_holds_up_nobody_else(site: Site) -> None:
     ended = site.meshctl("run", "--once", prefix=POWERLESS)
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert site.sent_contents() == [pdf("ours")]
-    assert {path.name for path in site.in_outbox()} == {"theirs.pdf", "theirs.pdf.meta.json"}
+    assert {path.name for path in site.outbox.iterdir()} == {"theirs.pdf", "theirs.pdf.meta.json"}
     told = [(line.values["file"], line.values["text"]) for line in site.events("file.set_aside")]
     assert told == [("theirs.pdf", "Operation not permitted.")]
     assert site.meshctl("run", "--once", prefix=POWERLESS).exit_code == 0

@@ -226,7 +226,7 @@ def test_names_of_unfinished_files_are_ignored(site: Site) -> None:
     site.place("good.pdf", pdf("good"), sidecar=sidecar())
     site.run_once()
     assert site.sent_contents() == [pdf("good")]
-    assert {path.name for path in site.in_outbox()} >= set(names)
+    assert {path.name for path in site.outbox.iterdir()} >= set(names)
     assert [line.event for line in site.log() if "file" in line.values] == ["message.queued"]
 
 

@@ -134,7 +134,7 @@ def main() -> int:
     daemon.end(signal.SIGTERM)
     client.end(signal.SIGTERM)
     check_invariants(site)
-    wrongly = [path.name for path in site.in_rejected() if not path.name.startswith("bad-")]
+    wrongly = [path.name for path in site.rejected.iterdir() if not path.name.startswith("bad-")]
     assert not wrongly, f"good files were refused: {wrongly[:5]}"
     report = {
         "files": dropper.number,

@@ -237,7 +237,7 @@ def test_an_empty_file_is_called_empty_when_its_time_is_over(tmp_path: Path) -> 
         took = time.monotonic() - began
     assert [each.content["code"] for each in site.explanations()] == ["payload_empty"]
     assert took >= 1.0
-    assert {path.name for path in site.in_rejected()} == {
+    assert {path.name for path in site.rejected.iterdir()} == {
         "empty.pdf", "empty.pdf.meta.json", "empty.pdf.error.json",
     }  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_a_sidecar_may_say_what_its_file_is(tmp_path: Path) -> None:
         name: names[name] for name in refused
     }
     assert [document for data in site.sent_contents() for document in documents_in(data)] == [OF_A] * 6
-    assert {path.name for path in site.in_rejected()} == {
+    assert {path.name for path in site.rejected.iterdir()} == {
         f"{name}{end}" for name in refused for end in ("", ".error.json", ".meta.json")
     }
 

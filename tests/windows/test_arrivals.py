@@ -69,7 +69,7 @@ def test_what_is_read_only_is_sent(tmp_path: Path) -> None:
     """A file and its sidecar from a CD go like any other, and the client can remove them from OUT."""
     site = make_site(tmp_path / "site")
     path = site.place("letter.pdf", pdf("a letter"), sidecar=sidecar())
-    for one in site.in_outbox():
+    for one in site.outbox.iterdir():
         one.chmod(0o400)
 
     site.run_once()
@@ -91,7 +91,7 @@ def test_an_old_file_that_has_just_come_waits_for_its_partner(tmp_path: Path, na
 
     site.run_once()
 
-    assert [path.name for path in site.in_outbox()] == [name]
+    assert [path.name for path in site.outbox.iterdir()] == [name]
 
 
 def _make_older(path: Path) -> None:

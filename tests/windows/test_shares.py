@@ -169,7 +169,7 @@ def test_what_is_on_another_disk_is_copied(tmp_path: Path, place: str) -> None:
     site.run_once()
 
     assert (_ELSEWHERE / place / "letter.pdf").read_bytes() == content
-    assert site.in_outbox() == []
+    assert list(site.outbox.iterdir()) == []
     assert not any(path.is_file() for path in (site.work / "letters").rglob("*"))
 
 

@@ -141,9 +141,9 @@ def _run(volume: Volume, site: Site, cut_after_seconds: float | None, *, without
         ) as process,
         _neighbour(volume.folder),
     ):
-        waiting = len(site.in_outbox())
+        waiting = len(list(site.outbox.iterdir()))
         deadline = time.monotonic() + _RUN_SECONDS
-        while len(site.in_outbox()) == waiting and process.poll() is None:
+        while len(list(site.outbox.iterdir())) == waiting and process.poll() is None:
             assert time.monotonic() < deadline, "the run did not begin"
         began_at = time.monotonic()
         if cut_after_seconds is not None:
