@@ -64,11 +64,13 @@ def test_once_between_two_file_systems(tmp_path: Path, sandbox: Sandbox, other_f
 def test_a_running_bridge_takes_and_brings_by_itself(tmp_path: Path, sandbox: Sandbox) -> None:
     """A pair goes within seconds, and what arrives is there after a poll."""
     site = bridged_site(tmp_path / "site", sandbox.url)
-    with site.bridge(), sandbox.client("X26ABC2") as other:
+    with site.bridge() as bridge, sandbox.client("X26ABC2") as other:
         site.put("one", b"x")
         arriving = other.send_message("X26ABC1", b"y", workflow_id="TEST_WORKFLOW")
         wait_for_file(site.client_folder("SENT") / "one.ctl")
         wait_for_file(site.client_folder("IN") / f"{arriving}.ctl")
+        bridge.wait_for_event("bridge.sent")
+        bridge.wait_for_event("bridge.received")
 
     events = [entry.event for entry in site.said()]
     assert events[:2] == ["bridge.started", "bridge.connected"]
