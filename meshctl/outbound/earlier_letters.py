@@ -3,9 +3,10 @@
 Names are used again, and programs write a sidecar twice, or late. Whoever writes the sidecar first replaces
 what was left before his file comes. Whoever writes the file first does not: what lies there already is of the
 letter before. So it is noted of each letter in which order its parts came, and of the next one of that name,
-what came first against that order is doubtful. It waits for another, which will be its own; nothing else may
-wait so, since what comes first is the next letter's. What left without a part says nothing of the order: a
-part that has lain there for some time is then rejected with the letter at once.
+what came first against that order is doubtful, unless it is another one and came just before. It waits for
+another, which will be its own; nothing else may wait so, since what comes first is the next letter's. What
+left without a part says nothing of the order: a part that has lain there for some time is then rejected with
+the letter at once.
 
 What left in the last hour is noted in memory, and kept in the ledger from run to run; a kill loses it.
 """
@@ -33,10 +34,14 @@ _FIRST, _LATER, _MISSING = "first", "later", "missing"
 
 
 class _Left(NamedTuple):
-    """How a part came to the last letter that has left with it, or without: before the letter, or after."""
+    """How a part came to the last letter that has left with it, or without: before the letter, or after.
+
+    `content` is its hash, empty where there was none.
+    """
 
     letter: str
     came: str
+    content: str
     at_seconds: float
 
 
@@ -62,9 +67,9 @@ class EarlierLetters:
     def note_taken(self, folder: Folder, letter: Letter) -> None:
         """Note a letter that was taken from a folder, whose parts `check_own` has looked at."""
         own, now = letter.name + SIDECAR_SUFFIX, self._services.clock.steady()
-        present = {each.name for each in letter.attachments}
+        present = {each.name: each.reading.sha256 or "" for each in letter.attachments}
         if letter.sidecar_status is not None:
-            present.add(own)
+            present[own] = self._hash(letter.sidecar) if letter.sidecar is not None else ""
         for name in dict.fromkeys((own, *attachment_names(letter.sidecar))):
             key, came = self._key(folder, letter, name), _MISSING
             self._left.pop(key, None)
@@ -74,7 +79,7 @@ class EarlierLetters:
                 continue
             if name in present and not was_doubtful:
                 came = _FIRST if name in (letter.came_first or ()) else _LATER
-            self._left[key] = _Left(_file_of(letter), came, now)
+            self._left[key] = _Left(_file_of(letter), came, present.get(name, ""), now)
         while self._left and (
             len(self._left) > _MOST_NOTED or self._is_over(next(iter(self._left.values())))
         ):
@@ -106,8 +111,9 @@ class EarlierLetters:
         earlier = self._left.get(key)
         if earlier is None or self._is_over(earlier) or earlier.letter == _file_of(letter):
             return
-        is_against_order = earlier.came == _LATER and before_ns > 0
-        if is_against_order or self._doubtful.get(key) == content:
+        # Another one that comes with its letter is its own.
+        may_be_its = earlier.content == content or before_ns > _TOGETHER_NS
+        if (earlier.came == _LATER and before_ns > 0 and may_be_its) or self._doubtful.get(key) == content:
             self._doubtful[key] = content
             raise OfEarlierError(*_of_earlier(is_sidecar=is_sidecar))
         self._doubtful.pop(key, None)

@@ -102,7 +102,13 @@ def _recipients(site: Site) -> list[tuple[str, bytes]]:
     )
 
 
-@pytest.mark.parametrize("again", [ABLE, sidecar("9990000042", title="Corrected")], ids=["same", "other"])
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(ABLE, id="same"),
+        pytest.param(sidecar("9990000042", title="Corrected"), id="other", marks=pytest.mark.slow),
+    ],
+)
 def test_a_sidecar_that_is_written_twice_shifts_no_letter(tmp_path: Path, again: Any) -> None:
     """A scanner that writes its file first repeats a sidecar, and then scans for another patient."""
     site = make_site(tmp_path / "site", **WAITING)
@@ -110,6 +116,8 @@ def test_a_sidecar_that_is_written_twice_shifts_no_letter(tmp_path: Path, again:
         _place_file_first(site, daemon, OF_A, ABLE)
         daemon.wait_for_pairs(1)
         site.place_sidecar("scan.pdf", again)
+        if again != ABLE:
+            _wait_until_it_is_apart(daemon, site.outbox / "scan.pdf.meta.json")
         site.place("scan.pdf", OF_B)
         _wait_for_doubt(site, daemon)
         # A change of its mode makes no other of it.
@@ -134,6 +142,18 @@ def test_who_writes_sidecars_first_is_kept_waiting_by_none(tmp_path: Path) -> No
     assert {document for _, document in _recipients(site)} == {data for _, data in letters}
     assert [to for to, _ in _recipients(site)] == ["9990000042", "9990000042", "9990000115"]
     assert not site.events("file.waiting")
+
+
+def test_either_order_will_do_for_different_letters(tmp_path: Path) -> None:
+    """A person drops the file first once, and the next time its sidecar."""
+    site = make_site(tmp_path / "site", **{**WRAPPING, "staging": {"sidecar_wait_seconds": 600}})
+    with site.daemon() as daemon:
+        _place_file_first(site, daemon, OF_A, ABLE)
+        daemon.wait_for_pairs(1)
+        site.place("scan.pdf", OF_B, sidecar=BAKER)
+        daemon.wait_for_pairs(2)
+
+    assert _recipients(site) == [("9990000042", OF_A), ("9990000115", OF_B)]
 
 
 def test_a_run_remembers_what_an_earlier_run_has_sent(tmp_path: Path) -> None:
